@@ -1,0 +1,231 @@
+"""Many members: on which devices, in which blocks, in which parts. Only this file knows devices."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncsim.config import ConfigError, EnsembleConfig, swept_fields
+from ncsim.records import MemberRecords, concatenated
+from ncsim.runs import Run
+from ncsim.store import RunFolder
+from ncsim.tasks import CONTEXTS
+
+#: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
+BLOCKS = 128
+#: Wanted length of one call: long enough that dispatching it is nothing, short enough for a lively progress bar.
+CALL_SECONDS = 0.5
+#: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
+#: kill can cost. Derived from the config alone, so that the same run is always cut into the same parts.
+PART_WORK = 2.0e8
+PART_MEMBERS = (512, 262_144)
+
+#: Told after every call: members trained now, of which cell, and the network-steps they took.
+ProgressListener = Callable[[int, int, int], None]
+
+
+def run_ensemble(
+    config: EnsembleConfig | Sequence[EnsembleConfig],
+    out: str | Path | None = None,
+    resume: bool = True,
+    devices: int | None = None,
+    progress: ProgressListener | None = None,
+) -> Run:
+    """Train every member of one config, or of the cells of a grid (`ncsim.config_grid`), and give the results.
+
+    A member's joint counts depend on its config, the root seed and its id alone: not on `out`, `devices`, on who is
+    trained beside it, or on what was resumed (on one kind of processor and one version of the program).
+
+    Args:
+        config: one config, or several that differ in any fields but `members`, `first_member` and `tasks`.
+        out: a run folder to store to as it goes, and to resume from; None keeps everything in memory.
+        resume: take up a run that the folder holds; if False such a folder is refused.
+        devices: how many devices to use; None uses all. On a CPU a device is a core, and more may be asked for.
+        progress: called after each batch of members with (members, cell, network_steps).
+
+    Raises:
+        ConfigError: fewer than one or too many devices, or cells that do not make a grid.
+        StoreError: the folder holds another run, has a damaged part, or cannot be written to.
+    """
+    configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    if not configs:
+        raise ConfigError("config: no config; allowed: one or more")
+    swept_fields(configs)
+    _validate_optimizers(configs)
+    if out is None:
+        trainer = _trainer(devices)
+        cells = [concatenated(list(trainer.train(c, c.member_ids, cell, progress))) for cell, c in enumerate(configs)]
+        return Run(configs, cells)
+    _validate_device_count(devices)
+    folder = RunFolder.create(out, configs, resume, device_description(devices))
+    with folder.exclusive():
+        for cell, part in missing_parts(folder):
+            trainer = _trainer(devices)
+            records = concatenated(list(trainer.train(configs[cell], part, cell, progress)))
+            folder.write_part(configs[cell], records)
+    return Run(configs, folder)
+
+
+def missing_parts(folder: RunFolder) -> list[tuple[int, range]]:
+    """What a run folder still lacks: the cell's number and the ids of each part to train."""
+    gaps = ((cell, gap) for cell, config in enumerate(folder.configs) for gap in folder.missing(config))
+    return [(cell, part) for cell, gap in gaps for part in part_ranges(folder.configs[cell], gap)]
+
+
+def part_size(config: EnsembleConfig) -> int:
+    """Members a part: a power of two, from the config's work a member alone."""
+    work = len(CONTEXTS) * config.steps * max(config.hidden / 3, 1)
+    members = min(max(PART_WORK / work, PART_MEMBERS[0]), PART_MEMBERS[1])
+    return 2 ** int(np.log2(members))
+
+
+def part_ranges(config: EnsembleConfig, members: range) -> Iterator[range]:
+    """Cut ids at the multiples of the part size, so that parts are the same whichever of them were there already."""
+    size = part_size(config)
+    first = members.start
+    while first < members.stop:
+        stop = min((first // size + 1) * size, members.stop)
+        yield range(first, stop)
+        first = stop
+
+
+def prepare_jax(devices: int | None = None) -> None:
+    """Set what must be set before JAX starts its backends: a CPU device a core, and whole-loop compilation.
+
+    Where JAX has started already, or the user has set these, what is there is used.
+    """
+    from ncsim.executors import xla
+
+    xla.set_cpu_flags()
+    import jax
+
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    with contextlib.suppress(RuntimeError):  # raised once backends are there
+        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+
+
+def device_description(devices: int | None = None) -> str:
+    """The devices that a run would use, in words for config.json."""
+    used = _devices(devices)
+    return f"{len(used)} x {used[0].platform} ({used[0].device_kind})"
+
+
+def _devices(count: int | None) -> list[Any]:
+    _validate_device_count(count)
+    prepare_jax(count)
+    import jax
+
+    available = jax.devices()
+    if count is not None and count > len(available):
+        raise ConfigError(f"--devices: {count}; allowed: 1 to {len(available)}, the devices that JAX has started with")
+    return available[:count]
+
+
+def _validate_device_count(devices: int | None) -> None:
+    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= 4096):
+        raise ConfigError(f"--devices: {devices!r}; allowed: a whole number from 1 to 4096")
+
+
+def _validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
+    """An optimiser option that does not exist is found before anything is made or trained."""
+    from ncsim.train import make_optimizer
+
+    for config in configs:
+        try:
+            make_optimizer(config, config.learning_rate)
+        except (TypeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(
+                f"--optimizer-options: {config.optimizer_options!r}; {config.optimizer}: {error}"
+            ) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _trainer(devices: int | None) -> _Trainer:
+    return _Trainer(devices)
+
+
+class _Trainer:
+    """Feeds ranges of member ids to the devices, one call ahead of what it hands back."""
+
+    def __init__(self, devices: int | None) -> None:
+        import jax
+
+        from ncsim.executors import xla
+
+        self._devices = _devices(devices)
+        self._mesh = jax.make_mesh((len(self._devices),), (xla.MEMBERS,), devices=self._devices)
+        self._seconds_a_block: dict[EnsembleConfig, float] = {}
+
+    def train(
+        self, config: EnsembleConfig, members: range, cell: int = 0, progress: ProgressListener | None = None
+    ) -> Iterator[MemberRecords]:
+        """The records of members with these consecutive ids, in batches, in order."""
+        import jax
+
+        from ncsim.executors import xla
+
+        with jax.enable_x64(config.precision == "float64"):
+            program = xla.block_program(config, self._mesh, BLOCKS)
+            root = jax.random.key(config.root_seed)
+        pending: tuple[range, np.ndarray, Any, float] | None = None
+        first = members.start
+        while first < members.stop or pending is not None:
+            issued = None
+            if first < members.stop:
+                blocks = self._blocks_a_call(config)
+                batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
+                ids, used, position = self._layout(batch, program)
+                with jax.enable_x64(config.precision == "float64"):
+                    result = program.run(root, ids, used, config.learning_rate, config.steps)
+                issued = (batch, position, result, time.perf_counter())
+                first = batch.stop
+            if pending is not None:
+                batch, position, result, started = pending
+                fields = [np.asarray(leaf).reshape(-1, *leaf.shape[2:])[position] for leaf in result]
+                # With one call always waiting behind another, the time between two results is the time of one call.
+                self._note_speed(config, started, -(-len(batch) // (program.lanes * len(self._devices))))
+                records = MemberRecords(np.arange(batch.start, batch.stop, dtype=np.uint64), *fields)
+                if progress is not None:
+                    progress(len(batch), cell, len(batch) * len(CONTEXTS) * config.steps)
+                yield records
+            pending = issued
+
+    def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids [D * B, lanes], blocks used a device [D], and where each member of the batch ends up, flat."""
+        devices, lanes = len(self._devices), program.lanes
+        needed = -(-len(batch) // lanes)
+        used = np.array([needed // devices + (d < needed % devices) for d in range(devices)], np.int32)
+        rows = np.concatenate([d * program.blocks + np.arange(count) for d, count in enumerate(used)])
+        ids = np.zeros((devices * program.blocks, lanes), np.uint32)
+        # The last block is padded with ids that follow; what they come to is dropped.
+        ids[rows] = (batch.start + np.arange(needed * lanes, dtype=np.int64)).astype(np.uint32).reshape(needed, lanes)
+        position = (rows[:, None] * lanes + np.arange(lanes)).reshape(-1)[: len(batch)]
+        return ids, used, position
+
+    def _blocks_a_call(self, config: EnsembleConfig) -> int:
+        seconds = self._seconds_a_block.get(_same_cost(config))
+        return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), BLOCKS))
+
+    def _note_speed(self, config: EnsembleConfig, started: float, blocks: int) -> None:
+        # Latest reading counts most, and the first contains warming up.
+        now = time.perf_counter()
+        begun = max(started, getattr(self, "_last_result", started))
+        self._last_result = now
+        reading = max(now - begun, 1e-6) / blocks
+        known = self._seconds_a_block.get(_same_cost(config), reading)
+        self._seconds_a_block[_same_cost(config)] = 0.5 * known + 0.5 * reading
+
+
+def _same_cost(config: EnsembleConfig) -> EnsembleConfig:
+    return dataclasses.replace(config, members=1, first_member=0, root_seed=0)

@@ -1,0 +1,115 @@
+"""Blocks of members as one XLA program: a scan over steps inside a loop over blocks, the member axis in the lanes.
+
+One program serves every number of members: a device gets a buffer of member ids and how many blocks of it to train.
+A block has one fixed width, and every operation on it is elementwise over the lanes, so a member's bits do not depend
+on its neighbours, on the number of blocks, or on the number of devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ncsim.config import EnsembleConfig
+from ncsim.network import Architecture, initial_vector
+from ncsim.tasks import CONTEXTS, context_targets
+from ncsim.train import ContextRecord, dtype_of, member_key, record, train
+
+#: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
+#: (benchmarks/notes.md). Accelerators want enough lanes to fill the chip.
+LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
+
+#: Compile a training loop into one function instead of dispatching its operations one by one at every step: half the
+#: time of a step. An extra option that a version of XLA does not know is ignored by it, so this is safe to set.
+SMALL_LOOP_OPTION = "xla_cpu_small_while_loop_byte_threshold=10000000"
+MEMBERS = "members"
+
+
+class BlockProgram(NamedTuple):
+    """A compiled program: `run(root, ids [D * B, lanes], used [D], learning_rate, steps)` gives a `ContextRecord` of
+    arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled."""
+
+    run: Callable[..., ContextRecord]
+    lanes: int
+    blocks: int  # buffer size a device, B
+
+
+def set_cpu_flags() -> None:
+    """Ask XLA for whole-loop compilation on CPUs. Must run before JAX starts its backends; keeps the user's own flags."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_backend_extra_options" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={SMALL_LOOP_OPTION}".strip()
+
+
+def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None) -> BlockProgram:
+    """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
+
+    Configs that differ only in members, seed, learning rate or steps share one program.
+    """
+    shape = dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
+    platform = mesh.devices.flat[0].platform
+    return _block_program(shape, mesh, blocks, lanes or LANES.get(platform, 65_536))
+
+
+@functools.lru_cache(maxsize=32)
+def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) -> BlockProgram:
+    dtype = dtype_of(config)
+    targets = context_targets(config.tasks).astype(dtype)
+    size = Architecture.of(config).size
+
+    def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
+        def start(member: jax.Array) -> jax.Array:
+            return initial_vector(member_key(root, member, context, config.common_initialization), config)
+
+        vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
+        answers = jnp.asarray(targets)[context]
+        vector = train(config, vector, answers, rate, steps)
+        assert vector.shape == (size, lanes)
+        result = record(config, vector, answers)
+        return result._replace(counts=jnp.moveaxis(result.counts, 0, -1))
+
+    def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
+        contexts = jnp.arange(len(CONTEXTS))
+        abstract = jax.eval_shape(lambda: one_context(root, ids[0], contexts[0], rate, steps))
+        empty = jax.tree.map(lambda leaf: jnp.zeros((blocks, len(CONTEXTS), *leaf.shape), leaf.dtype), abstract)
+        empty = jax.lax.pcast(empty, MEMBERS, to="varying")
+
+        def body(turn: jax.Array, buffers: Any) -> Any:
+            block, context = turn // len(CONTEXTS), turn % len(CONTEXTS)
+            result = one_context(root, ids[block], context, rate, steps)
+            return jax.tree.map(lambda buffer, leaf: buffer.at[block, context].set(leaf), buffers, result)
+
+        filled = jax.lax.fori_loop(0, used[0] * len(CONTEXTS), body, empty)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
+
+    split, same = NamedSharding(mesh, PartitionSpec(MEMBERS)), NamedSharding(mesh, PartitionSpec())
+    shardings = (same, split, split, same, same)
+    mapped = jax.shard_map(
+        on_device, mesh=mesh, in_specs=tuple(s.spec for s in shardings), out_specs=PartitionSpec(MEMBERS)
+    )
+    devices = mesh.devices.size
+    arguments = (
+        jax.random.key(0),
+        np.zeros((devices * blocks, lanes), np.uint32),
+        np.ones(devices, np.int32),
+        np.zeros((), dtype),
+        np.zeros((), np.int32),
+    )
+    options: dict[str, bool | str] = {}
+    if mesh.devices.flat[0].platform == "cpu":
+        options["xla_cpu_prefer_vector_width"] = "512"
+    compiled = jax.jit(mapped).lower(*jax.device_put(arguments, shardings)).compile(compiler_options=options)
+
+    def run(root: Any, ids: Any, used: Any, rate: float, steps: int) -> ContextRecord:
+        given = (root, ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
+        return compiled(*jax.device_put(given, shardings))
+
+    return BlockProgram(run, lanes, blocks)

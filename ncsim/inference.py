@@ -1,0 +1,87 @@
+"""Intervals: for fractions of members, and for what a protocol makes of them. Every interval names its method.
+
+References: Clopper and Pearson 1934; Korn and Graubard 1998 (Clopper-Pearson with an effective sample size);
+Efron 1982 (the delete-a-group jackknife).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Estimate(NamedTuple):
+    """A number with its interval. `low <= value <= high`, never NaN where `value` is a number."""
+
+    value: float
+    low: float
+    high: float
+    method: str
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return f"{_short(self.value)} [{_short(self.low)}, {_short(self.high)}]"
+
+
+def _short(value: float) -> str:
+    """Three decimals, or two digits where that would hide a small number."""
+    if value != 0 and abs(value) < 0.0005:
+        return f"{value:.1e}"
+    return f"{value:.3f}"
+
+
+def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Estimate:
+    """Exact interval of a fraction, conservative. Fractional counts are taken (effective sample sizes); 0 trials: [0, 1].
+
+    Raises:
+        ValueError: successes not between 0 and trials.
+    """
+    from scipy.stats import beta
+
+    if not 0 <= successes <= trials:
+        raise ValueError(f"successes: {successes}; allowed: 0 to {trials} trials")
+    if trials == 0:
+        return Estimate(math.nan, 0.0, 1.0, "Clopper-Pearson", level)
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
+    return Estimate(successes / trials, low, high, "Clopper-Pearson", level)
+
+
+def jackknife_error(left_out: np.ndarray) -> float:
+    """Standard error from the values with each of G groups left out: sqrt((G - 1) / G * sum (x_g - mean)^2)."""
+    groups = len(left_out)
+    return float(math.sqrt((groups - 1) / groups * np.sum((left_out - np.mean(left_out)) ** 2)))
+
+
+def mean_estimate(value: float, left_out: np.ndarray, level: float = 0.95) -> Estimate:
+    """Interval of a smooth function of the ensemble: jackknife standard error and Student's t over the groups."""
+    from scipy.stats import t
+
+    reach = float(t.ppf((1 + level) / 2, len(left_out) - 1)) * jackknife_error(left_out)
+    return Estimate(value, value - reach, value + reach, "delete-a-group jackknife", level)
+
+
+def fraction_estimate(value: float, left_out: np.ndarray, networks: int, tries: int, level: float = 0.95) -> Estimate:
+    """Interval of a probability that was computed from a stored ensemble, not counted in runs.
+
+    Clopper-Pearson at the effective number of runs, value (1 - value) / error^2 with the jackknife's error and its
+    degrees of freedom, at most `networks`; then widened for what the ensemble cannot show: an outcome that none of its
+    `networks` has may still be met by a run that looks at `tries` of them, with a probability of up to
+    1 - tail^(tries / networks).
+    """
+    from scipy.stats import t
+
+    value = min(max(value, 0.0), 1.0)
+    if networks == 0:
+        return Estimate(value, 0.0, 1.0, "no network", level)
+    error, effective = jackknife_error(left_out), float(networks)
+    if error > 0 and 0 < value < 1:
+        ratio = t.ppf((1 + level) / 2, max(networks - 1, 1)) / t.ppf((1 + level) / 2, len(left_out) - 1)
+        effective = min(max(value * (1 - value) / error**2 * ratio**2, 1.0), float(networks))
+    interval = clopper_pearson(value * effective, effective, level)
+    unseen = 1 - ((1 - level) / 2) ** (min(tries, networks) / networks)
+    low, high = min(interval.low, value * (1 - unseen)), max(interval.high, value + (1 - value) * unseen)
+    return Estimate(value, low, high, "Korn-Graubard, widened for unseen outcomes", level)

@@ -1,0 +1,135 @@
+"""What the two heads are asked: truth tables, and the four contexts in which they are asked it.
+
+Alice and Bob each have two tasks; a *context* is a pair (Alice's task i, Bob's task j), and each context is a network
+of its own, trained on that pair alone (arXiv:2603.04451, section 4.2).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: The contexts (i, j) in the order in which they are trained, stored and printed: 11, 12, 21, 22.
+CONTEXTS: tuple[tuple[int, int], ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+#: Rows are unrolled in the compiled training step, so a table may not be arbitrarily long.
+MAX_ROWS = 64
+MAX_FEATURES = 16
+
+BinaryFunction = Callable[..., int]
+
+
+@dataclass(frozen=True)
+class TruthTables:
+    """Two binary tasks a party over the same binary inputs.
+
+    Attributes:
+        inputs: `rows` tuples of `features` zeros and ones. Every row weighs the same in training and in S.
+        alice: the right answers of Alice's tasks alpha_1 and alpha_2, two tuples of `rows` zeros and ones.
+        bob: the right answers of Bob's tasks beta_1 and beta_2, likewise.
+        alice_features: the features that belong to Alice's side, for the `overlap` topology.
+        bob_features: the features that belong to Bob's side.
+        name: what reports call it.
+
+    Raises:
+        ValueError: a row of another length, a value that is not 0 or 1, or a feature out of range.
+    """
+
+    inputs: tuple[tuple[int, ...], ...]
+    alice: tuple[tuple[int, ...], tuple[int, ...]]
+    bob: tuple[tuple[int, ...], tuple[int, ...]]
+    alice_features: tuple[int, ...]
+    bob_features: tuple[int, ...]
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        # Lists and arrays are taken too; tuples are what keeps the table hashable and safe to compare.
+        object.__setattr__(self, "inputs", tuple(tuple(int(v) for v in row) for row in self.inputs))
+        for party in ("alice", "bob"):
+            tables = tuple(tuple(int(v) for v in table) for table in getattr(self, party))
+            object.__setattr__(self, party, tables)
+            object.__setattr__(self, f"{party}_features", tuple(int(f) for f in getattr(self, f"{party}_features")))
+        if not 1 <= len(self.inputs) <= MAX_ROWS:
+            raise ValueError(f"tasks.inputs: {len(self.inputs)} rows; allowed: 1 to {MAX_ROWS}")
+        features = len(self.inputs[0])
+        if not 1 <= features <= MAX_FEATURES:
+            raise ValueError(f"tasks.inputs: {features} features; allowed: 1 to {MAX_FEATURES}")
+        for number, row in enumerate(self.inputs):
+            if len(row) != features:
+                raise ValueError(f"tasks.inputs: row {number} has {len(row)} features, row 0 has {features}")
+        for party in ("alice", "bob"):
+            tables = getattr(self, party)
+            if len(tables) != 2:
+                raise ValueError(f"tasks.{party}: {len(tables)} tables; allowed: 2")
+            for number, table in enumerate(tables):
+                if len(table) != len(self.inputs):
+                    raise ValueError(
+                        f"tasks.{party}: table {number} has {len(table)} answers; allowed: one a row, {len(self.inputs)}"
+                    )
+            for feature in getattr(self, f"{party}_features"):
+                if not 0 <= feature < features:
+                    raise ValueError(f"tasks.{party}_features: {feature}; allowed: 0 to {features - 1}")
+        for what, rows in (("inputs", self.inputs), ("alice", self.alice), ("bob", self.bob)):
+            for row in rows:
+                for value in row:
+                    if value not in (0, 1):
+                        raise ValueError(f"tasks.{what}: {value}; allowed: 0 or 1")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, the items over which a correlator is averaged."""
+        return len(self.inputs)
+
+    @property
+    def features(self) -> int:
+        """Number of binary inputs."""
+        return len(self.inputs[0])
+
+
+def truth_tables(
+    alice: Sequence[BinaryFunction],
+    bob: Sequence[BinaryFunction],
+    features: int = 4,
+    alice_features: Sequence[int] | None = None,
+    bob_features: Sequence[int] | None = None,
+    name: str = "custom",
+) -> TruthTables:
+    """All 2**features rows of two functions a party, each called with the features as positional arguments.
+
+    By default the first half of the features is Alice's and the second half Bob's.
+
+    >>> truth_tables([lambda x, y: x, lambda x, y: 1 - x], [lambda x, y: y, lambda x, y: x & y], features=2).rows
+    4
+    """
+    rows = tuple(itertools.product((0, 1), repeat=features))
+    half = (features + 1) // 2
+    return TruthTables(
+        inputs=rows,
+        alice=tuple(tuple(int(function(*row)) for row in rows) for function in alice),  # type: ignore[arg-type]
+        bob=tuple(tuple(int(function(*row)) for row in rows) for function in bob),  # type: ignore[arg-type]
+        alice_features=tuple(range(half)) if alice_features is None else tuple(alice_features),
+        bob_features=tuple(range(half, features)) if bob_features is None else tuple(bob_features),
+        name=name,
+    )
+
+
+#: Equations (2) and (3): alpha_1 = X1, alpha_2 = X1 xor X2, beta_1 = X3, beta_2 = X3 xor X4.
+PAPER_TASKS = truth_tables(
+    alice=[lambda x1, x2, x3, x4: x1, lambda x1, x2, x3, x4: x1 ^ x2],
+    bob=[lambda x1, x2, x3, x4: x3, lambda x1, x2, x3, x4: x3 ^ x4],
+    name="paper",
+)
+
+
+def encoded_inputs(tasks: TruthTables, encoding: str) -> np.ndarray:
+    """The rows as the network sees them: float64[rows, features], {0, 1} for "binary", {-1, +1} for "sign"."""
+    inputs = np.asarray(tasks.inputs, np.float64)
+    return inputs if encoding == "binary" else 2.0 * inputs - 1.0
+
+
+def context_targets(tasks: TruthTables) -> np.ndarray:
+    """Right answers of both heads in every context: float64[context, rows, party] of 0 and 1."""
+    return np.asarray([np.stack([tasks.alice[i], tasks.bob[j]], axis=1) for i, j in CONTEXTS], np.float64)

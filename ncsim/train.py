@@ -1,0 +1,196 @@
+"""One member in one context: initialise, step, train, and read off which answers are right. Pure functions.
+
+As in `network.py`, arrays may carry trailing lane axes; nothing here knows how many lanes there are, or which devices.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from ncsim.config import ELEMENTWISE_OPTIMIZERS, ConfigError, EnsembleConfig, parse_optimizer_options
+from ncsim.network import Architecture, backward, forward
+from ncsim.tasks import encoded_inputs
+
+
+class Loss(NamedTuple):
+    """A loss of one decision logit against an answer 0 or 1, and its derivative by the logit."""
+
+    value: Callable[[Array, Array], Array]
+    residual: Callable[[Array, Array], Array]
+
+
+def _cross_entropy(logit: Array, target: Array) -> Array:
+    return jnp.maximum(logit, 0) - target * logit + jnp.log1p(jnp.exp(-jnp.abs(logit)))
+
+
+_BCE = Loss(_cross_entropy, lambda logit, target: 1 / (1 + jnp.exp(-logit)) - target)
+
+#: The softmax cross-entropy of two logits is the binary one of their difference.
+LOSSES = {
+    "bce": _BCE,
+    "cross_entropy": _BCE,
+    "squared_error": Loss(
+        lambda logit, target: (logit - (2 * target - 1)) ** 2, lambda logit, target: 2 * (logit - (2 * target - 1))
+    ),
+}
+
+
+class ContextRecord(NamedTuple):
+    """What is kept of one network, trained in one context. `*L`: lanes.
+
+    A network whose parameters or logits are not finite has diverged: its counts, undecided rows and product are zero.
+    """
+
+    counts: Int[Array, "4 *L"]  # rows by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
+    loss: Float[Array, "*L"]  # final training loss: mean over rows, summed over the heads
+    margin: Float[
+        Array, "*L"
+    ]  # smallest logit in favour of the right answer over rows and heads: below 0 unless solved
+    diverged: Array  # bool[*L]
+    undecided_alice: Int[Array, "*L"]  # rows with |logit| < undecided_tolerance
+    undecided_bob: Int[Array, "*L"]
+    decided_product: Int[Array, "*L"]  # sum of A B over the rows that both heads decided
+
+
+def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
+    """The encoded truth table as Python numbers, which are compiled into the step."""
+    return tuple(tuple(row) for row in encoded_inputs(config.tasks, config.encoding).tolist())
+
+
+def member_key(root: Key[Array, ""], member: Array, context: Array, common: bool) -> Key[Array, ""]:
+    """The key of one network: its member's id, then its context's number, folded into the run's."""
+    key = jax.random.fold_in(root, member)
+    return key if common else jax.random.fold_in(key, context)
+
+
+def make_optimizer(config: EnsembleConfig, learning_rate: Any) -> optax.GradientTransformation:
+    """The named optax optimiser for parameters [P, *L]; `learning_rate` may be traced.
+
+    Raises:
+        ConfigError: an option that the optimiser does not have.
+    """
+    constructor = getattr(optax, config.optimizer)
+    options = parse_optimizer_options(config.optimizer_options)
+    known = [name for name in inspect.signature(constructor).parameters if name != "learning_rate"]
+    for name in options:
+        if name not in known:
+            allowed = ", ".join(known)
+            raise ConfigError(f"--optimizer-options: {config.optimizer} has no {name!r}; allowed: {allowed}")
+    optimizer = constructor(learning_rate, **options)
+    if config.optimizer in ELEMENTWISE_OPTIMIZERS:
+        return optimizer
+    return _one_member_at_a_time(optimizer, Architecture.of(config))
+
+
+def _one_member_at_a_time(
+    optimizer: optax.GradientTransformation, architecture: Architecture
+) -> optax.GradientTransformation:
+    """An optimiser that takes norms must see one member's four tensors, not a vector, and not its neighbours."""
+
+    def over_lanes(function: Callable[..., Any], lanes: int) -> Callable[..., Any]:
+        for _ in range(lanes):
+            function = jax.vmap(function, in_axes=-1, out_axes=-1)
+        return function
+
+    def init(vector: Array) -> Any:
+        return over_lanes(lambda v: optimizer.init(architecture.split(v)), vector.ndim - 1)(vector)
+
+    def update(gradient: Array, state: Any, vector: Array | None = None) -> tuple[Array, Any]:
+        def one(g: Array, s: Any, v: Array) -> tuple[Array, Any]:
+            updates, s = optimizer.update(architecture.split(g), s, architecture.split(v))
+            return architecture.join(updates), s
+
+        assert vector is not None
+        return over_lanes(one, vector.ndim - 1)(gradient, state, vector)
+
+    return optax.GradientTransformation(init, update)
+
+
+def gradient(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
+    """Full-batch gradient [P, *L] of the loss at `vector` [P, *L]; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    architecture = Architecture.of(config)
+    rows = row_tuples(config)
+    parameters = architecture.split(vector)
+    hidden, logits = forward(parameters, rows)
+    residuals = LOSSES[config.loss].residual(logits, _with_lanes(targets, logits)) * (1 / len(rows))
+    result = architecture.join(backward(parameters, hidden, residuals, rows))
+    if architecture.shared is not None:
+        there = architecture.join(architecture.connections())
+        result = jnp.where(there.reshape(-1, *[1] * (vector.ndim - 1)), result, 0)
+    return result
+
+
+def loss_value(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
+    """Mean over rows of the loss, summed over both heads: [*L]."""
+    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    return _mean_loss(config, logits, targets)
+
+
+def _mean_loss(config: EnsembleConfig, logits: Array, targets: Array) -> Array:
+    values = LOSSES[config.loss].value(logits, _with_lanes(targets, logits))
+    return sum_rows(values[:, 0] + values[:, 1]) / len(values)
+
+
+def sum_rows(values: Array) -> Array:
+    """Sum over the leading axis, written out in one order."""
+    total = values[0]
+    for row in range(1, len(values)):
+        total = total + values[row]
+    return total
+
+
+def _with_lanes(targets: Array, logits: Array) -> Array:
+    return targets.reshape(targets.shape + (1,) * (logits.ndim - targets.ndim))
+
+
+def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: Array, steps: Array) -> Array:
+    """Parameters [P, *L] after `steps` optimiser steps from `vector`. Of the config, only what shapes the step is used:
+    `learning_rate` and `steps` are arguments, so that one compiled program serves all their values."""
+    optimizer = make_optimizer(config, learning_rate)
+
+    def step(_: Array, carry: tuple[Array, Any]) -> tuple[Array, Any]:
+        vector, state = carry
+        updates, state = optimizer.update(gradient(config, vector, targets), state, vector)
+        return optax.apply_updates(vector, updates), state
+
+    vector, _ = jax.lax.fori_loop(0, steps, step, (vector, optimizer.init(vector)))
+    return vector
+
+
+def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:
+    """Which answers are right, which undecided, and how the training ended."""
+    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    answers = _with_lanes(targets, logits)
+    # A logit of exactly 0 answers 0. The tolerance makes such rows "undecided" whatever they answer.
+    right = (logits > 0) == (answers > 0)
+    decided = jnp.abs(logits) >= config.undecided_tolerance
+    diverged = ~(jnp.all(jnp.isfinite(logits), axis=(0, 1)) & jnp.all(jnp.isfinite(vector), axis=0))
+    alice, bob = right[:, 0], right[:, 1]
+    cells = [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
+    product = jnp.where(alice == bob, 1, -1) * (decided[:, 0] & decided[:, 1])
+
+    def kept(rows: Array) -> Array:
+        return jnp.where(diverged, 0, sum_rows(rows.astype(jnp.int32)))
+
+    return ContextRecord(
+        counts=jnp.stack([kept(cell) for cell in cells]),
+        loss=_mean_loss(config, logits, targets).astype(jnp.float32),
+        margin=jnp.min(jnp.where(answers > 0, logits, -logits), axis=(0, 1)).astype(jnp.float32),
+        diverged=diverged,
+        undecided_alice=kept(~decided[:, 0]),
+        undecided_bob=kept(~decided[:, 1]),
+        decided_product=kept(product),
+    )
+
+
+def dtype_of(config: EnsembleConfig) -> Any:
+    """The floating-point type of training."""
+    return np.float64 if config.precision == "float64" else np.float32
