@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ncsim.counts import validated_counts
+
 AnyArray = Array | np.ndarray
 
 #: Sign vectors over the contexts 11, 12, 21, 22 whose product is -1. The first is the paper's S.
@@ -50,15 +52,15 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
     computes in float32, right to about 2e-6.
 
     Raises:
-        ValueError: the last four axes are not (2, 2, 2, 2).
+        ValueError: the last four axes are not (2, 2, 2, 2), or (outside `jit`) a value is no count.
     """
-    shape = jnp.shape(counts)
-    if len(shape) < 4 or shape[-4:] != (2, 2, 2, 2):
-        raise ValueError(f"counts: shape {shape}; allowed: [..., i=2, j=2, a=2, b=2]")
     if isinstance(counts, jax.core.Tracer):
-        return _statistics(counts)
+        if counts.shape[-4:] != (2, 2, 2, 2):
+            raise ValueError(f"counts: shape {counts.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
+        # Differences of counts are taken, which unsigned and narrow types cannot hold.
+        return _statistics(counts.astype(jnp.promote_types(counts.dtype, jnp.int32)))
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, _jitted(jnp.asarray(counts)))
+        return jax.tree.map(np.asarray, _jitted(validated_counts(counts).astype(np.int64)))
 
 
 def _statistics(counts: Array) -> ChshStatistics:

@@ -7,9 +7,9 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,8 +28,18 @@ CALL_SECONDS = 0.5
 PART_WORK = 2.0e8
 PART_MEMBERS = (512, 262_144)
 
-#: Told after every call: members trained now, of which cell, and the network-steps they took.
-ProgressListener = Callable[[int, int, int], None]
+
+class ProgressListener(Protocol):
+    """Told what there is to train and, after every batch, what has been."""
+
+    def start(self, members: int, network_steps: int) -> None:
+        """Members to train over all cells, and their network-steps; what is stored already is not among them."""
+
+    def advance(self, members: int, network_steps: int) -> None:
+        """A batch is done."""
+
+    def close(self) -> None:
+        """Everything is done, or has been given up."""
 
 
 def run_ensemble(
@@ -49,7 +59,7 @@ def run_ensemble(
         out: a run folder to store to as it goes, and to resume from; None keeps everything in memory.
         resume: take up a run that the folder holds; if False such a folder is refused.
         devices: how many devices to use; None uses all. On a CPU a device is a core, and more may be asked for.
-        progress: called after each batch of members with (members, cell, network_steps).
+        progress: told how it goes on; `ncsim.progress.Progress` prints it.
 
     Raises:
         ConfigError: fewer than one or too many devices, or cells that do not make a grid.
@@ -61,17 +71,40 @@ def run_ensemble(
     swept_fields(configs)
     _validate_optimizers(configs)
     if out is None:
-        trainer = _trainer(devices)
-        cells = [concatenated(list(trainer.train(c, c.member_ids, cell, progress))) for cell, c in enumerate(configs)]
-        return Run(configs, cells)
+        work = [(cell, c.member_ids) for cell, c in enumerate(configs)]
+        return Run(configs, [concatenated(list(batches)) for _, batches in _trained(configs, work, devices, progress)])
     _validate_device_count(devices)
-    folder = RunFolder.create(out, configs, resume, device_description(devices))
+    folder = RunFolder.create(out, configs, resume, lambda: device_description(devices))
     with folder.exclusive():
-        for cell, part in missing_parts(folder):
-            trainer = _trainer(devices)
-            records = concatenated(list(trainer.train(configs[cell], part, cell, progress)))
-            folder.write_part(configs[cell], records)
+        for cell, batches in _trained(configs, missing_parts(folder), devices, progress):
+            folder.write_part(configs[cell], concatenated(list(batches)))
     return Run(configs, folder)
+
+
+def _trained(
+    configs: Sequence[EnsembleConfig],
+    work: Sequence[tuple[int, range]],
+    devices: int | None,
+    progress: ProgressListener | None,
+) -> Iterator[tuple[int, Iterator[MemberRecords]]]:
+    """Each piece of work, (cell, ids), with its records in batches."""
+    if not work:
+        return  # a run that is complete starts no device
+    trainer = _trainer(devices)
+    if progress is not None:
+        steps = sum(len(ids) * network_steps(configs[cell]) for cell, ids in work)
+        progress.start(sum(len(ids) for _, ids in work), steps)
+    try:
+        for cell, ids in work:
+            yield cell, trainer.train(configs[cell], ids, progress)
+    finally:
+        if progress is not None:
+            progress.close()
+
+
+def network_steps(config: EnsembleConfig) -> int:
+    """Optimiser steps that one member takes, over its contexts."""
+    return len(CONTEXTS) * config.steps
 
 
 def missing_parts(folder: RunFolder) -> list[tuple[int, range]]:
@@ -82,7 +115,7 @@ def missing_parts(folder: RunFolder) -> list[tuple[int, range]]:
 
 def part_size(config: EnsembleConfig) -> int:
     """Members a part: a power of two, from the config's work a member alone."""
-    work = len(CONTEXTS) * config.steps * max(config.hidden / 3, 1)
+    work = network_steps(config) * max(config.hidden / 3, 1)
     members = min(max(PART_WORK / work, PART_MEMBERS[0]), PART_MEMBERS[1])
     return 2 ** int(np.log2(members))
 
@@ -168,7 +201,7 @@ class _Trainer:
         self._seconds_a_block: dict[EnsembleConfig, float] = {}
 
     def train(
-        self, config: EnsembleConfig, members: range, cell: int = 0, progress: ProgressListener | None = None
+        self, config: EnsembleConfig, members: range, progress: ProgressListener | None = None
     ) -> Iterator[MemberRecords]:
         """The records of members with these consecutive ids, in batches, in order."""
         import jax
@@ -197,7 +230,7 @@ class _Trainer:
                 self._note_speed(config, started, -(-len(batch) // (program.lanes * len(self._devices))))
                 records = MemberRecords(np.arange(batch.start, batch.stop, dtype=np.uint64), *fields)
                 if progress is not None:
-                    progress(len(batch), cell, len(batch) * len(CONTEXTS) * config.steps)
+                    progress.advance(len(batch), len(batch) * network_steps(config))
                 yield records
             pending = issued
 

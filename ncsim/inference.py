@@ -26,9 +26,9 @@ class Estimate(NamedTuple):
 
 
 def _short(value: float) -> str:
-    """Three decimals, or two digits where that would hide a small number."""
-    if value != 0 and abs(value) < 0.0005:
-        return f"{value:.1e}"
+    """Three decimals, or two digits where that would hide a small number. Below 1e-9 a probability is nothing."""
+    if 1e-9 < abs(value) < 0.0005:
+        return f"{value:.0e}"
     return f"{value:.3f}"
 
 

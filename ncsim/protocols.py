@@ -11,6 +11,7 @@ Networks that diverged take no part: laws are given that training ended with fin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.config import EnsembleConfig
-from ncsim.counts import right_answers, unequal_outcomes
+from ncsim.counts import from_context_order, unequal_outcomes
 from ncsim.inference import Estimate, fraction_estimate, mean_estimate
 from ncsim.records import MemberRecords
 
@@ -120,30 +121,40 @@ class LatticeLaw:
 
 
 class ContextOutcomes(NamedTuple):
-    """The networks of one context that did not diverge."""
+    """The networks of one context that did not diverge, in the order of their losses."""
 
-    position: np.ndarray  # where each stands in the records
-    unequal: np.ndarray  # k
-    solved: np.ndarray  # both heads right on every row
-    loss: np.ndarray
-    right: np.ndarray  # right answers, both heads together
+    member: np.ndarray  # uint32: where each stands in the ensemble
+    unequal: np.ndarray  # uint8: k
+    solved: np.ndarray  # bool: both heads right on every row
+    loss: np.ndarray  # float32, ascending
+    right: np.ndarray  # uint8: right answers, both heads together
 
 
 class Outcomes:
-    """An ensemble as protocols see it: per context, each network's k, whether it solved, its loss."""
+    """An ensemble as protocols see it, some sixty bytes a member. Takes `Run.batches`, however long they are.
 
-    def __init__(self, records: MemberRecords, config: EnsembleConfig) -> None:
-        self.records = records
+    Attributes:
+        size: number of members.
+        counts: uint8[size, 4, 4], as in `MemberRecords`.
+        whole: bool[size], no context diverged.
+        contexts: four `ContextOutcomes`.
+    """
+
+    def __init__(self, batches: Iterable[MemberRecords], config: EnsembleConfig) -> None:
         self.rows = config.tasks.rows
         self.common_initialization = config.common_initialization
-        joint = records.joint
-        unequal, right = (f(joint).reshape(-1, 4) for f in (unequal_outcomes, right_answers))
-        self.contexts = []
-        for context in range(4):
-            position = np.flatnonzero(~records.diverged[:, context])
-            k, answers = unequal[position, context], right[position, context]
-            loss = records.loss[position, context].astype(np.float64)
-            self.contexts.append(ContextOutcomes(position, k, answers == 2 * self.rows, loss, answers))
+        kept = [(b.counts.astype(np.uint8), b.diverged, b.loss) for b in batches]
+        kept = kept or [(np.zeros((0, 4, 4), np.uint8), np.zeros((0, 4), bool), np.zeros((0, 4), np.float32))]
+        self.counts, diverged, loss = (np.concatenate(columns) for columns in zip(*kept, strict=True))
+        self.size = len(self.counts)
+        self.whole = ~diverged.any(axis=1)
+        self.contexts = [self._context(context, ~diverged[:, context], loss[:, context]) for context in range(4)]
+
+    def _context(self, context: int, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
+        member = np.flatnonzero(kept).astype(np.uint32)
+        member = member[np.argsort(loss[member], kind="stable")]
+        _, bob, alice, both = np.moveaxis(self.counts[member, context], -1, 0)
+        return ContextOutcomes(member, bob + alice, both == self.rows, loss[member], 2 * both + bob + alice)
 
     @property
     def networks(self) -> int:
@@ -172,11 +183,14 @@ def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
         )
     # Order statistics: the best of K draws is no better than the n-th best network with probability ((M - n) / M)^K.
     # Equals share their probability, as the first of several equal tries is each with the same probability.
-    score = outcomes.loss if protocol.kind == "best_loss" else -outcomes.right
-    _, group, size = np.unique(score, return_inverse=True, return_counts=True)
+    if protocol.kind == "best_loss":
+        group = np.concatenate([[0], np.cumsum(np.diff(outcomes.loss) > 0)])
+    else:
+        group = outcomes.right.max() - outcomes.right
+    size = np.bincount(group)
     better = np.cumsum(size) - size
     share = ((count - better) / count) ** protocol.tries - ((count - better - size) / count) ** protocol.tries
-    return (share / size)[group]
+    return (share / np.maximum(size, 1))[group]
 
 
 def law(protocol: Protocol, outcomes: Outcomes) -> LatticeLaw:
@@ -185,26 +199,30 @@ def law(protocol: Protocol, outcomes: Outcomes) -> LatticeLaw:
     Contexts are independent, also under a retry; a single shot from a common initialisation is not, and its law is
     then that of the members.
     """
-    if protocol.kind == "single" and outcomes.common_initialization:
-        return _member_law(outcomes, np.ones(outcomes.records.size, bool))
-    laws = [
-        np.bincount(context.unequal, weights(protocol, context), outcomes.rows + 1) for context in outcomes.contexts
-    ]
-    return _convolved(laws, outcomes.rows)
+    return _law(protocol, outcomes, _context_laws(protocol, outcomes))
 
 
-def _convolved(laws: list[np.ndarray], rows: int) -> LatticeLaw:
-    # S = 2 - 2 (k11 + k12 + k21 - k22) / rows; index t + rows runs downwards in S.
-    first, second = np.convolve(laws[0], laws[1]), np.convolve(laws[2], laws[3][::-1])
-    return LatticeLaw(rows, np.convolve(first, second)[::-1])
+def _context_laws(protocol: Protocol, outcomes: Outcomes, kept: np.ndarray | None = None) -> np.ndarray:
+    """The law of k in each context, of the ensemble or of the members kept: float64[4, rows + 1]."""
+    laws = []
+    for context in outcomes.contexts:
+        part = context if kept is None else ContextOutcomes(*(column[kept[context.member]] for column in context))
+        laws.append(np.bincount(part.unequal, weights(protocol, part), outcomes.rows + 1))
+    return np.array(laws)
 
 
-def _member_law(outcomes: Outcomes, kept: np.ndarray) -> LatticeLaw:
+def _law(
+    protocol: Protocol, outcomes: Outcomes, context_laws: np.ndarray, kept: np.ndarray | None = None
+) -> LatticeLaw:
     rows = outcomes.rows
-    kept = kept & ~outcomes.records.diverged.any(axis=1)
-    k = unequal_outcomes(outcomes.records.joint).reshape(-1, 4)[kept]
-    index = 3 * rows - (k @ np.array([1, 1, 1, -1]))
-    return LatticeLaw(rows, np.bincount(index, minlength=4 * rows + 1) / max(len(index), 1))
+    if protocol.kind == "single" and outcomes.common_initialization:
+        whole = outcomes.whole if kept is None else outcomes.whole & kept
+        k = unequal_outcomes(from_context_order(outcomes.counts[whole])).reshape(-1, 4)
+        index = 3 * rows - (k @ np.array([1, 1, 1, -1]))
+        return LatticeLaw(rows, np.bincount(index, minlength=4 * rows + 1) / max(len(index), 1))
+    # S = 2 - 2 (k11 + k12 + k21 - k22) / rows; the convolution's index is that sum plus rows, so S runs downwards.
+    k11, k12, k21, k22 = context_laws
+    return LatticeLaw(rows, np.convolve(np.convolve(k11, k12), np.convolve(k21, k22[::-1]))[::-1])
 
 
 class ProtocolLaw:
@@ -213,45 +231,47 @@ class ProtocolLaw:
     def __init__(self, protocol: Protocol, outcomes: Outcomes) -> None:
         self.protocol = protocol
         self.networks = outcomes.networks
-        self.law = law(protocol, outcomes)
-        groups = max(min(GROUPS, outcomes.records.size), 2)
-        self.left_out = [self._without(outcomes, group, groups) for group in range(groups)]
-
-    def _without(self, outcomes: Outcomes, group: int, groups: int) -> LatticeLaw:
-        if self.protocol.kind == "single" and outcomes.common_initialization:
-            return _member_law(outcomes, np.arange(outcomes.records.size) % groups != group)
-        laws = []
-        for context in outcomes.contexts:
-            # Groups are of members, so that contexts that share an initialisation are left out together.
-            kept = context.position % groups != group
-            part = ContextOutcomes(*(column[kept] for column in context))
-            laws.append(np.bincount(part.unequal, weights(self.protocol, part), outcomes.rows + 1))
-        return _convolved(laws, outcomes.rows)
+        self.rows = outcomes.rows
+        self.context_laws = _context_laws(protocol, outcomes)
+        self.law = _law(protocol, outcomes, self.context_laws)
+        groups = max(min(GROUPS, outcomes.size), 2)
+        # Groups are of members, so that contexts that share an initialisation are left out together.
+        group_of = np.arange(outcomes.size) % groups
+        self.left_out_context_laws, self.left_out = [], []
+        for group in range(groups):
+            kept = group_of != group
+            laws = _context_laws(protocol, outcomes, kept)
+            self.left_out_context_laws.append(laws)
+            self.left_out.append(_law(protocol, outcomes, laws, kept))
 
     @property
     def mean(self) -> Estimate:
         """Mean of S."""
         return mean_estimate(self.law.mean, np.array([other.mean for other in self.left_out]))
 
+    @property
+    def correlators(self) -> list[Estimate]:
+        """Mean correlator of each context."""
+        values = 1 - 2 * np.arange(self.rows + 1) / self.rows
+        left_out = np.array([laws @ values for laws in self.left_out_context_laws])
+        return [mean_estimate(float(law @ values), left_out[:, n]) for n, law in enumerate(self.context_laws)]
+
     def above(self, bound: float) -> Estimate:
         """P(S > bound)."""
-        return self._fraction(self.law.above(bound), [other.above(bound) for other in self.left_out])
+        return self.fraction(lambda law: law.above(bound))
 
     def below(self, bound: float) -> Estimate:
         """P(S < bound)."""
-        return self._fraction(self.law.below(bound), [other.below(bound) for other in self.left_out])
+        return self.fraction(lambda law: law.below(bound))
 
     def between(self, low: float, high: float) -> Estimate:
         """P(low <= S <= high)."""
-        return self._fraction(self.law.between(low, high), [other.between(low, high) for other in self.left_out])
+        return self.fraction(lambda law: law.between(low, high))
 
-    def _fraction(self, value: float, left_out: list[float]) -> Estimate:
-        return fraction_estimate(value, np.array(left_out), self.networks, self.protocol.tries)
-
-
-def mean_correlators(protocol: Protocol, outcomes: Outcomes) -> np.ndarray:
-    """Mean correlator of each context under a protocol: float64[4]."""
-    return np.array([weights(protocol, c) @ (1 - 2 * c.unequal / outcomes.rows) for c in outcomes.contexts])
+    def fraction(self, probability: Callable[[LatticeLaw], float]) -> Estimate:
+        """The probability of any event of S, as a function of its law."""
+        left_out = np.array([probability(other) for other in self.left_out])
+        return fraction_estimate(probability(self.law), left_out, self.networks, self.protocol.tries)
 
 
 def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:
@@ -266,11 +286,11 @@ def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0
     if outcomes.networks == 0:
         raise ValueError("a context has no network that did not diverge, so no run can be drawn")
     if protocol.kind == "single" and outcomes.common_initialization:
-        whole = np.flatnonzero(~outcomes.records.diverged.any(axis=1))
-        return outcomes.records.joint[generator.choice(whole, size=runs)]
+        chosen = generator.choice(np.flatnonzero(outcomes.whole), size=runs)
+        return from_context_order(outcomes.counts[chosen]).astype(np.int32)
     drawn = []
     for number, context in enumerate(outcomes.contexts):
-        probability = weights(protocol, context)
-        chosen = generator.choice(context.position, size=runs, p=probability / probability.sum())
-        drawn.append(outcomes.records.counts[chosen, number])
-    return np.stack(drawn, axis=1).reshape(runs, 2, 2, 2, 2)
+        cumulative = np.cumsum(weights(protocol, context))
+        place = np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right")
+        drawn.append(outcomes.counts[context.member[place], number])
+    return from_context_order(np.stack(drawn, axis=1)).astype(np.int32)

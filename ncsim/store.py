@@ -19,7 +19,7 @@ import os
 import platform
 import subprocess
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,9 +89,14 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: str | Path, configs: Sequence[EnsembleConfig], resume: bool = True, device: str = "unknown"
+        cls,
+        path: str | Path,
+        configs: Sequence[EnsembleConfig],
+        resume: bool = True,
+        device: Callable[[], str] | None = None,
     ) -> RunFolder:
-        """The folder for these configs: made, or taken up again where it holds the same run. `device` goes on record.
+        """The folder for these configs: made, or taken up again where it holds the same run. `device` names what trains;
+        it is asked only for a new run.
 
         The same run is one whose cells differ from these in `members` at most, and which has no member that these
         leave out: asking for more members extends a run.
@@ -135,16 +140,13 @@ class RunFolder:
                     "allowed: at least those, or a new folder"
                 )
 
-    def _write_config(self, device: str) -> None:
-        stored = {
-            "format": FORMAT,
-            "swept": self.swept,
-            "cells": [to_dict(config) for config in self.configs],
-            "environment": environment() | {"device": device},
-        }
+    def _write_config(self, device: Callable[[], str] | None) -> None:
         path = self.path / "config.json"
-        if path.exists() and json.loads(path.read_text())["cells"] == json.loads(json.dumps(stored["cells"])):
+        cells = [to_dict(config) for config in self.configs]
+        if path.exists() and json.loads(path.read_text())["cells"] == json.loads(json.dumps(cells)):
             return  # resumed: what it was started with stays on record
+        record = environment() | {"device": device() if device else "unknown"}
+        stored = {"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record}
         write_atomically(path, json.dumps(stored, indent=2).encode())
 
     @contextlib.contextmanager
@@ -308,3 +310,9 @@ def _naming(path: Path) -> Iterator[None]:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def run_digits(configs: Sequence[EnsembleConfig]) -> str:
+    """Eight hex digits of the run that a grid is, whatever its number of members: for the name of a folder."""
+    together = "".join(sorted(fingerprint(config) for config in configs))
+    return hashlib.sha256(together.encode()).hexdigest()[:8]

@@ -1,0 +1,76 @@
+"""How far a run is: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Prints members done, network-steps a second and time left to a stream. A listener for `ncsim.run_ensemble`."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._bar = None
+        self._members = self._steps = self._done_members = self._done_steps = 0
+        self._begun = self._printed = 0.0
+
+    def start(self, members: int, network_steps: int) -> None:
+        """What there is to train."""
+        self._members, self._steps = members, network_steps
+        self._done_members = self._done_steps = 0
+        self._begun = self._printed = time.monotonic()
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=network_steps,
+                unit="network-steps",
+                unit_scale=True,
+                file=self._stream,
+                dynamic_ncols=True,
+                desc="training",
+                smoothing=0.05,
+            )
+        else:
+            self._line(f"training {members:,} members")
+
+    def advance(self, members: int, network_steps: int) -> None:
+        """A batch is done."""
+        self._done_members += members
+        self._done_steps += network_steps
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(network_steps)
+            self._bar.set_postfix_str(f"{self._done_members:,} members", refresh=False)
+        elif now - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = now
+            rate = self._done_steps / (now - self._begun)
+            left = (self._steps - self._done_steps) / rate
+            self._line(
+                f"{self._done_members:,} of {self._members:,} members, {rate:.2e} network-steps/s, {_duration(left)} left"
+            )
+
+    def close(self) -> None:
+        """The end, reached or not."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        elif self._done_steps == self._steps:
+            seconds = max(time.monotonic() - self._begun, 1e-9)
+            self._line(
+                f"trained {self._members:,} members in {_duration(seconds)}, "
+                f"{self._steps / seconds:.2e} network-steps/s with compilation"
+            )
+
+    def _line(self, text: str) -> None:
+        print(f"ncsim: {text}", file=self._stream, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
