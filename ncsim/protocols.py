@@ -268,10 +268,10 @@ class ProtocolLaw:
         """P(low <= S <= high)."""
         return self.fraction(lambda law: law.between(low, high))
 
-    def fraction(self, probability: Callable[[LatticeLaw], float]) -> Estimate:
-        """The probability of any event of S, as a function of its law."""
+    def fraction(self, probability: Callable[[LatticeLaw], float], runs: int = 1) -> Estimate:
+        """The probability of any event of S of one run, or of several runs, as a function of its law."""
         left_out = np.array([probability(other) for other in self.left_out])
-        return fraction_estimate(probability(self.law), left_out, self.networks, self.protocol.tries)
+        return fraction_estimate(probability(self.law), left_out, self.networks, runs * self.protocol.tries)
 
 
 def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:

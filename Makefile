@@ -1,0 +1,56 @@
+# From a bare clone: `make figure2` runs the main job, `make test` everything that must hold. Each installs what it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+FIGURE2_MEMBERS ?= 10000
+FIGURE2_STEPS ?= 3000
+FIGURE2_OUT ?= runs/figure2
+
+.PHONY: help figure2 test lint types tests test-slow format clean
+
+help:
+	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
+	@echo "make test        lint, types and tests (minutes)"
+	@echo "make test-slow   the tests marked slow"
+	@echo "make format      format the source"
+	@echo "make clean       remove the environment and caches, not runs/"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ncsim needs Python 3.11 or newer; say which with: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+figure2: $(VENV)/.core
+	$(BIN)/python -m experiments.figure2 --members $(FIGURE2_MEMBERS) --steps $(FIGURE2_STEPS) --out $(FIGURE2_OUT)
+
+test: lint types tests
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+tests: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
