@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from ncsim.tasks import CONTEXTS
 
@@ -63,7 +63,7 @@ def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"
     return np.asarray(np.sum(array, axis=axis, dtype=np.int64))
 
 
-def from_context_order(counts: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
+def from_context_order(counts: Any) -> Integer[np.ndarray, "*batch 2 2 2 2"]:
     """Counts stored as [..., context, 4] in joint-count axes: contexts are in row-major order of (i, j)."""
     array = np.asarray(counts)
     return array.reshape(*array.shape[:-2], 2, 2, 2, 2)
@@ -77,8 +77,8 @@ def right_answers(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
 
 def unequal_outcomes(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
     """k, the items on which exactly one head was right; the correlator is 1 - 2 k / items."""
-    array = np.asarray(counts)
-    return (array[..., 0, 1] + array[..., 1, 0]).astype(np.int64)
+    array = np.asarray(counts).astype(np.int64)
+    return array[..., 0, 1] + array[..., 1, 0]
 
 
 assert tuple((i, j) for i in (0, 1) for j in (0, 1)) == CONTEXTS, "from_context_order relies on this order"

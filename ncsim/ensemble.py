@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ PART_WORK = 2.0e8
 PART_MEMBERS = (512, 262_144)
 
 
+@runtime_checkable
 class ProgressListener(Protocol):
     """Told what there is to train and, after every batch, what has been."""
 

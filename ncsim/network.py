@@ -94,8 +94,8 @@ class Architecture(NamedTuple):
             heads,
         )
 
-    def split(self, vector: Array) -> Parameters:
-        """A vector [P, *L] as the four tensors."""
+    def split(self, vector: Any) -> Parameters:
+        """A vector [P, *L] as the four tensors. NumPy in, NumPy out."""
         tensors, start = [], 0
         for shape in self.shapes:
             stop = start + int(np.prod(shape))
@@ -232,10 +232,10 @@ class NCnet(nn.Module):
     config: EnsembleConfig
 
     @nn.compact
-    def __call__(self, inputs: Float[Array, "*batch F"]) -> Float[Array, "*batch 2"]:
+    def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch 2"]:
         architecture = Architecture.of(self.config)
         # One draw for all four tensors, as in the ensemble; made only when the module is initialised.
-        start = architecture.shapes
+        start = Parameters(*(jnp.zeros(shape) for shape in architecture.shapes))
         if self.is_initializing():
             start = architecture.split(initial_vector(self.make_rng("params"), self.config))
         parameters = Parameters(

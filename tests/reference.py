@@ -1,0 +1,123 @@
+"""Slow, obvious references in NumPy and plain Python, written from the paper and not from ncsim.
+
+One network, one row and one parameter at a time; the gradient is the chain rule on paper. Nothing here imports ncsim.
+"""
+
+import itertools
+import math
+
+import numpy as np
+
+
+class Network:
+    """Float64 parameters of one NCnet. `logits` is 1 or 2 a head."""
+
+    def __init__(self, w, b, v, c):
+        self.w = np.array(w, float)  # [features, hidden]
+        self.b = np.array(b, float)  # [hidden]
+        self.v = np.array(v, float)  # [2, logits, hidden]
+        self.c = np.array(c, float)  # [2, logits]
+
+    def forward(self, x):
+        hidden = []
+        for unit in range(len(self.b)):
+            total = self.b[unit]
+            for feature, value in enumerate(x):
+                total += value * self.w[feature, unit]
+            hidden.append(max(total, 0.0))
+        outputs = []
+        for head in range(2):
+            outputs.append(
+                [
+                    sum(self.v[head, k, unit] * hidden[unit] for unit in range(len(hidden))) + self.c[head, k]
+                    for k in range(self.v.shape[1])
+                ]
+            )
+        return hidden, outputs
+
+
+def loss_and_slope(name, outputs, answer):
+    """Loss of one head on one row, and its derivative by each of the head's outputs."""
+    if name == "bce":
+        p = 1 / (1 + math.exp(-outputs[0]))
+        return -(answer * math.log(p) + (1 - answer) * math.log(1 - p)), [p - answer]
+    if name == "squared_error":
+        wanted = 1.0 if answer else -1.0
+        return (outputs[0] - wanted) ** 2, [2 * (outputs[0] - wanted)]
+    exponentials = [math.exp(z) for z in outputs]
+    probabilities = [e / sum(exponentials) for e in exponentials]
+    return -math.log(probabilities[answer]), [p - (1.0 if k == answer else 0.0) for k, p in enumerate(probabilities)]
+
+
+def loss_and_gradient(network, name, inputs, answers):
+    """Mean over rows of the heads' summed losses, and its gradient in the shapes of the network."""
+    grad = Network(0 * network.w, 0 * network.b, 0 * network.v, 0 * network.c)
+    total = 0.0
+    for x, row_answers in zip(inputs, answers, strict=True):
+        hidden, outputs = network.forward(x)
+        upstream = [0.0] * len(hidden)
+        for head in range(2):
+            loss, slopes = loss_and_slope(name, outputs[head], int(row_answers[head]))
+            total += loss / len(inputs)
+            for k, slope in enumerate(slopes):
+                slope /= len(inputs)
+                grad.c[head, k] += slope
+                for unit, activation in enumerate(hidden):
+                    grad.v[head, k, unit] += slope * activation
+                    upstream[unit] += slope * network.v[head, k, unit]
+        for unit, activation in enumerate(hidden):
+            if activation > 0:
+                grad.b[unit] += upstream[unit]
+                for feature, value in enumerate(x):
+                    grad.w[feature, unit] += upstream[unit] * value
+    return total, grad
+
+
+def train_adam(network, name, inputs, answers, rate, steps, b1=0.9, b2=0.999, eps=1e-8):
+    """Adam as in Kingma and Ba 2015, algorithm 1."""
+    first = [0 * t for t in (network.w, network.b, network.v, network.c)]
+    second = [0 * t for t in first]
+    for step in range(1, steps + 1):
+        _, grad = loss_and_gradient(network, name, inputs, answers)
+        for n, (tensor, g) in enumerate(
+            zip((network.w, network.b, network.v, network.c), (grad.w, grad.b, grad.v, grad.c), strict=True)
+        ):
+            first[n] = b1 * first[n] + (1 - b1) * g
+            second[n] = b2 * second[n] + (1 - b2) * g * g
+            tensor -= rate * (first[n] / (1 - b1**step)) / (np.sqrt(second[n] / (1 - b2**step)) + eps)
+    return network
+
+
+def chsh(counts):
+    """S and its relatives of one table [2, 2, 2, 2] in plain Python, by name."""
+    a, b, c = {}, {}, {}
+    for i, j in itertools.product((0, 1), repeat=2):
+        items = sum(counts[i][j][x][y] for x in (0, 1) for y in (0, 1))
+        mean = {"a": 0.0, "b": 0.0, "c": 0.0}
+        for x, y in itertools.product((0, 1), repeat=2):
+            share = counts[i][j][x][y] / items
+            alice, bob = 2 * x - 1, 2 * y - 1
+            mean["a"] += share * alice
+            mean["b"] += share * bob
+            mean["c"] += share * alice * bob
+        a[i, j], b[i, j], c[i, j] = mean["a"], mean["b"], mean["c"]
+
+    def signed(t, s):
+        return sum(s[n] * t[place] for n, place in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]))
+
+    odd = [s for s in itertools.product((1, -1), repeat=4) if s[0] * s[1] * s[2] * s[3] == -1]
+    influence = abs(a[0, 0] - a[0, 1]) + abs(a[1, 0] - a[1, 1]) + abs(b[0, 0] - b[1, 0]) + abs(b[0, 1] - b[1, 1])
+    s_odd = max(signed(c, s) for s in odd)
+
+    def rho(place):
+        spread = (1 - a[place] ** 2) * (1 - b[place] ** 2)
+        return 0.0 if spread < 1e-15 else (c[place] - a[place] * b[place]) / math.sqrt(spread)
+
+    return {
+        "s": signed(c, (1, 1, 1, -1)),
+        "s_odd": s_odd,
+        "s_factorised": signed({p: a[p] * b[p] for p in a}, (1, 1, 1, -1)),
+        "influence": influence,
+        "contextuality": s_odd - 2 - influence,
+        "s_pearson": signed({p: rho(p) for p in a}, (1, 1, 1, -1)),
+    }
