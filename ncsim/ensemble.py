@@ -211,7 +211,6 @@ class _Trainer:
 
         with jax.enable_x64(config.precision == "float64"):
             program = xla.block_program(config, self._mesh, BLOCKS)
-            root = jax.random.key(config.root_seed)
         pending: tuple[range, np.ndarray, Any, float] | None = None
         first = members.start
         while first < members.stop or pending is not None:
@@ -221,7 +220,7 @@ class _Trainer:
                 batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
                 ids, used, position = self._layout(batch, program)
                 with jax.enable_x64(config.precision == "float64"):
-                    result = program.run(root, ids, used, config.learning_rate, config.steps)
+                    result = program.run(config.root_seed, ids, used, config.learning_rate, config.steps)
                 issued = (batch, position, result, time.perf_counter())
                 first = batch.stop
             if pending is not None:

@@ -285,7 +285,7 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
 
 def _partition_value(value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return urllib.parse.quote(text, safe="") or "__HIVE_DEFAULT_PARTITION__"
+    return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take
 
 
 def _stamp(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ MEMBERS = "members"
 
 
 class BlockProgram(NamedTuple):
-    """A compiled program: `run(root, ids [D * B, lanes], used [D], learning_rate, steps)` gives a `ContextRecord` of
+    """A compiled program: `run(root_seed, ids [D * B, lanes], used [D], learning_rate, steps)` gives a `ContextRecord` of
     arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled."""
 
     run: Callable[..., ContextRecord]
@@ -66,8 +66,11 @@ def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) 
     size = Architecture.of(config).size
 
     def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
+        # Wrapped here, once a network: every network folds other ids into the run's key, which is no reuse of it.
+        key = jax.random.wrap_key_data(root)
+
         def start(member: jax.Array) -> jax.Array:
-            return initial_vector(member_key(root, member, context, config.common_initialization), config)
+            return initial_vector(member_key(key, member, context, config.common_initialization), config)
 
         vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
         answers = jnp.asarray(targets)[context]
@@ -97,7 +100,7 @@ def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) 
     )
     devices = mesh.devices.size
     arguments = (
-        jax.random.key(0),
+        np.zeros(2, np.uint32),
         np.zeros((devices * blocks, lanes), np.uint32),
         np.ones(devices, np.int32),
         np.zeros((), dtype),
@@ -108,7 +111,8 @@ def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) 
         options["xla_cpu_prefer_vector_width"] = "512"
     compiled = jax.jit(mapped).lower(*jax.device_put(arguments, shardings)).compile(compiler_options=options)
 
-    def run(root: Any, ids: Any, used: Any, rate: float, steps: int) -> ContextRecord:
+    def run(root_seed: int, ids: Any, used: Any, rate: float, steps: int) -> ContextRecord:
+        root = np.asarray(jax.random.key_data(jax.random.key(root_seed)))
         given = (root, ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
         return compiled(*jax.device_put(given, shardings))
 

@@ -1,0 +1,92 @@
+"""A file imports only from smaller numbers, so that each can be read without those above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "ncsim"
+LAYERS = {
+    "tasks": 0,
+    "config": 1,
+    "counts": 1,
+    "inference": 1,
+    "progress": 1,
+    "chsh": 2,
+    "network": 2,
+    "records": 2,
+    "train": 3,
+    "parts": 3,
+    "protocols": 3,
+    "store": 4,
+    "executors": 4,
+    "executors.xla": 4,
+    "runs": 5,
+    "plots": 5,
+    "ensemble": 6,
+    "summary": 6,
+    "report": 7,
+    "cli": 8,
+}
+#: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
+THIRD_PARTY = {
+    "chsh": {"jax"},
+    "network": {"jax", "flax"},
+    "train": {"jax", "optax"},
+    "executors.xla": {"jax"},
+    "ensemble": {"jax"},
+    "parts": {"pyarrow"},
+    "store": {"pyarrow"},
+    "runs": {"pyarrow"},
+    "inference": {"scipy"},
+    "progress": {"tqdm"},
+    "plots": {"matplotlib"},
+}
+#: Reports and figures see stored records, never a network.
+NEVER = {
+    name: {"network", "train", "executors.xla", "ensemble"}
+    for name in ("plots", "report", "summary", "protocols", "store")
+}
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if name != "__init__":
+            yield name, ast.parse(path.read_text())
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            if node.module in ("ncsim", "ncsim.executors"):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize(("name", "tree"), list(modules()), ids=[name for name, _ in modules()])
+def test_imports_go_down(name, tree):
+    assert name in LAYERS, f"ncsim/{name}.py has no layer: give it one here and in DESIGN.md"
+    for target in imported(tree):
+        if target.startswith("ncsim."):
+            inner = target.removeprefix("ncsim.")
+            assert inner in LAYERS, target
+            assert LAYERS[inner] < LAYERS[name] or inner == "executors", f"{name} imports {inner}"
+            assert inner not in NEVER.get(name, ()), f"{name} may not see {inner}"
+
+
+@pytest.mark.parametrize(("name", "tree"), list(modules()), ids=[name for name, _ in modules()])
+def test_third_parties_stay_where_they_belong(name, tree):
+    import sys
+
+    for target in imported(tree):
+        package = target.split(".")[0]
+        if package not in sys.stdlib_module_names and package not in ("ncsim", "numpy", "jaxtyping"):
+            assert package in THIRD_PARTY.get(name, ()), f"ncsim/{name}.py imports {package}"
+
+
+def test_files_stay_about_one_thing():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, f"{path.name} has grown past 400 lines: split it"

@@ -1,0 +1,112 @@
+"""What is said of a run follows from its numbers."""
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.chsh import chsh_statistics
+from ncsim.inference import clopper_pearson
+from ncsim.report import printed, verdict, write_report
+from ncsim.runs import Run
+from ncsim.store import RunFolder, StoreError
+from ncsim.summary import summarise
+from tests.test_protocols import made_up
+
+CONFIG = ncsim.EnsembleConfig(members=300)
+
+
+def a_run(path, records):
+    folder = RunFolder.create(path, [CONFIG])
+    half = records.size // 2
+    folder.write_part(CONFIG, records.take(slice(0, half)))
+    folder.write_part(CONFIG, records.take(slice(half, None)))
+    return ncsim.open_run(path)
+
+
+def test_summary_against_the_records(tmp_path):
+    records = made_up(300, seed=2, diverged=0.01)
+    records = records._replace(
+        undecided_alice=(records.counts[..., 0] > 1).astype(np.int32), decided_product=records.counts @ [1, -1, -1, 1]
+    )
+    numbers = summarise(a_run(tmp_path, records)).numbers
+    (cell,) = numbers["cells"]
+    whole = ~records.diverged.any(axis=1)
+    s = chsh_statistics(records.joint[whole])
+    assert cell["members"] == 300
+    assert cell["diverged"] == {"networks": int(records.diverged.sum()), "members": int((~whole).sum())}
+    assert cell["members_with_s_above_2"]["value"] == pytest.approx(np.mean(s.s > 2))
+    assert cell["members_contextual"]["value"] == np.mean(s.contextuality > 0)
+    assert cell["largest_contextuality_of_a_member"] == pytest.approx(np.max(s.contextuality))
+    pooled = chsh_statistics(records.joint.sum(axis=0))
+    for name in ("s", "s_factorised", "influence", "contextuality"):
+        assert cell["pooled"][name]["value"] == pytest.approx(float(getattr(pooled, name)))
+        assert cell["pooled"][name]["low"] < cell["pooled"][name]["value"] < cell["pooled"][name]["high"]
+    solved = records.counts[:, 1, 3] == 16
+    assert cell["contexts"]["12"]["solved"]["value"] == pytest.approx(np.mean(solved[~records.diverged[:, 1]]))
+    assert cell["contexts"]["12"]["accuracy_bob"] == pytest.approx(float(pooled.accuracy_bob[0, 1]))
+    decided = ~records.undecided()[whole].any(axis=1)
+    undecided = cell["undecided"]
+    assert undecided["decided_members"]["value"] == pytest.approx(decided.mean())
+    assert undecided["mean_s_of_decided_members"]["value"] == pytest.approx(s.s[decided].mean())
+    assert undecided["mean_s_as_they_fell"]["value"] == pytest.approx(float(pooled.s))
+    assert undecided["mean_s_as_coin_tosses"]["value"] == pytest.approx(
+        float(pooled.s)
+    )  # all products are decided here
+    assert undecided["networks"] == pytest.approx(records.undecided().sum() / (~records.diverged).sum())
+    single = cell["protocols"][0]
+    assert single["mean_s"]["value"] == pytest.approx(cell["pooled"]["s"]["value"])
+    assert sum(single["law"]["probability"]) == pytest.approx(1)
+
+
+def test_report_files(tmp_path):
+    run = a_run(tmp_path, made_up(300, seed=2))
+    summary = write_report(run)
+    assert json.loads((tmp_path / "summary.json").read_text())["cells"][0]["members"] == 300
+    page = (tmp_path / "report.html").read_text()
+    assert "figures/laws.svg" in page
+    assert "retry until solved, at most 100" in page
+    assert "retry until solved, at most 100" in printed(summary)
+    for figure in ("laws", "means"):
+        pdf = (tmp_path / "figures" / f"{figure}.pdf").read_bytes()
+        assert b"/FontFile2" in pdf  # TrueType, embedded
+        assert b"/Type3" not in pdf
+        svg = ElementTree.parse(tmp_path / "figures" / f"{figure}.svg")
+        texts = {element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")}
+        assert "single shot" in texts
+    rows = (tmp_path / "figures" / "laws.csv").read_text().splitlines()
+    assert rows[0] == "protocol,ensemble,kind,run_or_probability,s"
+    drawn = [row for row in rows if row.startswith("single shot,all,run")]
+    assert len(drawn) == 50
+    first = chsh_statistics(made_up(300, seed=2).joint[:50]).s
+    assert [float(row.split(",")[-1]) for row in drawn] == pytest.approx(list(first))
+
+
+def test_words_follow_the_numbers(tmp_path):
+    contextual = made_up(300, seed=2)
+    pr_box = np.array([[8, 0, 0, 8], [8, 0, 0, 8], [8, 0, 0, 8], [0, 8, 8, 0]])
+    contextual.counts[:] = pr_box
+    (cell,) = summarise(a_run(tmp_path / "a", contextual)).numbers["cells"]
+    assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in verdict(cell)
+    assert "Delta is above 0: contextual" in verdict(cell)
+    (cell,) = summarise(a_run(tmp_path / "b", made_up(300, seed=2))).numbers["cells"]
+    assert "explained by direct influence: no member has Delta > 0" in verdict(cell)
+    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in verdict(cell)
+    assert "Delta is not above 0" in verdict(cell)
+
+
+def test_runs_with_nothing_to_report(tmp_path):
+    folder = RunFolder.create(tmp_path / "empty", [CONFIG])
+    summary = write_report(ncsim.open_run(folder.path))
+    assert "Not complete: 300 members are still to be trained" in printed(summary)
+    assert "no network to report on" in printed(summary)
+    lost = made_up(300, diverged=1.1)
+    assert "every one of a context diverged" in printed(write_report(a_run(tmp_path / "lost", lost)))
+    one = ncsim.EnsembleConfig(members=1)
+    summary = summarise(Run([one], [made_up(1)]))
+    assert "one member: no interval" in json.dumps(summary.numbers)
+    assert "NaN" not in json.dumps(summary.numbers).replace('"decided_members_with_s_above_2": {"value": NaN', "")
+    with pytest.raises(StoreError, match="in memory only"):
+        write_report(Run([one], [made_up(1)]))
