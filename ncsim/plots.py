@@ -40,6 +40,8 @@ def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequen
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     with mpl.rc_context(STYLE):
+        figure.canvas.draw()  # places everything; the three files need not do it again
+        figure.set_layout_engine("none")
         for suffix, metadata in (("png", {}), ("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
             path = stem.with_name(f"{stem.name}.{suffix}")
             figure.savefig(path, dpi=200, metadata=metadata)
@@ -114,8 +116,9 @@ def plot_runs_and_laws(
 def _draw_law(axis: Any, law: ProtocolLaw, place: int, first: bool) -> None:
     """The law as bars to the right of its place, the widest 0.45 wide, with its mean as a short line."""
     probabilities, values = law.law.probabilities, law.law.values
+    shown = probabilities > 1e-4 * probabilities.max()  # thinner than a hair otherwise
     axis.barh(
-        values, 0.45 * probabilities / probabilities.max(), left=place, height=0.8 * (values[1] - values[0]),
+        values[shown], 0.45 * probabilities[shown] / probabilities.max(), left=place, height=0.8 * (values[1] - values[0]),
         color=SKY, linewidth=0, zorder=2, label="exact law of S" if first else None,
     )  # fmt: skip
     axis.plot(

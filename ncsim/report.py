@@ -20,8 +20,10 @@ from ncsim.store import StoreError
 from ncsim.summary import CONTEXT_NAMES, Summary, summarise
 
 
-def write_report(run: Run) -> Summary:
+def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) -> Summary:
     """Write summary.json, figures/ and report.html into the run's folder, and give the summary.
+
+    The figures are S of some runs with its exact law, and the means; `figure_names` are their files' names.
 
     Raises:
         StoreError: the run is in memory, or its folder cannot be written to.
@@ -37,9 +39,9 @@ def write_report(run: Run) -> Summary:
             axis_label = _axis_label(run.swept)
             laws = [[summary.laws[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
             dots = [[summary.dots[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
-            plot_runs_and_laws(laws, dots, labels, axis_label, run.path / "figures" / "laws")
-            plot_means(laws, labels, axis_label, run.path / "figures" / "means")
-        write_atomically(run.path / "report.html", _page(run, summary).encode())
+            plot_runs_and_laws(laws, dots, labels, axis_label, run.path / "figures" / figure_names[0])
+            plot_means(laws, labels, axis_label, run.path / "figures" / figure_names[1])
+        write_atomically(run.path / "report.html", _page(run, summary, figure_names).encode())
     except OSError as error:
         raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
     return summary
@@ -171,12 +173,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = " 
     return [(indent + "  ".join(line)).rstrip() for line in lines]
 
 
-def _page(run: Run, summary: Summary) -> str:
+def _page(run: Run, summary: Summary, figure_names: tuple[str, str]) -> str:
     """The report as one HTML page that shows the figures beside it."""
     title = html.escape(f"ncsim: {run.path.name}" if run.path else "ncsim")
     body = [f"<h1>{title}</h1>"]
     if any(summary.laws):
-        for name, text in (("laws", "S of 50 runs and its exact law, by protocol"), ("means", "Means, by protocol")):
+        texts = ("S of 50 runs and its exact law, by protocol", "Mean S and mean correlators, by protocol")
+        for name, text in zip(figure_names, texts, strict=True):
             body.append(f'<figure><img src="figures/{name}.svg" alt="{text}"><figcaption>{text}</figcaption></figure>')
     if summary.numbers["members_missing"]:
         body.append(f"<p>Not complete: {summary.numbers['members_missing']:,} members are still to be trained.</p>")

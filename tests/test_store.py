@@ -175,7 +175,7 @@ def test_folders_that_hold_no_run(tmp_path):
         RunFolder.create(tmp_path / "file" / "below", [CONFIG])
     stored(tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
-    with pytest.raises(StoreError, match="has parts but no config.json"):
+    with pytest.raises(StoreError, match=r"has parts but no config\.json"):
         RunFolder.create(tmp_path / "run", [CONFIG])
 
 
