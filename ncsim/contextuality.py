@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ncsim.counts import validated_counts
 from ncsim.inequalities import LinearInequality, checked_table, linear_text, rounded_text
 from ncsim.inference import Estimate
 from ncsim.tasks import CONTEXTS
@@ -148,9 +149,9 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     The plug-in estimate, which is the interval's value, is biased: a maximum of eight sums pushes it up and four
     absolute values push it down. Delta is also the largest over 8 sign vectors s of the smallest over 16 sign vectors
     t of the linear forms s.c - 2 - t.d, and each of these 128 forms is -2 plus four terms +-(1 - 4 p), p being the
-    probability of a single cell of a context. So each form gets an interval from the Wilson intervals of four
-    binomials (Zou and Donner 2008), which stays honest at accuracies near 1, and the largest of the smallest limits is
-    taken. A lower limit must hold for all 8 s, an upper limit for all 16 t: the levels are divided by those.
+    probability of a single cell of a context. So each form gets an interval from the exact intervals of four
+    binomials, their reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies
+    near 1; and the largest of the smallest limits is taken. A lower limit must hold for all 8 s, an upper limit for all 16 t: the levels are divided by those.
 
     Args:
         table: joint counts [2, 2, 2, 2].
@@ -159,23 +160,18 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
             reaches are added up instead of their squares.
 
     Raises:
-        ValueError: another shape, a negative count, a context without items, or a level not between 0 and 1.
+        ValueError: another shape, counts that are not whole and 0 or above, a context without items, or a level not between 0 and 1.
     """
-    from scipy.stats import norm
-
     if not 0 < level < 1:
         raise ValueError(f"level: {level}; allowed: between 0 and 1")
-    counts = checked_table(table, (2, 2, 2, 2))
+    counts = np.asarray(validated_counts(table), np.float64)
     probabilities = _probabilities(counts)
-    items = counts.sum(axis=(2, 3), keepdims=True)
     tail = (1 - level) / 2
     value = _largest_of_smallest(probabilities, 0.0 * probabilities, same_items)
-    low_z, high_z = (float(norm.ppf(1 - tail / forms)) for forms in (8, 16))
-    low_reach = np.stack(_wilson_reaches(probabilities, items, low_z))
-    high_reach = np.stack(_wilson_reaches(probabilities, items, high_z))
+    low_reach, high_reach = _binomial_reaches(counts, tail / 8), _binomial_reaches(counts, tail / 16)
     low = _largest_of_smallest(probabilities, low_reach, same_items, sign=-1)
     high = _largest_of_smallest(probabilities, high_reach, same_items, sign=1)
-    return Estimate(value, low, min(high, 2.0), "128 linear forms, Wilson limits, conservative", level)
+    return Estimate(value, low, min(high, 2.0), "128 linear forms, exact binomial limits, conservative", level)
 
 
 def verdict(s: float, contextuality: Estimate) -> str:
@@ -252,12 +248,15 @@ def _form(
     return value + sign * (sum(moves) if same_items else math.hypot(*moves))
 
 
-def _wilson_reaches(p: np.ndarray, items: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
-    """How far below and above p its Wilson limits are."""
-    shrink = 1 + z**2 / items
-    centre = (p + z**2 / (2 * items)) / shrink
-    half = z / shrink * np.sqrt(p * (1 - p) / items + z**2 / (4 * items**2))
-    return np.maximum(p - (centre - half), 0.0), np.maximum(centre + half - p, 0.0)
+def _binomial_reaches(counts: np.ndarray, tail: float) -> np.ndarray:
+    """How far below and above a cell's frequency its exact (Clopper-Pearson) limits are: float64[2, i, j, a, b]."""
+    from scipy.stats import beta
+
+    items = counts.sum(axis=(2, 3), keepdims=True)
+    with np.errstate(invalid="ignore"):
+        low = np.where(counts > 0, beta.ppf(tail, counts, items - counts + 1), 0.0)
+        high = np.where(counts < items, beta.ppf(1 - tail, counts + 1, items - counts), 1.0)
+    return np.stack([counts / items - low, high - counts / items])
 
 
 # The linear programmes. A joint assignment to the eight variables (an answer in a context) is one column.
