@@ -64,7 +64,8 @@ def table_of_moments(a, b, c):
     """Joint probabilities [i, j, a, b] = (1 + x a + y b + x y c) / 4; each argument a number or [2, 2]."""
     a, b, c = (np.broadcast_to(np.asarray(m, float), (2, 2))[..., None, None] for m in (a, b, c))
     x = np.array([-1.0, 1.0])
-    return (1 + x[:, None] * a + x * b + x[:, None] * x * c) / 4
+    cells = (1 + x[:, None] * a + x * b + x[:, None] * x * c) / 4
+    return np.where(np.abs(cells) < 1e-15, 0.0, cells)  # rounding dust, of either sign
 
 
 PR_BOX = table_of_moments(0, 0, [[1, 1], [1, -1]])
