@@ -1,6 +1,6 @@
 """Bootstrap intervals: the mean over members, from a histogram, and the mean S over members and items at once.
 
-Sources: Efron 1987 (bias-corrected and accelerated, BCa); Hesterberg 2015 (widening for small samples); Owen 2007 and
+Sources: Efron 1987 (bias-corrected and accelerated, BCa); Hesterberg 2015 (widening for small samples); Owen and Eckles 2012,
 McCullagh 2000 (crossed arrays); Clopper and Pearson 1934 (what a sample that is all but constant can exclude).
 """
 

@@ -219,3 +219,9 @@ def test_pearson_s_of_joint_distributions_exceeds_2_and_not_5_halves():
     weights = generator.dirichlet(np.full(16, 0.15), size=20_000)
     largest = chsh_statistics(np.tensordot(weights, strategies, 1)).s_pearson.max()
     assert 2.05 < largest <= 2.5 + 1e-9
+    # Where 5/2 is reached: three of the sixteen strategies (A1, A2, B1, B2), equally often.
+    chosen = [8 * a1 + 4 * a2 + 2 * b1 + b2 for a1, a2, b1, b2 in ((0, 1, 0, 0), (1, 0, 0, 1), (1, 1, 1, 1))]
+    found = chsh_statistics(strategies[chosen].sum(axis=0))
+    assert found.s_pearson == pytest.approx(2.5, abs=1e-12)
+    assert found.s == pytest.approx(2, abs=1e-12)
+    assert found.contextuality <= 1e-12
