@@ -13,8 +13,8 @@ What is computed from what:
   correlators to 0.0001; that leaves S uncertain by at most 0.0002, each mean by 0.0001, the influence by at most
   0.0008 and Delta by at most 0.0010.
 * Tests need counts. The paper does not say how many items there were; each cell of each context's joint table
-  (1 + x a + y b + x y c) / 4 is rounded to whole items, `--items` a context, none lost. Intervals and p-values are those
-  of that assumed number, with independent items, and say nothing of another training run.
+  (1 + x a + y b + x y c) / 4 is rounded to whole items, `--items` a context, none lost. Intervals and p-values are
+  those of that assumed number, with independent items, and say nothing of another training run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Bootstrap intervals: the mean over members, from a histogram, and the mean S over members and items at once.
 
-Sources: Efron 1987 (bias-corrected and accelerated, BCa); Hesterberg 2015 (widening for small samples); Owen and Eckles 2012,
-McCullagh 2000 (crossed arrays); Clopper and Pearson 1934 (what a sample that is all but constant can exclude).
+Sources: Efron 1987 (bias-corrected and accelerated, BCa); Hesterberg 2015 (widening for small samples); McCullagh
+2000, Owen and Eckles 2012 (crossed arrays); Clopper and Pearson 1934 (what an all but constant sample can exclude).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def bootstrap_mean(
     The cost is that of the histogram, not of the members: 10^9 of them on 65 lattice points take no longer than 50.
     Where fewer than 20 members are off the most common value, and at least half are on it, a resampled sample cannot
     know what was missed; above all when all are equal. Then the interval is the range of means that the law can have if
-    values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever in
-    `support` they lie: conservative, and wide when members are few.
+    values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever
+    in `support` they lie: conservative, and wide when members are few.
 
     Args:
         values: numbers, [K]; one a member, or one a bin of the histogram.
@@ -84,7 +84,7 @@ def crossed_bootstrap_mean_s(
     Args:
         outcomes: +1/-1 with axes (member, i, j, party, item).
         level: probability with which the interval should hold the mean.
-        same_items: whether item n is the same in all four contexts; otherwise each context's are resampled by themselves.
+        same_items: whether item n is the same in all four contexts; otherwise each context's are resampled alone.
         resamples: bootstrap samples.
         seed: of the resampling.
 

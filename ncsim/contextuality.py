@@ -151,7 +151,8 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     t of the linear forms s.c - 2 - t.d, and each of these 128 forms is -2 plus four terms +-(1 - 4 p), p being the
     probability of a single cell of a context. So each form gets an interval from the exact intervals of four
     binomials, their reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies
-    near 1; and the largest of the smallest limits is taken. A lower limit must hold for all 8 s, an upper limit for all 16 t: the levels are divided by those.
+    near 1; and the largest of the smallest limits is taken. A lower limit must hold for all 8 s, an upper limit for
+    all 16 t: the levels are divided by those.
 
     Args:
         table: joint counts [2, 2, 2, 2].
@@ -160,7 +161,8 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
             reaches are added up instead of their squares.
 
     Raises:
-        ValueError: another shape, counts that are not whole and 0 or above, a context without items, or a level not between 0 and 1.
+        ValueError: another shape, counts that are not whole and 0 or above, a context without items, or a level that
+            is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level: {level}; allowed: between 0 and 1")
@@ -327,7 +329,7 @@ def _cnt3(p: np.ndarray) -> float:
 
 
 def _ncnt2(p: np.ndarray) -> float:
-    """The least of the steps that one joint probability may take, either way, before the table stops being noncontextual.
+    """The least step that one joint probability may take, either way, until the table is no longer noncontextual.
 
     An L1 ball lies in a convex set where its corners do, and its corners are such steps.
     """
@@ -376,7 +378,7 @@ def _contextual_fraction(p: np.ndarray) -> tuple[float, LinearInequality | None]
 
 
 def _signalling_fraction(p: np.ndarray) -> float:
-    """1 less the largest weight of a table without signalling that fits under every cell. Variables: 16 cells, weight."""
+    """1 less the largest weight of a table without signalling that fits under every cell; variables: cells, weight."""
     rows = []
     for i, j in CONTEXTS:
         cells = np.zeros((2, 2, 2, 2))

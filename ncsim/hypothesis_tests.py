@@ -270,7 +270,7 @@ PROJECTION_STEPS = 300
 
 
 def _betting_ratio(seen: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Odds R[i, j, a, b] > 0 with sum of share * R <= 1 for every strategy; `share` is each context's part of the bets."""
+    """Odds R[i, j, a, b] > 0, sum of share * R <= 1 for every strategy; `share` is each context's part of the bets."""
     # Half an item in every cell: odds that are never 0, so that no outcome loses everything.
     smoothed = seen + 0.5
     frequency = smoothed / smoothed.sum(axis=(2, 3), keepdims=True)

@@ -211,7 +211,7 @@ def mermin_inequality() -> LinearInequality:
 
 
 def svetlichny_inequality() -> LinearInequality:
-    """Plus where at most one party has its second setting, minus elsewhere: classical and hybrid 4, quantum 4 sqrt 2."""
+    """Plus where at most one party has its second setting, else minus: classical and hybrid 4, quantum 4 sqrt 2."""
     weights = np.ones((2, 2, 2))
     weights[np.indices((2, 2, 2)).sum(axis=0) >= 2] = -1.0
     return correlator_inequality("Svetlichny", weights, 4 * math.sqrt(2))

@@ -70,7 +70,7 @@ class UndecidedConventions:
             further members.
         above_two: fraction of members with S > 2, as they fell.
         above_two_decided: likewise, of the decided members.
-        range_above_two: fraction of members with S > 2 whatever the undecided answers are, and with some choice of them.
+        range_above_two: fraction of members with S > 2 whatever the undecided answers are, and with some choice.
         tight: whether every member's range is known to be attained.
     """
 

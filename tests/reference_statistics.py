@@ -1,4 +1,4 @@
-"""Slow and obvious statistics of one table, in exact fractions, written from the definitions and not from the kernel."""
+"""Slow and obvious statistics of one table, in exact fractions, from the definitions and not from the kernel."""
 
 from __future__ import annotations
 

@@ -67,6 +67,15 @@ def test_agrees_with_exact_fractions(table):
 
 
 @EXAMPLES
+@given(tables)
+def test_ncnt2_is_at_most_the_smallest_cell(table):
+    found = chsh_statistics(table)
+    smallest = (table / table.sum(axis=(2, 3), keepdims=True)).min()
+    expected = max(min(-float(found.contextuality) / 4, smallest), 0)
+    assert found.ncnt2 == pytest.approx(expected, abs=1e-12)
+
+
+@EXAMPLES
 @given(tables, st.integers(0, 1), st.integers(0, 1))
 def test_relabelling_outcomes_settings_and_parties(table, party, setting):
     flipped = table.copy()

@@ -24,7 +24,7 @@ from ncsim.hypothesis_tests import (
 )
 from ncsim.inequalities import chsh_inequality, mermin_inequality
 
-#: Every correlator at half: on the face of the local polytope, so that the null is true and as near to false as it gets.
+#: Every correlator at half: on a face of the local polytope; the null is true and as near to false as it gets.
 EDGE = reference.table_of_moments(0, 0, [[0.5, 0.5], [0.5, -0.5]])
 
 #: Likewise, with accuracies as heads have them, from three strategies that win three contexts of four.
