@@ -1,7 +1,8 @@
 """Bootstrap intervals: the mean over members, from a histogram, and the mean S over members and items at once.
 
 Sources: Efron 1987 (bias-corrected and accelerated, BCa); Hesterberg 2015 (widening for small samples); McCullagh
-2000, Owen and Eckles 2012 (crossed arrays); Clopper and Pearson 1934 (what an all but constant sample can exclude).
+2000, Owen and Eckles 2012 (crossed arrays); Clopper and Pearson 1934 (what an all but constant sample can exclude);
+Hoeffding 1963.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ RESAMPLES = 4_000
 
 #: With fewer values off the most common one, and that one being at least half, resampling says too little.
 FEWEST_OFF_MODE = 20
+
+#: The smallest mean, on a scale from 0 to 1, that Hoeffding's interval looks at.
+SMALLEST = 1e-300
 
 #: float64 numbers of one block of resampled histograms, or of weights by items.
 BLOCK = 2**22
@@ -66,6 +70,43 @@ def bootstrap_mean(
     acceleration = float(count @ deviation**3) / (6 * float(count @ deviation**2) ** 1.5)
     low, high = _bca_limits(resampled, mean, acceleration, total - 1, level)
     return Estimate(mean, min(low, mean), max(high, mean), "BCa bootstrap", level)
+
+
+def hoeffding_mean(
+    values: Any, members: Any = None, level: float = 0.95, support: tuple[float, float] = (-4.0, 4.0)
+) -> Estimate:
+    """Interval for the mean of a bounded law that holds for any number of members and any law: wide, and always valid.
+
+    All means m whose n KL(sample mean || m) is at most log(2 / (1 - level)), both rescaled to [0, 1] and KL being that of
+    two coins (Hoeffding 1963, theorem 1). For where `bootstrap_mean` is not to be relied on: fewer than 100 members.
+
+    Raises:
+        ValueError: as for `bootstrap_mean`.
+    """
+    from scipy.optimize import brentq
+    from scipy.special import rel_entr
+
+    bins, count = _histogram(values, members, support)
+    _check_level(level)
+    total = int(count.sum())
+    if total == 0:
+        return Estimate(math.nan, *support, "no members", level)
+    width = support[1] - support[0]
+    mean = float(count @ bins / total)
+    share = min(max((mean - support[0]) / width, 0.0), 1.0)
+
+    def limit(share: float) -> float:
+        """The smallest m, found on a scale from 0 so that it keeps its digits however small."""
+
+        def excess(m: float) -> float:
+            return float(rel_entr(share, m) + rel_entr(1 - share, 1 - m)) - math.log(2 / (1 - level)) / total
+
+        # KL grows without limit towards 0, but from a share next to 0 so slowly that no number is small enough.
+        return float(brentq(excess, SMALLEST, share)) if share > SMALLEST and excess(SMALLEST) > 0 else 0.0
+
+    low, high = limit(share), 1 - limit(1 - share)
+    low, high = support[0] + width * low, support[0] + width * high
+    return Estimate(mean, min(low, mean), max(high, mean), "Hoeffding, conservative", level)
 
 
 def crossed_bootstrap_mean_s(

@@ -9,7 +9,7 @@ import pytest
 import reference_statistics as reference
 from scipy.stats import binom, bootstrap
 
-from ncsim.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s
+from ncsim.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s, hoeffding_mean
 from ncsim.chsh import chsh_statistics
 from ncsim.counts import joint_counts
 from ncsim.records import MemberRecords
@@ -44,10 +44,34 @@ def test_mean_is_held(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("members", [50, 100, 400, 2_000])
+@pytest.mark.parametrize("members", [100, 400, 2_000])
 @pytest.mark.parametrize("name", LAWS)
 def test_mean_is_held_in_many_samples(name, members):
     check_mean_coverage(name, members, samples=2_000, seed=12)
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("members", [1, 3, 10, 50])
+def test_hoeffding_s_interval_holds_the_mean_of_few_members(name, members):
+    values, law = LAWS[name]
+    count = np.random.default_rng(30).multinomial(members, law, size=300)
+    estimates = [hoeffding_mean(values, row) for row in count]
+    held = sum(e.low - 1e-12 <= values @ law <= e.high + 1e-12 for e in estimates)
+    assert held >= binom.ppf(1e-4, 300, 0.95)
+    assert all(-4 <= e.low <= e.value <= e.high <= 4 for e in estimates)
+
+
+def test_hoeffding_s_interval_solves_its_equation():
+    estimate = hoeffding_mean([2.0, 1.0, 2.5, 0.0])
+    mean = (1.375 + 4) / 8
+    for limit in ((estimate.low + 4) / 8, (estimate.high + 4) / 8):
+        divergence = mean * np.log(mean / limit) + (1 - mean) * np.log((1 - mean) / (1 - limit))
+        assert 4 * divergence == pytest.approx(np.log(40), abs=1e-9)
+    # At an end of the support: (1 - m)^n = 1 / 40.
+    assert hoeffding_mean([4.0, 4.0]).low == pytest.approx(-4 + 8 * (1 / 40) ** (1 / 2), abs=1e-9)
+    assert hoeffding_mean([4.0, 4.0]).high == 4
+    assert hoeffding_mean([-4.0]).low == -4
+    assert np.isnan(hoeffding_mean([]).value)
 
 
 def test_mean_agrees_with_scipy_s_bca():
