@@ -215,7 +215,7 @@ def _near_constant_interval(
 ) -> Estimate:
     total, mode = int(count.sum()), int(np.argmax(count))
     # One-sided at the full error: it is the upper limit alone that the interval rests on.
-    share = clopper_pearson(total - int(count[mode]), total, 1 - 2 * (1 - level)).high
+    share = clopper_pearson(float(total - count[mode]), float(total), 1 - 2 * (1 - level)).high
     value = float(bins[mode])
     low, high = value - share * (value - support[0]), value + share * (support[1] - value)
     method = "few values off the most common one: exact, conservative"

@@ -270,7 +270,7 @@ def _assignments() -> tuple[np.ndarray, np.ndarray]:
     return outcomes[:4].reshape(2, 2, 256), outcomes[4:].reshape(2, 2, 256)
 
 
-def _connected(alice: np.ndarray, bob: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _connected(alice: np.ndarray, bob: np.ndarray) -> list[tuple[Any, Any]]:
     """The two variables of each connection, whatever is kept of a variable."""
     pairs = ((bob if answer.startswith("B") else alice, contexts) for answer, contexts in CONNECTIONS)
     return [(variable[first], variable[second]) for variable, (first, second) in pairs]
@@ -355,7 +355,7 @@ def _discounted_fraction(p: np.ndarray) -> float:
     return _not_negative(1 + solution.fun)
 
 
-def _maximal_coupling(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _maximal_coupling(first: float, second: float) -> np.ndarray:
     both = min(first, second)
     return np.array([[1 - max(first, second), second - both], [first - both, both]])
 

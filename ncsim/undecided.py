@@ -116,7 +116,7 @@ def undecided_conventions(records: MemberRecords, level: float = 0.95, seed: int
         return bootstrap_mean(np.clip(s, -4, 4), level=level, seed=seed)
 
     def fraction(s: np.ndarray) -> Estimate:
-        return clopper_pearson(int(np.sum(s > 2)), len(s), level)
+        return clopper_pearson(float(np.sum(s > 2)), float(len(s)), level)
 
     low, high = ranges.low[whole], ranges.high[whole]
     return UndecidedConventions(

@@ -180,7 +180,7 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"coefficients: shape \(2, 2, 3\)"):
         LinearInequality("odd", np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match=r"nan at \(0, 1\)"):
-        LinearInequality("nan", [[0.0, np.nan]])
+        LinearInequality("nan", np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match="settings: 1"):
         chained_inequality(1)
     with pytest.raises(ValueError, match=r"shape \(2, 2, 2\)"):
