@@ -205,6 +205,17 @@ def test_a_context_without_items_is_nan_and_leaves_the_others_alone(context):
     assert not found.degenerate[context]
 
 
+def test_pooling_members_without_contextuality_can_make_a_pr_box():
+    # Both right in three contexts and Alice alone wrong in 22; the other member has every outcome reversed.
+    one = np.zeros((2, 2, 2, 2), int)
+    one[:, :, 1, 1] = 8
+    one[1, 1] = [[0, 8], [0, 0]]
+    other = np.flip(one, axis=(-2, -1))
+    np.testing.assert_array_equal(chsh_statistics(np.stack([one, other])).contextuality, [0, 0])
+    pooled = chsh_statistics(merge_counts(np.stack([one, other])))
+    assert (pooled.s, pooled.influence, pooled.contextuality) == (4, 0, 2)
+
+
 def test_no_members_give_no_statistics():
     assert chsh_statistics(np.zeros((0, 2, 2, 2, 2), np.int32)).s.shape == (0,)
 
