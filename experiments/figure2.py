@@ -107,7 +107,7 @@ def _peak(laws: Mapping[int, Sequence[ProtocolLaw]], number: int) -> Estimate:
     other = max((2, 4), key=lambda width: means[width].value)
     value = means[3].value - means[other].value
     reach = float(np.hypot(means[3].high - means[3].value, means[other].high - means[other].value))
-    return Estimate(value, value - reach, value + reach, "delete-a-group jackknife")
+    return Estimate(value, value - reach, value + reach, means[3].method)
 
 
 def claims_table(found: Sequence[Finding]) -> list[str]:
