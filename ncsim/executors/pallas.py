@@ -124,9 +124,7 @@ def _kernel(
     first = _loop_invariant(flat_step, first, lanes)
 
     def body(_: jax.Array, elements: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(
-            broadcast_element(after, before.shape) for before, after in zip(elements, flat_step(elements), strict=True)
-        )
+        return tuple(_carried(*pair) for pair in zip(elements, flat_step(elements), strict=True))
 
     last = jax.lax.fori_loop(0, steps[0], body, first)
     for number in range(size):  # the vector is the first leaf of the carry
@@ -161,6 +159,14 @@ def _loop_invariant(step: Callable[..., Any], elements: tuple[Any, ...], lanes: 
         if all(a.shape == b.shape for a, b in zip(elements, grown, strict=True)):
             return elements
         elements = grown
+
+
+def _carried(before: jax.Array, after: Any) -> jax.Array:
+    """An element after a step, in the shape it had before."""
+    if not isinstance(after, jax.Array) and not before.shape:
+        # A constant, as a mark that the first step is past. Triton's loops carry values on, not literals.
+        return jnp.where(before == before, after, after)
+    return broadcast_element(after, before.shape)
 
 
 def _elements(tree: Any) -> tuple[Any, ...]:

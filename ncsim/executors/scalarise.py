@@ -144,6 +144,11 @@ class _Evaluation:
     def bind(self, equation: JaxprEqn, elements: tuple[Any, ...]) -> Any:
         if equation.primitive.name == "select_n" and _is_constant(elements[0]):
             return elements[1 + int(elements[0])]  # a mask of the topology costs nothing
+        if all(_is_constant(element) for element in elements):
+            with jax.ensure_compile_time_eval():  # kernels want no operation that has only literals
+                return np.asarray(equation.primitive.bind(*elements, **equation.params))[()]
+        if equation.primitive.name == "sign":
+            return _sign(elements[0])
         if equation.primitive.name == "select_n" and not np.shape(elements[0]):
             return equation.primitive.bind(elements[0], *self.alike(elements[1:]), **equation.params)
         return equation.primitive.bind(*self.alike(elements), **equation.params)
@@ -178,6 +183,12 @@ def broadcast_element(element: Any, shape: tuple[int, ...]) -> Any:
 
 def _is_constant(element: Any) -> bool:
     return not isinstance(element, jax.Array)
+
+
+def _sign(element: Any) -> Any:
+    """Written out, because Mosaic's own depends on the TPU at hand and cannot be lowered without one. 0 and NaN stay."""
+    ones = jnp.ones_like(element)
+    return jnp.where(element > 0, ones, jnp.where(element < 0, -ones, element))
 
 
 # Rearrangements: each as NumPy has it, on arrays of elements. Parameters that only concern devices are ignored.
