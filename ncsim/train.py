@@ -151,7 +151,9 @@ def _with_lanes(targets: Array, logits: Array) -> Array:
     return targets.reshape(targets.shape + (1,) * (logits.ndim - targets.ndim))
 
 
-def make_step(config: EnsembleConfig, targets: Array, learning_rate: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def make_step(
+    config: EnsembleConfig, targets: Array, learning_rate: Any
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """How training begins and goes on: `begin(vector)` gives the carry (vector [P, *L], optimiser state), and
     `step(carry)` the next one. Every executor runs these two. Of the config only what shapes the step is used."""
     optimizer = make_optimizer(config, learning_rate)

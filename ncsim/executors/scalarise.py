@@ -60,7 +60,8 @@ def scalarise(function: Callable[..., Any], *like: Any) -> Callable[..., Any]:
         ScalariseError: when it is called, for an operation that is neither elementwise nor a rearrangement.
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*like)
-    structure, given = jax.tree.structure(shapes), jax.tree.structure(like)
+    structure: Any = jax.tree.structure(shapes)
+    given: Any = jax.tree.structure(like)
 
     def on_elements(*arguments: Any) -> Any:
         leaves, found = jax.tree.flatten(arguments)
@@ -97,14 +98,14 @@ class _Evaluation:
     def closed(self, closed: ClosedJaxpr, arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
         return self.jaxpr(closed.jaxpr, [as_elements(constant) for constant in closed.consts], arguments)
 
-    def jaxpr(
-        self, jaxpr: Jaxpr, constants: Sequence[np.ndarray], arguments: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
+    def jaxpr(self, jaxpr: Jaxpr, constants: Sequence[np.ndarray], arguments: Sequence[np.ndarray]) -> list[np.ndarray]:
         values: dict[Any, np.ndarray] = dict(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> np.ndarray:
-            return as_elements(np.asarray(atom.val, atom.aval.dtype)) if isinstance(atom, Literal) else values[atom]
+            if isinstance(atom, Literal):
+                return as_elements(np.asarray(atom.val, atom.aval.dtype))  # type: ignore[attr-defined]
+            return values[atom]
 
         for equation in jaxpr.eqns:
             results = self.equation(equation, [read(atom) for atom in equation.invars])
