@@ -86,15 +86,17 @@ def seconds_a_network(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mes
     return (time.perf_counter() - begun) / (tried.lanes * mesh.devices.size)
 
 
-def train_block(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int) -> ContextRecord:
-    """One block of members on every device: records [D * lanes, context, ...], ids from 0."""
+def train_block(
+    config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int, first_member: int = 0
+) -> ContextRecord:
+    """One block of members on every device: records [D * lanes, context, ...], of consecutive ids."""
     devices = mesh.devices.size
-    ids = np.arange(devices * tried.blocks * tried.lanes, dtype=np.uint32).reshape(-1, tried.lanes)
+    ids = np.zeros((devices, tried.blocks, tried.lanes), np.uint32)
+    ids[:, 0] = first_member + np.arange(devices * tried.lanes).reshape(devices, tried.lanes)
     used = np.ones(devices, np.int32)
     with jax.enable_x64(config.precision == "float64"):
-        result = tried.run(config.root_seed, ids, used, config.learning_rate, steps)
-    first = np.arange(devices) * tried.blocks
-    leaves: list[Any] = [np.asarray(leaf)[first].reshape(-1, *leaf.shape[2:]) for leaf in result]
+        result = tried.run(config.root_seed, ids.reshape(-1, tried.lanes), used, config.learning_rate, steps)
+    leaves: list[Any] = [np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result]
     return ContextRecord(*leaves)
 
 
