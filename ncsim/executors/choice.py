@@ -10,7 +10,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -18,10 +17,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.executors import pallas, xla
+from ncsim.executors import xla
 from ncsim.train import ContextRecord
 
-_MODULES: dict[str, ModuleType] = {"xla": xla, "pallas": pallas}
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
 #: The two must agree on final losses after so few steps, within the tolerance, for this share of the networks. Roundings
@@ -32,8 +30,11 @@ AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
 def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> xla.BlockProgram:
     """The named executor's program for a config."""
     with jax.enable_x64(config.precision == "float64"):
-        result: xla.BlockProgram = _MODULES[executor].block_program(config, mesh, blocks)
-        return result
+        if executor == "xla":
+            return xla.block_program(config, mesh, blocks)
+        from ncsim.executors import pallas  # here, so that CPUs do without it
+
+        return pallas.block_program(config, mesh, blocks)
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
@@ -59,7 +60,11 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             except Exception as error:
                 raise ConfigError(f"--executor: pallas; its kernel fails here ({_first_line(error)})") from error
         return "pallas"
-    if platform == "cpu" or any(pallas.unsupported(config) for config in configs):
+    if platform == "cpu":
+        return "xla"
+    from ncsim.executors import pallas
+
+    if any(pallas.unsupported(config) for config in configs):
         return "xla"
     same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
     alike = {dataclasses.replace(config, **same): config for config in configs}
