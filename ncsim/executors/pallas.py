@@ -4,7 +4,8 @@ The XLA executor on an accelerator writes the state to memory and reads it back 
 kernel loads the initial parameters of its lanes, runs all steps on them and stores the final ones; nothing else touches
 memory. The step is that of `ncsim.train`, evaluated element by element (`scalarise.py`); initialisation and what is
 recorded are the XLA executor's. CUDA GPUs go through Triton, TPUs through Mosaic; elsewhere the kernel is interpreted,
-which is slow and there to be tested.
+which is slow and there to be tested. (JAX 0.11 still lowers through Triton and announces that it will stop: Mosaic GPU
+is then the way. What reaches it are elementwise operations on arrays of one shape.)
 """
 
 from __future__ import annotations
