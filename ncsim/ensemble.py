@@ -82,6 +82,8 @@ def run_ensemble(
         trained = _trained(configs, work, devices, progress, executor)
         return Run(configs, [concatenated(list(batches)) for _, batches in trained])
     _validate_device_count(devices)
+    if executor == "pallas":
+        _trainer(devices).executor(configs, executor)  # what it cannot train is refused before a folder is made
     executor = _executor_of_run(out, executor)
 
     def environment() -> dict[str, str]:

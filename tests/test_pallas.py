@@ -195,7 +195,7 @@ def test_lowers_for_accelerators(platform, device, call, optimizer):
     assert "stablehlo.while" not in module  # all steps are inside
 
 
-def test_what_a_kernel_cannot_train_is_one_line():
+def test_what_a_kernel_cannot_train_is_one_line(tmp_path, capsys):
     for change, words in [
         ({"precision": "float64"}, "precision float64"),
         ({"hidden": 9}, "hidden 9"),
@@ -203,7 +203,9 @@ def test_what_a_kernel_cannot_train_is_one_line():
     ]:
         config = dataclasses.replace(ENSEMBLE, **change)
         with pytest.raises(ncsim.ConfigError, match=f"^--executor: pallas cannot train {words}.*; allowed here: xla$"):
-            run_ensemble(config, executor="pallas")
+            run_ensemble(config, out=tmp_path / "run", executor="pallas")
+    assert not (tmp_path / "run").exists()
+    assert capsys.readouterr().err == ""
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; allowed: auto, xla, pallas$"):
         run_ensemble(ENSEMBLE, executor="cuda")
 

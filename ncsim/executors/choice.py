@@ -50,8 +50,6 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
     if requested == "xla":
         return "xla"
     if requested == "pallas":
-        if platform == "cpu":
-            _say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
         for config in configs:
             try:
                 program("pallas", config, mesh, blocks)
@@ -59,6 +57,8 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
                 raise
             except Exception as error:
                 raise ConfigError(f"--executor: pallas; its kernel fails here ({_first_line(error)})") from error
+        if platform == "cpu":
+            _say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
         return "pallas"
     if platform == "cpu":
         return "xla"
