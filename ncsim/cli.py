@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ncsim.config import (
+    EXECUTORS,
     ConfigError,
     EnsembleConfig,
     allowed_values,
@@ -88,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/ensemble-DIGITS)"
     )
     ensemble.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    ensemble.add_argument(
+        "--executor",
+        metavar="NAME",
+        default="auto",
+        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the faster one here; a stored run keeps its own)",
+    )
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
@@ -168,7 +175,8 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.store import run_digits
 
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
-    run = run_ensemble(configs, out=folder, devices=devices, progress=None if parsed.quiet else Progress())
+    progress = None if parsed.quiet else Progress()
+    run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor)
     _write_report(run, parsed.quiet)
 
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ncsim.config import ConfigError, EnsembleConfig, swept_fields
+from ncsim.config import EXECUTORS, ConfigError, EnsembleConfig, swept_fields
 from ncsim.records import MemberRecords, concatenated
 from ncsim.runs import Run
-from ncsim.store import RunFolder
+from ncsim.store import RunFolder, recorded_environment
 from ncsim.tasks import CONTEXTS
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
@@ -49,6 +49,7 @@ def run_ensemble(
     resume: bool = True,
     devices: int | None = None,
     progress: ProgressListener | None = None,
+    executor: str = "auto",
 ) -> Run:
     """Train every member of one config, or of the cells of a grid (`ncsim.config_grid`), and give the results.
 
@@ -61,25 +62,52 @@ def run_ensemble(
         resume: take up a run that the folder holds; if False such a folder is refused.
         devices: how many devices to use; None uses all. On a CPU a device is a core, and more may be asked for.
         progress: told how it goes on; `ncsim.progress.Progress` prints it.
+        executor: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; interpreted on CPUs), or "auto":
+            the faster one here. A stored run keeps the one that it was begun with, since members differ between them.
 
     Raises:
-        ConfigError: fewer than one or too many devices, or cells that do not make a grid.
+        ConfigError: fewer than one or too many devices, cells that do not make a grid, an executor that cannot train
+            them or is not the one that the stored run was begun with.
         StoreError: the folder holds another run, has a damaged part, or cannot be written to.
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     if not configs:
         raise ConfigError("config: no config; allowed: one or more")
     swept_fields(configs)
+    if executor not in EXECUTORS:
+        raise ConfigError(f"--executor: {executor}; allowed: {', '.join(EXECUTORS)}")
     _validate_optimizers(configs)
     if out is None:
         work = [(cell, c.member_ids) for cell, c in enumerate(configs)]
-        return Run(configs, [concatenated(list(batches)) for _, batches in _trained(configs, work, devices, progress)])
+        trained = _trained(configs, work, devices, progress, executor)
+        return Run(configs, [concatenated(list(batches)) for _, batches in trained])
     _validate_device_count(devices)
-    folder = RunFolder.create(out, configs, resume, lambda: device_description(devices))
+    if executor == "pallas":
+        _trainer(devices).executor(configs, executor)  # what it cannot train is refused before a folder is made
+    executor = _executor_of_run(out, executor)
+
+    def environment() -> dict[str, str]:
+        return {"device": device_description(devices), "executor": _trainer(devices).executor(configs, executor)}
+
+    folder = RunFolder.create(out, configs, resume, environment)
     with folder.exclusive():
-        for cell, batches in _trained(configs, missing_parts(folder), devices, progress):
+        for cell, batches in _trained(configs, missing_parts(folder), devices, progress, executor):
             folder.write_part(configs[cell], concatenated(list(batches)))
     return Run(configs, folder)
+
+
+def _executor_of_run(out: str | Path, requested: str) -> str:
+    """The executor that a stored run was begun with, or the requested one for a new run."""
+    recorded = recorded_environment(out)
+    if recorded is None:
+        return requested
+    begun = str(recorded.get("executor", "xla"))
+    if requested not in ("auto", begun):
+        raise ConfigError(
+            f"--executor: {requested}; {out} was begun with {begun}, and members differ between the two; "
+            f"allowed: {begun}, auto, or a new folder"
+        )
+    return begun
 
 
 def _trained(
@@ -87,17 +115,19 @@ def _trained(
     work: Sequence[tuple[int, range]],
     devices: int | None,
     progress: ProgressListener | None,
+    executor: str,
 ) -> Iterator[tuple[int, Iterator[MemberRecords]]]:
     """Each piece of work, (cell, ids), with its records in batches."""
     if not work:
         return  # a run that is complete starts no device
     trainer = _trainer(devices)
+    executor = trainer.executor(configs, executor)
     if progress is not None:
         steps = sum(len(ids) * network_steps(configs[cell]) for cell, ids in work)
         progress.start(sum(len(ids) for _, ids in work), steps)
     try:
         for cell, ids in work:
-            yield cell, trainer.train(configs[cell], ids, progress)
+            yield cell, trainer.train(configs[cell], ids, progress, executor)
     finally:
         if progress is not None:
             progress.close()
@@ -199,24 +229,34 @@ class _Trainer:
 
         self._devices = _devices(devices)
         self._mesh = jax.make_mesh((len(self._devices),), (xla.MEMBERS,), devices=self._devices)
-        self._seconds_a_block: dict[EnsembleConfig, float] = {}
+        self._seconds_a_block: dict[tuple[str, EnsembleConfig], float] = {}
+        self._executors: dict[tuple[Any, ...], str] = {}
+
+    def executor(self, configs: Sequence[EnsembleConfig], requested: str) -> str:
+        """The executor of a run over these cells. Asked again, the answer is the same: it may rest on timings."""
+        from ncsim.executors import choice
+
+        key = (requested, *map(_same_cost, configs))
+        if key not in self._executors:
+            self._executors[key] = choice.choose(requested, configs, self._mesh, BLOCKS)
+        return self._executors[key]
 
     def train(
-        self, config: EnsembleConfig, members: range, progress: ProgressListener | None = None
+        self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
     ) -> Iterator[MemberRecords]:
         """The records of members with these consecutive ids, in batches, in order."""
         import jax
 
-        from ncsim.executors import xla
+        from ncsim.executors import choice
 
-        with jax.enable_x64(config.precision == "float64"):
-            program = xla.block_program(config, self._mesh, BLOCKS)
+        program = choice.program(executor, config, self._mesh, BLOCKS)
+        cost = (executor, _same_cost(config))
         pending: tuple[range, np.ndarray, Any, float] | None = None
         first = members.start
         while first < members.stop or pending is not None:
             issued = None
             if first < members.stop:
-                blocks = self._blocks_a_call(config)
+                blocks = self._blocks_a_call(cost)
                 batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
                 ids, used, position = self._layout(batch, program)
                 with jax.enable_x64(config.precision == "float64"):
@@ -227,7 +267,7 @@ class _Trainer:
                 batch, position, result, started = pending
                 fields = [np.asarray(leaf).reshape(-1, *leaf.shape[2:])[position] for leaf in result]
                 # With one call always waiting behind another, the time between two results is the time of one call.
-                self._note_speed(config, started, -(-len(batch) // (program.lanes * len(self._devices))))
+                self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
                 records = MemberRecords(np.arange(batch.start, batch.stop, dtype=np.uint64), *fields)
                 if progress is not None:
                     progress.advance(len(batch), len(batch) * network_steps(config))
@@ -246,18 +286,18 @@ class _Trainer:
         position = (rows[:, None] * lanes + np.arange(lanes)).reshape(-1)[: len(batch)]
         return ids, used, position
 
-    def _blocks_a_call(self, config: EnsembleConfig) -> int:
-        seconds = self._seconds_a_block.get(_same_cost(config))
+    def _blocks_a_call(self, cost: tuple[str, EnsembleConfig]) -> int:
+        seconds = self._seconds_a_block.get(cost)
         return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), BLOCKS))
 
-    def _note_speed(self, config: EnsembleConfig, started: float, blocks: int) -> None:
+    def _note_speed(self, cost: tuple[str, EnsembleConfig], started: float, blocks: int) -> None:
         # Latest reading counts most, and the first contains warming up.
         now = time.perf_counter()
         begun = max(started, getattr(self, "_last_result", started))
         self._last_result = now
         reading = max(now - begun, 1e-6) / blocks
-        known = self._seconds_a_block.get(_same_cost(config), reading)
-        self._seconds_a_block[_same_cost(config)] = 0.5 * known + 0.5 * reading
+        known = self._seconds_a_block.get(cost, reading)
+        self._seconds_a_block[cost] = 0.5 * known + 0.5 * reading
 
 
 def _same_cost(config: EnsembleConfig) -> EnsembleConfig:

@@ -93,10 +93,10 @@ class RunFolder:
         path: str | Path,
         configs: Sequence[EnsembleConfig],
         resume: bool = True,
-        device: Callable[[], str] | None = None,
+        training: Callable[[], dict[str, str]] | None = None,
     ) -> RunFolder:
-        """The folder for these configs: made, or taken up again where it holds the same run. `device` names what trains;
-        it is asked only for a new run.
+        """The folder for these configs: made, or taken up again where it holds the same run. `training` says what trains,
+        for the environment on record; it is asked only for a new run.
 
         The same run is one whose cells differ from these in `members` at most, and which has no member that these
         leave out: asking for more members extends a run.
@@ -121,7 +121,7 @@ class RunFolder:
             folder._check_same_run(cls.open(path))
         elif any((path / "parts").rglob("*.parquet")):
             raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
-        folder._write_config(device)
+        folder._write_config(training)
         return folder
 
     def _check_same_run(self, stored: RunFolder) -> None:
@@ -140,12 +140,12 @@ class RunFolder:
                     "allowed: at least those, or a new folder"
                 )
 
-    def _write_config(self, device: Callable[[], str] | None) -> None:
+    def _write_config(self, training: Callable[[], dict[str, str]] | None) -> None:
         path = self.path / "config.json"
         cells = [to_dict(config) for config in self.configs]
         if path.exists() and json.loads(path.read_text())["cells"] == json.loads(json.dumps(cells)):
             return  # resumed: what it was started with stays on record
-        record = environment() | {"device": device() if device else "unknown"}
+        record = environment() | (training() if training else {"device": "unknown"})
         stored = {"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record}
         write_atomically(path, json.dumps(stored, indent=2).encode())
 
@@ -265,6 +265,15 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "revision": revision,
     }
+
+
+def recorded_environment(path: str | Path) -> dict[str, Any] | None:
+    """What the run in a folder was begun with; None where no run is there, or none that can be read."""
+    try:
+        record = json.loads((Path(path) / "config.json").read_text())["environment"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _by_fingerprint(configs: Iterable[EnsembleConfig]) -> Iterator[tuple[str, EnsembleConfig]]:

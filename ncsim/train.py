@@ -151,17 +151,29 @@ def _with_lanes(targets: Array, logits: Array) -> Array:
     return targets.reshape(targets.shape + (1,) * (logits.ndim - targets.ndim))
 
 
-def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: Array, steps: Array) -> Array:
-    """Parameters [P, *L] after `steps` optimiser steps from `vector`. Of the config, only what shapes the step is used:
-    `learning_rate` and `steps` are arguments, so that one compiled program serves all their values."""
+def make_step(
+    config: EnsembleConfig, targets: Array, learning_rate: Any
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """How training begins and goes on: `begin(vector)` gives the carry (vector [P, *L], optimiser state), and
+    `step(carry)` the next one. Every executor runs these two. Of the config only what shapes the step is used."""
     optimizer = make_optimizer(config, learning_rate)
 
-    def step(_: Array, carry: tuple[Array, Any]) -> tuple[Array, Any]:
+    def begin(vector: Array) -> tuple[Array, Any]:
+        return vector, optimizer.init(vector)
+
+    def step(carry: tuple[Array, Any]) -> tuple[Array, Any]:
         vector, state = carry
         updates, state = optimizer.update(gradient(config, vector, targets), state, vector)
         return optax.apply_updates(vector, updates), state
 
-    vector, _ = jax.lax.fori_loop(0, steps, step, (vector, optimizer.init(vector)))
+    return begin, step
+
+
+def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: Array, steps: Array) -> Array:
+    """Parameters [P, *L] after `steps` optimiser steps from `vector`. `learning_rate` and `steps` are arguments, not of
+    the config, so that one compiled program serves all their values."""
+    begin, step = make_step(config, targets, learning_rate)
+    vector, _ = jax.lax.fori_loop(0, steps, lambda _, carry: step(carry), begin(vector))
     return vector
 
 

@@ -26,10 +26,13 @@ LAYERS = {
     "protocols": 3,
     "store": 4,
     "executors": 4,
+    "executors.scalarise": 0,
     "executors.xla": 4,
+    "executors.pallas": 5,
+    "executors.choice": 6,
     "runs": 5,
     "plots": 5,
-    "ensemble": 6,
+    "ensemble": 7,
     "summary": 6,
     "report": 7,
     "cli": 8,
@@ -39,7 +42,10 @@ THIRD_PARTY = {
     "chsh": {"jax"},
     "network": {"jax", "flax"},
     "train": {"jax", "optax"},
+    "executors.scalarise": {"jax"},
     "executors.xla": {"jax"},
+    "executors.pallas": {"jax"},
+    "executors.choice": {"jax"},
     "ensemble": {"jax"},
     "parts": {"pyarrow"},
     "store": {"pyarrow"},
@@ -55,7 +61,7 @@ THIRD_PARTY = {
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {
-    name: {"network", "train", "executors.xla", "ensemble"}
+    name: {"network", "train", *(inner for inner in LAYERS if inner.startswith("executors.")), "ensemble"}
     for name in ("plots", "report", "summary", "protocols", "store")
 }
 

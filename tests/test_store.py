@@ -193,7 +193,7 @@ def test_a_second_writer_is_refused_and_leftovers_of_a_killed_one_go(tmp_path):
 
 
 def test_config_file_says_what_made_the_bits(tmp_path):
-    RunFolder.create(tmp_path, [CONFIG], device=lambda: "2 x test")
+    RunFolder.create(tmp_path, [CONFIG], training=lambda: {"device": "2 x test", "executor": "xla"})
     written = json.loads((tmp_path / "config.json").read_text())
     assert written["cells"][0]["learning_rate"] == 0.01
     assert {"jax", "jaxlib", "numpy", "ncsim"} <= set(written["environment"]["versions"])

@@ -49,18 +49,23 @@ def set_cpu_flags() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={SMALL_LOOP_OPTION}".strip()
 
 
-def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None) -> BlockProgram:
+def block_program(
+    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, training: Callable[..., Any] = train
+) -> BlockProgram:
     """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
 
-    Configs that differ only in members, seed, learning rate or steps share one program.
+    Configs that differ only in members, seed, learning rate or steps share one program. `training` is what runs the
+    steps: `ncsim.train.train`, or another executor's function of the same arguments.
     """
     shape = dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
     platform = mesh.devices.flat[0].platform
-    return _block_program(shape, mesh, blocks, lanes or LANES.get(platform, 65_536))
+    return _block_program(shape, mesh, blocks, lanes or LANES.get(platform, 65_536), training)
 
 
 @functools.lru_cache(maxsize=32)
-def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) -> BlockProgram:
+def _block_program(
+    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int, training: Callable[..., Any]
+) -> BlockProgram:
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
     size = Architecture.of(config).size
@@ -74,7 +79,7 @@ def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) 
 
         vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
         answers = jnp.asarray(targets)[context]
-        vector = train(config, vector, answers, rate, steps)
+        vector = training(config, vector, answers, rate, steps)
         assert vector.shape == (size, lanes)
         result = record(config, vector, answers)
         return result._replace(counts=jnp.moveaxis(result.counts, 0, -1))
@@ -95,8 +100,13 @@ def _block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int) 
 
     split, same = NamedSharding(mesh, PartitionSpec(MEMBERS)), NamedSharding(mesh, PartitionSpec())
     shardings = (same, split, split, same, same)
+    # A kernel does not say how its results vary over the mesh.
     mapped = jax.shard_map(
-        on_device, mesh=mesh, in_specs=tuple(s.spec for s in shardings), out_specs=PartitionSpec(MEMBERS)
+        on_device,
+        mesh=mesh,
+        in_specs=tuple(s.spec for s in shardings),
+        out_specs=PartitionSpec(MEMBERS),
+        check_vma=training is train,
     )
     devices = mesh.devices.size
     arguments = (

@@ -1,0 +1,123 @@
+"""Which executor trains a run: the one asked for, or the faster one, found by trying both on the devices at hand.
+
+A run has one executor. Two programs of equal mathematics round differently, and a network that sits where an answer is
+undecided then answers by the program it ran in: laws agree between executors, members do not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from ncsim.config import ConfigError, EnsembleConfig
+from ncsim.executors import xla
+from ncsim.train import ContextRecord
+
+#: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
+TRIAL_STEPS = 300
+#: The two must agree on final losses after so few steps, within the tolerance, for this share of the networks. Roundings
+#: have not grown then; a program that a compiler got wrong shows.
+AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
+
+
+def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> xla.BlockProgram:
+    """The named executor's program for a config."""
+    with jax.enable_x64(config.precision == "float64"):
+        if executor == "xla":
+            return xla.block_program(config, mesh, blocks)
+        from ncsim.executors import pallas  # here, so that CPUs do without it
+
+        return pallas.block_program(config, mesh, blocks)
+
+
+def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
+    """ "xla" or "pallas", for all of these configs.
+
+    "auto" is XLA on CPUs and where some config is nothing for a kernel; elsewhere the faster of the two over all cells
+    of the grid together, or XLA with one line on standard error where the kernel fails.
+
+    Raises:
+        ConfigError: "pallas" is requested and cannot train one of the configs, or does not compile.
+    """
+    platform = mesh.devices.flat[0].platform
+    if requested == "xla":
+        return "xla"
+    if requested == "pallas":
+        for config in configs:
+            try:
+                program("pallas", config, mesh, blocks)
+            except ConfigError:
+                raise
+            except Exception as error:
+                raise ConfigError(f"--executor: pallas; its kernel fails here ({_first_line(error)})") from error
+        if platform == "cpu":
+            _say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
+        return "pallas"
+    if platform == "cpu":
+        return "xla"
+    from ncsim.executors import pallas
+
+    if any(pallas.unsupported(config) for config in configs):
+        return "xla"
+    same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
+    alike = {dataclasses.replace(config, **same): config for config in configs}
+    seconds = np.zeros(2)
+    for config in alike.values():
+        by_xla = program("xla", config, mesh, blocks)
+        try:
+            kernel = program("pallas", config, mesh, blocks)
+            if not _agree(config, by_xla, kernel, mesh):
+                _say("the pallas executor's losses are not those of xla here: using xla")
+                return "xla"
+            seconds += [seconds_a_network(config, each, mesh) for each in (by_xla, kernel)]
+        except Exception as error:
+            _say(f"the pallas executor fails here ({_first_line(error)}): using xla")
+            return "xla"
+    return "pallas" if seconds[1] < seconds[0] else "xla"
+
+
+def seconds_a_network(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int = TRIAL_STEPS) -> float:
+    """Seconds for one network's steps, from one block on every device of the mesh."""
+    train_block(config, tried, mesh, 1)
+    begun = time.perf_counter()
+    train_block(config, tried, mesh, steps)
+    return (time.perf_counter() - begun) / (tried.lanes * mesh.devices.size)
+
+
+def train_block(
+    config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int, first_member: int = 0
+) -> ContextRecord:
+    """One block of members on every device: records [D * lanes, context, ...], of consecutive ids."""
+    devices = mesh.devices.size
+    ids = np.zeros((devices, tried.blocks, tried.lanes), np.uint32)
+    ids[:, 0] = first_member + np.arange(devices * tried.lanes).reshape(devices, tried.lanes)
+    used = np.ones(devices, np.int32)
+    with jax.enable_x64(config.precision == "float64"):
+        result = tried.run(config.root_seed, ids.reshape(-1, tried.lanes), used, config.learning_rate, steps)
+    leaves: list[Any] = [np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result]
+    return ContextRecord(*leaves)
+
+
+def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgram, mesh: Mesh) -> bool:
+    members = min(one.lanes, other.lanes)  # the first device's block has the members from 0 on
+    a, b = (train_block(config, each, mesh, AGREEMENT_STEPS).loss[:members] for each in (one, other))
+    with np.errstate(invalid="ignore"):
+        close = np.abs(a - b) <= AGREEMENT_TOLERANCE * (1 + np.abs(a))
+    both_diverged = ~np.isfinite(a) & ~np.isfinite(b)
+    return bool(np.mean(close | both_diverged) >= AGREEMENT_SHARE)
+
+
+def _say(text: str) -> None:
+    print(f"ncsim: {text}", file=sys.stderr)
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
