@@ -122,8 +122,7 @@ INLINE vector rough_inverse_root(vector x)
 INLINE vector one_plus_power_of_two(vector x)
 {
     const float to_whole = 0x1.8p23f;
-    x = x > 120.0f ? splat(120.0f) : x;
-    x = x < -120.0f ? splat(-120.0f) : x;
+    for (int lane = 0; lane < LANES; lane++) x[lane] = x[lane] > 120.0f ? 120.0f : x[lane] < -120.0f ? -120.0f : x[lane];
     const vector shifted = x + to_whole;
     const vector rest = x - (shifted - to_whole);
     vector power = splat(0.00132765f);
@@ -153,16 +152,16 @@ typedef struct {
 } schedule;
 
 /* sigmoid(z) - target from x = -z log2(e): r (2 - d r) is Newton's step for 1/d, and minus the target costs nothing. */
-INLINE vector residual(vector x, float target)
+INLINE vector residual(vector x, const float *minus_target)
 {
     const vector d = one_plus_power_of_two(x);
     const vector r = rough_reciprocal(d);
-    return multiply_add(r, splat(2.0f) - d * r, splat(-target));
+    return multiply_add(r, splat(2.0f) - d * r, splat(*minus_target));
 }
 
 typedef struct {
     const vector *parameter;
-    const float (*target)[2];
+    const float (*minus_target)[2];
     vector *gradient;
 } step_context;
 
@@ -179,8 +178,8 @@ INLINE void row_gradient(const step_context *c, int row, const vector pre[HIDDEN
         x[0] = multiply_add_where(active[unit], head[unit], pre[unit], x[0]);
         x[1] = multiply_add_where(active[unit], head[HIDDEN + unit], pre[unit], x[1]);
     }
-    const vector alice = residual(x[0], c->target[row][0]);
-    const vector bob = residual(x[1], c->target[row][1]);
+    const vector alice = residual(x[0], &c->minus_target[row][0]);
+    const vector bob = residual(x[1], &c->minus_target[row][1]);
     vector *gradient = c->gradient + HIDDEN_END;
     UNROLL_UNITS
     for (int unit = 0; unit < HIDDEN; unit++) {
@@ -228,12 +227,12 @@ INLINE void adam(state *s, int parameter, vector gradient, float rate, float eps
     s->parameter[parameter] -= splat(rate) * (first * inverse);
 }
 
-INLINE void step(state *s, const float target[ROWS][2], const schedule *now)
+INLINE void step(state *s, const float minus_target[ROWS][2], const schedule *now)
 {
     vector gradient[PARAMETERS];
     UNROLL_PARAMETERS
     for (int parameter = 0; parameter < PARAMETERS; parameter++) gradient[parameter] = splat(0.0f);
-    const step_context c = {s->parameter, target, gradient};
+    const step_context c = {s->parameter, minus_target, gradient};
     rows_of_x1(&c, 0, s->parameter + INPUT_WEIGHTS, gradient + INPUT_WEIGHTS);
     UNROLL_PARAMETERS
     for (int parameter = 0; parameter < HIDDEN_END; parameter++)
@@ -281,6 +280,9 @@ int ncnet_train(float *parameter, ptrdiff_t stride, ptrdiff_t networks, const fl
         free(block);
         return 1;
     }
+    float minus_target[ROWS][2];
+    for (int row = 0; row < ROWS; row++)
+        for (int head = 0; head < 2; head++) minus_target[row][head] = -target[row][head];
     for (int t = 1; t <= steps; t++) schedules[t - 1] = schedule_of(t, learning_rate);
 #if defined(__SSE__)
     const unsigned int control = _mm_getcsr();
@@ -293,7 +295,7 @@ int ncnet_train(float *parameter, ptrdiff_t stride, ptrdiff_t networks, const fl
                 block[v].parameter[p] = load(parameter + p * stride + start + v * LANES)
                     * splat(p < HIDDEN_END ? 1.0f : (float)head_scale);
         for (int t = 0; t < steps; t++)
-            for (int v = 0; v < VECTORS; v++) step(block + v, target, schedules + t);
+            for (int v = 0; v < VECTORS; v++) step(block + v, minus_target, schedules + t);
         for (int p = 0; p < PARAMETERS; p++)
             for (int v = 0; v < VECTORS; v++)
                 store(parameter + p * stride + start + v * LANES,
