@@ -85,7 +85,7 @@ class ObviousFlax:
     """Flax linen and optax as one would write it: dense layers, a scan over steps, vmap over members and contexts."""
 
     STEPS = 100  # a scan; a unit of `amount`
-    BATCHES = (256, 1024, 4096)  # members, of which the fastest is kept
+    BATCHES = (256, 1024, 4096, 16384)  # members, of which the fastest is kept
 
     def __init__(self, hidden: int, batches: tuple[int, ...] | None = None) -> None:
         import flax.linen as nn
@@ -127,7 +127,7 @@ class ObviousFlax:
     def _choose(self, batches: tuple[int, ...]) -> None:
         import jax
 
-        best = 0.0
+        best, rates = 0.0, []
         for batch in batches:
             carry = self._carry(starts(self._hidden, CONTEXT_COUNT * batch, 0))
             carry = jax.tree.map(lambda x, n=batch: x.reshape(CONTEXT_COUNT, n, *x.shape[1:]), carry)
@@ -137,11 +137,12 @@ class ObviousFlax:
             jax.block_until_ready(training(carry, TARGETS))
             begun = time.perf_counter()
             jax.block_until_ready(training(carry, TARGETS))
-            rate = batch / (time.perf_counter() - begun)
+            rate = CONTEXT_COUNT * batch * self.STEPS / (time.perf_counter() - begun)
+            rates.append(f"{batch}: {rate:.2g}")
             if rate > best:
                 best, self._batch, self._state, self._kept = rate, batch, carry, training
                 self.compile_seconds = compile_seconds
-        self.detail = f"{self._batch} members at a time, best of {', '.join(map(str, batches))}"
+        self.detail = f"{self._batch} members at a time, best of {', '.join(rates)}"
 
     def _carry(self, start: np.ndarray) -> Any:
         """Parameters [P, N] as Flax has them, one network a leading entry, with the optimiser's state."""
@@ -185,8 +186,8 @@ class TorchBatched:
         self._hidden = hidden
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._inputs = torch.tensor(INPUTS, device=self._device)
-        batches, best = batches or self.BATCHES, 0.0
-        for batch in batches:
+        best, rates = 0.0, []
+        for batch in batches or self.BATCHES:
             for way in self.WAYS:
                 networks = CONTEXT_COUNT * batch
                 state = self._state(starts(hidden, networks, 0), way)
@@ -194,10 +195,12 @@ class TorchBatched:
                 self._steps(state, answers, 5)
                 begun = time.perf_counter()
                 self._steps(state, answers, self.STEPS)
-                rate = batch / (time.perf_counter() - begun)
+                rate = networks * self.STEPS / (time.perf_counter() - begun)
+                rates.append(f"{batch} {way}: {rate:.2g}")
                 if rate > best:
                     best, self._kept, self._networks = rate, (state, answers), networks
-                    self.detail = f"{batch} members at a time, {way} Adam, best of {', '.join(map(str, batches))}"
+                    self.detail = f"{batch} members at a time, {way} Adam"
+        self.detail += f", best of {', '.join(rates)}"
         self.detail += f"; {torch.get_num_threads()} threads" if self._device == "cpu" else "; cuda"
 
     def _state(self, start: np.ndarray, way: str) -> Any:

@@ -65,7 +65,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "optimizer adamw": {"optimizer": "adamw"},
     "optimizer rmsprop": {"optimizer": "rmsprop"},
 }
-WIDTHS = (2, 4, 8)  # besides the default, each against the reference built for it
+#: Widths by the peer that each is measured against: the reference built for it, and the obvious way where it is widest.
+WIDTHS = {"native reference": (2, 3, 4, 8), "flax + optax, vmap": (8, 16, 32, 64)}
 
 
 @dataclass
@@ -291,18 +292,25 @@ def _measure_options(here: dict[str, Any], rounds: int, seconds: float, hidden: 
         by_option[name] = _ratio_of(name, fields | {"hidden": hidden}, default, measured, rounds, seconds)
     default.close()
     by_width: dict[str, Ratio | None] = {}
-    for width in (hidden, *WIDTHS):
-        reference = _open("native reference", measured, f"native reference, n = {width}", hidden=width, steps=STEPS)
-        by_width[f"n = {width}"] = _ratio_of(f"n = {width}", {"hidden": width}, reference, measured, rounds, seconds)
-        reference.close()
+    for peer, widths in WIDTHS.items():
+        for width in widths:
+            name = f"n = {width} over {peer}"
+            reference = _open(peer, measured, _against(name), hidden=width, steps=STEPS)
+            by_width[name] = _ratio_of(name, {"hidden": width}, reference, measured, rounds, seconds)
+            reference.close()
     print("\n" + "\n".join(option_table("option", "rate over the default's", by_option, measured)))
-    print("\n" + "\n".join(option_table("width", "rate over the native reference's, built for it", by_width, measured)))
+    print("\n" + "\n".join(option_table("width", "rate over the peer's", by_width, measured)))
     return {
         "steps": STEPS,
         "options": {name: ratio.__dict__ if ratio else None for name, ratio in by_option.items()},
         "widths": {name: ratio.__dict__ if ratio else None for name, ratio in by_width.items()},
-        "rates": {name: one.missing or statistics.median(one.rates or [math.nan]) for name, one in measured.items()},
+        "rates": {name: one.missing or statistics.median(one.rates) for name, one in measured.items()},
     }
+
+
+def _against(name: str) -> str:
+    """The key of what a measurement was compared with."""
+    return f"against {name}"
 
 
 def _ratio_of(
@@ -315,7 +323,7 @@ def _ratio_of(
 ) -> Ratio | None:
     """ncsim's rate with these fields over another worker's, turn about; None where the other is missing."""
     worker = _open("ncsim", measured, name, **fields, steps=STEPS)
-    against = measured.get(f"native reference, {name}", Measurement("default"))
+    against = measured.get(_against(name), Measurement("default"))
     both = [(worker, measured[name])] + ([(base, against)] if base.missing is None else [])
     _take_turns([one for one, _ in both], [m for _, m in both], rounds, seconds)
     worker.close()
@@ -326,7 +334,7 @@ def option_table(what: str, ratio: str, ratios: dict[str, Ratio | None], measure
     """Options or widths as rows: ncsim's rate, and its ratio to the default or to the native reference."""
     rows = []
     for name, one in ratios.items():
-        reason = measured.get(f"native reference, {name}", Measurement("")).missing
+        reason = measured.get(_against(name), Measurement("")).missing
         rate = f"{statistics.median(measured[name].rates):.3g}"
         rows.append([name, rate, f"{measured[name].compile_seconds:.1f}", str(one) if one else f"missing: {reason}"])
     return table([what, "network-steps/s", "compile s", ratio], rows, indent="")
