@@ -5,7 +5,7 @@
  * is trained on all 16 rows of a truth table with the mean binary cross-entropy of a head, summed over the heads, by
  * Adam (Kingma and Ba 2015, epsilon outside the root). Each lane of a vector is a network.
  *
- *     cc -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fPIC -shared -DHIDDEN=3 ncnet.c -o ncnet.so
+ *     cc -O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -fPIC -shared -DHIDDEN=3 ncnet.c -o ncnet.so -lm
  *
  * What makes it fast:
  *   - The step's ~1,000 vector operations are straight-line code on a block of lanes whose state stays in L1.
@@ -165,30 +165,48 @@ typedef struct {
     vector *gradient;
 } step_context;
 
-/* One row: from the units' pre-activations to its share of the heads' gradient, added up, and to the derivative by each
- * pre-activation (times -log2 e, as the heads are). */
-INLINE void row_gradient(const step_context *c, int row, const vector pre[HIDDEN], vector through[HIDDEN])
+/* Two rows that differ in x4 alone: from the units' pre-activations to the rows' share of the heads' gradient, added up,
+ * and of the gradient of x4's weights, and to the sum of the derivatives by each pre-activation (times -log2 e, as the
+ * heads are). Two rows, because an accumulator is then fetched and put back half as often, and six masks fit. */
+INLINE void rows_of_x4(const step_context *c, int row, const vector without[HIDDEN], vector sum[HIDDEN])
 {
     const vector *head = c->parameter + HIDDEN_END;
-    vector x[2] = {head[2 * HIDDEN], head[2 * HIDDEN + 1]};
-    mask active[HIDDEN];
-    UNROLL_UNITS
-    for (int unit = 0; unit < HIDDEN; unit++) {
-        active[unit] = positive(pre[unit]);
-        x[0] = multiply_add_where(active[unit], head[unit], pre[unit], x[0]);
-        x[1] = multiply_add_where(active[unit], head[HIDDEN + unit], pre[unit], x[1]);
-    }
-    const vector alice = residual(x[0], &c->minus_target[row][0]);
-    const vector bob = residual(x[1], &c->minus_target[row][1]);
     vector *gradient = c->gradient + HIDDEN_END;
+    vector pre[2][HIDDEN], residuals[2][2];
+    mask active[2][HIDDEN];
+    UNROLL_BY(2)
+    for (int x4 = 0; x4 < 2; x4++) {
+        vector x[2] = {head[2 * HIDDEN], head[2 * HIDDEN + 1]};
+        UNROLL_UNITS
+        for (int unit = 0; unit < HIDDEN; unit++) {
+            pre[x4][unit] = without[unit];
+            if (x4) pre[x4][unit] += c->parameter[3 * HIDDEN + unit];
+            active[x4][unit] = positive(pre[x4][unit]);
+            x[0] = multiply_add_where(active[x4][unit], head[unit], pre[x4][unit], x[0]);
+            x[1] = multiply_add_where(active[x4][unit], head[HIDDEN + unit], pre[x4][unit], x[1]);
+        }
+        residuals[x4][0] = residual(x[0], &c->minus_target[row + x4][0]);
+        residuals[x4][1] = residual(x[1], &c->minus_target[row + x4][1]);
+    }
     UNROLL_UNITS
     for (int unit = 0; unit < HIDDEN; unit++) {
-        gradient[unit] = multiply_add_where(active[unit], alice, pre[unit], gradient[unit]);
-        gradient[HIDDEN + unit] = multiply_add_where(active[unit], bob, pre[unit], gradient[HIDDEN + unit]);
-        through[unit] = multiply_add_or_zero(active[unit], alice, head[unit], bob * head[HIDDEN + unit]);
+        UNROLL_BY(2)
+        for (int k = 0; k < 2; k++) {
+            vector g = gradient[k * HIDDEN + unit];
+            g = multiply_add_where(active[0][unit], residuals[0][k], pre[0][unit], g);
+            g = multiply_add_where(active[1][unit], residuals[1][k], pre[1][unit], g);
+            gradient[k * HIDDEN + unit] = g;
+        }
+        vector through[2];
+        UNROLL_BY(2)
+        for (int x4 = 0; x4 < 2; x4++)
+            through[x4] = multiply_add_or_zero(
+                active[x4][unit], residuals[x4][0], head[unit], residuals[x4][1] * head[HIDDEN + unit]);
+        c->gradient[3 * HIDDEN + unit] += through[1];
+        sum[unit] = through[0] + through[1];
     }
-    gradient[2 * HIDDEN] += alice;
-    gradient[2 * HIDDEN + 1] += bob;
+    gradient[2 * HIDDEN] += residuals[0][0] + residuals[1][0];
+    gradient[2 * HIDDEN + 1] += residuals[0][1] + residuals[1][1];
 }
 
 /* Rows that agree in the inputs before `feature`: those without it, then those with it. Their sums go up; the sum of
@@ -207,7 +225,6 @@ INLINE void row_gradient(const step_context *c, int row, const vector pre[HIDDEN
             sum[unit] += sum_with[unit];                                                                 \
         }                                                                                                \
     }
-HALVES(rows_of_x4, 3, row_gradient)
 HALVES(rows_of_x3, 2, rows_of_x4)
 HALVES(rows_of_x2, 1, rows_of_x3)
 HALVES(rows_of_x1, 0, rows_of_x2)
