@@ -296,6 +296,8 @@ def _measure_options(here: dict[str, Any], rounds: int, seconds: float, hidden: 
         for width in widths:
             name = f"n = {width} over {peer}"
             reference = _open(peer, measured, _against(name), hidden=width, steps=STEPS)
+            if reference.missing is None:
+                check_steps(lambda *given, peer=reference: peer.call("train", *given)[0], reference.name, width)
             by_width[name] = _ratio_of(name, {"hidden": width}, reference, measured, rounds, seconds)
             reference.close()
     print("\n" + "\n".join(option_table("option", "rate over the default's", by_option, measured)))
