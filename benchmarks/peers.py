@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Peer(Protocol):
 
     detail: str  # what was chosen: batch, threads, instructions
     compile_seconds: float  # before the first step can be taken; 0 where nothing is compiled
+    tried: dict[str, float]  # rates, network-steps a second, of what the fastest was chosen from; may be empty
 
     def run(self, amount: int) -> int:
         """Do `amount` times the least work that can be timed: the network-steps that were taken."""
@@ -37,6 +38,7 @@ class Ncsim:
     MEMBERS = 512  # a unit of `amount`
 
     def __init__(self, hidden: int, steps: int, stored: bool = False, **fields: Any) -> None:
+        self.tried: dict[str, float] = {}
         self._fields = {"hidden": hidden, "steps": steps, **fields}
         self._stored = stored
         self.detail = "run folder on disk" if stored else "in memory"
@@ -127,7 +129,8 @@ class ObviousFlax:
     def _choose(self, batches: tuple[int, ...]) -> None:
         import jax
 
-        best, rates = 0.0, []
+        best = 0.0
+        self.tried: dict[str, float] = {}
         for batch in batches:
             carry = self._carry(starts(self._hidden, CONTEXT_COUNT * batch, 0))
             carry = jax.tree.map(lambda x, n=batch: x.reshape(CONTEXT_COUNT, n, *x.shape[1:]), carry)
@@ -138,11 +141,11 @@ class ObviousFlax:
             begun = time.perf_counter()
             jax.block_until_ready(training(carry, TARGETS))
             rate = CONTEXT_COUNT * batch * self.STEPS / (time.perf_counter() - begun)
-            rates.append(f"{batch}: {rate:.2g}")
+            self.tried[f"{batch} members"] = rate
             if rate > best:
                 best, self._batch, self._state, self._kept = rate, batch, carry, training
                 self.compile_seconds = compile_seconds
-        self.detail = f"{self._batch} members at a time, best of {', '.join(rates)}"
+        self.detail = f"{self._batch} members at a time"
 
     def _carry(self, start: np.ndarray) -> Any:
         """Parameters [P, N] as Flax has them, one network a leading entry, with the optimiser's state."""
@@ -186,7 +189,8 @@ class TorchBatched:
         self._hidden = hidden
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._inputs = torch.tensor(INPUTS, device=self._device)
-        best, rates = 0.0, []
+        best = 0.0
+        self.tried: dict[str, float] = {}
         for batch in batches or self.BATCHES:
             for way in self.WAYS:
                 networks = CONTEXT_COUNT * batch
@@ -196,11 +200,10 @@ class TorchBatched:
                 begun = time.perf_counter()
                 self._steps(state, answers, self.STEPS)
                 rate = networks * self.STEPS / (time.perf_counter() - begun)
-                rates.append(f"{batch} {way}: {rate:.2g}")
+                self.tried[f"{batch} members, {way}"] = rate
                 if rate > best:
                     best, self._kept, self._networks = rate, (state, answers), networks
                     self.detail = f"{batch} members at a time, {way} Adam"
-        self.detail += f", best of {', '.join(rates)}"
         self.detail += f"; {torch.get_num_threads()} threads" if self._device == "cpu" else "; cuda"
 
     def _state(self, start: np.ndarray, way: str) -> Any:
@@ -251,6 +254,7 @@ class TorchLoop:
     STEPS = 100  # a unit of `amount`
     detail = "one network after another"
     compile_seconds = 0.0
+    tried: ClassVar[dict[str, float]] = {}
 
     def __init__(self, hidden: int) -> None:
         self._torch = _torch()
@@ -308,6 +312,7 @@ class Native:
         self._hidden, self._steps = hidden, steps
         begun = time.perf_counter()
         self._reference = NativeReference(hidden)
+        self.tried: dict[str, float] = {}
         self.compile_seconds = time.perf_counter() - begun
         self.detail = self._reference.description
         self._start = np.zeros((0, 0, 0), np.float32)

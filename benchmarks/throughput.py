@@ -79,6 +79,7 @@ class Measurement:
     compile_seconds: float = 0.0
     network_steps: int = 0  # of a run
     seconds: list[float] = field(default_factory=list)  # of a run, a round each
+    tried: dict[str, float] = field(default_factory=dict)  # rates of what the fastest was chosen from
 
     @property
     def rates(self) -> list[float]:
@@ -171,7 +172,8 @@ def _measure_peers(here: dict[str, Any], rounds: int, seconds: float, hidden: in
 def _open(name: str, measured: dict[str, Measurement], key: str | None = None, **arguments: Any) -> Worker:
     _say(f"preparing {key or name}")
     worker = Worker(name, **arguments)
-    measured[key or name] = Measurement(key or name, worker.detail, worker.missing, worker.compile_seconds)
+    one = Measurement(key or name, worker.detail, worker.missing, worker.compile_seconds, tried=worker.tried)
+    measured[key or name] = one
     return worker
 
 
@@ -260,7 +262,12 @@ def peer_table(measured: dict[str, Measurement]) -> list[str]:
             "" if name == "ncsim" else str(ratio or ""),
             one.detail,
         ])  # fmt: skip
-    return table(header, rows, indent="")
+    lines = table(header, rows, indent="")
+    for name, one in measured.items():
+        if one.tried:
+            tried = ", ".join(f"{what} {rate:.2g}" for what, rate in one.tried.items())
+            lines.append(f"{PEER_LABELS.get(name, name)}: the fastest of {tried}")
+    return lines
 
 
 def _as_json(one: Measurement, ours: Measurement) -> dict[str, Any]:
@@ -269,6 +276,7 @@ def _as_json(one: Measurement, ours: Measurement) -> dict[str, Any]:
     ratio = Ratio.of(ours, one)
     return {
         "detail": one.detail,
+        "tried": one.tried,
         "compile_seconds": one.compile_seconds,
         "network_steps_a_run": one.network_steps,
         "seconds": one.seconds,

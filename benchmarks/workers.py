@@ -15,7 +15,7 @@ class Worker:
 
     Attributes:
         missing: why the peer cannot run here, in one line; None where it can.
-        detail, compile_seconds: the peer's own.
+        detail, compile_seconds, tried: the peer's own (`peers.Peer`).
 
     Raises:
         RuntimeError: the peer failed for another reason than that something it needs is not there.
@@ -30,8 +30,9 @@ class Worker:
         self.name = name
         self.missing: str | None = None
         self.detail, self.compile_seconds = "", 0.0
+        self.tried: dict[str, float] = {}
         try:
-            self.detail, self.compile_seconds = self._receive()
+            self.detail, self.compile_seconds, self.tried = self._receive()
         except MissingError as error:
             self.missing = str(error)
             self.close()
@@ -71,7 +72,7 @@ def _serve(connection: Any, name: str, arguments: dict[str, Any]) -> None:
 
         makers = {**PEERS, "ceilings": Ceilings}
         peer = makers[name](**arguments)
-        connection.send(("made", (peer.detail, peer.compile_seconds)))
+        connection.send(("made", (peer.detail, peer.compile_seconds, peer.tried)))
         while True:
             method, given = connection.recv()
             begun = time.perf_counter()
