@@ -35,6 +35,9 @@ from ncsim.report import table
 
 STEPS = 2000  # of a run that is timed: a short training, in which starts and records hardly count
 TOLERANCE = 1e-4  # parameters after one and after ten steps, against the NumPy reference
+#: Share of parameters that must be within it. Adam's first steps are as long for a gradient of 1e-8 as for one of 1, so
+#: that now and then, in wide networks more often, rounding decides where a parameter goes.
+WITHIN = 0.998
 LAW_MEMBERS, LAW_STEPS = 4096, 500  # networks whose ends are compared
 CONTEXT = 3  # the context of the step check: both tasks are an exclusive or
 
@@ -198,11 +201,12 @@ def check_steps(train: Any, name: str, hidden: int, networks: int = 32) -> None:
         train: called with starts [P, N], targets [rows, heads] and steps, gives parameters [P, N].
 
     Raises:
-        RuntimeError: they differ by more than `TOLERANCE`: the peer does other work.
+        RuntimeError: more than a few differ by more than `TOLERANCE`: the peer does other work.
     """
     start, targets = work.starts(hidden, networks, 1), work.TARGETS[CONTEXT]
     for steps in (1, 10):
-        difference = float(np.max(np.abs(train(start, targets, steps) - work.trained(start, targets, hidden, steps))))
+        differences = np.abs(train(start, targets, steps) - work.trained(start, targets, hidden, steps))
+        difference = float(np.quantile(differences, WITHIN))  # NaN if any is
         if not difference <= TOLERANCE:
             raise RuntimeError(
                 f"{name}: parameters after {steps} steps differ from the reference's by {difference:.2g}; allowed: {TOLERANCE:g}"
