@@ -7,13 +7,16 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 FIGURE2_MEMBERS ?= 10000
 FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
+BENCHMARK_OUT ?= benchmarks/results
 
-.PHONY: help figure2 test lint types tests test-slow format clean
+.PHONY: help figure2 test lint types tests test-slow benchmark benchmark-options benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
 	@echo "make test        lint, types and tests (minutes)"
 	@echo "make test-slow   the tests marked slow"
+	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
+	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make format      format the source"
 	@echo "make clean       remove the environment and caches, not runs/"
 
@@ -29,6 +32,11 @@ $(VENV)/.core: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
 	@touch $@
+
+# A peer of the benchmarks alone. The index has builds for CPUs, without the gigabytes of an accelerator's libraries.
+$(VENV)/.peers: $(VENV)/.dev
+	$(PIP) --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu 'torch==2.13.0' && touch $@ || \
+		echo "PyTorch could not be installed; the benchmark names it as missing" >&2
 
 figure2: $(VENV)/.core
 	$(BIN)/python -m experiments.figure2 --members $(FIGURE2_MEMBERS) --steps $(FIGURE2_STEPS) --out $(FIGURE2_OUT)
@@ -47,6 +55,15 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+benchmark: $(VENV)/.peers
+	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
+
+benchmark-options: $(VENV)/.peers
+	$(BIN)/python -m benchmarks.throughput --options --json $(BENCHMARK_OUT)/options.json
+
+benchmark-scaling: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.scaling --out $(BENCHMARK_OUT)/scaling
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

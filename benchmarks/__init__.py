@@ -1,0 +1,1 @@
+"""How fast ncsim is: `throughput.py` against its peers, `scaling.py` against itself. See README.md here."""
