@@ -89,6 +89,7 @@ class ObviousFlax:
 
     STEPS = 100  # a scan; a unit of `amount`
     BATCHES = (256, 1024, 4096, 16384)  # members, of which the fastest is kept
+    MOST_UNITS = 65_536  # hidden units of a batch that is tried: wider networks are as fast in smaller batches
 
     def __init__(self, hidden: int, batches: tuple[int, ...] | None = None) -> None:
         import flax.linen as nn
@@ -125,7 +126,7 @@ class ObviousFlax:
         one_context = jax.vmap(several_steps, in_axes=(0, None, None))
         self._one_context = jax.jit(one_context, static_argnums=2)
         self._training = jax.jit(jax.vmap(one_context, in_axes=(0, 0, None)), static_argnums=2)
-        self._choose(batches or self.BATCHES)
+        self._choose(batches or tuple(batch for batch in self.BATCHES if batch * hidden <= self.MOST_UNITS))
 
     def _choose(self, batches: tuple[int, ...]) -> None:
         import jax
