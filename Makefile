@@ -33,9 +33,9 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
-# A peer of the benchmarks alone. The index has builds for CPUs, without the gigabytes of an accelerator's libraries.
+# A peer of the benchmarks alone.
 $(VENV)/.peers: $(VENV)/.dev
-	$(PIP) --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu 'torch==2.13.0' && touch $@ || \
+	$(PIP) 'torch==2.13.0' && touch $@ || \
 		echo "PyTorch could not be installed; the benchmark names it as missing" >&2
 
 figure2: $(VENV)/.core

@@ -21,6 +21,7 @@ import numpy as np
 from ncsim.config import EnsembleConfig
 from ncsim.ensemble import prepare_jax
 from ncsim.tasks import CONTEXTS
+from ncsim.train import train
 
 #: Chance that four tests on right programs together raise an alarm.
 FALSE_ALARM = 0.01
@@ -49,8 +50,7 @@ def main() -> None:
     def measured(words: str, training: Any = None) -> tuple[float, Any]:
         begun = time.perf_counter()
         try:
-            arguments = (config, mesh, 1, given.block) + (() if training is None else (training,))
-            program = xla.block_program(*arguments)
+            program = xla.block_program(config, mesh, 1, given.block, training or train)
             compiled = time.perf_counter() - begun
             seconds = min(choice.seconds_a_network(config, program, mesh, given.steps) for _ in range(3))
         except Exception as error:  # one pair that does not fit must not end the table
