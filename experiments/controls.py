@@ -44,7 +44,7 @@ from ncsim.hypothesis_tests import STRATEGIES
 from ncsim.inference import Estimate, clopper_pearson
 from ncsim.network import Architecture, forward, initial_vector
 from ncsim.parts import write_atomically
-from ncsim.plots import BLACK, BLUE, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.plots import BLACK, BLUE, ORANGE, PURPLE, STYLE, VERMILLION, save_figure
 from ncsim.protocols import TSIRELSON
 from ncsim.report import table
 from ncsim.tasks import CONTEXTS, PAPER_TASKS, TruthTables, context_targets, encoded_inputs
@@ -57,6 +57,7 @@ STANDARD_ERRORS = 4.0
 #: How near to the PR box the mean of networks that are told the context must come.
 NEAR = 0.1
 SHUFFLES = 200
+DOTS = 300  # members that the figure draws one by one
 LANES = 64  # networks side by side, as in ncsim.executors
 
 
@@ -77,7 +78,8 @@ class Check(NamedTuple):
 class Control(NamedTuple):
     """A control with the statistics of its M tables, for the figure, and its checks.
 
-    `expected_s` and `expected_delta` are what theory allows, as (lowest, highest) of each separate stretch.
+    `expected_s` and `expected_delta` are what theory allows, as (lowest, highest) of each separate stretch; for shuffled
+    pairs and networks given the context a single value is that of the mean over members.
     """
 
     name: str
@@ -263,8 +265,8 @@ def shuffled_pairing(name: str, counts: np.ndarray, seed: int) -> Control:
         at_most("correlators off a b, largest, in standard errors", STANDARD_ERRORS, off.max()),
     )
     found = chsh_statistics(merged)
-    lowest, highest = before.s_factorised.min(), before.s_factorised.max()
-    return Control(name, found, ((float(lowest), float(highest)),), ((-4, 0),), checks)
+    expected = float(before.s_factorised.mean())
+    return Control(name, found, ((expected, expected),), ((-np.inf, 0),), checks)
 
 
 # Networks trained by ncsim's own step, on targets that no truth table holds.
@@ -428,39 +430,54 @@ def draw(found: Sequence[Control], stem: Path) -> list[Path]:
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, 2, sharey=True)
         panels = (("S", "s", "expected_s"), ("Delta", "contextuality", "expected_delta"))
-        for axis, (label, field, expected) in zip(axes, panels, strict=True):
+        smallest = min(float(control.statistics.contextuality.min()) for control in found)
+        for axis, (label, field, expected), limits in zip(
+            axes, panels, ((-2.5, 4.5), (min(smallest, -2) - 0.4, 2.4)), strict=True
+        ):
             for place, control in enumerate(found):
                 values = np.atleast_1d(getattr(control.statistics, field))
                 for low, high in getattr(control, expected):
-                    if high > low:
-                        axis.barh(
-                            place, high - low, left=low, height=0.66, color="0.86", zorder=1,
-                            label="allowed by theory, range",
-                        )  # fmt: skip
-                    else:
-                        axis.plot(
-                            low, place, marker="D", markersize=11, markerfacecolor="none", markeredgecolor=VERMILLION,
-                            markeredgewidth=1.5, linestyle="none", zorder=2, label="required by theory, value",
-                        )  # fmt: skip
+                    _draw_expected(axis, place, low, high, limits[0])
                     rows.append([control.name, label, "expected", low, high])
-                shown = values[:300]
-                height = place + generator.uniform(-0.22, 0.22, len(shown)) * (len(shown) > 1)
-                axis.scatter(shown, height, s=5, color=SKY, linewidths=0, zorder=3, label="a member (300 at most)")
-                axis.plot(
-                    values.mean(), place, marker="|", markersize=13, markeredgewidth=2, color=BLACK, linestyle="none",
-                    zorder=4, label="mean of all members",
-                )  # fmt: skip
+                _draw_members(axis, place, values, generator)
                 rows.append([control.name, label, "mean", values.mean(), values.mean()])
                 rows.append([control.name, label, "smallest and largest", values.min(), values.max()])
+            axis.set_xlim(*limits)
             axis.set_xlabel(label)
         axes[0].axvline(2, color=ORANGE, linestyle="--", linewidth=1.2, zorder=0, label="classical bound 2")
-        axes[0].axvline(TSIRELSON, color=BLUE, linestyle="-.", linewidth=1.2, zorder=0, label=r"$2\sqrt{2}$")
+        axes[0].axvline(TSIRELSON, color=PURPLE, linestyle="-.", linewidth=1.2, zorder=0, label=r"$2\sqrt{2}$")
         axes[1].axvline(0, color=ORANGE, linestyle="--", linewidth=1.2, zorder=0)
         axes[0].set_yticks(range(len(found)), [control.name for control in found])
         axes[0].set_ylim(len(found) - 0.4, -0.6)
         handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
         return save_figure(figure, stem, ["control", "quantity", "kind", "low", "high"], rows)
+
+
+def _draw_expected(axis: Any, place: int, low: float, high: float, edge: float) -> None:
+    """A diamond for one value, a bar for a range; one without a lowest value begins at the edge of the picture."""
+    if high > low:
+        low = max(low, edge)
+        axis.barh(place, high - low, left=low, height=0.66, color="0.87", zorder=1, label="range that theory allows")
+    else:
+        axis.plot(
+            low, place, marker="D", markersize=11, markerfacecolor="none", markeredgecolor=VERMILLION,
+            markeredgewidth=1.5, linestyle="none", zorder=3.5, label="value that theory requires",
+        )  # fmt: skip
+
+
+def _draw_members(axis: Any, place: int, values: np.ndarray, generator: np.random.Generator) -> None:
+    """Members as dots, a line from the smallest to the largest, and their mean."""
+    axis.plot(
+        [values.min(), values.max()], [place] * 2, color="0.35", linewidth=1, zorder=2, label="smallest to largest"
+    )
+    shown = values[:DOTS]
+    height = place + generator.uniform(-0.22, 0.22, len(shown)) * (len(shown) > 1)
+    axis.scatter(shown, height, s=5, color=BLUE, linewidths=0, zorder=3, label=f"a member (the first {DOTS})")
+    axis.plot(
+        values.mean(), place, marker="|", markersize=13, markeredgewidth=2.2, color=BLACK, linestyle="none", zorder=4,
+        label="mean of all members",
+    )  # fmt: skip
 
 
 def printed(found: Sequence[Control]) -> list[str]:
