@@ -4,12 +4,11 @@ Question. arXiv:2603.04451, Table 2, prints two accuracies and a correlator for 
 reads S > 2 as non-classical. Do those numbers go beyond what eight accuracies, differing from context to context,
 already explain?
 
-Command. `python experiments/table2_recheck.py [--items 5000] [--json FILE]`
+Command. `python -m experiments.table2_recheck [--items 5000] [--json FILE]`
 
 Time. Two seconds on any machine. Trains nothing: the numbers below are all there is.
 
-Expected. S above 2 in five of twelve configurations, every correlator the product of its two accuracies' means to within
-0.005, and Delta below 0 in all twelve: direct influence explains every S above 2.
+Expected. Delta is negative in all twelve configurations; docs/results.md has the rest.
 
 What is computed from what:
 * S, S_fact, influence and Delta come from the printed moments as real numbers. Accuracies are printed to 0.01 % and
