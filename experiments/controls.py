@@ -6,7 +6,7 @@ accuracies alone), noisy labels (Delta may exceed 0 by right), a network that is
 
 Command. `python -m experiments.controls --members 1000 --out runs/controls`
 
-Time. Under a minute on two cores, a third of it compiling.
+Time. Half a minute on two cores, a third of it compiling.
 
 Expected. Every check passes. Noisy labels whose errors both heads share in half of the networks give Delta > 0 in 28 %
 of members, which is no failure: nothing is wrong with a Delta above 0 where no head is perfect.
@@ -444,7 +444,7 @@ def draw(found: Sequence[Control], stem: Path) -> list[Path]:
                 rows.append([control.name, label, "smallest and largest", values.min(), values.max()])
             axis.set_xlim(*limits)
             axis.set_xlabel(label)
-        axes[0].axvline(2, color=ORANGE, linestyle="--", linewidth=1.2, zorder=0, label="classical bound 2")
+        axes[0].axvline(2, color=ORANGE, linestyle="--", linewidth=1.2, zorder=0, label="S = 2, Delta = 0")
         axes[0].axvline(TSIRELSON, color=PURPLE, linestyle="-.", linewidth=1.2, zorder=0, label=r"$2\sqrt{2}$")
         axes[1].axvline(0, color=ORANGE, linestyle="--", linewidth=1.2, zorder=0)
         axes[0].set_yticks(range(len(found)), [control.name for control in found])

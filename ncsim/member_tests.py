@@ -65,7 +65,7 @@ class AccuracyDifferences:
 
 @dataclass(frozen=True)
 class MemberSignallingTest:
-    """Whether members' accuracy in one answer differs, in the mean over members, between the other head's tasks.
+    """Whether members' accuracy in one answer depends on the other head's task.
 
     Attributes:
         answer: "A1", "A2", "B1" or "B2".
@@ -92,9 +92,10 @@ class MemberSignallingTest:
 def member_signalling_tests(differences: AccuracyDifferences) -> tuple[MemberSignallingTest, ...]:
     """The four tests, in the order A1, A2, B1, B2, with Holm's correction for there being four.
 
-    Where at most 200 members differ at all: the sign-flip test, exact if the other head's task makes no difference, for
-    a member's two networks may then change places. Otherwise Student's t for a mean difference of 0, no smaller than the
-    smallest p-value that flips of signs can give. A p-value without members is 1.
+    Where at most 200 members differ at all: the sign-flip test. It is exact for the hypothesis that the other head's task
+    makes no difference to the law of a member's accuracy, for a member's two networks may then change places; laws of
+    another shape and the same mean are no part of that hypothesis, and are rejected too. Otherwise Student's t for a mean
+    difference of 0, no smaller than the smallest p-value that flips of signs can give. Without members p is 1.
     """
     rows = differences.rows
     accuracy = np.arange(-rows, rows + 1) / rows
