@@ -93,7 +93,7 @@ class RatioTest:
 
     def __str__(self) -> str:
         last = self.log_evidence[-1] / math.log(10) if len(self.log_evidence) else 0.0
-        return f"prediction-based ratio: evidence 10^{last:.2f} after {len(self.log_evidence)} blocks, p = {self.p_value:.2g}"
+        return f"prediction-based ratio: evidence 10^{last:.2f} after {len(self.log_evidence)} blocks, p = {p_value_text(self.p_value)}"
 
 
 def prediction_based_ratio(blocks: Any) -> RatioTest:
@@ -148,7 +148,7 @@ class SignallingTest:
     def __str__(self) -> str:
         first, second = self.accuracies
         z = "" if math.isnan(self.statistic) else f", z = {self.statistic:.1f}"
-        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, p = {self.p_value:.2g}, Holm {self.p_holm:.2g} ({self.method})"
+        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
 
 
 def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
@@ -233,6 +233,15 @@ def holm(p_values: Any) -> Float[np.ndarray, "tests"]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def p_value_text(p_value: float) -> str:
+    """A p-value with two digits; "< 1e-300" where float64 has no digits left to tell it from 0.
+
+    >>> p_value_text(0.0), p_value_text(0.04123), p_value_text(2e-15)
+    ('< 1e-300', '0.041', '2e-15')
+    """
+    return "< 1e-300" if p_value < 1e-300 else f"{p_value:.2g}"
 
 
 def _with_holm(found: list[tuple[str, tuple[float, float], float, float, str]]) -> tuple[SignallingTest, ...]:

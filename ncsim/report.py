@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ncsim.hypothesis_tests import p_value_text
 from ncsim.inference import Estimate
 from ncsim.parts import write_atomically
 from ncsim.plots import plot_means, plot_runs_and_laws
@@ -75,6 +76,8 @@ def _cell_lines(cell: Mapping[str, Any]) -> list[str]:
     lines = ["", *table(["context", "solved", "accuracy A", "accuracy B", "correlator"], _context_rows(cell))]
     lines += ["", *table(PROTOCOL_COLUMNS, [protocol_row(p) for p in cell["protocols"]])]
     lines += ["", *(f"  {sentence}" for sentence in sentences(cell))]
+    lines += ["", *table(SIGNALLING_COLUMNS, signalling_rows(cell))]
+    lines += ["", *(f"  {sentence}" for sentence in sentences_on_tests(cell))]
     return lines
 
 
@@ -141,6 +144,49 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
     return result
 
 
+SIGNALLING_COLUMNS = [
+    "answer",
+    "accuracy beside task 1",
+    "beside task 2",
+    "mean difference of a member",
+    "Holm p across members",
+    "Holm p of pooled rows",
+]
+
+
+def signalling_rows(cell: Mapping[str, Any]) -> list[list[str]]:
+    """The four no-signalling comparisons in the order of SIGNALLING_COLUMNS."""
+    tests = cell["tests"]
+    return [
+        [
+            pooled["answer"],
+            *(f"{accuracy:.4f}" for accuracy in pooled["accuracies"]),
+            "no member" if across["members"] == 0 else f"{estimate(across['difference'])}",
+            f"{p_value_text(across['p_holm'])} ({across['method']})",
+            f"{p_value_text(pooled['p_holm'])} ({pooled['method']})",
+        ]
+        for pooled, across in zip(tests["signalling_pooled"], tests["signalling_across_members"], strict=True)
+    ]
+
+
+def sentences_on_tests(cell: Mapping[str, Any]) -> list[str]:
+    """What the tests say, across members first, and what the pooled p-values are worth."""
+    tests = cell["tests"]
+    found = [test["answer"] for test in tests["signalling_across_members"] if test["p_holm"] <= 0.05]
+    if found:
+        text = f"Across members the accuracy of {', '.join(found)} depends on the other head's task (Holm, 5 %)."
+    else:
+        text = "Across members no accuracy is shown to depend on the other head's task (Holm, 5 %)."
+    locality = tests["locality_pooled"]
+    return [
+        text,
+        f"One joint distribution for all contexts, pooled table: p = {p_value_text(locality['p_value'])} "
+        f"({locality['method']}). This and the p-values of pooled rows take {tests['pooled_rows']:,} rows for independent "
+        f"draws, which they are not: all members answer the same {cell['rows']} rows, and each member's errors go "
+        "together. The tests across members are the ones that count.",
+    ]
+
+
 def verdict(cell: Mapping[str, Any]) -> str:
     """One sentence on S above 2 and contextuality, member by member and pooled."""
     above, contextual = estimate(cell["members_with_s_above_2"]), estimate(cell["members_contextual"])
@@ -194,6 +240,8 @@ def _page(run: Run, summary: Summary, figure_names: tuple[str, str]) -> str:
         body.append(_html_table(["context", "solved", "accuracy A", "accuracy B", "correlator"], _context_rows(cell)))
         body.append(_html_table(PROTOCOL_COLUMNS, [protocol_row(p) for p in cell["protocols"]]))
         body += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences(cell)]
+        body.append(_html_table(SIGNALLING_COLUMNS, signalling_rows(cell)))
+        body += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences_on_tests(cell)]
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;max-width:76em;margin:2em auto;padding:0 1em}"
         "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"

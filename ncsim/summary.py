@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy as np
 from ncsim.chsh import chsh_statistics
 from ncsim.config import EnsembleConfig
 from ncsim.counts import from_context_order
+from ncsim.hypothesis_tests import game_p_value, hoeffding_p_value, signalling_tests
 from ncsim.inference import Estimate, clopper_pearson, mean_estimate
+from ncsim.member_tests import AccuracyDifferences, member_signalling_tests
 from ncsim.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Outcomes, ProtocolLaw, sample_runs
 from ncsim.records import MemberRecords
 from ncsim.runs import Run
@@ -90,6 +93,7 @@ def _summarise_cell(tally: _Tally, outcomes: Outcomes, laws: list[ProtocolLaw]) 
     result["largest_contextuality_of_a_member"] = tally.largest_contextuality
     result["undecided"] = tally.undecided()
     result["pooled"] = tally.pooled()
+    result["tests"] = tally.tests()
     result["protocols"] = [_summarise_protocol(law, outcomes) for law in laws]
     return result
 
@@ -126,6 +130,7 @@ class _Tally:
         self.whole = self.above_2 = self.contextual = 0
         self.largest_contextuality = -np.inf
         self._counts = np.zeros((GROUPS, 4, 4), np.int64)
+        self._differences = AccuracyDifferences(config.tasks.rows)
         self._rows_undecided = np.zeros((4, 2), np.int64)
         self._networks_undecided = np.zeros(4, np.int64)
         self._decided_product = np.zeros((GROUPS, 4), np.int64)
@@ -146,6 +151,7 @@ class _Tally:
         whole = np.logical_not(batch.diverged.any(axis=1))
         self.members_diverged += int((~whole).sum())
         np.add.at(self._counts, group, batch.counts)
+        self._differences.add(batch.counts, batch.diverged)
         np.add.at(self._decided_product, group, batch.decided_product)
         self._rows_undecided += np.stack([batch.undecided_alice.sum(axis=0), batch.undecided_bob.sum(axis=0)], axis=1)
         self._networks_undecided += batch.undecided().sum(axis=0)
@@ -215,6 +221,28 @@ class _Tally:
             return mean_estimate(value, left_out, self.members)._asdict()
 
         return {name: estimate(name) for name in ("s", "s_odd", "s_factorised", "influence", "contextuality")}
+
+    def tests(self) -> dict[str, Any]:
+        """Locality and no-signalling, of the pooled rows as if they were independent, and across members."""
+        pooled = self._counts.sum(axis=0).reshape(2, 2, 2, 2)
+        items = pooled.sum(axis=(2, 3))
+        # The game form wants as many rows in each context, which divergence can take away.
+        equal = bool((items == items[0, 0]).all())
+        p_value = float(game_p_value(pooled) if equal else hoeffding_p_value(pooled))
+        return {
+            "pooled_rows": int(items.sum()),
+            "locality_pooled": {"p_value": p_value, "method": "game form" if equal else "Hoeffding"},
+            "signalling_pooled": [_plain(asdict(test)) for test in signalling_tests(pooled)],
+            "signalling_across_members": [
+                _plain(asdict(test) | {"difference": test.difference._asdict()})
+                for test in member_signalling_tests(self._differences)
+            ],
+        }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """As JSON can hold it, which knows no NaN: null."""
+    return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()}
 
 
 def _ratio_estimate(numerator: np.ndarray, denominator: np.ndarray, statistic: Any, members: int) -> Estimate:

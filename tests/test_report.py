@@ -5,11 +5,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 import ncsim
 from ncsim.chsh import chsh_statistics
+from ncsim.hypothesis_tests import game_p_value, signalling_tests
 from ncsim.inference import clopper_pearson
-from ncsim.report import printed, verdict, write_report
+from ncsim.report import printed, sentences_on_tests, signalling_rows, verdict, write_report
 from ncsim.runs import Run
 from ncsim.store import RunFolder, StoreError
 from ncsim.summary import summarise
@@ -62,6 +64,45 @@ def test_summary_against_the_records(tmp_path):
     single = cell["protocols"][0]
     assert single["mean_s"]["value"] == pytest.approx(cell["pooled"]["s"]["value"])
     assert sum(single["law"]["probability"]) == pytest.approx(1)
+
+
+def test_tests_against_the_records(tmp_path):
+    records = made_up(300, seed=2)
+    (cell,) = summarise(a_run(tmp_path, records)).numbers["cells"]
+    pooled = records.joint.sum(axis=0, dtype=np.int64)
+    tests = cell["tests"]
+    assert tests["pooled_rows"] == 300 * 4 * 16
+    assert tests["locality_pooled"] == {"p_value": float(game_p_value(pooled)), "method": "game form"}
+    for found, expected in zip(tests["signalling_pooled"], signalling_tests(pooled), strict=True):
+        assert (found["answer"], found["p_value"], found["p_holm"]) == (
+            expected.answer,
+            expected.p_value,
+            expected.p_holm,
+        )
+    right = records.joint[:, 0, :, 1].sum(axis=-1)  # Alice's first task beside Bob's first and second
+    across = tests["signalling_across_members"][0]
+    assert across["p_value"] == pytest.approx(ttest_rel(right[:, 0], right[:, 1]).pvalue)
+    assert across["difference"]["value"] == pytest.approx((right[:, 0] - right[:, 1]).mean() / 16)
+    # A context that lost networks has fewer rows, which the game form does not take.
+    (cell,) = summarise(Run([CONFIG], [made_up(300, seed=2, diverged=0.01)])).numbers["cells"]
+    assert cell["tests"]["locality_pooled"]["method"] == "Hoeffding"
+    json.dumps(cell["tests"], allow_nan=False)
+
+
+def test_words_on_tests(tmp_path):
+    summary = summarise(a_run(tmp_path, made_up(300, seed=2)))
+    (cell,) = summary.numbers["cells"]
+    text = printed(summary)
+    assert "rows for independent draws, which they are not: all members answer the same 16 rows" in text
+    assert [row[0] for row in signalling_rows(cell)] == ["A1", "A2", "B1", "B2"]
+    for test in cell["tests"]["signalling_across_members"]:
+        test["p_holm"] = 0.2
+    assert "no accuracy is shown to depend" in sentences_on_tests(cell)[0]
+    cell["tests"]["signalling_across_members"][3]["p_holm"] = 0.0
+    assert "the accuracy of B2 depends on the other head's task" in sentences_on_tests(cell)[0]
+    assert signalling_rows(cell)[3][4].startswith("< 1e-300")
+    write_report(ncsim.open_run(tmp_path))
+    assert "Holm p across members" in (tmp_path / "report.html").read_text()
 
 
 def test_report_files(tmp_path):
