@@ -5,9 +5,9 @@ another setting?
 
 Command. `python -m experiments.figure2_settings --out runs/figure2-settings`
 
-Time. 36 settings x 3 widths x 2,000 members x 4 contexts x 3,000 steps: about four minutes on two cores.
+Time. 36 settings x 3 widths x 2,000 members x 4 contexts x 3,000 steps: about five minutes on two cores, a third compiling.
 
-Expected. docs/results.md has the table.
+Expected. The overlapping topology of figure 1b under retry until solved meets most claims; docs/results.md has numbers.
 """
 
 from __future__ import annotations

@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ncsim.counts import validated_counts
-
 AnyArray = Array | np.ndarray
 
 #: Sign vectors over the contexts 11, 12, 21, 22 whose product is -1. The first is the paper's S.
@@ -51,16 +49,29 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
     in all. Called under a caller's own `jit` or `vmap` it follows the caller's types: with int32 counts and 64-bit types off it
     computes in float32, right to about 2e-6.
 
+    Probabilities, each context's adding up to 1 or to anything else, are taken too.
+
     Raises:
-        ValueError: the last four axes are not (2, 2, 2, 2), or (outside `jit`) a value is no count.
+        ValueError: the last four axes are not (2, 2, 2, 2), or, outside `jit`, a count is negative or not finite.
     """
     if isinstance(counts, jax.core.Tracer):
         if counts.shape[-4:] != (2, 2, 2, 2):
             raise ValueError(f"counts: shape {counts.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
         # Differences of counts are taken, which unsigned and narrow types cannot hold.
         return _statistics(counts.astype(jnp.promote_types(counts.dtype, jnp.int32)))
+    array = np.asarray(counts)
+    if array.ndim < 4 or array.shape[-4:] != (2, 2, 2, 2):
+        raise ValueError(f"counts: shape {array.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"counts: type {array.dtype}; allowed: numbers, 0 or above")
+    # One comparison finds negative numbers and NaN alike; infinity is rarer and looked for only among floats.
+    if array.size and not (array.min() >= 0 and (array.dtype.kind != "f" or array.max() < np.inf)):
+        place = tuple(int(index) for index in np.argwhere(~((array >= 0) & (array < np.inf)))[0])
+        raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
+    # Narrow and unsigned integers would wrap around in the sums below.
+    wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, _jitted(validated_counts(counts).astype(np.int64)))
+        return jax.tree.map(np.asarray, _jitted(jnp.asarray(wide)))
 
 
 def _statistics(counts: Array) -> ChshStatistics:
@@ -86,9 +97,13 @@ def _statistics(counts: Array) -> ChshStatistics:
     room = jnp.minimum(c - (jnp.abs(a + b) - 1), 1 - jnp.abs(a - b) - c)
     inside = jnp.minimum(-delta, jnp.min(room, axis=(-2, -1))) / 4
 
-    degenerate = (jnp.abs(a) == 1) | (jnp.abs(b) == 1)
-    spread = jnp.sqrt(jnp.where(degenerate, 1, (1 - a**2) * (1 - b**2)))
-    pearson = jnp.where(degenerate, 0, (c - a * b) / spread)
+    # The correlation coefficient from the four cells: near accuracy 1 the difference c - a b would lose its digits.
+    p = counts.astype(real) / items[..., None, None]
+    wrong = (p[..., 0, 0] + p[..., 0, 1]) * (p[..., 0, 0] + p[..., 1, 0])
+    right = (p[..., 1, 0] + p[..., 1, 1]) * (p[..., 0, 1] + p[..., 1, 1])
+    degenerate = wrong * right == 0
+    spread = jnp.sqrt(jnp.where(degenerate, 1, wrong * right))
+    pearson = jnp.where(degenerate, 0, (p[..., 0, 0] * p[..., 1, 1] - p[..., 0, 1] * p[..., 1, 0]) / spread)
     return ChshStatistics(
         accuracy_alice=(a + 1) / 2,
         accuracy_bob=(b + 1) / 2,

@@ -56,12 +56,22 @@ def jackknife_error(left_out: np.ndarray) -> float:
     return float(math.sqrt((groups - 1) / groups * np.sum((left_out - np.mean(left_out)) ** 2)))
 
 
-def mean_estimate(value: float, left_out: np.ndarray, level: float = 0.95) -> Estimate:
-    """Interval of a smooth function of the ensemble: jackknife standard error and Student's t over the groups."""
+def mean_estimate(value: float, left_out: np.ndarray, networks: int, tries: int = 1, level: float = 0.95) -> Estimate:
+    """Interval of a smooth function of the ensemble: jackknife standard error and Student's t over the groups.
+
+    Widened by what the ensemble cannot show, as in `fraction_estimate`: an outcome that none of its networks has moves
+    a correlator, and so S, by at most 2. An ensemble of equal members has an interval that is no point.
+    """
     from scipy.stats import t
 
     reach = float(t.ppf((1 + level) / 2, len(left_out) - 1)) * jackknife_error(left_out)
-    return Estimate(value, value - reach, value + reach, "delete-a-group jackknife", level)
+    reach = max(reach, 2 * _unseen(networks, tries, level))
+    return Estimate(value, value - reach, value + reach, "delete-a-group jackknife, widened for unseen outcomes", level)
+
+
+def _unseen(networks: int, tries: int, level: float) -> float:
+    """The probability, at most, that a run which looks at `tries` networks meets an outcome that none of these has."""
+    return 1.0 if networks == 0 else 1 - ((1 - level) / 2) ** (min(tries, networks) / networks)
 
 
 def fraction_estimate(value: float, left_out: np.ndarray, networks: int, tries: int, level: float = 0.95) -> Estimate:
@@ -82,6 +92,6 @@ def fraction_estimate(value: float, left_out: np.ndarray, networks: int, tries: 
         ratio = t.ppf((1 + level) / 2, max(networks - 1, 1)) / t.ppf((1 + level) / 2, len(left_out) - 1)
         effective = min(max(value * (1 - value) / error**2 * ratio**2, 1.0), float(networks))
     interval = clopper_pearson(value * effective, effective, level)
-    unseen = 1 - ((1 - level) / 2) ** (min(tries, networks) / networks)
+    unseen = _unseen(networks, tries, level)
     low, high = min(interval.low, value * (1 - unseen)), max(interval.high, value + (1 - value) * unseen)
     return Estimate(value, low, high, "Korn-Graubard, widened for unseen outcomes", level)

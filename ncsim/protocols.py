@@ -247,14 +247,18 @@ class ProtocolLaw:
     @property
     def mean(self) -> Estimate:
         """Mean of S."""
-        return mean_estimate(self.law.mean, np.array([other.mean for other in self.left_out]))
+        left_out = np.array([other.mean for other in self.left_out])
+        return mean_estimate(self.law.mean, left_out, self.networks, self.protocol.tries)
 
     @property
     def correlators(self) -> list[Estimate]:
         """Mean correlator of each context."""
         values = 1 - 2 * np.arange(self.rows + 1) / self.rows
         left_out = np.array([laws @ values for laws in self.left_out_context_laws])
-        return [mean_estimate(float(law @ values), left_out[:, n]) for n, law in enumerate(self.context_laws)]
+        return [
+            mean_estimate(float(law @ values), left_out[:, n], self.networks, self.protocol.tries)
+            for n, law in enumerate(self.context_laws)
+        ]
 
     def above(self, bound: float) -> Estimate:
         """P(S > bound)."""

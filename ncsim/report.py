@@ -118,7 +118,10 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
         "they count nowhere below.",
         f"Undecided: {undecided['answers']:.2%} of answers have a logit within the tolerance of 0, in "
         f"{undecided['networks']:.2%} of networks. Mean S as they fell {estimate(undecided['mean_s_as_they_fell'])}, "
-        f"as coin tosses {estimate(undecided['mean_s_as_coin_tosses'])}.",
+        f"as coin tosses {estimate(undecided['mean_s_as_coin_tosses'])}; were each free to be right or wrong, mean S would "
+        "be between {:.3f} and {:.3f}, and S above 2 in between {:.3f} and {:.3f} of members.".format(
+            *undecided["mean_s_whatever_they_are"], *undecided["members_with_s_above_2_whatever_they_are"]
+        ),
     ]
     share = estimate(undecided["decided_members"])
     if undecided["mean_s_of_decided_members"] is None:

@@ -13,6 +13,8 @@ from ncsim.inference import Estimate, clopper_pearson, mean_estimate
 from ncsim.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Outcomes, ProtocolLaw, sample_runs
 from ncsim.records import MemberRecords
 from ncsim.runs import Run
+from ncsim.store import StoreError
+from ncsim.undecided import member_ranges
 
 CONTEXT_NAMES = ("11", "12", "21", "22")
 #: Runs drawn under a protocol to see how many are contextual.
@@ -38,11 +40,17 @@ def summarise(run: Run, dots: int = 50) -> Summary:
 
     The dots of a single shot are the first members of the ensemble, as a paper with so few runs would have them; under
     the other protocols they are drawn from the exact law.
+
+    Raises:
+        StoreError: records that contradict themselves.
     """
     cells, laws, drawn = [], [], []
     for cell, config in enumerate(run.configs):
         tally = _Tally(config)
-        outcomes = Outcomes(tally.passing(run.batches(cell)), config)
+        try:
+            outcomes = Outcomes(tally.passing(run.batches(cell)), config)
+        except ValueError as error:  # records that no training gives, as of a part that was edited
+            raise StoreError(f"{run.path}: {error}") from None
         cell_laws = [] if outcomes.networks == 0 else [ProtocolLaw(p, outcomes) for p in STANDARD_PROTOCOLS]
         cells.append(
             {"cell": {name: getattr(config, name) for name in run.swept}} | _summarise_cell(tally, outcomes, cell_laws)
@@ -123,6 +131,7 @@ class _Tally:
         self._decided_product = np.zeros((GROUPS, 4), np.int64)
         self._decided_members = self._decided_above_2 = 0
         self._decided_s = np.zeros((GROUPS, 2))
+        self._free = np.zeros(4)  # sums over members: lowest and highest S, and whether each is above 2
 
     def passing(self, batches: Any) -> Any:
         """The batches, as they are, added up on the way."""
@@ -134,7 +143,7 @@ class _Tally:
         group = (np.arange(batch.size) + self.members) % GROUPS
         self.members += batch.size
         self.diverged += int(batch.diverged.sum())
-        whole = ~batch.diverged.any(axis=1)
+        whole = np.logical_not(batch.diverged.any(axis=1))
         self.members_diverged += int((~whole).sum())
         np.add.at(self._counts, group, batch.counts)
         np.add.at(self._decided_product, group, batch.decided_product)
@@ -145,6 +154,9 @@ class _Tally:
         if not whole.any():
             return
         self.above_2 += int(np.sum(statistics.s > 2 + ROUNDING))
+        ranges = member_ranges(batch.take(whole))
+        ends = (ranges.low, ranges.high, ranges.low > 2 + ROUNDING, ranges.high > 2 + ROUNDING)
+        self._free += [np.sum(end) for end in ends]
         self.contextual += int(np.sum(statistics.contextuality > ROUNDING))
         self.largest_contextuality = max(self.largest_contextuality, float(np.max(statistics.contextuality)))
         decided = ~batch.undecided()[whole].any(axis=1)
@@ -171,7 +183,7 @@ class _Tally:
         product = self._counts @ np.array([1, -1, -1, 1])
 
         def mean_s(products: np.ndarray) -> Estimate:
-            return _ratio_estimate(products, items, lambda c: float(c @ signs))
+            return _ratio_estimate(products, items, lambda c: float(c @ signs), self.members)
 
         decided = self._decided_s
         return {
@@ -179,9 +191,11 @@ class _Tally:
             "networks": float(self._networks_undecided.sum() / max(networks, 1)),
             "mean_s_as_they_fell": mean_s(product)._asdict(),
             "mean_s_as_coin_tosses": mean_s(self._decided_product)._asdict(),
+            "mean_s_whatever_they_are": (self._free[:2] / max(self.whole, 1)).tolist(),
+            "members_with_s_above_2_whatever_they_are": (self._free[2:] / max(self.whole, 1)).tolist(),
             "decided_members": clopper_pearson(self._decided_members, self.whole)._asdict(),
             "mean_s_of_decided_members": _ratio_estimate(
-                decided[:, :1], decided[:, 1:], lambda m: float(m[0])
+                decided[:, :1], decided[:, 1:], lambda m: float(m[0]), self._decided_members
             )._asdict()
             if self._decided_members
             else None,
@@ -198,16 +212,16 @@ class _Tally:
             value, left_out = float(getattr(total, name)), np.asarray(getattr(rest, name))[used]
             if used.sum() < 2:
                 return Estimate(value, -4.0, 4.0, "one member: no interval")._asdict()
-            return mean_estimate(value, left_out)._asdict()
+            return mean_estimate(value, left_out, self.members)._asdict()
 
         return {name: estimate(name) for name in ("s", "s_odd", "s_factorised", "influence", "contextuality")}
 
 
-def _ratio_estimate(numerator: np.ndarray, denominator: np.ndarray, statistic: Any) -> Estimate:
+def _ratio_estimate(numerator: np.ndarray, denominator: np.ndarray, statistic: Any, members: int) -> Estimate:
     """A function of ratios of sums over groups [GROUPS, n], with its jackknife interval."""
     used = denominator.sum(axis=1) > 0
     value = statistic(numerator.sum(axis=0) / denominator.sum(axis=0))
     if used.sum() < 2:
         return Estimate(value, -4.0, 4.0, "one member: no interval")
     rest = (numerator.sum(axis=0) - numerator[used]) / (denominator.sum(axis=0) - denominator[used])
-    return mean_estimate(value, np.array([statistic(row) for row in rest]))
+    return mean_estimate(value, np.array([statistic(row) for row in rest]), members)

@@ -37,7 +37,8 @@ def made_up(size, seed=0, solved=0.3, ties=False, diverged=0.0):
     counts[lost] = 0
     zero = np.zeros((size, 4), np.int32)
     loss = np.where(lost, np.nan, loss).astype(np.float32)
-    return MemberRecords(np.arange(size, dtype=np.uint64), counts, loss, loss, lost, zero, zero, zero)
+    product = (counts @ [1, -1, -1, 1]).astype(np.int32)  # every answer is decided
+    return MemberRecords(np.arange(size, dtype=np.uint64), counts, loss, loss, lost, zero, zero, product)
 
 
 def played(protocol, records, context, generator):
@@ -188,7 +189,9 @@ def test_an_outcome_never_seen_is_allowed_for():
     assert nothing.value == 0
     assert nothing.high >= 1 - 0.025 ** (20 / 1000)
     assert fraction_estimate(0.0, np.zeros(32), networks=1000, tries=1).high < nothing.high
-    assert mean_estimate(2.0, np.full(32, 2.0))[:3] == (2.0, 2.0, 2.0)
+    equal = mean_estimate(2.0, np.full(32, 2.0), networks=1000)
+    assert equal.low < 2.0 < equal.high
+    assert equal.high - 2.0 == pytest.approx(2 * (1 - 0.025 ** (1 / 1000)))
 
 
 def test_no_network_and_bad_protocols():

@@ -28,9 +28,9 @@ def a_run(path, records):
 
 def test_summary_against_the_records(tmp_path):
     records = made_up(300, seed=2, diverged=0.01)
-    records = records._replace(
-        undecided_alice=(records.counts[..., 0] > 1).astype(np.int32), decided_product=records.counts @ [1, -1, -1, 1]
-    )
+    # Where both heads were wrong on two rows, Alice's answer on one of them was undecided.
+    doubtful = (records.counts[..., 0] > 1).astype(np.int32)
+    records = records._replace(undecided_alice=doubtful, decided_product=records.decided_product - doubtful)
     numbers = summarise(a_run(tmp_path, records)).numbers
     (cell,) = numbers["cells"]
     whole = ~records.diverged.any(axis=1)
@@ -52,9 +52,12 @@ def test_summary_against_the_records(tmp_path):
     assert undecided["decided_members"]["value"] == pytest.approx(decided.mean())
     assert undecided["mean_s_of_decided_members"]["value"] == pytest.approx(s.s[decided].mean())
     assert undecided["mean_s_as_they_fell"]["value"] == pytest.approx(float(pooled.s))
-    assert undecided["mean_s_as_coin_tosses"]["value"] == pytest.approx(
-        float(pooled.s)
-    )  # all products are decided here
+    products = (records.decided_product / 16).sum(axis=0) / (~records.diverged).sum(axis=0)
+    assert undecided["mean_s_as_coin_tosses"]["value"] == pytest.approx(products @ [1, 1, 1, -1])
+    low, high = undecided["mean_s_whatever_they_are"]
+    free = records.undecided_alice[whole].sum(axis=1) / 16  # each such row adds 1 or takes 1 away
+    centre = (records.decided_product[whole] / 16) @ [1, 1, 1, -1]
+    assert (low, high) == pytest.approx((np.mean(centre - free), np.mean(centre + free)))
     assert undecided["networks"] == pytest.approx(records.undecided().sum() / (~records.diverged).sum())
     single = cell["protocols"][0]
     assert single["mean_s"]["value"] == pytest.approx(cell["pooled"]["s"]["value"])
@@ -88,6 +91,7 @@ def test_words_follow_the_numbers(tmp_path):
     contextual = made_up(300, seed=2)
     pr_box = np.array([[8, 0, 0, 8], [8, 0, 0, 8], [8, 0, 0, 8], [0, 8, 8, 0]])
     contextual.counts[:] = pr_box
+    contextual.decided_product[:] = pr_box @ [1, -1, -1, 1]
     (cell,) = summarise(a_run(tmp_path / "a", contextual)).numbers["cells"]
     assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in verdict(cell)
     assert "Delta is above 0: contextual" in verdict(cell)
