@@ -194,7 +194,7 @@ def test_what_a_kernel_cannot_train_is_one_line():
         config = dataclasses.replace(ENSEMBLE, **change)
         with pytest.raises(ncsim.ConfigError, match=f"^--executor: pallas cannot train {words}.*; allowed here: xla$"):
             run_ensemble(config, executor="pallas")
-    with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; allowed: auto, xla, pallas$"):
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; allowed: auto, xla, pallas, native$"):
         run_ensemble(ENSEMBLE, executor="cuda")
 
 

@@ -18,10 +18,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.executors import pallas, xla
+from ncsim.executors import native, pallas, xla
 from ncsim.train import ContextRecord
 
-_MODULES: dict[str, ModuleType] = {"xla": xla, "pallas": pallas}
+_MODULES: dict[str, ModuleType] = {"xla": xla, "pallas": pallas, "native": native}
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
 #: The two must agree on final losses after so few steps, within the tolerance, for this share of the networks. Roundings
@@ -37,17 +37,21 @@ def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> x
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
-    """ "xla" or "pallas", for all of these configs.
+    """ "xla", "pallas" or "native", for all of these configs.
 
     "auto" is XLA on CPUs and where some config is nothing for a kernel; elsewhere the faster of the two over all cells
     of the grid together, or XLA with one line on standard error where the kernel fails.
 
     Raises:
-        ConfigError: "pallas" is requested and cannot train one of the configs, or does not compile.
+        ConfigError: "pallas" or "native" is requested and cannot train one of the configs, or does not compile.
     """
     platform = mesh.devices.flat[0].platform
     if requested == "xla":
         return "xla"
+    if requested == "native":
+        for config in configs:
+            program("native", config, mesh, blocks)
+        return "native"
     if requested == "pallas":
         if platform == "cpu":
             _say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
