@@ -29,7 +29,7 @@ LAYERS = {
     "executors.scalarise": 0,
     "executors.xla": 4,
     "executors.pallas": 5,
-    "executors.c_vectors": 0,
+    "executors.c_text": 0,
     "executors.c_source": 1,
     "executors.c_program": 2,
     "executors.native": 5,

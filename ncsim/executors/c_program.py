@@ -19,7 +19,7 @@ from ncsim.executors.c_source import (
     scalar_expression,
     vector_expression,
 )
-from ncsim.executors.c_vectors import HEADER
+from ncsim.executors.c_text import HEADER, TEMPLATE
 from ncsim.executors.scalarise import ScalariseError
 
 
@@ -198,6 +198,7 @@ def _reachable(nodes: Iterable[Node]) -> list[Node]:
 
 def needed_uniforms(outputs: Iterable[Node]) -> list[Node]:
     """The uniform values, constants apart, that vector code for these outputs reads."""
+    outputs = list(outputs)
     nodes = [node for node in _reachable(outputs) if node.varying]
     read = {operand: None for node in nodes for operand in node.operands if not operand.varying}
     read |= {node: None for node in outputs if not node.varying}
@@ -299,116 +300,3 @@ def source(program: Step) -> str:
 
 def _body(lines: Sequence[str]) -> str:
     return "\n".join(f"    {line}" for line in lines)
-
-
-TEMPLATE = """/* Made by ncsim from its training step. */
-{header}
-#define SIZE {size}
-#define SLOTS {slots}
-#define FIXED {fixed_count}
-#define ROW {row_count}
-#ifndef VECTORS
-#define VECTORS 1 /* at once; the processor overlaps steps by itself */
-#endif
-#define MOST_ROWS 65536 /* steps whose uniform values are made at once */
-
-/* What a step hands to the next one and is the same for all networks. */
-typedef struct {{ {fields} }} carried;
-
-static void begin_carried(carried *c, const float *given)
-{{
-    (void)c; (void)given;
-{begin_carried}
-}}
-
-static void fixed_values(float *fixed, const float *given)
-{{
-    (void)fixed; (void)given;
-{fixed}
-}}
-
-static void uniform_step(carried *c, const float *given, float *row)
-{{
-    (void)c; (void)given; (void)row;
-{uniform}
-}}
-
-static __attribute__((noinline)) void begin(vec *restrict s, const float *restrict given)
-{{
-    (void)s; (void)given;
-{begin}
-}}
-
-static __attribute__((noinline)) void step(vec *restrict s, const float *restrict fixed, const float *restrict row)
-{{
-    (void)fixed; (void)row;
-{step}
-}}
-
-int ncsim_lanes(void) {{ return LANES; }}
-
-/* Train `networks` networks, a multiple of the lanes, in place: parameter[p * stride + network]. 1: no memory. */
-int ncsim_train(float *parameter, int64_t stride, int64_t networks, const float *given, int64_t steps)
-{{
-    const int64_t most = steps < MOST_ROWS ? steps : MOST_ROWS;
-    float *const rows = malloc((size_t)(most + 1) * ROW * sizeof *rows);
-    vec *const block = aligned_alloc(sizeof(vec), VECTORS * SLOTS * sizeof *block);
-    float fixed[FIXED];
-    if (rows == NULL || block == NULL) {{
-        free(rows);
-        free(block);
-        return 1;
-    }}
-    const unsigned int control = _mm_getcsr();
-    _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
-    fixed_values(fixed, given);
-    for (int64_t start = 0; start < networks; start += LANES * VECTORS) {{
-        const int64_t left = (networks - start) / LANES;
-        const int vectors = left < VECTORS ? (int)left : VECTORS;
-        for (int v = 0; v < vectors; v++) {{
-            for (int p = 0; p < SIZE; p++)
-                block[v * SLOTS + p] = load(parameter + p * stride + start + v * LANES);
-            begin(block + v * SLOTS, given);
-        }}
-        carried c;
-        begin_carried(&c, given);
-        for (int64_t done = 0; done < steps; done += most) {{
-            const int64_t count = steps - done < most ? steps - done : most;
-            if (start == 0 || steps > most)
-                for (int64_t t = 0; t < count; t++) uniform_step(&c, given, rows + t * ROW);
-            for (int64_t t = 0; t < count; t++)
-                for (int v = 0; v < vectors; v++) step(block + v * SLOTS, fixed, rows + t * ROW);
-        }}
-        for (int v = 0; v < vectors; v++)
-            for (int p = 0; p < SIZE; p++)
-                store(parameter + p * stride + start + v * LANES, block[v * SLOTS + p]);
-    }}
-    _mm_setcsr(control);
-    free(rows);
-    free(block);
-    return 0;
-}}
-
-/* What XLA calls: parameters [P, networks], targets and learning rate, number of steps (int32) in; parameters out. */
-XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
-{{
-    const XLA_FFI_Extension_Base *const extension = frame->extension_start;
-    if (extension != NULL && extension->type == XLA_FFI_Extension_Metadata) {{
-        XLA_FFI_Metadata *const metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
-        metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-        metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-        return NULL;
-    }}
-    const XLA_FFI_Buffer *const start = frame->args.args[0], *const trained = frame->rets.rets[0];
-    const XLA_FFI_Buffer *const given = frame->args.args[1], *const steps = frame->args.args[2];
-    const int64_t networks = start->dims[1];
-    if (start->data != trained->data) memcpy(trained->data, start->data, (size_t)networks * SIZE * sizeof(float));
-    if (ncsim_train(trained->data, networks, networks, given->data, *(const int32_t *)steps->data) == 0) return NULL;
-    XLA_FFI_Error_Create_Args error = {{
-        .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE,
-        .message = "ncsim: no memory for a training step",
-        .errc = XLA_FFI_Error_Code_RESOURCE_EXHAUSTED,
-    }};
-    return frame->api->XLA_FFI_Error_Create(&error);
-}}
-"""

@@ -136,6 +136,10 @@ def build(graph: Graph, closed: ClosedJaxpr, inputs: Sequence[Node]) -> list[Nod
 
     for equation in closed.jaxpr.eqns:
         operands = [read(atom) for atom in equation.invars]
+        if equation.primitive.name in ("jit", "pjit"):  # jnp.where, inside what scalarise writes out
+            results = build(graph, equation.params["jaxpr"], operands)
+            values.update(zip(equation.outvars, results, strict=True))
+            continue
         variable = equation.outvars[0]
         dtype = _dtype(variable)
         values[variable] = _operation(graph, equation.primitive.name, operands, equation.params, dtype)

@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 
 from ncsim.config import ELEMENTWISE_OPTIMIZERS, ConfigError, EnsembleConfig
 from ncsim.executors import c_program, xla
-from ncsim.executors.c_vectors import PROCESSORS
+from ncsim.executors.c_text import PROCESSORS
 from ncsim.executors.scalarise import ScalariseError, element_array, scalarise
 from ncsim.network import Architecture
 from ncsim.tasks import context_targets
