@@ -15,8 +15,8 @@ from scipy import stats
 import ncsim
 from ncsim import config as configs
 from ncsim import train
-from ncsim.ensemble import run_ensemble
-from ncsim.executors import native
+from ncsim.ensemble import BLOCKS, run_ensemble
+from ncsim.executors import choice, native, xla
 from ncsim.network import Architecture, initial_vector
 from ncsim.tasks import context_targets
 
@@ -24,14 +24,6 @@ from ncsim.tasks import context_targets
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
 RUNS_HERE = native.processor() is not None and native.compiler() is not None
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory):
-    """Nothing is found that an earlier version compiled."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def says_why_not(config=CONFIG):
@@ -277,6 +269,33 @@ def test_several_processes_build_at_once(tmp_path):
     assert all(process.returncode == 0 for process in started)
     assert len(printed) == 1  # the same source in every process
     assert [path.suffix for path in (tmp_path / "ncsim").iterdir()] == [".so"]
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return jax.make_mesh((len(jax.devices()),), (xla.MEMBERS,), devices=jax.devices())
+
+
+def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatch, tmp_path, capsys):
+    if not RUNS_HERE:
+        assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
+        return
+    for folder, gain, winner in [("a", 1.3, "native"), ("b", 1.1, "xla")]:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))
+        seconds = iter([1.0] * 3 + [gain] * 3)
+        monkeypatch.setattr(choice, "seconds_a_network", lambda *_, seconds=seconds: next(seconds))
+        for _ in range(2):  # the second time nothing is timed
+            assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == winner
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    monkeypatch.setattr(choice, "seconds_a_network", lambda _, tried, __: 1.0 if tried.lanes == native.LANES else 9.0)
+    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, learning_rate=0.1)], mesh, BLOCKS) == "native"
+    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, hidden=64)], mesh, BLOCKS) == "xla"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "d"))
+    monkeypatch.setattr(choice, "AGREEMENT_TOLERANCE", -1.0)
+    assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
+    monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
+    assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ from ncsim.train import ContextRecord
 _MODULES: dict[str, ModuleType] = {"xla": xla, "pallas": pallas, "native": native}
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
+#: Times as fast as XLA that generated C must be to be worth compiling.
+NATIVE_GAIN = 1.2
 #: The two must agree on final losses after so few steps, within the tolerance, for this share of the networks. Roundings
 #: have not grown then; a program that a compiler got wrong shows.
 AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
@@ -39,8 +41,9 @@ def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> x
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
     """ "xla", "pallas" or "native", for all of these configs.
 
-    "auto" is XLA on CPUs and where some config is nothing for a kernel; elsewhere the faster of the two over all cells
-    of the grid together, or XLA with one line on standard error where the kernel fails.
+    "auto" on CPUs is native where that is clearly faster for all of them, else XLA. On accelerators it is XLA where some
+    config is nothing for a kernel, otherwise the faster of XLA and pallas over all cells of the grid together, or XLA
+    with one line on standard error where the kernel fails.
 
     Raises:
         ConfigError: "pallas" or "native" is requested and cannot train one of the configs, or does not compile.
@@ -63,12 +66,12 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             except Exception as error:
                 raise ConfigError(f"--executor: pallas; its kernel fails here ({_first_line(error)})") from error
         return "pallas"
-    if platform == "cpu" or any(pallas.unsupported(config) for config in configs):
+    if platform == "cpu":
+        return "native" if all(_native_is_worth_it(config, mesh, blocks) for config in _alike(configs)) else "xla"
+    if any(pallas.unsupported(config) for config in configs):
         return "xla"
-    same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
-    alike = {dataclasses.replace(config, **same): config for config in configs}
     seconds = np.zeros(2)
-    for config in alike.values():
+    for config in _alike(configs):
         by_xla = program("xla", config, mesh, blocks)
         try:
             kernel = program("pallas", config, mesh, blocks)
@@ -80,6 +83,29 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             _say(f"the pallas executor fails here ({_first_line(error)}): using xla")
             return "xla"
     return "pallas" if seconds[1] < seconds[0] else "xla"
+
+
+def _alike(configs: Sequence[EnsembleConfig]) -> list[EnsembleConfig]:
+    """One config of each program."""
+    same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
+    return list({dataclasses.replace(config, **same): config for config in configs}.values())
+
+
+def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool:
+    """Whether C can be made and compiled for this config, has XLA's losses, and is clearly faster. Tried once a machine
+    and remembered: members differ between executors, and another run of the same config is to have the same ones."""
+    if native.unsupported(config):
+        return False
+    try:
+        known = native.verdict(config)
+        if known is None:
+            tried, by_xla = (program(name, config, mesh, blocks) for name in ("native", "xla"))
+            seconds = [min(seconds_a_network(config, each, mesh) for _ in range(3)) for each in (tried, by_xla)]
+            worth = seconds[0] * NATIVE_GAIN <= seconds[1] and _agree(config, by_xla, tried, mesh)
+            known = native.remember(config, worth)
+        return known
+    except Exception:  # no compiler that works, no folder to build in: nothing that a run needs
+        return False
 
 
 def seconds_a_network(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int = TRIAL_STEPS) -> float:

@@ -8,6 +8,8 @@ shape of network; XLA calls it in place of its own loop. Initialisation and what
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -198,8 +200,28 @@ def built(text: str) -> Path:
         (Path(scratch) / "step.c").write_text(text)
         made = Path(scratch) / name
         _compile([*command, "-I", jax.ffi.include_dir(), str(Path(scratch) / "step.c"), "-o", str(made), "-lm"])
+        made.chmod(0o700)
         os.replace(made, library)  # another process may have put the same there: either is right
     return library
+
+
+def verdict(config: EnsembleConfig) -> bool | None:
+    """Whether this code was found to be worth its while on this machine; None where nobody has tried."""
+    path = built(source(config)).with_suffix(".verdict")
+    return path.read_text() == "faster" if _ours(path) else None
+
+
+def remember(config: EnsembleConfig, faster: bool) -> bool:
+    """Keep a verdict beside the code, so that timings decide once and later runs are trained alike; gives the first."""
+    path = built(source(config)).with_suffix(".verdict")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
+        made = Path(scratch) / "verdict"
+        made.write_text("faster" if faster else "slower")
+        made.chmod(0o600)
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.link(made, path)
+    kept = verdict(config)
+    return faster if kept is None else kept
 
 
 def cache_folder() -> Path:
@@ -219,7 +241,9 @@ def cache_folder() -> Path:
 
 @functools.lru_cache(maxsize=1)
 def _temporary_folder() -> str:
-    return tempfile.mkdtemp(prefix="ncsim-")
+    folder = tempfile.mkdtemp(prefix="ncsim-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _ours(path: Path) -> bool:
