@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--executor",
         metavar="NAME",
         default="auto",
-        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the faster one here; a stored run keeps its own)",
+        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))

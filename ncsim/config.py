@@ -20,8 +20,8 @@ ELEMENTWISE_OPTIMIZERS = (
 #: optax optimisers that look at a whole layer (norms, factored moments): they are vmapped, member by member.
 LAYERWISE_OPTIMIZERS = "adafactor fromage lamb lars novograd sm3".split()
 
-#: What can train a run: the two executors, or the faster one of them where both can.
-EXECUTORS = ("auto", "xla", "pallas")
+#: What can train a run: the executors, or the fastest of them that can.
+EXECUTORS = ("auto", "xla", "pallas", "native")
 
 MAX_MEMBER = 2**32  # jax.random.fold_in takes 32 bits of member id
 

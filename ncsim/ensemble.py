@@ -62,8 +62,8 @@ def run_ensemble(
         resume: take up a run that the folder holds; if False such a folder is refused.
         devices: how many devices to use; None uses all. On a CPU a device is a core, and more may be asked for.
         progress: told how it goes on; `ncsim.progress.Progress` prints it.
-        executor: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; interpreted on CPUs), or "auto":
-            the faster one here. A stored run keeps the one that it was begun with, since members differ between them.
+        executor: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; interpreted on CPUs), "native"
+            (C made from the training step and compiled here, for CPUs with a C compiler), or "auto": the fastest here. A stored run keeps the one that it was begun with, since members differ between them.
 
     Raises:
         ConfigError: fewer than one or too many devices, cells that do not make a grid, an executor that cannot train

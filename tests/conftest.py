@@ -1,6 +1,13 @@
 """All tests run on four CPU devices; shapes and types of what works on arrays are checked as it is called."""
 
+import os
+import tempfile
+
 from jaxtyping import install_import_hook
+
+# What an earlier version compiled, or found to be faster, is nothing to these tests, nor to the processes they start.
+_CACHE = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # Not the modules that check their arguments themselves: there a bad value must reach our own error.
 CHECKED = ["network", "chsh", "counts"]

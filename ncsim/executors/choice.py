@@ -17,11 +17,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.executors import xla
+from ncsim.executors import native, xla
 from ncsim.train import ContextRecord
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
+#: Times as fast as XLA that generated C must be to be worth compiling.
+NATIVE_GAIN = 1.2
 #: The two must agree on final losses after so few steps, within the tolerance, for this share of the networks. Roundings
 #: have not grown then; a program that a compiler got wrong shows.
 AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
@@ -32,23 +34,30 @@ def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> x
     with jax.enable_x64(config.precision == "float64"):
         if executor == "xla":
             return xla.block_program(config, mesh, blocks)
+        if executor == "native":
+            return native.block_program(config, mesh, blocks)
         from ncsim.executors import pallas  # here, so that CPUs do without it
 
         return pallas.block_program(config, mesh, blocks)
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
-    """ "xla" or "pallas", for all of these configs.
+    """ "xla", "pallas" or "native", for all of these configs.
 
-    "auto" is XLA on CPUs and where some config is nothing for a kernel; elsewhere the faster of the two over all cells
-    of the grid together, or XLA with one line on standard error where the kernel fails.
+    "auto" on CPUs is native where that is clearly faster for all of them, else XLA. On accelerators it is XLA where some
+    config is nothing for a kernel, otherwise the faster of XLA and pallas over all cells of the grid together, or XLA
+    with one line on standard error where the kernel fails.
 
     Raises:
-        ConfigError: "pallas" is requested and cannot train one of the configs, or does not compile.
+        ConfigError: "pallas" or "native" is requested and cannot train one of the configs, or does not compile.
     """
     platform = mesh.devices.flat[0].platform
     if requested == "xla":
         return "xla"
+    if requested == "native":
+        for config in configs:
+            program("native", config, mesh, blocks)
+        return "native"
     if requested == "pallas":
         for config in configs:
             try:
@@ -61,15 +70,13 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             _say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
         return "pallas"
     if platform == "cpu":
-        return "xla"
+        return "native" if all(_native_is_worth_it(config, mesh, blocks) for config in _alike(configs)) else "xla"
     from ncsim.executors import pallas
 
     if any(pallas.unsupported(config) for config in configs):
         return "xla"
-    same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
-    alike = {dataclasses.replace(config, **same): config for config in configs}
     seconds = np.zeros(2)
-    for config in alike.values():
+    for config in _alike(configs):
         by_xla = program("xla", config, mesh, blocks)
         try:
             kernel = program("pallas", config, mesh, blocks)
@@ -81,6 +88,29 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             _say(f"the pallas executor fails here ({_first_line(error)}): using xla")
             return "xla"
     return "pallas" if seconds[1] < seconds[0] else "xla"
+
+
+def _alike(configs: Sequence[EnsembleConfig]) -> list[EnsembleConfig]:
+    """One config of each program."""
+    same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
+    return list({dataclasses.replace(config, **same): config for config in configs}.values())
+
+
+def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool:
+    """Whether C can be made and compiled for this config, has XLA's losses, and is clearly faster. Tried once a machine
+    and remembered: members differ between executors, and another run of the same config is to have the same ones."""
+    if native.unsupported(config):
+        return False
+    try:
+        known = native.verdict(config)
+        if known is None:
+            tried, by_xla = (program(name, config, mesh, blocks) for name in ("native", "xla"))
+            seconds = [min(seconds_a_network(config, each, mesh) for _ in range(3)) for each in (tried, by_xla)]
+            worth = seconds[0] * NATIVE_GAIN <= seconds[1] and _agree(config, by_xla, tried, mesh)
+            known = native.remember(config, worth)
+        return known
+    except Exception:  # no compiler that works, no folder to build in: nothing that a run needs
+        return False
 
 
 def seconds_a_network(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int = TRIAL_STEPS) -> float:
