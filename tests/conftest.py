@@ -19,6 +19,7 @@ import pytest  # noqa: E402
 from ncsim.ensemble import prepare_jax  # noqa: E402
 
 prepare_jax(devices=4)
+jax.devices()  # started now: the first run of a test would ask for as many as there are cores
 jax.config.update("jax_debug_key_reuse", True)
 
 
