@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ import numpy as np
 from ncsim.config import EXECUTORS, ConfigError, EnsembleConfig, swept_fields
 from ncsim.records import MemberRecords, concatenated
 from ncsim.runs import Run
-from ncsim.store import RunFolder, recorded_environment
+from ncsim.store import RunFolder, fingerprint, recorded_environment
 from ncsim.tasks import CONTEXTS
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
@@ -79,33 +79,39 @@ def run_ensemble(
     _validate_optimizers(configs)
     if out is None:
         work = [(cell, c.member_ids) for cell, c in enumerate(configs)]
-        trained = _trained(configs, work, devices, progress, executor)
+        trained = _trained(configs, work, devices, progress, lambda: _trainer(devices).executors(configs, executor))
         return Run(configs, [concatenated(list(batches)) for _, batches in trained])
     _validate_device_count(devices)
-    if executor == "pallas":
-        _trainer(devices).executor(configs, executor)  # what it cannot train is refused before a folder is made
-    executor = _executor_of_run(out, executor)
+    recorded = _recorded_executors(out, configs, executor)
+    if recorded is None and executor in ("pallas", "native"):
+        _trainer(devices).executors(configs, executor)  # what it cannot train is refused before a folder is made
 
-    def environment() -> dict[str, str]:
-        return {"device": device_description(devices), "executor": _trainer(devices).executor(configs, executor)}
+    def chosen() -> list[str]:
+        return recorded or _trainer(devices).executors(configs, executor)
+
+    def environment() -> dict[str, Any]:
+        by_cell = {fingerprint(c): name for c, name in zip(configs, chosen(), strict=True)}
+        return {"device": device_description(devices), "executor": by_cell}
 
     folder = RunFolder.create(out, configs, resume, environment)
     with folder.exclusive():
-        for cell, batches in _trained(configs, missing_parts(folder), devices, progress, executor):
+        for cell, batches in _trained(configs, missing_parts(folder), devices, progress, chosen):
             folder.write_part(configs[cell], concatenated(list(batches)))
     return Run(configs, folder)
 
 
-def _executor_of_run(out: str | Path, requested: str) -> str:
-    """The executor that a stored run was begun with, or the requested one for a new run."""
+def _recorded_executors(out: str | Path, configs: Sequence[EnsembleConfig], requested: str) -> list[str] | None:
+    """The executor that a stored run's cells were begun with, one a config; None for a new run."""
     recorded = recorded_environment(out)
-    if recorded is None:
-        return requested
-    begun = str(recorded.get("executor", "xla"))
-    if requested not in ("auto", begun):
+    by_cell = recorded.get("executor") if recorded else None
+    if not isinstance(by_cell, dict):
+        return None
+    begun = [str(by_cell.get(fingerprint(config), "xla")) for config in configs]
+    if requested != "auto" and set(begun) != {requested}:
+        words = " and ".join(sorted(set(begun)))
         raise ConfigError(
-            f"--executor: {requested}; {out} was begun with {begun}, and members differ between the two; "
-            f"allowed: {begun}, auto, or a new folder"
+            f"--executor: {requested}; {out} was begun with {words}, and members differ between the two; "
+            f"allowed: {words + ', ' if len(set(begun)) == 1 else ''}auto, or a new folder"
         )
     return begun
 
@@ -115,19 +121,19 @@ def _trained(
     work: Sequence[tuple[int, range]],
     devices: int | None,
     progress: ProgressListener | None,
-    executor: str,
+    chosen: Callable[[], list[str]],
 ) -> Iterator[tuple[int, Iterator[MemberRecords]]]:
     """Each piece of work, (cell, ids), with its records in batches."""
     if not work:
         return  # a run that is complete starts no device
     trainer = _trainer(devices)
-    executor = trainer.executor(configs, executor)
+    executors = chosen()
     if progress is not None:
         steps = sum(len(ids) * network_steps(configs[cell]) for cell, ids in work)
         progress.start(sum(len(ids) for _, ids in work), steps)
     try:
         for cell, ids in work:
-            yield cell, trainer.train(configs[cell], ids, progress, executor)
+            yield cell, trainer.train(configs[cell], ids, progress, executors[cell])
     finally:
         if progress is not None:
             progress.close()
@@ -232,8 +238,14 @@ class _Trainer:
         self._seconds_a_block: dict[tuple[str, EnsembleConfig], float] = {}
         self._executors: dict[tuple[Any, ...], str] = {}
 
-    def executor(self, configs: Sequence[EnsembleConfig], requested: str) -> str:
-        """The executor of a run over these cells. Asked again, the answer is the same: it may rest on timings."""
+    def executors(self, configs: Sequence[EnsembleConfig], requested: str) -> list[str]:
+        """The executor of each cell. What "auto" comes to is decided cell by cell: a member must not depend on the grid
+        that its config stands in."""
+        groups = [[config] for config in configs] if requested == "auto" else [list(configs)] * len(configs)
+        return [self._executor(group, requested) for group in groups]
+
+    def _executor(self, configs: Sequence[EnsembleConfig], requested: str) -> str:
+        """Asked again, the answer is the same: it may rest on timings."""
         from ncsim.executors import choice
 
         key = (requested, *map(_same_cost, configs))

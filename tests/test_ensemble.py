@@ -91,6 +91,16 @@ def test_grid_is_its_cells(whole, tmp_path):
     assert not np.array_equal(run.counts[1], whole.counts[:90])
 
 
+def test_a_member_does_not_depend_on_the_grid_that_it_stands_in(whole, tmp_path):
+    """Nine units are more than one of the executors takes: the cell beside it keeps its own."""
+    run = run_ensemble(ncsim.config_grid(hidden=[9, 2], members=70, steps=120), out=tmp_path / "grid")
+    nine, two = run.counts  # read now: the folder is about to hold more members
+    assert np.array_equal(two, whole.counts[:70])
+    again = run_ensemble(ncsim.config_grid(hidden=[2, 9], members=80, steps=120), out=tmp_path / "grid")
+    assert np.array_equal(again.counts[0], whole.counts[:80])
+    assert np.array_equal(again.counts[1][:70], nine)
+
+
 def test_common_initialization_shares_the_start():
     """With no training to speak of, a member's contexts answer alike where the start is common."""
     config = ncsim.EnsembleConfig(hidden=2, members=64, steps=1, learning_rate=1e-9)

@@ -303,7 +303,7 @@ def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):
         return
     run_ensemble(dataclasses.replace(CONFIG, members=64), out=tmp_path / "run", executor="native")
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert recorded["environment"]["executor"] == "native"
+    assert set(recorded["environment"]["executor"].values()) == {"native"}
     with pytest.raises(ncsim.ConfigError, match="was begun with native, and members differ"):
         run_ensemble(CONFIG, out=tmp_path / "run", executor="xla")
     alike(run_ensemble(CONFIG, out=tmp_path / "run").records(), whole.records())
