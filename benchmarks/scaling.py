@@ -257,7 +257,7 @@ def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
         for axis, (column, unit, label), color, mark in zip(axes, panels, (BLUE, VERMILLION), "os", strict=True):
             axis.plot(x, [point[column] / unit for point in points], color=color, marker=mark)
             axis.set_xscale("log", base=2 if x[-1] <= 64 else 10)
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.06 * axis.get_ylim()[1])  # room for the highest mark
             axis.set_xlabel(curve.axis)
             axis.set_ylabel(label)
             if x[-1] <= 64:
