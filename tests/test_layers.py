@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "ncsim"
 LAYERS = {
     "tasks": 0,
+    "fields": 0,
     "config": 1,
     "counts": 1,
     "inference": 1,
