@@ -42,6 +42,10 @@ LAYERS = {
     "summary": 6,
     "report": 7,
     "cli": 8,
+    "text": 0,
+    "text.bert": 2,
+    "text.lora": 3,
+    "text.checkpoint": 4,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -68,6 +72,9 @@ THIRD_PARTY = {
     "inequalities": {"scipy"},
     "progress": {"tqdm"},
     "plots": {"matplotlib"},
+    "text.bert": {"jax", "flax"},
+    "text.lora": {"jax"},
+    "text.checkpoint": {"safetensors", "huggingface_hub"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {
@@ -89,7 +96,7 @@ def imported(tree):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
-            if node.module in ("ncsim", "ncsim.executors"):
+            if node.module in ("ncsim", "ncsim.executors", "ncsim.text"):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
