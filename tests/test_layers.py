@@ -45,6 +45,7 @@ LAYERS = {
     "text.bert": 2,
     "text.lora": 3,
     "text.checkpoint": 4,
+    "text.adapter_files": 4,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -74,6 +75,7 @@ THIRD_PARTY = {
     "text.bert": {"jax", "flax"},
     "text.lora": {"jax"},
     "text.checkpoint": {"safetensors", "huggingface_hub"},
+    "text.adapter_files": {"jax", "safetensors"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {
