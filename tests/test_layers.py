@@ -42,6 +42,7 @@ LAYERS = {
     "report": 7,
     "cli": 8,
     "text": 0,
+    "text.extra": 0,
     "text.bert": 2,
     "text.lora": 3,
     "text.checkpoint": 4,

@@ -129,11 +129,7 @@ def test_sizes_are_counted_in_the_built_model(tiny):
     assert parameters(BERT_BASE_MULTILINGUAL_CASED) == 177_853_440
     assert parameters(config) == sum(leaf.size for leaf in jax.tree.leaves(backbone))
     shapes = jax.tree.map(lambda leaf: leaf.shape, parameter_shapes(config))
-    assert (
-        shapes
-        == jax.tree.map(np.shape, backbone)
-        == jax.tree.map(np.shape, initial_parameters(jax.random.key(0), config))
-    )
+    assert shapes == jax.tree.map(np.shape, backbone)
     assert "pooler" not in parameter_shapes(dataclasses.replace(config, pooler=False))
 
 

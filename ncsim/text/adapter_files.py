@@ -20,8 +20,8 @@ import numpy as np
 
 from ncsim.config import ConfigError
 from ncsim.parts import write_atomically
-from ncsim.text import missing_extra
 from ncsim.text.bert import BertConfig
+from ncsim.text.extra import missing_extra
 from ncsim.text.lora import TARGETS, check_rank, pad_adapter
 
 try:

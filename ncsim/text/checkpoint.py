@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from ncsim.config import ConfigError
-from ncsim.text import missing_extra
 from ncsim.text.bert import BertConfig
+from ncsim.text.extra import missing_extra
 
 try:
     import huggingface_hub
