@@ -43,9 +43,11 @@ LAYERS = {
     "report": 7,
     "cli": 8,
     "text": 0,
+    "text.extra": 0,
     "text.bert": 2,
     "text.lora": 3,
     "text.checkpoint": 4,
+    "text.adapter_files": 4,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -75,6 +77,7 @@ THIRD_PARTY = {
     "text.bert": {"jax", "flax"},
     "text.lora": {"jax"},
     "text.checkpoint": {"safetensors", "huggingface_hub"},
+    "text.adapter_files": {"jax", "safetensors"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {
