@@ -41,6 +41,15 @@ LAYERS = {
     "summary": 6,
     "report": 7,
     "cli": 8,
+    "text": 0,
+    "text.catalogue": 0,
+    "text.sources": 2,
+    "text.rows": 3,
+    "text.suites": 3,
+    "text.datasets": 4,
+    "text.tokens": 4,
+    "text.items": 5,
+    "text.prepare": 6,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -67,6 +76,8 @@ THIRD_PARTY = {
     "inequalities": {"scipy"},
     "progress": {"tqdm"},
     "plots": {"matplotlib"},
+    "text.datasets": {"tensorflow_datasets"},
+    "text.tokens": {"tokenizers", "transformers"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {

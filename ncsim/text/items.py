@@ -135,17 +135,22 @@ def _keep_parallel(rows: dict[Task, _Rows]) -> None:
     """Of PAWS-X, keep what every language has: "NS" in one of them is no item in any. Splits are those all have."""
     tasks = [task for task in rows if task.dataset == "paws_x"]
     if len({tuple(rows[task].splits.items()) for task in tasks}) > 1:
-        described = "; ".join(f"{task.language}: {rows[task].splits['train']} and {rows[task].splits['test']}" for task in tasks)
+        described = "; ".join(
+            f"{task.language}: {rows[task].splits['train']} and {rows[task].splits['test']}" for task in tasks
+        )
         raise DataError(f"paws_x: languages have different files ({described}); allowed: the same for each language")
+    everywhere: dict[str, set[str]] = {}
     for part in ("train", "test"):
         ids = [{row.id for row in getattr(rows[task], part)} for task in tasks]
-        everywhere = set.intersection(*ids) if ids else set()
-        for task, own in zip(tasks, ids, strict=True):
-            if len(own) > len(everywhere):
-                kept = [row for row in getattr(rows[task], part) if row.id in everywhere]
-                left = len(own) - len(everywhere)
-                notes = [*rows[task].notes, f"{part}: {left} rows left out (not in every language of the suite)"]
-                rows[task] = rows[task]._replace(**{part: kept, "notes": notes})
+        everywhere[part] = set.intersection(*ids) if ids else set()
+    for task in tasks:
+        train = [row for row in rows[task].train if row.id in everywhere["train"]]
+        test = [row for row in rows[task].test if row.id in everywhere["test"]]
+        notes = list(rows[task].notes)
+        for part, kept in (("train", train), ("test", test)):
+            left = len(getattr(rows[task], part)) - len(kept)
+            notes += [f"{part}: {left} rows left out (not in every language of the suite)"] if left else []
+        rows[task] = rows[task]._replace(train=train, test=test, notes=notes)
 
 
 def _held_out(rows: Iterable[_Rows], seed: int) -> set[str]:
@@ -170,7 +175,9 @@ def _divided(task: Task, rows: _Rows, held_out: set[str], form: str, seed: int) 
         notes.append(f"no test items: {HELD_OUT:.0%} of {splits['train']} held out, by id")
         splits["test"] = f"{splits['train']}, held out"
     if not train or not test:
-        raise DataError(f"{task.name}: has {len(train)} rows to train on and {len(test)} to test on; allowed: at least 1")
+        raise DataError(
+            f"{task.name}: has {len(train)} rows to train on and {len(test)} to test on; allowed: at least 1"
+        )
     divided = [_items(part, form, seed) for part in (train, test)]
     for part, (_, ambiguous) in zip(("train", "test"), divided, strict=True):
         if ambiguous:
@@ -202,10 +209,7 @@ def _items(rows: Sequence[Row], form: str, seed: int) -> tuple[Items, int]:
         if form == "balanced":
             wrong = [wrong[drawn(seed, "wrong option", row.id) % len(wrong)]]
         items += [_option(row, place) for place in sorted([row.answer, *wrong])]
-    if any(item.second for item in items):
-        seconds = tuple(item.second for item in items)
-    else:
-        seconds = None
+    seconds = tuple(item.second for item in items) if any(item.second for item in items) else None
     labels = np.asarray([item.label for item in items], np.int8)
     return Items(tuple(item.first for item in items), seconds, labels, tuple(item.id for item in items)), ambiguous
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int8, Int32
 
 from ncsim.config import ConfigError
 from ncsim.parts import write_atomically
-from ncsim.text.sources import DataError
+from ncsim.text.sources import DataError, one_line
 
 FORMAT = 1
 #: [CLS], a token of each text, and two [SEP].
@@ -56,7 +56,9 @@ class Tokenizer:
 
     def __init__(self, source: str | Path, *, length: int, vocab_size: int, max_positions: int) -> None:
         if type(length) is not int or not SHORTEST <= length <= max_positions:
-            raise ConfigError(f"length={length}: allowed: {SHORTEST} to {max_positions}, the positions that the model has")
+            raise ConfigError(
+                f"length={length}: allowed: {SHORTEST} to {max_positions}, the positions that the model has"
+            )
         self.length = length
         self._inner = _loaded(source)
         _check_fit(self._inner, source, vocab_size)
@@ -120,10 +122,8 @@ def _loaded(source: str | Path) -> Any:
     try:
         inner = AutoTokenizer.from_pretrained(str(source), use_fast=True, trust_remote_code=False)
     except Exception as error:  # what it raises comes from several libraries, and runs over many lines
-        reason = " ".join(str(error).split()) or type(error).__name__
-        reason = reason if len(reason) <= 160 else reason[:157] + "..."
         raise ConfigError(
-            f"tokenizer={source}: cannot be loaded ({reason}); allowed: a folder with tokenizer.json, or a hub id"
+            f"tokenizer={source}: cannot be loaded ({one_line(error)}); allowed: a folder with tokenizer.json, or a hub id"
         ) from None
     if not inner.is_fast:
         raise ConfigError(f"tokenizer={source}: has no fast form; allowed: a folder with tokenizer.json")
