@@ -96,11 +96,18 @@ def test_a_changed_file_is_never_served_stale_nor_a_damaged_copy_served_at_all(p
     after = load("mrpc", source_dir=source, cache_dir=tmp_path / "cache")
     assert "Friday" in after.splits["train"][0].first
     text_sources.write_sources(source)
-    for path in (tmp_path / "cache").rglob("*train.array_record*"):
-        path.write_bytes(path.read_bytes()[:-20])
-    again = load("mrpc", source_dir=source, cache_dir=tmp_path / "cache")
-    assert again.splits == before.splits
-    assert again.notes == ("what had been prepared was damaged and was made anew",)
+    damage = [
+        ("*train.array_record*", lambda whole: whole[:-20]),
+        ("*train.array_record*", lambda whole: whole[:-40] + bytes([whole[-40] ^ 16]) + whole[-39:]),
+        ("dataset_info.json", lambda whole: whole[:50]),
+        ("metadata.json", lambda whole: b"[]"),
+    ]
+    for name, change in damage:
+        for path in (tmp_path / "cache").rglob(name):
+            path.write_bytes(change(path.read_bytes()))
+        again = load("mrpc", source_dir=source, cache_dir=tmp_path / "cache")
+        assert again.splits == before.splits
+        assert again.notes == ("what had been prepared was damaged and was made anew",), name
 
 
 def _serve(folder):

@@ -97,12 +97,14 @@ def pack(source, folder):
     return folder
 
 
-def write_tokenizer(folder, drop=()):
-    """A small WordPiece tokeniser of the BERT family, of single characters and a few words. Gives its vocabulary's size."""
+def write_tokenizer(folder, drop=(), words="council river what is the on monday he said of en fr ja ko"):
+    """A small WordPiece tokeniser of the BERT family, of single characters and a few words. Gives its vocabulary's size.
+
+    `drop` takes special tokens from it, or its "post_processor".
+    """
     characters = [chr(c) for c in range(33, 127)]
-    words = "council river what is a the on monday he said he of en fr ja ko".split()
     special = [token for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if token not in drop]
-    vocabulary = list(dict.fromkeys([*special, *words, *characters, *(f"##{c}" for c in characters)]))
+    vocabulary = list(dict.fromkeys([*special, *words.split(), *characters, *(f"##{c}" for c in characters)]))
     folder.mkdir(parents=True, exist_ok=True)
     return _save(folder, {token: number for number, token in enumerate(vocabulary)}, drop)
 
@@ -113,7 +115,7 @@ def _save(folder, vocabulary, drop):
     inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     inner.normalizer = normalizers.BertNormalizer(lowercase=True)
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    if not {"[CLS]", "[SEP]"} & set(drop):
+    if not {"[CLS]", "[SEP]", "post_processor"} & set(drop):
         inner.post_processor = processors.TemplateProcessing(
             single="[CLS] $A [SEP]",
             pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -148,7 +148,7 @@ def _check_fit(inner: Any, source: str | Path, vocab_size: int) -> None:
 def _read(path: Path, items: int, length: int) -> Tokens | None:
     """What was kept; None where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as kept:
             tokens = Tokens(kept["ids"], kept["mask"], kept["types"], kept["truncated"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
         return None
