@@ -48,6 +48,14 @@ LAYERS = {
     "text.lora": 3,
     "text.checkpoint": 4,
     "text.adapter_files": 4,
+    "text.catalogue": 0,
+    "text.sources": 2,
+    "text.rows": 3,
+    "text.suites": 3,
+    "text.datasets": 4,
+    "text.tokens": 4,
+    "text.items": 5,
+    "text.prepare": 6,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -78,6 +86,8 @@ THIRD_PARTY = {
     "text.lora": {"jax"},
     "text.checkpoint": {"safetensors", "huggingface_hub"},
     "text.adapter_files": {"jax", "safetensors"},
+    "text.datasets": {"tensorflow_datasets"},
+    "text.tokens": {"tokenizers", "transformers"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {

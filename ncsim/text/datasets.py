@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from ncsim.config import ConfigError
 from ncsim.text.catalogue import DATA_SETS, PAWS_X_LANGUAGES, DataSet
 from ncsim.text.rows import Labelled, Question, Row, read_rows
-from ncsim.text.sources import DataError, SourceFile, digest, find, members, read
+from ncsim.text.sources import DataError, SourceFile, digest, find, members, one_line, read
 
 
 class Prepared(NamedTuple):
@@ -78,7 +78,7 @@ def load(
             except DataError:
                 raise
             except Exception as error:
-                raise DataError(f"{kept}: {name} cannot be prepared there ({_one_line(error)})") from None
+                raise DataError(f"{kept}: {name} cannot be prepared there ({one_line(error)})") from None
             return Prepared(made.splits, (*made.notes, "what had been prepared was damaged and was made anew"))
 
 
@@ -88,7 +88,7 @@ def text_cache() -> Path:
     return Path(base) / "ncsim" / "text"
 
 
-class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """What the five builders share. `files` are the source files by split; None: they are downloaded."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -191,7 +191,7 @@ def _downloaded(data_set: DataSet, language: str, manager: tfds.download.Downloa
         paths = {name: Path(path) for name, path in manager.download(dict(data_set.addresses)).items()}
     except Exception as error:  # what it raises is the network's, the library's or the server's
         addresses = ", ".join(data_set.addresses.values())
-        raise DataError(f"{addresses}: cannot be downloaded ({_one_line(error)}); allowed: source_dir") from None
+        raise DataError(f"{addresses}: cannot be downloaded ({one_line(error)}); allowed: source_dir") from None
     if data_set.archive:
         address = data_set.addresses[data_set.archive]
         found = members(paths[data_set.archive], data_set.folder, list(names.values()), shown=address)
@@ -267,8 +267,3 @@ def _exclusive(path: Path) -> Iterator[None]:
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

@@ -84,8 +84,9 @@ def drawn(seed: int, purpose: str, key: str) -> int:
 
 
 class _Rows(NamedTuple):
-    """Rows to train on, and to test on where there are any. Ids say of what split they are: `paws_x:validation:108`."""
+    """Rows to train on, and to test on where there are any. Ids begin with their name space: `paws_x:validation:108`."""
 
+    space: str  # of the training ids
     train: list[Row]
     test: list[Row]
     splits: dict[str, str]
@@ -102,6 +103,7 @@ def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]
     testing = next((name for name in ("test", "validation") if name in splits and name != training), "")
     used = {"train": training, "test": testing or training}
     return _Rows(
+        f"{space}:{training}",
         _named(splits[training], f"{space}:{training}"),
         _named(splits[testing], f"{space}:{testing}") if testing else [],
         used,
@@ -110,18 +112,19 @@ def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]
 
 
 def _own_rows(task: Task) -> _Rows:
-    named = {}
+    named, spaces = {}, {}
     for split, path in (("train", task.train), ("test", task.test)):
         if path:
             file = read(Path(path))
-            rows, _ = read_rows("file", file)
             # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
-            named[split] = _named(rows, "file" if has_ids(file) else f"file-{digest([file])}")
+            spaces[split] = "file" if has_ids(file) else f"file-{digest([file])}"
+            named[split] = _named(read_rows("file", file)[0], spaces[split])
     both = {row.id for row in named["train"]} & {row.id for row in named.get("test", [])}
     if both:
         example = min(both).split(":", 1)[1]
         raise DataError(f"{task.test}: {len(both)} of its rows are in {task.train} too, by id (as {example})")
-    return _Rows(named["train"], named.get("test", []), {"train": task.train, "test": task.test or task.train}, [])
+    splits = {"train": task.train, "test": task.test or task.train}
+    return _Rows(spaces["train"], named["train"], named.get("test", []), splits, [])
 
 
 def _named(rows: Iterable[Row], space: str) -> list[Row]:
@@ -132,17 +135,22 @@ def _keep_parallel(rows: dict[Task, _Rows]) -> None:
     """Of PAWS-X, keep what every language has: "NS" in one of them is no item in any. Splits are those all have."""
     tasks = [task for task in rows if task.dataset == "paws_x"]
     if len({tuple(rows[task].splits.items()) for task in tasks}) > 1:
-        described = "; ".join(f"{task.language}: {rows[task].splits['train']} and {rows[task].splits['test']}" for task in tasks)
+        described = "; ".join(
+            f"{task.language}: {rows[task].splits['train']} and {rows[task].splits['test']}" for task in tasks
+        )
         raise DataError(f"paws_x: languages have different files ({described}); allowed: the same for each language")
+    everywhere: dict[str, set[str]] = {}
     for part in ("train", "test"):
         ids = [{row.id for row in getattr(rows[task], part)} for task in tasks]
-        everywhere = set.intersection(*ids) if ids else set()
-        for task, own in zip(tasks, ids, strict=True):
-            if len(own) > len(everywhere):
-                kept = [row for row in getattr(rows[task], part) if row.id in everywhere]
-                left = len(own) - len(everywhere)
-                notes = [*rows[task].notes, f"{part}: {left} rows left out (not in every language of the suite)"]
-                rows[task] = rows[task]._replace(**{part: kept, "notes": notes})
+        everywhere[part] = set.intersection(*ids) if ids else set()
+    for task in tasks:
+        train = [row for row in rows[task].train if row.id in everywhere["train"]]
+        test = [row for row in rows[task].test if row.id in everywhere["test"]]
+        notes = list(rows[task].notes)
+        for part, kept in (("train", train), ("test", test)):
+            left = len(getattr(rows[task], part)) - len(kept)
+            notes += [f"{part}: {left} rows left out (not in every language of the suite)"] if left else []
+        rows[task] = rows[task]._replace(train=train, test=test, notes=notes)
 
 
 def _held_out(rows: Iterable[_Rows], seed: int) -> set[str]:
@@ -151,7 +159,7 @@ def _held_out(rows: Iterable[_Rows], seed: int) -> set[str]:
     for found in rows:
         if not found.test:
             for row in found.train:
-                spaces.setdefault(row.id.rsplit(":", 1)[0], set()).add(row.id)
+                spaces.setdefault(found.space, set()).add(row.id)
     held = set()
     for ids in spaces.values():
         ordered = sorted(ids, key=lambda one: (drawn(seed, "held out", one), one))
@@ -167,17 +175,22 @@ def _divided(task: Task, rows: _Rows, held_out: set[str], form: str, seed: int) 
         notes.append(f"no test items: {HELD_OUT:.0%} of {splits['train']} held out, by id")
         splits["test"] = f"{splits['train']}, held out"
     if not train or not test:
-        raise DataError(f"{task.name}: has {len(train)} rows to train on and {len(test)} to test on; allowed: at least 1")
+        raise DataError(
+            f"{task.name}: has {len(train)} rows to train on and {len(test)} to test on; allowed: at least 1"
+        )
     divided = [_items(part, form, seed) for part in (train, test)]
     for part, (_, ambiguous) in zip(("train", "test"), divided, strict=True):
         if ambiguous:
             notes.append(f"{part}: {ambiguous} wrong options left out (they read as the right one)")
     (training, _), (testing, _) = divided
-    seen = set(zip(training.first, training.second or training.ids, strict=True)) if training.second else set(training.first)
-    again = sum(pair in seen for pair in (zip(testing.first, testing.second) if testing.second else testing.first))  # type: ignore[operator]
+    again = len(_texts(testing) & _texts(training))
     if again:
-        notes.append(f"test: {again} items have the same text as a training item")
+        notes.append(f"test: {again} texts are among the training texts too")
     return TaskItems(training, testing, splits, tuple(notes))
+
+
+def _texts(items: Items) -> set[tuple[str, str]]:
+    return set(zip(items.first, items.second or ("",) * len(items.first), strict=True))
 
 
 def _items(rows: Sequence[Row], form: str, seed: int) -> tuple[Items, int]:
@@ -196,10 +209,7 @@ def _items(rows: Sequence[Row], form: str, seed: int) -> tuple[Items, int]:
         if form == "balanced":
             wrong = [wrong[drawn(seed, "wrong option", row.id) % len(wrong)]]
         items += [_option(row, place) for place in sorted([row.answer, *wrong])]
-    if any(item.second for item in items):
-        seconds = tuple(item.second for item in items)
-    else:
-        seconds = None
+    seconds = tuple(item.second for item in items) if any(item.second for item in items) else None
     labels = np.asarray([item.label for item in items], np.int8)
     return Items(tuple(item.first for item in items), seconds, labels, tuple(item.id for item in items)), ambiguous
 

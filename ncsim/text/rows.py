@@ -256,7 +256,9 @@ def _json_array(file: SourceFile) -> Iterator[tuple[str, Any]]:
         yield where, row
         at = _skip(text, end)
         if text[at : at + 1] not in (",", "]"):
-            raise DataError(f"{file.shown}, line {text.count(chr(10), 0, at) + 1}: is not JSON (the array does not end)")
+            raise DataError(
+                f"{file.shown}, line {text.count(chr(10), 0, at) + 1}: is not JSON (the array does not end)"
+            )
         if text[at] == ",":
             at = _skip(text, at + 1)
 

@@ -99,10 +99,9 @@ def members(path: Path, subfolder: str, names: Sequence[str], shown: str = "") -
     try:
         found = opened(path, shown, wanted)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{shown}: is not an archive that can be read ({reason})") from None
+        raise DataError(f"{shown}: is not an archive that can be read ({one_line(error)})") from None
     except (OSError, RuntimeError) as error:  # an encrypted zip is a RuntimeError, a damaged gzip an OSError
-        raise DataError(f"{shown}: cannot be read ({' '.join(str(error).split())})") from None
+        raise DataError(f"{shown}: cannot be read ({one_line(error)})") from None
     return {name: SourceFile(f"{shown}: {name}", content) for name, content in found.items()}
 
 
@@ -112,6 +111,12 @@ def digest(files: Iterable[SourceFile]) -> str:
     for one in files:
         together.update(hashlib.sha256(one.content).digest())
     return together.hexdigest()[:16]
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says of an error, on one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _from_zip(path: Path, shown: str, wanted: dict[str, str]) -> dict[str, bytes]:

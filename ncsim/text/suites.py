@@ -11,7 +11,7 @@ from typing import Any
 
 from ncsim.config import ConfigError
 from ncsim.text.catalogue import DATA_SETS, PAWS_X_LANGUAGES
-from ncsim.text.sources import DataError
+from ncsim.text.sources import DataError, one_line
 
 #: The four tasks of a suite, in the order in which a report has them.
 PARTS = ("A1", "A2", "B1", "B2")
@@ -40,7 +40,9 @@ class Task:
         if self.dataset == "file" and not self.train:
             raise ConfigError("dataset=file: needs train, the path of a TSV or JSON-lines file")
         if self.dataset != "file" and (self.train or self.test):
-            raise ConfigError(f"train={self.train or self.test}: {self.dataset} has its own files; allowed: dataset=file")
+            raise ConfigError(
+                f"train={self.train or self.test}: {self.dataset} has its own files; allowed: dataset=file"
+            )
 
     @property
     def name(self) -> str:
@@ -111,7 +113,7 @@ def open_suite(name: str | Path) -> Suite:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not {path.suffix[1:].upper()} ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: is not {path.suffix[1:].upper()} ({one_line(error)})") from None
     if not isinstance(described, Mapping) or not set(described) <= {"name", "alice", "bob"}:
         keys = ", ".join(described) if isinstance(described, Mapping) else type(described).__name__
         raise ConfigError(f"suite={path}: has {keys or 'nothing'}; allowed: name, alice, bob")
