@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ncsim import fields
+from ncsim.fields import ConfigError, option_name, shown
+from ncsim.fields import choice as _choice
+from ncsim.fields import integer as _integer
+from ncsim.fields import number as _number
 from ncsim.tasks import PAPER_TASKS, TruthTables
 
 #: optax optimisers that treat every parameter by itself: they run on all members' parameters at once.
@@ -24,24 +28,6 @@ LAYERWISE_OPTIMIZERS = "adafactor fromage lamb lars novograd sm3".split()
 EXECUTORS = ("auto", "xla", "pallas", "native")
 
 MAX_MEMBER = 2**32  # jax.random.fold_in takes 32 bits of member id
-
-
-class ConfigError(ValueError):
-    """A value that no run can have. The message names the option, the value and what is allowed, in one line."""
-
-
-def _integer(default: int, low: int, high: int, text: str) -> Any:
-    return field(default=default, metadata={"type": int, "low": low, "high": high, "help": text})
-
-
-def _number(default: float, low: float, high: float, text: str, open_low: bool = True) -> Any:
-    return field(
-        default=default, metadata={"type": float, "low": low, "high": high, "open_low": open_low, "help": text}
-    )
-
-
-def _choice(default: str, allowed: Sequence[str], text: str) -> Any:
-    return field(default=default, metadata={"type": str, "choices": tuple(allowed), "help": text})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,60 +108,20 @@ def field_specs() -> dict[str, Mapping[str, Any]]:
     return {spec.name: spec.metadata for spec in dataclasses.fields(EnsembleConfig)}
 
 
-def option_name(name: str) -> str:
-    """A field's name as the command line spells it."""
-    return "--" + name.replace("_", "-")
-
-
 def allowed_values(name: str) -> str:
     """What a field may be, in words for help and errors."""
-    spec = field_specs()[name]
-    if spec["type"] is bool:
-        return "true or false"
-    if "choices" in spec:
-        return ", ".join(spec["choices"])
-    if spec["type"] is int:
-        return f"a whole number from {spec['low']} to {spec['high']}"
-    if spec["type"] is float:
-        return "a finite number above 0" if spec["open_low"] else "a finite number, 0 or above"
     if name == "optimizer_options":
         return "name=number pairs with commas between, as momentum=0.9,nesterov=true"
-    return "an ncsim.TruthTables"
+    if name == "tasks":
+        return "an ncsim.TruthTables"
+    return fields.allowed_values(field_specs()[name])
 
 
 def checked(name: str, value: Any) -> Any:
     """One field's value in its own type, or a ConfigError of one line."""
-    spec = field_specs()[name]
-    error = ConfigError(f"{option_name(name)}: {_shown(value)}; allowed: {allowed_values(name)}")
     if isinstance(value, list | tuple | range):
-        raise ConfigError(
-            f"{option_name(name)}: {_shown(value)}; one value a config: use ncsim.config_grid for a sweep"
-        )
-    kind = spec["type"]
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise error
-        return value
-    if kind is int:
-        try:
-            number = operator.index(value)
-        except TypeError:
-            raise error from None
-        if isinstance(value, bool) or not spec["low"] <= number <= spec["high"]:
-            raise error
-        return number
-    if kind is float:
-        if isinstance(value, bool | str):
-            raise error
-        try:
-            real = float(value)
-        except (TypeError, ValueError):
-            raise error from None
-        if not math.isfinite(real) or real < spec["low"] or (spec["open_low"] and real == spec["low"]):
-            raise error
-        return real
-    if not isinstance(value, kind) or ("choices" in spec and value not in spec["choices"]):
-        raise error
+        raise ConfigError(f"{option_name(name)}: {shown(value)}; one value a config: use ncsim.config_grid for a sweep")
+    value = fields.checked(name, value, field_specs()[name], allowed_values(name))
     if name == "optimizer_options":
         parse_optimizer_options(value)
     return value
@@ -194,7 +140,7 @@ def parse_optimizer_options(text: str) -> dict[str, float | bool]:
                 raise ValueError
         except ValueError:
             allowed = allowed_values("optimizer_options")
-            raise ConfigError(f"--optimizer-options: {_shown(text)}; allowed: {allowed}") from None
+            raise ConfigError(f"--optimizer-options: {shown(text)}; allowed: {allowed}") from None
         options[name.strip()] = number
     return options
 
@@ -214,7 +160,7 @@ def config_grid(**fields: Any) -> list[EnsembleConfig]:
         if not values:
             raise ConfigError(f"{option_name(name)}: no value; allowed: one or more, each {allowed_values(name)}")
         if len(set(values)) != len(values):
-            raise ConfigError(f"{option_name(name)}: {_shown(values)} names a value twice")
+            raise ConfigError(f"{option_name(name)}: {shown(values)} names a value twice")
     return [EnsembleConfig(**dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
 
 
@@ -244,9 +190,3 @@ def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:
     if isinstance(values.get("tasks"), Mapping):
         values["tasks"] = TruthTables(**values["tasks"])
     return EnsembleConfig(**values)
-
-
-def _shown(value: Any) -> str:
-    """A value in an error of one line: bounded, and without line breaks."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

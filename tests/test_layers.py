@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "ncsim"
 LAYERS = {
     "tasks": 0,
+    "fields": 0,
     "config": 1,
     "counts": 1,
     "inference": 1,
@@ -40,13 +41,30 @@ LAYERS = {
     "ensemble": 7,
     "summary": 6,
     "report": 7,
-    "cli": 8,
+    "cli": 13,
     "text": 0,
     "text.extra": 0,
+    "text.config": 1,
+    "text.command": 12,
+    "text.finetune": 4,
+    "text.store": 5,
+    "text.results": 6,
+    "text.run": 8,
+    "text.summary": 9,
+    "text.plots": 10,
+    "text.report": 11,
     "text.bert": 2,
     "text.lora": 3,
     "text.checkpoint": 4,
     "text.adapter_files": 4,
+    "text.catalogue": 0,
+    "text.sources": 2,
+    "text.rows": 3,
+    "text.suites": 3,
+    "text.datasets": 4,
+    "text.tokens": 4,
+    "text.items": 5,
+    "text.prepare": 6,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -74,9 +92,15 @@ THIRD_PARTY = {
     "progress": {"tqdm"},
     "plots": {"matplotlib"},
     "text.bert": {"jax", "flax"},
+    "text.finetune": {"jax", "optax"},
+    "text.store": {"pyarrow", "safetensors"},
+    "text.run": {"jax"},
+    "text.results": {"pyarrow"},
     "text.lora": {"jax"},
     "text.checkpoint": {"safetensors", "huggingface_hub"},
     "text.adapter_files": {"jax", "safetensors"},
+    "text.datasets": {"tensorflow_datasets"},
+    "text.tokens": {"tokenizers", "transformers"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {

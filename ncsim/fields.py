@@ -1,0 +1,106 @@
+"""Fields of a frozen config: kinds, bounds and help as metadata, and the check of a value against them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A value that no run can have. The message names the option, the value and what is allowed, in one line."""
+
+
+def integer(default: int, low: int, high: int, text: str) -> Any:
+    """A whole number from `low` to `high`."""
+    return field(default=default, metadata={"type": int, "low": low, "high": high, "help": text})
+
+
+def number(default: float, low: float, high: float, text: str, open_low: bool = True) -> Any:
+    """A finite number from `low`, itself left out unless `open_low` is False, to `high`."""
+    return field(
+        default=default, metadata={"type": float, "low": low, "high": high, "open_low": open_low, "help": text}
+    )
+
+
+def choice(default: str, allowed: Sequence[str], text: str) -> Any:
+    """One of a few words."""
+    return field(default=default, metadata={"type": str, "choices": tuple(allowed), "help": text})
+
+
+def text(default: str, words: str) -> Any:
+    """Any text."""
+    return field(default=default, metadata={"type": str, "help": words})
+
+
+def flag(default: bool, words: str) -> Any:
+    """True or false."""
+    return field(default=default, metadata={"type": bool, "help": words})
+
+
+def option_name(name: str) -> str:
+    """A field's name as the command line spells it."""
+    return "--" + name.replace("_", "-")
+
+
+def allowed_values(spec: Mapping[str, Any]) -> str:
+    """What a field may be, in words for help and errors."""
+    if spec["type"] is bool:
+        return "true or false"
+    if "choices" in spec:
+        return ", ".join(spec["choices"])
+    if spec["type"] is int:
+        return f"a whole number from {spec['low']} to {spec['high']}"
+    if spec["type"] is float:
+        if math.isfinite(spec["high"]):
+            return f"a number {'above' if spec['open_low'] else 'from'} {spec['low']:g} to {spec['high']:g}"
+        return (
+            f"a finite number above {spec['low']:g}"
+            if spec["open_low"]
+            else f"a finite number, {spec['low']:g} or above"
+        )
+    return "text of one line"
+
+
+def checked(name: str, value: Any, spec: Mapping[str, Any], allowed: str | None = None) -> Any:
+    """One field's value in its own type.
+
+    Raises:
+        ConfigError: of one line, with what is `allowed`.
+    """
+    error = ConfigError(f"{option_name(name)}: {shown(value)}; allowed: {allowed or allowed_values(spec)}")
+    kind = spec["type"]
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise error
+        return value
+    if kind is int:
+        try:
+            whole = operator.index(value)
+        except TypeError:
+            raise error from None
+        if isinstance(value, bool) or not spec["low"] <= whole <= spec["high"]:
+            raise error
+        return whole
+    if kind is float:
+        if isinstance(value, bool | str):
+            raise error
+        try:
+            real = float(value)
+        except (TypeError, ValueError):
+            raise error from None
+        outside = not spec["low"] <= real <= spec["high"] or (spec["open_low"] and real == spec["low"])
+        if not math.isfinite(real) or outside:
+            raise error
+        return real
+    if not isinstance(value, kind) or ("choices" in spec and value not in spec["choices"]):
+        raise error
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value in an error of one line: bounded, and without line breaks."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
