@@ -98,7 +98,7 @@ def test_a_changed_file_is_never_served_stale_nor_a_damaged_copy_served_at_all(p
     text_sources.write_sources(source)
     damage = [
         ("*train.array_record*", lambda whole: whole[:-20]),
-        ("*train.array_record*", lambda whole: whole[:-40] + bytes([whole[-40] ^ 16]) + whole[-39:]),
+        ("*train.array_record*", lambda whole: whole[:500] + bytes([whole[500] ^ 16]) + whole[501:]),
         ("dataset_info.json", lambda whole: whole[:50]),
         ("metadata.json", lambda whole: b"[]"),
     ]
