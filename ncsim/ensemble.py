@@ -277,7 +277,8 @@ class _Trainer:
                 first = batch.stop
             if pending is not None:
                 batch, position, result, started = pending
-                fields = [np.asarray(leaf).reshape(-1, *leaf.shape[2:])[position] for leaf in result]
+                leaves = (leaf for leaf in result if leaf is not None)
+                fields = [np.asarray(leaf).reshape(-1, *leaf.shape[2:])[position] for leaf in leaves]
                 # With one call always waiting behind another, the time between two results is the time of one call.
                 self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
                 records = MemberRecords(np.arange(batch.start, batch.stop, dtype=np.uint64), *fields)
