@@ -1,4 +1,4 @@
-"""What is recorded of a network while it trains: which answers are right, both heads' losses, the margin."""
+"""What is recorded of a network while it trains: which answers are right, losses, margin, and how its gradients compete."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ncsim.config import EnsembleConfig
+from ncsim.dynamics import SCALARS, diagnostics
 from ncsim.train import head_losses, record
 
 #: The observed numbers, in the order of `Observation.values`.
-OBSERVED = ("loss_alice", "loss_bob", "margin")
+OBSERVED = ("loss_alice", "loss_bob", "margin", *SCALARS)
 
 
 class Observation(NamedTuple):
@@ -25,4 +26,6 @@ def observe(config: EnsembleConfig, vector: Array, targets: Array) -> Observatio
     """What is recorded of parameters [P, *L], trained on `targets` [R, 2]."""
     there = record(config, vector, targets)
     alice, bob = head_losses(config, vector, targets)
-    return Observation(there.counts, jnp.stack([alice, bob, there.margin]).astype(jnp.float32))
+    gradients = diagnostics(config, vector, targets)
+    values = [alice, bob, there.margin, *(getattr(gradients, name).astype(alice.dtype) for name in SCALARS)]
+    return Observation(there.counts, jnp.stack(values).astype(jnp.float32))

@@ -121,3 +121,31 @@ def chsh(counts):
         "contextuality": s_odd - 2 - influence,
         "s_pearson": signed({p: rho(p) for p in a}, (1, 1, 1, -1)),
     }
+
+
+def trunk_gradients(network, name, inputs, answers, rows=None):
+    """Each head's own gradient in the shared layer, a list of (w, b), by the chain rule one row at a time: its mean loss
+    over `rows`, or over all."""
+    rows = range(len(inputs)) if rows is None else rows
+    result = []
+    for head in range(2):
+        w, b = 0 * network.w, 0 * network.b
+        for row in rows:
+            hidden, outputs = network.forward(inputs[row])
+            _, slopes = loss_and_slope(name, outputs[head], int(answers[row][head]))
+            for unit, activation in enumerate(hidden):
+                if activation > 0:
+                    sent = sum(slope * network.v[head, k, unit] for k, slope in enumerate(slopes)) / len(rows)
+                    b[unit] += sent
+                    for feature, value in enumerate(inputs[row]):
+                        w[feature, unit] += sent * value
+        result.append((w, b))
+    return result
+
+
+def angle(one, other):
+    """Norms, cosine and magnitude similarity of two flat vectors; 0 for both where either is zero."""
+    p, q = math.sqrt(sum(x * x for x in one)), math.sqrt(sum(x * x for x in other))
+    if p == 0 or q == 0:
+        return p, q, 0.0, 0.0
+    return p, q, sum(x * y for x, y in zip(one, other, strict=True)) / (p * q), 2 * p * q / (p * p + q * q)

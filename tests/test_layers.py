@@ -24,6 +24,7 @@ LAYERS = {
     "network": 2,
     "records": 2,
     "train": 3,
+    "dynamics": 4,
     "parts": 3,
     "protocols": 3,
     "store": 4,
@@ -46,6 +47,10 @@ LAYERS = {
     "summary": 7,
     "report": 8,
     "cli": 10,
+    "text": 0,
+    "text.bert": 2,
+    "text.lora": 3,
+    "text.checkpoint": 4,
 }
 #: What a module may import besides the standard library, numpy and jaxtyping; everything else is refused.
 THIRD_PARTY = {
@@ -53,6 +58,7 @@ THIRD_PARTY = {
     "network": {"jax", "flax"},
     "train": {"jax", "optax"},
     "observation": {"jax"},
+    "dynamics": {"jax"},
     "executors.scalarise": {"jax"},
     "executors.xla": {"jax"},
     "executors.pallas": {"jax"},
@@ -74,6 +80,9 @@ THIRD_PARTY = {
     "inequalities": {"scipy"},
     "progress": {"tqdm"},
     "plots": {"matplotlib"},
+    "text.bert": {"jax", "flax"},
+    "text.lora": {"jax"},
+    "text.checkpoint": {"safetensors", "huggingface_hub"},
 }
 #: Reports and figures see stored records, never a network.
 NEVER = {
@@ -95,7 +104,7 @@ def imported(tree):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
-            if node.module in ("ncsim", "ncsim.executors"):
+            if node.module in ("ncsim", "ncsim.executors", "ncsim.text"):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 

@@ -133,7 +133,9 @@ def train_block(
     used = np.ones(devices, np.int32)
     with jax.enable_x64(config.precision == "float64"):
         result = tried.run(config.root_seed, ids.reshape(-1, tried.lanes), used, config.learning_rate, steps)
-    leaves: list[Any] = [np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result]
+    leaves: list[Any] = [
+        np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result if leaf is not None
+    ]
     return ContextRecord(*leaves)
 
 

@@ -27,7 +27,7 @@ from ncsim.executors import xla
 from ncsim.executors.scalarise import ScalariseError, as_elements, broadcast_element, element_array, scalarise
 from ncsim.network import Architecture
 from ncsim.tasks import context_targets
-from ncsim.train import make_step
+from ncsim.train import make_step, vector_size
 
 #: Lanes of one program of the kernel, by platform, as the shape of the array that holds one parameter of each. Triton
 #: wants a power of two; a TPU register holds 8 x 128. Untuned: no accelerator was at hand (benchmarks/tune_pallas.py).
@@ -46,8 +46,9 @@ def unsupported(config: EnsembleConfig) -> str | None:
         return f"precision {config.precision}; the kernel has float32"
     if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
         return f"optimizer {config.optimizer}, which takes norms over a layer; the kernel has elementwise ones"
-    if config.hidden > MAX_HIDDEN:
-        return f"hidden {config.hidden}; the kernel has 1 to {MAX_HIDDEN}"
+    hidden = Architecture.of(config).hidden
+    if hidden > MAX_HIDDEN:
+        return f"{hidden} hidden units; the kernel has 1 to {MAX_HIDDEN}"
     try:
         jax.eval_shape(lambda: _one_step(config))
     except ScalariseError as error:
@@ -153,7 +154,7 @@ def _kernel(
 
 def _on_elements(config: EnsembleConfig) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`ncsim.train.make_step` on elements: begin(vector, learning rate), and step(carry, targets, learning rate)."""
-    vector = jax.ShapeDtypeStruct((Architecture.of(config).size,), jnp.float32)
+    vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
 
@@ -206,6 +207,6 @@ def _regrouped(elements: tuple[Any, ...], like: list[np.ndarray]) -> list[np.nda
 def _one_step(config: EnsembleConfig) -> Any:
     """One step on scalars: finds an operation that a kernel cannot run without compiling anything."""
     begin, step = _on_elements(config)
-    zeros = [as_elements(np.zeros(shape, np.float32)) for shape in (Architecture.of(config).size, (), ())]
+    zeros = [as_elements(np.zeros(shape, np.float32)) for shape in (vector_size(config), (), ())]
     targets = as_elements(context_targets(config.tasks)[0].astype(np.float32))
     return [jnp.asarray(element) for element in _elements(step(begin(*zeros[:2]), targets, zeros[2]))]

@@ -19,10 +19,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim.config import EnsembleConfig
-from ncsim.network import Architecture, initial_vector
 from ncsim.observation import observe
 from ncsim.tasks import CONTEXTS, context_targets
-from ncsim.train import dtype_of, member_key, record, train
+from ncsim.train import CELLS, dtype_of, record, start_vector, train, vector_size
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
 #: (benchmarks/notes.md). Accelerators want enough lanes to fill the chip.
@@ -78,14 +77,14 @@ def _block_program(
 ) -> BlockProgram:
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
-    size = Architecture.of(config).size
+    size = vector_size(config)
 
     def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         # Wrapped here, once a network: every network folds other ids into the run's key, which is no reuse of it.
         key = jax.random.wrap_key_data(root)
 
         def start(member: jax.Array) -> jax.Array:
-            return initial_vector(member_key(key, member, context, config.common_initialization), config)
+            return start_vector(config, key, member, context)
 
         vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
         answers = jnp.asarray(targets)[context]
@@ -93,7 +92,10 @@ def _block_program(
         vector = trained if points is None else trained[-1]
         assert vector.shape == (size, lanes)
         result = record(config, vector, answers)
-        result = result._replace(counts=jnp.moveaxis(result.counts, 0, -1))
+        cells_last = {
+            name: jnp.moveaxis(getattr(result, name), 0, -1) for name in CELLS if getattr(result, name) is not None
+        }
+        result = result._replace(**cells_last)
         if points is None:
             return result
         seen = jax.lax.map(lambda moment: observe(config, moment, answers), trained)
