@@ -314,11 +314,9 @@ class _Trainer:
 
         steps = recording.steps(config.steps)
         for batch, (last, seen) in self._results(config, members, progress, executor, steps):
-            ids, (counts, values) = _ids(batch), seen
-            trajectories = MemberTrajectories(
-                ids, steps, np.moveaxis(counts, 1, 2).astype(np.uint16), np.moveaxis(values, 1, 2), OBSERVED
-            )
-            yield MemberRecords(ids, *last), trajectories
+            ids = _ids(batch)
+            values = {name: seen.values[name] for name in OBSERVED}
+            yield MemberRecords(ids, *last), MemberTrajectories(ids, steps, seen.counts, values)
 
     def _results(
         self,
@@ -344,15 +342,15 @@ class _Trainer:
             if first < members.stop:
                 blocks = self._blocks_a_call(cost, most)
                 batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
-                ids, used, position = self._layout(batch, program)
+                ids, used = self._layout(batch, program)
                 with jax.enable_x64(config.precision == "float64"):
                     steps = config.steps if recorded is None else recorded
                     result = program.run(config.root_seed, ids, used, config.learning_rate, steps)
-                issued = (batch, position, result, time.perf_counter())
+                issued = (batch, used, result, time.perf_counter())
                 first = batch.stop
             if pending is not None:
-                batch, position, result, started = pending
-                kept = jax.tree.map(lambda leaf, at=position: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[at], result)
+                batch, used, result, started = pending
+                kept = jax.tree.map(functools.partial(_of_members, used=used, members=len(batch)), result)
                 # With one call always waiting behind another, the time between two results is the time of one call.
                 self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
                 if progress is not None:
@@ -360,8 +358,8 @@ class _Trainer:
                 yield batch, kept
             pending = issued
 
-    def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids [D * B, lanes], blocks used a device [D], and where each member of the batch ends up, flat."""
+    def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Ids [D * B, lanes], and blocks used a device [D]."""
         devices, lanes = len(self._devices), program.lanes
         needed = -(-len(batch) // lanes)
         used = np.array([needed // devices + (d < needed % devices) for d in range(devices)], np.int32)
@@ -369,8 +367,7 @@ class _Trainer:
         ids = np.zeros((devices * program.blocks, lanes), np.uint32)
         # The last block is padded with ids that follow; what they come to is dropped.
         ids[rows] = (batch.start + np.arange(needed * lanes, dtype=np.int64)).astype(np.uint32).reshape(needed, lanes)
-        position = (rows[:, None] * lanes + np.arange(lanes)).reshape(-1)[: len(batch)]
-        return ids, used, position
+        return ids, used
 
     def _blocks_a_call(self, cost: tuple[Any, ...], most: int) -> int:
         seconds = self._seconds_a_block.get(cost)
@@ -384,6 +381,13 @@ class _Trainer:
         reading = max(now - begun, 1e-6) / blocks
         known = self._seconds_a_block.get(cost, reading)
         self._seconds_a_block[cost] = 0.5 * known + 0.5 * reading
+
+
+def _of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
+    """The first members of a result [D * B, lanes, ...], of which each device has filled so many blocks."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    blocks = [np.asarray(shard.data)[:count] for shard, count in zip(shards, used, strict=True)]
+    return np.concatenate(blocks).reshape(-1, *leaf.shape[2:])[:members]
 
 
 def _ids(batch: range) -> np.ndarray:

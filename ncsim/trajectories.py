@@ -85,7 +85,7 @@ class _Tally:
     """Sums over members of everything, at every step."""
 
     def __init__(self, like: MemberTrajectories, rows: int, windows: Sequence[tuple[int, int]]) -> None:
-        self._rows, self._step, self._observed = rows, like.step, like.observed
+        self._rows, self._step, self._observed = rows, like.step, tuple(like.values)
         self._windows = [tuple(int(np.abs(like.step - end).argmin()) for end in window) for window in windows]
         for (first, last), window in zip(self._windows, windows, strict=True):
             if first >= last:
@@ -109,9 +109,13 @@ class _Tally:
         self._count("solved", np.equal(part.counts[..., 3], self._rows), networks)
         for name, accuracy in (("accuracy_alice", there.accuracy_alice), ("accuracy_bob", there.accuracy_bob)):
             self._sum(name, accuracy.reshape(networks.shape), 1, _Bins(0, 1 / self._rows, self._rows + 1))
-        for place, name in enumerate(part.observed):
-            values = np.where(networks, part.values[..., place], np.nan)
-            self._sum(f"observed {name}", values, 0, _LogBins() if name.startswith("loss") else None)
+        for name, values in part.values.items():
+            self._sum(
+                f"observed {name}",
+                np.where(networks, values, np.nan),
+                0,
+                _LogBins() if name.startswith("loss") else None,
+            )
         for number, (first, last) in enumerate(self._windows):
             between = (int(self._step[last]) - int(self._step[first])) / 1000
             self._sum(f"slope {number}", (there.s[:, last] - there.s[:, first]) / between, 8 / between)

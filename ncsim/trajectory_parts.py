@@ -40,8 +40,7 @@ class MemberTrajectories(NamedTuple):
     member: np.ndarray  # uint64[M]
     step: np.ndarray  # int32[R]: optimiser steps taken, ascending from 0
     counts: np.ndarray  # uint16[M, R, 4, 4]: context, then (a, b); zero where the network has diverged
-    values: np.ndarray  # float32[M, R, 4, V]: context, then the observed numbers
-    observed: tuple[str, ...]  # their names
+    values: dict[str, np.ndarray]  # float32[M, R, 4] each: the observed numbers by name
 
     @property
     def joint(self) -> np.ndarray:
@@ -54,22 +53,25 @@ class MemberTrajectories(NamedTuple):
         Raises:
             KeyError: nothing of that name was observed.
         """
-        if name not in self.observed:
-            raise KeyError(f"{name}: not recorded; there are {', '.join(self.observed)}")
-        return self.values[..., self.observed.index(name)]
+        if name not in self.values:
+            raise KeyError(f"{name}: not recorded; there are {', '.join(self.values)}")
+        return self.values[name]
 
     def take(self, index: slice) -> MemberTrajectories:
         """The trajectories of some members."""
-        return self._replace(member=self.member[index], counts=self.counts[index], values=self.values[index])
+        values = {name: each[index] for name, each in self.values.items()}
+        return self._replace(member=self.member[index], counts=self.counts[index], values=values)
 
 
 def concatenated(trajectories: Sequence[MemberTrajectories]) -> MemberTrajectories:
     """Trajectories of the same steps, one after another."""
     first = trajectories[0]
-    member, counts, values = (
-        np.concatenate([getattr(each, name) for each in trajectories]) for name in ("member", "counts", "values")
+    return MemberTrajectories(
+        np.concatenate([each.member for each in trajectories]),
+        first.step,
+        np.concatenate([each.counts for each in trajectories]),
+        {name: np.concatenate([each.values[name] for each in trajectories]) for name in first.values},
     )
-    return first._replace(member=member, counts=counts, values=values)
 
 
 class TrajectoryFolder:
@@ -229,11 +231,13 @@ class TrajectoryFolder:
             "count": count,
             "recording": recording.to_dict(),
             "steps": trajectories.step.tolist(),
-            "observed": list(trajectories.observed),
+            "observed": list(trajectories.values),
         }
         table = _to_table(trajectories).replace_schema_metadata({_METADATA_KEY: json.dumps(stamp)})
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+        # Numbers that hardly repeat are written as they are: looking for repetitions took most of the time.
+        repeating = ["member", "step", "counts.list.element"]
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True, use_dictionary=repeating)
         path = self._cell_folder(config) / part_name(first, count)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,14 +263,14 @@ def _to_table(trajectories: MemberTrajectories) -> pa.Table:
     columns = {
         "member": pa.array(np.repeat(trajectories.member, points), pa.uint64()),
         "step": pa.array(np.tile(trajectories.step.astype(np.uint32), members), pa.uint32()),
-        "counts": lists(trajectories.counts.astype(np.uint16), pa.uint16(), 16),
+        "counts": lists(trajectories.counts, pa.uint16(), 16),
     }
-    columns |= {name: lists(trajectories.value(name), pa.float32(), 4) for name in trajectories.observed}
+    columns |= {name: lists(values, pa.float32(), 4) for name, values in trajectories.values.items()}
     return pa.table(columns)
 
 
 def _from_table(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
-    points, observed = len(stamp["steps"]), tuple(stamp["observed"])
+    points = len(stamp["steps"])
 
     def flat(name: str) -> np.ndarray:
         column = table[name].combine_chunks()
@@ -278,8 +282,7 @@ def _from_table(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
         member=flat("member").reshape(-1, points)[:, 0],
         step=np.asarray(stamp["steps"], np.int32),
         counts=flat("counts").reshape(-1, points, 4, 4),
-        values=np.stack([flat(name).reshape(-1, points, 4) for name in observed], axis=-1),
-        observed=observed,
+        values={name: flat(name).reshape(-1, points, 4) for name in stamp["observed"]},
     )
 
 

@@ -38,7 +38,7 @@ class BlockProgram(NamedTuple):
     arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled.
 
     A program that records takes `steps` [R], ascending, and gives that record and an `Observation` of arrays
-    [D * B, lanes, context, R, ...]."""
+    [D * B, lanes, R, context, ...]."""
 
     run: Callable[..., Any]
     lanes: int
@@ -98,8 +98,7 @@ def _block_program(
         result = result._replace(**cells_last)
         if points is None:
             return result
-        seen = jax.lax.map(lambda moment: observe(config, moment, answers), trained)
-        return result, jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), seen)  # [lanes, R, ...]
+        return result, jax.lax.map(lambda moment: observe(config, moment, answers), trained)
 
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         contexts = jnp.arange(len(CONTEXTS))
@@ -113,7 +112,12 @@ def _block_program(
             return jax.tree.map(lambda buffer, leaf: buffer.at[block, context].set(leaf), buffers, result)
 
         filled = jax.lax.fori_loop(0, used[0] * len(CONTEXTS), body, empty)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
+        if points is None:
+            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
+        records, seen = filled
+        # From [B, context, R, ..., lanes].
+        seen = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (-1, 2), (1, 2)), seen)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), records), seen
 
     split, same = NamedSharding(mesh, PartitionSpec(MEMBERS)), NamedSharding(mesh, PartitionSpec())
     shardings = (same, split, split, same, same)
