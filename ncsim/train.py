@@ -283,11 +283,22 @@ def _parameters_of(config: EnsembleConfig, vector: Array) -> Array:
 
 
 def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: Array, steps: Array) -> Array:
-    """Parameters [P, *L] after `steps` optimiser steps from `vector`. `learning_rate` and `steps` are arguments, not of
-    the config, so that one compiled program serves all their values."""
+    """Parameters [P, *L] after `steps` optimiser steps from `vector`; or, with ascending `steps` [R], parameters
+    [R, P, *L] after each of them. `learning_rate` and `steps` are arguments, not of the config, so that one compiled
+    program serves all their values."""
     begin, step = make_step(config, targets, learning_rate)
-    vector, _ = jax.lax.fori_loop(0, steps, lambda _, carry: step(carry), begin(vector))
-    return vector
+
+    def between(carry: Any, first: Any, last: Array) -> Any:
+        return jax.lax.fori_loop(first, last, lambda _, carry: step(carry), carry)
+
+    if jnp.ndim(steps) == 0:
+        return between(begin(vector), 0, steps)[0]
+
+    def segment(state: tuple[Any, Array], stop: Array) -> tuple[tuple[Any, Array], Array]:
+        carry = between(state[0], state[1], stop)
+        return (carry, stop), carry[0]
+
+    return jax.lax.scan(segment, (begin(vector), jnp.zeros((), steps.dtype)), steps)[1]
 
 
 def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:

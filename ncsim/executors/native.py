@@ -71,7 +71,9 @@ def unsupported(config: EnsembleConfig) -> str | None:
     return None
 
 
-def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None) -> xla.BlockProgram:
+def block_program(
+    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop in C. `lanes`: a multiple of 16.
 
     Raises:
@@ -82,7 +84,7 @@ def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | 
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)))
+    return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)), points)
 
 
 @functools.lru_cache(maxsize=64)
@@ -98,7 +100,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
 
     def train(_: EnsembleConfig, vector: jax.Array, targets: jax.Array, rate: jax.Array, steps: jax.Array) -> jax.Array:
         given = jnp.append(targets.reshape(-1), rate).astype(jnp.float32)
-        call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(vector.shape, vector.dtype))
+        call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct((*jnp.shape(steps), *vector.shape), vector.dtype))
         result: jax.Array = call(vector, given, jnp.asarray(steps, jnp.int32))
         return result
 
