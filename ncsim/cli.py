@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -98,6 +99,22 @@ def _parser() -> argparse.ArgumentParser:
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would take in time, memory and disk, from a short calibration",
+        description="Forecast `ncsim ensemble` with the same options on this machine: a little of every program of the "
+        "grid is trained and stored in a temporary folder. Nothing is kept.",
+        allow_abbrev=False,
+    )
+    add_config_options(plan)
+    plan.add_argument(
+        "--out", metavar="FOLDER", help="run folder that the run would have; what it holds already is not counted"
+    )
+    plan.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    plan.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
+    plan.add_argument("--json", action="store_true", help="print the forecast as JSON")
+    plan.set_defaults(command=_plan, flags=list(plan._option_string_actions))
+
     report = commands.add_parser(
         "report",
         help="print what a run folder holds; write summary.json, figures and report.html",
@@ -178,6 +195,19 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor)
     _write_report(run, parsed.quiet)
+
+
+def _plan(parsed: argparse.Namespace) -> None:
+    configs = configs_of(parsed)
+    swept_fields(configs)
+    devices = device_count(parsed.devices)
+    from ncsim.plan import forecast
+
+    def say(text: str) -> None:
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+    found = forecast(configs, parsed.out, devices, parsed.executor, say)
+    print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
 
 
 def _report(parsed: argparse.Namespace) -> None:

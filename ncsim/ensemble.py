@@ -312,5 +312,16 @@ class _Trainer:
         self._seconds_a_block[cost] = 0.5 * known + 0.5 * reading
 
 
+def forget_programs() -> None:
+    """Forget what this process has compiled and chosen: the next run costs what it would in a process of its own."""
+    import jax
+
+    from ncsim.executors import choice
+
+    _trainer.cache_clear()
+    choice.forget_programs()
+    jax.clear_caches()
+
+
 def _same_cost(config: EnsembleConfig) -> EnsembleConfig:
     return dataclasses.replace(config, members=1, first_member=0, root_seed=0)

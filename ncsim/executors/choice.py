@@ -144,6 +144,12 @@ def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgra
     return bool(np.mean(close | both_diverged) >= AGREEMENT_SHARE)
 
 
+def forget_programs() -> None:
+    """Forget what was compiled in this process; what is built and kept on disk stays."""
+    for kept in (xla._block_program, native.training, native._source):
+        kept.cache_clear()
+
+
 def _say(text: str) -> None:
     print(f"ncsim: {text}", file=sys.stderr)
 
