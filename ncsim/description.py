@@ -28,11 +28,14 @@ def described(stored: dict[str, Any]) -> bytes:
 
 def description(content: bytes) -> dict[str, Any]:
     """What config.json says. Raises ValueError where it is damaged, or is something else."""
-    stored = json.loads(content)
+    whole = is_whole(content)
+    if whole is False:
+        raise ValueError("its checksum is not that of its content")
+    stored = json.loads(content.decode())
     if not isinstance(stored, dict) or stored.get("format") not in (1, FORMAT):
         raise ValueError(f"its format is not {FORMAT}")
-    if is_whole(content) is False or (stored["format"] == FORMAT and is_whole(content) is None):
-        raise ValueError("its checksum is not that of its content")
+    if whole is None and stored["format"] == FORMAT:
+        raise ValueError("its checksum is gone")
     return stored
 
 

@@ -46,7 +46,7 @@ def devices_to_use(count: int | None) -> list[Any]:
     """
     validate_device_count(count)
     prepare_jax(count)
-    available = starteddevices_to_use()
+    available = _started_devices()
     if count is not None and count > len(available):
         raise ConfigError(f"--devices: {count}; allowed: 1 to {len(available)}, the devices that JAX has started with")
     return available[:count]

@@ -137,12 +137,16 @@ def repair(
 
 def _description(storage: Storage) -> tuple[RunFolder | None, list[Finding]]:
     """The run, from config.json or else from its copy, and what is wrong with the two."""
-    folders, findings = {}, []
+    folders: dict[str, RunFolder] = {}
+    findings = []
     for name in (CONFIG, CONFIG_COPY):
+        if not storage.exists(name):
+            findings.append(Finding(name, "is missing"))
+            continue
         try:
             folders[name] = RunFolder.within(storage, name)
         except StoreError as error:
-            problem = str(error).removeprefix(f"{storage.location}/{name}: ").removeprefix(f"{storage.location}: ")
+            problem = str(error).removeprefix(f"{storage.location}/{name}: ")
             findings.append(Finding(name, problem.partition("; `ncsim")[0]))
     if not folders and not any(storage.exists(name) for name in (CONFIG, CONFIG_COPY)):
         raise StoreError(f"{storage.location}: no run is stored there (no {CONFIG})")
