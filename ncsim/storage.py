@@ -131,7 +131,7 @@ class LocalStorage:
         return _persistently(lambda: _create(self.root / name, content))
 
     def exists(self, name: str) -> bool:
-        return (self.root / name).exists()
+        return (self.root / name).is_file()
 
     def names(self, folder: str) -> list[str]:
         found = []
