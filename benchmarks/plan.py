@@ -81,7 +81,8 @@ def _command(arguments: list[str]) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-m", "ncsim.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     stdout, stderr = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -52,18 +52,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_guarded(action: Any) -> None:
-    """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C."""
-    from ncsim.store import StoreError
+    """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C, 143 for
+    SIGTERM, and nothing lost by either."""
+    from ncsim import signals
+    from ncsim.devices import DeviceError
+    from ncsim.storage import StoreError
 
     try:
-        action()
+        with signals.handled():
+            action()
         sys.stdout.flush()
-    except (ConfigError, StoreError) as error:
+    except (ConfigError, StoreError, DeviceError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; what is stored is whole, and the same command resumes", file=sys.stderr)
+    except (KeyboardInterrupt, signals.Stopped) as stopped:
+        word = "terminated" if getattr(stopped, "status", 130) == 143 else "interrupted"
+        print(
+            f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", file=sys.stderr, flush=True
+        )
         # Calls that are still on the devices are nobody's any more: do not wait for them.
-        os._exit(130)
+        os._exit(getattr(stopped, "status", 130))
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_config_options(ensemble)
     ensemble.add_argument(
-        "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/ensemble-DIGITS)"
+        "--out",
+        metavar="FOLDER",
+        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/ensemble-DIGITS)",
     )
     ensemble.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
     ensemble.add_argument(
@@ -95,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         default="auto",
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
+    )
+    ensemble.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
+        "report (default: the only one)",
     )
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
@@ -121,7 +136,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Read a run folder, print its table and write summary.json, figures/ and report.html into it.",
         allow_abbrev=False,
     )
-    report.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2")
+    report.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2 or s3://bucket/figure2")
+    report.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every file, name what is missing, torn or not of this run, and end with status 1 if anything is",
+    )
+    report.add_argument(
+        "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
+    )
     report.set_defaults(command=_report, flags=list(report._option_string_actions))
     return parser
 
@@ -190,11 +213,17 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.ensemble import run_ensemble
     from ncsim.progress import Progress
     from ncsim.store import run_digits
+    from ncsim.workers import Shard
+
+    shard = None if parsed.shard is None else Shard.parse(parsed.shard)
 
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
-    run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor)
-    _write_report(run, parsed.quiet)
+    run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, shard=shard)
+    if shard is None:
+        _write_report(run, parsed.quiet)
+    elif not parsed.quiet:
+        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
 
 
 def _plan(parsed: argparse.Namespace) -> None:
@@ -213,7 +242,25 @@ def _plan(parsed: argparse.Namespace) -> None:
 def _report(parsed: argparse.Namespace) -> None:
     from ncsim.runs import open_run
 
+    if parsed.verify or parsed.repair:
+        _verify(parsed.folder, parsed.repair)
+        return
     _write_report(open_run(parsed.folder), quiet=False)
+
+
+def _verify(folder: str, mend: bool) -> None:
+    from ncsim.ensemble import run_ensemble
+    from ncsim.progress import Progress
+    from ncsim.verify import repair, verify
+
+    found = (
+        repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress())) if mend else verify(folder)
+    )
+    print("\n".join(found.lines()))
+    if not found.right:
+        if not mend:
+            print(f"{PROGRAM} report --repair {folder} puts this right")
+        raise SystemExit(1)
 
 
 def _write_report(run: Any, quiet: bool) -> None:
@@ -222,7 +269,7 @@ def _write_report(run: Any, quiet: bool) -> None:
     summary = write_report(run)
     if not quiet:
         print(printed(summary))
-        print(f"\nStored in {run.path}: parts/, summary.json, report.html, figures/")
+        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
 
 
 def _version() -> str:

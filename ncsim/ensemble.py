@@ -7,20 +7,35 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from ncsim import signals, workers
+from ncsim.claims import Claims
 from ncsim.config import EXECUTORS, ConfigError, EnsembleConfig, swept_fields
+from ncsim.description import recorded_environment
+from ncsim.devices import (
+    DeviceError,
+    device_description,
+    devices_to_use,
+    failing_in_one_line,
+    out_of_memory,
+    validate_device_count,
+)
+from ncsim.devices import prepare_jax as prepare_jax
 from ncsim.records import MemberRecords, concatenated
 from ncsim.runs import Run
-from ncsim.store import RunFolder, fingerprint, recorded_environment
+from ncsim.storage import LocalStorage
+from ncsim.store import RunFolder, fingerprint
 from ncsim.tasks import CONTEXTS
+from ncsim.workers import Shard, Work
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
 BLOCKS = 128
+#: Fewest networks a block, where devices have no memory for more: what a program of a kernel takes, by platform.
+SMALLEST_LANES = {"cpu": 64, "gpu": 128, "tpu": 1_024}
 #: Wanted length of one call: long enough that dispatching it is nothing, short enough for a lively progress bar.
 CALL_SECONDS = 0.5
 #: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
@@ -45,11 +60,12 @@ class ProgressListener(Protocol):
 
 def run_ensemble(
     config: EnsembleConfig | Sequence[EnsembleConfig],
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     resume: bool = True,
     devices: int | None = None,
     progress: ProgressListener | None = None,
     executor: str = "auto",
+    shard: tuple[int, int] | None = None,
 ) -> Run:
     """Train every member of one config, or of the cells of a grid (`ncsim.config_grid`), and give the results.
 
@@ -58,17 +74,21 @@ def run_ensemble(
 
     Args:
         config: one config, or several that differ in any fields but `members`, `first_member` and `tasks`.
-        out: a run folder to store to as it goes, and to resume from; None keeps everything in memory.
+        out: a run folder, or an address in an object store (s3://, gs://), to store to as it goes, and to resume from;
+            None keeps everything in memory.
         resume: take up a run that the folder holds; if False such a folder is refused.
         devices: how many devices to use; None uses all. On a CPU a device is a core, and more may be asked for.
         progress: told how it goes on; `ncsim.progress.Progress` prints it.
         executor: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; interpreted on CPUs), "native"
             (C made from the training step and compiled here, for CPUs with a C compiler), or "auto": the fastest here. A stored run keeps the one that it was begun with, since members differ between them.
+        shard: (3, 16) makes this the third of sixteen workers that share the folder: it begins with its sixteenth, helps
+            with what is left, and comes back when all of it is there.
 
     Raises:
         ConfigError: fewer than one or too many devices, cells that do not make a grid, an executor that cannot train
             them or is not the one that the stored run was begun with.
         StoreError: the folder holds another run, has a damaged part, or cannot be written to.
+        DeviceError: a device does not start, fails, or has no memory for the smallest blocks.
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     if not configs:
@@ -77,30 +97,56 @@ def run_ensemble(
     if executor not in EXECUTORS:
         raise ConfigError(f"--executor: {executor}; allowed: {', '.join(EXECUTORS)}")
     _validate_optimizers(configs)
+    if out is None and shard is not None:
+        raise ConfigError("--shard: needs a run folder that the workers share; allowed: with out=FOLDER")
     if out is None:
-        work = [(cell, c.member_ids) for cell, c in enumerate(configs)]
-        trained = _trained(configs, work, devices, progress, lambda: _trainer(devices).executors(configs, executor))
+        everything = [(cell, c.member_ids) for cell, c in enumerate(configs)]
+        trained = _trained(
+            configs, everything, everything, devices, progress, lambda: _trainer(devices).executors(configs, executor)
+        )
         return Run(configs, [concatenated(list(batches)) for _, batches in trained])
-    _validate_device_count(devices)
+    validate_device_count(devices)
     recorded = _recorded_executors(out, configs, executor)
     if recorded is None and executor in ("pallas", "native"):
         _trainer(devices).executors(configs, executor)  # what it cannot train is refused before a folder is made
 
     def chosen() -> list[str]:
-        return recorded or _trainer(devices).executors(configs, executor)
+        return _recorded_executors(out, configs, executor) or _trainer(devices).executors(configs, executor)
 
     def environment() -> dict[str, Any]:
         by_cell = {fingerprint(c): name for c, name in zip(configs, chosen(), strict=True)}
         return {"device": device_description(devices), "executor": by_cell}
 
     folder = RunFolder.create(out, configs, resume, environment)
-    with folder.exclusive():
-        for cell, batches in _trained(configs, missing_parts(folder), devices, progress, chosen):
+    with _to_train(folder, shard, devices) as (todo, work):
+        for cell, batches in _trained(configs, todo, work, devices, progress, chosen):
             folder.write_part(configs[cell], concatenated(list(batches)))
     return Run(configs, folder)
 
 
-def _recorded_executors(out: str | Path, configs: Sequence[EnsembleConfig], requested: str) -> list[str] | None:
+@contextlib.contextmanager
+def _to_train(
+    folder: RunFolder, shard: tuple[int, int] | None, devices: int | None
+) -> Iterator[tuple[Sequence[Work], Iterable[Work]]]:
+    """What a folder lacks, and what of it is for this process as it goes. A local folder is one process's own, unless it
+    is one of several workers; an object store, where nothing can be locked, always has workers."""
+    if shard is None and isinstance(folder.storage, LocalStorage):
+        with folder.exclusive():
+            workers.refuse_beside_workers(folder)
+            todo = missing_parts(folder)
+            yield todo, todo
+        return
+    with folder.shared(), Claims(folder.storage) as claims:
+        todo = missing_parts(folder)
+        if todo:
+            workers.say_differences(folder, device_description(devices))
+        place = Shard(*shard) if shard else Shard(1, 1)
+        yield todo, workers.claimed(folder, place, claims, lambda: missing_parts(folder))
+
+
+def _recorded_executors(
+    out: str | os.PathLike[str], configs: Sequence[EnsembleConfig], requested: str
+) -> list[str] | None:
     """The executor that a stored run's cells were begun with, one a config; None for a new run."""
     recorded = recorded_environment(out)
     by_cell = recorded.get("executor") if recorded else None
@@ -118,22 +164,24 @@ def _recorded_executors(out: str | Path, configs: Sequence[EnsembleConfig], requ
 
 def _trained(
     configs: Sequence[EnsembleConfig],
-    work: Sequence[tuple[int, range]],
+    todo: Sequence[Work],
+    work: Iterable[Work],
     devices: int | None,
     progress: ProgressListener | None,
     chosen: Callable[[], list[str]],
 ) -> Iterator[tuple[int, Iterator[MemberRecords]]]:
-    """Each piece of work, (cell, ids), with its records in batches."""
-    if not work:
+    """Each piece of work, (cell, ids), with its records in batches. `todo` is what there is to do, by whomever."""
+    if not todo:
         return  # a run that is complete starts no device
     trainer = _trainer(devices)
     executors = chosen()
     if progress is not None:
-        steps = sum(len(ids) * network_steps(configs[cell]) for cell, ids in work)
-        progress.start(sum(len(ids) for _, ids in work), steps)
+        steps = sum(len(ids) * network_steps(configs[cell]) for cell, ids in todo)
+        progress.start(sum(len(ids) for _, ids in todo), steps)
     try:
-        for cell, ids in work:
-            yield cell, trainer.train(configs[cell], ids, progress, executors[cell])
+        with signals.deferred():
+            for cell, ids in work:
+                yield cell, trainer.train(configs[cell], ids, progress, executors[cell])
     finally:
         if progress is not None:
             progress.close()
@@ -144,7 +192,7 @@ def network_steps(config: EnsembleConfig) -> int:
     return len(CONTEXTS) * config.steps
 
 
-def missing_parts(folder: RunFolder) -> list[tuple[int, range]]:
+def missing_parts(folder: RunFolder) -> list[Work]:
     """What a run folder still lacks: the cell's number and the ids of each part to train."""
     gaps = ((cell, gap) for cell, config in enumerate(folder.configs) for gap in folder.missing(config))
     return [(cell, part) for cell, gap in gaps for part in part_ranges(folder.configs[cell], gap)]
@@ -165,44 +213,6 @@ def part_ranges(config: EnsembleConfig, members: range) -> Iterator[range]:
         stop = min((first // size + 1) * size, members.stop)
         yield range(first, stop)
         first = stop
-
-
-def prepare_jax(devices: int | None = None) -> None:
-    """Set what must be set before JAX starts its backends: a CPU device a core, and whole-loop compilation.
-
-    Where JAX has started already, or the user has set these, what is there is used.
-    """
-    from ncsim.executors import xla
-
-    xla.set_cpu_flags()
-    import jax
-
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
-        return
-    with contextlib.suppress(RuntimeError):  # raised once backends are there
-        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
-
-
-def device_description(devices: int | None = None) -> str:
-    """The devices that a run would use, in words for config.json."""
-    used = _devices(devices)
-    return f"{len(used)} x {used[0].platform} ({used[0].device_kind})"
-
-
-def _devices(count: int | None) -> list[Any]:
-    _validate_device_count(count)
-    prepare_jax(count)
-    import jax
-
-    available = jax.devices()
-    if count is not None and count > len(available):
-        raise ConfigError(f"--devices: {count}; allowed: 1 to {len(available)}, the devices that JAX has started with")
-    return available[:count]
-
-
-def _validate_device_count(devices: int | None) -> None:
-    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= 4096):
-        raise ConfigError(f"--devices: {devices!r}; allowed: a whole number from 1 to 4096")
 
 
 def _validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
@@ -233,10 +243,12 @@ class _Trainer:
 
         from ncsim.executors import xla
 
-        self._devices = _devices(devices)
+        self._devices = devices_to_use(devices)
         self._mesh = jax.make_mesh((len(self._devices),), (xla.MEMBERS,), devices=self._devices)
         self._seconds_a_block: dict[tuple[str, EnsembleConfig], float] = {}
         self._executors: dict[tuple[Any, ...], str] = {}
+        self._blocks = BLOCKS
+        self._lanes: dict[str, int] = {}  # of executors whose own width is too much for the devices
 
     def executors(self, configs: Sequence[EnsembleConfig], requested: str) -> list[str]:
         """The executor of each cell. What "auto" comes to is decided cell by cell: a member must not depend on the grid
@@ -256,12 +268,28 @@ class _Trainer:
     def train(
         self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
     ) -> Iterator[MemberRecords]:
-        """The records of members with these consecutive ids, in batches, in order."""
+        """The records of members with these consecutive ids, in batches, in order; in smaller blocks, which change no
+        member, where the devices have no memory for these."""
+        first = members.start
+        while first < members.stop:
+            try:
+                with failing_in_one_line(unless=out_of_memory):
+                    for records in self._batches(config, range(first, members.stop), progress, executor):
+                        first += records.size
+                        yield records
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                self._make_smaller(config, executor)
+
+    def _batches(
+        self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
+    ) -> Iterator[MemberRecords]:
         import jax
 
         from ncsim.executors import choice
 
-        program = choice.program(executor, config, self._mesh, BLOCKS)
+        program = choice.program(executor, config, self._mesh, self._blocks, self._lanes.get(executor))
         cost = (executor, _same_cost(config))
         pending: tuple[range, np.ndarray, Any, float] | None = None
         first = members.start
@@ -284,7 +312,25 @@ class _Trainer:
                 if progress is not None:
                     progress.advance(len(batch), len(batch) * network_steps(config))
                 yield records
+                signals.check()
             pending = issued
+
+    def _make_smaller(self, config: EnsembleConfig, executor: str) -> None:
+        """Fewer blocks in a buffer, then narrower ones."""
+        from ncsim.executors import choice
+
+        lanes = choice.program(executor, config, self._mesh, 1, self._lanes.get(executor)).lanes
+        if self._blocks == BLOCKS and not self._lanes:
+            workers.say("a device has no memory left: training in smaller blocks, which changes no member")
+        if self._blocks > 1:
+            self._blocks = max(self._blocks // 8, 1)
+        elif lanes // 2 >= SMALLEST_LANES.get(self._devices[0].platform, 1_024):
+            self._lanes[executor] = lanes // 2
+        else:
+            raise DeviceError(
+                f"a device has no memory for {lanes} networks of {config.hidden} hidden units; what is stored is whole, "
+                "and the same command resumes on other devices"
+            ) from None
 
     def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ids [D * B, lanes], blocks used a device [D], and where each member of the batch ends up, flat."""
@@ -300,7 +346,7 @@ class _Trainer:
 
     def _blocks_a_call(self, cost: tuple[str, EnsembleConfig]) -> int:
         seconds = self._seconds_a_block.get(cost)
-        return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), BLOCKS))
+        return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), self._blocks))
 
     def _note_speed(self, cost: tuple[str, EnsembleConfig], started: float, blocks: int) -> None:
         # Latest reading counts most, and the first contains warming up.

@@ -29,16 +29,18 @@ NATIVE_GAIN = 1.2
 AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
 
 
-def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> xla.BlockProgram:
-    """The named executor's program for a config."""
+def program(
+    executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None
+) -> xla.BlockProgram:
+    """The named executor's program for a config; `lanes` is None for the executor's own width of a block."""
     with jax.enable_x64(config.precision == "float64"):
         if executor == "xla":
-            return xla.block_program(config, mesh, blocks)
+            return xla.block_program(config, mesh, blocks, lanes)
         if executor == "native":
-            return native.block_program(config, mesh, blocks)
+            return native.block_program(config, mesh, blocks, lanes)
         from ncsim.executors import pallas  # here, so that CPUs do without it
 
-        return pallas.block_program(config, mesh, blocks)
+        return pallas.block_program(config, mesh, blocks, lanes)
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
