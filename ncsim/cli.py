@@ -111,6 +111,16 @@ def _parser() -> argparse.ArgumentParser:
         help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
         "report (default: the only one)",
     )
+    for flag, metavar, text in (
+        ("--coordinator", "HOST:PORT", "where the processes meet, an address of process 0 (default: found by JAX"),
+        ("--processes", "N", "how many there are (default: found"),
+        ("--process", "I", "which this one is, from 0 (default: found"),
+    ):
+        text += " where SLURM, Open MPI or a TPU pod started them)"
+        ensemble.add_argument(flag, metavar=metavar, help=f"of several processes that share the folder: {text}")
+    ensemble.add_argument(
+        "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
+    )
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
@@ -213,17 +223,38 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.ensemble import run_ensemble
     from ncsim.progress import Progress
     from ncsim.store import run_digits
-    from ncsim.workers import Shard
 
-    shard = None if parsed.shard is None else Shard.parse(parsed.shard)
-
+    shard, reports = place_of(parsed, devices)
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, shard=shard)
-    if shard is None:
+    if reports:
         _write_report(run, parsed.quiet)
     elif not parsed.quiet:
         print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+
+
+def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int, int] | None, bool]:
+    """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
+
+    Raises:
+        ConfigError: an option that is not allowed, or processes that do not find one another.
+    """
+    from ncsim.distributed import checked, join, launched_by
+    from ncsim.workers import Shard
+
+    given = checked(parsed.coordinator, parsed.processes, parsed.process)
+    if parsed.shard is not None:
+        if given[0] is not None or parsed.distributed:
+            raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
+        return Shard.parse(parsed.shard), False
+    if given[0] is None and not parsed.distributed and launched_by() is None:
+        return None, True
+    from ncsim.ensemble import prepare_jax
+
+    prepare_jax(devices)
+    shard = join(*given)
+    return (shard if shard.of > 1 else None), shard.number == 1
 
 
 def _plan(parsed: argparse.Namespace) -> None:

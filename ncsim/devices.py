@@ -59,7 +59,7 @@ def validate_device_count(devices: int | None) -> None:
 
 
 def _started_devices() -> list[Any]:
-    """The devices that JAX starts with.
+    """The devices that JAX starts with, of this process where there are several.
 
     Raises:
         DeviceError: none of the kind that is asked for starts.
@@ -67,7 +67,7 @@ def _started_devices() -> list[Any]:
     import jax
 
     try:
-        return list(jax.devices())
+        return list(jax.local_devices())
     except Exception as error:  # a plugin that is broken may raise anything
         asked = os.environ.get("JAX_PLATFORMS")
         wanted = f"JAX_PLATFORMS={asked}: " if asked else ""
