@@ -120,7 +120,9 @@ def test_other_addresses_are_refused(address, words):
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(StoreError, match=r"gs://bucket/run: gs:// needs gcsfs; install it with: pip install 'ncsim\[gcs\]'"):
+    with pytest.raises(
+        StoreError, match=r"gs://bucket/run: gs:// needs gcsfs; install it with: pip install 'ncsim\[gcs\]'"
+    ):
         open_storage("gs://bucket/run")
 
 
