@@ -277,7 +277,9 @@ def test_three_processes_one_of_them_killed(tmp_path):
     deadline = time.monotonic() + 300
     while len(list((tmp_path / "run" / "parts").glob("members-*.parquet"))) < 3:
         assert time.monotonic() < deadline
-        assert all(process.poll() in (None, 0) for process in processes), [p.stderr.read() for p in processes if p.poll()]
+        assert all(process.poll() in (None, 0) for process in processes), [
+            p.stderr.read() for p in processes if p.poll()
+        ]
         time.sleep(0.01)
     processes[1].kill()
     for n, process in enumerate(processes):
