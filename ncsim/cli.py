@@ -25,6 +25,8 @@ from ncsim.config import (
 )
 
 PROGRAM = "ncsim"
+#: Characters of an error: what a user gave may be a whole file.
+LONGEST_ERROR = 1_500
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,7 +38,8 @@ class _Parser(argparse.ArgumentParser):
 
 def fail(message: str) -> NoReturn:
     """End the program with one line on standard error and exit status 2."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"{PROGRAM}: error: {line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + '...'}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -161,10 +164,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """One option a config field, each taking one or more values."""
+    defaults = EnsembleConfig()
     for name, spec in field_specs().items():
         if "help" not in spec:
             continue  # given in Python only
-        default = getattr(EnsembleConfig(), name)
+        default = getattr(defaults, name)
         shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
         bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
         text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"

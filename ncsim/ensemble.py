@@ -219,7 +219,7 @@ def _validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
     """An optimiser option that does not exist is found before anything is made or trained."""
     from ncsim.train import make_optimizer
 
-    for config in configs:
+    for config in {(config.optimizer, config.optimizer_options): config for config in configs}.values():
         try:
             make_optimizer(config, config.learning_rate)
         except (TypeError, ValueError) as error:

@@ -33,7 +33,7 @@ RUN = [
 
 
 def test_who_started_us():
-    slurm = dict(SLURM_JOB_ID="7", SLURM_STEP_NODELIST="n[1-2]", SLURM_PROCID="1", SLURM_LOCALID="0")
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_PROCID": "1", "SLURM_LOCALID": "0"}
     assert launched_by(slurm | {"SLURM_NTASKS": "2"}) == "SLURM"
     assert launched_by(slurm | {"SLURM_NTASKS": "1"}) is None
     assert launched_by({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2"}) is None  # a batch script, before srun
@@ -156,7 +156,7 @@ def test_all_die_and_another_number_of_processes_goes_on(alone, tmp_path):
 
 @pytest.mark.slow
 def test_slurm_is_found_in_the_environment(alone, tmp_path):
-    slurm = dict(SLURM_JOB_ID=str(free_port()), SLURM_STEP_NODELIST="localhost", SLURM_NTASKS="2")
+    slurm = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     port = str(free_port())
     processes = [
         start(
