@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from ncsim.recording import SPACINGS, Recording
 from ncsim.text.command import add_text_command
 
 PROGRAM = "ncsim"
+#: Characters of an error: what a user gave may be a whole file.
+LONGEST_ERROR = 1_500
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,7 +40,8 @@ class _Parser(argparse.ArgumentParser):
 
 def fail(message: str) -> NoReturn:
     """End the program with one line on standard error and exit status 2."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"{PROGRAM}: error: {line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + '...'}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -53,18 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_guarded(action: Any) -> None:
-    """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C."""
-    from ncsim.store import StoreError
+    """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C, 143 for
+    SIGTERM, and nothing lost by either."""
+    from ncsim import signals
+    from ncsim.devices import DeviceError
+    from ncsim.storage import StoreError
 
     try:
-        action()
+        with signals.handled():
+            action()
         sys.stdout.flush()
-    except (ConfigError, StoreError) as error:
+    except (ConfigError, StoreError, DeviceError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; what is stored is whole, and the same command resumes", file=sys.stderr)
+    except (KeyboardInterrupt, signals.Stopped) as stopped:
+        word = "terminated" if getattr(stopped, "status", 130) == 143 else "interrupted"
+        print(
+            f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", file=sys.stderr, flush=True
+        )
         # Calls that are still on the devices are nobody's any more: do not wait for them.
-        os._exit(130)
+        os._exit(getattr(stopped, "status", 130))
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_config_options(ensemble)
     ensemble.add_argument(
-        "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/ensemble-DIGITS)"
+        "--out",
+        metavar="FOLDER",
+        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/ensemble-DIGITS)",
     )
     ensemble.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
     ensemble.add_argument(
@@ -98,10 +111,42 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
     add_recording_options(ensemble)
+    ensemble.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
+        "report (default: the only one)",
+    )
+    for flag, metavar, text in (
+        ("--coordinator", "HOST:PORT", "where the processes meet, an address of process 0 (default: found by JAX"),
+        ("--processes", "N", "how many there are (default: found"),
+        ("--process", "I", "which this one is, from 0 (default: found"),
+    ):
+        text += " where SLURM, Open MPI or a TPU pod started them)"
+        ensemble.add_argument(flag, metavar=metavar, help=f"of several processes that share the folder: {text}")
+    ensemble.add_argument(
+        "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
+    )
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
     add_text_command(commands)
+
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would take in time, memory and disk, from a short calibration",
+        description="Forecast `ncsim ensemble` with the same options on this machine: a little of every program of the "
+        "grid is trained and stored in a temporary folder. Nothing is kept.",
+        allow_abbrev=False,
+    )
+    add_config_options(plan)
+    plan.add_argument(
+        "--out", metavar="FOLDER", help="run folder that the run would have; what it holds already is not counted"
+    )
+    plan.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    plan.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
+    plan.add_argument("--json", action="store_true", help="print the forecast as JSON")
+    plan.set_defaults(command=_plan, flags=list(plan._option_string_actions))
 
     report = commands.add_parser(
         "report",
@@ -109,17 +154,26 @@ def _parser() -> argparse.ArgumentParser:
         description="Read a run folder, print its table and write summary.json, figures/ and report.html into it.",
         allow_abbrev=False,
     )
-    report.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2")
+    report.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2 or s3://bucket/figure2")
+    report.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every file, name what is missing, torn or not of this run, and end with status 1 if anything is",
+    )
+    report.add_argument(
+        "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
+    )
     report.set_defaults(command=_report, flags=list(report._option_string_actions))
     return parser
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """One option a config field, each taking one or more values."""
+    defaults = EnsembleConfig()
     for name, spec in field_specs().items():
         if "help" not in spec:
             continue  # given in Python only
-        default = getattr(EnsembleConfig(), name)
+        default = getattr(defaults, name)
         shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
         bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
         text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
@@ -214,12 +268,58 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.progress import Progress
     from ncsim.store import run_digits
 
+    shard, reports = place_of(parsed, devices)
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(
-        configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, recording=recording
+        configs,
+        out=folder,
+        devices=devices,
+        progress=progress,
+        executor=parsed.executor,
+        shard=shard,
+        recording=recording,
     )
-    _write_report(run, parsed.quiet)
+    if reports:
+        _write_report(run, parsed.quiet)
+    elif not parsed.quiet:
+        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+
+
+def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int, int] | None, bool]:
+    """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
+
+    Raises:
+        ConfigError: an option that is not allowed, or processes that do not find one another.
+    """
+    from ncsim.distributed import checked, join, launched_by
+    from ncsim.workers import Shard
+
+    given = checked(parsed.coordinator, parsed.processes, parsed.process)
+    if parsed.shard is not None:
+        if given[0] is not None or parsed.distributed:
+            raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
+        return Shard.parse(parsed.shard), False
+    if given[0] is None and not parsed.distributed and launched_by() is None:
+        return None, True
+    from ncsim.ensemble import prepare_jax
+
+    prepare_jax(devices)
+    shard = join(*given)
+    return (shard if shard.of > 1 else None), shard.number == 1
+
+
+def _plan(parsed: argparse.Namespace) -> None:
+    configs = configs_of(parsed)
+    swept_fields(configs)
+    devices = device_count(parsed.devices)
+    from ncsim.plan import forecast
+
+    def say(text: str) -> None:
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+    found = forecast(configs, parsed.out, devices, parsed.executor, say)
+    print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
 
 
 def _report(parsed: argparse.Namespace) -> None:
@@ -227,12 +327,33 @@ def _report(parsed: argparse.Namespace) -> None:
     from ncsim.store import run_kind
 
     if run_kind(parsed.folder) == "text":
+        if parsed.verify or parsed.repair:
+            option = "--repair" if parsed.repair else "--verify"
+            raise ConfigError(f"{option}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
         from ncsim.text.command import report_text
         from ncsim.text.results import open_text_run
 
         report_text(open_text_run(parsed.folder))
         return
+    if parsed.verify or parsed.repair:
+        _verify(parsed.folder, parsed.repair)
+        return
     _write_report(open_run(parsed.folder), quiet=False)
+
+
+def _verify(folder: str, mend: bool) -> None:
+    from ncsim.ensemble import run_ensemble
+    from ncsim.progress import Progress
+    from ncsim.verify import repair, verify
+
+    found = (
+        repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress())) if mend else verify(folder)
+    )
+    print("\n".join(found.lines()))
+    if not found.right:
+        if not mend:
+            print(f"{PROGRAM} report --repair {folder} puts this right")
+        raise SystemExit(1)
 
 
 def _write_report(run: Any, quiet: bool) -> None:
@@ -241,7 +362,7 @@ def _write_report(run: Any, quiet: bool) -> None:
     summary = write_report(run)
     if not quiet:
         print(printed(summary))
-        print(f"\nStored in {run.path}: parts/, summary.json, report.html, figures/")
+        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
 
 
 def _version() -> str:
