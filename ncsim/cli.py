@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     ensemble.add_argument(
         "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
     )
+    add_audit_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
@@ -158,8 +159,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
     )
+    add_audit_options(report)
     report.set_defaults(command=_report, flags=list(report._option_string_actions))
     return parser
+
+
+def add_audit_options(parser: argparse.ArgumentParser) -> None:
+    """--audit and --audit-seed."""
+    parser.add_argument(
+        "--audit",
+        metavar="SHARE",
+        help="train a random share of the members again, as 0.01, and end with status 1 if one is not as stored",
+    )
+    parser.add_argument("--audit-seed", metavar="N", help="seed of the choice of members (default: a new one, stated)")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -228,12 +240,15 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.progress import Progress
     from ncsim.store import run_digits
 
+    share, seed = audit_of(parsed)
     shard, reports = place_of(parsed, devices)
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, shard=shard)
     if reports:
         _write_report(run, parsed.quiet)
+        if share is not None:
+            _audit(folder, share, seed, devices)
     elif not parsed.quiet:
         print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
 
@@ -274,9 +289,40 @@ def _plan(parsed: argparse.Namespace) -> None:
     print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
 
 
+def audit_of(parsed: argparse.Namespace) -> tuple[float | None, int]:
+    """The share of members to audit, None for no audit, and the seed of their choice.
+
+    Raises:
+        ConfigError: an option that is not allowed.
+    """
+    if parsed.audit is None and parsed.audit_seed is None:
+        return None, 0
+    from ncsim.audit import checked_seed, checked_share
+
+    if parsed.audit is None:
+        raise ConfigError("--audit-seed: without --audit; allowed: with --audit SHARE")
+    return checked_share(parsed.audit), checked_seed(parsed.audit_seed)
+
+
+def _audit(folder: str, share: float, seed: int, devices: int | None) -> None:
+    from ncsim.audit import audit
+    from ncsim.progress import Progress
+
+    found = audit(folder, share, seed, devices, Progress())
+    print("\n".join(found.lines()))
+    if not found.right:
+        raise SystemExit(1)
+
+
 def _report(parsed: argparse.Namespace) -> None:
     from ncsim.runs import open_run
 
+    share, seed = audit_of(parsed)
+    if share is not None:
+        if parsed.verify or parsed.repair:
+            raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
+        _audit(parsed.folder, share, seed, None)
+        return
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)
         return

@@ -50,6 +50,7 @@ LAYERS = {
     "ensemble": 7,
     "summary": 6,
     "report": 7,
+    "audit": 8,
     "calibration": 8,
     "plan": 9,
     "cli": 10,
