@@ -13,15 +13,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ncsim.config import (
-    EXECUTORS,
-    ConfigError,
-    EnsembleConfig,
-    allowed_values,
-    config_grid,
-    field_specs,
-    option_name,
-    swept_fields,
+from ncsim.config import EXECUTORS, ConfigError, swept_fields
+from ncsim.options import (
+    add_audit_options,
+    add_config_options,
+    add_worker_options,
+    audit_of,
+    configs_of,
+    device_count,
+    place_of,
 )
 
 PROGRAM = "ncsim"
@@ -108,22 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
-    ensemble.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
-        "report (default: the only one)",
-    )
-    for flag, metavar, text in (
-        ("--coordinator", "HOST:PORT", "where the processes meet, an address of process 0 (default: found by JAX"),
-        ("--processes", "N", "how many there are (default: found"),
-        ("--process", "I", "which this one is, from 0 (default: found"),
-    ):
-        text += " where SLURM, Open MPI or a TPU pod started them)"
-        ensemble.add_argument(flag, metavar=metavar, help=f"of several processes that share the folder: {text}")
-    ensemble.add_argument(
-        "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
-    )
+    add_worker_options(ensemble)
     add_audit_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
@@ -164,74 +149,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_audit_options(parser: argparse.ArgumentParser) -> None:
-    """--audit and --audit-seed."""
-    parser.add_argument(
-        "--audit",
-        metavar="SHARE",
-        help="train a random share of the members again, as 0.01, and end with status 1 if one is not as stored",
-    )
-    parser.add_argument("--audit-seed", metavar="N", help="seed of the choice of members (default: a new one, stated)")
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """One option a config field, each taking one or more values."""
-    defaults = EnsembleConfig()
-    for name, spec in field_specs().items():
-        if "help" not in spec:
-            continue  # given in Python only
-        default = getattr(defaults, name)
-        shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
-        bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
-        text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
-        parser.add_argument(
-            option_name(name),
-            nargs="*" if spec["type"] is bool else "+",
-            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
-            help=text.replace("%", "%%"),
-        )
-
-
-def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
-    """The grid that the options ask for.
-
-    Raises:
-        ConfigError: a value that is not allowed.
-    """
-    fields: dict[str, Any] = {}
-    for name, spec in field_specs().items():
-        words = getattr(parsed, name, None)
-        if words is not None:
-            fields[name] = [_value(name, spec["type"], word) for word in words or ["true"]]
-    for name in ("members", "first_member"):
-        if len(fields.get(name, ())) > 1:
-            raise ConfigError(
-                f"{option_name(name)}: {' '.join(map(str, fields[name]))}; allowed: one value for all cells"
-            )
-    return config_grid(**fields)
-
-
-def _value(name: str, kind: type, word: str) -> Any:
-    """One word of the command line as a field's type; what it does not fit is left for the config to refuse."""
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[word.lower()]
-        if kind is int:
-            return int(word.replace("_", "").replace(",", ""))
-        return kind(word)
-    except (KeyError, ValueError):
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed_values(name)}") from None
-
-
-def device_count(word: str | None) -> int | None:
-    """The --devices option as a number."""
-    if word is None:
-        return None
-    if not word.isdecimal() or not 1 <= int(word) <= 4096:
-        raise ConfigError(f"--devices: {word}; allowed: a whole number from 1 to 4096")
-    return int(word)
-
-
 def _ensemble(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
@@ -253,29 +170,6 @@ def _ensemble(parsed: argparse.Namespace) -> None:
         print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
 
 
-def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int, int] | None, bool]:
-    """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
-
-    Raises:
-        ConfigError: an option that is not allowed, or processes that do not find one another.
-    """
-    from ncsim.distributed import checked, join, launched_by
-    from ncsim.workers import Shard
-
-    given = checked(parsed.coordinator, parsed.processes, parsed.process)
-    if parsed.shard is not None:
-        if given[0] is not None or parsed.distributed:
-            raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
-        return Shard.parse(parsed.shard), False
-    if given[0] is None and not parsed.distributed and launched_by() is None:
-        return None, True
-    from ncsim.ensemble import prepare_jax
-
-    prepare_jax(devices)
-    shard = join(*given)
-    return (shard if shard.of > 1 else None), shard.number == 1
-
-
 def _plan(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
@@ -287,21 +181,6 @@ def _plan(parsed: argparse.Namespace) -> None:
 
     found = forecast(configs, parsed.out, devices, parsed.executor, say)
     print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
-
-
-def audit_of(parsed: argparse.Namespace) -> tuple[float | None, int]:
-    """The share of members to audit, None for no audit, and the seed of their choice.
-
-    Raises:
-        ConfigError: an option that is not allowed.
-    """
-    if parsed.audit is None and parsed.audit_seed is None:
-        return None, 0
-    from ncsim.audit import checked_seed, checked_share
-
-    if parsed.audit is None:
-        raise ConfigError("--audit-seed: without --audit; allowed: with --audit SHARE")
-    return checked_share(parsed.audit), checked_seed(parsed.audit_seed)
 
 
 def _audit(folder: str, share: float, seed: int, devices: int | None) -> None:

@@ -51,6 +51,7 @@ LAYERS = {
     "summary": 6,
     "report": 7,
     "audit": 8,
+    "options": 9,
     "calibration": 8,
     "plan": 9,
     "cli": 10,
