@@ -14,7 +14,7 @@ from ncsim.parts import to_bytes
 from ncsim.store import RunFolder, fingerprint
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=3 * GROUP, steps=4)
-GRID = [dataclasses.replace(CONFIG, learning_rate=rate) for rate in (0.01, 1e9)]
+GRID = [dataclasses.replace(CONFIG, learning_rate=rate) for rate in (0.01, 1e38)]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_what_is_right_is_right_and_a_share_is_a_share(folder):
     everything = audit(folder, 1.0, seed=3)
     assert everything.right
     assert everything.members == everything.stored == 6 * GROUP
-    assert np.isnan(RunFolder.open(folder).read_part(GRID[1], RunFolder.open(folder).parts(GRID[1])[0].name).loss).any()
+    assert not np.isfinite(RunFolder.open(folder).read_part(GRID[1], RunFolder.open(folder).parts(GRID[1])[0].name).loss).all()
     some = audit(folder, 0.4, seed=3)
     assert some.members == 3 * GROUP  # rounded up to groups
     assert "384 of 768 members (50.00%, seed 3) trained again: all are as stored" in some.lines()[-1]
