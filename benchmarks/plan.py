@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(machine.lines(here)), flush=True)
     measured = {}
     for name in parsed.cases:
-        measured[name] = _case(CASES[name].split())
+        measured[name] = case(CASES[name].split())
         ratios = ", ".join(f"{what} {value:.2f}" for what, value in measured[name]["run_over_forecast"].items())
         print(f"{name}: run / forecast: {ratios}", flush=True)
     if parsed.json is not None:
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parsed.json.write_text(json.dumps({"machine": here, "cases": measured}, indent=1) + "\n")
 
 
-def _case(options: list[str]) -> dict[str, Any]:
+def case(options: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ncsim-benchmark-") as folder:
         out = ["--out", f"{folder}/run"]
         planned = _command(["plan", *options, *out, "--json"])

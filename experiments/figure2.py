@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cli import add_config_options, configs_of, device_count, run_guarded
+from ncsim.cli import run_guarded
 from ncsim.config import ConfigError, swept_fields
 from ncsim.ensemble import run_ensemble
 from ncsim.inference import Estimate
+from ncsim.options import add_config_options, configs_of, device_count
 from ncsim.progress import Progress
 from ncsim.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
 from ncsim.report import table, verdict, write_report

@@ -13,17 +13,18 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ncsim.config import (
-    EXECUTORS,
-    ConfigError,
-    EnsembleConfig,
-    allowed_values,
-    config_grid,
-    field_specs,
-    option_name,
-    swept_fields,
+from ncsim.config import EXECUTORS, ConfigError, swept_fields
+from ncsim.options import (
+    add_audit_options,
+    add_config_options,
+    add_recording_options,
+    add_worker_options,
+    audit_of,
+    configs_of,
+    device_count,
+    place_of,
+    recording_of,
 )
-from ncsim.recording import SPACINGS, Recording
 from ncsim.text.command import add_text_command
 
 PROGRAM = "ncsim"
@@ -111,22 +112,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
     add_recording_options(ensemble)
-    ensemble.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
-        "report (default: the only one)",
-    )
-    for flag, metavar, text in (
-        ("--coordinator", "HOST:PORT", "where the processes meet, an address of process 0 (default: found by JAX"),
-        ("--processes", "N", "how many there are (default: found"),
-        ("--process", "I", "which this one is, from 0 (default: found"),
-    ):
-        text += " where SLURM, Open MPI or a TPU pod started them)"
-        ensemble.add_argument(flag, metavar=metavar, help=f"of several processes that share the folder: {text}")
-    ensemble.add_argument(
-        "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
-    )
+    add_worker_options(ensemble)
+    add_audit_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
@@ -163,101 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
     )
+    add_audit_options(report)
     report.set_defaults(command=_report, flags=list(report._option_string_actions))
     return parser
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """One option a config field, each taking one or more values."""
-    defaults = EnsembleConfig()
-    for name, spec in field_specs().items():
-        if "help" not in spec:
-            continue  # given in Python only
-        default = getattr(defaults, name)
-        shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
-        bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
-        text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
-        parser.add_argument(
-            option_name(name),
-            nargs="*" if spec["type"] is bool else "+",
-            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
-            help=text.replace("%", "%%"),
-        )
-
-
-def add_recording_options(parser: argparse.ArgumentParser) -> None:
-    """When members are recorded as they train; not at all where none of the options is given."""
-    parser.add_argument(
-        "--record-points",
-        metavar="N",
-        help="record every member at about N steps of its training, into trajectories/ (default: no recording)",
-    )
-    parser.add_argument(
-        "--record-spacing",
-        metavar="NAME",
-        help=f"how recorded steps lie ({', '.join(SPACINGS)}; default: linear, or every with --record-every)",
-    )
-    parser.add_argument("--record-every", metavar="K", help="record each K-th step")
-
-
-def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -> Recording | None:
-    """The recording that the options ask for, else the default.
-
-    Raises:
-        ConfigError: a value that is not allowed.
-    """
-    given: dict[str, Any] = {"spacing": parsed.record_spacing}
-    for name in ("points", "every"):
-        word = getattr(parsed, f"record_{name}")
-        if word is not None and not word.isdecimal():
-            raise ConfigError(f"--record-{name}: {word}; allowed: a whole number, 1 or above")
-        given[name] = None if word is None else int(word)
-    given = {name: value for name, value in given.items() if value is not None}
-    if "points" in given and "every" in given:
-        raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")
-    if "every" in given:
-        given.setdefault("spacing", "every")
-    return Recording(**given) if given else default
-
-
-def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
-    """The grid that the options ask for.
-
-    Raises:
-        ConfigError: a value that is not allowed.
-    """
-    fields: dict[str, Any] = {}
-    for name, spec in field_specs().items():
-        words = getattr(parsed, name, None)
-        if words is not None:
-            fields[name] = [_value(name, spec["type"], word) for word in words or ["true"]]
-    for name in ("members", "first_member"):
-        if len(fields.get(name, ())) > 1:
-            raise ConfigError(
-                f"{option_name(name)}: {' '.join(map(str, fields[name]))}; allowed: one value for all cells"
-            )
-    return config_grid(**fields)
-
-
-def _value(name: str, kind: type, word: str) -> Any:
-    """One word of the command line as a field's type; what it does not fit is left for the config to refuse."""
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[word.lower()]
-        if kind is int:
-            return int(word.replace("_", "").replace(",", ""))
-        return kind(word)
-    except (KeyError, ValueError):
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed_values(name)}") from None
-
-
-def device_count(word: str | None) -> int | None:
-    """The --devices option as a number."""
-    if word is None:
-        return None
-    if not word.isdecimal() or not 1 <= int(word) <= 4096:
-        raise ConfigError(f"--devices: {word}; allowed: a whole number from 1 to 4096")
-    return int(word)
 
 
 def _ensemble(parsed: argparse.Namespace) -> None:
@@ -268,6 +163,7 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.progress import Progress
     from ncsim.store import run_digits
 
+    share, seed = audit_of(parsed)
     shard, reports = place_of(parsed, devices)
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
@@ -282,31 +178,10 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     )
     if reports:
         _write_report(run, parsed.quiet)
+        if share is not None:
+            _audit(folder, share, seed, devices)
     elif not parsed.quiet:
         print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
-
-
-def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int, int] | None, bool]:
-    """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
-
-    Raises:
-        ConfigError: an option that is not allowed, or processes that do not find one another.
-    """
-    from ncsim.distributed import checked, join, launched_by
-    from ncsim.workers import Shard
-
-    given = checked(parsed.coordinator, parsed.processes, parsed.process)
-    if parsed.shard is not None:
-        if given[0] is not None or parsed.distributed:
-            raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
-        return Shard.parse(parsed.shard), False
-    if given[0] is None and not parsed.distributed and launched_by() is None:
-        return None, True
-    from ncsim.ensemble import prepare_jax
-
-    prepare_jax(devices)
-    shard = join(*given)
-    return (shard if shard.of > 1 else None), shard.number == 1
 
 
 def _plan(parsed: argparse.Namespace) -> None:
@@ -322,18 +197,34 @@ def _plan(parsed: argparse.Namespace) -> None:
     print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
 
 
+def _audit(folder: str, share: float, seed: int, devices: int | None) -> None:
+    from ncsim.audit import audit
+    from ncsim.progress import Progress
+
+    found = audit(folder, share, seed, devices, Progress())
+    print("\n".join(found.lines()))
+    if not found.right:
+        raise SystemExit(1)
+
+
 def _report(parsed: argparse.Namespace) -> None:
     from ncsim.runs import open_run
     from ncsim.store import run_kind
 
+    share, seed = audit_of(parsed)
     if run_kind(parsed.folder) == "text":
-        if parsed.verify or parsed.repair:
-            option = "--repair" if parsed.repair else "--verify"
-            raise ConfigError(f"{option}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
+        for option, given in (("--verify", parsed.verify), ("--repair", parsed.repair), ("--audit", share is not None)):
+            if given:
+                raise ConfigError(f"{option}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
         from ncsim.text.command import report_text
         from ncsim.text.results import open_text_run
 
         report_text(open_text_run(parsed.folder))
+        return
+    if share is not None:
+        if parsed.verify or parsed.repair:
+            raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
+        _audit(parsed.folder, share, seed, None)
         return
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)

@@ -262,9 +262,13 @@ class RunFolder:
             StoreError: a part whose content is damaged.
         """
         for part in self.parts(config):
-            with self._naming(part.name):
-                records, _ = self.checked_part(config, part.name)
-            yield records
+            yield self.read_part(config, part.name)
+
+    def read_part(self, config: EnsembleConfig, name: str) -> MemberRecords:
+        """The records of one part. Raises as `read`."""
+        with self._naming(name):
+            records, _ = self.checked_part(config, name)
+        return records
 
     def checked_part(self, config: EnsembleConfig, name: str) -> tuple[MemberRecords, bool]:
         """A part's records, and whether it has a checksum.

@@ -123,20 +123,28 @@ def refuse_beside_workers(folder: RunFolder) -> None:
 
 def say_differences(folder: RunFolder, device: str) -> None:
     """Say where a worker is not of the kind that the run was begun with: single members may then differ."""
+    different = differences(folder, device)
+    if different:
+        say(f"this worker is not of the kind that began the run ({'; '.join(different)}): single members may differ")
+
+
+def differences(folder: RunFolder, device: str) -> list[str]:
+    """In what this process is not of the kind that a run was begun with, in words: versions and devices."""
     recorded = recorded_environment(folder.location) or {}
     ours, theirs = environment(), recorded.get("versions")
     if not isinstance(theirs, dict):
-        return
+        return []
     different = [
         f"{name} {ours['versions'].get(name)} here, {theirs.get(name)} there"
         for name in ("ncsim", "jax", "jaxlib")
         if ours["versions"].get(name) != theirs.get(name)
     ]
+    if ours["platform"] != recorded.get("platform"):
+        different.append(f"{ours['platform']} here, {recorded.get('platform')} there")
     kinds = [text.partition(" x ")[2] for text in (device, str(recorded.get("device")))]
     if kinds[0] != kinds[1] and all(kinds):
         different.append(f"{kinds[0]} here, {kinds[1]} there")
-    if different:
-        say(f"this worker is not of the kind that began the run ({'; '.join(different)}): single members may differ")
+    return different
 
 
 def say(text: str) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: PT017 - a property is about the error where there is one, and about the result where there is none
 """Thousands of made-up command lines, configs and damaged run folders: one clear line or a right result, nothing else.
 
 The cases are the same in every run. `make test` has a few hundred of them, `make test-slow` the rest; each prints how
