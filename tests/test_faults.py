@@ -77,7 +77,7 @@ def test_asked_to_end_while_training(tmp_path, records):
 def test_a_signal_waits_for_the_end_of_a_call_and_a_second_one_does_not(monkeypatch):
     ended = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    with pytest.raises(signals.Stopped) as caught:  # noqa: PT012
+    with pytest.raises(signals.Stopped) as caught:  # noqa: PT012, SIM117
         with signals.handled(), signals.deferred():
             os.kill(os.getpid(), 15)
             os.kill(os.getpid(), 15)
@@ -100,7 +100,7 @@ def mounted(command):
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-@pytest.mark.parametrize("free", [4, 12, 24, 40])
+@pytest.mark.parametrize("free", [1, 2, 4, 6])
 def test_a_disk_that_is_full(tmp_path, records, free):
     """A small tmpfs with `free` blocks of 4 KiB. What was stored is whole, and the run goes on where there is space."""
     disk = tmp_path / "disk"
