@@ -180,8 +180,8 @@ def _differences(cell: str, kept: MemberRecords, again: MemberRecords) -> Iterat
         unequal = _bits(one) != _bits(np.asarray(other, one.dtype))
         for row in np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1)):
             columns.setdefault(int(row), []).append(name)
-    for row, names in sorted(columns.items()):
-        yield Difference(cell, int(kept.member[row]), tuple(names))
+    for place, names in sorted(columns.items()):
+        yield Difference(cell, int(kept.member[place]), tuple(names))
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
