@@ -2,7 +2,7 @@
 
 Question. What are the paper's runs on real text (section 5), as far as it says, and what is left open?
 
-Command. None of its own: `python -m experiments.table2`, `figure3`, `figure4` and `figure5` share these settings and,
+Command. None of its own: `python -m experiments.table2`, `figure3`, `figure4_text` and `figure5` share these settings and,
 with the same options, the same run folders.
 
 Time. `--size paper`: bert-base, ranks 1 to 32, 80 epochs over 4,076 pairs a context (MRPC has no more), 128 tokens: 7e17

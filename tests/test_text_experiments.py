@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from experiments import figure3, figure5, table2, text_demo, text_settings
+from experiments import figure3, figure4_text, figure5, table2, text_demo, text_settings
 from ncsim.text.config import TextConfig
 from tests.text_model import write_model_and_data
 
@@ -31,12 +31,14 @@ def test_one_run_serves_the_table_and_the_figures(tmp_path, monkeypatch, capsys)
     for words in ("S here  S in the paper", "1.902", "A2B2", "S_fact"):
         assert words in printed.out
     figure3.main(options)
+    figure4_text.main(options)
     figure5.main(options)
     printed = capsys.readouterr()
     assert "training" not in printed.err  # what is stored is not trained again
+    assert "mean slope, epochs 0 to 1" in printed.out
     assert "Rank correlation of S and test accuracy" in printed.out
     run = tmp_path / "runs" / "text-small-mixed"
-    for name in ("table2.json", "figures/figure3.pdf", "figures/figure5.csv"):
+    for name in ("table2.json", "figures/figure3.pdf", "figures/figure4.svg", "figures/figure5.csv"):
         assert (run / name).stat().st_size > 0
     cells = json.loads((run / "table2.json").read_text())
     assert len(cells) == 2
