@@ -8,6 +8,9 @@ FIGURE2_MEMBERS ?= 10000
 FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
 BENCHMARK_OUT ?= benchmarks/results
+# Tests of one file share what they compile, so files are what is shared out.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .PHONY: help figure2 text-demo test lint types tests test-slow benchmark benchmark-options benchmark-scaling format clean
 
@@ -64,10 +67,10 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
