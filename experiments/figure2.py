@@ -27,11 +27,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cli import add_config_options, configs_of, device_count, run_guarded
+from ncsim.cli import run_guarded
 from ncsim.config import ConfigError, swept_fields
 from ncsim.ensemble import run_ensemble
 from ncsim.inference import Estimate
-from ncsim.parts import write_atomically
+from ncsim.options import add_config_options, configs_of, device_count
 from ncsim.progress import Progress
 from ncsim.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
 from ncsim.report import table, verdict, write_report
@@ -179,17 +179,19 @@ def _run(parsed: argparse.Namespace) -> None:
         raise ConfigError("every network of a context diverged, so there is no S to draw; try a lower --learning-rate")
 
     laws = {config.hidden: summary.laws[cell] for cell, config in enumerate(run.configs)}
-    assert run.path is not None
+    assert run.storage is not None
 
     found = findings(laws)
     claims = [f._asdict() | {"estimate": f.estimate._asdict()} for f in found]
-    write_atomically(run.path / "claims.json", json.dumps(claims, indent=1).encode())
+    run.storage.write("claims.json", json.dumps(claims, indent=1).encode())
     members = run.configs[0].members
     print(
         f"Figure 2 of arXiv:2603.04451 from {members:,} members a width, {run.configs[0].steps:,} steps, 95 % intervals\n"
     )
     print("\n".join(claims_table(found)))
-    print(f"\nStored in {run.path}: parts/, summary.json, claims.json, report.html, figures/figure2a.* and figure2b.*")
+    print(
+        f"\nStored in {run.location}: parts/, summary.json, claims.json, report.html, figures/figure2a.* and figure2b.*"
+    )
     print(f"\n{conclusion(found, summary.numbers)}")
 
 

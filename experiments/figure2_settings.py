@@ -16,9 +16,10 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.figure2 import WIDTHS, Finding, findings
-from ncsim.cli import device_count, run_guarded
+from ncsim.cli import run_guarded
 from ncsim.config import EnsembleConfig, config_grid
 from ncsim.ensemble import run_ensemble
+from ncsim.options import device_count
 from ncsim.progress import Progress
 from ncsim.protocols import STANDARD_PROTOCOLS
 from ncsim.report import table

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ncsim.config import (
-    EXECUTORS,
-    ConfigError,
-    EnsembleConfig,
-    allowed_values,
-    config_grid,
-    field_specs,
-    option_name,
-    swept_fields,
+from ncsim.config import EXECUTORS, ConfigError, swept_fields
+from ncsim.options import (
+    add_audit_options,
+    add_config_options,
+    add_recording_options,
+    add_worker_options,
+    audit_of,
+    configs_of,
+    device_count,
+    place_of,
+    recording_of,
 )
-from ncsim.recording import SPACINGS, Recording
 from ncsim.text.command import add_text_command
 
 PROGRAM = "ncsim"
+#: Characters of an error: what a user gave may be a whole file.
+LONGEST_ERROR = 1_500
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,7 +41,8 @@ class _Parser(argparse.ArgumentParser):
 
 def fail(message: str) -> NoReturn:
     """End the program with one line on standard error and exit status 2."""
-    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+    print(f"{PROGRAM}: error: {line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + '...'}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -53,18 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_guarded(action: Any) -> None:
-    """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C."""
-    from ncsim.store import StoreError
+    """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C, 143 for
+    SIGTERM, and nothing lost by either."""
+    from ncsim import signals
+    from ncsim.devices import DeviceError
+    from ncsim.storage import StoreError
 
     try:
-        action()
+        with signals.handled():
+            action()
         sys.stdout.flush()
-    except (ConfigError, StoreError) as error:
+    except (ConfigError, StoreError, DeviceError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        print(f"\n{PROGRAM}: interrupted; what is stored is whole, and the same command resumes", file=sys.stderr)
+    except (KeyboardInterrupt, signals.Stopped) as stopped:
+        word = "terminated" if getattr(stopped, "status", 130) == 143 else "interrupted"
+        print(
+            f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", file=sys.stderr, flush=True
+        )
         # Calls that are still on the devices are nobody's any more: do not wait for them.
-        os._exit(130)
+        os._exit(getattr(stopped, "status", 130))
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_config_options(ensemble)
     ensemble.add_argument(
-        "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/ensemble-DIGITS)"
+        "--out",
+        metavar="FOLDER",
+        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/ensemble-DIGITS)",
     )
     ensemble.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
     ensemble.add_argument(
@@ -98,10 +112,28 @@ def _parser() -> argparse.ArgumentParser:
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
     add_recording_options(ensemble)
+    add_worker_options(ensemble)
+    add_audit_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
     add_text_command(commands)
+
+    plan = commands.add_parser(
+        "plan",
+        help="say what a run would take in time, memory and disk, from a short calibration",
+        description="Forecast `ncsim ensemble` with the same options on this machine: a little of every program of the "
+        "grid is trained and stored in a temporary folder. Nothing is kept.",
+        allow_abbrev=False,
+    )
+    add_config_options(plan)
+    plan.add_argument(
+        "--out", metavar="FOLDER", help="run folder that the run would have; what it holds already is not counted"
+    )
+    plan.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    plan.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
+    plan.add_argument("--json", action="store_true", help="print the forecast as JSON")
+    plan.set_defaults(command=_plan, flags=list(plan._option_string_actions))
 
     report = commands.add_parser(
         "report",
@@ -109,101 +141,18 @@ def _parser() -> argparse.ArgumentParser:
         description="Read a run folder, print its table and write summary.json, figures/ and report.html into it.",
         allow_abbrev=False,
     )
-    report.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2")
+    report.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2 or s3://bucket/figure2")
+    report.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every file, name what is missing, torn or not of this run, and end with status 1 if anything is",
+    )
+    report.add_argument(
+        "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
+    )
+    add_audit_options(report)
     report.set_defaults(command=_report, flags=list(report._option_string_actions))
     return parser
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """One option a config field, each taking one or more values."""
-    for name, spec in field_specs().items():
-        if "help" not in spec:
-            continue  # given in Python only
-        default = getattr(EnsembleConfig(), name)
-        shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
-        bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
-        text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
-        parser.add_argument(
-            option_name(name),
-            nargs="*" if spec["type"] is bool else "+",
-            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
-            help=text.replace("%", "%%"),
-        )
-
-
-def add_recording_options(parser: argparse.ArgumentParser) -> None:
-    """When members are recorded as they train; not at all where none of the options is given."""
-    parser.add_argument(
-        "--record-points",
-        metavar="N",
-        help="record every member at about N steps of its training, into trajectories/ (default: no recording)",
-    )
-    parser.add_argument(
-        "--record-spacing",
-        metavar="NAME",
-        help=f"how recorded steps lie ({', '.join(SPACINGS)}; default: linear, or every with --record-every)",
-    )
-    parser.add_argument("--record-every", metavar="K", help="record each K-th step")
-
-
-def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -> Recording | None:
-    """The recording that the options ask for, else the default.
-
-    Raises:
-        ConfigError: a value that is not allowed.
-    """
-    given: dict[str, Any] = {"spacing": parsed.record_spacing}
-    for name in ("points", "every"):
-        word = getattr(parsed, f"record_{name}")
-        if word is not None and not word.isdecimal():
-            raise ConfigError(f"--record-{name}: {word}; allowed: a whole number, 1 or above")
-        given[name] = None if word is None else int(word)
-    given = {name: value for name, value in given.items() if value is not None}
-    if "points" in given and "every" in given:
-        raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")
-    if "every" in given:
-        given.setdefault("spacing", "every")
-    return Recording(**given) if given else default
-
-
-def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
-    """The grid that the options ask for.
-
-    Raises:
-        ConfigError: a value that is not allowed.
-    """
-    fields: dict[str, Any] = {}
-    for name, spec in field_specs().items():
-        words = getattr(parsed, name, None)
-        if words is not None:
-            fields[name] = [_value(name, spec["type"], word) for word in words or ["true"]]
-    for name in ("members", "first_member"):
-        if len(fields.get(name, ())) > 1:
-            raise ConfigError(
-                f"{option_name(name)}: {' '.join(map(str, fields[name]))}; allowed: one value for all cells"
-            )
-    return config_grid(**fields)
-
-
-def _value(name: str, kind: type, word: str) -> Any:
-    """One word of the command line as a field's type; what it does not fit is left for the config to refuse."""
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[word.lower()]
-        if kind is int:
-            return int(word.replace("_", "").replace(",", ""))
-        return kind(word)
-    except (KeyError, ValueError):
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed_values(name)}") from None
-
-
-def device_count(word: str | None) -> int | None:
-    """The --devices option as a number."""
-    if word is None:
-        return None
-    if not word.isdecimal() or not 1 <= int(word) <= 4096:
-        raise ConfigError(f"--devices: {word}; allowed: a whole number from 1 to 4096")
-    return int(word)
 
 
 def _ensemble(parsed: argparse.Namespace) -> None:
@@ -214,25 +163,88 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     from ncsim.progress import Progress
     from ncsim.store import run_digits
 
+    share, seed = audit_of(parsed)
+    shard, reports = place_of(parsed, devices)
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(
-        configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, recording=recording
+        configs,
+        out=folder,
+        devices=devices,
+        progress=progress,
+        executor=parsed.executor,
+        shard=shard,
+        recording=recording,
     )
-    _write_report(run, parsed.quiet)
+    if reports:
+        _write_report(run, parsed.quiet)
+        if share is not None:
+            _audit(folder, share, seed, devices)
+    elif not parsed.quiet:
+        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+
+
+def _plan(parsed: argparse.Namespace) -> None:
+    configs = configs_of(parsed)
+    swept_fields(configs)
+    devices = device_count(parsed.devices)
+    from ncsim.plan import forecast
+
+    def say(text: str) -> None:
+        print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
+
+    found = forecast(configs, parsed.out, devices, parsed.executor, say)
+    print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
+
+
+def _audit(folder: str, share: float, seed: int, devices: int | None) -> None:
+    from ncsim.audit import audit
+    from ncsim.progress import Progress
+
+    found = audit(folder, share, seed, devices, Progress())
+    print("\n".join(found.lines()))
+    if not found.right:
+        raise SystemExit(1)
 
 
 def _report(parsed: argparse.Namespace) -> None:
     from ncsim.runs import open_run
     from ncsim.store import run_kind
 
+    share, seed = audit_of(parsed)
     if run_kind(parsed.folder) == "text":
+        for option, given in (("--verify", parsed.verify), ("--repair", parsed.repair), ("--audit", share is not None)):
+            if given:
+                raise ConfigError(f"{option}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
         from ncsim.text.command import report_text
         from ncsim.text.results import open_text_run
 
         report_text(open_text_run(parsed.folder))
         return
+    if share is not None:
+        if parsed.verify or parsed.repair:
+            raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
+        _audit(parsed.folder, share, seed, None)
+        return
+    if parsed.verify or parsed.repair:
+        _verify(parsed.folder, parsed.repair)
+        return
     _write_report(open_run(parsed.folder), quiet=False)
+
+
+def _verify(folder: str, mend: bool) -> None:
+    from ncsim.ensemble import run_ensemble
+    from ncsim.progress import Progress
+    from ncsim.verify import repair, verify
+
+    found = (
+        repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress())) if mend else verify(folder)
+    )
+    print("\n".join(found.lines()))
+    if not found.right:
+        if not mend:
+            print(f"{PROGRAM} report --repair {folder} puts this right")
+        raise SystemExit(1)
 
 
 def _write_report(run: Any, quiet: bool) -> None:
@@ -241,7 +253,7 @@ def _write_report(run: Any, quiet: bool) -> None:
     summary = write_report(run)
     if not quiet:
         print(printed(summary))
-        print(f"\nStored in {run.path}: parts/, summary.json, report.html, figures/")
+        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
 
 
 def _version() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ INTERVENTIONS = (
     "separate_trunks",
     "pcgrad",
 )
+#: Cells of a grid: one more option with a few values is easily a thousand times as many.
+MAX_CELLS = 100_000
 
 MAX_MEMBER = 2**32  # jax.random.fold_in takes 32 bits of member id
 
@@ -133,6 +136,7 @@ class EnsembleConfig:
         return range(self.first_member, self.first_member + self.members)
 
 
+@functools.cache  # asked for every field of every cell
 def field_specs() -> dict[str, Mapping[str, Any]]:
     """Each field's metadata: type, help, and either choices or low and high."""
     return {spec.name: spec.metadata for spec in dataclasses.fields(EnsembleConfig)}
@@ -191,6 +195,10 @@ def config_grid(**fields: Any) -> list[EnsembleConfig]:
             raise ConfigError(f"{option_name(name)}: no value; allowed: one or more, each {allowed_values(name)}")
         if len(set(values)) != len(values):
             raise ConfigError(f"{option_name(name)}: {shown(values)} names a value twice")
+    cells = math.prod(map(len, axes.values()))
+    if cells > MAX_CELLS:
+        swept = ", ".join(option_name(name) for name, values in axes.items() if len(values) > 1)
+        raise ConfigError(f"{swept}: a grid of {cells:,} cells; allowed: up to {MAX_CELLS:,}")
     return [EnsembleConfig(**dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
 
 

@@ -89,7 +89,7 @@ def checked(name: str, value: Any, spec: Mapping[str, Any], allowed: str | None 
             raise error
         try:
             real = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise error from None
         outside = not spec["low"] <= real <= spec["high"] or (spec["open_low"] and real == spec["low"])
         if not math.isfinite(real) or outside:

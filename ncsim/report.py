@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import html
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ncsim.hypothesis_tests import p_value_text
 from ncsim.inference import Estimate
-from ncsim.parts import write_atomically
 from ncsim.plots import plot_means, plot_runs_and_laws
 from ncsim.protocols import STANDARD_PROTOCOLS
 from ncsim.runs import Run
-from ncsim.store import StoreError
+from ncsim.storage import StoreError, reason
 from ncsim.summary import CONTEXT_NAMES, Summary, summarise
 
 
@@ -29,23 +30,33 @@ def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) ->
     Raises:
         StoreError: the run is in memory, or its folder cannot be written to.
     """
-    if run.path is None:
+    if run.storage is None:
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
     summary = summarise(run)
     try:
-        write_atomically(run.path / "summary.json", json.dumps(summary.numbers, indent=1).encode())
-        with_laws = [n for n, laws in enumerate(summary.laws) if laws]
-        if with_laws:
-            labels = [_cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in with_laws]
-            axis_label = _axis_label(run.swept)
-            laws = [[summary.laws[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
-            dots = [[summary.dots[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
-            plot_runs_and_laws(laws, dots, labels, axis_label, run.path / "figures" / figure_names[0])
-            plot_means(laws, labels, axis_label, run.path / "figures" / figure_names[1])
-        write_atomically(run.path / "report.html", _page(run, summary, figure_names).encode())
+        run.storage.write("summary.json", json.dumps(summary.numbers, indent=1).encode())
+        # Drawn elsewhere and then stored, so that a figure is there whole or not at all, also in an object store.
+        with tempfile.TemporaryDirectory(prefix="ncsim-") as drawn:
+            for path in _draw(run, summary, Path(drawn), figure_names):
+                run.storage.write(f"figures/{path.name}", path.read_bytes())
+        run.storage.write("report.html", _page(run, summary, figure_names).encode())
     except OSError as error:
-        raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
+        raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
     return summary
+
+
+def _draw(run: Run, summary: Summary, folder: Path, names: tuple[str, str]) -> list[Path]:
+    with_laws = [n for n, laws in enumerate(summary.laws) if laws]
+    if not with_laws:
+        return []
+    labels = [_cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in with_laws]
+    axis_label = _axis_label(run.swept)
+    laws = [[summary.laws[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
+    dots = [[summary.dots[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
+    return [
+        *plot_runs_and_laws(laws, dots, labels, axis_label, folder / names[0]),
+        *plot_means(laws, labels, axis_label, folder / names[1]),
+    ]
 
 
 def _axis_label(swept: Sequence[str]) -> str:
@@ -224,7 +235,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = " 
 
 def _page(run: Run, summary: Summary, figure_names: tuple[str, str]) -> str:
     """The report as one HTML page that shows the figures beside it."""
-    title = html.escape(f"ncsim: {run.path.name}" if run.path else "ncsim")
+    title = html.escape(f"ncsim: {run.location.rpartition('/')[2]}" if run.location else "ncsim")
     body = [f"<h1>{title}</h1>"]
     if any(summary.laws):
         texts = ("S of 50 runs and its exact law, by protocol", "Mean S and mean correlators, by protocol")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ import pyarrow as pa
 from ncsim.config import EnsembleConfig, swept_fields
 from ncsim.parts import to_table
 from ncsim.records import MemberRecords, concatenated
-from ncsim.store import RunFolder, StoreError
+from ncsim.storage import LocalStorage, StoreError
+from ncsim.store import RunFolder
 from ncsim.trajectory_parts import MemberTrajectories, TrajectoryFolder
 
 
@@ -22,7 +23,8 @@ class Run:
     Attributes:
         configs: the cells of the grid, one where nothing was swept.
         swept: the names of the fields in which the cells differ.
-        path: the run folder, or None for a run in memory.
+        location: where it is stored, a path or an address; None for a run in memory.
+        path: the folder on this machine; None for a run in memory or in an object store.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class Run:
         self.configs = tuple(configs)
         self.swept = swept_fields(self.configs)
         self._source = source
-        self.path = source.path if isinstance(source, RunFolder) else None
+        self.storage = source.storage if isinstance(source, RunFolder) else None
+        self.location = source.location if isinstance(source, RunFolder) else None
+        self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
 
     def batches(self, cell: int = 0) -> Iterator[MemberRecords]:
         """The records of a cell part by part, in the order of member ids, however many there are."""
@@ -71,7 +75,7 @@ class Run:
         cells = [self.records(cell).joint for cell in range(len(self.configs))]
         if len({len(cell) for cell in cells}) > 1:
             raise StoreError(
-                f"{self.path}: cells hold different numbers of members; resume the run, or use records(cell)"
+                f"{self.location}: cells hold different numbers of members; resume the run, or use records(cell)"
             )
         return np.stack(cells) if self.swept else cells[0]
 
@@ -92,8 +96,8 @@ class Run:
         return pa.concat_tables(tables)
 
 
-def open_run(path: str | Path) -> Run:
-    """The run stored in a folder, complete or not (`Run.missing` tells).
+def open_run(path: str | os.PathLike[str]) -> Run:
+    """The run stored in a folder or under an address (s3://, gs://), complete or not (`Run.missing` tells).
 
     Raises:
         StoreError: no run is there, or a part of it is torn or foreign.

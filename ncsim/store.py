@@ -1,98 +1,109 @@
 """The run folder: what a run is, the parts it has so far, and nothing that is torn, foreign or half-written.
 
     runs/figure2/
-      config.json                                   every field of every cell, versions, platform, source revision
+      config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
+      claims/                                       parts that workers of a shared run are training (`ncsim.claims`)
+      rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
 
-A part is written under a temporary name, flushed to disk, and renamed: a kill at any moment leaves whole parts only.
+Every file is there whole or not at all (`ncsim.storage`), and config.json and the parts hold checksums of themselves.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
-import subprocess
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ncsim.config import EnsembleConfig, from_dict, identity, swept_fields, to_dict
-from ncsim.parts import from_table, part_name, schema, to_table, write_atomically
+from ncsim.description import CONFIG, CONFIG_COPY, FORMAT, described, description, environment
+from ncsim.parts import FOOTER_BYTES, from_bytes, part_name, stamp_of, to_bytes
 from ncsim.records import MemberRecords
-
-FORMAT = 1
-_METADATA_KEY = b"ncsim"
-
-
-class StoreError(Exception):
-    """A run folder, or a part of it, that cannot be used as asked. The message is one line."""
+from ncsim.storage import LocalStorage, Storage, StoreError, hold, is_temporary, one_line, open_storage, reason
 
 
 class Part(NamedTuple):
-    """One whole part on disk: members `first` to `first + members - 1` of a cell."""
+    """One whole part: members `first` to `first + members - 1` of a cell."""
 
-    path: Path
+    name: str  # relative to the run folder
     first: int
     members: int
 
 
+@functools.lru_cache(maxsize=4096)
 def fingerprint(config: EnsembleConfig) -> str:
     """What a member's result depends on besides its id, as 16 hex digits."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class RunFolder:
-    """One run folder on a local disk. Use `create` to write to it, `open` to read it."""
+    """One run folder, on a disk or in an object store. Use `create` to write to it, `open` to read it."""
 
-    def __init__(self, path: Path, configs: Sequence[EnsembleConfig]) -> None:
-        self.path = path
+    def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig]) -> None:
+        self.storage = storage
+        self.location = storage.location
         self.configs = tuple(configs)
         self.swept = swept_fields(self.configs)
+        self.sealed = True  # whether config.json has a checksum, which an old version did not write
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine.
+
+        Raises:
+            StoreError: it is in an object store.
+        """
+        if not isinstance(self.storage, LocalStorage):
+            raise StoreError(f"{self.location}: is in an object store; allowed here: a local folder")
+        return self.storage.root
 
     # -- opening ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
         """A run folder that exists.
 
         Raises:
             StoreError: no run is there, or its config.json does not read as one.
         """
-        path = Path(path)
-        description = path / "config.json"
+        return cls.within(open_storage(path))
+
+    @classmethod
+    def within(cls, storage: Storage, name: str = CONFIG) -> RunFolder:
+        """The run that a storage holds, as its config.json or the copy of it says. Raises as `open`."""
         try:
-            stored = json.loads(description.read_text())
-            if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-                raise ValueError(f"its format is not {FORMAT}")
+            stored = description(storage.read(name))
             configs = [from_dict(cell) for cell in stored["cells"]]
             if not configs:
                 raise ValueError("it has no cells")
-            return cls(path, configs)
+            folder = cls(storage, configs)
+            folder.sealed = stored["format"] != 1
+            return folder
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{path}: no run is stored there (no config.json)") from None
+            raise StoreError(f"{storage.location}: no run is stored there (no {name})") from None
         except OSError as error:
-            raise StoreError(f"{description}: cannot be read ({error.strerror})") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{description}: does not describe a run ({one_line(error)})") from None
+            raise StoreError(f"{storage.location}/{name}: cannot be read ({reason(error)})") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            mend = f"; `ncsim report --repair {storage.location}` puts its copy there"
+            with contextlib.suppress(OSError):
+                mend = mend if name == CONFIG and storage.exists(CONFIG_COPY) else ""
+            raise StoreError(f"{storage.location}/{name}: does not describe a run ({one_line(error)}){mend}") from None
 
     @classmethod
     def create(
         cls,
-        path: str | Path,
+        path: str | os.PathLike[str],
         configs: Sequence[EnsembleConfig],
         resume: bool = True,
-        training: Callable[[], dict[str, str]] | None = None,
+        training: Callable[[], dict[str, Any]] | None = None,
     ) -> RunFolder:
         """The folder for these configs: made, or taken up again where it holds the same run. `training` says what trains,
         for the environment on record; it is asked only for a new run.
@@ -103,24 +114,18 @@ class RunFolder:
         Raises:
             StoreError: the folder holds another run, or cannot be written to.
         """
-        path = Path(path)
-        folder = cls(path, configs)
+        folder = cls(open_storage(path), configs)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "parts").mkdir(exist_ok=True)
-            # Found out now, and not after an hour of training.
-            probe = path / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+            folder.storage.prepare()
+            if folder.storage.exists(CONFIG):
+                if not resume:
+                    raise StoreError(f"{path}: holds a run already; allowed with resume off: a new folder")
+                folder._check_same_run(cls.within(folder.storage))
+            elif any(name.endswith(".parquet") for name in folder.storage.names("parts")):
+                raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
+            folder._write_config(training)
         except OSError as error:
-            raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
-        if (path / "config.json").exists():
-            if not resume:
-                raise StoreError(f"{path}: holds a run already; allowed with resume off: a new folder")
-            folder._check_same_run(cls.open(path))
-        elif any((path / "parts").rglob("*.parquet")):
-            raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
-        folder._write_config(training)
+            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
         return folder
 
     def _check_same_run(self, stored: RunFolder) -> None:
@@ -128,44 +133,90 @@ class RunFolder:
         if set(ours) != set(theirs):
             difference = _first_difference(self.configs, stored.configs)
             raise StoreError(
-                f"{self.path}: holds another config's run ({difference}); allowed: its own, or a new folder"
+                f"{self.location}: holds another config's run ({difference}); allowed: its own, or a new folder"
             )
         for key, config in ours.items():
             held = theirs[key]
             if held.first_member < config.first_member or held.member_ids[-1] > config.member_ids[-1]:
                 raise StoreError(
-                    f"{self.path}: holds members {held.first_member} to {held.member_ids[-1]}, and "
+                    f"{self.location}: holds members {held.first_member} to {held.member_ids[-1]}, and "
                     f"{config.first_member} to {config.member_ids[-1]} would leave some out; "
                     "allowed: at least those, or a new folder"
                 )
+        if stored.configs[0].member_ids != self.configs[0].member_ids and self.storage.names("claims"):
+            held_ids = stored.configs[0].member_ids
+            raise StoreError(
+                f"{self.location}: workers are, or were, training members {held_ids[0]} to {held_ids[-1]} of it; "
+                "allowed: the same members, and others once these are there"
+            )
 
-    def _write_config(self, training: Callable[[], dict[str, str]] | None) -> None:
-        path = self.path / "config.json"
-        cells = [to_dict(config) for config in self.configs]
-        if path.exists() and [from_dict(cell) for cell in json.loads(path.read_text())["cells"]] == list(self.configs):
-            return  # resumed: what it was started with stays on record
-        record = environment() | (training() if training else {"device": "unknown"})
-        stored = {"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record}
-        write_atomically(path, json.dumps(stored, indent=2).encode())
+    def _write_config(self, training: Callable[[], dict[str, Any]] | None) -> None:
+        """Both descriptions, as the config asks; a run that is resumed keeps on record what it was started with."""
+        cells = json.loads(json.dumps([to_dict(config) for config in self.configs]))
+        held = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else None
+        if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
+            record = environment() | (training() if training else {"device": "unknown"})
+            form = FORMAT if held is None else json.loads(held)["format"]
+            content = described({"format": form, "swept": self.swept, "cells": cells, "environment": record})
+            if held is not None:
+                self.storage.write(CONFIG, content)
+            elif not self.storage.create(CONFIG, content):  # another worker began the run just now
+                self._check_same_run(RunFolder.within(self.storage))
+                content = self.storage.read(CONFIG)
+        else:
+            content = held
+        if description(content)["format"] == 1:
+            return
+        if not self.storage.exists(CONFIG_COPY) or self.storage.read(CONFIG_COPY) != content:
+            self.storage.write(CONFIG_COPY, content)
+
+    # -- writers ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the folder against a second writer. The operating system lets go of it when the process ends.
+        """Hold a local folder against any other writer. The operating system lets go of it when the process ends.
 
         Raises:
-            StoreError: another process is writing to it.
+            StoreError: another process is writing to it, or it cannot be written to.
         """
-        with held_exclusively(self.path):
-            for leftover in (self.path / "parts").rglob(".*.tmp"):
-                leftover.unlink()  # of a writer that was killed: nobody else writes now
+        with hold(self.path):
+            for name in self.storage.names("parts"):
+                if is_temporary(name):
+                    self.storage.remove(name)  # of a writer that was killed: nobody else writes now
+            yield
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write beside other workers, and not beside a process that holds the folder for itself.
+
+        Raises:
+            StoreError: a process of this machine holds the folder for itself, or it cannot be written to.
+        """
+        if not isinstance(self.storage, LocalStorage):
+            yield
+            return
+        with hold(self.path, exclusively=False):
             yield
 
     # -- parts --------------------------------------------------------------------------------------------------
 
+    def cell_name(self, config: EnsembleConfig) -> str:
+        """Where a cell's parts are, relative to the run folder: hive partitions of the swept fields."""
+        return "/".join(["parts", *(f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)])
+
     def cell_folder(self, config: EnsembleConfig) -> Path:
-        """Where a cell's parts are: hive partitions of the swept fields."""
-        names = (f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)
-        return self.path.joinpath("parts", *names)
+        """Where a cell's parts are on this machine. Raises as `path`."""
+        return self.path / self.cell_name(config)
+
+    def part(self, config: EnsembleConfig, first: int, members: int) -> str:
+        """The name of a part, relative to the run folder, whether it is there or not."""
+        return f"{self.cell_name(config)}/{part_name(first, members)}"
+
+    def part_names(self, config: EnsembleConfig) -> list[str]:
+        """The names of the files in a cell's folder that are called as parts are, whatever they hold."""
+        cell = self.cell_name(config)
+        names = (name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell)
+        return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
 
     def parts(self, config: EnsembleConfig) -> list[Part]:
         """The cell's parts by first member, from their names and footers.
@@ -174,53 +225,37 @@ class RunFolder:
             StoreError: a part is torn, foreign, of another config, or overlaps another.
         """
         found = []
-        for path in sorted(self.cell_folder(config).glob("*.parquet")):
-            with _naming(path):
-                metadata = pq.read_metadata(path)
-            stamp = _stamp(metadata.metadata)
-            if stamp is None:
-                raise StoreError(f"{path}: is not a part of an ncsim run; move it away and run the same command again")
-            if stamp["fingerprint"] != fingerprint(config):
-                raise StoreError(f"{path}: is of another config; move it away and run the same command again")
-            first, count = stamp["first"], stamp["count"]
-            if path.name != part_name(first, count) or metadata.num_rows != count:
-                raise StoreError(
-                    f"{path}: does not hold what its name says; move it away and run the same command again"
-                )
-            found.append(Part(path, first, count))
+        for name in self.part_names(config):
+            with self._naming(name):
+                footer = self.storage.read_tail(name, FOOTER_BYTES)
+                found.append(Part(name, *stamp_of(footer, name, fingerprint(config))))
         found.sort(key=lambda part: part.first)
         for before, after in itertools.pairwise(found):
             if before.first + before.members > after.first:
-                raise StoreError(f"{after.path}: overlaps {before.path.name}; move one of them away")
+                with self._naming(after.name):
+                    raise StoreError(f"overlaps {before.name.rpartition('/')[2]}")
         return found
 
     def missing(self, config: EnsembleConfig) -> list[range]:
         """The config's members that no part holds yet, as ranges of ids."""
-        gaps, cursor, end = [], config.first_member, config.first_member + config.members
-        for part in self.parts(config):
-            if part.first > cursor:
-                gaps.append(range(cursor, min(part.first, end)))
-            cursor = max(cursor, part.first + part.members)
-        if cursor < end:
-            gaps.append(range(cursor, end))
-        return [gap for gap in gaps if len(gap)]
+        return gaps(config, [range(part.first, part.first + part.members) for part in self.parts(config)])
 
-    def write_part(self, config: EnsembleConfig, records: MemberRecords) -> Path:
-        """Store members with consecutive ids as one part."""
-        first, count = int(records.member[0]), records.size
-        stamp = {"format": FORMAT, "fingerprint": fingerprint(config), "first": first, "count": count}
-        table = to_table(records).replace_schema_metadata({_METADATA_KEY: json.dumps(stamp)})
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-        path = self.cell_folder(config) / part_name(first, count)
+    def write_part(self, config: EnsembleConfig, records: MemberRecords) -> str:
+        """Store members with consecutive ids as one part, and give its name.
+
+        Raises:
+            StoreError: it cannot be written; what was stored before it is whole.
+        """
+        content = to_bytes(records, fingerprint(config))
+        name = self.part(config, int(records.member[0]), records.size)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, sink.getvalue())
+            self.storage.write(name, content)
         except OSError as error:
             raise StoreError(
-                f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"
+                f"{self.location}/{name}: cannot be written ({reason(error)}); what was stored before it is whole, and "
+                "the same command resumes"
             ) from None
-        return path
+        return name
 
     def read(self, config: EnsembleConfig) -> Iterator[MemberRecords]:
         """The cell's records, part by part.
@@ -229,70 +264,45 @@ class RunFolder:
             StoreError: a part whose content is damaged.
         """
         for part in self.parts(config):
-            with _naming(part.path):
-                table = pq.read_table(
-                    part.path, schema=schema(config), partitioning=None, page_checksum_verification=True
-                )
-            records = from_table(table)
-            if not np.array_equal(records.member, np.arange(part.first, part.first + part.members, dtype=np.uint64)):
-                raise StoreError(f"{part.path}: its members are not those of its name; move it away and train again")
-            totals = records.counts.sum(axis=2)
-            if np.any(totals != np.where(records.diverged, 0, config.tasks.rows)):
-                raise StoreError(f"{part.path}: has counts that do not add up; move it away and train again")
-            if records.training_counts is not None:
-                trained = records.training_counts
-                expected = np.where(records.diverged, 0, config.training_rows)
-                if np.any(trained.sum(axis=2) != expected) or np.any(trained > records.counts):
-                    raise StoreError(
-                        f"{part.path}: has training counts that do not add up; move it away and train again"
-                    )
-            yield records
+            yield self.read_part(config, part.name)
 
+    def read_part(self, config: EnsembleConfig, name: str) -> MemberRecords:
+        """The records of one part. Raises as `read`."""
+        with self._naming(name):
+            records, _ = self.checked_part(config, name)
+        return records
 
-def environment() -> dict[str, Any]:
-    """What besides the config shaped the bits: versions, platform, source revision."""
-    versions = {}
-    for package in ("ncsim", "jax", "jaxlib", "flax", "optax", "numpy", "pyarrow"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    source = Path(__file__).resolve().parent.parent
-    revision = None
-    if (source / ".git").exists():
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
-            revision = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "revision": revision,
-    }
+    def checked_part(self, config: EnsembleConfig, name: str) -> tuple[MemberRecords, bool]:
+        """A part's records, and whether it has a checksum.
 
+        Raises:
+            StoreError: what is wrong with it, without its name.
+            OSError: it cannot be read.
+        """
+        return from_bytes(self.storage.read(name), name, fingerprint(config), config)
 
-@contextlib.contextmanager
-def held_exclusively(path: Path) -> Iterator[None]:
-    """Hold a folder against a second writer. The operating system lets go of it when the process ends.
-
-    Raises:
-        StoreError: another process is writing to it.
-    """
-    import fcntl
-
-    with open(path / ".lock", "w") as handle:
+    @contextlib.contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Turn what is wrong with a part into one line that names it and says what to do."""
+        mend = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StoreError(f"{path}: another process is writing to it; wait for it or end it") from None
-        yield
+            yield
+        except StoreError as error:
+            raise StoreError(f"{self.location}/{name}: {error}; {mend}") from None
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name}: cannot be read ({reason(error)})") from None
 
 
-def recorded_environment(path: str | Path) -> dict[str, Any] | None:
-    """What the run in a folder was begun with; None where no run is there, or none that can be read."""
-    try:
-        record = json.loads((Path(path) / "config.json").read_text())["environment"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if isinstance(record, dict) else None
+def gaps(config: EnsembleConfig, held: Iterable[range]) -> list[range]:
+    """The config's members that are in none of these ranges, which are in ascending order, as ranges of ids."""
+    found, cursor, end = [], config.first_member, config.first_member + config.members
+    for ids in held:
+        if ids.start > cursor:
+            found.append(range(cursor, min(ids.start, end)))
+        cursor = max(cursor, ids.stop)
+    if cursor < end:
+        found.append(range(cursor, end))
+    return [gap for gap in found if len(gap)]
 
 
 def run_kind(path: str | Path) -> str | None:
@@ -323,31 +333,6 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
 def _partition_value(value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take
-
-
-def _stamp(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:
-    try:
-        stamp = json.loads((metadata or {})[_METADATA_KEY])
-        whole = stamp["format"] == FORMAT and isinstance(stamp["fingerprint"], str)
-        return stamp if whole and type(stamp["first"]) is int and type(stamp["count"]) is int else None
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into one line that names it."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = one_line(error)
-        raise StoreError(f"{path}: is torn ({reason}); move it away and run the same command again") from None
-
-
-def one_line(error: Exception) -> str:
-    """An error's words, for the middle of a line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def run_digits(configs: Sequence[EnsembleConfig]) -> str:

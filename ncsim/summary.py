@@ -16,7 +16,7 @@ from ncsim.member_tests import AccuracyDifferences, member_signalling_tests
 from ncsim.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Outcomes, ProtocolLaw, sample_runs
 from ncsim.records import MemberRecords
 from ncsim.runs import Run
-from ncsim.store import StoreError
+from ncsim.storage import StoreError
 from ncsim.undecided import member_ranges
 
 CONTEXT_NAMES = ("11", "12", "21", "22")
@@ -53,7 +53,7 @@ def summarise(run: Run, dots: int = 50) -> Summary:
         try:
             outcomes = Outcomes(tally.passing(run.batches(cell)), config)
         except ValueError as error:  # records that no training gives, as of a part that was edited
-            raise StoreError(f"{run.path}: {error}") from None
+            raise StoreError(f"{run.location}: {error}") from None
         cell_laws = [] if outcomes.networks == 0 else [ProtocolLaw(p, outcomes) for p in STANDARD_PROTOCOLS]
         cells.append(
             {"cell": {name: getattr(config, name) for name in run.swept}} | _summarise_cell(tally, outcomes, cell_laws)
@@ -61,7 +61,7 @@ def summarise(run: Run, dots: int = 50) -> Summary:
         laws.append(cell_laws)
         drawn.append([_runs(law, outcomes, dots, seed) for seed, law in enumerate(cell_laws)])
     numbers = {
-        "run": str(run.path) if run.path else None,
+        "run": run.location,
         "swept": run.swept,
         "members_missing": run.missing(),
         "cells": cells,

@@ -27,3 +27,52 @@ jax.config.update("jax_debug_key_reuse", True)
 def _nothing_left_behind(monkeypatch, tmp_path):
     """Relative paths of a test are its own."""
     monkeypatch.chdir(tmp_path)
+
+
+class Fuzzing:
+    """Runs a property over many cases that hypothesis makes, the same ones each time, and counts them."""
+
+    def __init__(self) -> None:
+        self.cases = 0
+
+    def __call__(self, cases, **given):
+        """A decorator: call the function with values of these strategies, so many times, now."""
+        from hypothesis import HealthCheck, settings
+        from hypothesis import given as with_values
+
+        def over(function):
+            def counted(**values):
+                self.cases += 1
+                function(**values)
+
+            once = settings(
+                max_examples=cases,
+                deadline=None,
+                derandomize=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            once(with_values(**given)(counted))()
+
+        return over
+
+
+@pytest.fixture
+def fuzz(record_property):
+    """Cases are added up over the run, and the sum printed at its end."""
+    fuzzing = Fuzzing()
+    yield fuzzing
+    record_property("fuzz_cases", fuzzing.cases)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, "when")]
+    cases = [
+        n
+        for report in reports
+        if report.when == "teardown"
+        for name, n in report.user_properties
+        if name == "fuzz_cases"
+    ]
+    if cases:
+        terminalreporter.write_line(f"fuzzing: {sum(cases):,} cases in {len(cases)} tests")

@@ -10,8 +10,9 @@ import time
 import pytest
 
 import ncsim
-from ncsim.cli import configs_of, main
+from ncsim.cli import main
 from ncsim.config import field_specs
+from ncsim.options import configs_of
 
 SMALL = ["--hidden", "2", "--members", "70", "--steps", "120"]
 
@@ -173,7 +174,7 @@ def test_options_are_the_fields():
     import argparse
 
     parser = argparse.ArgumentParser()
-    from ncsim.cli import add_config_options
+    from ncsim.options import add_config_options
 
     add_config_options(parser)
     words = "--hidden 2 3 --common-initialization --precision float64 --members 1_000 --optimizer sgd".split()

@@ -30,17 +30,23 @@ AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
 
 
 def program(
-    executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int, points: int | None = None
+    executor: str,
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    points: int | None = None,
 ) -> xla.BlockProgram:
-    """The named executor's program for a config, which records `points` steps of the training if it is given."""
+    """The named executor's program for a config, which records `points` steps of the training if it is given; `lanes` is
+    None for the executor's own width of a block."""
     with jax.enable_x64(config.precision == "float64"):
         if executor == "xla":
-            return xla.block_program(config, mesh, blocks, points=points)
+            return xla.block_program(config, mesh, blocks, lanes, points=points)
         if executor == "native":
-            return native.block_program(config, mesh, blocks, points=points)
+            return native.block_program(config, mesh, blocks, lanes, points=points)
         from ncsim.executors import pallas  # here, so that CPUs do without it
 
-        return pallas.block_program(config, mesh, blocks, points=points)
+        return pallas.block_program(config, mesh, blocks, lanes, points=points)
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
@@ -146,6 +152,12 @@ def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgra
         close = np.abs(a - b) <= AGREEMENT_TOLERANCE * (1 + np.abs(a))
     both_diverged = ~np.isfinite(a) & ~np.isfinite(b)
     return bool(np.mean(close | both_diverged) >= AGREEMENT_SHARE)
+
+
+def forget_programs() -> None:
+    """Forget what was compiled in this process; what is built and kept on disk stays."""
+    for kept in (xla._block_program, native.training, native._source):
+        kept.cache_clear()
 
 
 def _say(text: str) -> None:

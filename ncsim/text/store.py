@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.parts import write_atomically
-from ncsim.store import StoreError, environment, held_exclusively, one_line
+from ncsim.description import environment
+from ncsim.storage import StoreError, hold, one_line, write_atomically
 from ncsim.tasks import CONTEXTS
 from ncsim.text.config import TextConfig, from_dict, to_dict
 from ncsim.text.finetune import AdapterId, Evaluation
@@ -132,7 +132,7 @@ class TextFolder:
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the folder against a second writer."""
-        with held_exclusively(self.path):
+        with hold(self.path):
             yield
 
     # -- a group ------------------------------------------------------------------------------------------------

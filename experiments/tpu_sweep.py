@@ -1,0 +1,76 @@
+"""S over width and learning rate, with as many networks as a pod trains: the study that outgrows one machine.
+
+Question. Where in the plane of width and learning rate does a single shot of NCnet have S > 2 often, and is any of it
+contextual, when a cell has a million networks a context and not fifty runs?
+
+Command. On one machine, small: `python -m experiments.tpu_sweep --members 2000 --steps 500 --out runs/sweep`.
+Any option of `ncsim ensemble` may be given; one that is not has the value below. On many, each with the same --out, a
+folder that all see or an address in an object store (`pip install 'ncsim[tpu,gcs]'`):
+
+    TPU pod slice, from your own machine; JAX finds the hosts:
+        gcloud compute tpus tpu-vm ssh NAME --zone ZONE --worker all --command \\
+            'cd ncsim && python -m experiments.tpu_sweep --distributed --out gs://BUCKET/sweep'
+    SLURM, one job of several processes:      sbatch experiments/launch/slurm_processes.sh
+    SLURM, an array without a coordinator:    sbatch experiments/launch/slurm_array.sh
+    Anything else, on each of 16 machines:    python -m experiments.tpu_sweep --shard 3/16 --out /shared/sweep
+
+A machine that is preempted loses the part that it was training; the others take it, or the same command later, on any
+number of machines. `ncsim plan` with the same options says before what the sweep takes on the machine it runs on.
+
+Time. 24 cells x 10^6 members x 4 contexts x 3,000 steps are 2.9e11 network-steps: by the rates in docs/scaling.md some
+three hours at 16 cores' worth of 5e7 a core for n = 3, several times that for the wider cells. No TPU has run it: its
+rate is not measured.
+
+Expected. A single shot is above 2 in about a third of networks at n = 3 and less often on either side; no member is
+contextual at any width or rate (docs/results.md, from 10^5 members a width on CPUs). What a million add is the tails.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ncsim.cli import run_guarded
+from ncsim.ensemble import run_ensemble
+from ncsim.options import add_config_options, add_worker_options, configs_of, device_count, place_of
+from ncsim.progress import Progress
+from ncsim.report import printed, write_report
+
+#: What is swept, and how large; options of the command line come first.
+DEFAULTS = {
+    "hidden": ["2", "3", "4", "5", "6", "8"],
+    "learning_rate": ["0.001", "0.003", "0.01", "0.03"],
+    "members": ["1_000_000"],
+    "steps": ["3_000"],
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train this process's share; where it is the only one or the first, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_options(parser)
+    add_worker_options(parser)
+    parser.add_argument("--out", metavar="FOLDER", default="runs/sweep", help="run folder (default: runs/sweep)")
+    parser.add_argument("--devices", metavar="N", help="devices to use (default: all of this process)")
+    parser.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
+    parsed = parser.parse_args(arguments)
+    run_guarded(lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    for name, words in DEFAULTS.items():
+        if getattr(parsed, name) is None:
+            setattr(parsed, name, words)
+    configs = configs_of(parsed)
+    devices = device_count(parsed.devices)
+    shard, reports = place_of(parsed, devices)
+    run = run_ensemble(configs, parsed.out, devices=devices, progress=Progress(), executor=parsed.executor, shard=shard)
+    if reports:
+        print(printed(write_report(run)))
+        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
+    else:
+        print(f"Everything is stored in {run.location}; its report: ncsim report {run.location}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Whether stored members are what training gives: a random share of them trained again and compared bit for bit.
+
+A checksum shows that a file is as it was written; it says nothing of a device that computed wrongly, or of a file that
+was wrong when it was sealed. Members are trained again by the executor on record, in groups of consecutive ids, because
+a device trains a block of them in the time of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ncsim.config import ConfigError
+from ncsim.description import recorded_environment
+from ncsim.ensemble import ProgressListener, device_description, network_steps, run_ensemble
+from ncsim.records import MemberRecords
+from ncsim.storage import StoreError
+from ncsim.store import RunFolder, fingerprint
+from ncsim.workers import differences
+
+#: Members of a group, with consecutive ids: as many as the widest block of an executor for CPUs has.
+GROUP = 128
+#: Members that are named; of more, the number is given.
+NAMED = 20
+SEEDS = 2**31
+
+
+class Difference(NamedTuple):
+    """A member that is not what training it again gives."""
+
+    cell: str  # the folder of the cell's parts
+    member: int
+    columns: tuple[str, ...]  # what differs of it: counts, loss, margin, ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found."""
+
+    seed: int
+    members: int  # that were trained again
+    stored: int  # that the run has
+    differing: list[Difference]
+    elsewhere: list[str]  # in what this machine is not of the kind that the run was begun with
+
+    @property
+    def right(self) -> bool:
+        """Whether every member was as stored."""
+        return not self.differing
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        share = self.members / self.stored if self.stored else 0.0
+        lines = []
+        for cell, member, columns in self.differing[:NAMED]:
+            lines.append(f"{cell}: member {member} differs in {', '.join(columns)}")
+        if len(self.differing) > NAMED:
+            lines.append(f"... and {len(self.differing) - NAMED:,} more")
+        said = "all are as stored" if self.right else f"{len(self.differing):,} differ"
+        lines.append(
+            f"Audit: {self.members:,} of {self.stored:,} members ({share:.2%}, seed {self.seed}) trained again: {said}."
+        )
+        if self.elsewhere:
+            there = "; ".join(self.elsewhere)
+            lines.append(
+                f"This machine is not of the kind that the run was begun with ({there}): laws agree, and members need not."
+            )
+        return lines
+
+
+def checked_share(word: str) -> float:
+    """The option --audit as a number.
+
+    Raises:
+        ConfigError: it is not above 0 and at most 1.
+    """
+    try:
+        share = float(word)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ConfigError(f"--audit: {word}; allowed: a share of the members, above 0 to 1, as 0.01")
+    return share
+
+
+def checked_seed(word: str | None) -> int:
+    """The option --audit-seed as a number; a new one where it is not given.
+
+    Raises:
+        ConfigError: it is not a whole number below SEEDS.
+    """
+    if word is None:
+        return int.from_bytes(os.urandom(4), "big") % SEEDS
+    if not (word.isascii() and word.isdigit() and len(word) < 11 and int(word) < SEEDS):
+        raise ConfigError(f"--audit-seed: {word}; allowed: a whole number from 0 to {SEEDS - 1}")
+    return int(word)
+
+
+def audit(
+    path: str | os.PathLike[str],
+    share: float,
+    seed: int,
+    devices: int | None = None,
+    progress: ProgressListener | None = None,
+) -> Audit:
+    """Train a random share of a run's members again and compare all that is recorded of them.
+
+    Args:
+        path: the run folder.
+        share: of the stored members, above 0 to 1; rounded up to whole groups of GROUP.
+        seed: of the choice. The same seed chooses the same members of the same folder.
+        devices, progress: as for `ncsim.run_ensemble`.
+
+    Raises:
+        StoreError: no run is there, or a part of it is torn or foreign.
+        ConfigError: the executor on record cannot train here.
+    """
+    folder = RunFolder.open(path)
+    executors = _executors(folder)
+    groups = list(_groups(folder))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(groups))[: math.ceil(share * len(groups))])
+    stored = sum(len(ids) for _, _, ids in groups)
+    differing: list[Difference] = []
+    audited = 0
+    if len(chosen) and progress is not None:
+        work = [(len(groups[n][2]), groups[n][0]) for n in chosen]
+        progress.start(sum(m for m, _ in work), sum(m * network_steps(folder.configs[cell]) for m, cell in work))
+    try:
+        held: tuple[str, MemberRecords] | None = None
+        for number in map(int, chosen):
+            cell, part, ids = groups[number]
+            config = folder.configs[cell]
+            if held is None or held[0] != part:
+                held = part, folder.read_part(config, part)
+            begin = ids.start - int(held[1].member[0])
+            kept = held[1].take(slice(begin, begin + len(ids)))
+            once_more = dataclasses.replace(config, first_member=ids.start, members=len(ids))
+            again = run_ensemble(once_more, devices=devices, executor=executors[cell]).records()
+            differing += _differences(folder.cell_name(config), kept, again)
+            audited += len(ids)
+            if progress is not None:
+                progress.advance(len(ids), len(ids) * network_steps(config))
+    finally:
+        if len(chosen) and progress is not None:
+            progress.close()
+    elsewhere = differences(folder, device_description(devices)) if audited else []
+    return Audit(seed, audited, stored, differing, elsewhere)
+
+
+def _groups(folder: RunFolder) -> Iterator[tuple[int, str, range]]:
+    """Cell, part and ids of every group of stored members."""
+    for cell, config in enumerate(folder.configs):
+        for part in folder.parts(config):
+            end = part.first + part.members
+            for first in range(part.first, end, GROUP):
+                yield cell, part.name, range(first, min(first + GROUP, end))
+
+
+def _executors(folder: RunFolder) -> list[str]:
+    """The executor on record, one a cell."""
+    recorded = recorded_environment(folder.location) or {}
+    by_cell = recorded.get("executor")
+    if not isinstance(by_cell, dict):
+        raise StoreError(
+            f"{folder.location}: has no executor on record, so that members cannot be trained as they were"
+        )
+    return [str(by_cell.get(fingerprint(config), "xla")) for config in folder.configs]
+
+
+def _differences(cell: str, kept: MemberRecords, again: MemberRecords) -> Iterator[Difference]:
+    columns: dict[int, list[str]] = {}
+    for name, one, other in zip(MemberRecords._fields, kept, again, strict=True):
+        if one is None or other is None:
+            continue  # what only some runs record
+        unequal = _bits(one) != _bits(np.asarray(other, one.dtype))
+        for row in np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1)):
+            columns.setdefault(int(row), []).append(name)
+    for row, names in sorted(columns.items()):
+        yield Difference(cell, int(kept.member[row]), tuple(names))
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Floating-point numbers as their bits: a NaN is equal to itself, and -0 is not 0."""
+    if values.dtype.kind != "f":
+        return values
+    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")

@@ -1,0 +1,136 @@
+"""What one compiled program costs on this machine: short stored runs of it, timed, and a report of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from ncsim.config import EnsembleConfig
+from ncsim.description import recorded_environment
+from ncsim.ensemble import part_size, run_ensemble
+from ncsim.report import write_report
+from ncsim.runs import open_run
+from ncsim.summary import summarise
+
+#: Wanted length of the longest calibration run of a program.
+CALIBRATION_SECONDS = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramCost:
+    """What one compiled program costs, in seconds and bytes."""
+
+    executor: str
+    compile_seconds: float
+    seconds_a_member: float  # initialising, recording and storing it
+    seconds_a_step: float  # one step of one member, in all four contexts
+    seconds_a_part: float
+    bytes_a_part: float
+    bytes_a_member: float
+
+
+class _Timed(NamedTuple):
+    seconds: float
+    bytes: int
+
+
+def calibrate(config: EnsembleConfig, folder: Path, devices: int | None, executor: str) -> ProgramCost:
+    """Costs of a config's program, from stored runs of it."""
+
+    def timed(members: int, steps: int) -> _Timed:
+        out = folder / f"{members}-{steps}"
+        if out.exists():
+            shutil.rmtree(out)
+        begun = time.perf_counter()
+        run_ensemble(little(config, members, steps), out, devices=devices, executor=executor)
+        seconds = time.perf_counter() - begun
+        return _Timed(seconds, sum(path.stat().st_size for path in out.rglob("*.parquet")))
+
+    compiling = timed(1, 1).seconds
+    frame = min((timed(1, 1) for _ in range(3)), key=lambda each: each.seconds)
+    few = min(config.members, part_size(config), 4_096)
+    short = min((timed(few, 1) for _ in range(2)), key=lambda each: each.seconds)
+    # What a step costs is found by making the runs longer until they are long enough to be timed.
+    members, steps = min(256, few), min(config.steps, 64)
+    # What one step of a member is when the devices are full: few members leave most of a block, or of the devices, idle.
+    while True:
+        long = timed(members, steps)
+        spent = max(long.seconds - frame.seconds, 1e-6)
+        if spent >= CALIBRATION_SECONDS / 2 or (members, steps) == (config.members, config.steps):
+            break
+        room = CALIBRATION_SECONDS / spent
+        if room < 1.5:
+            break
+        # Steps first: as many as the run has, if the time is there for them.
+        more = min(config.steps, max(int(steps * min(room, 16)), steps))
+        room /= more / steps
+        most = min(config.members, 4 * part_size(config))
+        wider = min(most, max(int(members * min(room, 16)), members))
+        if (wider, more) == (members, steps):
+            break
+        members, steps = wider, more
+    a_member_short = max(short.seconds - frame.seconds, 0.0) / few
+    a_member_long = spent / members
+    a_step = max(a_member_long - a_member_short, 0.0) / (steps - 1) if steps > 1 else 0.0
+    recorded = recorded_environment(folder / "1-1") or {}
+    return ProgramCost(
+        executor=next(iter(dict(recorded.get("executor") or {"": executor}).values())),
+        compile_seconds=max(compiling - frame.seconds, 0.0),
+        seconds_a_member=max(a_member_short - a_step, 0.0) if a_step else max(a_member_long, a_member_short),
+        seconds_a_step=a_step,
+        seconds_a_part=_seconds_a_part(folder, frame),
+        bytes_a_part=frame.bytes,
+        bytes_a_member=max(long.bytes - frame.bytes, 0) / max(members - 1, 1),
+    )
+
+
+def _seconds_a_part(folder: Path, frame: _Timed) -> float:
+    """What writing a file and waiting for the disk takes, whatever is in it."""
+    content = bytes(frame.bytes)
+    begun = time.perf_counter()
+    for number in range(3):
+        with open(folder / f"part-{number}", "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+    return (time.perf_counter() - begun) / 3
+
+
+class ReportCost(NamedTuple):
+    once: float
+    a_cell: float
+    a_member: float
+
+    @classmethod
+    def measured(cls, folder: Path) -> ReportCost:
+        """From a report of the largest calibration run, and summaries of it and of the smallest."""
+        runs = sorted((path for path in folder.iterdir() if path.is_dir()), key=stored_bytes)
+        smallest, largest = open_run(runs[0]), open_run(runs[-1])
+        whole = _seconds(lambda: write_report(largest))
+        large, small = (min(_seconds(partial(summarise, run)) for _ in range(2)) for run in (largest, smallest))
+        members = [sum(c.members for c in run.configs) for run in (smallest, largest)]
+        a_member = max(large - small, 0.0) / max(members[1] - members[0], 1)
+        return cls(max(whole - large, 0.0), small, a_member)
+
+    def seconds(self, members: Sequence[int]) -> float:
+        return self.once + sum(self.a_cell + self.a_member * count for count in members)
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def stored_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+
+
+def little(config: EnsembleConfig, members: int, steps: int) -> EnsembleConfig:
+    return dataclasses.replace(config, members=members, steps=steps)

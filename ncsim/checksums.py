@@ -1,0 +1,38 @@
+"""A file that holds the SHA-256 of itself, so that any changed bit of it shows.
+
+The digest is of the file with zeros where the digest stands. It stands in the file, and not beside it, so that a file
+and its checksum cannot come apart: they are written, moved and copied as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+_MARK = b"sha256:"
+_DIGITS = 64
+#: What a file is written with before it is sealed.
+UNSEALED = (_MARK + b"0" * _DIGITS).decode()
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with its digest in the place of UNSEALED, which it must hold once."""
+    if content.count(UNSEALED.encode()) != 1:
+        raise ValueError("a file is sealed in one place")
+    start = content.rindex(_MARK) + len(_MARK)
+    return content[:start] + _digest(content, start) + content[start + _DIGITS :]
+
+
+def is_whole(content: bytes) -> bool | None:
+    """Whether a sealed file is as it was written; None where it holds no digest."""
+    start = content.rfind(_MARK)
+    if start < 0:
+        return None
+    start += len(_MARK)
+    return content[start : start + _DIGITS] == _digest(content, start)
+
+
+def _digest(content: bytes, start: int) -> bytes:
+    digest = hashlib.sha256(content[:start])
+    digest.update(b"0" * _DIGITS)
+    digest.update(content[start + _DIGITS :])
+    return digest.hexdigest().encode()

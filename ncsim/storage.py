@@ -1,0 +1,356 @@
+"""Where a run folder is: a folder of this machine (or of a network file system), or keys of an object store.
+
+Both promise the same of `write`: a file is there whole or not at all, whatever is killed and whenever. A local folder
+takes a temporary name, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
+all by itself, so nothing is renamed there: what was put is read back and compared.
+
+Names are relative, with "/" between folders: "parts/hidden=3/members-0000000000-16384.parquet".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+#: Object stores that a run folder may be in, and the package that each needs besides fsspec.
+OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs", "memory": None}
+#: The extra of this package that brings it.
+_EXTRAS = {"s3fs": "s3", "gcsfs": "gcs"}
+#: Errors that may be gone at the next attempt, as of a network file system; a full disk is not among them.
+TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET}
+ATTEMPTS = 3
+SECONDS_BETWEEN_ATTEMPTS = 0.2
+
+_Result = TypeVar("_Result")
+
+
+class StoreError(Exception):
+    """A run folder, or a part of it, that cannot be used as asked. The message is one line."""
+
+
+class Storage(Protocol):
+    """Files of one run folder by relative name. Every method raises OSError where the folder cannot be reached."""
+
+    location: str
+
+    def prepare(self) -> None:
+        """Make the folder; found out now, and not after an hour of training, if it cannot be written to."""
+
+    def read(self, name: str) -> bytes:
+        """A file's content. Raises FileNotFoundError."""
+
+    def read_tail(self, name: str, size: int) -> bytes:
+        """The last `size` bytes of a file, or all of it. Raises FileNotFoundError."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """Put a file there, whole or not at all, in place of what has the name."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """As `write`, but only where nothing has the name; False where something has."""
+
+    def exists(self, name: str) -> bool:
+        """Whether a file has this name."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names of all files below a folder, in order; none where there is no such folder."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name."""
+
+
+def open_storage(location: str | os.PathLike[str]) -> Storage:
+    """The storage that a path or an address names: a local path, file://, s3://, gs:// or memory://.
+
+    Raises:
+        StoreError: an address of another kind, or one whose package is not installed.
+    """
+    text = os.fspath(location)
+    protocol, separator, rest = text.partition("://")
+    if not separator:
+        return LocalStorage(Path(text))
+    if protocol == "file":
+        return LocalStorage(Path("/" + rest.lstrip("/")))
+    if protocol == "gcs":
+        protocol, text = "gs", f"gs://{rest}"
+    if protocol not in OBJECT_STORES:
+        known = ", ".join(f"{name}://" for name in OBJECT_STORES)
+        raise StoreError(f"{text}: {protocol}:// is no storage that ncsim knows; allowed: a local folder, {known}")
+    if not rest.strip("/"):
+        raise StoreError(f"{text}: names no folder; allowed: as {protocol}://bucket/runs/figure2")
+    import fsspec
+
+    package = OBJECT_STORES[protocol]
+    try:
+        # Listings that were kept would hide what other workers have written since.
+        filesystem = fsspec.filesystem(protocol, use_listings_cache=False)
+    except ImportError:
+        raise StoreError(
+            f"{text}: {protocol}:// needs {package}; install it with: pip install 'ncsim[{_EXTRAS[package or '']}]'"
+        ) from None
+    except Exception as error:
+        raise StoreError(f"{text}: cannot be opened ({one_line(error)})") from None
+    return ObjectStorage(filesystem, rest.strip("/"), text.rstrip("/"))
+
+
+class LocalStorage:
+    """A folder of a file system that this machine has mounted."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.location = str(root)
+
+    def prepare(self) -> None:
+        make_folder(self.root)
+        probe = self.root / f".writable-{os.getpid()}"
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT, 0o666))
+        os.unlink(probe)
+
+    def read(self, name: str) -> bytes:
+        return _persistently(lambda: (self.root / name).read_bytes())
+
+    def read_tail(self, name: str, size: int) -> bytes:
+        def read() -> bytes:
+            with open(self.root / name, "rb") as handle:
+                handle.seek(max(os.fstat(handle.fileno()).st_size - size, 0))
+                return handle.read()
+
+        return _persistently(read)
+
+    def write(self, name: str, content: bytes) -> None:
+        write_atomically(self.root / name, content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        return _persistently(lambda: _create(self.root / name, content))
+
+    def exists(self, name: str) -> bool:
+        return (self.root / name).is_file()
+
+    def names(self, folder: str) -> list[str]:
+        found = []
+        for place, _, files in os.walk(self.root / folder):
+            inner = Path(place).relative_to(self.root).as_posix()
+            found += [f"{inner}/{file}" for file in files]
+        return sorted(found)
+
+    def remove(self, name: str) -> None:
+        (self.root / name).unlink(missing_ok=True)
+
+    def move(self, name: str, to: str) -> None:
+        make_folder((self.root / to).parent)
+        os.replace(self.root / name, self.root / to)
+        for folder in {(self.root / name).parent, (self.root / to).parent}:
+            _flush_folder(folder)
+
+
+class ObjectStorage:
+    """Keys under a prefix of an object store, through an fsspec file system."""
+
+    def __init__(self, filesystem: Any, root: str, location: str) -> None:
+        self._filesystem = filesystem
+        self._root = root
+        self.location = location
+
+    def prepare(self) -> None:
+        probe = f".writable-{os.getpid()}"
+        self.write(probe, b"ncsim")
+        self.remove(probe)
+
+    def read(self, name: str) -> bytes:
+        with _as_os_error():
+            return bytes(self._filesystem.cat_file(self._key(name)))
+
+    def read_tail(self, name: str, size: int) -> bytes:
+        with _as_os_error():
+            length = int(self._filesystem.info(self._key(name))["size"])
+            return bytes(self._filesystem.cat_file(self._key(name), start=max(length - size, 0), end=length))
+
+    def write(self, name: str, content: bytes) -> None:
+        def put() -> None:
+            with _as_os_error():
+                self._filesystem.pipe_file(self._key(name), content)
+            if self.read(name) != content:
+                raise OSError(errno.EIO, "what was put there is not what is read back")
+
+        _persistently(put)
+
+    def create(self, name: str, content: bytes) -> bool:
+        try:
+            with _as_os_error():
+                self._filesystem.pipe_file(self._key(name), content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def exists(self, name: str) -> bool:
+        with _as_os_error():
+            return bool(self._filesystem.isfile(self._key(name)))
+
+    def names(self, folder: str) -> list[str]:
+        prefix = self._key("")
+        with _as_os_error():
+            try:
+                found = self._filesystem.find(self._key(folder))
+            except FileNotFoundError:
+                return []
+        return sorted(key.lstrip("/").removeprefix(prefix) for key in found)
+
+    def remove(self, name: str) -> None:
+        with _as_os_error(), contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm_file(self._key(name))
+
+    def move(self, name: str, to: str) -> None:
+        self.write(to, self.read(name))
+        self.remove(name)
+
+    def _key(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made."""
+    _persistently(lambda: _write(path, content))
+
+
+def make_folder(path: Path) -> None:
+    """A folder with those above it, each of them on disk before it is used."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    _flush_folder(path.parent)
+
+
+def one_line(error: BaseException | str) -> str:
+    """What an error says, on one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def reason(error: OSError) -> str:
+    """Why the operating system, or the object store, did not do something."""
+    return one_line(error.strerror or error)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that `write` had begun when it was killed."""
+    base = name.rpartition("/")[2]
+    return base.startswith(".") and base.endswith(".tmp")
+
+
+@contextlib.contextmanager
+def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
+    """Hold a folder of this machine against any other writer, or beside others that do not hold it exclusively. The
+    operating system lets go of it when the process ends.
+
+    Raises:
+        StoreError: another process holds it, or it cannot be written to.
+    """
+    import fcntl
+
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written to ({reason(error)})") from None
+    try:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{folder}: another process is writing to it; wait for it or end it") from None
+        except OSError as error:
+            raise StoreError(f"{folder}: cannot be locked ({reason(error)})") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, content: bytes) -> None:
+    make_folder(path.parent)
+    with _temporary(path, content) as temporary:
+        os.replace(temporary, path)
+    _flush_folder(path.parent)
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """A link is made only where nothing has the name, also on network file systems, and what it names is whole."""
+    make_folder(path.parent)
+    with _temporary(path, content) as temporary:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # Over a network, the answer to a link that was made may be lost, and the link be tried again.
+            return os.stat(temporary).st_nlink == 2
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+                raise
+            if path.exists():  # no links there: the best that is left, with a gap between looking and renaming
+                return False
+            os.replace(temporary, path)
+    _flush_folder(path.parent)
+    return True
+
+
+@contextlib.contextmanager
+def _temporary(path: Path, content: bytes) -> Iterator[Path]:
+    """A file beside `path` with this content, on disk, that is gone afterwards unless it was renamed."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}.tmp")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[os.write(handle, left) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that flush folders by themselves
+            raise
+    finally:
+        os.close(handle)
+
+
+def _persistently(action: Callable[[], _Result]) -> _Result:
+    """Do it again where it failed in a way that may pass. After a failed flush nothing is known of what was written,
+    so the whole of it is done again."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return action()
+        except OSError as error:
+            if attempt == ATTEMPTS or error.errno not in TRANSIENT:
+                raise
+            time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Object stores' packages have errors of their own for what is an error of input and output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and not isinstance(error, FileNotFoundError | FileExistsError):
+            raise OSError(errno.EIO, one_line(error)) from None
+        raise
+    except Exception as error:
+        raise OSError(errno.EREMOTEIO, f"{type(error).__name__}: {one_line(error)}") from None
