@@ -1,4 +1,4 @@
-"""The command line: `ncsim ensemble` and `ncsim report`. An option is a field of the config, under the same name.
+"""The command line: `ncsim ensemble`, `ncsim text` and `ncsim report`. An option is a field of the config, under the same name.
 
 argparse, and nothing heavier, so that `--help` answers at once; jax is imported after the arguments are parsed.
 """
@@ -23,6 +23,7 @@ from ncsim.config import (
     swept_fields,
 )
 from ncsim.recording import SPACINGS, Recording
+from ncsim.text.command import add_text_command
 
 PROGRAM = "ncsim"
 
@@ -99,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     add_recording_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
+
+    add_text_command(commands)
 
     report = commands.add_parser(
         "report",
@@ -221,7 +224,14 @@ def _ensemble(parsed: argparse.Namespace) -> None:
 
 def _report(parsed: argparse.Namespace) -> None:
     from ncsim.runs import open_run
+    from ncsim.store import run_kind
 
+    if run_kind(parsed.folder) == "text":
+        from ncsim.text.command import report_text
+        from ncsim.text.results import open_text_run
+
+        report_text(open_text_run(parsed.folder))
+        return
     _write_report(open_run(parsed.folder), quiet=False)
 
 

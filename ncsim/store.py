@@ -84,7 +84,7 @@ class RunFolder:
         except OSError as error:
             raise StoreError(f"{description}: cannot be read ({error.strerror})") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{description}: does not describe a run ({_one_line(error)})") from None
+            raise StoreError(f"{description}: does not describe a run ({one_line(error)})") from None
 
     @classmethod
     def create(
@@ -155,13 +155,7 @@ class RunFolder:
         Raises:
             StoreError: another process is writing to it.
         """
-        import fcntl
-
-        with open(self.path / ".lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreError(f"{self.path}: another process is writing to it; wait for it or end it") from None
+        with held_exclusively(self.path):
             for leftover in (self.path / "parts").rglob(".*.tmp"):
                 leftover.unlink()  # of a writer that was killed: nobody else writes now
             yield
@@ -275,6 +269,23 @@ def environment() -> dict[str, Any]:
     }
 
 
+@contextlib.contextmanager
+def held_exclusively(path: Path) -> Iterator[None]:
+    """Hold a folder against a second writer. The operating system lets go of it when the process ends.
+
+    Raises:
+        StoreError: another process is writing to it.
+    """
+    import fcntl
+
+    with open(path / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(f"{path}: another process is writing to it; wait for it or end it") from None
+        yield
+
+
 def recorded_environment(path: str | Path) -> dict[str, Any] | None:
     """What the run in a folder was begun with; None where no run is there, or none that can be read."""
     try:
@@ -282,6 +293,15 @@ def recorded_environment(path: str | Path) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def run_kind(path: str | Path) -> str | None:
+    """What kind of run a folder holds, "ensemble" or "text"; None where that cannot be read."""
+    try:
+        stored = json.loads((Path(path) / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return str(stored.get("kind", "ensemble")) if isinstance(stored, dict) else None
 
 
 def _by_fingerprint(configs: Iterable[EnsembleConfig]) -> Iterator[tuple[str, EnsembleConfig]]:
@@ -320,11 +340,12 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = _one_line(error)
+        reason = one_line(error)
         raise StoreError(f"{path}: is torn ({reason}); move it away and run the same command again") from None
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """An error's words, for the middle of a line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 120 else text[:117] + "..."
 

@@ -58,7 +58,7 @@ def unsupported(config: EnsembleConfig) -> str | None:
         return f"optimizer {config.optimizer}, which takes norms over a layer; the generated code has elementwise ones"
     hidden = Architecture.of(config).hidden
     if hidden > MAX_HIDDEN or config.tasks.rows > MAX_ROWS:
-        size = f"{hidden} hidden units with {config.tasks.rows} rows"
+        size = f"hidden {hidden} with {config.tasks.rows} rows"
         return f"{size}; the generated code has 1 to {MAX_HIDDEN} and at most {MAX_ROWS}"
     if processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"

@@ -48,7 +48,7 @@ def unsupported(config: EnsembleConfig) -> str | None:
         return f"optimizer {config.optimizer}, which takes norms over a layer; the kernel has elementwise ones"
     hidden = Architecture.of(config).hidden
     if hidden > MAX_HIDDEN:
-        return f"{hidden} hidden units; the kernel has 1 to {MAX_HIDDEN}"
+        return f"hidden {hidden}; the kernel has 1 to {MAX_HIDDEN}"
     try:
         jax.eval_shape(lambda: _one_step(config))
     except ScalariseError as error:
