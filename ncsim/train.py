@@ -5,6 +5,7 @@ As in `network.py`, arrays may carry trailing lane axes; nothing here knows how 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -225,11 +226,15 @@ def loss_value(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
 def head_losses(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
     """Each head's own mean loss over the rows trained on, without loss weights: [2, *L]."""
     _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    return head_losses_at(config, logits, targets, row_weights(config, vector))
+
+
+def head_losses_at(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
+    """As `head_losses`, from the decision logits [R, 2, *L]."""
     values = LOSSES[config.loss].value(logits, _with_lanes(targets, logits))
-    weights = row_weights(config, vector)
-    if weights is None:
+    if rows_used is None:
         return sum_rows(values) / len(values)
-    return sum_rows(values * weights[:, None]) / config.training_rows
+    return sum_rows(values * rows_used[:, None]) / config.training_rows
 
 
 def _mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
@@ -301,18 +306,33 @@ def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: 
     return jax.lax.scan(segment, (begin(vector), jnp.zeros((), steps.dtype)), steps)[1]
 
 
+def outcome_cells(logits: Array, targets: Array) -> list[Array]:
+    """Which rows are answered how, bool[R, *L] each: both wrong, Bob right alone, Alice right alone, both right. A logit of
+    exactly 0 answers 0."""
+    right = (logits > 0) == (_with_lanes(targets, logits) > 0)
+    alice, bob = right[:, 0], right[:, 1]
+    return [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
+
+
+def has_diverged(vector: Array, logits: Array) -> Array:
+    """bool[*L]: a parameter or a logit is not finite."""
+    return ~(jnp.all(jnp.isfinite(logits), axis=(0, 1)) & jnp.all(jnp.isfinite(vector), axis=0))
+
+
+def smallest_margin(logits: Array, targets: Array) -> Array:
+    """The smallest logit in favour of the right answer over rows and heads: [*L]."""
+    favour = jnp.where(_with_lanes(targets, logits) > 0, logits, -logits)
+    # Written out, as sums are: XLA's reduction takes four times as long on a CPU.
+    return functools.reduce(jnp.minimum, [favour[row, head] for row in range(len(favour)) for head in (0, 1)])
+
+
 def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:
     """Which answers are right, which undecided, and how the training ended."""
     _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
-    answers = _with_lanes(targets, logits)
-    # A logit of exactly 0 answers 0. The tolerance makes such rows "undecided" whatever they answer.
-    right = (logits > 0) == (answers > 0)
-    decided = jnp.abs(logits) >= config.undecided_tolerance
-    diverged = ~(jnp.all(jnp.isfinite(logits), axis=(0, 1)) & jnp.all(jnp.isfinite(vector), axis=0))
-    alice, bob = right[:, 0], right[:, 1]
-    cells = [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
-    product = jnp.where(alice == bob, 1, -1) * (decided[:, 0] & decided[:, 1])
-
+    decided = jnp.abs(logits) >= config.undecided_tolerance  # else "undecided", whatever they answer
+    diverged = has_diverged(vector, logits)
+    cells = outcome_cells(logits, targets)
+    product = jnp.where(cells[0] | cells[3], 1, -1) * (decided[:, 0] & decided[:, 1])
     used = row_weights(config, vector)
 
     def kept(rows: Array) -> Array:
@@ -321,7 +341,7 @@ def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextReco
     return ContextRecord(
         counts=jnp.stack([kept(cell) for cell in cells]),
         loss=_mean_loss(config, logits, targets, used).astype(jnp.float32),
-        margin=jnp.min(jnp.where(answers > 0, logits, -logits), axis=(0, 1)).astype(jnp.float32),
+        margin=smallest_margin(logits, targets).astype(jnp.float32),
         diverged=diverged,
         undecided_alice=kept(~decided[:, 0]),
         undecided_bob=kept(~decided[:, 1]),
