@@ -13,6 +13,7 @@ Miller 1955 (bias of plug-in information).
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ FLOOR = 1e-12
 FEWEST = 8
 FEATURES = (
     *(f"log loss at {place:.0%}" for place in PLACES),
-    *(f"slope {a:.0%} to {b:.0%}" for a, b in zip(PLACES, PLACES[1:], strict=False)),
+    *(f"slope {a:.0%} to {b:.0%}" for a, b in itertools.pairwise(PLACES)),
     "log detrended variance",
     "sign changes",
     "peak frequency",
@@ -60,7 +61,7 @@ def trace_features(traces: Float[np.ndarray, "*axes steps"]) -> Float[np.ndarray
     found = oscillation(traces)
     power = periodogram(detrended(traces))
     cuts = np.round(np.array(BANDS) * power.shape[-1]).astype(int)
-    bands = [power[..., low : max(high, low + 1)].sum(-1) for low, high in zip(cuts, cuts[1:], strict=False)]
+    bands = [power[..., low : max(high, low + 1)].sum(-1) for low, high in itertools.pairwise(cuts)]
     single = [
         _log(found.detrended_variance),
         found.sign_changes / (steps - 2),
