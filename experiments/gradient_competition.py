@@ -54,6 +54,7 @@ class Observed(NamedTuple):
     step: np.ndarray  # [R]
     conflict: np.ndarray  # [R, 4]: share of networks whose gradients conflict
     neurons: np.ndarray  # [R, 4]: mean share of neurons in conflict
+    overall: np.ndarray  # [M, 4]: share of all recorded steps in conflict
     share: np.ndarray  # [M, 4]: share of the window's recorded steps in conflict
     cosine: np.ndarray  # [M, 4]: mean cosine over the window
     loss: np.ndarray  # [M, 4]: both heads' loss at the end of the window
@@ -77,7 +78,9 @@ class Row(NamedTuple):
 
 def observe(config: EnsembleConfig, devices: int | None = None) -> Observed:
     """Train one width and read off what is asked."""
-    per_member: dict[str, list[np.ndarray]] = {name: [] for name in ("share", "cosine", "loss", "rough", "unsolved")}
+    per_member: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("overall", "share", "cosine", "loss", "rough", "unsolved")
+    }
     conflict: Any = 0.0
     neurons: Any = 0.0
     step = np.zeros(0)
@@ -90,6 +93,7 @@ def observe(config: EnsembleConfig, devices: int | None = None) -> Observed:
         neurons = neurons + part.value("neurons_in_conflict").sum(axis=0)
         even = np.moveaxis(losses[:, step % EVERY == 0], 1, -1)
         per_member["rough"].append(oscillation(even).sign_changes / (even.shape[-1] - 2))
+        per_member["overall"].append((cosine < 0).mean(axis=1))
         per_member["share"].append((cosine[:, window] < 0).mean(axis=1))
         per_member["cosine"].append(cosine[:, window].mean(axis=1))
         per_member["loss"].append(losses[:, last])
@@ -103,22 +107,17 @@ def rows_of(width: int, seen: Observed) -> list[Row]:
     found = []
     for context, name in enumerate(CONTEXT_NAMES):
         unsolved, share = seen.unsolved[:, context], seen.share[:, context]
-        of_steps = seen.conflict[:, context]
         members = len(unsolved)
 
         def auc(score: np.ndarray, unsolved: np.ndarray = unsolved) -> Estimate:
             return auc_between(score[~unsolved], score[unsolved])
 
-        error = 1.96 * math.sqrt(max(float(np.mean(of_steps * (1 - of_steps))), 1e-12) / members)
-        mean = float(of_steps.mean())
         found.append(
             Row(
                 width,
                 name,
                 clopper_pearson(int(unsolved.sum()), members),
-                Estimate(
-                    mean, max(mean - error, 0.0), min(mean + error, 1.0), "normal, members of equal steps: not above"
-                ),
+                mean_over_members(seen.overall[:, context]),
                 auc(share),
                 auc(-seen.cosine[:, context]),
                 auc(seen.loss[:, context]),
@@ -127,6 +126,12 @@ def rows_of(width: int, seen: Observed) -> list[Row]:
             )
         )
     return found
+
+
+def mean_over_members(values: np.ndarray) -> Estimate:
+    """Mean with the normal 95 % interval."""
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")
 
 
 def odds_ratio(exposed: np.ndarray, event: np.ndarray) -> Estimate:

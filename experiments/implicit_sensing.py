@@ -108,7 +108,7 @@ def answers(name: str, config: EnsembleConfig, devices: int | None = None) -> li
             for observer, columns in OBSERVERS.items():
                 if head == "Bob" and observer != "all features":
                     continue
-                there = detect(*(side[:, list(columns)] for side in pair), level=LEVEL)
+                there = detect(pair[0][:, list(columns)], pair[1][:, list(columns)], LEVEL)
                 found.append(Answer(name, head, task, steps, observer, there))
     return found
 

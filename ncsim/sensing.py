@@ -196,7 +196,7 @@ def bits_from_bins(
     place = np.searchsorted(edges, scores)
     counts = np.zeros((group_of.max() + 1, 2, len(edges) + 1))
     for label in (0, 1):
-        np.add.at(counts, (group_of, label, place[:, label]), 1)
+        np.add.at(counts[:, label], (group_of, place[:, label]), 1)
     total = counts.sum(axis=0)
     value = _information(total)
     left_out = np.array([_information(total - group) for group in counts])
