@@ -139,7 +139,8 @@ def odds_ratio(exposed: np.ndarray, event: np.ndarray) -> Estimate:
     cells = [np.sum(e & v) + 0.5 for e in (exposed, ~exposed) for v in (event, ~event)]
     logarithm = math.log(cells[0] * cells[3] / (cells[1] * cells[2]))
     reach = 1.96 * math.sqrt(sum(1 / cell for cell in cells))
-    return Estimate(*(math.exp(logarithm + sign * reach) for sign in (0, -1, 1)), "Woolf with Haldane's correction")
+    value, low, high = (math.exp(logarithm + sign * reach) for sign in (0, -1, 1))
+    return Estimate(value, low, high, "Woolf with Haldane's correction")
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> Estimate:

@@ -82,7 +82,7 @@ def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in encoded_inputs(config.tasks, config.encoding).tolist())
 
 
-def member_key(root: Key[Array, ""], member: Array, context: Array, common: bool) -> Key[Array, ""]:
+def member_key(root: Key[Array, ""], member: Array, context: Array | np.uint32, common: bool) -> Key[Array, ""]:
     """The key of one network: its member's id, then its context's number, folded into the run's."""
     key = jax.random.fold_in(root, member)
     return key if common else jax.random.fold_in(key, context)
