@@ -9,12 +9,12 @@ Time. Eight ensembles of 10,000 members and four of 2,000 that start their conte
 three minutes on two cores, a third of it compiling.
 
 Expected. With the trunk frozen, or one trunk a head, training of Alice's head has nothing of Bob's task in it, nor his of
-hers. A member's start is then a local hidden variable: with a common start influence is exactly 0 and |S| <= 2 in every member
-(each row has A1 (B1 + B2) + A2 (B1 - B2) = +-2); with a start for each context the same holds of the means over members,
-though single members scatter. That is of single shots: under retry until solved the networks are chosen by both heads' outcomes
-together (post-selection), and S may exceed 2 with no gradient exchanged at all. With only Bob's gradient stopped, his task cannot reach Alice (that influence is 0) and hers
-still reaches him, so that S may exceed 2. If conflict itself is the cause, and not that layers are too narrow, projecting it
-away (PCGrad) must move S towards 2.
+hers. A member's start is then a local hidden variable: with a common start influence is exactly 0 and |S| <= 2 in every
+member (each row has A1 (B1 + B2) + A2 (B1 - B2) = +-2); with a start for each context the same holds of the means over
+members, though single members scatter. That is of single shots: under retry until solved the networks are chosen by both
+heads' outcomes together (post-selection), and S may exceed 2 with no gradient exchanged at all. With only Bob's gradient
+stopped, his task cannot reach Alice (that influence is 0) and hers still reaches him, so that S may exceed 2. If conflict
+itself is the cause, and not that layers are too narrow, projecting it away (PCGrad) must move S towards 2.
 
 Writes into the folder: two run folders, interventions.png, .svg, .pdf, .csv and interventions.json.
 """
