@@ -75,7 +75,7 @@ _SENDERS: dict[str, tuple[int, ...]] = {
     "pcgrad": (),
 }
 #: Folded into a member's key for the rows it trains on: no context's number, so that its networks start as without.
-_ROWS_KEY = 0x726F7773
+_ROWS_KEY = np.uint32(0x726F7773)
 
 
 def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
@@ -83,7 +83,7 @@ def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in encoded_inputs(config.tasks, config.encoding).tolist())
 
 
-def member_key(root: Key[Array, ""], member: Array, context: Array, common: bool) -> Key[Array, ""]:
+def member_key(root: Key[Array, ""], member: Array, context: Array | np.uint32, common: bool) -> Key[Array, ""]:
     """The key of one network: its member's id, then its context's number, folded into the run's."""
     key = jax.random.fold_in(root, member)
     return key if common else jax.random.fold_in(key, context)
@@ -97,10 +97,12 @@ def vector_size(config: EnsembleConfig) -> int:
 
 def start_vector(config: EnsembleConfig, root: Key[Array, ""], member: Array, context: Array) -> Float[Array, "P"]:
     """What one network starts from, float32 [P]. A member trains on the same rows in all its contexts."""
-    vector = initial_vector(member_key(root, member, context, config.common_initialization), config)
     if not config.training_rows:
-        return vector
-    key = jax.random.fold_in(jax.random.fold_in(root, member), _ROWS_KEY)
+        return initial_vector(member_key(root, member, context, config.common_initialization), config)
+    # Wrapped again: another number is folded into the same keys, which is no reuse of them.
+    again = jax.random.wrap_key_data(jax.random.key_data(root))
+    vector = initial_vector(member_key(root, member, context, config.common_initialization), config)
+    key = member_key(again, member, _ROWS_KEY, common=False)
     chosen = jax.random.permutation(key, jnp.arange(config.tasks.rows) < config.training_rows)
     return jnp.concatenate([vector, chosen.astype(vector.dtype)])
 
