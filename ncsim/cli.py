@@ -22,6 +22,7 @@ from ncsim.config import (
     option_name,
     swept_fields,
 )
+from ncsim.recording import SPACINGS, Recording
 from ncsim.text.command import add_text_command
 
 PROGRAM = "ncsim"
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
+    add_recording_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
 
@@ -127,6 +129,41 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
             metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
             help=text.replace("%", "%%"),
         )
+
+
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """When members are recorded as they train; not at all where none of the options is given."""
+    parser.add_argument(
+        "--record-points",
+        metavar="N",
+        help="record every member at about N steps of its training, into trajectories/ (default: no recording)",
+    )
+    parser.add_argument(
+        "--record-spacing",
+        metavar="NAME",
+        help=f"how recorded steps lie ({', '.join(SPACINGS)}; default: linear, or every with --record-every)",
+    )
+    parser.add_argument("--record-every", metavar="K", help="record each K-th step")
+
+
+def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -> Recording | None:
+    """The recording that the options ask for, else the default.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    given: dict[str, Any] = {"spacing": parsed.record_spacing}
+    for name in ("points", "every"):
+        word = getattr(parsed, f"record_{name}")
+        if word is not None and not word.isdecimal():
+            raise ConfigError(f"--record-{name}: {word}; allowed: a whole number, 1 or above")
+        given[name] = None if word is None else int(word)
+    given = {name: value for name, value in given.items() if value is not None}
+    if "points" in given and "every" in given:
+        raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")
+    if "every" in given:
+        given.setdefault("spacing", "every")
+    return Recording(**given) if given else default
 
 
 def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
@@ -172,14 +209,16 @@ def device_count(word: str | None) -> int | None:
 def _ensemble(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
-    devices = device_count(parsed.devices)
+    devices, recording = device_count(parsed.devices), recording_of(parsed)
     from ncsim.ensemble import run_ensemble
     from ncsim.progress import Progress
     from ncsim.store import run_digits
 
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
-    run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor)
+    run = run_ensemble(
+        configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, recording=recording
+    )
     _write_report(run, parsed.quiet)
 
 

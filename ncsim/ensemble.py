@@ -14,13 +14,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ncsim.config import EXECUTORS, ConfigError, EnsembleConfig, swept_fields
+from ncsim.recording import Recording
 from ncsim.records import MemberRecords, concatenated
 from ncsim.runs import Run
 from ncsim.store import RunFolder, fingerprint, recorded_environment
 from ncsim.tasks import CONTEXTS
+from ncsim.trajectory_parts import MemberTrajectories, TrajectoryFolder
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
 BLOCKS = 128
+#: Blocks times recorded steps of one call on a device, which bounds what has to be held of trajectories.
+RECORDED_POINTS = 1024
 #: Wanted length of one call: long enough that dispatching it is nothing, short enough for a lively progress bar.
 CALL_SECONDS = 0.5
 #: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
@@ -50,6 +54,7 @@ def run_ensemble(
     devices: int | None = None,
     progress: ProgressListener | None = None,
     executor: str = "auto",
+    recording: Recording | None = None,
 ) -> Run:
     """Train every member of one config, or of the cells of a grid (`ncsim.config_grid`), and give the results.
 
@@ -64,6 +69,7 @@ def run_ensemble(
         progress: told how it goes on; `ncsim.progress.Progress` prints it.
         executor: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; interpreted on CPUs), "native"
             (C made from the training step and compiled here, for CPUs with a C compiler), or "auto": the fastest here. A stored run keeps the one that it was begun with, since members differ between them.
+        recording: steps at which members are recorded as they train, for `Run.trajectories`; no member's result changes.
 
     Raises:
         ConfigError: fewer than one or too many devices, cells that do not make a grid, an executor that cannot train
@@ -77,10 +83,18 @@ def run_ensemble(
     if executor not in EXECUTORS:
         raise ConfigError(f"--executor: {executor}; allowed: {', '.join(EXECUTORS)}")
     _validate_optimizers(configs)
+    if recording is not None:
+        for each in configs:
+            recording.steps(each.steps)  # too many are refused before a folder is made
     if out is None:
         work = [(cell, c.member_ids) for cell, c in enumerate(configs)]
-        trained = _trained(configs, work, devices, progress, lambda: _trainer(devices).executors(configs, executor))
-        return Run(configs, [concatenated(list(batches)) for _, batches in trained])
+        trained = _trained(
+            configs, work, devices, progress, lambda: _trainer(devices).executors(configs, executor), recording
+        )
+        if recording is None:
+            return Run(configs, [concatenated(list(batches)) for _, batches in trained])
+        cells = [tuple(zip(*batches, strict=True)) for _, batches in trained]
+        return Run(configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells])
     _validate_device_count(devices)
     recorded = _recorded_executors(out, configs, executor)
     if recorded is None and executor in ("pallas", "native"):
@@ -95,9 +109,31 @@ def run_ensemble(
 
     folder = RunFolder.create(out, configs, resume, environment)
     with folder.exclusive():
-        for cell, batches in _trained(configs, missing_parts(folder), devices, progress, chosen):
-            folder.write_part(configs[cell], concatenated(list(batches)))
+        if recording is None:
+            for cell, batches in _trained(configs, missing_parts(folder), devices, progress, chosen):
+                folder.write_part(configs[cell], concatenated(list(batches)))
+        else:
+            _train_recorded(
+                folder, recording, lambda work: _trained(configs, work, devices, progress, chosen, recording)
+            )
     return Run(configs, folder)
+
+
+def _train_recorded(folder: RunFolder, recording: Recording, trained: Callable[..., Any]) -> None:
+    """Train what a run folder lacks, and record; then record what it had before it was asked to."""
+    from ncsim.observation import OBSERVED
+
+    trajectories = TrajectoryFolder(folder)
+    trajectories.check(recording, OBSERVED)
+    trajectories.discard_unfinished()
+    for cell, batches in trained(missing_parts(folder)):
+        config = folder.configs[cell]
+        folder.write_part(config, concatenated(list(trajectories.stored(config, recording, batches))))
+    gaps = [(cell, gap) for cell, config in enumerate(folder.configs) for gap in trajectories.missing(config)]
+    for cell, batches in trained(gaps):
+        config = folder.configs[cell]
+        for _ in trajectories.stored(config, recording, trajectories.agreeing(config, batches)):
+            pass
 
 
 def _recorded_executors(out: str | Path, configs: Sequence[EnsembleConfig], requested: str) -> list[str] | None:
@@ -122,8 +158,10 @@ def _trained(
     devices: int | None,
     progress: ProgressListener | None,
     chosen: Callable[[], list[str]],
-) -> Iterator[tuple[int, Iterator[MemberRecords]]]:
-    """Each piece of work, (cell, ids), with its records in batches."""
+    recording: Recording | None = None,
+) -> Iterator[tuple[int, Iterator[Any]]]:
+    """Each piece of work, (cell, ids), with its records in batches: `MemberRecords`, and where the run records pairs
+    of them with `MemberTrajectories`."""
     if not work:
         return  # a run that is complete starts no device
     trainer = _trainer(devices)
@@ -133,7 +171,10 @@ def _trained(
         progress.start(sum(len(ids) for _, ids in work), steps)
     try:
         for cell, ids in work:
-            yield cell, trainer.train(configs[cell], ids, progress, executors[cell])
+            if recording is None:
+                yield cell, trainer.train(configs[cell], ids, progress, executors[cell])
+            else:
+                yield cell, trainer.train_recorded(configs[cell], ids, progress, executors[cell], recording)
     finally:
         if progress is not None:
             progress.close()
@@ -235,7 +276,7 @@ class _Trainer:
 
         self._devices = _devices(devices)
         self._mesh = jax.make_mesh((len(self._devices),), (xla.MEMBERS,), devices=self._devices)
-        self._seconds_a_block: dict[tuple[str, EnsembleConfig], float] = {}
+        self._seconds_a_block: dict[tuple[Any, ...], float] = {}
         self._executors: dict[tuple[Any, ...], str] = {}
 
     def executors(self, configs: Sequence[EnsembleConfig], requested: str) -> list[str]:
@@ -257,37 +298,68 @@ class _Trainer:
         self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
     ) -> Iterator[MemberRecords]:
         """The records of members with these consecutive ids, in batches, in order."""
+        for batch, result in self._results(config, members, progress, executor, None):
+            yield MemberRecords(_ids(batch), *result)
+
+    def train_recorded(
+        self,
+        config: EnsembleConfig,
+        members: range,
+        progress: ProgressListener | None,
+        executor: str,
+        recording: Recording,
+    ) -> Iterator[tuple[MemberRecords, MemberTrajectories]]:
+        """As `train`, each batch with what was recorded of it along training."""
+        from ncsim.observation import OBSERVED
+
+        steps = recording.steps(config.steps)
+        for batch, (last, seen) in self._results(config, members, progress, executor, steps):
+            ids = _ids(batch)
+            values = {name: seen.values[name] for name in OBSERVED}
+            yield MemberRecords(ids, *last), MemberTrajectories(ids, steps, seen.counts, values)
+
+    def _results(
+        self,
+        config: EnsembleConfig,
+        members: range,
+        progress: ProgressListener | None,
+        executor: str,
+        recorded: np.ndarray | None,
+    ) -> Iterator[tuple[range, Any]]:
+        """What a program gives of these members, in batches: a tree of arrays [members of the batch, ...]."""
         import jax
 
         from ncsim.executors import choice
 
-        program = choice.program(executor, config, self._mesh, BLOCKS)
-        cost = (executor, _same_cost(config))
+        points = None if recorded is None else len(recorded)
+        most = BLOCKS if points is None else min(max(RECORDED_POINTS // points, 1), BLOCKS)
+        program = choice.program(executor, config, self._mesh, most, points)
+        cost = (executor, _same_cost(config), points)
         pending: tuple[range, np.ndarray, Any, float] | None = None
         first = members.start
         while first < members.stop or pending is not None:
             issued = None
             if first < members.stop:
-                blocks = self._blocks_a_call(cost)
+                blocks = self._blocks_a_call(cost, most)
                 batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
-                ids, used, position = self._layout(batch, program)
+                ids, used = self._layout(batch, program)
                 with jax.enable_x64(config.precision == "float64"):
-                    result = program.run(config.root_seed, ids, used, config.learning_rate, config.steps)
-                issued = (batch, position, result, time.perf_counter())
+                    steps = config.steps if recorded is None else recorded
+                    result = program.run(config.root_seed, ids, used, config.learning_rate, steps)
+                issued = (batch, used, result, time.perf_counter())
                 first = batch.stop
             if pending is not None:
-                batch, position, result, started = pending
-                fields = [np.asarray(leaf).reshape(-1, *leaf.shape[2:])[position] for leaf in result]
+                batch, used, result, started = pending
+                kept = jax.tree.map(functools.partial(_of_members, used=used, members=len(batch)), result)
                 # With one call always waiting behind another, the time between two results is the time of one call.
                 self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
-                records = MemberRecords(np.arange(batch.start, batch.stop, dtype=np.uint64), *fields)
                 if progress is not None:
                     progress.advance(len(batch), len(batch) * network_steps(config))
-                yield records
+                yield batch, kept
             pending = issued
 
-    def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids [D * B, lanes], blocks used a device [D], and where each member of the batch ends up, flat."""
+    def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Ids [D * B, lanes], and blocks used a device [D]."""
         devices, lanes = len(self._devices), program.lanes
         needed = -(-len(batch) // lanes)
         used = np.array([needed // devices + (d < needed % devices) for d in range(devices)], np.int32)
@@ -295,14 +367,13 @@ class _Trainer:
         ids = np.zeros((devices * program.blocks, lanes), np.uint32)
         # The last block is padded with ids that follow; what they come to is dropped.
         ids[rows] = (batch.start + np.arange(needed * lanes, dtype=np.int64)).astype(np.uint32).reshape(needed, lanes)
-        position = (rows[:, None] * lanes + np.arange(lanes)).reshape(-1)[: len(batch)]
-        return ids, used, position
+        return ids, used
 
-    def _blocks_a_call(self, cost: tuple[str, EnsembleConfig]) -> int:
+    def _blocks_a_call(self, cost: tuple[Any, ...], most: int) -> int:
         seconds = self._seconds_a_block.get(cost)
-        return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), BLOCKS))
+        return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), most))
 
-    def _note_speed(self, cost: tuple[str, EnsembleConfig], started: float, blocks: int) -> None:
+    def _note_speed(self, cost: tuple[Any, ...], started: float, blocks: int) -> None:
         # Latest reading counts most, and the first contains warming up.
         now = time.perf_counter()
         begun = max(started, getattr(self, "_last_result", started))
@@ -310,6 +381,17 @@ class _Trainer:
         reading = max(now - begun, 1e-6) / blocks
         known = self._seconds_a_block.get(cost, reading)
         self._seconds_a_block[cost] = 0.5 * known + 0.5 * reading
+
+
+def _of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
+    """The first members of a result [D * B, lanes, ...], of which each device has filled so many blocks."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    blocks = [np.asarray(shard.data)[:count] for shard, count in zip(shards, used, strict=True)]
+    return np.concatenate(blocks).reshape(-1, *leaf.shape[2:])[:members]
+
+
+def _ids(batch: range) -> np.ndarray:
+    return np.arange(batch.start, batch.stop, dtype=np.uint64)
 
 
 def _same_cost(config: EnsembleConfig) -> EnsembleConfig:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ncsim.config import EnsembleConfig
 from ncsim.records import MemberRecords
 
 _LISTS = {
@@ -24,6 +25,13 @@ SCHEMA = pa.schema(
     [("member", pa.uint64()), ("counts", pa.list_(pa.uint16(), 16))]
     + [(name, pa.list_(kind, 4)) for name, kind in _LISTS.items()]
 )
+#: And of one whose members trained on some rows only: the counts on those, in the order of `counts`.
+TRAINING_SCHEMA = SCHEMA.append(pa.field("training_counts", pa.list_(pa.uint16(), 16)))
+
+
+def schema(config: EnsembleConfig) -> pa.Schema:
+    """The columns of this config's parts."""
+    return TRAINING_SCHEMA if config.training_rows else SCHEMA
 
 
 def part_name(first: int, count: int) -> str:
@@ -32,7 +40,7 @@ def part_name(first: int, count: int) -> str:
 
 
 def to_table(records: MemberRecords) -> pa.Table:
-    """Records as the columns of SCHEMA."""
+    """Records as the columns of SCHEMA, or of TRAINING_SCHEMA."""
 
     def lists(values: np.ndarray, kind: pa.DataType, width: int) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
@@ -40,7 +48,10 @@ def to_table(records: MemberRecords) -> pa.Table:
 
     columns = [pa.array(records.member, pa.uint64()), lists(records.counts, pa.uint16(), 16)]
     columns += [lists(getattr(records, name), kind, 4) for name, kind in _LISTS.items()]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    if records.training_counts is None:
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+    columns.append(lists(records.training_counts, pa.uint16(), 16))
+    return pa.Table.from_arrays(columns, schema=TRAINING_SCHEMA)
 
 
 def from_table(table: pa.Table) -> MemberRecords:
@@ -60,6 +71,7 @@ def from_table(table: pa.Table) -> MemberRecords:
         undecided_alice=array("undecided_alice", np.int32, 4),
         undecided_bob=array("undecided_bob", np.int32, 4),
         decided_product=array("decided_product", np.int32, 4),
+        training_counts=array("training_counts", np.int32, 4, 4) if "training_counts" in table.column_names else None,
     )
 
 

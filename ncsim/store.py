@@ -27,8 +27,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.config import EnsembleConfig, from_dict, swept_fields, to_dict
-from ncsim.parts import SCHEMA, from_table, part_name, to_table, write_atomically
+from ncsim.config import EnsembleConfig, from_dict, identity, swept_fields, to_dict
+from ncsim.parts import from_table, part_name, schema, to_table, write_atomically
 from ncsim.records import MemberRecords
 
 FORMAT = 1
@@ -49,8 +49,7 @@ class Part(NamedTuple):
 
 def fingerprint(config: EnsembleConfig) -> str:
     """What a member's result depends on besides its id, as 16 hex digits."""
-    fields = {name: value for name, value in to_dict(config).items() if name not in ("members", "first_member")}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class RunFolder:
@@ -143,7 +142,7 @@ class RunFolder:
     def _write_config(self, training: Callable[[], dict[str, str]] | None) -> None:
         path = self.path / "config.json"
         cells = [to_dict(config) for config in self.configs]
-        if path.exists() and json.loads(path.read_text())["cells"] == json.loads(json.dumps(cells)):
+        if path.exists() and [from_dict(cell) for cell in json.loads(path.read_text())["cells"]] == list(self.configs):
             return  # resumed: what it was started with stays on record
         record = environment() | (training() if training else {"device": "unknown"})
         stored = {"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record}
@@ -231,13 +230,22 @@ class RunFolder:
         """
         for part in self.parts(config):
             with _naming(part.path):
-                table = pq.read_table(part.path, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
+                table = pq.read_table(
+                    part.path, schema=schema(config), partitioning=None, page_checksum_verification=True
+                )
             records = from_table(table)
             if not np.array_equal(records.member, np.arange(part.first, part.first + part.members, dtype=np.uint64)):
                 raise StoreError(f"{part.path}: its members are not those of its name; move it away and train again")
             totals = records.counts.sum(axis=2)
             if np.any(totals != np.where(records.diverged, 0, config.tasks.rows)):
                 raise StoreError(f"{part.path}: has counts that do not add up; move it away and train again")
+            if records.training_counts is not None:
+                trained = records.training_counts
+                expected = np.where(records.diverged, 0, config.training_rows)
+                if np.any(trained.sum(axis=2) != expected) or np.any(trained > records.counts):
+                    raise StoreError(
+                        f"{part.path}: has training counts that do not add up; move it away and train again"
+                    )
             yield records
 
 

@@ -81,6 +81,17 @@ def test_builders_describe_themselves_and_write_array_records(prepared):
         assert info["fileFormat"] == "array_record"
 
 
+def test_a_builder_by_itself_is_one_of_tfds(prepared, tmp_path):
+    builder = BUILDERS["paws_x"](
+        source_dir=prepared[0], data_dir=str(tmp_path), config="ko", file_format="array_record"
+    )
+    builder.download_and_prepare()
+    assert (builder.info.full_name, builder.info.splits["validation"].num_examples) == ("ncsim_paws_x/ko/1.0.0", 10)
+    assert builder.info.features["label"].names == ["different_meaning", "paraphrase"]
+    example = builder.as_data_source(split="validation")[0]
+    assert example["first"].decode() == f"ko {example['id'].decode()} river council"
+
+
 def test_archives_give_the_same_rows(prepared, tmp_path):
     source, _, found = prepared
     packed = text_sources.pack(source, tmp_path / "packed")
@@ -98,7 +109,7 @@ def test_a_changed_file_is_never_served_stale_nor_a_damaged_copy_served_at_all(p
     text_sources.write_sources(source)
     damage = [
         ("*train.array_record*", lambda whole: whole[:-20]),
-        ("*train.array_record*", lambda whole: whole[:-40] + bytes([whole[-40] ^ 16]) + whole[-39:]),
+        ("*train.array_record*", lambda whole: whole[:500] + bytes([whole[500] ^ 16]) + whole[501:]),
         ("dataset_info.json", lambda whole: whole[:50]),
         ("metadata.json", lambda whole: b"[]"),
     ]
@@ -195,6 +206,10 @@ def test_wrong_folders_and_names_are_one_line(tmp_path):
         load("sst2", source_dir=tmp_path / "nowhere", cache_dir=tmp_path)
     with pytest.raises(DataError, match=r"does not hold MathQA/ or MathQA.zip with train.json, dev.json, test.json"):
         load("math_qa", source_dir=tmp_path, cache_dir=tmp_path)
+    (tmp_path / "file").touch()
+    text_sources.write_sources(tmp_path / "source")
+    with pytest.raises(DataError, match=r"prepared/\S+: cannot be written to \(Not a directory\)"):
+        load("mrpc", source_dir=tmp_path / "source", cache_dir=tmp_path / "file")
     with pytest.raises(ConfigError, match="dataset=imdb: allowed: sst2, mrpc"):
         load("imdb", cache_dir=tmp_path)
     with pytest.raises(ConfigError, match="language=xx: allowed for paws_x: de, en"):

@@ -10,17 +10,9 @@ from ncsim.counts import joint_counts
 from ncsim.tasks import CONTEXTS
 from ncsim.text.bert import BertConfig, initial_parameters
 from ncsim.text.config import TextConfig
-from ncsim.text.finetune import (
-    AdapterId,
-    Tokens,
-    adapter_key,
-    adapter_mesh,
-    all_adapters,
-    group_program,
-    grouped,
-    learning_rate_schedule,
-)
+from ncsim.text.finetune import AdapterId, Setting, Tokens, adapter_key, all_adapters, grouped, learning_rate_schedule
 from ncsim.text.lora import head_logits
+from ncsim.text.programs import adapter_mesh, group_program
 
 BERT = BertConfig(vocab_size=40, hidden_size=8, layers=2, heads=2, intermediate_size=16, max_positions=16)
 CONFIG = TextConfig(ranks=(1, 2), epochs=2, batch_size=4, length=8, learning_rate=0.05, warmup=0.0, root_seed=3)
@@ -52,7 +44,8 @@ def data():
 
 
 def program(backbone, data, group, devices, microbatch):
-    return group_program(CONFIG, BERT, backbone, *data, group, microbatch, adapter_mesh(jax.devices()[:devices]))
+    setting = Setting(CONFIG, BERT, ITEMS, microbatch)
+    return group_program(setting, adapter_mesh(jax.devices()[:devices]), backbone, *data, group)
 
 
 @pytest.fixture(scope="module")

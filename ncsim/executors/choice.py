@@ -29,16 +29,18 @@ NATIVE_GAIN = 1.2
 AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
 
 
-def program(executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> xla.BlockProgram:
-    """The named executor's program for a config."""
+def program(
+    executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int, points: int | None = None
+) -> xla.BlockProgram:
+    """The named executor's program for a config, which records `points` steps of the training if it is given."""
     with jax.enable_x64(config.precision == "float64"):
         if executor == "xla":
-            return xla.block_program(config, mesh, blocks)
+            return xla.block_program(config, mesh, blocks, points=points)
         if executor == "native":
-            return native.block_program(config, mesh, blocks)
+            return native.block_program(config, mesh, blocks, points=points)
         from ncsim.executors import pallas  # here, so that CPUs do without it
 
-        return pallas.block_program(config, mesh, blocks)
+        return pallas.block_program(config, mesh, blocks, points=points)
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
@@ -131,7 +133,9 @@ def train_block(
     used = np.ones(devices, np.int32)
     with jax.enable_x64(config.precision == "float64"):
         result = tried.run(config.root_seed, ids.reshape(-1, tried.lanes), used, config.learning_rate, steps)
-    leaves: list[Any] = [np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result]
+    leaves: list[Any] = [
+        np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result if leaf is not None
+    ]
     return ContextRecord(*leaves)
 
 

@@ -62,11 +62,7 @@ def load(
     source = None if source_dir is None else Path(source_dir)
     files = None if source is None else _located(data_set, language, source)
     kept = cache / "prepared" / _content(data_set, files)
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{kept}: cannot be written to ({error.strerror})") from None
-    with _quiet(), _exclusive(kept / ".lock"):
+    with _quiet(), _exclusive(kept):
         try:
             return _prepared(name, language, files, kept, cache / "downloads")
         except DataError:
@@ -89,14 +85,19 @@ def text_cache() -> Path:
 
 
 class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What the five builders share. `files` are the source files by split; None: they are downloaded."""
+    """What the five builders share. Files are those of `source_dir`; without it they are downloaded.
+
+    `files` are the files themselves, by split, where they have been read already.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     data_set: ClassVar[DataSet]
 
-    def __init__(self, *, files: dict[str, SourceFile] | None = None, **kwargs: Any) -> None:
-        self._files = files
+    def __init__(
+        self, *, source_dir: str | Path | None = None, files: dict[str, SourceFile] | None = None, **kwargs: Any
+    ) -> None:
+        self._source_dir, self._files = source_dir, files
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -117,9 +118,12 @@ class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        language = self.builder_config.name if self.builder_config else ""
         files = self._files
-        if files is None:
-            files = _downloaded(self.data_set, self._language, dl_manager)
+        if files is None and self._source_dir is not None:
+            files = _located(self.data_set, language, Path(self._source_dir))
+        elif files is None:
+            files = _downloaded(self.data_set, language, dl_manager)
         notes = [] if "train" in files else [f"{self.data_set.name}: no training file, so training items are of dev"]
         splits = {}
         for split, file in files.items():
@@ -132,10 +136,6 @@ class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     def _generate_examples(self, rows: Sequence[Row]) -> Iterator[tuple[str, dict[str, Any]]]:
         for row in rows:
             yield row.id, {**row._asdict(), **({"options": list(row.options)} if isinstance(row, Question) else {})}
-
-    @property
-    def _language(self) -> str:
-        return self.builder_config.name if self.builder_config else ""
 
 
 class NcsimSst2(TextBuilder):
@@ -262,8 +262,13 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """One process prepares, others wait and find it done. The operating system lets go when a process ends."""
-    with open(path, "w") as handle:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written to ({error.strerror})") from None
+    with open(folder / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -14,21 +14,19 @@ Axes: G adapters, N pairs, T tokens, B pairs a step; 2 heads, Alice's first; cla
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
 
 from ncsim.tasks import CONTEXTS
 from ncsim.text.bert import BertConfig
 from ncsim.text.config import TextConfig
 from ncsim.text.lora import ForwardOptions, head_logits, init_adapter
 
-ADAPTERS = "adapters"
 # What an adapter's key is folded with, for each of its uses.
 _INITIALISATION, _ORDER, _DROPOUT = range(3)
 
@@ -77,17 +75,42 @@ class Evaluation(NamedTuple):
     decided_product: Any  # int32: sum of A B over the pairs that both heads decided
 
 
-class GroupProgram(NamedTuple):
-    """A group's compiled training."""
+class Setting(NamedTuple):
+    """What a compiled program is made for, besides the shapes of its arguments."""
 
-    begin: Callable[[], GroupState]
-    order: Callable[[int], Any]  # of an epoch: which pairs its steps take, int32[G, steps, B], -1 for none
-    train: Callable[
-        [GroupState, Any, int, int, int], tuple[GroupState, Any]
-    ]  # (state, order, epoch, from step, to step)
-    evaluate: Callable[[GroupState, str], Evaluation]  # on the split "train" or "test"
-    steps: int  # an epoch
-    memory: int  # bytes a device needs
+    config: TextConfig
+    bert: BertConfig
+    items: int  # training pairs a context, N
+    microbatch: int  # pairs whose activations are in memory at once; a step's gradient is added up over them
+
+    @property
+    def batch(self) -> int:
+        """Pairs a step, B."""
+        return min(self.config.batch_size, self.items)
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; the last may have fewer pairs."""
+        return -(-self.items // self.batch)
+
+    @property
+    def parts(self) -> int:
+        """Microbatches a step."""
+        return -(-self.batch // self.microbatch)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW with the schedule, for one adapter."""
+        config = self.config
+        schedule = learning_rate_schedule(config, self.steps * config.epochs)
+        adamw = optax.adamw(schedule, weight_decay=config.weight_decay)
+        return optax.chain(optax.clip_by_global_norm(config.clip), adamw) if config.clip else adamw
+
+    @property
+    def options(self) -> ForwardOptions:
+        """How the backbone is computed."""
+        c = self.config
+        return ForwardOptions(dtype=c.precision, remat=c.remat, pooling=c.pooling, dropout=c.dropout)
 
 
 def all_adapters(config: TextConfig) -> list[AdapterId]:
@@ -126,13 +149,7 @@ def learning_rate_schedule(config: TextConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([rise, fall], [warmup]) if warmup else fall
 
 
-def make_optimizer(config: TextConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW with the schedule, for one adapter."""
-    adamw = optax.adamw(learning_rate_schedule(config, steps), weight_decay=config.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(config.clip), adamw) if config.clip else adamw
-
-
-def adapter_key(config: TextConfig, adapter: AdapterId) -> jax.Array:
+def adapter_key(config: TextConfig, adapter: AdapterId) -> Array:
     """The key of one adapter: its seed, its rank and its context folded into the run's."""
     key = jax.random.key(config.root_seed)
     for number in (adapter.seed, adapter.rank, adapter.context):
@@ -140,230 +157,140 @@ def adapter_key(config: TextConfig, adapter: AdapterId) -> jax.Array:
     return key
 
 
-def adapter_mesh(devices: Sequence[Any]) -> Mesh:
-    """Devices over which a group's adapters are spread."""
-    kinds = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((len(devices),), (ADAPTERS,), devices=devices, axis_types=kinds)
-
-
-def group_program(
-    config: TextConfig,
-    bert: BertConfig,
-    backbone: Any,
-    tokens: tuple[Tokens, Tokens],
-    pairs: dict[str, np.ndarray],
-    group: Sequence[AdapterId],
-    microbatch: int,
-    mesh: Mesh,
-) -> GroupProgram:
-    """The program that trains and evaluates one group.
-
-    Args:
-        config: the run.
-        bert: the backbone's shape.
-        backbone: its parameters, on the mesh's devices, the same on each.
-        tokens: Alice's items and Bob's, likewise.
-        pairs: per split, int32[4, N, 2]: places of Alice's and Bob's items in each context.
-        group: as many adapters as the mesh has devices, or a multiple.
-        microbatch: pairs whose activations are in memory at once; the gradient of a step is added up over them.
-        mesh: devices over which the adapters are spread.
-    """
-    devices = mesh.devices.size
-    if len(group) % devices:
-        raise ValueError(f"group: {len(group)} adapters; allowed: a multiple of the {devices} devices")
+def initial_state(setting: Setting, group: Sequence[AdapterId]) -> GroupState:
+    """Where a group begins: every adapter drawn at its own rank, padded to the largest."""
     width = max(adapter.rank for adapter in group)
-    contexts = np.array([adapter.context for adapter in group])
-    scales = np.array([config.alpha / adapter.rank for adapter in group], np.float32)
-    own_pairs = {split: chosen[contexts] for split, chosen in pairs.items()}  # [G, N, 2]
-    items = own_pairs["train"].shape[1]
-    batch = min(config.batch_size, items)
-    steps = -(-items // batch)
-    microbatch = min(microbatch, batch)
-    optimizer = make_optimizer(config, steps * config.epochs)
-    options = ForwardOptions(dtype=config.precision, remat=config.remat, pooling=config.pooling, dropout=config.dropout)
-    keys = jnp.stack([jax.random.key_data(adapter_key(config, adapter)) for adapter in group])
-
-    spread, same = PartitionSpec(ADAPTERS), PartitionSpec()
-    placed = {spec: NamedSharding(mesh, spec) for spec in (spread, same)}
-    keys, scales, *placed_pairs = jax.device_put((keys, scales, *own_pairs.values()), placed[spread])
-    own_pairs = dict(zip(own_pairs, placed_pairs, strict=True))
-
-    def key_of(data: jax.Array, use: int) -> jax.Array:
-        return jax.random.fold_in(jax.random.wrap_key_data(data), use)
-
-    def forward(
-        frozen: Any,
-        adapter: Any,
-        scale: jax.Array,
-        chosen: jax.Array,
-        tokens: tuple[Tokens, Tokens],
-        key: jax.Array | None,
-    ) -> tuple[jax.Array, jax.Array]:
-        """Logits and labels of some pairs [b, 2] under one adapter: [2 heads, b, 2 classes] and [2 heads, b]."""
-        logits, labels = [], []
-        for head, items in enumerate(tokens):
-            own = Tokens(*(jnp.take(array, chosen[:, head], axis=0) for array in items))
-            own_key = None if key is None else jax.random.fold_in(key, head)
-            both = head_logits(
-                bert, frozen, adapter, scale, own.ids, own.mask, own.types, options=options, dropout_key=own_key
-            )
-            logits.append(both[:, head])
-            labels.append(own.labels.astype(jnp.int32))
-        return jnp.stack(logits), jnp.stack(labels)
-
-    def summed_loss(
-        frozen: Any,
-        adapter: Any,
-        scale: jax.Array,
-        chosen: jax.Array,
-        tokens: tuple[Tokens, Tokens],
-        key: jax.Array | None,
-    ) -> jax.Array:
-        """Cross-entropy of both heads, added up over pairs; a pair of -1 counts nothing."""
-        there = (chosen[:, 0] >= 0).astype(jnp.float32)
-        logits, labels = forward(frozen, adapter, scale, jnp.maximum(chosen, 0), tokens, key)
-        return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, labels) * there)
-
-    def begin() -> GroupState:
-        each = [
-            _initial(jax.random.fold_in(adapter_key(config, adapter), _INITIALISATION), bert, adapter.rank, width)
-            for adapter in group
-        ]
-        adapters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
-        state = GroupState(adapters, jax.vmap(optimizer.init)(adapters))
-        placed_state: GroupState = jax.device_put(state, placed[spread])
-        return placed_state
-
-    # Everything from here on sees the adapters of one device.
-    def order(keys: jax.Array, pairs: jax.Array, epoch: jax.Array) -> jax.Array:
-        def one(data: jax.Array, own: jax.Array) -> jax.Array:
-            shuffled = jax.random.permutation(jax.random.fold_in(key_of(data, _ORDER), epoch), items)
-            chosen = jnp.take(own, shuffled, axis=0)
-            return jnp.pad(chosen, ((0, steps * batch - items), (0, 0)), constant_values=-1)
-
-        return jax.vmap(one)(keys, pairs).reshape(len(keys), steps, batch, 2)
-
-    def train(
-        frozen: Any, tokens: tuple[Tokens, Tokens], state: GroupState, keys: jax.Array, scales: jax.Array, order: jax.Array,
-        epoch: jax.Array, first: jax.Array, stop: jax.Array,
-    ) -> tuple[GroupState, jax.Array]:  # fmt: skip
-        def total(adapters: Any, chosen: jax.Array, step_keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-            one = functools.partial(summed_loss, frozen)
-            in_axes = (0, 0, 0, None, None if step_keys is None else 0)
-            losses = jax.vmap(one, in_axes=in_axes)(adapters, scales, chosen, tokens, step_keys)
-            return jnp.sum(losses), losses
-
-        gradient = jax.grad(total, has_aux=True)
-
-        def step(number: jax.Array, carry: tuple[GroupState, jax.Array]) -> tuple[GroupState, jax.Array]:
-            state, losses = carry
-            chosen = order[:, number]
-            count = jnp.maximum(jnp.sum(chosen[:, :, 0] >= 0, axis=1), 1).astype(jnp.float32)
-            parts = -(-batch // microbatch)
-            padding = ((0, 0), (0, parts * microbatch - batch), (0, 0))
-            chosen = jnp.pad(chosen, padding, constant_values=-1).reshape(len(chosen), parts, microbatch, 2)
-
-            def part_keys(part: jax.Array) -> jax.Array | None:
-                if not config.dropout:
-                    return None
-                where = (epoch * steps + number) * parts + part
-                return jax.vmap(lambda data: jax.random.fold_in(key_of(data, _DROPOUT), where))(keys)
-
-            if parts == 1:
-                grads, loss = gradient(state.adapters, chosen[:, 0], part_keys(jnp.zeros((), jnp.int32)))
-            else:
-
-                def add(part: jax.Array, so_far: Any) -> Any:
-                    return jax.tree.map(jnp.add, so_far, gradient(state.adapters, chosen[:, part], part_keys(part)))
-
-                nothing = (jax.tree.map(jnp.zeros_like, state.adapters), jnp.zeros(len(chosen), jnp.float32))
-                grads, loss = jax.lax.fori_loop(0, parts, add, nothing)
-            grads = jax.tree.map(lambda g: g / count.reshape(-1, *[1] * (g.ndim - 1)), grads)
-            updates, optimizer_state = jax.vmap(optimizer.update)(grads, state.optimizer, state.adapters)
-            return GroupState(optax.apply_updates(state.adapters, updates), optimizer_state), losses + loss / count
-
-        return jax.lax.fori_loop(first, stop, step, (state, jnp.zeros(len(order), jnp.float32)))
-
-    def evaluate(
-        frozen: Any, tokens: tuple[Tokens, Tokens], adapters: Any, scales: jax.Array, pairs: jax.Array
-    ) -> Evaluation:
-        size = min(2 * microbatch, pairs.shape[1])
-        parts = -(-pairs.shape[1] // size)
-        padded = jnp.pad(pairs, ((0, 0), (0, parts * size - pairs.shape[1]), (0, 0)), constant_values=-1)
-        padded = jnp.moveaxis(padded.reshape(len(pairs), parts, size, 2), 1, 0)
-
-        def one(adapter: Any, scale: jax.Array, chosen: jax.Array) -> Evaluation:
-            there = chosen[:, 0] >= 0
-            logits, labels = forward(frozen, adapter, scale, jnp.maximum(chosen, 0), tokens, None)
-            decision = logits[..., 1] - logits[..., 0]
-            alice, bob = ((decision > 0) == (labels > 0)) & there
-            decided = jnp.abs(decision) >= config.undecided_tolerance
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-            # Not a product with 0, which would leave a NaN where it is.
-            loss = jnp.sum(jnp.where(there, losses, 0), axis=1) / pairs.shape[1]
-            cells = [~alice & ~bob & there, ~alice & bob, alice & ~bob, alice & bob]
-            product = jnp.where(alice == bob, 1, -1) * (decided[0] & decided[1] & there)
-            return Evaluation(
-                counts=jnp.stack([jnp.sum(cell) for cell in cells]),
-                loss_alice=loss[0],
-                loss_bob=loss[1],
-                diverged=jnp.any(~jnp.isfinite(logits) & there[:, None]),
-                undecided_alice=jnp.sum(~decided[0] & there),
-                undecided_bob=jnp.sum(~decided[1] & there),
-                decided_product=jnp.sum(product),
-            )
-
-        each = jax.lax.map(lambda chosen: jax.vmap(one)(adapters, scales, chosen), padded)
-        found: Evaluation = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), each)
-        diverged = jnp.any(each.diverged, axis=0)
-        kept = {
-            name: jnp.where(diverged.reshape(-1, *[1] * (value.ndim - 1)), 0, value).astype(jnp.int32)
-            for name, value in found._asdict().items()
-            if name not in ("loss_alice", "loss_bob", "diverged")
-        }
-        return found._replace(**kept, diverged=diverged)
-
-    def on_devices(function: Callable[..., Any], specs: tuple[Any, ...], **options: Any) -> Any:
-        mapped = jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=spread, check_vma=False)
-        return jax.jit(mapped, **options)
-
-    run_train = on_devices(train, (same, same, spread, spread, spread, spread, same, same, same), donate_argnums=(2,))
-    run_evaluate = on_devices(evaluate, (same, same, spread, spread, spread))
-    run_order = on_devices(order, (spread, spread, same))
-
-    state_like = jax.eval_shape(begin)
-    state_like = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=placed[spread]), state_like)
-    order_like = jax.ShapeDtypeStruct((len(group), steps, batch, 2), jnp.int32, sharding=placed[spread])
-    whole = jax.ShapeDtypeStruct((), jnp.int32, sharding=placed[same])
-    compiled = run_train.lower(backbone, tokens, state_like, keys, scales, order_like, whole, whole, whole).compile()
-
-    def number(value: int) -> jax.Array:
-        return jax.device_put(np.int32(value), placed[same])
-
-    return GroupProgram(
-        begin=begin,
-        order=lambda epoch: run_order(keys, own_pairs["train"], number(epoch)),
-        train=lambda state, order, epoch, first, stop: compiled(
-            backbone, tokens, state, keys, scales, order, number(epoch), number(first), number(stop)
-        ),
-        evaluate=lambda state, split: run_evaluate(backbone, tokens, state.adapters, scales, own_pairs[split]),
-        steps=steps,
-        memory=_memory(compiled),
-    )
+    keys = [jax.random.fold_in(adapter_key(setting.config, adapter), _INITIALISATION) for adapter in group]
+    each = [_initial(key, setting.bert, adapter.rank, width) for key, adapter in zip(keys, group, strict=True)]
+    adapters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    return GroupState(adapters, jax.vmap(setting.optimizer.init)(adapters))
 
 
-#: One adapter's start, drawn at its own rank.
 _initial = jax.jit(init_adapter, static_argnums=(1, 2, 3))
 
 
-def _memory(compiled: Any) -> int:
-    """Bytes that a compiled program needs on each device, its arguments included; 0 where the platform does not say."""
-    analysis = compiled.memory_analysis()
-    if analysis is None:
-        return 0
-    return int(
-        analysis.temp_size_in_bytes
-        + analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-        - analysis.alias_size_in_bytes
-    )
+def epoch_order(setting: Setting, keys: Array, pairs: Int[Array, "G N 2"], epoch: Array) -> Int[Array, "G steps B 2"]:
+    """Which pairs the steps of an epoch take: every pair once, in each adapter's own order; -1 fills the last step."""
+
+    def one(data: Array, own: Array) -> Array:
+        shuffled = jax.random.permutation(jax.random.fold_in(_key_of(data, _ORDER), epoch), setting.items)
+        padding = ((0, setting.steps * setting.batch - setting.items), (0, 0))
+        return jnp.pad(jnp.take(own, shuffled, axis=0), padding, constant_values=-1)
+
+    return jax.vmap(one)(keys, pairs).reshape(len(keys), setting.steps, setting.batch, 2)
+
+
+def _key_of(data: Array, use: int) -> Array:
+    return jax.random.fold_in(jax.random.wrap_key_data(data), use)
+
+
+def _forward(
+    setting: Setting, frozen: Any, tokens: tuple[Tokens, Tokens], adapter: Any, scale: Array, chosen: Array, key: Array | None
+) -> tuple[Array, Array]:  # fmt: skip
+    """Logits and labels of some pairs [b, 2] under one adapter: [2 heads, b, 2 classes] and [2 heads, b]."""
+    logits, labels = [], []
+    for head, items in enumerate(tokens):
+        own = Tokens(*(jnp.take(array, chosen[:, head], axis=0) for array in items))
+        own_key = None if key is None else jax.random.fold_in(key, head)
+        both = head_logits(
+            setting.bert, frozen, adapter, scale, own.ids, own.mask, own.types, options=setting.options, dropout_key=own_key
+        )  # fmt: skip
+        logits.append(both[:, head])
+        labels.append(own.labels.astype(jnp.int32))
+    return jnp.stack(logits), jnp.stack(labels)
+
+
+def _summed_loss(
+    setting: Setting, frozen: Any, tokens: tuple[Tokens, Tokens], adapter: Any, scale: Array, chosen: Array, key: Array | None
+) -> Array:  # fmt: skip
+    """Cross-entropy of both heads, added up over pairs; a pair of -1 counts nothing."""
+    logits, labels = _forward(setting, frozen, tokens, adapter, scale, jnp.maximum(chosen, 0), key)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return jnp.sum(losses * (chosen[:, 0] >= 0).astype(jnp.float32))
+
+
+def train_steps(
+    setting: Setting, frozen: Any, tokens: tuple[Tokens, Tokens], state: GroupState, keys: Array, scales: Array,
+    order: Array, epoch: Array, first: Array, stop: Array,
+) -> tuple[GroupState, Array]:  # fmt: skip
+    """Steps `first` to `stop - 1` of an epoch, and the sum of their losses, [G]: mean over pairs, summed over the heads."""
+    optimizer, parts, steps = setting.optimizer, setting.parts, setting.steps
+
+    def total(adapters: Any, chosen: Array, step_keys: Array | None) -> tuple[Array, Array]:
+        one = functools.partial(_summed_loss, setting, frozen, tokens)
+        in_axes = (0, 0, 0, None if step_keys is None else 0)
+        losses = jax.vmap(one, in_axes=in_axes)(adapters, scales, chosen, step_keys)
+        return jnp.sum(losses), losses
+
+    gradient = jax.grad(total, has_aux=True)
+
+    def part_keys(number: Array, part: Any) -> Array | None:
+        if not setting.config.dropout:
+            return None
+        where = (epoch * steps + number) * parts + part
+        return jax.vmap(lambda data: jax.random.fold_in(_key_of(data, _DROPOUT), where))(keys)
+
+    def step(number: Array, carry: tuple[GroupState, Array]) -> tuple[GroupState, Array]:
+        state, losses = carry
+        chosen = order[:, number]
+        count = jnp.maximum(jnp.sum(chosen[:, :, 0] >= 0, axis=1), 1).astype(jnp.float32)
+        padding = ((0, 0), (0, parts * setting.microbatch - setting.batch), (0, 0))
+        chosen = jnp.pad(chosen, padding, constant_values=-1).reshape(len(chosen), parts, setting.microbatch, 2)
+        if parts == 1:
+            grads, loss = gradient(state.adapters, chosen[:, 0], part_keys(number, 0))
+        else:
+
+            def add(part: Array, so_far: Any) -> Any:
+                return jax.tree.map(jnp.add, so_far, gradient(state.adapters, chosen[:, part], part_keys(number, part)))
+
+            nothing = (jax.tree.map(jnp.zeros_like, state.adapters), jnp.zeros(len(chosen), jnp.float32))
+            grads, loss = jax.lax.fori_loop(0, parts, add, nothing)
+        grads = jax.tree.map(lambda g: g / count.reshape(-1, *[1] * (g.ndim - 1)), grads)
+        updates, optimizer_state = jax.vmap(optimizer.update)(grads, state.optimizer, state.adapters)
+        return GroupState(optax.apply_updates(state.adapters, updates), optimizer_state), losses + loss / count
+
+    result: tuple[GroupState, Array] = jax.lax.fori_loop(first, stop, step, (state, jnp.zeros(len(order), jnp.float32)))
+    return result
+
+
+def evaluate(
+    setting: Setting, frozen: Any, tokens: tuple[Tokens, Tokens], adapters: Any, scales: Array, pairs: Int[Array, "G N 2"]
+) -> Evaluation:  # fmt: skip
+    """What the adapters answer on pairs, each on its own."""
+    size = min(2 * setting.microbatch, pairs.shape[1])
+    parts = -(-pairs.shape[1] // size)
+    padded = jnp.pad(pairs, ((0, 0), (0, parts * size - pairs.shape[1]), (0, 0)), constant_values=-1)
+    padded = jnp.moveaxis(padded.reshape(len(pairs), parts, size, 2), 1, 0)
+
+    def one(adapter: Any, scale: Array, chosen: Array) -> Evaluation:
+        there = chosen[:, 0] >= 0
+        logits, labels = _forward(setting, frozen, tokens, adapter, scale, jnp.maximum(chosen, 0), None)
+        decision = logits[..., 1] - logits[..., 0]
+        alice, bob = ((decision > 0) == (labels > 0)) & there
+        decided = jnp.abs(decision) >= setting.config.undecided_tolerance
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        # Not a product with 0, which would leave a NaN where it is.
+        loss = jnp.sum(jnp.where(there, losses, 0), axis=1) / pairs.shape[1]
+        cells = [~alice & ~bob & there, ~alice & bob, alice & ~bob, alice & bob]
+        product = jnp.where(alice == bob, 1, -1) * (decided[0] & decided[1] & there)
+        return Evaluation(
+            counts=jnp.stack([jnp.sum(cell) for cell in cells]),
+            loss_alice=loss[0],
+            loss_bob=loss[1],
+            diverged=jnp.any(~jnp.isfinite(logits) & there[:, None]),
+            undecided_alice=jnp.sum(~decided[0] & there),
+            undecided_bob=jnp.sum(~decided[1] & there),
+            decided_product=jnp.sum(product),
+        )
+
+    each = jax.lax.map(lambda chosen: jax.vmap(one)(adapters, scales, chosen), padded)
+    diverged = jnp.any(each.diverged, axis=0)
+
+    def added_up(name: str, values: Array) -> Array:
+        total = jnp.sum(values, axis=0)
+        if name.startswith("loss"):
+            return total
+        return jnp.where(diverged.reshape(-1, *[1] * (total.ndim - 1)), 0, total).astype(jnp.int32)
+
+    fields = {name: added_up(name, values) for name, values in each._asdict().items() if name != "diverged"}
+    return Evaluation(**fields, diverged=diverged)

@@ -22,20 +22,10 @@ from ncsim.text.adapter_files import save_adapter
 from ncsim.text.bert import BertConfig
 from ncsim.text.checkpoint import backbone_folder, load_backbone, weight_files
 from ncsim.text.config import TextConfig
-from ncsim.text.finetune import (
-    ADAPTERS,
-    AdapterId,
-    Evaluation,
-    GroupProgram,
-    GroupState,
-    Tokens,
-    adapter_mesh,
-    all_adapters,
-    group_program,
-    grouped,
-)
+from ncsim.text.finetune import AdapterId, Evaluation, GroupState, Setting, Tokens, all_adapters, grouped
 from ncsim.text.lora import check_rank
 from ncsim.text.prepare import PreparedSuite, prepare_suite
+from ncsim.text.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
 from ncsim.text.results import TextRun
 from ncsim.text.store import SPLITS, Checkpoint, TextFolder
 
@@ -145,7 +135,7 @@ class _Trainer:
             groups = [_filled(group, devices) for group in grouped(adapters, chosen)]
             # The one that needs most: the widest of the longest.
             largest = max(groups, key=lambda group: (len(group), group[-1].rank))
-            needed = self._program(largest, microbatch).memory
+            needed = self._program(largest, microbatch).memory()
             if needed <= free or (microbatch == 1 and chosen == devices):
                 break
             if microbatch > 8 or chosen == devices:
@@ -296,9 +286,9 @@ class _Trainer:
         return state
 
     def _program(self, group: Sequence[AdapterId], microbatch: int) -> GroupProgram:
-        return group_program(
-            self._config, self._bert, self._backbone, self._tokens, self._pairs, group, microbatch, self._mesh
-        )
+        items = self._pairs["train"].shape[1]
+        setting = Setting(self._config, self._bert, items, min(microbatch, self._config.batch_size, items))
+        return group_program(setting, self._mesh, self._backbone, self._tokens, self._pairs, group)
 
 
 class _CallLength:
