@@ -9,7 +9,7 @@ FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
 BENCHMARK_OUT ?= benchmarks/results
 
-.PHONY: help figure2 test lint types tests test-slow benchmark benchmark-options benchmark-scaling format clean
+.PHONY: help figure2 test lint types tests test-slow benchmark benchmark-options benchmark-text benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
+	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
 	@echo "make format      format the source"
 	@echo "make clean       remove the environment and caches, not runs/"
 
@@ -35,7 +36,7 @@ $(VENV)/.dev: $(VENV)/.core
 
 # A peer of the benchmarks alone.
 $(VENV)/.peers: $(VENV)/.dev
-	$(PIP) 'torch==2.13.0' && touch $@ || \
+	$(PIP) 'torch==2.13.0' 'peft==0.21.2' && touch $@ || \
 		echo "PyTorch could not be installed; the benchmark names it as missing" >&2
 
 figure2: $(VENV)/.core
@@ -61,6 +62,9 @@ benchmark: $(VENV)/.peers
 
 benchmark-options: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --options --json $(BENCHMARK_OUT)/options.json
+
+benchmark-text: $(VENV)/.peers
+	$(BIN)/python -m benchmarks.text --json $(BENCHMARK_OUT)/text.json
 
 benchmark-scaling: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scaling --out $(BENCHMARK_OUT)/scaling

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class NcsimText:
         if work.precision == "bfloat16":
             backbone = jax.tree.map(lambda leaf: leaf.astype(jax.numpy.bfloat16), backbone)
         parties, pairs = work.arrays()
-        tokens = tuple(Tokens(*jax.device_put(party)) for party in parties)
+        alice, bob = (Tokens(*jax.device_put(party)) for party in parties)
         config = TextConfig(
             ranks=(work.rank,),
             seeds=-(-work.adapters // 4),
@@ -51,7 +52,7 @@ class NcsimText:
         setting = Setting(config=config, bert=bert, items=work.batch * work.steps, microbatch=work.batch)
         self._groups = [adapters[first : first + at_once] for first in range(0, len(adapters), at_once)]
         self._programs = [
-            group_program(setting, mesh, jax.device_put(backbone), tokens, pairs, group) for group in self._groups
+            group_program(setting, mesh, jax.device_put(backbone), (alice, bob), pairs, group) for group in self._groups
         ]
         begun = time.perf_counter()
         for program in self._programs:
@@ -114,7 +115,9 @@ class TorchPeft:
             import transformers
         except ImportError as error:
             raise MissingError(f"{error.name} is not installed") from None
+        warnings.simplefilter("ignore", FutureWarning)  # what peft uses of transformers is on its way out
         transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
         self._torch, self._work, self._order = torch, work, order
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._parties, _ = work.arrays()
@@ -151,7 +154,9 @@ class TorchPeft:
         torch, pairs = self._torch, self._order[number, step]
         model, heads, optimizer = self._models[number]
         ids, mask, types = (
-            torch.from_numpy(np.concatenate([self._parties[p][field][pairs[:, p]] for p in range(2)])).long().to(self._device)
+            torch.from_numpy(np.concatenate([self._parties[p][field][pairs[:, p]] for p in range(2)]))
+            .long()
+            .to(self._device)
             for field in range(3)
         )
         pooled = model(input_ids=ids, attention_mask=mask, token_type_ids=types).pooler_output

