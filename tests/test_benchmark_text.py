@@ -7,18 +7,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from benchmarks import text, text_work
+from benchmarks import text
 from benchmarks.native import MissingError
 from benchmarks.text_peers import MatrixProducts, NcsimText, TorchPeft
 from benchmarks.text_work import TextWork, executed_share, flops_per_token
-from ncsim.text.bert import BERT_BASE_UNCASED, TINY
+from ncsim.text.bert import BERT_BASE_UNCASED
 
 WORK = TextWork(size="tiny", batch=2, tokens=8, steps=2, rank=2, adapters=2)
-
-
-@pytest.fixture
-def tiny(monkeypatch):
-    monkeypatch.setitem(text_work.SIZES, "tiny", dataclasses.replace(TINY, vocab_size=30_522, max_positions=512))
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(1, 354e6), (32, 361e6), (512, 467e6)])
@@ -45,7 +40,7 @@ def test_the_work_is_the_same_each_time_and_in_range():
 
 
 @pytest.mark.slow  # compiling a run takes its time
-def test_ncsim_trains_and_writes_how_it_began(tiny, tmp_path):
+def test_ncsim_trains_and_writes_how_it_began(tmp_path):
     peer = NcsimText(WORK, at_once=1)
     order = peer.begin(str(tmp_path))
     assert order.shape == (2, 2, 2, 2)
@@ -80,7 +75,7 @@ def test_matrix_products_have_a_rate():
 
 
 @pytest.mark.slow
-def test_pytorch_with_peft_trains_the_same(tiny, tmp_path):
+def test_pytorch_with_peft_trains_the_same(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("peft", reason="peft is not installed")
     work = dataclasses.replace(WORK, model=text._random_model(tmp_path / "model", "tiny"))
@@ -88,3 +83,13 @@ def test_pytorch_with_peft_trains_the_same(tiny, tmp_path):
     theirs = TorchPeft(work, str(tmp_path / "adapters"), ours.begin(str(tmp_path / "adapters")))
     text.check_losses(ours.losses(2), theirs.losses(2))
     assert theirs.run(1) == 16
+
+
+@pytest.mark.slow
+def test_the_accelerators_half_runs_anywhere(capsys):
+    """On a processor, and tiny: its numbers mean nothing here, but there are numbers."""
+    work = dataclasses.replace(WORK, precision="bfloat16", adapters=4)
+    found = text.measure_accelerator(1, work, at_once=(1, 4), matrices=(64,))
+    assert [one["ratio"]["median"] > 0 for one in found["measured"]] == [True, True]
+    assert all(0 < one["executed"] < one["utilisation"] for one in found["measured"])
+    assert "model-flops utilisation" in capsys.readouterr().out
