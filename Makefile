@@ -12,7 +12,8 @@ BENCHMARK_OUT ?= benchmarks/results
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 text-demo test lint types tests test-slow test-storage benchmark benchmark-options benchmark-scaling format clean
+.PHONY: help figure2 text-demo test lint types tests test-slow test-storage benchmark benchmark-options benchmark-text \
+	benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
+	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
 	@echo "make format      format the source"
 	@echo "make clean       remove the environment and caches, not runs/"
 
@@ -49,7 +51,7 @@ $(VENV)/.minilm: $(VENV)/.text
 
 # A peer of the benchmarks alone.
 $(VENV)/.peers: $(VENV)/.dev
-	$(PIP) 'torch==2.13.0' && touch $@ || \
+	$(PIP) 'torch==2.13.0' 'peft==0.21.2' && touch $@ || \
 		echo "PyTorch could not be installed; the benchmark names it as missing" >&2
 
 figure2: $(VENV)/.core
@@ -83,6 +85,9 @@ benchmark: $(VENV)/.peers
 
 benchmark-options: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --options --json $(BENCHMARK_OUT)/options.json
+
+benchmark-text: $(VENV)/.peers $(VENV)/.minilm
+	$(BIN)/python -m benchmarks.text --json $(BENCHMARK_OUT)/text.json
 
 benchmark-scaling: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scaling --out $(BENCHMARK_OUT)/scaling
