@@ -38,7 +38,9 @@ def test_what_is_right_is_right_and_a_share_is_a_share(folder):
     everything = audit(folder, 1.0, seed=3)
     assert everything.right
     assert everything.members == everything.stored == 6 * GROUP
-    assert not np.isfinite(RunFolder.open(folder).read_part(GRID[1], RunFolder.open(folder).parts(GRID[1])[0].name).loss).all()
+    assert not np.isfinite(
+        RunFolder.open(folder).read_part(GRID[1], RunFolder.open(folder).parts(GRID[1])[0].name).loss
+    ).all()
     some = audit(folder, 0.4, seed=3)
     assert some.members == 3 * GROUP  # rounded up to groups
     assert "384 of 768 members (50.00%, seed 3) trained again: all are as stored" in some.lines()[-1]
@@ -70,6 +72,7 @@ def test_another_kind_of_machine_is_said(folder):
     assert found.lines()[-1].startswith("This machine is not of the kind that the run was begun with (jaxlib ")
 
 
+@pytest.mark.slow
 def test_after_a_run(capsys):
     options = ["--hidden", "2", "--members", "20", "--steps", "3", "--executor", "xla", "--out", "run"]
     main(["ensemble", *options, "--audit", "0.01", "--quiet"])
