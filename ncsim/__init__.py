@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     )
     from ncsim.inference import Estimate, clopper_pearson
     from ncsim.network import NCnet
+    from ncsim.recording import Recording
     from ncsim.runs import Run, open_run
     from ncsim.store import StoreError
     from ncsim.tasks import PAPER_TASKS, TruthTables, truth_tables
@@ -50,6 +51,7 @@ _PUBLIC = {
     "PAPER_TASKS": "tasks",
     "NCnet": "network",
     "run_ensemble": "ensemble",
+    "Recording": "recording",
     "open_run": "runs",
     "Run": "runs",
     "StoreError": "store",

@@ -1,4 +1,4 @@
-"""The command line: `ncsim ensemble` and `ncsim report`. An option is a field of the config, under the same name.
+"""The command line: `ncsim ensemble`, `ncsim text` and `ncsim report`. An option is a field of the config, under the same name.
 
 argparse, and nothing heavier, so that `--help` answers at once; jax is imported after the arguments are parsed.
 """
@@ -17,12 +17,15 @@ from ncsim.config import EXECUTORS, ConfigError, swept_fields
 from ncsim.options import (
     add_audit_options,
     add_config_options,
+    add_recording_options,
     add_worker_options,
     audit_of,
     configs_of,
     device_count,
     place_of,
+    recording_of,
 )
+from ncsim.text.command import add_text_command
 
 PROGRAM = "ncsim"
 #: Characters of an error: what a user gave may be a whole file.
@@ -108,10 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
+    add_recording_options(ensemble)
     add_worker_options(ensemble)
     add_audit_options(ensemble)
     ensemble.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     ensemble.set_defaults(command=_ensemble, flags=list(ensemble._option_string_actions))
+
+    add_text_command(commands)
 
     plan = commands.add_parser(
         "plan",
@@ -152,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
 def _ensemble(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
-    devices = device_count(parsed.devices)
+    devices, recording = device_count(parsed.devices), recording_of(parsed)
     from ncsim.ensemble import run_ensemble
     from ncsim.progress import Progress
     from ncsim.store import run_digits
@@ -161,7 +167,15 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     shard, reports = place_of(parsed, devices)
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
-    run = run_ensemble(configs, out=folder, devices=devices, progress=progress, executor=parsed.executor, shard=shard)
+    run = run_ensemble(
+        configs,
+        out=folder,
+        devices=devices,
+        progress=progress,
+        executor=parsed.executor,
+        shard=shard,
+        recording=recording,
+    )
     if reports:
         _write_report(run, parsed.quiet)
         if share is not None:
@@ -195,12 +209,23 @@ def _audit(folder: str, share: float, seed: int, devices: int | None) -> None:
 
 def _report(parsed: argparse.Namespace) -> None:
     from ncsim.runs import open_run
+    from ncsim.store import run_kind
 
     share, seed = audit_of(parsed)
+    kind = run_kind(parsed.folder)
+    asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
+    if kind == "text" and asked is not None:
+        raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
     if share is not None:
         if parsed.verify or parsed.repair:
             raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
         _audit(parsed.folder, share, seed, None)
+        return
+    if kind == "text":
+        from ncsim.text.command import report_text
+        from ncsim.text.results import open_text_run
+
+        report_text(open_text_run(parsed.folder))
         return
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)

@@ -15,7 +15,7 @@ from ncsim.fields import ConfigError, option_name, shown
 from ncsim.fields import choice as _choice
 from ncsim.fields import integer as _integer
 from ncsim.fields import number as _number
-from ncsim.tasks import PAPER_TASKS, TruthTables
+from ncsim.tasks import MAX_ROWS, PAPER_TASKS, TruthTables
 
 #: optax optimisers that treat every parameter by itself: they run on all members' parameters at once.
 ELEMENTWISE_OPTIMIZERS = (
@@ -28,6 +28,15 @@ LAYERWISE_OPTIMIZERS = "adafactor fromage lamb lars novograd sm3".split()
 #: What can train a run: the executors, or the fastest of them that can.
 EXECUTORS = ("auto", "xla", "pallas", "native")
 
+#: What may be done to the gradients that the heads' losses send into the shared layer.
+INTERVENTIONS = (
+    "none",
+    "stop_gradient_alice",
+    "stop_gradient_bob",
+    "frozen_trunk",
+    "separate_trunks",
+    "pcgrad",
+)
 #: Cells of a grid: one more option with a few values is easily a thousand times as many.
 MAX_CELLS = 100_000
 
@@ -87,6 +96,18 @@ class EnsembleConfig:
     )
     # truth tables of both parties' tasks; given in Python only
     tasks: TruthTables = field(default=PAPER_TASKS, metadata={"type": TruthTables})
+    intervention: str = _choice(
+        "none",
+        INTERVENTIONS,
+        "what becomes of the losses' gradients in the shared layer: that head's is not sent there; neither is, and the "
+        "layer stays as it began; each head has a layer of --hidden units of its own; or, where the two conflict, each is "
+        "projected off the other (Yu et al. 2020)",
+    )
+    alice_weight: float = _number(1.0, 0.0, math.inf, "factor on Alice's loss", open_low=False)
+    bob_weight: float = _number(1.0, 0.0, math.inf, "factor on Bob's loss", open_low=False)
+    training_rows: int = _integer(
+        0, 0, MAX_ROWS, "rows of the truth table that a member trains on, drawn by its key for all its contexts; 0: all"
+    )
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -100,6 +121,14 @@ class EnsembleConfig:
             raise ConfigError(f"--shared: {self.shared}; allowed: 0 to --hidden, {self.hidden}")
         if self.topology == "overlap" and self.hidden == 1 and self.shared == 0:
             raise ConfigError("--shared: 0; allowed: 1 where --hidden is 1, or Bob would have no unit")
+        if self.topology == "overlap" and self.intervention == "separate_trunks":
+            raise ConfigError("--intervention: separate_trunks with --topology overlap; allowed: with --topology dense")
+        if self.alice_weight == self.bob_weight == 0:
+            raise ConfigError("--alice-weight: 0.0 with --bob-weight 0.0; allowed: at least one of the two above 0")
+        if self.training_rows > self.tasks.rows:
+            raise ConfigError(
+                f"--training-rows: {self.training_rows}; allowed: 0 (all) to {self.tasks.rows}, the rows of the tasks"
+            )
 
     @property
     def member_ids(self) -> range:
@@ -187,6 +216,21 @@ def swept_fields(configs: Sequence[EnsembleConfig]) -> list[str]:
 def to_dict(config: EnsembleConfig) -> dict[str, Any]:
     """A config as JSON can hold it."""
     return dataclasses.asdict(config)
+
+
+#: Fields that came after runs had been stored: left out of what names a run where they have their default, so that a
+#: stored run stays the same run.
+LATER_FIELDS = ("intervention", "alice_weight", "bob_weight", "training_rows")
+
+
+def identity(config: EnsembleConfig) -> dict[str, Any]:
+    """What a member's result depends on besides its id, as JSON can hold it."""
+    default = {name: spec.default for name, spec in EnsembleConfig.__dataclass_fields__.items()}
+    return {
+        name: value
+        for name, value in to_dict(config).items()
+        if name not in ("members", "first_member") and not (name in LATER_FIELDS and value == default[name])
+    }
 
 
 def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:

@@ -7,7 +7,7 @@ Efron 1982 (the delete-a-group jackknife).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,21 @@ def mean_estimate(value: float, left_out: np.ndarray, networks: int, tries: int 
     reach = float(t.ppf((1 + level) / 2, len(left_out) - 1)) * jackknife_error(left_out)
     reach = max(reach, 2 * _unseen(networks, tries, level))
     return Estimate(value, value - reach, value + reach, "delete-a-group jackknife, widened for unseen outcomes", level)
+
+
+def mean_reach(error: Any, members: Any, span: float = 0.0, level: float = 0.95) -> Any:
+    """Half the interval of means over members: Student's t times the standard error.
+
+    At least `span` (the largest distance between two members' values, where it is known) times the share of members, at
+    most, of a kind that none of these is. Arrays broadcast; infinite for fewer than two members.
+    """
+    from scipy.stats import t
+
+    members = np.asarray(members)
+    tail = (1 - level) / 2
+    unseen = np.where(members > 0, 1 - tail ** (1 / np.maximum(members, 1)), 1.0)
+    reach = np.maximum(t.ppf(1 - tail, np.maximum(members - 1, 1)) * error, span * unseen)
+    return np.where(members > 1, reach, np.inf)
 
 
 def _unseen(networks: int, tries: int, level: float) -> float:

@@ -40,18 +40,21 @@ class Architecture(NamedTuple):
     logits: int  # a head
     alice_features: tuple[int, ...]
     bob_features: tuple[int, ...]
-    shared: int | None  # units that both XORnets share; None: every unit is connected to everything
+    shared: int | None  # units that both XORnets share; None: every unit sees every feature
+    separate: bool  # the first half of the units feeds Alice's head alone, the second Bob's
 
     @staticmethod
     def of(config: EnsembleConfig) -> Architecture:
         """The architecture that a config asks for."""
+        separate = config.intervention == "separate_trunks"
         return Architecture(
             features=config.tasks.features,
-            hidden=config.hidden,
+            hidden=2 * config.hidden if separate else config.hidden,
             logits=2 if config.loss == "cross_entropy" else 1,
             alice_features=config.tasks.alice_features,
             bob_features=config.tasks.bob_features,
             shared=config.shared if config.topology == "overlap" else None,
+            separate=separate,
         )
 
     @property
@@ -64,11 +67,17 @@ class Architecture(NamedTuple):
         """Number of parameters, P."""
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether some connections are left out."""
+        return self.separate or self.shared is not None
+
     def connections(self) -> Parameters:
         """1 where a parameter exists, 0 where the topology leaves it out, in the shapes of `shapes`.
 
         Overlap: Alice's XORnet has the first units, Bob's the last, the shared ones stand between. A unit of one
-        XORnet sees that party's features and feeds that head; a shared one sees and feeds both.
+        XORnet sees that party's features and feeds that head; a shared one sees and feeds both. Separate trunks: every
+        unit sees all features and feeds one head, so that each head has as many units as it would share.
         """
         unit = np.arange(self.hidden)
         alice = bob = np.ones(self.hidden, bool)
@@ -79,6 +88,8 @@ class Architecture(NamedTuple):
             bob = unit >= (own + 1) // 2
             feature = np.arange(self.features)[:, None]
             sees = (np.isin(feature, self.alice_features) & alice) | (np.isin(feature, self.bob_features) & bob)
+        if self.separate:
+            alice, bob = unit < self.hidden // 2, unit >= self.hidden // 2
         heads = np.broadcast_to(np.stack([alice, bob])[:, None], self.shapes.head_kernel)
         return Parameters(sees, np.ones(self.hidden, bool), heads, np.ones(self.shapes.head_bias, bool))
 
@@ -196,31 +207,50 @@ def forward(parameters: Parameters, rows: Sequence[Sequence[Any]]) -> tuple[Arra
     return hidden, jnp.stack(logits, axis=1)
 
 
-def backward(parameters: Parameters, hidden: Array, residuals: Array, rows: Sequence[Sequence[float]]) -> Parameters:
-    """Gradient of the loss from its derivative by the decision logits, `residuals` [R, 2, *L].
+def backward(
+    parameters: Parameters,
+    hidden: Array,
+    residuals: Array,
+    rows: Sequence[Sequence[float]],
+    senders: Sequence[int] = (0, 1),
+) -> Parameters:
+    """Gradient of the loss from its derivative by the decision logits, `residuals` [R, 2, *L]. `senders` are the heads
+    whose loss sends a gradient into the shared layer.
 
     Written by hand because the sums over rows, as autodiff leaves them, compile to loops several times slower; the
     tests hold it to `jax.grad`. Connections that the topology leaves out are not masked here: see `train.gradient`.
     """
     residuals = jax.lax.optimization_barrier(residuals)
-    kernel, _ = head_vectors(parameters)
     count = range(len(rows))
     head_bias = sum_pairwise([residuals[row] for row in count])
     head_kernel = jnp.stack([sum_pairwise([residuals[row, head] * hidden[row] for row in count]) for head in (0, 1)])
-    through = residuals[:, 0, None] * kernel[0] + residuals[:, 1, None] * kernel[1]
+    hidden_kernel, hidden_bias = trunk_gradient(parameters, hidden, residuals, rows, senders)
+    if parameters.head_kernel.shape[1] == 1:
+        head_kernel, head_bias = head_kernel[:, None], head_bias[:, None]
+    else:
+        head_kernel, head_bias = (jnp.stack([-g, g], axis=1) for g in (head_kernel, head_bias))
+    return Parameters(hidden_kernel, hidden_bias, head_kernel, head_bias)
+
+
+def trunk_gradient(
+    parameters: Parameters, hidden: Array, residuals: Array, rows: Sequence[Sequence[float]], senders: Sequence[int]
+) -> tuple[Array, Array]:
+    """What these heads' losses send into the shared layer: gradients of its kernel [F, H, *L] and bias [H, *L]."""
+    if not senders:
+        return jnp.zeros_like(parameters.hidden_kernel), jnp.zeros_like(parameters.hidden_bias)
+    kernel, _ = head_vectors(parameters)
+    through = residuals[:, senders[0], None] * kernel[senders[0]]
+    for head in senders[1:]:
+        through = through + residuals[:, head, None] * kernel[head]
     # relu'(0) = 0, as jax.nn.relu has it.
     through = jax.lax.optimization_barrier(jnp.where(hidden > 0, through, 0))
-    hidden_bias = sum_pairwise([through[row] for row in count])
+    hidden_bias = sum_pairwise([through[row] for row in range(len(rows))])
     hidden_kernel = []
     for feature in range(len(rows[0])):
         products = [_times(row[feature], through[number]) for number, row in enumerate(rows)]
         terms = [product for product in products if product is not None]
         hidden_kernel.append(sum_pairwise(terms) if terms else jnp.zeros_like(hidden_bias))
-    if parameters.head_kernel.shape[1] == 1:
-        head_kernel, head_bias = head_kernel[:, None], head_bias[:, None]
-    else:
-        head_kernel, head_bias = (jnp.stack([-g, g], axis=1) for g in (head_kernel, head_bias))
-    return Parameters(jnp.stack(hidden_kernel), hidden_bias, head_kernel, head_bias)
+    return jnp.stack(hidden_kernel), hidden_bias
 
 
 class NCnet(nn.Module):

@@ -16,6 +16,7 @@ from ncsim.config import (
     field_specs,
     option_name,
 )
+from ncsim.recording import SPACINGS, Recording
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,41 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
             metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
             help=text.replace("%", "%%"),
         )
+
+
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """When members are recorded as they train; not at all where none of the options is given."""
+    parser.add_argument(
+        "--record-points",
+        metavar="N",
+        help="record every member at about N steps of its training, into trajectories/ (default: no recording)",
+    )
+    parser.add_argument(
+        "--record-spacing",
+        metavar="NAME",
+        help=f"how recorded steps lie ({', '.join(SPACINGS)}; default: linear, or every with --record-every)",
+    )
+    parser.add_argument("--record-every", metavar="K", help="record each K-th step")
+
+
+def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -> Recording | None:
+    """The recording that the options ask for, else the default.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    given: dict[str, Any] = {"spacing": parsed.record_spacing}
+    for name in ("points", "every"):
+        word = getattr(parsed, f"record_{name}")
+        if word is not None and not word.isdecimal():
+            raise ConfigError(f"--record-{name}: {word}; allowed: a whole number, 1 or above")
+        given[name] = None if word is None else int(word)
+    given = {name: value for name, value in given.items() if value is not None}
+    if "points" in given and "every" in given:
+        raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")
+    if "every" in given:
+        given.setdefault("spacing", "every")
+    return Recording(**given) if given else default
 
 
 def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ncsim.checksums import UNSEALED, is_whole, sealed
+from ncsim.config import EnsembleConfig
 from ncsim.records import MemberRecords
 from ncsim.storage import StoreError, one_line
 from ncsim.storage import write_atomically as write_atomically
@@ -33,6 +34,13 @@ SCHEMA = pa.schema(
     [("member", pa.uint64()), ("counts", pa.list_(pa.uint16(), 16))]
     + [(name, pa.list_(kind, 4)) for name, kind in _LISTS.items()]
 )
+#: And of one whose members trained on some rows only: the counts on those, in the order of `counts`.
+TRAINING_SCHEMA = SCHEMA.append(pa.field("training_counts", pa.list_(pa.uint16(), 16)))
+
+
+def schema(config: EnsembleConfig) -> pa.Schema:
+    """The columns of this config's parts."""
+    return TRAINING_SCHEMA if config.training_rows else SCHEMA
 
 
 def part_name(first: int, count: int) -> str:
@@ -41,7 +49,7 @@ def part_name(first: int, count: int) -> str:
 
 
 def to_table(records: MemberRecords) -> pa.Table:
-    """Records as the columns of SCHEMA."""
+    """Records as the columns of SCHEMA, or of TRAINING_SCHEMA."""
 
     def lists(values: np.ndarray, kind: pa.DataType, width: int) -> pa.Array:
         flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
@@ -49,7 +57,10 @@ def to_table(records: MemberRecords) -> pa.Table:
 
     columns = [pa.array(records.member, pa.uint64()), lists(records.counts, pa.uint16(), 16)]
     columns += [lists(getattr(records, name), kind, 4) for name, kind in _LISTS.items()]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    if records.training_counts is None:
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+    columns.append(lists(records.training_counts, pa.uint16(), 16))
+    return pa.Table.from_arrays(columns, schema=TRAINING_SCHEMA)
 
 
 def from_table(table: pa.Table) -> MemberRecords:
@@ -69,6 +80,7 @@ def from_table(table: pa.Table) -> MemberRecords:
         undecided_alice=array("undecided_alice", np.int32, 4),
         undecided_bob=array("undecided_bob", np.int32, 4),
         decided_product=array("decided_product", np.int32, 4),
+        training_counts=array("training_counts", np.int32, 4, 4) if "training_counts" in table.column_names else None,
     )
 
 
@@ -105,14 +117,14 @@ def stamp_of(content: bytes, name: str, fingerprint: str) -> tuple[int, int]:
     return first, count
 
 
-def from_bytes(content: bytes, name: str, fingerprint: str, rows: int) -> tuple[MemberRecords, bool]:
+def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConfig) -> tuple[MemberRecords, bool]:
     """The records of a part, checked, and whether it has a checksum, which parts of old versions do not have.
 
     Args:
         content: the whole file.
         name: its name, which says what members it holds.
-        fingerprint: of the config that it is to be of.
-        rows: of the config's truth table.
+        fingerprint: of this config.
+        config: that it is to be of.
 
     Raises:
         StoreError: as `stamp_of`, or a bit of it has changed, or its counts do not add up.
@@ -125,13 +137,18 @@ def from_bytes(content: bytes, name: str, fingerprint: str, rows: int) -> tuple[
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         if whole is None and (_stamp(reader.metadata.metadata) or {}).get("format") != 1:
             raise StoreError("is torn (its checksum is gone)")
-        records = from_table(reader.read().cast(SCHEMA))
+        records = from_table(reader.read().cast(schema(config)))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
     if not np.array_equal(records.member, np.arange(first, first + count, dtype=np.uint64)):
         raise StoreError("has members that are not those of its name")
-    if np.any(records.counts.sum(axis=2) != np.where(records.diverged, 0, rows)):
+    if np.any(records.counts.sum(axis=2) != np.where(records.diverged, 0, config.tasks.rows)):
         raise StoreError("has counts that do not add up")
+    trained = records.training_counts
+    if trained is not None:
+        expected = np.where(records.diverged, 0, config.training_rows)
+        if np.any(trained.sum(axis=2) != expected) or np.any(trained > records.counts):
+            raise StoreError("has training counts that do not add up")
     return records, whole is True
 
 

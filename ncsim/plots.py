@@ -59,7 +59,7 @@ def _panel_width(labels: Sequence[str]) -> float:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure in our style that needs no display and is no global state."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -82,11 +82,11 @@ def plot_runs_and_laws(
         labels: of the ensembles, in the order of the axis.
     """
     rows: list[list[Any]] = []
-    with _figure(_panel_width(labels) * len(laws) + 0.6, 4.3) as figure:
+    with new_figure(_panel_width(labels) * len(laws) + 0.6, 4.3) as figure:
         axes = figure.subplots(1, len(laws), sharey=True, squeeze=False)[0]
         generator = np.random.default_rng(0)
         for panel, (axis, protocol_laws, protocol_runs) in enumerate(zip(axes, laws, runs, strict=True)):
-            _bounds(axis)
+            draw_bounds(axis)
             for place, (law, dots) in enumerate(zip(protocol_laws, protocol_runs, strict=True)):
                 jitter = generator.uniform(-0.32, -0.06, len(dots))
                 axis.scatter(
@@ -131,7 +131,8 @@ def _draw_law(axis: Any, law: ProtocolLaw, place: int, first: bool) -> None:
     )
 
 
-def _bounds(axis: Any) -> None:
+def draw_bounds(axis: Any) -> None:
+    """The classical and the quantum bound on S as lines."""
     axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, zorder=1, label="classical bound 2")
     axis.axhline(TSIRELSON, color=BLUE, linestyle="-.", linewidth=1.2, zorder=1, label=r"Tsirelson's bound $2\sqrt{2}$")
 
@@ -146,10 +147,10 @@ def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.nd
 def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str, stem: Path) -> list[Path]:
     """Figure 2 (b): mean correlators and mean S per ensemble, with 95 % intervals, a panel a protocol."""
     rows: list[list[Any]] = []
-    with _figure(_panel_width(labels) * len(laws) + 0.6, 4.3) as figure:
+    with new_figure(_panel_width(labels) * len(laws) + 0.6, 4.3) as figure:
         axes = figure.subplots(1, len(laws), sharey=True, squeeze=False)[0]
         for axis, protocol_laws in zip(axes, laws, strict=True):
-            _bounds(axis)
+            draw_bounds(axis)
             axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
             place = np.arange(len(labels))
             series = [("S", BLACK, "P", [law.mean for law in protocol_laws], 0.28)]

@@ -10,10 +10,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Prints members done, network-steps a second and time left to a stream. A listener for `ncsim.run_ensemble`."""
+    """Prints how much is done, work a second and time left to a stream: a listener for `ncsim.run_ensemble`, whose things
+    are members and whose work is network-steps, and for `ncsim.text.run.run_text`: adapters, and items."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, things: str = "members", work: str = "network-steps") -> None:
         self._stream = stream or sys.stderr
+        self._things, self._work = things, work
         self._bar = None
         self._members = self._steps = self._done_members = self._done_steps = 0
         self._begun = self._printed = 0.0
@@ -28,7 +30,7 @@ class Progress:
 
             self._bar = tqdm(
                 total=network_steps,
-                unit="network-steps",
+                unit=self._work,
                 unit_scale=True,
                 file=self._stream,
                 dynamic_ncols=True,
@@ -36,7 +38,7 @@ class Progress:
                 smoothing=0.05,
             )
         else:
-            self._line(f"training {members:,} members")
+            self._line(f"training {members:,} {self._things}")
 
     def advance(self, members: int, network_steps: int) -> None:
         """A batch is done."""
@@ -45,13 +47,13 @@ class Progress:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(network_steps)
-            self._bar.set_postfix_str(f"{self._done_members:,} members", refresh=False)
+            self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
         elif now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
             rate = self._done_steps / (now - self._begun)
             left = (self._steps - self._done_steps) / rate
             self._line(
-                f"{self._done_members:,} of {self._members:,} members, {rate:.2e} network-steps/s, {_duration(left)} left"
+                f"{self._done_members:,} of {self._members:,} {self._things}, {rate:.2e} {self._work}/s, {_duration(left)} left"
             )
 
     def close(self) -> None:
@@ -62,8 +64,8 @@ class Progress:
         elif self._done_steps == self._steps:
             seconds = max(time.monotonic() - self._begun, 1e-9)
             self._line(
-                f"trained {self._members:,} members in {_duration(seconds)}, "
-                f"{self._steps / seconds:.2e} network-steps/s with compilation"
+                f"trained {self._members:,} {self._things} in {_duration(seconds)}, "
+                f"{self._steps / seconds:.2e} {self._work}/s with compilation"
             )
 
     def _line(self, text: str) -> None:

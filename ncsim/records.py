@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,18 @@ class MemberRecords(NamedTuple):
     undecided_alice: np.ndarray  # int32[M, 4]: rows whose logit is within the tolerance of 0
     undecided_bob: np.ndarray  # int32[M, 4]
     decided_product: np.ndarray  # int32[M, 4]: sum of A B over the rows that both heads decided
+    training_counts: np.ndarray | None = None  # as counts, of the rows trained on; None where those were all
+
+    @property
+    def training_joint(self) -> np.ndarray:
+        """Joint counts of the rows that each member trained on, int32[M, 2, 2, 2, 2]; those of all rows where it
+        trained on all."""
+        return self.joint if self.training_counts is None else from_context_order(self.training_counts)
+
+    @property
+    def held_out_joint(self) -> np.ndarray:
+        """Joint counts of the rows that each member did not train on, int32[M, 2, 2, 2, 2]."""
+        return self.joint - self.training_joint
 
     @property
     def joint(self) -> np.ndarray:
@@ -32,7 +44,8 @@ class MemberRecords(NamedTuple):
 
     def take(self, index: slice | np.ndarray) -> MemberRecords:
         """The records of some members: a slice, a mask, or positions."""
-        return MemberRecords(*(column[index] for column in self))
+        columns: list[Any] = [None if column is None else column[index] for column in self]
+        return MemberRecords(*columns)
 
     @property
     def size(self) -> int:
@@ -48,7 +61,9 @@ def concatenated(records: Sequence[MemberRecords]) -> MemberRecords:
     """Records one after another; none give records of no member."""
     if not records:
         return empty_records()
-    return MemberRecords(*(np.concatenate(columns) for columns in zip(*records, strict=True)))
+    together = zip(*records, strict=True)
+    columns: list[Any] = [None if column[0] is None else np.concatenate(column) for column in together]
+    return MemberRecords(*columns)
 
 
 def empty_records() -> MemberRecords:

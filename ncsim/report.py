@@ -248,11 +248,16 @@ def _page(run: Run, summary: Summary, figure_names: tuple[str, str]) -> str:
         if "note" in cell:
             body.append(f"<p>{html.escape(cell['note'])}</p>")
             continue
-        body.append(_html_table(["context", "solved", "accuracy A", "accuracy B", "correlator"], _context_rows(cell)))
-        body.append(_html_table(PROTOCOL_COLUMNS, [protocol_row(p) for p in cell["protocols"]]))
+        body.append(html_table(["context", "solved", "accuracy A", "accuracy B", "correlator"], _context_rows(cell)))
+        body.append(html_table(PROTOCOL_COLUMNS, [protocol_row(p) for p in cell["protocols"]]))
         body += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences(cell)]
-        body.append(_html_table(SIGNALLING_COLUMNS, signalling_rows(cell)))
+        body.append(html_table(SIGNALLING_COLUMNS, signalling_rows(cell)))
         body += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences_on_tests(cell)]
+    return html_page(title, body)
+
+
+def html_page(title: str, body: Sequence[str]) -> str:
+    """A page of its own, in our style."""
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;max-width:76em;margin:2em auto;padding:0 1em}"
         "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
@@ -261,7 +266,9 @@ def _page(run: Run, summary: Summary, figure_names: tuple[str, str]) -> str:
     return f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style>' + "\n".join(body) + "\n"
 
 
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """The same as HTML."""
+
     def line(tag: str, cells: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 

@@ -14,6 +14,7 @@ from ncsim.parts import to_table
 from ncsim.records import MemberRecords, concatenated
 from ncsim.storage import LocalStorage, StoreError
 from ncsim.store import RunFolder
+from ncsim.trajectory_parts import MemberTrajectories, TrajectoryFolder
 
 
 class Run:
@@ -26,7 +27,13 @@ class Run:
         path: the folder on this machine; None for a run in memory or in an object store.
     """
 
-    def __init__(self, configs: Sequence[EnsembleConfig], source: RunFolder | Sequence[MemberRecords]) -> None:
+    def __init__(
+        self,
+        configs: Sequence[EnsembleConfig],
+        source: RunFolder | Sequence[MemberRecords],
+        trajectories: Sequence[Sequence[MemberTrajectories]] = (),
+    ) -> None:
+        self._trajectories = trajectories
         self.configs = tuple(configs)
         self.swept = swept_fields(self.configs)
         self._source = source
@@ -40,6 +47,13 @@ class Run:
             yield from self._source.read(self.configs[cell])
         else:
             yield self._source[cell]
+
+    def trajectories(self, cell: int = 0) -> Iterator[MemberTrajectories]:
+        """What was recorded along training of a cell's members, part by part; nothing where the run does not record."""
+        if isinstance(self._source, RunFolder):
+            yield from TrajectoryFolder(self._source).read(self.configs[cell])
+        elif self._trajectories:
+            yield from self._trajectories[cell]
 
     def records(self, cell: int = 0) -> MemberRecords:
         """All records of one cell."""

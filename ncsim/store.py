@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ncsim.config import EnsembleConfig, from_dict, swept_fields, to_dict
+from ncsim.config import EnsembleConfig, from_dict, identity, swept_fields, to_dict
 from ncsim.description import CONFIG, CONFIG_COPY, FORMAT, described, description, environment
 from ncsim.parts import FOOTER_BYTES, from_bytes, part_name, stamp_of, to_bytes
 from ncsim.records import MemberRecords
-from ncsim.storage import LocalStorage, Storage, StoreError, is_temporary, one_line, open_storage, reason
+from ncsim.storage import LocalStorage, Storage, StoreError, hold, is_temporary, one_line, open_storage, reason
 
 
 class Part(NamedTuple):
@@ -39,8 +39,7 @@ class Part(NamedTuple):
 
 def fingerprint(config: EnsembleConfig) -> str:
     """What a member's result depends on besides its id, as 16 hex digits."""
-    fields = {name: value for name, value in to_dict(config).items() if name not in ("members", "first_member")}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 class RunFolder:
@@ -153,7 +152,7 @@ class RunFolder:
         """Both descriptions, as the config asks; a run that is resumed keeps on record what it was started with."""
         cells = json.loads(json.dumps([to_dict(config) for config in self.configs]))
         held = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else None
-        if held is None or json.loads(held)["cells"] != cells:
+        if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
             record = environment() | (training() if training else {"device": "unknown"})
             form = FORMAT if held is None else json.loads(held)["format"]
             content = described({"format": form, "swept": self.swept, "cells": cells, "environment": record})
@@ -178,7 +177,7 @@ class RunFolder:
         Raises:
             StoreError: another process is writing to it, or it cannot be written to.
         """
-        with self._locked(exclusively=True):
+        with hold(self.path):
             for name in self.storage.names("parts"):
                 if is_temporary(name):
                     self.storage.remove(name)  # of a writer that was killed: nobody else writes now
@@ -194,28 +193,8 @@ class RunFolder:
         if not isinstance(self.storage, LocalStorage):
             yield
             return
-        with self._locked(exclusively=False):
+        with hold(self.path, exclusively=False):
             yield
-
-    @contextlib.contextmanager
-    def _locked(self, exclusively: bool) -> Iterator[None]:
-        import fcntl
-
-        try:
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise StoreError(f"{self.location}: cannot be written to ({reason(error)})") from None
-        try:
-            try:
-                fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except BlockingIOError:
-                alone = "; wait for it or end it"
-                raise StoreError(f"{self.location}: another process is writing to it{alone}") from None
-            except OSError as error:
-                raise StoreError(f"{self.location}: cannot be locked ({reason(error)})") from None
-            yield
-        finally:
-            os.close(handle)
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -298,7 +277,7 @@ class RunFolder:
             StoreError: what is wrong with it, without its name.
             OSError: it cannot be read.
         """
-        return from_bytes(self.storage.read(name), name, fingerprint(config), config.tasks.rows)
+        return from_bytes(self.storage.read(name), name, fingerprint(config), config)
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:
@@ -322,6 +301,15 @@ def gaps(config: EnsembleConfig, held: Iterable[range]) -> list[range]:
     if cursor < end:
         found.append(range(cursor, end))
     return [gap for gap in found if len(gap)]
+
+
+def run_kind(path: str | Path) -> str | None:
+    """What kind of run a folder holds, "ensemble" or "text"; None where that cannot be read."""
+    try:
+        stored = json.loads((Path(path) / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return str(stored.get("kind", "ensemble")) if isinstance(stored, dict) else None
 
 
 def _by_fingerprint(configs: Iterable[EnsembleConfig]) -> Iterator[tuple[str, EnsembleConfig]]:

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key
 
 from ncsim.config import ELEMENTWISE_OPTIMIZERS, ConfigError, EnsembleConfig, parse_optimizer_options
-from ncsim.network import Architecture, backward, forward
+from ncsim.network import Architecture, Parameters, backward, forward, initial_vector, sum_pairwise, trunk_gradient
 from ncsim.tasks import encoded_inputs
 
 
@@ -50,7 +50,7 @@ class ContextRecord(NamedTuple):
     """
 
     counts: Int[Array, "4 *L"]  # rows by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
-    loss: Float[Array, "*L"]  # final training loss: mean over rows, summed over the heads
+    loss: Float[Array, "*L"]  # final training loss: weighted mean over the rows trained on, summed over the heads
     margin: Float[
         Array, "*L"
     ]  # smallest logit in favour of the right answer over rows and heads: below 0 unless solved
@@ -58,6 +58,23 @@ class ContextRecord(NamedTuple):
     undecided_alice: Int[Array, "*L"]  # rows with |logit| < undecided_tolerance
     undecided_bob: Int[Array, "*L"]
     decided_product: Int[Array, "*L"]  # sum of A B over the rows that both heads decided
+    training_counts: Int[Array, "4 *L"] | None = None  # as counts, of the rows trained on; None where those are all
+
+
+#: The fields of a record that have an axis of outcomes.
+CELLS = ("counts", "training_counts")
+
+#: The heads whose loss sends its gradient as it is into the shared layer. PCGrad sends what is left of both.
+_SENDERS: dict[str, tuple[int, ...]] = {
+    "none": (0, 1),
+    "stop_gradient_alice": (1,),
+    "stop_gradient_bob": (0,),
+    "frozen_trunk": (),
+    "separate_trunks": (0, 1),
+    "pcgrad": (),
+}
+#: Folded into a member's key for the rows it trains on: no context's number, so that its networks start as without.
+_ROWS_KEY = 0x726F7773
 
 
 def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
@@ -69,6 +86,27 @@ def member_key(root: Key[Array, ""], member: Array, context: Array, common: bool
     """The key of one network: its member's id, then its context's number, folded into the run's."""
     key = jax.random.fold_in(root, member)
     return key if common else jax.random.fold_in(key, context)
+
+
+def vector_size(config: EnsembleConfig) -> int:
+    """Length of what is trained of one network, P: its parameters and, where it trains on some rows only, a 1 or 0 a row
+    after them, which no step changes. Functions of a vector take this one."""
+    return Architecture.of(config).size + (config.tasks.rows if config.training_rows else 0)
+
+
+def start_vector(config: EnsembleConfig, root: Key[Array, ""], member: Array, context: Array) -> Float[Array, "P"]:
+    """What one network starts from, float32 [P]. A member trains on the same rows in all its contexts."""
+    vector = initial_vector(member_key(root, member, context, config.common_initialization), config)
+    if not config.training_rows:
+        return vector
+    key = jax.random.fold_in(jax.random.fold_in(root, member), _ROWS_KEY)
+    chosen = jax.random.permutation(key, jnp.arange(config.tasks.rows) < config.training_rows)
+    return jnp.concatenate([vector, chosen.astype(vector.dtype)])
+
+
+def row_weights(config: EnsembleConfig, vector: Array) -> Array | None:
+    """1 for a row that is trained on, else 0, [R, *L]; None where all rows are."""
+    return vector[Architecture.of(config).size :] if config.training_rows else None
 
 
 def make_optimizer(config: EnsembleConfig, learning_rate: Any) -> optax.GradientTransformation:
@@ -114,29 +152,94 @@ def _one_member_at_a_time(
     return optax.GradientTransformation(init, update)
 
 
+class Evaluation(NamedTuple):
+    """A network at work on all rows, and what its losses ask of its logits."""
+
+    parameters: Parameters
+    hidden: Array  # [R, H, *L]
+    residuals: Array  # [R, 2, *L]: derivative of each head's mean loss by its decision logits, without loss weights
+
+
+def evaluated(config: EnsembleConfig, vector: Array, targets: Array) -> Evaluation:
+    """The network `vector` [P, *L] on the rows it trains on; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    parameters = Architecture.of(config).split(vector)
+    hidden, logits = forward(parameters, row_tuples(config))
+    residuals = LOSSES[config.loss].residual(logits, _with_lanes(targets, logits))
+    weights = row_weights(config, vector)
+    if weights is None:
+        return Evaluation(parameters, hidden, residuals * (1 / len(logits)))
+    return Evaluation(parameters, hidden, residuals * (weights * (1 / config.training_rows))[:, None])
+
+
 def gradient(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
-    """Full-batch gradient [P, *L] of the loss at `vector` [P, *L]; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    """What the optimiser is given at `vector` [P, *L], one entry a parameter: the full-batch gradient of the loss, or
+    what the config's intervention makes of it; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
     architecture = Architecture.of(config)
-    rows = row_tuples(config)
-    parameters = architecture.split(vector)
-    hidden, logits = forward(parameters, rows)
-    residuals = LOSSES[config.loss].residual(logits, _with_lanes(targets, logits)) * (1 / len(rows))
-    result = architecture.join(backward(parameters, hidden, residuals, rows))
-    if architecture.shared is not None:
+    at = evaluated(config, vector, targets)
+    if (config.alice_weight, config.bob_weight) != (1.0, 1.0):
+        weighted = [at.residuals[:, 0] * config.alice_weight, at.residuals[:, 1] * config.bob_weight]
+        at = at._replace(residuals=jnp.stack(weighted, axis=1))
+    senders = _SENDERS[config.intervention]
+    tensors = backward(at.parameters, at.hidden, at.residuals, row_tuples(config), senders)
+    if config.intervention == "pcgrad":
+        surgery = _surgery(*(sent_to_trunk(config, at, head) for head in (0, 1)))
+        tensors = tensors._replace(hidden_kernel=surgery[:-1], hidden_bias=surgery[-1])
+    result = architecture.join(tensors)
+    if architecture.sparse:
         there = architecture.join(architecture.connections())
         result = jnp.where(there.reshape(-1, *[1] * (vector.ndim - 1)), result, 0)
     return result
 
 
+def sent_to_trunk(config: EnsembleConfig, at: Evaluation, head: int) -> Array:
+    """Gradient of one head's loss by the shared layer, [F + 1, H, *L]: the kernel's, then the bias's."""
+    kernel, bias = trunk_gradient(at.parameters, at.hidden, at.residuals, row_tuples(config), (head,))
+    architecture = Architecture.of(config)
+    if architecture.sparse:
+        sees = architecture.connections().hidden_kernel
+        kernel = jnp.where(sees.reshape(*sees.shape, *[1] * (kernel.ndim - 2)), kernel, 0)
+    return jnp.concatenate([kernel, bias[None]])
+
+
+def _surgery(alice: Array, bob: Array) -> Array:
+    """PCGrad (Yu et al. 2020, algorithm 1) of two tasks, [F + 1, H, *L]: where the gradients' product is negative, each
+    loses its part along the other as that was. With two tasks the order, random there, does not matter."""
+
+    def product(one: Array, other: Array) -> Array:
+        terms = (one * other).reshape(-1, *one.shape[2:])
+        return sum_pairwise([terms[number] for number in range(len(terms))])
+
+    along = product(alice, bob)
+    squares = [product(alice, alice), product(bob, bob)]
+    conflict = (along < 0) & (squares[0] > 0) & (squares[1] > 0)
+    off_alice, off_bob = (jnp.where(conflict, along / jnp.where(conflict, s, 1), 0) for s in squares)
+    return alice * (1 - off_alice) + bob * (1 - off_bob)
+
+
 def loss_value(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
-    """Mean over rows of the loss, summed over both heads: [*L]."""
+    """The training loss, [*L]: each head's mean over the rows trained on, times its weight, summed over both heads."""
     _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
-    return _mean_loss(config, logits, targets)
+    return _mean_loss(config, logits, targets, row_weights(config, vector))
 
 
-def _mean_loss(config: EnsembleConfig, logits: Array, targets: Array) -> Array:
+def head_losses(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
+    """Each head's own mean loss over the rows trained on, without loss weights: [2, *L]."""
+    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
     values = LOSSES[config.loss].value(logits, _with_lanes(targets, logits))
-    return sum_rows(values[:, 0] + values[:, 1]) / len(values)
+    weights = row_weights(config, vector)
+    if weights is None:
+        return sum_rows(values) / len(values)
+    return sum_rows(values * weights[:, None]) / config.training_rows
+
+
+def _mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
+    values = LOSSES[config.loss].value(logits, _with_lanes(targets, logits))
+    alice, bob = values[:, 0], values[:, 1]
+    if (config.alice_weight, config.bob_weight) != (1.0, 1.0):
+        alice, bob = alice * config.alice_weight, bob * config.bob_weight
+    if rows_used is None:
+        return sum_rows(alice + bob) / len(values)
+    return sum_rows((alice + bob) * rows_used) / config.training_rows
 
 
 def sum_rows(values: Array) -> Array:
@@ -157,24 +260,45 @@ def make_step(
     """How training begins and goes on: `begin(vector)` gives the carry (vector [P, *L], optimiser state), and
     `step(carry)` the next one. Every executor runs these two. Of the config only what shapes the step is used."""
     optimizer = make_optimizer(config, learning_rate)
+    architecture = Architecture.of(config)
+    size, trunk = architecture.size, (architecture.features + 1) * architecture.hidden
 
     def begin(vector: Array) -> tuple[Array, Any]:
-        return vector, optimizer.init(vector)
+        return vector, optimizer.init(_parameters_of(config, vector))
 
     def step(carry: tuple[Array, Any]) -> tuple[Array, Any]:
         vector, state = carry
-        updates, state = optimizer.update(gradient(config, vector, targets), state, vector)
-        return optax.apply_updates(vector, updates), state
+        parameters = _parameters_of(config, vector)
+        updates, state = optimizer.update(gradient(config, vector, targets), state, parameters)
+        if config.intervention == "frozen_trunk":  # also where an optimiser has weight decay
+            updates = jnp.concatenate([jnp.zeros_like(updates[:trunk]), updates[trunk:]])
+        parameters = optax.apply_updates(parameters, updates)
+        return jnp.concatenate([parameters, vector[size:]]) if config.training_rows else parameters, state
 
     return begin, step
 
 
+def _parameters_of(config: EnsembleConfig, vector: Array) -> Array:
+    return vector[: Architecture.of(config).size] if config.training_rows else vector
+
+
 def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: Array, steps: Array) -> Array:
-    """Parameters [P, *L] after `steps` optimiser steps from `vector`. `learning_rate` and `steps` are arguments, not of
-    the config, so that one compiled program serves all their values."""
+    """Parameters [P, *L] after `steps` optimiser steps from `vector`; or, with ascending `steps` [R], parameters
+    [R, P, *L] after each of them. `learning_rate` and `steps` are arguments, not of the config, so that one compiled
+    program serves all their values."""
     begin, step = make_step(config, targets, learning_rate)
-    vector, _ = jax.lax.fori_loop(0, steps, lambda _, carry: step(carry), begin(vector))
-    return vector
+
+    def between(carry: Any, first: Any, last: Array) -> Any:
+        return jax.lax.fori_loop(first, last, lambda _, carry: step(carry), carry)
+
+    if jnp.ndim(steps) == 0:
+        return between(begin(vector), 0, steps)[0]
+
+    def segment(state: tuple[Any, Array], stop: Array) -> tuple[tuple[Any, Array], Array]:
+        carry = between(state[0], state[1], stop)
+        return (carry, stop), carry[0]
+
+    return jax.lax.scan(segment, (begin(vector), jnp.zeros((), steps.dtype)), steps)[1]
 
 
 def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:
@@ -189,17 +313,20 @@ def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextReco
     cells = [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
     product = jnp.where(alice == bob, 1, -1) * (decided[:, 0] & decided[:, 1])
 
+    used = row_weights(config, vector)
+
     def kept(rows: Array) -> Array:
         return jnp.where(diverged, 0, sum_rows(rows.astype(jnp.int32)))
 
     return ContextRecord(
         counts=jnp.stack([kept(cell) for cell in cells]),
-        loss=_mean_loss(config, logits, targets).astype(jnp.float32),
+        loss=_mean_loss(config, logits, targets, used).astype(jnp.float32),
         margin=jnp.min(jnp.where(answers > 0, logits, -logits), axis=(0, 1)).astype(jnp.float32),
         diverged=diverged,
         undecided_alice=kept(~decided[:, 0]),
         undecided_bob=kept(~decided[:, 1]),
         decided_product=kept(product),
+        training_counts=None if used is None else jnp.stack([kept(cell & (used > 0)) for cell in cells]),
     )
 
 

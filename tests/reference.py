@@ -121,3 +121,78 @@ def chsh(counts):
         "contextuality": s_odd - 2 - influence,
         "s_pearson": signed({p: rho(p) for p in a}, (1, 1, 1, -1)),
     }
+
+
+def trunk_gradients(network, name, inputs, answers, rows=None):
+    """Each head's own gradient in the shared layer, a list of (w, b), by the chain rule one row at a time: its mean loss
+    over `rows`, or over all."""
+    rows = range(len(inputs)) if rows is None else rows
+    result = []
+    for head in range(2):
+        w, b = 0 * network.w, 0 * network.b
+        for row in rows:
+            hidden, outputs = network.forward(inputs[row])
+            _, slopes = loss_and_slope(name, outputs[head], int(answers[row][head]))
+            for unit, activation in enumerate(hidden):
+                if activation > 0:
+                    sent = sum(slope * network.v[head, k, unit] for k, slope in enumerate(slopes)) / len(rows)
+                    b[unit] += sent
+                    for feature, value in enumerate(inputs[row]):
+                        w[feature, unit] += sent * value
+        result.append((w, b))
+    return result
+
+
+def angle(one, other):
+    """Norms, cosine and magnitude similarity of two flat vectors; 0 for both where either is zero."""
+    p, q = math.sqrt(sum(x * x for x in one)), math.sqrt(sum(x * x for x in other))
+    if p == 0 or q == 0:
+        return p, q, 0.0, 0.0
+    return p, q, sum(x * y for x, y in zip(one, other, strict=True)) / (p * q), 2 * p * q / (p * p + q * q)
+
+
+def intervened_gradient(network, name, inputs, answers, intervention="none", weights=(1.0, 1.0), rows=None):
+    """What training follows: each head's gradient of its own weighted mean loss, and in the shared layer what the
+    intervention leaves of what the heads send there."""
+    rows = range(len(inputs)) if rows is None else list(rows)
+    grad = Network(0 * network.w, 0 * network.b, 0 * network.v, 0 * network.c)
+    sent = []
+    for head, weight in enumerate(weights):
+        w, b = 0 * network.w, 0 * network.b
+        for row in rows:
+            x = np.asarray(inputs[row], float)
+            hidden = np.maximum(x @ network.w + network.b, 0)
+            outputs = network.v[head] @ hidden + network.c[head]
+            _, slopes = loss_and_slope(name, list(outputs), int(answers[row][head]))
+            slopes = weight * np.array(slopes) / len(rows)
+            grad.c[head] += slopes
+            grad.v[head] += np.outer(slopes, hidden)
+            back = (slopes @ network.v[head]) * (hidden > 0)
+            w += np.outer(x, back)
+            b += back
+        sent.append(np.append(w, b))
+    alice, bob = sent
+    if intervention == "stop_gradient_alice":
+        alice = 0 * alice
+    elif intervention == "stop_gradient_bob":
+        bob = 0 * bob
+    elif intervention == "frozen_trunk":
+        alice, bob = 0 * alice, 0 * bob
+    elif intervention == "pcgrad" and alice @ bob < 0:
+        alice, bob = alice - (alice @ bob) / (bob @ bob) * bob, bob - (alice @ bob) / (alice @ alice) * alice
+    total = alice + bob
+    grad.w[:], grad.b[:] = total[: network.w.size].reshape(network.w.shape), total[network.w.size :]
+    return grad
+
+
+def train_intervened(network, steps, rate, *arguments, b1=0.9, b2=0.999, eps=1e-8, **options):
+    """Adam on `intervened_gradient`."""
+    tensors = (network.w, network.b, network.v, network.c)
+    first, second = [0 * t for t in tensors], [0 * t for t in tensors]
+    for step in range(1, steps + 1):
+        grad = intervened_gradient(network, *arguments, **options)
+        for n, (tensor, g) in enumerate(zip(tensors, (grad.w, grad.b, grad.v, grad.c), strict=True)):
+            first[n] = b1 * first[n] + (1 - b1) * g
+            second[n] = b2 * second[n] + (1 - b2) * g * g
+            tensor -= rate * (first[n] / (1 - b1**step)) / (np.sqrt(second[n] / (1 - b2**step)) + eps)
+    return network

@@ -29,6 +29,9 @@ def whole():
 
 def alike(a, b):
     for ours, theirs in zip(a, b, strict=True):
+        if ours is None or theirs is None:  # what a run does not record
+            assert ours is theirs
+            continue
         assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
 
 

@@ -37,6 +37,9 @@ def says_why_not(config=CONFIG):
 
 def alike(a, b):
     for ours, theirs in zip(a, b, strict=True):
+        if ours is None or theirs is None:  # what a run does not record
+            assert ours is theirs
+            continue
         assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
 
 

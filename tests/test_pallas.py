@@ -247,8 +247,8 @@ def test_on_a_cpu_auto_is_no_kernel_and_a_kernel_is_interpreted(mesh, capsys):
 def test_auto_takes_the_faster_and_falls_back(mesh, monkeypatch, capsys):
     config, elsewhere = ENSEMBLE, Elsewhere("gpu", mesh.devices.size)
     real = {"xla": xla.block_program(config, mesh, BLOCKS), "pallas": pallas.block_program(config, mesh, BLOCKS)}
-    monkeypatch.setattr(xla, "block_program", lambda *_: real["xla"])
-    monkeypatch.setattr(pallas, "block_program", lambda *_: real["pallas"])
+    monkeypatch.setattr(xla, "block_program", lambda *_, **__: real["xla"])
+    monkeypatch.setattr(pallas, "block_program", lambda *_, **__: real["pallas"])
     for seconds, winner in [({"xla": 2.0, "pallas": 1.0}, "pallas"), ({"xla": 1.0, "pallas": 2.0}, "xla")]:
         monkeypatch.setattr(
             choice, "seconds_a_network", lambda _, tried, __, s=seconds: s["xla" if tried is real["xla"] else "pallas"]
@@ -261,7 +261,7 @@ def test_auto_takes_the_faster_and_falls_back(mesh, monkeypatch, capsys):
     assert choice.choose("auto", [config], elsewhere, BLOCKS) == "xla"
     assert "losses are not those of xla" in capsys.readouterr().err
 
-    def fails(*_):
+    def fails(*_, **__):
         raise RuntimeError("out of registers\nand more")
 
     monkeypatch.setattr(pallas, "block_program", fails)

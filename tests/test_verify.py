@@ -203,7 +203,7 @@ def test_a_new_part_whose_checksum_was_taken_out_is_torn(tmp_path):
     assert is_whole(whole)
     without = whole.replace(b"sha256:", b"sha257:")
     with pytest.raises(StoreError, match="its checksum is gone"):
-        from_bytes(without, part, fingerprint(CONFIG), 16)
+        from_bytes(without, part, fingerprint(CONFIG), CONFIG)
     assert pq.read_table(pa.BufferReader(whole)).schema.equals(SCHEMA)
 
 

@@ -156,10 +156,12 @@ static __attribute__((noinline)) void step(vec *restrict s, const float *restric
 
 int ncsim_lanes(void) {{ return LANES; }}
 
-/* Train `networks` networks, a multiple of the lanes, in place: parameter[p * stride + network]. 1: no memory. */
-int ncsim_train(float *parameter, int64_t stride, int64_t networks, const float *given, int64_t steps)
+/* Train `networks` networks, a multiple of the lanes, from start[p * stride + network], and store their parameters after
+   each of `points` ascending numbers of steps: trained[(point * SIZE + p) * stride + network]. 1: no memory. */
+int ncsim_train(const float *start, float *trained, int64_t stride, int64_t networks, const float *given,
+                const int32_t *stops, int64_t points)
 {{
-    const int64_t most = steps < MOST_ROWS ? steps : MOST_ROWS;
+    const int64_t steps = stops[points - 1], most = steps < MOST_ROWS ? steps : MOST_ROWS;
     float *const rows = malloc((size_t)(most + 1) * ROW * sizeof *rows);
     vec *const block = aligned_alloc(sizeof(vec), VECTORS * SLOTS * sizeof *block);
     float fixed[FIXED];
@@ -171,26 +173,33 @@ int ncsim_train(float *parameter, int64_t stride, int64_t networks, const float 
     const unsigned int control = _mm_getcsr();
     _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
     fixed_values(fixed, given);
-    for (int64_t start = 0; start < networks; start += LANES * VECTORS) {{
-        const int64_t left = (networks - start) / LANES;
+    for (int64_t first = 0; first < networks; first += LANES * VECTORS) {{
+        const int64_t left = (networks - first) / LANES;
         const int vectors = left < VECTORS ? (int)left : VECTORS;
         for (int v = 0; v < vectors; v++) {{
-            for (int p = 0; p < SIZE; p++)
-                block[v * SLOTS + p] = load(parameter + p * stride + start + v * LANES);
+            for (int p = 0; p < SIZE; p++) block[v * SLOTS + p] = load(start + p * stride + first + v * LANES);
             begin(block + v * SLOTS, given);
         }}
         carried c;
         begin_carried(&c, given);
-        for (int64_t done = 0; done < steps; done += most) {{
-            const int64_t count = steps - done < most ? steps - done : most;
-            if (start == 0 || steps > most)
-                for (int64_t t = 0; t < count; t++) uniform_step(&c, given, rows + t * ROW);
-            for (int64_t t = 0; t < count; t++)
-                for (int v = 0; v < vectors; v++) step(block + v * SLOTS, fixed, rows + t * ROW);
+        int64_t done = 0, made = 0, base = 0; /* steps taken; steps whose rows are there; the step of the first row */
+        for (int64_t point = 0; point < points; point++) {{
+            while (done < stops[point]) {{
+                if (done == made) {{
+                    base = made;
+                    made = steps - base < most ? steps : base + most;
+                    if (first == 0 || steps > most)
+                        for (int64_t t = base; t < made; t++) uniform_step(&c, given, rows + (t - base) * ROW);
+                }}
+                const int64_t end = made < stops[point] ? made : stops[point];
+                for (int64_t t = done; t < end; t++)
+                    for (int v = 0; v < vectors; v++) step(block + v * SLOTS, fixed, rows + (t - base) * ROW);
+                done = end;
+            }}
+            for (int v = 0; v < vectors; v++)
+                for (int p = 0; p < SIZE; p++)
+                    store(trained + (point * SIZE + p) * stride + first + v * LANES, block[v * SLOTS + p]);
         }}
-        for (int v = 0; v < vectors; v++)
-            for (int p = 0; p < SIZE; p++)
-                store(parameter + p * stride + start + v * LANES, block[v * SLOTS + p]);
     }}
     _mm_setcsr(control);
     free(rows);
@@ -198,7 +207,8 @@ int ncsim_train(float *parameter, int64_t stride, int64_t networks, const float 
     return 0;
 }}
 
-/* What XLA calls: parameters [P, networks], targets and learning rate, number of steps (int32) in; parameters out. */
+/* What XLA calls: parameters [P, networks], targets and learning rate, and either a number of steps (int32) in, parameters
+   out; or R ascending numbers of steps in, parameters [R, P, networks] out. */
 XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
 {{
     const XLA_FFI_Extension_Base *const extension = frame->extension_start;
@@ -210,9 +220,8 @@ XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
     }}
     const XLA_FFI_Buffer *const start = frame->args.args[0], *const trained = frame->rets.rets[0];
     const XLA_FFI_Buffer *const given = frame->args.args[1], *const steps = frame->args.args[2];
-    const int64_t networks = start->dims[1];
-    if (start->data != trained->data) memcpy(trained->data, start->data, (size_t)networks * SIZE * sizeof(float));
-    if (ncsim_train(trained->data, networks, networks, given->data, *(const int32_t *)steps->data) == 0) return NULL;
+    const int64_t networks = start->dims[1], points = steps->rank == 0 ? 1 : steps->dims[0];
+    if (ncsim_train(start->data, trained->data, networks, networks, given->data, steps->data, points) == 0) return NULL;
     XLA_FFI_Error_Create_Args error = {{
         .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE,
         .message = "ncsim: no memory for a training step",

@@ -30,17 +30,23 @@ AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
 
 
 def program(
-    executor: str, config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None
+    executor: str,
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    points: int | None = None,
 ) -> xla.BlockProgram:
-    """The named executor's program for a config; `lanes` is None for the executor's own width of a block."""
+    """The named executor's program for a config, which records `points` steps of the training if it is given; `lanes` is
+    None for the executor's own width of a block."""
     with jax.enable_x64(config.precision == "float64"):
         if executor == "xla":
-            return xla.block_program(config, mesh, blocks, lanes)
+            return xla.block_program(config, mesh, blocks, lanes, points=points)
         if executor == "native":
-            return native.block_program(config, mesh, blocks, lanes)
+            return native.block_program(config, mesh, blocks, lanes, points=points)
         from ncsim.executors import pallas  # here, so that CPUs do without it
 
-        return pallas.block_program(config, mesh, blocks, lanes)
+        return pallas.block_program(config, mesh, blocks, lanes, points=points)
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
@@ -133,7 +139,9 @@ def train_block(
     used = np.ones(devices, np.int32)
     with jax.enable_x64(config.precision == "float64"):
         result = tried.run(config.root_seed, ids.reshape(-1, tried.lanes), used, config.learning_rate, steps)
-    leaves: list[Any] = [np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result]
+    leaves: list[Any] = [
+        np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result if leaf is not None
+    ]
     return ContextRecord(*leaves)
 
 

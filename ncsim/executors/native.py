@@ -34,7 +34,7 @@ from ncsim.executors.c_text import PROCESSORS
 from ncsim.executors.scalarise import ScalariseError, element_array, scalarise
 from ncsim.network import Architecture
 from ncsim.tasks import context_targets
-from ncsim.train import make_step
+from ncsim.train import make_step, vector_size
 
 #: Members a block. What is the same for all networks is computed once a block, so that more are better; few members
 #: fill a block in vain.
@@ -56,8 +56,9 @@ def unsupported(config: EnsembleConfig) -> str | None:
         return f"precision {config.precision}; the generated code has float32"
     if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
         return f"optimizer {config.optimizer}, which takes norms over a layer; the generated code has elementwise ones"
-    if config.hidden > MAX_HIDDEN or config.tasks.rows > MAX_ROWS:
-        size = f"hidden {config.hidden} with {config.tasks.rows} rows"
+    hidden = Architecture.of(config).hidden
+    if hidden > MAX_HIDDEN or config.tasks.rows > MAX_ROWS:
+        size = f"hidden {hidden} with {config.tasks.rows} rows"
         return f"{size}; the generated code has 1 to {MAX_HIDDEN} and at most {MAX_ROWS}"
     if processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"
@@ -70,7 +71,9 @@ def unsupported(config: EnsembleConfig) -> str | None:
     return None
 
 
-def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None) -> xla.BlockProgram:
+def block_program(
+    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop in C. `lanes`: a multiple of 16.
 
     Raises:
@@ -81,7 +84,7 @@ def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | 
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)))
+    return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)), points)
 
 
 @functools.lru_cache(maxsize=64)
@@ -97,7 +100,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
 
     def train(_: EnsembleConfig, vector: jax.Array, targets: jax.Array, rate: jax.Array, steps: jax.Array) -> jax.Array:
         given = jnp.append(targets.reshape(-1), rate).astype(jnp.float32)
-        call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(vector.shape, vector.dtype))
+        call = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct((*jnp.shape(steps), *vector.shape), vector.dtype))
         result: jax.Array = call(vector, given, jnp.asarray(steps, jnp.int32))
         return result
 
@@ -107,6 +110,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
 def _shape(config: EnsembleConfig) -> EnsembleConfig:
     """The config without what is an argument, or concerns only how networks start and what is recorded of them."""
     fields = {"hidden", "optimizer", "optimizer_options", "loss", "encoding", "topology", "shared", "tasks"}
+    fields |= {"intervention", "alice_weight", "bob_weight", "training_rows"}
     return EnsembleConfig(**{name: getattr(config, name) for name in fields})
 
 
@@ -130,7 +134,7 @@ def _source(config: EnsembleConfig) -> str:
 
 def scalar_step(config: EnsembleConfig) -> c_program.Step:
     """`ncsim.train.make_step` as jaxprs of scalars."""
-    vector = jax.ShapeDtypeStruct((Architecture.of(config).size,), jnp.float32)
+    vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
 

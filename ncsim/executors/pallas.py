@@ -27,7 +27,7 @@ from ncsim.executors import xla
 from ncsim.executors.scalarise import ScalariseError, as_elements, broadcast_element, element_array, scalarise
 from ncsim.network import Architecture
 from ncsim.tasks import context_targets
-from ncsim.train import make_step
+from ncsim.train import make_step, vector_size
 
 #: Lanes of one program of the kernel, by platform, as the shape of the array that holds one parameter of each. Triton
 #: wants a power of two; a TPU register holds 8 x 128. Untuned: no accelerator was at hand (benchmarks/tune_pallas.py).
@@ -46,8 +46,9 @@ def unsupported(config: EnsembleConfig) -> str | None:
         return f"precision {config.precision}; the kernel has float32"
     if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
         return f"optimizer {config.optimizer}, which takes norms over a layer; the kernel has elementwise ones"
-    if config.hidden > MAX_HIDDEN:
-        return f"hidden {config.hidden}; the kernel has 1 to {MAX_HIDDEN}"
+    hidden = Architecture.of(config).hidden
+    if hidden > MAX_HIDDEN:
+        return f"hidden {hidden}; the kernel has 1 to {MAX_HIDDEN}"
     try:
         jax.eval_shape(lambda: _one_step(config))
     except ScalariseError as error:
@@ -55,7 +56,9 @@ def unsupported(config: EnsembleConfig) -> str | None:
     return None
 
 
-def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None) -> xla.BlockProgram:
+def block_program(
+    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop as one kernel.
 
     Raises:
@@ -65,7 +68,7 @@ def block_program(config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | 
     if reason is not None:
         raise ConfigError(f"--executor: pallas cannot train {reason}; allowed here: xla")
     platform = mesh.devices.flat[0].platform
-    return xla.block_program(config, mesh, blocks, lanes or LANES.get(platform, 65_536), training(platform))
+    return xla.block_program(config, mesh, blocks, lanes or LANES.get(platform, 65_536), training(platform), points)
 
 
 @functools.lru_cache(maxsize=32)
@@ -87,21 +90,25 @@ def training(platform: str, lanes: tuple[int, ...] | None = None, warps: int | N
         assert not rest, f"{networks} lanes do not fill programs of {lanes}"
         # [P, N], or on a TPU [P, N / 128, 128], of which a program has a slice of the second axis.
         shape = (size, programs * lanes[0], *lanes[1:])
+        points = jnp.shape(steps)  # () or (R,)
         block = pl.BlockSpec((size, *lanes), lambda program: (0, program, *(0 for _ in lanes[1:])))
+        moments = pl.BlockSpec(
+            (*points, size, *lanes), lambda program: (*(0 for _ in points), 0, program, *(0 for _ in lanes[1:]))
+        )
         scalars = pl.BlockSpec(memory_space=tpu.SMEM) if platform == "tpu" else pl.BlockSpec()
         kernel = pl.pallas_call(
             functools.partial(_kernel, config, lanes),
-            out_shape=jax.ShapeDtypeStruct(shape, vector.dtype),
+            out_shape=jax.ShapeDtypeStruct((*points, *shape), vector.dtype),
             grid=(programs,),
             in_specs=[block, scalars, scalars, scalars],
-            out_specs=block,
+            out_specs=moments,
             compiler_params=triton.CompilerParams(num_warps=warps or NUM_WARPS) if platform == "gpu" else None,
             interpret=platform == "cpu",
             name="ncsim_train",
         )
         rate = jnp.asarray(learning_rate, vector.dtype).reshape(1)
-        trained = kernel(vector.reshape(shape), targets, rate, jnp.asarray(steps, jnp.int32).reshape(1))
-        return trained.reshape(size, networks)
+        trained = kernel(vector.reshape(shape), targets, rate, jnp.asarray(steps, jnp.int32).reshape(-1))
+        return trained.reshape(*points, size, networks)
 
     return train
 
@@ -109,7 +116,8 @@ def training(platform: str, lanes: tuple[int, ...] | None = None, warps: int | N
 def _kernel(
     config: EnsembleConfig, lanes: tuple[int, ...], start: Any, targets: Any, rate: Any, steps: Any, trained: Any
 ) -> None:
-    """One program: references to [P, *lanes] parameters, [R, 2] targets, and two scalars in, [P, *lanes] out."""
+    """One program: references to [P, *lanes] parameters, [R, 2] targets, learning rate [1] and numbers of steps in;
+    parameters [P, *lanes] out, or as many times that as there are numbers of steps."""
     begin, step = _on_elements(config)
     size, rows = start.shape[0], targets.shape[0]
     answers = element_array([targets[row, head] for row in range(rows) for head in (0, 1)], (rows, 2))
@@ -127,14 +135,26 @@ def _kernel(
     def body(_: jax.Array, elements: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(_carried(*pair) for pair in zip(elements, flat_step(elements), strict=True))
 
-    last = jax.lax.fori_loop(0, steps[0], body, first)
-    for number in range(size):  # the vector is the first leaf of the carry
-        trained[number] = broadcast_element(last[number], lanes)
+    def store(elements: tuple[Any, ...], place: Any) -> None:
+        for number in range(size):  # the vector is the first leaf of the carry
+            trained[(*place, number)] = broadcast_element(elements[number], lanes)
+
+    if len(trained.shape) == len(start.shape):
+        store(jax.lax.fori_loop(0, steps[0], body, first), ())
+        return
+
+    def segment(point: jax.Array, state: tuple[jax.Array, tuple[Any, ...]]) -> tuple[jax.Array, tuple[Any, ...]]:
+        done, elements = state
+        elements = jax.lax.fori_loop(done, steps[point], body, elements)
+        store(elements, (point,))
+        return steps[point], elements
+
+    jax.lax.fori_loop(0, trained.shape[0], segment, (jnp.zeros((), jnp.int32), first))
 
 
 def _on_elements(config: EnsembleConfig) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`ncsim.train.make_step` on elements: begin(vector, learning rate), and step(carry, targets, learning rate)."""
-    vector = jax.ShapeDtypeStruct((Architecture.of(config).size,), jnp.float32)
+    vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
 
@@ -187,6 +207,6 @@ def _regrouped(elements: tuple[Any, ...], like: list[np.ndarray]) -> list[np.nda
 def _one_step(config: EnsembleConfig) -> Any:
     """One step on scalars: finds an operation that a kernel cannot run without compiling anything."""
     begin, step = _on_elements(config)
-    zeros = [as_elements(np.zeros(shape, np.float32)) for shape in (Architecture.of(config).size, (), ())]
+    zeros = [as_elements(np.zeros(shape, np.float32)) for shape in (vector_size(config), (), ())]
     targets = as_elements(context_targets(config.tasks)[0].astype(np.float32))
     return [jnp.asarray(element) for element in _elements(step(begin(*zeros[:2]), targets, zeros[2]))]

@@ -19,9 +19,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim.config import EnsembleConfig
-from ncsim.network import Architecture, initial_vector
+from ncsim.observation import observe
 from ncsim.tasks import CONTEXTS, context_targets
-from ncsim.train import ContextRecord, dtype_of, member_key, record, train
+from ncsim.train import CELLS, dtype_of, record, start_vector, train, vector_size
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
 #: (benchmarks/notes.md). Accelerators want enough lanes to fill the chip.
@@ -35,9 +35,12 @@ MEMBERS = "members"
 
 class BlockProgram(NamedTuple):
     """A compiled program: `run(root_seed, ids [D * B, lanes], used [D], learning_rate, steps)` gives a `ContextRecord` of
-    arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled."""
+    arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled.
 
-    run: Callable[..., ContextRecord]
+    A program that records takes `steps` [R], ascending, and gives that record and an `Observation` of arrays
+    [D * B, lanes, R, context, ...]."""
+
+    run: Callable[..., Any]
     lanes: int
     blocks: int  # buffer size a device, B
 
@@ -50,39 +53,52 @@ def set_cpu_flags() -> None:
 
 
 def block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, training: Callable[..., Any] = train
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    training: Callable[..., Any] = train,
+    points: int | None = None,
 ) -> BlockProgram:
     """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
 
     Configs that differ only in members, seed, learning rate or steps share one program. `training` is what runs the
-    steps: `ncsim.train.train`, or another executor's function of the same arguments.
+    steps: `ncsim.train.train`, or another executor's function of the same arguments. `points`: how many steps are
+    recorded, with the last; None records none.
     """
     shape = dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
     platform = mesh.devices.flat[0].platform
-    return _block_program(shape, mesh, blocks, lanes or LANES.get(platform, 65_536), training)
+    return _block_program(shape, mesh, blocks, lanes or LANES.get(platform, 65_536), training, points)
 
 
 @functools.lru_cache(maxsize=32)
 def _block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int, training: Callable[..., Any]
+    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int, training: Callable[..., Any], points: int | None
 ) -> BlockProgram:
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
-    size = Architecture.of(config).size
+    size = vector_size(config)
 
     def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         # Wrapped here, once a network: every network folds other ids into the run's key, which is no reuse of it.
         key = jax.random.wrap_key_data(root)
 
         def start(member: jax.Array) -> jax.Array:
-            return initial_vector(member_key(key, member, context, config.common_initialization), config)
+            return start_vector(config, key, member, context)
 
         vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
         answers = jnp.asarray(targets)[context]
-        vector = training(config, vector, answers, rate, steps)
+        trained = training(config, vector, answers, rate, steps)
+        vector = trained if points is None else trained[-1]
         assert vector.shape == (size, lanes)
         result = record(config, vector, answers)
-        return result._replace(counts=jnp.moveaxis(result.counts, 0, -1))
+        cells_last = {
+            name: jnp.moveaxis(getattr(result, name), 0, -1) for name in CELLS if getattr(result, name) is not None
+        }
+        result = result._replace(**cells_last)
+        if points is None:
+            return result
+        return result, jax.lax.map(lambda moment: observe(config, moment, answers), trained)
 
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         contexts = jnp.arange(len(CONTEXTS))
@@ -96,7 +112,12 @@ def _block_program(
             return jax.tree.map(lambda buffer, leaf: buffer.at[block, context].set(leaf), buffers, result)
 
         filled = jax.lax.fori_loop(0, used[0] * len(CONTEXTS), body, empty)
-        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
+        if points is None:
+            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
+        records, seen = filled
+        # From [B, context, R, ..., lanes].
+        seen = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (-1, 2), (1, 2)), seen)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), records), seen
 
     split, same = NamedSharding(mesh, PartitionSpec(MEMBERS)), NamedSharding(mesh, PartitionSpec())
     shardings = (same, split, split, same, same)
@@ -114,14 +135,14 @@ def _block_program(
         np.zeros((devices * blocks, lanes), np.uint32),
         np.ones(devices, np.int32),
         np.zeros((), dtype),
-        np.zeros((), np.int32),
+        np.zeros(() if points is None else points, np.int32),
     )
     options: dict[str, bool | str] = {}
     if mesh.devices.flat[0].platform == "cpu":
         options["xla_cpu_prefer_vector_width"] = "512"
     compiled = jax.jit(mapped).lower(*jax.device_put(arguments, shardings)).compile(compiler_options=options)
 
-    def run(root_seed: int, ids: Any, used: Any, rate: float, steps: int) -> ContextRecord:
+    def run(root_seed: int, ids: Any, used: Any, rate: float, steps: Any) -> Any:
         root = np.asarray(jax.random.key_data(jax.random.key(root_seed)))
         given = (root, ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
         return compiled(*jax.device_put(given, shardings))

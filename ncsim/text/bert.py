@@ -336,6 +336,7 @@ def parameter_shapes(config: BertConfig) -> Any:
     return jax.eval_shape(Bert(config).init, key, one, one, one)["params"]
 
 
+@functools.cache
 def parameters(config: BertConfig) -> int:
     """Number of parameters of the encoder and its pooler, counted in the built model."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameter_shapes(config)))

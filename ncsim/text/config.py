@@ -1,0 +1,120 @@
+"""What a text run is: one frozen dataclass, checked when it is made, whose fields are also the options of `ncsim text`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ncsim import fields
+from ncsim.fields import ConfigError, option_name, shown
+
+#: The paper's ranks: table 2 has the first six, figure 3 all ten.
+PAPER_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+MAX_RANK = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Adapters of several ranks and seeds, one a context each, trained on one suite over one frozen backbone.
+
+    An adapter is LoRA on query and value of every layer and two linear heads, Alice's first. In context (i, j) Alice's
+    head learns her task i and Bob's head his task j, on pairs of items, one of either task. The paper (section 5) gives
+    suites, models, ranks and 80 or more epochs; it does not give the optimiser, rate, batch, alpha or length: those
+    defaults are ours.
+
+    Raises:
+        ConfigError: a field that is out of range, in one line.
+    """
+
+    model: str = fields.text("bert-base-uncased", "a BERT: folder with config.json and model.safetensors, or hub id")
+    suite: str = fields.text("mixed", "multilingual, mixed (the paper's table 3), or a suite file (TOML)")
+    ranks: tuple[int, ...] = field(
+        default=(1, 2, 4, 8, 16, 32), metadata={"type": tuple, "help": "LoRA ranks, each with its own adapters"}
+    )
+    seeds: int = fields.integer(1, 1, 10_000, "adapters of each rank in each context")
+    epochs: int = fields.integer(80, 1, 100_000, "passes over the training pairs")
+    evaluate_every: int = fields.integer(1, 1, 100_000, "epochs between evaluations on training and test pairs")
+    items: int = fields.integer(0, 0, 10**8, "training pairs a context; 0: as many as the smallest task has items")
+    test_items: int = fields.integer(0, 0, 10**8, "test pairs a context; 0: as many as the smallest task has")
+    batch_size: int = fields.integer(32, 1, 65_536, "pairs a step")
+    length: int = fields.integer(128, 8, 65_536, "tokens an item is cut or padded to")
+    learning_rate: float = fields.number(5e-4, 0.0, math.inf, "AdamW's learning rate at its highest")
+    schedule: str = fields.choice(
+        "cosine", ("cosine", "linear", "constant"), "how the learning rate falls to 0 over the run, or stays"
+    )
+    warmup: float = fields.number(
+        0.05, 0.0, 1.0, "share of all steps over which the learning rate rises", open_low=False
+    )
+    weight_decay: float = fields.number(0.0, 0.0, math.inf, "AdamW's weight decay of the adapters", open_low=False)
+    clip: float = fields.number(
+        1.0, 0.0, math.inf, "largest norm of an adapter's gradient; 0: no limit", open_low=False
+    )
+    alpha: float = fields.number(16.0, 0.0, math.inf, "LoRA's alpha: A B is scaled by alpha / rank")
+    dropout: float = fields.number(0.0, 0.0, 0.99, "dropout of LoRA's inputs while training", open_low=False)
+    pooling: str = fields.choice(
+        "pooler", ("pooler", "cls"), "what the heads see: the backbone's pooler of the first token, or that token"
+    )
+    form: str = fields.choice(
+        "balanced",
+        ("balanced", "all-options"),
+        "multiple choice as two classes: the right option against one wrong one, or every option by itself",
+    )
+    pairing: str = fields.choice(
+        "shuffled", ("shuffled", "aligned"), "Alice's and Bob's items of a pair: unrelated, or of the same id"
+    )
+    precision: str = fields.choice("float32", ("float32", "bfloat16"), "arithmetic of the frozen backbone")
+    remat: bool = fields.flag(False, "recompute activations in the backward pass, for less memory")
+    undecided_tolerance: float = fields.number(
+        0.01, 0.0, math.inf, "an answer whose two logits differ by less is recorded as undecided", open_low=False
+    )
+    root_seed: int = fields.integer(0, 0, 2**31 - 1, "seed of adapters, data order, pairing and dropout")
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            special = spec.name == "ranks"
+            value = _checked_ranks(value) if special else fields.checked(spec.name, value, spec.metadata)
+            if isinstance(value, str) and (not value or "\n" in value or "\0" in value):
+                raise ConfigError(f"{option_name(spec.name)}: {shown(value)}; allowed: text of one line")
+            object.__setattr__(self, spec.name, value)
+        if self.evaluate_every > self.epochs:
+            raise ConfigError(f"--evaluate-every: {self.evaluate_every}; allowed: 1 to --epochs, {self.epochs}")
+
+    @property
+    def evaluated_epochs(self) -> list[int]:
+        """The epochs after which adapters are evaluated: 0, every `evaluate_every`, and the last."""
+        return sorted({0, *range(0, self.epochs, self.evaluate_every), self.epochs})
+
+
+def _checked_ranks(value: Any) -> tuple[int, ...]:
+    allowed = f"different whole numbers from 1 to {MAX_RANK}"
+    values = (value,) if isinstance(value, int) else value
+    if not isinstance(values, tuple | list | range) or not values:
+        raise ConfigError(f"--ranks: {shown(value)}; allowed: {allowed}")
+    for rank in values:
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
+            raise ConfigError(f"--ranks: {shown(rank)}; allowed: {allowed}")
+    if len(set(values)) != len(values):
+        raise ConfigError(f"--ranks: {shown(list(values))} names a rank twice; allowed: {allowed}")
+    return tuple(sorted(values))
+
+
+def field_specs() -> dict[str, Mapping[str, Any]]:
+    """Each field's metadata: type, help, and either choices or low and high."""
+    return {spec.name: spec.metadata for spec in dataclasses.fields(TextConfig)}
+
+
+def to_dict(config: TextConfig) -> dict[str, Any]:
+    """A config as JSON can hold it."""
+    return dataclasses.asdict(config) | {"ranks": list(config.ranks)}
+
+
+def from_dict(values: Mapping[str, Any]) -> TextConfig:
+    """The config that `to_dict` gave, checked again."""
+    unknown = sorted(set(values) - set(field_specs()))
+    if unknown:
+        raise ConfigError(f"{option_name(unknown[0])}: no such option in this version of ncsim")
+    return TextConfig(**values)

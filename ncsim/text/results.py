@@ -1,0 +1,67 @@
+"""A text run's results as a user holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ncsim.chsh import chsh_statistics
+from ncsim.store import StoreError
+from ncsim.text.store import TextFolder, joint_counts_of
+
+
+class TextRun:
+    """A text run's results.
+
+    Attributes:
+        config: the run.
+        path: its folder.
+        data: what it was trained on: per task the data set, split, items, majority rate and truncated fraction.
+    """
+
+    def __init__(self, folder: TextFolder) -> None:
+        self._folder = folder
+        self.config, self.path = folder.config, folder.path
+        self.data: dict[str, Any] = folder.description["data"]
+        self.backbone: dict[str, Any] = folder.description["backbone"]
+
+    def table(self) -> pa.Table:
+        """Evaluations, a row an adapter, epoch and split; `.to_pandas()` where pandas is installed.
+
+        Raises:
+            StoreError: a part is torn, or nothing is stored yet.
+        """
+        tables = [table for n in range(len(self._folder.groups)) if (table := self._folder.read_part(n)) is not None]
+        if not tables:
+            raise StoreError(f"{self.path}: nothing has been evaluated yet; run the same command again")
+        return pa.concat_tables(tables)
+
+    def missing(self) -> int:
+        """Adapters that are still to be trained."""
+        return sum(len(g) for n, g in enumerate(self._folder.groups) if not self._folder.complete(n))
+
+    @property
+    def epochs(self) -> list[int]:
+        """Epochs after which adapters were evaluated."""
+        return self.config.evaluated_epochs
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Joint counts, int64[ranks, seeds, epochs evaluated, splits (train, test), i, j, a, b]; zero where none are yet."""
+        return joint_counts_of(self.table(), self.config, self._folder.groups)
+
+    def statistics(self) -> Any:
+        """`ChshStatistics` of `counts`; NaN where a context has none yet, or its adapter diverged."""
+        return chsh_statistics(self.counts)
+
+
+def open_text_run(path: str | Path) -> TextRun:
+    """The text run stored in a folder, complete or not.
+
+    Raises:
+        StoreError: no text run is there.
+    """
+    return TextRun(TextFolder.open(path))

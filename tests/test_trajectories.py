@@ -1,0 +1,283 @@
+"""What is recorded along training is what shorter trainings end with, changes no member, and is stored like members."""
+
+import dataclasses
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import ncsim
+from ncsim import ensemble, trajectory_parts
+from ncsim.ensemble import run_ensemble
+from ncsim.executors import native, pallas
+from ncsim.network import initial_vector
+from ncsim.recording import Recording
+from ncsim.tasks import context_targets
+from ncsim.trajectories import QUANTILES, trajectory_statistics
+from ncsim.trajectory_parts import concatenated
+
+CONFIG = ncsim.EnsembleConfig(hidden=2, members=150, steps=60)
+RECORDING = Recording(spacing="every", every=20)
+NATIVE = native.processor() is not None and native.compiler() is not None
+
+
+def alike(a, b):
+    for ours, theirs in zip(a, b, strict=True):
+        if ours is not None:
+            assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
+
+
+def same_trajectories(a, b):
+    alike([a.member, a.step, a.counts, *a.values.values()], [b.member, b.step, b.counts, *b.values.values()])
+    assert list(a.values) == list(b.values)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return run_ensemble(CONFIG, recording=RECORDING, executor="xla")
+
+
+@pytest.fixture(scope="module")
+def together(recorded):
+    return concatenated(list(recorded.trajectories()))
+
+
+# --------------------------------------------------------------------------------------------------- which steps
+
+
+def test_steps():
+    assert Recording(points=4).steps(9).tolist() == [0, 3, 6, 9]
+    assert Recording(spacing="every", every=4).steps(10).tolist() == [0, 4, 8, 10]
+    assert Recording(points=6, spacing="logarithmic").steps(10_000).tolist() == [0, 1, 10, 100, 1000, 10_000]
+    assert Recording(points=50).steps(3000).size == 50
+    assert Recording(points=50).steps(1).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"points": 1}, "--record-points: 1; allowed: a whole number from 2 to 10000"),
+        ({"points": 2.5}, "--record-points: 2.5; allowed"),
+        ({"spacing": "cubic"}, "--record-spacing: cubic; allowed: linear, logarithmic, every"),
+        ({"spacing": "every"}, "--record-every: 0; allowed: a whole number, 1 or above"),
+        ({"every": 3}, "--record-every: 3 with --record-spacing linear; allowed: with every"),
+    ],
+)
+def test_bad_recordings_are_one_line(fields, message):
+    with pytest.raises(ncsim.ConfigError) as error:
+        Recording(**fields)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_too_many_steps_are_refused_before_a_folder_is_made(tmp_path):
+    long = dataclasses.replace(CONFIG, steps=10**6)
+    with pytest.raises(ncsim.ConfigError, match=r"^--record-every: 1 with --steps 1000000; allowed: at most 10000"):
+        run_ensemble(long, out=tmp_path / "run", recording=Recording(spacing="every", every=1))
+    assert not (tmp_path / "run").exists()
+
+
+# --------------------------------------------------------------------------------------------------- in the executors
+
+
+@pytest.mark.parametrize("executor", ["xla", *(["native"] if NATIVE else [])])
+def test_members_are_as_without_recording_and_as_after_fewer_steps(executor, recorded, together):
+    """The records of every member are bit-identical; what stands at step k is what k steps of training end with."""
+    if executor == "native":
+        recorded = run_ensemble(CONFIG, recording=RECORDING, executor=executor)
+        together = concatenated(list(recorded.trajectories()))
+    alike(recorded.records(), run_ensemble(CONFIG, executor=executor).records())
+    assert together.step.tolist() == [0, 20, 40, 60]
+    for place, steps in enumerate(together.step[1:], 1):
+        ended = run_ensemble(dataclasses.replace(CONFIG, steps=int(steps)), executor=executor).records()
+        assert np.array_equal(together.counts[:, place], ended.counts)
+        assert np.array_equal(together.value("margin")[:, place], ended.margin)
+        losses = together.value("loss_alice")[:, place] + together.value("loss_bob")[:, place]
+        assert np.abs(losses - ended.loss).max() < 1e-6
+    # Before the first step the two heads are as good as each other, and their losses differ between networks.
+    assert len(np.unique(together.value("loss_bob")[:, 0])) > 500
+
+
+def test_a_kernel_gives_what_it_gives_after_fewer_steps():
+    """The interpreted kernel, between steps and all at once."""
+    config = dataclasses.replace(CONFIG, tasks=ncsim.truth_tables([lambda x: x] * 2, [lambda x: 1 - x] * 2, features=1))
+    keys = jax.random.split(jax.random.key(2), 64)
+    vector = jax.vmap(lambda key: initial_vector(key, config), out_axes=-1)(keys)
+    targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
+    train = jax.jit(lambda v, steps: pallas.training("cpu")(config, v, targets, jnp.float32(0.01), steps))
+    stops = jnp.asarray([0, 1, 4, 9], jnp.int32)
+    several = train(vector, stops)
+    for place, stop in enumerate(stops):
+        assert np.array_equal(several[place], train(vector, stop))
+
+
+@pytest.mark.skipif(not NATIVE, reason="no C compiler, or no processor that code is made for")
+def test_native_rows_of_uniform_values_that_are_made_in_pieces(monkeypatch):
+    """More steps than there is room for at once, with stops before, at and after the end of a piece."""
+    text = native.source(CONFIG)
+    assert "#define MOST_ROWS 65536" in text
+    monkeypatch.setattr(native, "source", lambda _: text.replace("#define MOST_ROWS 65536", "#define MOST_ROWS 7"))
+    pieces = native.training.__wrapped__(CONFIG)
+    monkeypatch.undo()
+    whole = native.training(native._shape(CONFIG))
+    keys = jax.random.split(jax.random.key(2), 128)
+    vector = jax.vmap(lambda key: initial_vector(key, CONFIG), out_axes=-1)(keys)
+    targets = jnp.asarray(context_targets(CONFIG.tasks)[1], jnp.float32)
+    stops = jnp.asarray([0, 3, 7, 8, 20, 21, 30], jnp.int32)
+    a, b = (jax.jit(lambda v, s, run=run: run(CONFIG, v, targets, jnp.float32(0.01), s)) for run in (pieces, whole))
+    several = a(vector, stops)
+    for place, stop in enumerate(stops):
+        assert np.array_equal(several[place], b(vector, stop))
+
+
+def test_diverged_networks_have_no_counts_from_then_on():
+    config = dataclasses.replace(CONFIG, loss="squared_error", optimizer="sgd", learning_rate=1e6, members=40)
+    run = run_ensemble(config, recording=RECORDING, executor="xla")
+    together = concatenated(list(run.trajectories()))
+    totals = together.counts.sum(axis=-1)
+    assert np.all(totals[:, 0] == 16)
+    assert run.records().diverged.all()
+    assert np.all(totals[:, -1] == 0)
+    statistics = trajectory_statistics(run.trajectories(), 16)
+    assert statistics.members[0] == 40
+    assert statistics.members[-1] == 0
+    assert np.isnan(statistics.s.mean[-1])
+
+
+# --------------------------------------------------------------------------------------------------- on disk
+
+
+def hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*.parquet"))} | {
+        "folders": sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("*.parquet"))
+    }
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(trajectory_parts, "PART_ROWS", 4 * 32)
+
+
+def test_stored_resumed_and_added_afterwards(recorded, together, tmp_path, small_parts):
+    run = run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+    parts = sorted((tmp_path / "run" / "trajectories").glob("*.parquet"))
+    assert [path.name for path in parts][:2] == ["members-0000000000-32.parquet", "members-0000000032-32.parquet"]
+    assert len(parts) == 5
+    same_trajectories(concatenated(list(run.trajectories())), together)
+    same_trajectories(concatenated(list(ncsim.open_run(tmp_path / "run").trajectories())), together)
+    before = hashes(tmp_path / "run")
+
+    # Killed between its parts, within a part, and with trajectories of members that it had not stored yet.
+    parts[0].unlink()
+    sorted((tmp_path / "run" / "parts").glob("*.parquet"))[1].unlink()
+    run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+    assert hashes(tmp_path / "run") == before
+
+    # A run that was not recorded at first has the same members, and then the same files.
+    plain = run_ensemble(CONFIG, out=tmp_path / "plain", executor="xla")
+    assert list(plain.trajectories()) == []
+    alike(plain.records(), recorded.records())
+    run_ensemble(CONFIG, out=tmp_path / "plain", recording=RECORDING, executor="xla")
+    assert hashes(tmp_path / "plain") == before
+
+
+def test_a_part_is_a_table_that_others_read(tmp_path, recorded, together):
+    pandas = pytest.importorskip("pandas")
+    run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+    table = pandas.read_parquet(tmp_path / "run" / "trajectories")
+    assert len(table) == 150 * 4
+    row = table[(table["member"] == 7) & (table["step"] == 40)].iloc[0]
+    assert np.array_equal(np.asarray(row["counts"]).reshape(4, 4), together.counts[7, 2])
+    assert np.array_equal(row["margin"], together.value("margin")[7, 2])
+
+
+def test_what_does_not_belong_is_refused_in_a_line(tmp_path):
+    run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+    with pytest.raises(ncsim.StoreError, match=r"records at .*every=20.*every=30.* is asked for; allowed: its own$"):
+        run_ensemble(CONFIG, out=tmp_path / "run", recording=Recording(spacing="every", every=30), executor="xla")
+    (part,) = (tmp_path / "run" / "trajectories").glob("*.parquet")
+    content = part.read_bytes()
+    for damaged in (content[:-100], content[: len(content) // 2], b""):
+        part.write_bytes(damaged)
+        with pytest.raises(ncsim.StoreError, match=r"members-0000000000-150.parquet: is torn .*; move it away"):
+            run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+    flipped = bytearray(content)
+    flipped[300] ^= 4
+    part.write_bytes(bytes(flipped))
+    with pytest.raises(ncsim.StoreError, match=r"is torn|does not hold"):
+        list(ncsim.open_run(tmp_path / "run").trajectories())
+    part.write_bytes(content)
+    part.rename(part.with_name("members-0000000000-149.parquet"))
+    with pytest.raises(ncsim.StoreError, match="does not hold what its name says"):
+        run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+
+
+def test_members_that_come_out_otherwise_are_not_recorded(tmp_path, monkeypatch):
+    """A run that was stored by another machine is not given trajectories of members that are not its own."""
+    run_ensemble(CONFIG, out=tmp_path / "run", executor="xla")
+    monkeypatch.setattr(ensemble.RunFolder, "read", lambda folder, config: iter([other]))
+    other = run_ensemble(dataclasses.replace(CONFIG, root_seed=1), executor="xla").records()
+    with pytest.raises(ncsim.StoreError, match=r"members 0 to .* do not come out as they are stored"):
+        run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
+    assert not list((tmp_path / "run").rglob("trajectories/*.parquet"))
+
+
+# --------------------------------------------------------------------------------------------------- statistics
+
+
+def test_statistics_against_a_slow_reference(together):
+    """Members one by one in plain Python, given in uneven pieces."""
+    pieces = [together.take(slice(0, 1)), together.take(slice(1, 90)), together.take(slice(90, None))]
+    ours = trajectory_statistics(pieces, 16, windows=[(0, 60), (21, 39)])
+    assert np.array_equal(ours.step, [0, 20, 40, 60])
+    assert np.array_equal(ours.members, [150] * 4)
+    s = np.zeros((150, 4))
+    solved, right = np.zeros((150, 4, 4)), np.zeros((150, 4, 4))
+    for member in range(150):
+        for step in range(4):
+            for context, sign in enumerate((1, 1, 1, -1)):
+                wrong, bob, alice, both = (int(n) for n in together.counts[member, step, context])
+                s[member, step] += sign * (wrong + both - alice - bob) / 16
+                solved[member, step, context] = both == 16
+                right[member, step, context] = (alice + both) / 16
+    assert np.allclose(ours.s.mean, s.mean(axis=0), atol=1e-12)
+    assert np.allclose(ours.s.quantiles, np.quantile(s, QUANTILES, axis=0, method="inverted_cdf"), atol=1e-12)
+    assert np.allclose(ours.above_2.mean, (s > 2).mean(axis=0))
+    assert np.allclose(ours.solved.mean, solved.mean(axis=0))
+    assert np.allclose(ours.accuracy_alice.mean, right.mean(axis=0))
+    for step in range(1, 4):
+        interval = stats.t.interval(0.95, 149, s[:, step].mean(), stats.sem(s[:, step]))
+        reach = max(interval[1] - s[:, step].mean(), 8 * (1 - 0.025 ** (1 / 150)))
+        assert ours.s.high[step] == pytest.approx(s[:, step].mean() + reach)
+        assert ours.s.low[step] == pytest.approx(s[:, step].mean() - reach)
+    alice = together.value("loss_alice")
+    assert np.allclose(ours.observed["loss_alice"].mean, alice.mean(axis=0), rtol=1e-6)
+    median = np.quantile(alice, 0.5, axis=0, method="inverted_cdf")
+    assert np.allclose(ours.observed["loss_alice"].quantiles[2], median, rtol=0.024)
+    whole, inner = ours.slopes
+    assert (whole.first, whole.last, inner.first, inner.last) == (0, 60, 20, 40)
+    assert whole.mean == pytest.approx(1000 * np.mean(s[:, 3] - s[:, 0]) / 60)
+    # The mean of the slopes between equally spaced steps.
+    assert whole.mean == pytest.approx(1000 * np.mean(np.diff(s, axis=1) / 20))
+    assert inner.low < 1000 * np.mean(s[:, 2] - s[:, 1]) / 20 < inner.high
+
+
+def test_contextuality_along_training_is_never_above_0(together):
+    """No table of these networks is contextual at any step; the fraction's interval says how sure that is."""
+    ours = trajectory_statistics([together], 16)
+    assert np.all(ours.contextual.mean == 0)
+    assert np.all(ours.contextual.high > 0)
+    assert np.all(ours.contextuality.quantiles <= 0)
+
+
+def test_statistics_want_trajectories(together):
+    with pytest.raises(ValueError, match=r"^no trajectories"):
+        trajectory_statistics([], 16)
+    with pytest.raises(ValueError, match=r"^windows: \(21, 22\); allowed: from one recorded step to a later one$"):
+        trajectory_statistics([together], 16, windows=[(21, 22)])
+    with pytest.raises(KeyError, match="nothing: not recorded; there are loss_alice, loss_bob, margin"):
+        together.value("nothing")
