@@ -55,6 +55,8 @@ LAYERS = {
     "trainer": 9,
     "ensemble": 10,
     "plots": 5,
+    "audit": 11,
+    "options": 12,
     "summary": 7,
     "report": 8,
     "calibration": 11,
