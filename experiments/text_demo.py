@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def demo_config(out: Path) -> TextConfig:
         model = small_model()
     except ConfigError:
         model = ""
-    shape = {"ranks": (1, 4, 16), "epochs": 8, "evaluate_every": 2, "items": 64, "test_items": 64, "batch_size": 16}
+    shape: dict[str, Any] = {"ranks": (1, 4, 16), "epochs": 8, "evaluate_every": 2, "items": 64, "test_items": 64, "batch_size": 16}
     if model and os.environ.get(SOURCE_VARIABLE):
         print(f"Real text from {os.environ[SOURCE_VARIABLE]}, pretrained MiniLM.")
         return TextConfig(model=model, suite="mixed", length=64, learning_rate=3e-3, **shape)

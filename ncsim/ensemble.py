@@ -80,7 +80,7 @@ def run_ensemble(
     if out is None and shard is not None:
         raise ConfigError("--shard: needs a run folder that the workers share; allowed: with out=FOLDER")
     if out is None:
-        todo = [(cell, c.member_ids) for cell, c in enumerate(configs)]
+        todo: Sequence[tuple[int, range]] = [(cell, c.member_ids) for cell, c in enumerate(configs)]
         trained = _trained(
             configs, todo, todo, devices, progress, lambda: trainer(devices).executors(configs, executor), recording
         )
