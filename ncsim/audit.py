@@ -178,10 +178,10 @@ def _differences(cell: str, kept: MemberRecords, again: MemberRecords) -> Iterat
         if one is None or other is None:
             continue  # what only some runs record
         unequal = _bits(one) != _bits(np.asarray(other, one.dtype))
-        for row in np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1)):
-            columns.setdefault(int(row), []).append(name)
-    for place, names in sorted(columns.items()):
-        yield Difference(cell, int(kept.member[place]), tuple(names))
+        for row in map(int, np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1))):
+            columns.setdefault(row, []).append(name)
+    for row, names in sorted(columns.items()):
+        yield Difference(cell, int(kept.member[row]), tuple(names))
 
 
 def _bits(values: np.ndarray) -> np.ndarray:

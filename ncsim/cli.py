@@ -212,19 +212,20 @@ def _report(parsed: argparse.Namespace) -> None:
     from ncsim.store import run_kind
 
     share, seed = audit_of(parsed)
-    if run_kind(parsed.folder) == "text":
-        for option, given in (("--verify", parsed.verify), ("--repair", parsed.repair), ("--audit", share is not None)):
-            if given:
-                raise ConfigError(f"{option}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
-        from ncsim.text.command import report_text
-        from ncsim.text.results import open_text_run
-
-        report_text(open_text_run(parsed.folder))
-        return
+    kind = run_kind(parsed.folder)
+    asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
+    if kind == "text" and asked is not None:
+        raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
     if share is not None:
         if parsed.verify or parsed.repair:
             raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
         _audit(parsed.folder, share, seed, None)
+        return
+    if kind == "text":
+        from ncsim.text.command import report_text
+        from ncsim.text.results import open_text_run
+
+        report_text(open_text_run(parsed.folder))
         return
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)

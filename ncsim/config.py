@@ -40,6 +40,9 @@ INTERVENTIONS = (
 #: Cells of a grid: one more option with a few values is easily a thousand times as many.
 MAX_CELLS = 100_000
 
+#: Smallest and largest normal number.
+FLOAT32_RANGE = (1.1754943508222875e-38, 3.4028234663852886e38)
+
 MAX_MEMBER = 2**32  # jax.random.fold_in takes 32 bits of member id
 
 
@@ -113,6 +116,8 @@ class EnsembleConfig:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             object.__setattr__(self, spec.name, checked(spec.name, value))
+        if self.precision == "float32":
+            self._check_float32()
         if self.first_member + self.members > MAX_MEMBER:
             raise ConfigError(
                 f"--members: first member {self.first_member} + {self.members} members; allowed: ids below {MAX_MEMBER}"
@@ -129,6 +134,16 @@ class EnsembleConfig:
             raise ConfigError(
                 f"--training-rows: {self.training_rows}; allowed: 0 (all) to {self.tasks.rows}, the rows of the tasks"
             )
+
+    def _check_float32(self) -> None:
+        """Training would take such a number for 0 or infinity."""
+        for name, spec in field_specs().items():
+            value = getattr(self, name)
+            if spec["type"] is float and value and not FLOAT32_RANGE[0] <= abs(value) <= FLOAT32_RANGE[1]:
+                low, high = FLOAT32_RANGE
+                raise ConfigError(
+                    f"{option_name(name)}: {value:g}; allowed in float32: {low:g} to {high:g}, or --precision float64"
+                )
 
     @property
     def member_ids(self) -> range:

@@ -150,6 +150,7 @@ def forecast(
     devices: int | None = None,
     executor: str = "auto",
     say: Callable[[str], None] | None = None,
+    report: bool = True,
 ) -> Forecast:
     """What `run_ensemble` with these arguments, and the report of it, will take.
 
@@ -159,6 +160,7 @@ def forecast(
             its disk.
         devices, executor: as for `run_ensemble`.
         say: told what is being calibrated, a line each.
+        report: count the report, too; without it, as for workers that write none, calibration is shorter.
 
     Raises:
         ConfigError, StoreError: what `run_ensemble` would raise before it trains.
@@ -185,7 +187,7 @@ def forecast(
             costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor)
         before_report = _peak_memory()
         largest = max(chosen, key=lambda shape: stored_bytes(Path(scratch) / str(chosen.index(shape))))
-        report = ReportCost.measured(Path(scratch) / str(chosen.index(largest)))
+        reporting = ReportCost.measured(Path(scratch) / str(chosen.index(largest))) if report else ReportCost(0, 0, 0)
     cells = []
     compiled = set()
     for config, ids in zip(configs, todo, strict=True):
@@ -198,13 +200,15 @@ def forecast(
     members = max(config.members for config in configs)
     while_training = before_report + PART_BYTES_A_MEMBER * part
     while_reporting = _peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * part + REPORT_BYTES_A_MEMBER * members
+    if not report:
+        while_reporting = 0.0
     return Forecast(
         tuple(cells),
         description,
         tuple(swept),
         # A process also has to import what this one had imported when its calibration began.
         start_seconds=max(started, 0.0),
-        report_seconds=report.seconds([config.members for config in configs]),
+        report_seconds=reporting.seconds([config.members for config in configs]),
         peak_memory_bytes=max(while_training, while_reporting),
         free_disk_bytes=shutil.disk_usage(beside).free,
         calibration_seconds=time.perf_counter() - begun,

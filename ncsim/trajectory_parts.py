@@ -39,11 +39,19 @@ class MemberTrajectories(NamedTuple):
         return from_context_order(self.counts)
 
     def value(self, name: str) -> np.ndarray:
-        """One observed number, float32[M, R, 4].
+        """One observed number, float32[M, R, 4], or one that follows from them: "conflict", 1 where the cosine is
+        negative, and "magnitude_similarity", 2 |a| |b| / (|a|^2 + |b|^2), 0 where a norm is 0 (`ncsim.dynamics`).
 
         Raises:
             KeyError: nothing of that name was observed.
         """
+        if name == "conflict" and "cosine" in self.values:
+            return (self.values["cosine"] < 0).astype(np.float32)
+        if name == "magnitude_similarity" and "cosine" in self.values:
+            alice, bob = self.values["alice_norm"], self.values["bob_norm"]
+            larger, smaller = np.maximum(alice, bob), np.minimum(alice, bob)
+            ratio = smaller / np.where(larger == 0, 1, larger)
+            return (2 * ratio / (1 + ratio**2)).astype(np.float32)
         if name not in self.values:
             raise KeyError(f"{name}: not recorded; there are {', '.join(self.values)}")
         return self.values[name]

@@ -72,6 +72,7 @@ def test_another_kind_of_machine_is_said(folder):
     assert found.lines()[-1].startswith("This machine is not of the kind that the run was begun with (jaxlib ")
 
 
+@pytest.mark.slow
 def test_after_a_run(capsys):
     options = ["--hidden", "2", "--members", "20", "--steps", "3", "--executor", "xla", "--out", "run"]
     main(["ensemble", *options, "--audit", "0.01", "--quiet"])

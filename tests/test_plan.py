@@ -17,7 +17,7 @@ TINY = config_grid(hidden=2, learning_rate=[0.01, 0.1], members=600, steps=[50, 
 
 @pytest.fixture(scope="module")
 def tiny():
-    return plan.forecast(TINY, executor="xla")
+    return plan.forecast(TINY, executor="xla", report=False)
 
 
 def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
@@ -37,7 +37,7 @@ def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
 
 def test_it_is_told_in_words_and_as_data(tiny):
     lines = tiny.lines()
-    assert lines[0].split()[:4] == ["learning_rate", "steps", "members", "network-steps"]
+    assert lines[0].split()[:4] == ["steps", "learning_rate", "members", "network-steps"]
     assert any(line.startswith("Time: ") and "report" in line for line in lines)
     short_of_disk = dataclasses.replace(tiny, free_disk_bytes=10.0)
     assert any("Not enough disk" in line for line in short_of_disk.lines())

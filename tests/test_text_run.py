@@ -4,12 +4,10 @@ import json
 import os
 import shutil
 import signal
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from ncsim.chsh import chsh_statistics
 from ncsim.cli import main
@@ -20,9 +18,7 @@ from ncsim.text.bert import BertConfig
 from ncsim.text.config import TextConfig
 from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
-from tests import text_sources
-
-TINY = Path(__file__).parent / "fixtures" / "tiny_bert"
+from tests.text_model import write_model_and_data
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -35,17 +31,7 @@ def _one_use_of_keys_is_not_checked():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A model's folder and a source folder."""
-    folder = tmp_path_factory.mktemp("text")
-    vocabulary = text_sources.write_tokenizer(folder / "model")
-    tensors = load_file(TINY / "model.safetensors")
-    (name,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
-    tensors[name] = np.resize(tensors[name], (vocabulary, tensors[name].shape[1]))
-    save_file(tensors, folder / "model" / "model.safetensors")
-    sizes = json.loads((TINY / "config.json").read_text()) | {"vocab_size": vocabulary}
-    (folder / "model" / "config.json").write_text(json.dumps(sizes))
-    (folder / "data").mkdir()
-    text_sources.write_sources(folder / "data")
-    return folder
+    return write_model_and_data(tmp_path_factory.mktemp("text"))
 
 
 def config(files, **changes):

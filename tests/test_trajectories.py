@@ -13,11 +13,13 @@ from scipy import stats
 
 import ncsim
 from ncsim import ensemble, trajectory_parts
+from ncsim.dynamics import diagnostics
 from ncsim.ensemble import run_ensemble
 from ncsim.executors import native, pallas
 from ncsim.network import initial_vector
 from ncsim.recording import Recording
 from ncsim.tasks import context_targets
+from ncsim.train import member_key
 from ncsim.trajectories import QUANTILES, trajectory_statistics
 from ncsim.trajectory_parts import concatenated
 from ncsim.verify import repair, verify
@@ -369,6 +371,17 @@ def test_statistics_against_a_slow_reference(together):
     assert inner.low < 1000 * np.mean(s[:, 2] - s[:, 1]) / 20 < inner.high
 
 
+def test_gradients_of_the_start_are_those_of_the_diagnostics(together):
+    """At step 0, from the initial parameters; and what follows from the recorded numbers."""
+    key = jax.random.key(CONFIG.root_seed)
+    targets = context_targets(CONFIG.tasks).astype(np.float32)
+    for member, context in [(0, 0), (7, 3), (149, 2)]:
+        vector = initial_vector(member_key(key, member, context, False), CONFIG)
+        there = diagnostics(CONFIG, vector, jnp.asarray(targets[context]))
+        for name in ("alice_norm", "bob_norm", "cosine", "magnitude_similarity", "conflict", "neurons_in_conflict"):
+            assert together.value(name)[member, 0, context] == pytest.approx(float(getattr(there, name)), abs=1e-5)
+
+
 def test_contextuality_along_training_is_never_above_0(together):
     """No table of these networks is contextual at any step; the fraction's interval says how sure that is."""
     ours = trajectory_statistics([together], 16)
@@ -382,5 +395,5 @@ def test_statistics_want_trajectories(together):
         trajectory_statistics([], 16)
     with pytest.raises(ValueError, match=r"^windows: \(21, 22\); allowed: from one recorded step to a later one$"):
         trajectory_statistics([together], 16, windows=[(21, 22)])
-    with pytest.raises(KeyError, match="nothing: not recorded; there are loss_alice, loss_bob, margin"):
+    with pytest.raises(KeyError, match=r"nothing: not recorded; there are loss_alice, loss_bob, margin.*"):
         together.value("nothing")
