@@ -55,7 +55,7 @@ LAYERS = {
     "text.programs": 5,
     "text.store": 5,
     "text.results": 6,
-    "text.run": 8,
+    "text.run": 10,
     "text.summary": 9,
     "text.plots": 10,
     "text.report": 11,
