@@ -9,12 +9,13 @@ FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
 BENCHMARK_OUT ?= benchmarks/results
 
-.PHONY: help figure2 test lint types tests test-slow benchmark benchmark-options benchmark-scaling format clean
+.PHONY: help figure2 test lint types tests test-slow test-storage benchmark benchmark-options benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
 	@echo "make test        lint, types and tests (minutes)"
 	@echo "make test-slow   the tests marked slow"
+	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make format      format the source"
@@ -55,6 +56,11 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+# The object store's test, against an S3-compatible server on this machine.
+test-storage: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[s3]' 'moto[server]'
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_storage.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json

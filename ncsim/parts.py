@@ -137,7 +137,7 @@ def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConf
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         if whole is None and (_stamp(reader.metadata.metadata) or {}).get("format") != 1:
             raise StoreError("is torn (its checksum is gone)")
-        records = from_table(reader.read().cast(schema(config)))
+        records = from_table(reader.read(use_threads=False).cast(schema(config)))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
     if not np.array_equal(records.member, np.arange(first, first + count, dtype=np.uint64)):

@@ -13,6 +13,7 @@ Every file is there whole or not at all (`ncsim.storage`), and config.json and t
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -37,6 +38,7 @@ class Part(NamedTuple):
     members: int
 
 
+@functools.lru_cache(maxsize=4096)
 def fingerprint(config: EnsembleConfig) -> str:
     """What a member's result depends on besides its id, as 16 hex digits."""
     return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]

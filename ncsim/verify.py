@@ -55,11 +55,11 @@ class Verification(NamedTuple):
         for cell, ids in self.missing:
             lines.append(f"{cell}: members {ids[0]} to {ids[-1]} are missing")
         if self.unsealed:
-            lines.append(f"{self.unsealed} parts have no checksum, as an old version wrote them: they read as whole")
+            lines.append(f"{_parts(self.unsealed)} without a checksum, of an old version: as far as can be seen, whole")
         if self.leftovers:
             lines.append(f"{self.leftovers} files were begun by a worker that was killed; nothing reads them")
         if self.folder is not None:
-            whole = f"{self.parts} parts with {self.members:,} members are whole"
+            whole = f"{_parts(self.parts)} with {self.members:,} members: whole"
             lines.append(f"{whole}; nothing is missing or wrong" if self.right else whole)
         return lines
 
@@ -177,6 +177,10 @@ def _whole_parts(folder: RunFolder, config: EnsembleConfig, findings: list[Findi
         else:
             used.append(part)
     return used, unsealed
+
+
+def _parts(count: int) -> str:
+    return f"{count} part" if count == 1 else f"{count:,} parts"
 
 
 def _free_name(storage: Storage, name: str) -> str:

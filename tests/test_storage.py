@@ -198,3 +198,43 @@ def test_every_bit_of_a_sealed_file_counts():
     for wrong in (b"", 2 * UNSEALED.encode()):
         with pytest.raises(ValueError, match="one place"):
             sealed(wrong)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of an S3-compatible server on this machine."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed: make test-storage")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: make test-storage")
+    import boto3
+    import s3fs
+
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    boto3.client("s3").create_bucket(Bucket="bucket")
+    yield "s3://bucket/runs"
+    s3fs.S3FileSystem.clear_instance_cache()
+    running.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_s3_server(bucket, tmp_path):
+    """Everything that the memory file system is tried for, on keys that are reached over HTTP."""
+    test_files_are_written_read_listed_moved_and_removed(f"{bucket}/files")
+    test_only_one_can_create(f"{bucket}/create")
+    test_a_run_is_the_same_wherever_it_is(f"{bucket}/same", tmp_path)
+    test_a_damaged_run_is_repaired_wherever_it_is(f"{bucket}/damaged")
+    test_a_run_is_trained_into_an_object_store_and_resumed(f"{bucket}/trained")
+    with pytest.raises(
+        StoreError, match=r"s3://nobody/run: cannot be written to \(The specified bucket does not exist\)"
+    ):
+        RunFolder.create("s3://nobody/run", [CONFIG])

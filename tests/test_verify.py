@@ -14,6 +14,7 @@ import ncsim
 from ncsim import ensemble
 from ncsim.checksums import is_whole
 from ncsim.cli import main
+from ncsim.description import description
 from ncsim.parts import SCHEMA, from_bytes, to_table
 from ncsim.store import RunFolder, StoreError, fingerprint
 from ncsim.verify import repair, verify
@@ -42,57 +43,96 @@ def test_a_whole_run_is_right_and_an_incomplete_one_names_what_is_missing(tmp_pa
     folder = stored(tmp_path)
     found = verify(tmp_path)
     assert found.right
-    assert found.lines() == ["2 parts with 20 members are whole; nothing is missing or wrong"]
+    assert found.lines() == ["2 parts with 20 members: whole; nothing is missing or wrong"]
     (tmp_path / folder.parts(CONFIG)[0].name).unlink()
     found = verify(tmp_path)
     assert not found.right
-    assert found.lines() == ["parts: members 0 to 7 are missing", "1 parts with 12 members are whole"]
+    assert found.lines() == ["parts: members 0 to 7 are missing", "1 part with 12 members: whole"]
     with pytest.raises(StoreError, match="no run is stored there"):
         verify(tmp_path / "nowhere")
 
 
+#: A run of one part whose files are as small as they can be.
+TINY = ncsim.EnsembleConfig(
+    members=1,
+    tasks=ncsim.truth_tables([lambda x: x, lambda x: 1 - x], [lambda x: x, lambda x: 1 - x], features=1, name="tiny"),
+)
+
+
+def tiny_records():
+    records = some_records(0, 1)
+    counts = np.tile(np.array([2, 0, 0, 0], np.int32), (1, 4, 1))
+    return records._replace(counts=counts, diverged=np.zeros((1, 4), bool))
+
+
+def tiny_run(place):
+    folder = RunFolder.create(place, [TINY], training=lambda: {"executor": {}})
+    folder.write_part(TINY, tiny_records())
+    assert verify(place).right
+    return folder
+
+
 def test_one_flipped_bit_in_every_byte(tmp_path):
-    """A random bit of each byte of a tiny run, seen; of some of them, repaired."""
-    folder = stored(tmp_path / "run", dataclasses.replace(CONFIG, members=2), ((0, 1), (1, 1)))
-    check_flips(folder, tmp_path, [1 << random.Random(3).randrange(8)], repair_every=97)
+    """Each byte of a tiny run with a random bit flipped is refused by what reads it; some are verified and repaired."""
+    folder = tiny_run(tmp_path / "run")
+    chance = random.Random(3)
+    for name, before in content(folder).items():
+        for position in range(len(before)):
+            flipped = bytearray(before)
+            flipped[position] ^= 1 << chance.randrange(8)
+            reads = from_bytes if name.startswith("parts/") else description
+            arguments = (name, fingerprint(TINY), 2) if name.startswith("parts/") else ()
+            with pytest.raises((StoreError, ValueError), match=r".+"):
+                reads(bytes(flipped), *arguments)
+            if chance.random() < 0.005:
+                assert_named(folder, name, bytes(flipped))
+                assert_repaired(folder, name, bytes(flipped), before)
+        folder.storage.write(name, before)
 
 
 @pytest.mark.slow
-def test_every_flipped_bit(tmp_path):
-    folder = stored(tmp_path / "run", dataclasses.replace(CONFIG, members=2), ((0, 1), (1, 1)))
-    flips = check_flips(folder, tmp_path, [1 << bit for bit in range(8)], repair_every=1)
-    print(f"{flips} flipped bits, each seen, named and repaired")
-    assert flips > 50_000
-
-
-def check_flips(folder, tmp_path, masks, repair_every):
-    whole = content(folder)
-    path = folder.path
-    parts = [name for name in whole if name.startswith("parts/")]
-    assert len(parts) == 2
+def test_every_flipped_bit():
+    """Each bit of a tiny run, flipped in turn, is seen and the file named; one bit of each byte is repaired, too."""
+    folder = tiny_run("memory://every-bit/run")
+    chance = random.Random(4)
     flips = 0
-    for name, before in whole.items():
-        where = path / name
+    for name, before in content(folder).items():
         for position in range(len(before)):
-            for mask in masks:
+            repaired = chance.randrange(8)
+            for bit in range(8):
                 flipped = bytearray(before)
-                flipped[position] ^= mask
-                where.write_bytes(flipped)
-                found = verify(path)
-                assert [finding.name for finding in found.findings] == [name], (name, position, mask)
-                expected = [range(parts.index(name), parts.index(name) + 1)] if name in parts else []
-                assert [gap.members for gap in found.missing] == expected
+                flipped[position] ^= 1 << bit
+                assert_named(folder, name, bytes(flipped))
                 flips += 1
-                if flips % repair_every == 0:
-                    trained = []
-                    assert repair(path, trained_again(path, trained), lambda line: None).right
-                    assert trained == expected
-                    assert content(folder) == whole
-                    assert (path / "rejected" / name).read_bytes() == flipped
-                    shutil.rmtree(path / "rejected")
-        where.write_bytes(before)
-    assert verify(path).right
-    return flips
+                if bit == repaired:
+                    assert_repaired(folder, name, bytes(flipped), before)
+        folder.storage.write(name, before)
+    print(f"{flips} flipped bits, each seen and named; {flips // 8} of them, one in every byte, repaired")
+    assert flips > 40_000
+
+
+def assert_named(folder, name, flipped):
+    folder.storage.write(name, flipped)
+    found = verify(folder.location)
+    assert [finding.name for finding in found.findings] == [name]
+    assert [gap.members for gap in found.missing] == ([range(0, 1)] if name.startswith("parts/") else [])
+
+
+def assert_repaired(folder, name, flipped, before):
+    others = {other: bits for other, bits in content(folder).items() if other != name}
+    trained = []
+
+    def train(configs):
+        again = RunFolder.create(folder.location, configs)
+        trained.extend(again.missing(TINY))
+        again.write_part(TINY, tiny_records())
+
+    assert repair(folder.location, train, lambda line: None).right
+    assert trained == ([range(0, 1)] if name.startswith("parts/") else [])
+    assert folder.storage.read(name) == before
+    assert {other: bits for other, bits in content(folder).items() if other != name} == others
+    assert folder.storage.read(f"rejected/{name}") == flipped
+    folder.storage.remove(f"rejected/{name}")
 
 
 def test_flipped_bits_are_trained_again_by_the_executor_on_record(tmp_path, monkeypatch, capsys):
@@ -187,7 +227,7 @@ def test_runs_of_the_version_without_checksums_still_open_and_say_so(tmp_path):
     assert np.array_equal(ncsim.open_run(tmp_path).records().counts, records.counts)
     found = verify(tmp_path)
     assert found.right
-    assert found.lines()[0] == "1 parts have no checksum, as an old version wrote them: they read as whole"
+    assert found.lines()[0] == "1 part without a checksum, of an old version: as far as can be seen, whole"
     more = dataclasses.replace(CONFIG, members=25)
     folder = RunFolder.create(tmp_path, [more])
     folder.write_part(more, some_records(20, 5))
