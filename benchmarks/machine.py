@@ -16,7 +16,7 @@ from benchmarks.native import compiler_version
 
 #: Processor flags that decide how fast small networks train.
 FLAGS = ("avx2", "fma", "avx512f", "avx512dq", "asimd", "sve")
-PACKAGES = ("ncsim", "jax", "jaxlib", "flax", "optax", "numpy", "torch")
+PACKAGES = ("ncsim", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "peft")
 
 _PROBE = "import jax; d = jax.devices(); print(jax.default_backend(), len(d), d[0].device_kind, sep='|')"
 

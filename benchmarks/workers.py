@@ -69,8 +69,9 @@ def _serve(connection: Any, name: str, arguments: dict[str, Any]) -> None:
     try:
         from benchmarks.ceilings import Ceilings
         from benchmarks.peers import PEERS
+        from benchmarks.text_peers import TEXT_PEERS
 
-        makers = {**PEERS, "ceilings": Ceilings}
+        makers = {**PEERS, **TEXT_PEERS, "ceilings": Ceilings}
         peer = makers[name](**arguments)
         connection.send(("made", (peer.detail, peer.compile_seconds, peer.tried)))
         while True:

@@ -2,7 +2,7 @@
 
 Question. What are the paper's runs on real text (section 5), as far as it says, and what is left open?
 
-Command. None of its own: `python -m experiments.table2`, `figure3`, `figure4` and `figure5` share these settings and,
+Command. None of its own: `python -m experiments.table2`, `figure3`, `figure4_text` and `figure5` share these settings and,
 with the same options, the same run folders.
 
 Time. `--size paper`: bert-base, ranks 1 to 32, 80 epochs over 4,076 pairs a context (MRPC has no more), 128 tokens: 7e17
@@ -43,9 +43,17 @@ def paper_config(suite: str) -> TextConfig:
 def small_config(suite: str) -> TextConfig:
     """What two cores can do in under half an hour: an English MiniLM, a few hundred pairs."""
     return TextConfig(
-        model=small_model(), suite=suite, ranks=(1, 4, 16), epochs=30, items=256, test_items=256, batch_size=16, length=64,
-        learning_rate=2e-3, evaluate_every=2,
-    )  # fmt: skip
+        model=small_model(),
+        suite=suite,
+        ranks=(1, 4, 16),
+        epochs=12,
+        evaluate_every=3,
+        items=256,
+        test_items=64,
+        batch_size=16,
+        length=64,
+        learning_rate=3e-3,
+    )
 
 
 def small_model() -> str:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ncsim.runs import Run, open_run
     from ncsim.store import StoreError
     from ncsim.tasks import PAPER_TASKS, TruthTables, truth_tables
+    from ncsim.trajectories import trajectory_statistics
     from ncsim.undecided import undecided_conventions
 
 #: The public names, and the module each comes from.
@@ -52,6 +53,7 @@ _PUBLIC = {
     "NCnet": "network",
     "run_ensemble": "ensemble",
     "Recording": "recording",
+    "trajectory_statistics": "trajectories",
     "open_run": "runs",
     "Run": "runs",
     "StoreError": "store",

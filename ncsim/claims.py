@@ -89,7 +89,8 @@ class Claims:
     def of_others(self) -> list[str]:
         """The parts that have a claim which is not ours, dead or alive."""
         claimed = (name.removeprefix(f"{FOLDER}/").removesuffix(".json") for name in self._storage.names(FOLDER))
-        return [f"parts/{name}" for name in claimed if f"parts/{name}" not in self._held]
+        parts = (name if name.startswith("trajectories/") else f"parts/{name}" for name in claimed)
+        return [part for part in parts if part not in self._held]
 
     def alive(self, part: str) -> bool:
         """Whether the worker that has claimed a part may be alive. Asked again and again, it knows at last."""

@@ -24,7 +24,8 @@ from ncsim.store import RunFolder, fingerprint
 from ncsim.trainer import ProgressListener as ProgressListener
 from ncsim.trainer import network_steps as network_steps
 from ncsim.trainer import trainer
-from ncsim.trajectory_parts import TrajectoryFolder
+from ncsim.trajectory_parts import part_pieces
+from ncsim.trajectory_store import TrajectoryFolder
 from ncsim.workers import Shard, Work
 
 #: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
@@ -60,6 +61,7 @@ def run_ensemble(
         shard: (3, 16) makes this the third of sixteen workers that share the folder: it begins with its sixteenth, helps
             with what is left, and comes back when all of it is there.
         recording: steps at which members are recorded as they train, for `Run.trajectories`; no member's result changes.
+            None records at the steps of a stored run that records, and nowhere else.
 
     Raises:
         ConfigError: fewer than one or too many devices, cells that do not make a grid, an executor that cannot train
@@ -80,9 +82,15 @@ def run_ensemble(
     if out is None and shard is not None:
         raise ConfigError("--shard: needs a run folder that the workers share; allowed: with out=FOLDER")
     if out is None:
-        todo = [(cell, c.member_ids) for cell, c in enumerate(configs)]
+        everything: list[Work] = [(cell, c.member_ids) for cell, c in enumerate(configs)]
         trained = _trained(
-            configs, todo, todo, devices, progress, lambda: trainer(devices).executors(configs, executor), recording
+            configs,
+            everything,
+            everything,
+            devices,
+            progress,
+            lambda: trainer(devices).executors(configs, executor),
+            recording,
         )
         if recording is None:
             return Run(configs, [concatenated(list(batches)) for _, batches in trained])
@@ -101,53 +109,84 @@ def run_ensemble(
         return {"device": device_description(devices), "executor": by_cell}
 
     folder = RunFolder.create(out, configs, resume, environment)
+    if recording is None:
+        recording = TrajectoryFolder(folder).recording()  # a run that records goes on recording
     everyone = functools.partial(_trained, configs, devices=devices, progress=progress, chosen=chosen)
-    with _to_train(folder, shard, devices) as (todo, work):
+    with _shares(folder, shard, devices) as share:
         if recording is None:
-            for cell, batches in everyone(todo, work):
+            for cell, batches in everyone(*share(lambda: missing_parts(folder))):
                 folder.write_part(configs[cell], concatenated(list(batches)))
         else:
-            _train_recorded(folder, recording, todo, work, functools.partial(everyone, recording=recording))
+            _train_recorded(folder, recording, share, functools.partial(everyone, recording=recording))
     return Run(configs, folder)
 
 
+#: Of what is missing, told by the first argument, what there is to do by whomever, and what of it is for this process
+#: as it goes; the second argument names the parts that it makes.
+Share = Callable[..., tuple[Sequence[Work], Iterable[Work]]]
+
+
 def _train_recorded(
-    folder: RunFolder, recording: Recording, todo: Sequence[Work], work: Iterable[Work], trained: Callable[..., Any]
+    folder: RunFolder, recording: Recording, share: Share, trained: Callable[..., Iterator[tuple[int, Iterator[Any]]]]
 ) -> None:
     """Train what a run folder lacks, and record; then record what it had before it was asked to."""
     from ncsim.observation import OBSERVED
 
     trajectories = TrajectoryFolder(folder)
     trajectories.check(recording, OBSERVED)
-    trajectories.discard_unfinished()
-    for cell, batches in trained(todo, work):
+
+    def unfinished(work: Iterable[Work]) -> Iterator[Work]:
+        for cell, ids in work:
+            trajectories.discard(folder.configs[cell], ids)
+            yield cell, ids
+
+    def unrecorded() -> list[Work]:
+        return [
+            (cell, piece)
+            for cell, config in enumerate(folder.configs)
+            for gap in trajectories.missing(config)
+            for part in part_ranges(config, gap)
+            for piece in part_pieces(part, recording.steps(config.steps).size)
+        ]
+
+    todo, work = share(lambda: missing_parts(folder))
+    for cell, batches in trained(todo, unfinished(work)):
         config = folder.configs[cell]
         folder.write_part(config, concatenated(list(trajectories.stored(config, recording, batches))))
-    gaps = [(cell, gap) for cell, config in enumerate(folder.configs) for gap in trajectories.missing(config)]
-    for cell, batches in trained(gaps, gaps):
+    todo, work = share(unrecorded, trajectories.part)
+    parts = {cell: folder.parts(folder.configs[cell]) for cell in {cell for cell, _ in todo}}
+    for cell, batches in trained(todo, work):
         config = folder.configs[cell]
-        for _ in trajectories.stored(config, recording, trajectories.agreeing(config, batches)):
+        again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
+        for _ in trajectories.stored(config, recording, again):
             pass
 
 
 @contextlib.contextmanager
-def _to_train(
-    folder: RunFolder, shard: tuple[int, int] | None, devices: int | None
-) -> Iterator[tuple[Sequence[Work], Iterable[Work]]]:
-    """What a folder lacks, and what of it is for this process as it goes. A local folder is one process's own, unless it
-    is one of several workers; an object store, where nothing can be locked, always has workers."""
+def _shares(folder: RunFolder, shard: tuple[int, int] | None, devices: int | None) -> Iterator[Share]:
+    """What of a folder's work is for this process. A local folder is one process's own, unless it is one of several
+    workers; an object store, where nothing can be locked, always has workers."""
     if shard is None and isinstance(folder.storage, LocalStorage):
         with folder.exclusive():
             workers.refuse_beside_workers(folder)
-            todo = missing_parts(folder)
-            yield todo, todo
+            TrajectoryFolder(folder).discard_unfinished()
+
+            def all_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
+                todo = missing()
+                return todo, todo
+
+            yield all_of_it
         return
+    place = Shard(*shard) if shard else Shard(1, 1)
     with folder.shared(), Claims(folder.storage) as claims:
-        todo = missing_parts(folder)
-        if todo:
-            workers.say_differences(folder, device_description(devices))
-        place = Shard(*shard) if shard else Shard(1, 1)
-        yield todo, workers.claimed(folder, place, claims, lambda: missing_parts(folder))
+
+        def some_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
+            todo = missing()
+            if todo:
+                workers.say_differences(folder, device_description(devices))
+            return todo, workers.claimed(folder, place, claims, missing, part_of)
+
+        yield some_of_it
 
 
 def _recorded_executors(

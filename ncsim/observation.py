@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt16
 
 from ncsim.config import EnsembleConfig
-from ncsim.dynamics import SCALARS, diagnostics
-from ncsim.train import head_losses, record
+from ncsim.dynamics import diagnostics
+from ncsim.network import Architecture, forward
+from ncsim.train import (
+    has_diverged,
+    head_losses_at,
+    outcome_cells,
+    row_tuples,
+    row_weights,
+    smallest_margin,
+    sum_rows,
+)
 
+#: The diagnostics that are kept; the rest follows from them (`MemberTrajectories.value`).
+GRADIENTS = ("alice_norm", "bob_norm", "cosine", "neurons_in_conflict")
 #: The observed numbers, by name.
-OBSERVED = ("loss_alice", "loss_bob", "margin", *SCALARS)
+OBSERVED = ("loss_alice", "loss_bob", "margin", *GRADIENTS)
 
 
 class Observation(NamedTuple):
@@ -24,9 +36,14 @@ class Observation(NamedTuple):
 
 def observe(config: EnsembleConfig, vector: Array, targets: Array) -> Observation:
     """What is recorded of parameters [P, *L], trained on `targets` [R, 2]."""
-    there = record(config, vector, targets)
-    alice, bob = head_losses(config, vector, targets)
+    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    logits = jax.lax.optimization_barrier(logits)  # else computed again for everything that is made of them
+    diverged = has_diverged(vector, logits)
+    counts = [jnp.where(diverged, 0, sum_rows(cell.astype(jnp.int32))) for cell in outcome_cells(logits, targets)]
+    alice, bob = head_losses_at(config, logits, targets, row_weights(config, vector))
     gradients = diagnostics(config, vector, targets)
-    values = {"loss_alice": alice, "loss_bob": bob, "margin": there.margin} | gradients._asdict()
-    kept = {name: values[name].astype(jnp.float32) for name in OBSERVED}
-    return Observation(there.counts.astype(jnp.uint16), kept)
+    values = {"loss_alice": alice, "loss_bob": bob, "margin": smallest_margin(logits, targets)}
+    values |= {name: getattr(gradients, name) for name in GRADIENTS}
+    return Observation(
+        jnp.stack(counts).astype(jnp.uint16), {name: value.astype(jnp.float32) for name, value in values.items()}
+    )

@@ -14,7 +14,8 @@ from ncsim.parts import to_table
 from ncsim.records import MemberRecords, concatenated
 from ncsim.storage import LocalStorage, StoreError
 from ncsim.store import RunFolder
-from ncsim.trajectory_parts import MemberTrajectories, TrajectoryFolder
+from ncsim.trajectory_parts import MemberTrajectories
+from ncsim.trajectory_store import TrajectoryFolder
 
 
 class Run:

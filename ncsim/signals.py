@@ -58,6 +58,11 @@ def deferred() -> Iterator[None]:
     check()
 
 
+def asked() -> bool:
+    """Whether a signal has come that the next `check` raises: what is to be stored first can be."""
+    return _asked is not None
+
+
 def check() -> None:
     """Raise `Stopped` if a signal has come."""
     if _asked is not None:

@@ -3,6 +3,7 @@
     runs/figure2/
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
+      recording.json  trajectories/                 of members recorded along training (`ncsim.trajectory_parts`)
       claims/                                       parts that workers of a shared run are training (`ncsim.claims`)
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
@@ -212,9 +213,9 @@ class RunFolder:
         """The name of a part, relative to the run folder, whether it is there or not."""
         return f"{self.cell_name(config)}/{part_name(first, members)}"
 
-    def part_names(self, config: EnsembleConfig) -> list[str]:
-        """The names of the files in a cell's folder that are called as parts are, whatever they hold."""
-        cell = self.cell_name(config)
+    def part_names(self, config: EnsembleConfig, cell: str | None = None) -> list[str]:
+        """The names of the files in a cell's folder, or another, that are called as parts are, whatever they hold."""
+        cell = self.cell_name(config) if cell is None else cell
         names = (name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell)
         return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
 
@@ -226,13 +227,13 @@ class RunFolder:
         """
         found = []
         for name in self.part_names(config):
-            with self._naming(name):
+            with self.naming(name):
                 footer = self.storage.read_tail(name, FOOTER_BYTES)
                 found.append(Part(name, *stamp_of(footer, name, fingerprint(config))))
         found.sort(key=lambda part: part.first)
         for before, after in itertools.pairwise(found):
             if before.first + before.members > after.first:
-                with self._naming(after.name):
+                with self.naming(after.name):
                     raise StoreError(f"overlaps {before.name.rpartition('/')[2]}")
         return found
 
@@ -268,7 +269,7 @@ class RunFolder:
 
     def read_part(self, config: EnsembleConfig, name: str) -> MemberRecords:
         """The records of one part. Raises as `read`."""
-        with self._naming(name):
+        with self.naming(name):
             records, _ = self.checked_part(config, name)
         return records
 
@@ -282,8 +283,8 @@ class RunFolder:
         return from_bytes(self.storage.read(name), name, fingerprint(config), config)
 
     @contextlib.contextmanager
-    def _naming(self, name: str) -> Iterator[None]:
-        """Turn what is wrong with a part into one line that names it and says what to do."""
+    def naming(self, name: str) -> Iterator[None]:
+        """Turn what is wrong with a file of the run into one line that names it and says what to do."""
         mend = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
         try:
             yield

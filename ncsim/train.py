@@ -5,6 +5,7 @@ As in `network.py`, arrays may carry trailing lane axes; nothing here knows how 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -74,7 +75,7 @@ _SENDERS: dict[str, tuple[int, ...]] = {
     "pcgrad": (),
 }
 #: Folded into a member's key for the rows it trains on: no context's number, so that its networks start as without.
-_ROWS_KEY = 0x726F7773
+_ROWS_KEY = np.uint32(0x726F7773)
 
 
 def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
@@ -82,7 +83,7 @@ def row_tuples(config: EnsembleConfig) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in encoded_inputs(config.tasks, config.encoding).tolist())
 
 
-def member_key(root: Key[Array, ""], member: Array, context: Array, common: bool) -> Key[Array, ""]:
+def member_key(root: Key[Array, ""], member: Array, context: Array | np.uint32, common: bool) -> Key[Array, ""]:
     """The key of one network: its member's id, then its context's number, folded into the run's."""
     key = jax.random.fold_in(root, member)
     return key if common else jax.random.fold_in(key, context)
@@ -96,10 +97,12 @@ def vector_size(config: EnsembleConfig) -> int:
 
 def start_vector(config: EnsembleConfig, root: Key[Array, ""], member: Array, context: Array) -> Float[Array, "P"]:
     """What one network starts from, float32 [P]. A member trains on the same rows in all its contexts."""
-    vector = initial_vector(member_key(root, member, context, config.common_initialization), config)
     if not config.training_rows:
-        return vector
-    key = jax.random.fold_in(jax.random.fold_in(root, member), _ROWS_KEY)
+        return initial_vector(member_key(root, member, context, config.common_initialization), config)
+    # Wrapped again: another number is folded into the same keys, which is no reuse of them.
+    again = jax.random.wrap_key_data(jax.random.key_data(root))
+    vector = initial_vector(member_key(root, member, context, config.common_initialization), config)
+    key = member_key(again, member, _ROWS_KEY, common=False)
     chosen = jax.random.permutation(key, jnp.arange(config.tasks.rows) < config.training_rows)
     return jnp.concatenate([vector, chosen.astype(vector.dtype)])
 
@@ -225,11 +228,15 @@ def loss_value(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
 def head_losses(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
     """Each head's own mean loss over the rows trained on, without loss weights: [2, *L]."""
     _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    return head_losses_at(config, logits, targets, row_weights(config, vector))
+
+
+def head_losses_at(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
+    """As `head_losses`, from the decision logits [R, 2, *L]."""
     values = LOSSES[config.loss].value(logits, _with_lanes(targets, logits))
-    weights = row_weights(config, vector)
-    if weights is None:
+    if rows_used is None:
         return sum_rows(values) / len(values)
-    return sum_rows(values * weights[:, None]) / config.training_rows
+    return sum_rows(values * rows_used[:, None]) / config.training_rows
 
 
 def _mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
@@ -301,18 +308,33 @@ def train(config: EnsembleConfig, vector: Array, targets: Array, learning_rate: 
     return jax.lax.scan(segment, (begin(vector), jnp.zeros((), steps.dtype)), steps)[1]
 
 
+def outcome_cells(logits: Array, targets: Array) -> list[Array]:
+    """Which rows are answered how, bool[R, *L] each: both wrong, Bob right alone, Alice right alone, both right. A logit of
+    exactly 0 answers 0."""
+    right = (logits > 0) == (_with_lanes(targets, logits) > 0)
+    alice, bob = right[:, 0], right[:, 1]
+    return [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
+
+
+def has_diverged(vector: Array, logits: Array) -> Array:
+    """bool[*L]: a parameter or a logit is not finite."""
+    return ~(jnp.all(jnp.isfinite(logits), axis=(0, 1)) & jnp.all(jnp.isfinite(vector), axis=0))
+
+
+def smallest_margin(logits: Array, targets: Array) -> Array:
+    """The smallest logit in favour of the right answer over rows and heads: [*L]."""
+    favour = jnp.where(_with_lanes(targets, logits) > 0, logits, -logits)
+    # Written out, as sums are: XLA's reduction takes four times as long on a CPU.
+    return functools.reduce(jnp.minimum, [favour[row, head] for row in range(len(favour)) for head in (0, 1)])
+
+
 def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:
     """Which answers are right, which undecided, and how the training ended."""
     _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
-    answers = _with_lanes(targets, logits)
-    # A logit of exactly 0 answers 0. The tolerance makes such rows "undecided" whatever they answer.
-    right = (logits > 0) == (answers > 0)
-    decided = jnp.abs(logits) >= config.undecided_tolerance
-    diverged = ~(jnp.all(jnp.isfinite(logits), axis=(0, 1)) & jnp.all(jnp.isfinite(vector), axis=0))
-    alice, bob = right[:, 0], right[:, 1]
-    cells = [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
-    product = jnp.where(alice == bob, 1, -1) * (decided[:, 0] & decided[:, 1])
-
+    decided = jnp.abs(logits) >= config.undecided_tolerance  # else "undecided", whatever they answer
+    diverged = has_diverged(vector, logits)
+    cells = outcome_cells(logits, targets)
+    product = jnp.where(cells[0] | cells[3], 1, -1) * (decided[:, 0] & decided[:, 1])
     used = row_weights(config, vector)
 
     def kept(rows: Array) -> Array:
@@ -321,7 +343,7 @@ def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextReco
     return ContextRecord(
         counts=jnp.stack([kept(cell) for cell in cells]),
         loss=_mean_loss(config, logits, targets, used).astype(jnp.float32),
-        margin=jnp.min(jnp.where(answers > 0, logits, -logits), axis=(0, 1)).astype(jnp.float32),
+        margin=smallest_margin(logits, targets).astype(jnp.float32),
         diverged=diverged,
         undecided_alice=kept(~decided[:, 0]),
         undecided_bob=kept(~decided[:, 1]),

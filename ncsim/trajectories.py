@@ -57,7 +57,7 @@ class TrajectoryStatistics(NamedTuple):
     solved: Series  # by context: fraction of networks with every answer right
     accuracy_alice: Series  # by context
     accuracy_bob: Series
-    observed: dict[str, Series]  # by context: losses, margin and what else is recorded
+    observed: dict[str, Series]  # by context: losses, margin, gradients; "conflict": the share whose cosine is negative
     slopes: tuple[Slope, ...]
 
 
@@ -85,7 +85,11 @@ class _Tally:
     """Sums over members of everything, at every step."""
 
     def __init__(self, like: MemberTrajectories, rows: int, windows: Sequence[tuple[int, int]]) -> None:
-        self._rows, self._step, self._observed = rows, like.step, tuple(like.values)
+        self._rows, self._step, self._observed = (
+            rows,
+            like.step,
+            (*like.values, *(("conflict",) if "cosine" in like.values else ())),
+        )
         self._windows = [tuple(int(np.abs(like.step - end).argmin()) for end in window) for window in windows]
         for (first, last), window in zip(self._windows, windows, strict=True):
             if first >= last:
@@ -109,10 +113,10 @@ class _Tally:
         self._count("solved", np.equal(part.counts[..., 3], self._rows), networks)
         for name, accuracy in (("accuracy_alice", there.accuracy_alice), ("accuracy_bob", there.accuracy_bob)):
             self._sum(name, accuracy.reshape(networks.shape), 1, _Bins(0, 1 / self._rows, self._rows + 1))
-        for name, values in part.values.items():
+        for name in self._observed:
             self._sum(
                 f"observed {name}",
-                np.where(networks, values, np.nan),
+                np.where(networks, part.value(name), np.nan),
                 0,
                 _LogBins() if name.startswith("loss") else None,
             )

@@ -1,37 +1,28 @@
-"""What a run recorded along training, on disk: Parquet parts of their own beside the members' parts.
-
-    runs/figure4/
-      trajectories/hidden=3/members-0000000000-4096.parquet   a row for every member and recorded step
-
-A part is written whole or not at all, once all its members are trained and before the members' own part is: members
-that no part holds have no trajectory that counts. Parts are cut where the members' parts are, and once more at the
-multiples of a number that the config and the recording give, so that a few tens of megabytes are held at a time.
-"""
+"""One part of what a run recorded along training: trajectories of members as a sealed Parquet file, and back again."""
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ncsim.checksums import UNSEALED, is_whole, sealed
 from ncsim.config import EnsembleConfig
 from ncsim.counts import from_context_order
-from ncsim.parts import part_name, write_atomically
+from ncsim.fields import ConfigError
+from ncsim.parts import part_name
 from ncsim.recording import Recording
-from ncsim.records import MemberRecords
-from ncsim.records import concatenated as concatenated_records
-from ncsim.store import RunFolder, StoreError, fingerprint
+from ncsim.storage import StoreError, one_line
 
-FORMAT = 1
+#: Format of a part: 1 had no checksum, and is still read.
+FORMAT = 2
 #: Members times recorded steps in one part: about 40 MB in memory.
 PART_ROWS = 2**18
-_METADATA_KEY = b"ncsim-trajectories"
+_STAMP, _CHECKSUM = b"ncsim-trajectories", b"ncsim-checksum"
 
 
 class MemberTrajectories(NamedTuple):
@@ -48,11 +39,19 @@ class MemberTrajectories(NamedTuple):
         return from_context_order(self.counts)
 
     def value(self, name: str) -> np.ndarray:
-        """One observed number, float32[M, R, 4].
+        """One observed number, float32[M, R, 4], or one that follows from them: "conflict", 1 where the cosine is
+        negative, and "magnitude_similarity", 2 |a| |b| / (|a|^2 + |b|^2), 0 where a norm is 0 (`ncsim.dynamics`).
 
         Raises:
             KeyError: nothing of that name was observed.
         """
+        if name == "conflict" and "cosine" in self.values:
+            return (self.values["cosine"] < 0).astype(np.float32)
+        if name == "magnitude_similarity" and "cosine" in self.values:
+            alice, bob = self.values["alice_norm"], self.values["bob_norm"]
+            larger, smaller = np.maximum(alice, bob), np.minimum(alice, bob)
+            ratio = smaller / np.where(larger == 0, 1, larger)
+            return (2 * ratio / (1 + ratio**2)).astype(np.float32)
         if name not in self.values:
             raise KeyError(f"{name}: not recorded; there are {', '.join(self.values)}")
         return self.values[name]
@@ -74,183 +73,93 @@ def concatenated(trajectories: Sequence[MemberTrajectories]) -> MemberTrajectori
     )
 
 
-class TrajectoryFolder:
-    """The trajectories of a run folder."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self.path = folder.path / "trajectories"
-
-    def recording(self) -> Recording | None:
-        """What the run records; None where it holds no trajectory.
-
-        Raises:
-            StoreError: parts differ in it.
-        """
-        found = {
-            json.dumps(stamp["recording"]): stamp
-            for config in self._folder.configs
-            for _, stamp in self._stamped(config)
-        }
-        if len(found) > 1:
-            raise StoreError(f"{self.path}: its parts are of several recordings: {' and '.join(sorted(found))}")
-        return next((Recording(**stamp["recording"]) for stamp in found.values()), None)
-
-    def check(self, recording: Recording, observed: tuple[str, ...]) -> None:
-        """Refuse to go on with another recording than the folder has.
-
-        Raises:
-            StoreError: other steps or other numbers are recorded there, or a part is torn.
-        """
-        there = self.recording()
-        if there not in (None, recording):
-            raise StoreError(f"{self.path}: records at {there}, and {recording} is asked for; allowed: its own")
-        for config in self._folder.configs:
-            for path, stamp in self._stamped(config):
-                if tuple(stamp["observed"]) != observed:
-                    raise StoreError(f"{path}: records {', '.join(stamp['observed'])}, not {', '.join(observed)}")
-
-    def discard_unfinished(self) -> None:
-        """Remove trajectories of members that no part holds: of a writer that was ended before it stored them."""
-        for leftover in self.path.rglob(".*.tmp"):
-            leftover.unlink()
-        for config in self._folder.configs:
-            gaps = self._folder.missing(config)
-            for path, stamp in self._stamped(config):
-                first, last = stamp["first"], stamp["first"] + stamp["count"]
-                if any(first < gap.stop and gap.start < last for gap in gaps):
-                    path.unlink()
-
-    def missing(self, config: EnsembleConfig) -> list[range]:
-        """Members of the config without a trajectory, as ranges of ids.
-
-        Raises:
-            StoreError: a part is torn, foreign, of another config, or overlaps another.
-        """
-        gaps, cursor, end = [], config.first_member, config.first_member + config.members
-        for _, stamp in self._stamped(config):
-            first, count = stamp["first"], stamp["count"]
-            if first > cursor:
-                gaps.append(range(cursor, min(first, end)))
-            cursor = max(cursor, first + count)
-        if cursor < end:
-            gaps.append(range(cursor, end))
-        return [gap for gap in gaps if len(gap)]
-
-    def stored(
-        self,
-        config: EnsembleConfig,
-        recording: Recording,
-        batches: Iterable[tuple[MemberRecords, MemberTrajectories]],
-    ) -> Iterator[MemberRecords]:
-        """The records of consecutive members, batch by batch, while their trajectories are stored, part by part."""
-        waiting: list[MemberTrajectories] = []
-        for records, trajectories in batches:
-            size = part_members(trajectories.step.size)
-            while trajectories.member.size:
-                # A part ends at the next multiple of the size, however the batches fall.
-                room = size - int(trajectories.member[0]) % size
-                waiting.append(trajectories.take(slice(0, room)))
-                if trajectories.member.size >= room:
-                    self._write(config, recording, concatenated(waiting))
-                    waiting = []
-                trajectories = trajectories.take(slice(room, None))
-            yield records
-        if waiting:
-            self._write(config, recording, concatenated(waiting))
-
-    def agreeing(
-        self, config: EnsembleConfig, batches: Iterable[tuple[MemberRecords, MemberTrajectories]]
-    ) -> Iterator[tuple[MemberRecords, MemberTrajectories]]:
-        """The batches as they are, of members that the run folder holds already and that are trained again to be recorded.
-
-        Raises:
-            StoreError: a member does not come out as it is stored.
-        """
-        parts: Iterator[MemberRecords] = self._folder.read(config)
-        held: MemberRecords | None = None
-        for records, trajectories in batches:
-            first, last = records.member[0], records.member[-1]
-            while held is None or held.member[-1] < last:
-                kept = [] if held is None else [held.take(held.member >= first)]
-                held = concatenated_records([*kept, next(parts)])
-            counts = held.counts[(held.member >= first) & (held.member <= last)]
-            if not np.array_equal(counts, records.counts):
-                raise StoreError(
-                    f"{self._folder.path}: members {first} to {last} do not come out as they are stored, so what is "
-                    "recorded now would not be theirs (another machine or version?); allowed: a new folder"
-                )
-            yield records, trajectories
-
-    def read(self, config: EnsembleConfig) -> Iterator[MemberTrajectories]:
-        """The cell's trajectories, part by part, in the order of member ids.
-
-        Raises:
-            StoreError: a part that is torn, foreign, or does not hold what its name says.
-        """
-        for path, stamp in self._stamped(config):
-            with _naming(path):
-                table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
-                trajectories = _from_table(table, stamp)
-            ids = np.arange(stamp["first"], stamp["first"] + stamp["count"], dtype=np.uint64)
-            totals = trajectories.counts.sum(axis=-1)
-            if not np.array_equal(trajectories.member, ids) or np.any((totals != 0) & (totals != config.tasks.rows)):
-                raise StoreError(f"{path}: does not hold what its name says; move it away and record again")
-            yield trajectories
-
-    def _cell_folder(self, config: EnsembleConfig) -> Path:
-        return self.path / self._folder.cell_folder(config).relative_to(self._folder.path / "parts")
-
-    def _stamped(self, config: EnsembleConfig) -> list[tuple[Path, dict[str, Any]]]:
-        """The cell's parts by first member with what each says of itself."""
-        found = []
-        for path in sorted(self._cell_folder(config).glob("*.parquet")):
-            with _naming(path):
-                metadata = pq.read_metadata(path)
-                stamp = json.loads((metadata.metadata or {}).get(_METADATA_KEY, b"{}"))
-            if stamp.get("format") != FORMAT:
-                raise StoreError(f"{path}: is not a part of ncsim trajectories; move it away and record again")
-            if stamp["fingerprint"] != fingerprint(config):
-                raise StoreError(f"{path}: is of another config; move it away and record again")
-            name = part_name(stamp["first"], stamp["count"])
-            if path.name != name or metadata.num_rows != stamp["count"] * len(stamp["steps"]):
-                raise StoreError(f"{path}: does not hold what its name says; move it away and record again")
-            found.append((path, stamp))
-        found.sort(key=lambda part: part[1]["first"])
-        for (_, before), (path, after) in itertools.pairwise(found):
-            if before["first"] + before["count"] > after["first"]:
-                raise StoreError(f"{path}: overlaps the part before it; move one of them away")
-        return found
-
-    def _write(self, config: EnsembleConfig, recording: Recording, trajectories: MemberTrajectories) -> None:
-        first, count = int(trajectories.member[0]), trajectories.member.size
-        stamp = {
-            "format": FORMAT,
-            "fingerprint": fingerprint(config),
-            "first": first,
-            "count": count,
-            "recording": recording.to_dict(),
-            "steps": trajectories.step.tolist(),
-            "observed": list(trajectories.values),
-        }
-        table = _to_table(trajectories).replace_schema_metadata({_METADATA_KEY: json.dumps(stamp)})
-        sink = pa.BufferOutputStream()
-        # Numbers that hardly repeat are written as they are: looking for repetitions took most of the time.
-        repeating = ["member", "step", "counts.list.element"]
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True, use_dictionary=repeating)
-        path = self._cell_folder(config) / part_name(first, count)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, sink.getvalue())
-        except OSError as error:
-            raise StoreError(
-                f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"
-            ) from None
-
-
 def part_members(points: int) -> int:
     """Members in one part of trajectories of so many recorded steps: a power of two."""
     return 2 ** int(np.log2(max(PART_ROWS / points, 1)))
+
+
+def part_pieces(members: range, points: int) -> Iterator[range]:
+    """Consecutive ids, cut where parts of trajectories of so many recorded steps are."""
+    size, first = part_members(points), members.start
+    while first < members.stop:
+        stop = min((first // size + 1) * size, members.stop)
+        yield range(first, stop)
+        first = stop
+
+
+def to_bytes(trajectories: MemberTrajectories, recording: Recording, fingerprint: str) -> bytes:
+    """Trajectories of members with consecutive ids as the file of one part; the same ones give the same bytes."""
+    stamp = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "first": int(trajectories.member[0]),
+        "count": trajectories.member.size,
+        "recording": recording.to_dict(),
+        "steps": trajectories.step.tolist(),
+        "observed": list(trajectories.values),
+    }
+    table, sink = _to_table(trajectories), pa.BufferOutputStream()
+    # Numbers that hardly repeat are written as they are: looking for repetitions took most of the time.
+    repeating = ["member", "step", "counts.list.element"]
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_STAMP: json.dumps(stamp), _CHECKSUM: UNSEALED})
+    return sealed(sink.getvalue().to_pybytes())
+
+
+def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConfig) -> tuple[MemberTrajectories, bool]:
+    """The trajectories of a part, checked, and whether it has a checksum, which parts of old versions do not have.
+
+    Args:
+        content: the whole file.
+        name: its name, which says what members it holds.
+        fingerprint: of this config.
+        config: that it is to be of.
+
+    Raises:
+        StoreError: as `stamp_of`, or a bit of it has changed, or it does not hold what its name says.
+    """
+    whole = is_whole(content)
+    if whole is False:
+        raise StoreError("is torn (its checksum is not that of its content)")
+    stamp = stamp_of(content, name, fingerprint)
+    if whole is None and stamp["format"] != 1:
+        raise StoreError("is torn (its checksum is gone)")
+    try:
+        reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        trajectories = _from_table(reader.read(use_threads=False), stamp)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StoreError(f"is torn ({one_line(error)})") from None
+    ids = np.arange(stamp["first"], stamp["first"] + stamp["count"], dtype=np.uint64)
+    totals = trajectories.counts.sum(axis=-1)
+    if not np.array_equal(trajectories.member, ids) or np.any((totals != 0) & (totals != config.tasks.rows)):
+        raise StoreError("does not hold what its name says")
+    return trajectories, whole is True
+
+
+def stamp_of(content: bytes, name: str, fingerprint: str) -> dict[str, Any]:
+    """What a part says of itself, from its name and footer. `content` may be the end of it that holds the footer.
+
+    Raises:
+        StoreError: it is torn, is no part, is of another config, or does not hold what its name says; without the name.
+    """
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+        stamp = json.loads((metadata.metadata or {}).get(_STAMP, b"{}"))
+        if not isinstance(stamp, dict) or stamp.get("format") not in (1, FORMAT):
+            raise StoreError("is not a part of ncsim trajectories")
+        if stamp["fingerprint"] != fingerprint:
+            raise StoreError("is of another config")
+        whole = part_name(stamp["first"], stamp["count"]) == name.rpartition("/")[2]
+        if not whole or metadata.num_rows != stamp["count"] * len(stamp["steps"]):
+            raise StoreError("does not hold what its name says")
+        Recording(**stamp["recording"])
+        stamp["observed"] = [str(each) for each in stamp["observed"]]
+        return stamp
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise StoreError(f"is torn ({one_line(error)})") from None
 
 
 def _to_table(trajectories: MemberTrajectories) -> pa.Table:
@@ -284,18 +193,3 @@ def _from_table(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
         counts=flat("counts").reshape(-1, points, 4, 4),
         values={name: flat(name).reshape(-1, points, 4) for name in stamp["observed"]},
     )
-
-
-class _naming:
-    """Turns what pyarrow says of a damaged file into one line that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
-        if isinstance(error, pa.ArrowException | OSError | ValueError | KeyError):
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise StoreError(f"{self._path}: is torn ({reason}); move it away and record again") from None

@@ -15,6 +15,7 @@ from ncsim.config import EnsembleConfig
 from ncsim.description import CONFIG, CONFIG_COPY
 from ncsim.storage import LocalStorage, Storage, StoreError, is_temporary, open_storage, reason
 from ncsim.store import Part, RunFolder, gaps
+from ncsim.trajectory_store import FOLDER, RECORDING, TrajectoryFolder
 
 REJECTED = "rejected"
 
@@ -43,6 +44,7 @@ class Verification(NamedTuple):
     members: int  # that they hold
     unsealed: int  # parts that are whole as far as can be seen: of an old version, without a checksum
     leftovers: int  # files that a killed worker had begun; nobody reads them
+    recorded: int = 0  # parts of trajectories that are whole
 
     @property
     def right(self) -> bool:
@@ -75,24 +77,29 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         folder, findings = _description(storage)
         if folder is None:
             return Verification(None, findings, [], 0, 0, 0, 0)
-        by_cell: dict[str, list[str]] = {
-            folder.cell_name(config): folder.part_names(config) for config in folder.configs
-        }
-        ours = {name for names in by_cell.values() for name in names}
-        others = [name for name in storage.names("parts") if name not in ours]
+        trajectories = TrajectoryFolder(folder)
+        ours = {name for config in folder.configs for name in folder.part_names(config)}
+        ours |= {name for config in folder.configs for name in trajectories.part_names(config)}
+        others = [name for top in ("parts", FOLDER) for name in storage.names(top) if name not in ours]
         leftovers = sum(is_temporary(name) for name in others)
         # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]
-        missing, parts, members, unsealed = [], 0, 0, 0
+        missing, parts, members, unsealed, recorded = [], 0, 0, 0, 0
+        records = _records(storage, trajectories, findings)
         for config in folder.configs:
             whole, without = _whole_parts(folder, config, findings)
             parts, members, unsealed = parts + len(whole), members + sum(p.members for p in whole), unsealed + without
             held = [range(part.first, part.first + part.members) for part in whole]
             missing += [Gap(folder.cell_name(config), gap) for gap in gaps(config, held)]
+            if records:
+                whole, without = _whole_parts(trajectories, config, findings)
+                recorded, unsealed = recorded + len(whole), unsealed + without
+                held = [range(part.first, part.first + part.members) for part in whole]
+                missing += [Gap(trajectories.cell_name(config), gap) for gap in gaps(config, held)]
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({reason(error)})") from None
-    return Verification(folder, sorted(findings), missing, parts, members, unsealed, leftovers)
+    return Verification(folder, sorted(findings), missing, parts, members, unsealed, leftovers, recorded)
 
 
 def repair(
@@ -126,6 +133,11 @@ def repair(
                 if name in (finding.name for finding in found.findings):
                     storage.write(name, storage.read(other))
                     say(f"{name}: put back from {other}")
+        if RECORDING in (finding.name for finding in found.findings):
+            if TrajectoryFolder(found.folder).restore_description():
+                say(f"{RECORDING}: put back from the parts of trajectories")
+            else:
+                say(f"{RECORDING}: no part says what was recorded; to record again, give the same command again")
     except OSError as error:
         raise StoreError(f"{path}: cannot be repaired ({reason(error)}); what was moved is in {REJECTED}/") from None
     for cell, ids in found.missing:
@@ -158,7 +170,19 @@ def _description(storage: Storage) -> tuple[RunFolder | None, list[Finding]]:
     return folders.get(CONFIG) or folders.get(CONFIG_COPY), findings
 
 
-def _whole_parts(folder: RunFolder, config: EnsembleConfig, findings: list[Finding]) -> tuple[list[Part], int]:
+def _records(storage: Storage, trajectories: TrajectoryFolder, findings: list[Finding]) -> bool:
+    """Whether the run records along training; what is wrong with its recording.json is added to the findings."""
+    try:
+        return trajectories.recording() is not None or bool(storage.names(FOLDER))
+    except StoreError as error:
+        problem = str(error).removeprefix(f"{storage.location}/{RECORDING}: ")
+        findings.append(Finding(RECORDING, problem.partition("; `ncsim")[0]))
+        return True
+
+
+def _whole_parts(
+    folder: RunFolder | TrajectoryFolder, config: EnsembleConfig, findings: list[Finding]
+) -> tuple[list[Part], int]:
     """A cell's parts that can be used, by first member, and how many of them have no checksum; what is wrong with others
     is added to the findings."""
     whole, unsealed = [], 0
@@ -168,7 +192,7 @@ def _whole_parts(folder: RunFolder, config: EnsembleConfig, findings: list[Findi
         except StoreError as error:
             findings.append(Finding(name, str(error)))
             continue
-        whole.append(Part(name, int(records.member[0]), records.size))
+        whole.append(Part(name, int(records.member[0]), len(records.member)))
         unsealed += not sealed
     used: list[Part] = []
     for part in sorted(whole, key=lambda part: (part.first, -part.members)):

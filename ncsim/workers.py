@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ncsim import claims, signals
 from ncsim.claims import Claims
-from ncsim.config import ConfigError
+from ncsim.config import ConfigError, EnsembleConfig
 from ncsim.description import environment, recorded_environment
 from ncsim.storage import StoreError, reason
 from ncsim.store import RunFolder
@@ -54,21 +54,33 @@ def in_order(work: Sequence[Work], shard: Shard) -> list[Work]:
     return own + [piece for share in others for piece in reversed(share)]
 
 
-def claimed(folder: RunFolder, shard: Shard, claims: Claims, missing: Callable[[], Sequence[Work]]) -> Iterator[Work]:
+def claimed(
+    folder: RunFolder,
+    shard: Shard,
+    claims: Claims,
+    missing: Callable[[], Sequence[Work]],
+    part_of: Callable[[EnsembleConfig, int, int], str] | None = None,
+) -> Iterator[Work]:
     """The work of one worker, each piece claimed until the next is asked for, when it must have been stored. It ends when
     nothing is missing, of whomever.
+
+    Args:
+        folder, shard, claims: of what, as which worker, with which claims.
+        missing: what there is to do still.
+        part_of: the name of the part that a piece of work makes, from its config, first member and number; None for the
+            members' own.
 
     Raises:
         StoreError: the folder cannot be read or written to.
     """
-    said = False
+    part_of, said = part_of or folder.part, False
     try:
         while work := missing():
             taken = False
             left = []
             for cell, ids in in_order(work, shard):
                 signals.check()
-                part = folder.part(folder.configs[cell], ids.start, len(ids))
+                part = part_of(folder.configs[cell], ids.start, len(ids))
                 if folder.storage.exists(part):
                     continue
                 if not claims.take(part):

@@ -32,7 +32,8 @@ def test_diagnostics_are_those_of_the_reference(fields):
     """Float32 on eight networks side by side, against float64 one row and one parameter at a time, to 1e-5."""
     config = ncsim.EnsembleConfig(**fields, initialization="he")
     root, context = jax.random.key(4), 3
-    vectors = jnp.stack([start_vector(config, root, member, context) for member in range(8)], axis=-1)
+    start = jax.jit(jax.vmap(lambda member: start_vector(config, root, member, context), out_axes=-1))
+    vectors = start(jnp.arange(8, dtype=jnp.uint32))
     targets = context_targets(config.tasks)[context]
     found = jax.jit(lambda v: diagnostics(config, v, jnp.asarray(targets, jnp.float32)))(vectors)
     architecture = Architecture.of(config)
@@ -71,7 +72,8 @@ def test_no_angle_with_a_zero_gradient():
     faint.head_kernel[1] *= -1
     targets = context_targets(config.tasks)[3]
     targets[:4] = 1  # unbalanced: balanced answers send gradients that cancel
-    found = diagnostics(config, jnp.stack([architecture.join(p) for p in (dead, faint)], axis=-1), jnp.asarray(targets))
+    vectors = np.stack([architecture.join(p) for p in (dead, faint)], axis=-1)
+    found = jax.jit(lambda v: diagnostics(config, v, jnp.asarray(targets, jnp.float32)))(vectors)
     for name in SCALARS:
         assert float(getattr(found, name)[0]) == 0
     assert not np.any(found.neuron_cosine[:, 0])

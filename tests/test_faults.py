@@ -166,8 +166,8 @@ class OutOfMemory:
         self.most, self.refused = most, 0
         self.real = choice.program
 
-    def __call__(self, executor, config, mesh, blocks, lanes=None):
-        program = self.real(executor, config, mesh, blocks, lanes)
+    def __call__(self, executor, config, mesh, blocks, lanes=None, points=None):
+        program = self.real(executor, config, mesh, blocks, lanes, points)
 
         def run(*arguments):
             if program.blocks * program.lanes > self.most:
@@ -186,14 +186,14 @@ SMALL = ncsim.EnsembleConfig(hidden=2, members=300, steps=20)
 @pytest.fixture
 def another_trainer():
     """What a trainer learns of its devices is not for the tests that follow."""
-    ensemble._trainer.cache_clear()
+    ensemble.trainer.cache_clear()
     yield
-    ensemble._trainer.cache_clear()
+    ensemble.trainer.cache_clear()
 
 
 def test_out_of_memory_trains_in_smaller_blocks_and_says_so_once(monkeypatch, capsys, another_trainer):
     whole = ncsim.run_ensemble(SMALL, executor="xla")
-    ensemble._trainer.cache_clear()
+    ensemble.trainer.cache_clear()
     small = OutOfMemory(most=64 * 16)
     monkeypatch.setattr(choice, "program", small)
     run = ncsim.run_ensemble(SMALL, executor="xla")

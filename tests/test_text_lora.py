@@ -177,7 +177,7 @@ def test_bfloat16_backbone_keeps_float32_adapters(backbone, recorded):
         (lambda: ForwardOptions(dtype="float16"), "--dtype: 'float16'; allowed: float32, bfloat16"),
         (lambda: ForwardOptions(pooling="mean"), "--pooling: 'mean'; allowed: pooler, cls"),
         (lambda: ForwardOptions(dropout=1.0), "--dropout: 1.0; allowed"),
-        (lambda: ForwardOptions(unroll=0), "--unroll: 0; allowed"),
+        (lambda: ForwardOptions(unroll=-1), "--unroll: -1; allowed"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(make, message):

@@ -1,13 +1,13 @@
 """`ncsim text` from files to a table: stored, resumed exactly, refused clearly. Small made-up data and a tiny random BERT."""
 
 import json
+import os
 import shutil
-from pathlib import Path
+import signal
 
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from ncsim.chsh import chsh_statistics
 from ncsim.cli import main
@@ -18,9 +18,7 @@ from ncsim.text.bert import BertConfig
 from ncsim.text.config import TextConfig
 from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
-from tests import text_sources
-
-TINY = Path(__file__).parent / "fixtures" / "tiny_bert"
+from tests.text_model import write_model_and_data
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -33,17 +31,7 @@ def _one_use_of_keys_is_not_checked():
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A model's folder and a source folder."""
-    folder = tmp_path_factory.mktemp("text")
-    vocabulary = text_sources.write_tokenizer(folder / "model")
-    tensors = load_file(TINY / "model.safetensors")
-    (name,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
-    tensors[name] = np.resize(tensors[name], (vocabulary, tensors[name].shape[1]))
-    save_file(tensors, folder / "model" / "model.safetensors")
-    sizes = json.loads((TINY / "config.json").read_text()) | {"vocab_size": vocabulary}
-    (folder / "model" / "config.json").write_text(json.dumps(sizes))
-    (folder / "data").mkdir()
-    text_sources.write_sources(folder / "data")
-    return folder
+    return write_model_and_data(tmp_path_factory.mktemp("text"))
 
 
 def config(files, **changes):
@@ -60,6 +48,15 @@ def config(files, **changes):
 
 def trained(files, out, progress=None, **changes):
     return run_text(config(files, **changes), out, files / "data", files / "cache", progress=progress)
+
+
+def options_of(files, out):
+    """The same as the command line has it."""
+    return [str(item) for name, value in [
+        ("--model", files / "model"), ("--suite", "multilingual"), ("--ranks", 2), ("--epochs", 3), ("--batch-size", 2),
+        ("--length", 12), ("--learning-rate", 0.01), ("--dropout", 0.1), ("--root-seed", 1), ("--out", out),
+        ("--source-dir", files / "data"), ("--cache-dir", files / "cache"),
+    ] for item in (name, value)]  # fmt: skip
 
 
 class Listener:
@@ -127,6 +124,60 @@ def test_interrupted_and_resumed_is_the_same(files, whole, tmp_path, monkeypatch
     assert contents(tmp_path / "run") == contents(whole.path)
 
 
+@pytest.mark.parametrize(("number", "end", "status"), [(signal.SIGTERM, 2, 143), (signal.SIGINT, 10, 130)])
+def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
+    files, whole, tmp_path, monkeypatch, capsys, number, end, status
+):
+    """Whenever the next checkpoint would have been due."""
+
+    class Signalling(Listener):
+        def advance(self, members, network_steps):
+            super().advance(members, network_steps)
+            if self.calls == self.end:
+                os.kill(os.getpid(), number)
+                self.end = None
+                self.ended_at = self.calls
+
+    class Ended(Exception):
+        pass
+
+    def ended(status):
+        raise Ended(status)
+
+    listener = Signalling()
+    listener.end = end
+    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    monkeypatch.setattr("ncsim.progress.Progress", lambda **_: listener)
+    monkeypatch.setattr(os, "_exit", ended)
+    command = ["text", *options_of(files, tmp_path / "run")]
+    with pytest.raises(Ended) as error:
+        main(command)
+    assert error.value.args == (status,)
+    assert listener.calls == listener.ended_at
+    assert ("terminated" if status == 143 else "interrupted") in capsys.readouterr().err
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+    rest = Listener()
+    monkeypatch.setattr("ncsim.progress.Progress", lambda **_: rest)
+    main(command)
+    assert listener.items + rest.items == listener.wanted
+    assert contents(tmp_path / "run") == contents(whole.path)
+
+
+def test_object_stores_are_refused(files, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["text", *options_of(files, "gs://bucket/run")])
+    assert capsys.readouterr().err == (
+        "ncsim: error: --out: gs://bucket/run; allowed: a folder of this machine, which is where text runs are stored\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--verify", "--repair", "--audit=0.5"])
+def test_what_reports_of_ensembles_can_is_refused(whole, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["report", str(whole.path), option])
+    assert "holds a text run; allowed: with a run of ncsim ensemble\n" in capsys.readouterr().err
+
+
 def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_path):
     listener = Listener()
     trained(files, whole.path, listener)
@@ -171,12 +222,7 @@ def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch
 
 
 def test_the_command_prints_a_table_and_report_reads_it(files, whole, capsys):
-    options = [str(item) for name, value in [
-        ("--model", files / "model"), ("--suite", "multilingual"), ("--ranks", 2), ("--epochs", 3), ("--batch-size", 2),
-        ("--length", 12), ("--learning-rate", 0.01), ("--dropout", 0.1), ("--root-seed", 1), ("--out", whole.path),
-        ("--source-dir", files / "data"), ("--cache-dir", files / "cache"),
-    ] for item in (name, value)]  # fmt: skip
-    main(["text", *options])
+    main(["text", *options_of(files, whole.path)])
     printed = capsys.readouterr().out
     for words in ("Train pairs, after 3 epochs", "S_fact", "influence", "Delta", "paws_x-en", "Contextual once"):
         assert words in printed

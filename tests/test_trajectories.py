@@ -2,22 +2,27 @@
 
 import dataclasses
 import hashlib
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet
 import pytest
 from scipy import stats
 
 import ncsim
 from ncsim import ensemble, trajectory_parts
+from ncsim.dynamics import diagnostics
 from ncsim.ensemble import run_ensemble
 from ncsim.executors import native, pallas
 from ncsim.network import initial_vector
 from ncsim.recording import Recording
 from ncsim.tasks import context_targets
+from ncsim.train import member_key
 from ncsim.trajectories import QUANTILES, trajectory_statistics
 from ncsim.trajectory_parts import concatenated
+from ncsim.verify import repair, verify
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=150, steps=60)
 RECORDING = Recording(spacing="every", every=20)
@@ -203,7 +208,9 @@ def test_what_does_not_belong_is_refused_in_a_line(tmp_path):
     content = part.read_bytes()
     for damaged in (content[:-100], content[: len(content) // 2], b""):
         part.write_bytes(damaged)
-        with pytest.raises(ncsim.StoreError, match=r"members-0000000000-150.parquet: is torn .*; move it away"):
+        with pytest.raises(
+            ncsim.StoreError, match=r"members-0000000000-150.parquet: is torn .*; `ncsim report --repair"
+        ):
             run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
     flipped = bytearray(content)
     flipped[300] ^= 4
@@ -219,11 +226,109 @@ def test_what_does_not_belong_is_refused_in_a_line(tmp_path):
 def test_members_that_come_out_otherwise_are_not_recorded(tmp_path, monkeypatch):
     """A run that was stored by another machine is not given trajectories of members that are not its own."""
     run_ensemble(CONFIG, out=tmp_path / "run", executor="xla")
-    monkeypatch.setattr(ensemble.RunFolder, "read", lambda folder, config: iter([other]))
+    monkeypatch.setattr(ensemble.RunFolder, "read_part", lambda folder, config, name: other)
     other = run_ensemble(dataclasses.replace(CONFIG, root_seed=1), executor="xla").records()
     with pytest.raises(ncsim.StoreError, match=r"members 0 to .* do not come out as they are stored"):
         run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
     assert not list((tmp_path / "run").rglob("trajectories/*.parquet"))
+
+
+# --------------------------------------------------------------------------------------------------- shared, checked, mended
+
+
+def test_workers_record_what_they_train_and_what_was_not_recorded(tmp_path, small_parts):
+    """A worker of a folder that another began, and one that was killed amid its part, end with one process's files."""
+    run_ensemble(CONFIG, out=tmp_path / "alone", recording=RECORDING, executor="xla")
+    expected = hashes(tmp_path / "alone")
+    run_ensemble(CONFIG, out=tmp_path / "shared", executor="xla")
+    parts = sorted((tmp_path / "shared" / "parts").glob("*.parquet"))
+    parts[1].unlink()  # members 64 to 127 are to be trained, the others only to be recorded
+    stray = tmp_path / "shared" / "trajectories" / "members-0000000090-60.parquet"
+    stray.parent.mkdir()
+    stray.write_bytes(b"of a worker that was to train other members beside these")
+    with pytest.raises(ncsim.StoreError, match=r"members-0000000090-60.parquet: is torn .*; `ncsim report --repair"):
+        run_ensemble(CONFIG, out=tmp_path / "shared", recording=RECORDING, executor="xla", shard=(2, 3))
+    content = (tmp_path / "alone" / "trajectories" / "members-0000000064-32.parquet").read_bytes()
+    stray.unlink()
+    (stray.parent / "members-0000000064-32.parquet").write_bytes(content)
+    run = run_ensemble(CONFIG, out=tmp_path / "shared", recording=RECORDING, executor="xla", shard=(2, 3))
+    assert hashes(tmp_path / "shared") == expected
+    assert not list((tmp_path / "shared" / "claims").rglob("*.json"))
+    assert verify(run.location).right
+    # Another recording is refused to a worker as well, and a run that records goes on without being asked to.
+    with pytest.raises(ncsim.StoreError, match=r"records at .*every=20.* is asked for; allowed: its own$"):
+        run_ensemble(CONFIG, out=tmp_path / "shared", recording=Recording(), executor="xla", shard=(1, 3))
+    longer = dataclasses.replace(CONFIG, members=200)
+    more = run_ensemble(longer, out=tmp_path / "shared", executor="xla")
+    assert concatenated(list(more.trajectories())).member.size == 200
+
+
+def test_in_an_object_store(together, small_parts):
+    run = run_ensemble(CONFIG, out="memory://recorded/run", recording=RECORDING, executor="xla")
+    same_trajectories(concatenated(list(ncsim.open_run(run.location).trajectories())), together)
+    found = verify(run.location)
+    assert found.right
+    assert (found.parts, found.recorded) == (3, 5)
+
+
+def test_what_is_damaged_is_named_and_recorded_again(tmp_path, small_parts):
+    """Bits of every file of trajectories flipped; then all of it at once, mended by training exactly that."""
+    run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
+    before = hashes(tmp_path)
+    files = [tmp_path / "recording.json", *sorted((tmp_path / "trajectories").glob("*.parquet"))]
+    chance = np.random.default_rng(5)
+    for path in files:
+        content = path.read_bytes()
+        for place in chance.integers(8 * len(content), size=40):
+            flipped = bytearray(content)
+            flipped[place // 8] ^= 1 << int(place % 8)
+            path.write_bytes(flipped)
+            assert [finding.name for finding in verify(tmp_path).findings] == [str(path.relative_to(tmp_path))]
+        path.write_bytes(content)
+    description = files[0].read_bytes()
+    files[0].write_bytes(description[:-9])
+    files[1].write_bytes(files[1].read_bytes()[:-1])
+    files[3].unlink()
+    (tmp_path / "trajectories" / "mine.txt").write_text("what is this")
+    assert [gap.members for gap in verify(tmp_path).missing] == [range(32), range(64, 96)]
+    trained, said = [], []
+
+    class Listener:
+        def start(self, members, network_steps):
+            trained.append(members)
+
+        def advance(self, members, network_steps): ...
+
+        def close(self): ...
+
+    mended = repair(tmp_path, lambda configs: run_ensemble(configs, tmp_path, progress=Listener()), said.append)
+    assert mended.right
+    assert trained == [64]
+    assert files[0].read_bytes() == description
+    assert "recording.json: put back from the parts of trajectories" in said
+    rejected = {str(path.relative_to(tmp_path / "rejected")) for path in (tmp_path / "rejected").rglob("*.*")}
+    assert rejected == {"recording.json", "trajectories/members-0000000000-32.parquet", "trajectories/mine.txt"}
+    for path in (tmp_path / "rejected").rglob("*.parquet"):
+        path.unlink()
+    assert {name: before[name] for name in before if name != "folders"} == {
+        name: value for name, value in hashes(tmp_path).items() if name != "folders"
+    }
+
+
+def test_files_of_a_version_without_checksums_are_read(tmp_path, together):
+    """As an old version wrote them: no recording.json, no digest in a part."""
+    run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
+    (part,) = (tmp_path / "trajectories").glob("*.parquet")
+    table = pyarrow.parquet.read_table(part)
+    stamp = json.loads(pyarrow.parquet.read_metadata(part).metadata[b"ncsim-trajectories"]) | {"format": 1}
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"ncsim-trajectories": json.dumps(stamp)}), part)
+    (tmp_path / "recording.json").unlink()
+    same_trajectories(concatenated(list(ncsim.open_run(tmp_path).trajectories())), together)
+    found = verify(tmp_path)
+    assert found.right
+    assert found.unsealed == 1
+    run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
+    assert (tmp_path / "recording.json").exists()
 
 
 # --------------------------------------------------------------------------------------------------- statistics
@@ -266,6 +371,17 @@ def test_statistics_against_a_slow_reference(together):
     assert inner.low < 1000 * np.mean(s[:, 2] - s[:, 1]) / 20 < inner.high
 
 
+def test_gradients_of_the_start_are_those_of_the_diagnostics(together):
+    """At step 0, from the initial parameters; and what follows from the recorded numbers."""
+    key = jax.random.key(CONFIG.root_seed)
+    targets = context_targets(CONFIG.tasks).astype(np.float32)
+    for member, context in [(0, 0), (7, 3), (149, 2)]:
+        vector = initial_vector(member_key(key, member, context, False), CONFIG)
+        there = diagnostics(CONFIG, vector, jnp.asarray(targets[context]))
+        for name in ("alice_norm", "bob_norm", "cosine", "magnitude_similarity", "conflict", "neurons_in_conflict"):
+            assert together.value(name)[member, 0, context] == pytest.approx(float(getattr(there, name)), abs=1e-5)
+
+
 def test_contextuality_along_training_is_never_above_0(together):
     """No table of these networks is contextual at any step; the fraction's interval says how sure that is."""
     ours = trajectory_statistics([together], 16)
@@ -279,5 +395,5 @@ def test_statistics_want_trajectories(together):
         trajectory_statistics([], 16)
     with pytest.raises(ValueError, match=r"^windows: \(21, 22\); allowed: from one recorded step to a later one$"):
         trajectory_statistics([together], 16, windows=[(21, 22)])
-    with pytest.raises(KeyError, match="nothing: not recorded; there are loss_alice, loss_bob, margin"):
+    with pytest.raises(KeyError, match=r"nothing: not recorded; there are loss_alice, loss_bob, margin.*"):
         together.value("nothing")

@@ -54,7 +54,9 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
         "--cache-dir", metavar="FOLDER", help="where prepared data is kept (default: ~/.cache/ncsim/text)"
     )
     parser.add_argument(
-        "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/text-DIGITS)"
+        "--out",
+        metavar="FOLDER",
+        help="run folder, on this machine; one that holds this run is resumed (default: runs/text-DIGITS)",
     )
     parser.add_argument("--devices", metavar="N", help="devices to use (default: all accelerators, or the CPU as one)")
     parser.add_argument(

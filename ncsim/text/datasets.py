@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from ncsim.config import ConfigError
 from ncsim.text.catalogue import DATA_SETS, PAWS_X_LANGUAGES, DataSet
 from ncsim.text.rows import Labelled, Question, Row, read_rows
-from ncsim.text.sources import DataError, SourceFile, digest, find, members, one_line, read
+from ncsim.text.sources import DataError, SourceFile, digest, errors_only, find, members, one_line, read
 
 
 class Prepared(NamedTuple):
@@ -257,7 +257,7 @@ def _row(example: dict[str, Any]) -> Row:
 def _quiet() -> Iterator[None]:
     """Without the library's bars, and what it prints."""
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), errors_only("urllib3", "urllib3.connectionpool"):
         yield
 
 

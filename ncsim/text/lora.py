@@ -45,7 +45,7 @@ class ForwardOptions:
     remat: bool = False  # recompute layers in the backward pass: a third more work, far less memory
     pooling: str = "pooler"  # what heads read: BERT's pooler, or the first token's hidden state ("cls")
     dropout: float = 0.0  # of the adapters' input, in training
-    unroll: int = 1  # layers a turn of the loop over layers
+    unroll: int = 0  # layers a turn of the loop over layers; 0: all of them on CPUs, elsewhere one
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -54,8 +54,15 @@ class ForwardOptions:
             raise ConfigError(f"--pooling: {self.pooling!r}; allowed: {', '.join(POOLINGS)}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"--dropout: {self.dropout}; allowed: from 0, below 1")
-        if self.unroll < 1:
-            raise ConfigError(f"--unroll: {self.unroll}; allowed: 1 or more")
+        if self.unroll < 0:
+            raise ConfigError(f"--unroll: {self.unroll}; allowed: 0 or more")
+
+    def unrolled(self, layers: int) -> int:
+        """Layers a turn, of so many. A loop on a CPU copies each layer's weights out of their stack at every turn; without
+        a loop the compiler would undo `remat`."""
+        if self.unroll:
+            return self.unroll
+        return layers if jax.default_backend() == "cpu" and not self.remat else 1
 
 
 DEFAULT_OPTIONS = ForwardOptions()
@@ -124,7 +131,7 @@ def head_logits(
     """
     if options.pooling == "pooler" and not config.pooler:
         raise ConfigError("--pooling: 'pooler', but the checkpoint has no pooler; allowed: cls")
-    bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unroll)
+    bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers))
     variables = {"params": backbone, "lora": adapter["lora"]}
     first, pooled = bert.first_token(variables, ids, mask, types, scale, dropout_key)
     features = (first if pooled is None or options.pooling == "cls" else pooled).astype(jnp.float32)

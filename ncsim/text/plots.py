@@ -11,7 +11,7 @@ from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, dra
 from ncsim.text.results import TextRun
 from ncsim.text.summary import curves, mean_slope
 
-_LINES = ((BLUE, "-"), (VERMILLION, "--"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "-"), (ORANGE, "--"), (SKY, "-."))
+_LINES = ((BLUE, "-"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "--"), (ORANGE, "-"), (SKY, "--"))
 _MARKS = "osD^vP*X<>"
 
 

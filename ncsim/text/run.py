@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ncsim import signals
 from ncsim.ensemble import ProgressListener
 from ncsim.fields import ConfigError
 from ncsim.store import StoreError
@@ -51,7 +52,8 @@ def run_text(
     """Train every adapter of a run and evaluate it on the way.
 
     Killed at any moment and called again, it goes on from its last checkpoint and ends with the same evaluations, bit for
-    bit on one machine with as many devices.
+    bit on one machine with as many devices. Ctrl-C and SIGTERM, where `ncsim.signals` handles them, let the call that is
+    on the devices end and store a checkpoint.
 
     Args:
         config: the run.
@@ -66,6 +68,8 @@ def run_text(
         ConfigError: an option that does not fit the model, the data or the machine.
         StoreError: the folder holds another run or cannot be written to; the data or the model cannot be read.
     """
+    if "://" in str(out):
+        raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
     mesh = _mesh(devices)
     folder_of_model = backbone_folder(config.model)
     bert, parameters = load_backbone(folder_of_model)
@@ -168,8 +172,10 @@ class _Trainer:
                 left += 2 * (self._config.epochs * items - done) * len(folder.groups[n])
             progress.start(sum(len(folder.groups[n]) for n in work), left)
         try:
-            for n in work:
-                self._train_group(folder, n, checkpoints[n], progress)
+            with signals.deferred():
+                for n in work:
+                    self._train_group(folder, n, checkpoints[n], progress)
+                    signals.check()
         finally:
             if progress is not None:
                 progress.close()
@@ -252,15 +258,17 @@ class _Trainer:
                 if progress is not None:
                     progress.advance(0, 2 * done * len(group))
                 step = stop
-                if step < program.steps and time.monotonic() - stored > CHECKPOINT_SECONDS:
+                if step < program.steps and (signals.asked() or time.monotonic() - stored > CHECKPOINT_SECONDS):
                     store()
                     stored = time.monotonic()
+                    signals.check()
             epoch, step = epoch + 1, 0
             if epoch in config.evaluated_epochs:
                 evaluate()
-            if epoch < config.epochs and time.monotonic() - stored > CHECKPOINT_SECONDS:
+            if epoch < config.epochs and (signals.asked() or time.monotonic() - stored > CHECKPOINT_SECONDS):
                 store()
                 stored = time.monotonic()
+                signals.check()
         for place, adapter in enumerate(group):
             self._save(
                 folder.adapter_path(adapter), adapter, jax.tree.map(lambda leaf, n=place: leaf[n], state.adapters)

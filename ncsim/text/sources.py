@@ -6,13 +6,15 @@ are read into memory up to a bound.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import lzma
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -111,6 +113,19 @@ def digest(files: Iterable[SourceFile]) -> str:
     for one in files:
         together.update(hashlib.sha256(one.content).digest())
     return together.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def errors_only(*loggers: str) -> Iterator[None]:
+    """Without the warnings of a library that tries again and again: what comes of it is said once, at the end."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def one_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int8, Int32
 
 from ncsim.config import ConfigError
 from ncsim.parts import write_atomically
-from ncsim.text.sources import DataError, one_line
+from ncsim.text.sources import DataError, errors_only, one_line
 
 FORMAT = 1
 #: [CLS], a token of each text, and two [SEP].
@@ -120,7 +120,8 @@ def _loaded(source: str | Path) -> Any:
     if Path(source).exists() and not Path(source).is_dir():
         raise ConfigError(f"tokenizer={source}: is a file; allowed: its folder, or a hub id")
     try:
-        inner = AutoTokenizer.from_pretrained(str(source), use_fast=True, trust_remote_code=False)
+        with errors_only("huggingface_hub", "huggingface_hub.utils._http"):
+            inner = AutoTokenizer.from_pretrained(str(source), use_fast=True, trust_remote_code=False)
     except Exception as error:  # what it raises comes from several libraries, and runs over many lines
         raise ConfigError(
             f"tokenizer={source}: cannot be loaded ({one_line(error)}); allowed: a folder with tokenizer.json, or a hub id"

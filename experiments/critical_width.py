@@ -1,0 +1,443 @@
+"""Resource competition: from which width is each context solved, where does S peak, and does S predict test accuracy?
+
+Question. Section 5.4 of arXiv:2603.04451 assumes that (1) task pairs demand different amounts of resources, (2) with few
+resources the two tasks compete, which lowers their correlator, and (3) with many they do not, and every correlator comes
+to 1, so that S >> 2 marks a critical point before S settles at 2. Figure 5 adds that S on training items goes with test
+accuracy as the rank grows. Measured here on NCnet, with the width n of the shared layer as the resource: the probability
+that a context is solved, the critical width where it passes one half, the law of S by width; and, for members trained on
+some rows of the truth table and tested on the others, S on the rows trained on against accuracy on the others.
+
+Command. `python -m experiments.critical_width --members 1000 --out runs/critical-width`
+
+Time. 1,000 members x 4 contexts x 3,000 steps at 12 widths from 2 to 64, then at 8 widths from 1 to 32 with 12 of 16 rows:
+about two minutes on two cores, half of it compiling.
+
+Expected. Assumption 1: critical widths are in the order 11, 12 and 21 (alike, by symmetry), 22. Under a retry S peaks at
+n = 3, above 2, and returns to 2; in a single shot no width has a mean above 2. Figure 5: across widths S on training rows
+and test accuracy grow together where both are low; rows of a truth table that were left out cannot be inferred from
+the others in general, so that test accuracy stays well below 1.
+
+Writes into the folder: widths/ and rows/ (run folders), figures/critical-width.* and figures/training-rows.* (PNG, SVG,
+PDF, CSV), critical_width.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ncsim.chsh import chsh_statistics
+from ncsim.cli import device_count, run_guarded
+from ncsim.config import ConfigError, config_grid
+from ncsim.ensemble import run_ensemble
+from ncsim.inference import Estimate, clopper_pearson, jackknife_error, mean_estimate, mean_reach
+from ncsim.parts import write_atomically
+from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.progress import Progress
+from ncsim.protocols import Outcomes, Protocol, ProtocolLaw
+from ncsim.report import table
+from ncsim.runs import Run
+
+WIDTHS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
+ROW_WIDTHS = (1, 2, 3, 4, 6, 8, 16, 32)
+TRAINING_ROWS = 12
+PROTOCOLS = (Protocol("single"), Protocol("retry", 20))
+CONTEXT_NAMES = ("A1 B1", "A1 B2", "A2 B1", "A2 B2")
+MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
+GROUPS = 32  # of the jackknife over members
+
+
+class WidthFinding(NamedTuple):
+    """What the ensemble of one width shows."""
+
+    width: int
+    solved: list[Estimate]  # by context
+    laws: list[ProtocolLaw]  # by protocol
+
+
+class Critical(NamedTuple):
+    """The width at which a context's solved probability passes one half; None: not within the widths tried."""
+
+    value: float | None
+    low: float | None  # where the upper ends of the intervals pass it
+    high: float | None  # where the lower ends do
+
+    def __str__(self) -> str:
+        shown = ["none" if each is None else f"{each:.2f}" for each in self]
+        return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+class RowFinding(NamedTuple):
+    """Members of one width that trained on some rows: means, and both numbers of each member."""
+
+    width: int
+    s: Estimate  # on the rows trained on
+    train_accuracy: Estimate
+    test_accuracy: Estimate  # over contexts and heads, Acc_comb_avg of figure 5
+    test_by_context: list[Estimate]
+    within: Estimate  # correlation of S and test accuracy across the members of this width
+    members: np.ndarray  # float64[M, 2]: S on training rows, test accuracy
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, draw both figures and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", metavar="N", default="1000", help="members a width (default: 1000)")
+    parser.add_argument("--steps", metavar="N", default="3000", help="optimiser steps (default: 3000)")
+    parser.add_argument("--out", metavar="FOLDER", default="runs/critical-width", help="default: runs/critical-width")
+    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
+    parsed = parser.parse_args(arguments)
+    run_guarded(lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    sizes = {}
+    for name in ("members", "steps"):
+        word = getattr(parsed, name)
+        if not word.isdecimal() or not 1 <= int(word) <= 10**9:
+            raise ConfigError(f"--{name}: {word}; allowed: a whole number from 1 to 1000000000")
+        sizes[name] = int(word)
+    if sizes["members"] < 2:
+        raise ConfigError("--members: 1; allowed: 2 or more, or there is no interval")
+    folder, devices = Path(parsed.out), device_count(parsed.devices)
+    grids = {
+        "widths": config_grid(hidden=list(WIDTHS), **sizes),
+        "rows": config_grid(hidden=list(ROW_WIDTHS), training_rows=TRAINING_ROWS, **sizes),
+    }
+    runs = {
+        name: run_ensemble(grid, folder / name, devices=devices, progress=Progress()) for name, grid in grids.items()
+    }
+    found = width_findings(runs["widths"])
+    critical = critical_widths(found)
+    rows = row_findings(runs["rows"])
+    plot_widths(found, critical, folder / "figures" / "critical-width")
+    plot_rows(rows, folder / "figures" / "training-rows")
+    write_atomically(folder / "critical_width.json", json.dumps(numbers(found, critical, rows), indent=1).encode())
+    print(f"{sizes['members']:,} members a width, {sizes['steps']:,} steps, 95 % intervals\n")
+    print("\n".join(width_table(found)))
+    print("\nCritical width (solved with probability one half):")
+    print("\n".join(f"  {name}: {each}" for name, each in zip(CONTEXT_NAMES, critical, strict=True)))
+    print(f"\nTrained on {TRAINING_ROWS} rows of 16, tested on the others\n")
+    print("\n".join(row_table(rows)))
+    print(
+        f"\nStored in {folder}: widths/, rows/, critical_width.json, figures/critical-width.*, figures/training-rows.*\n"
+    )
+    print("\n".join(conclusions(found, critical, rows)))
+
+
+# ------------------------------------------------------------------------------------------------- what is solved, S(n)
+
+
+def width_findings(run: Run) -> list[WidthFinding]:
+    """Solved probabilities and laws of S, width by width."""
+    found = []
+    for cell, config in enumerate(run.configs):
+        outcomes = Outcomes(run.batches(cell), config)
+        if outcomes.networks == 0:
+            raise ConfigError(f"--steps: every network of a context diverged at n={config.hidden}, so there is no S")
+        solved = [clopper_pearson(*outcomes.solved_fraction(context)) for context in range(4)]
+        found.append(WidthFinding(config.hidden, solved, [ProtocolLaw(each, outcomes) for each in PROTOCOLS]))
+    return found
+
+
+def critical_widths(found: Sequence[WidthFinding]) -> list[Critical]:
+    """Of each context: where the solved probability passes one half, on a line between neighbouring widths."""
+    widths = [each.width for each in found]
+    return [
+        Critical(
+            _passes(widths, [each.solved[context].value for each in found]),
+            _passes(widths, [each.solved[context].high for each in found]),
+            _passes(widths, [each.solved[context].low for each in found]),
+        )
+        for context in range(4)
+    ]
+
+
+def _passes(widths: Sequence[int], values: Sequence[float]) -> float | None:
+    """Where values first reach one half; the first width where they begin there; None where they never do."""
+    if values[0] >= 0.5:
+        return float(widths[0])
+    for (a, b), (p, q) in zip(itertools.pairwise(widths), itertools.pairwise(values), strict=True):
+        if p < 0.5 <= q:
+            return a + (0.5 - p) / (q - p) * (b - a)
+    return None
+
+
+def settled(found: Sequence[WidthFinding], protocol: int) -> int | None:
+    """The first width from the peak on at which S is within 1/4 of 2 in nine runs of ten, with its whole interval."""
+    for each in found[_peak(found, protocol) :]:
+        if each.laws[protocol].between(1.75, 2.25).low > 0.9:
+            return each.width
+    return None
+
+
+def _peak(found: Sequence[WidthFinding], protocol: int) -> int:
+    return max(range(len(found)), key=lambda number: found[number].laws[protocol].law.mean)
+
+
+def width_table(found: Sequence[WidthFinding]) -> list[str]:
+    """A row a width."""
+    header = ["n", *(f"solved {name}" for name in CONTEXT_NAMES)]
+    for protocol in PROTOCOLS:
+        header += [f"{protocol.label}: mean S", "5 / 50 / 95 %", "P(S > 2)"]
+    rows = []
+    for each in found:
+        row = [str(each.width), *map(str, each.solved)]
+        for law in each.laws:
+            bands = " / ".join(f"{law.law.quantile(level):g}" for level in (0.05, 0.5, 0.95))
+            row += [str(law.mean), bands, str(law.above(2.0))]
+        rows.append(row)
+    return table(header, rows, indent="")
+
+
+def plot_widths(found: Sequence[WidthFinding], critical: Sequence[Critical], stem: Path) -> list[Path]:
+    """Solved probability of each context by width; beside it S by width under each protocol, with its quantiles."""
+    rows: list[list[Any]] = []
+    widths = np.array([each.width for each in found])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.9 * (1 + len(PROTOCOLS)), 3.8), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, 1 + len(PROTOCOLS))
+        axes[0].axhline(0.5, color="0.7", linewidth=0.8)
+        for context, (name, (color, mark)) in enumerate(zip(CONTEXT_NAMES, MARKS, strict=True)):
+            there = [each.solved[context] for each in found]
+            where = critical[context].value
+            label = f"{name}: never" if where is None else f"{name}: passes 1/2 at n = {where:.1f}"
+            if where == widths[0]:
+                label = f"{name}: above 1/2 throughout"
+            _line(axes[0], widths, there, color, mark, label)
+            rows += [
+                ["solved", name, int(n), e.value, e.low, e.high, "", ""] for n, e in zip(widths, there, strict=True)
+            ]
+        axes[0].set_ylim(-0.03, 1.03)
+        axes[0].set_ylabel("solved")
+        axes[0].legend(fontsize=7.5, loc="lower right")
+        for number, protocol in enumerate(PROTOCOLS):
+            axis, laws = axes[1 + number], [each.laws[number] for each in found]
+            axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
+            axis.axhline(2 * np.sqrt(2), color=BLUE, linestyle="-.", linewidth=1.2, label=r"Tsirelson's $2\sqrt{2}$")
+            low, middle, high = ([law.law.quantile(level) for law in laws] for level in (0.05, 0.5, 0.95))
+            axis.fill_between(widths, low, high, color="0.88", linewidth=0, label="5 % to 95 % of runs")
+            axis.plot(widths, middle, color="0.45", linestyle=":", linewidth=1.4, label="median")
+            means = [law.mean for law in laws]
+            _line(axis, widths, means, BLACK, "P", "mean S")
+            axis.set_ylim(0, 4)
+            axis.set_ylabel("S")
+            axis.set_title(protocol.label)
+            rows += [
+                ["s", protocol.label, int(n), e.value, e.low, e.high, a, b]
+                for n, e, a, b in zip(widths, means, low, high, strict=True)
+            ]
+        axes[1].legend(fontsize=7.5, loc="upper right")
+        for axis in axes:
+            _width_axis(axis, widths)
+        return save_figure(figure, stem, ["quantity", "of", "n", "mean", "low", "high", "5 %", "95 %"], rows)
+
+
+def _line(axis: Any, widths: np.ndarray, there: Sequence[Estimate], color: str, mark: str, label: str) -> None:
+    values = np.array([each.value for each in there])
+    reach = np.array([[e.value - e.low for e in there], [e.high - e.value for e in there]])
+    axis.errorbar(
+        widths, values, yerr=reach, color=color, marker=mark, markersize=5, markeredgecolor=BLACK, markeredgewidth=0.5,
+        linewidth=1.3, capsize=2, ecolor=BLACK, elinewidth=0.8, label=label,
+    )  # fmt: skip
+
+
+def _width_axis(axis: Any, widths: np.ndarray) -> None:
+    axis.set_xscale("log", base=2)
+    shown = [n for n in widths if math.log2(n) % 1 == 0 or n == 3]
+    axis.set_xticks(shown, [str(n) for n in shown])
+    axis.minorticks_off()
+    axis.set_xlabel("n, units in the shared layer")
+
+
+# --------------------------------------------------------------------------------- training rows and test accuracy
+
+
+def row_findings(run: Run) -> list[RowFinding]:
+    """S on the rows trained on and accuracy on the others, width by width. Members with a diverged context are left out."""
+    found = []
+    for cell, config in enumerate(run.configs):
+        records = run.records(cell)
+        records = records.take(np.flatnonzero(~records.diverged.any(axis=1)))
+        if records.size < 2:
+            raise ConfigError(f"--steps: hardly a member at n={config.hidden} did not diverge, so there is no S")
+        trained, held_out = chsh_statistics(records.training_joint), chsh_statistics(records.held_out_joint)
+        by_context = (np.asarray(held_out.accuracy_alice) + np.asarray(held_out.accuracy_bob)).reshape(-1, 4) / 2
+        accuracy = (np.asarray(trained.accuracy_alice) + np.asarray(trained.accuracy_bob)).mean(axis=(1, 2)) / 2
+        members = np.stack([np.asarray(trained.s), by_context.mean(axis=1)], axis=1)
+        found.append(
+            RowFinding(
+                config.hidden,
+                _mean(members[:, 0], 8),
+                _mean(accuracy, 1),
+                _mean(members[:, 1], 1),
+                [_mean(by_context[:, context], 1) for context in range(4)],
+                _correlation(members),
+                members,
+            )
+        )
+    return found
+
+
+def _mean(values: np.ndarray, span: float) -> Estimate:
+    reach = float(mean_reach(values.std(ddof=1) / math.sqrt(len(values)), len(values), span))
+    return Estimate(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach, "Student's t")
+
+
+def _correlation(pairs: np.ndarray) -> Estimate:
+    """Pearson's coefficient with Fisher's interval; 0 with [-1, 1] where a column is constant."""
+    if len(pairs) < 4 or np.any(np.ptp(pairs, axis=0) == 0):
+        return Estimate(0.0, -1.0, 1.0, "constant")
+    r = float(np.corrcoef(pairs.T)[0, 1])
+    if abs(r) > 1 - 1e-12:
+        return Estimate(r, r, r, "exact")
+    reach = 1.959964 / math.sqrt(len(pairs) - 3)
+    return Estimate(r, math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach), "Fisher z")
+
+
+def across_widths(found: Sequence[RowFinding], upto: int | None = None) -> Estimate:
+    """Correlation, over widths, of mean S on training rows and mean test accuracy; jackknife over groups of members.
+
+    It says how close to a line the means of so few widths are; widths are chosen, not drawn.
+    """
+    kept = [each for each in found if upto is None or each.width <= upto]
+
+    def coefficient(left_out: int | None) -> float:
+        means = []
+        for each in kept:
+            chosen = np.arange(len(each.members)) % GROUPS != (-1 if left_out is None else left_out)
+            means.append(each.members[chosen].mean(axis=0))
+        pairs = np.array(means)
+        return float(np.corrcoef(pairs.T)[0, 1]) if np.all(np.ptp(pairs, axis=0) > 0) else 0.0
+
+    value, left_out = coefficient(None), np.array([coefficient(group) for group in range(GROUPS)])
+    interval = mean_estimate(value, left_out, min(len(each.members) for each in kept))
+    error = jackknife_error(left_out) * 2.04  # Student's t of 31 degrees of freedom
+    return interval._replace(low=max(value - error, -1.0), high=min(value + error, 1.0))
+
+
+def row_table(found: Sequence[RowFinding]) -> list[str]:
+    """A row a width."""
+    header = ["n", "S on training rows", "training accuracy", "test accuracy", "r(S, test) over members"]
+    rows = [
+        [str(e.width), str(e.s), str(e.train_accuracy), str(e.test_accuracy), str(e.within)]
+        for e in found
+    ]  # fmt: skip
+    return table(header, rows, indent="")
+
+
+def plot_rows(found: Sequence[RowFinding], stem: Path) -> list[Path]:
+    """Figure 5 for NCnet: bars of test accuracy by context and width, their mean, and S on the rows trained on."""
+    rows: list[list[Any]] = []
+    place = np.arange(len(found))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 4.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axis = figure.subplots()
+        for context, (name, (color, _), hatch) in enumerate(
+            zip(CONTEXT_NAMES, MARKS, ("", "//", "..", "xx"), strict=True)
+        ):
+            there = [each.test_by_context[context] for each in found]
+            axis.bar(
+                place + 0.19 * (context - 1.5), [e.value for e in there], 0.18, color=color, hatch=hatch,
+                edgecolor=BLACK, linewidth=0.5, label=f"test accuracy, {name}",
+            )  # fmt: skip
+            rows += [
+                ["test accuracy", name, f.width, e.value, e.low, e.high] for f, e in zip(found, there, strict=True)
+            ]
+        mean = [each.test_accuracy.value for each in found]
+        axis.plot(place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="its mean over contexts")
+        axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":", label="accuracy of guessing")
+        axis.set_ylim(0, 1)
+        axis.set_ylabel("accuracy on rows not trained on")
+        axis.set_xticks(place, [str(each.width) for each in found])
+        axis.set_xlabel("n, units in the shared layer")
+        right = axis.twinx()
+        right.spines["right"].set_visible(True)
+        s = [each.s for each in found]
+        reach = np.array([[e.value - e.low for e in s], [e.high - e.value for e in s]])
+        right.errorbar(
+            place, [e.value for e in s], yerr=reach, color=BLACK, marker="D", linewidth=1.8, capsize=2.5,
+            label="S on the rows trained on",
+        )  # fmt: skip
+        right.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
+        right.set_ylim(0, 2.6)
+        right.set_ylabel("S on the rows trained on")
+        rows += [["s", "training rows", each.width, *each.s[:3]] for each in found]
+        rows += [["test accuracy", "mean", each.width, *each.test_accuracy[:3]] for each in found]
+        handles = [h for a in (axis, right) for h in a.get_legend_handles_labels()[0]]
+        names = [n for a in (axis, right) for n in a.get_legend_handles_labels()[1]]
+        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=7.5)
+        return save_figure(figure, stem, ["quantity", "of", "n", "mean", "low", "high"], rows)
+
+
+# ------------------------------------------------------------------------------------------------------------ in words
+
+
+def conclusions(found: Sequence[WidthFinding], critical: Sequence[Critical], rows: Sequence[RowFinding]) -> list[str]:
+    """What it comes to for assumptions 1 to 3 and figure 5, a sentence a line."""
+    lines = []
+    easy, hard = critical[0], critical[3]
+    apart = easy.high is not None and (hard.low is None or hard.low > easy.high)
+    lines.append(
+        f"Assumption 1, different demands: critical widths {', '.join(map(str, critical))}: "
+        + ("the easiest and the hardest context differ clearly." if apart else "no clear difference.")
+    )
+    for number, protocol in enumerate(PROTOCOLS):
+        peak = found[_peak(found, number)]
+        width = settled(found, number)
+        lines.append(
+            f"{protocol.label.capitalize()}: mean S is largest at n={peak.width}, {peak.laws[number].mean}; "
+            + (f"within 1/4 of 2 in nine runs of ten from n={width} on." if width else "it does not settle at 2.")
+        )
+    lines.append(
+        f"Figure 5: over widths, S on training rows and test accuracy correlate with r = {across_widths(rows)}; "
+        f"over members of one width r is {min(e.within.value for e in rows):.2f} to {max(e.within.value for e in rows):.2f}."
+    )
+    return lines
+
+
+def numbers(
+    found: Sequence[WidthFinding], critical: Sequence[Critical], rows: Sequence[RowFinding]
+) -> Mapping[str, Any]:
+    """All numbers as JSON can hold them."""
+    widths = []
+    for each in found:
+        laws = {}
+        for law in each.laws:
+            laws[law.protocol.label] = {
+                "mean": law.mean._asdict(),
+                "above_2": law.above(2.0)._asdict(),
+                "quantiles": {str(level): law.law.quantile(level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)},
+                "correlators": [c._asdict() for c in law.correlators],
+            }
+        widths.append({"n": each.width, "solved": [e._asdict() for e in each.solved], "s": laws})
+    shown = [
+        {"n": e.width, "s": e.s._asdict(), "train_accuracy": e.train_accuracy._asdict()}
+        | {"test_accuracy": e.test_accuracy._asdict(), "within": e.within._asdict()}
+        | {"test_by_context": [c._asdict() for c in e.test_by_context]}
+        for e in rows
+    ]
+    return {
+        "widths": widths,
+        "critical_width": [each._asdict() for each in critical],
+        "settled": {protocol.label: settled(found, number) for number, protocol in enumerate(PROTOCOLS)},
+        "training_rows": TRAINING_ROWS,
+        "rows": shown,
+        "across_widths": across_widths(rows)._asdict(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""Figure 4 of arXiv:2603.04451 for NCnet: S along training and mu_gradS, by the width of the shared layer.
+
+Question. Figure 4 shows S over epochs for LoRA ranks r = 1 to 32 and reports that its mean slope over epochs 0 to 80,
+mu_gradS, grows with the rank: "higher ranks lead to faster convergence of S". Does it grow with the width n of NCnet's
+shared layer, and what happens underneath: when are contexts solved, and when do the two losses' gradients conflict?
+
+Command. `python -m experiments.figure4 --members 4000 --out runs/figure4`. Any option of `ncsim ensemble` but --hidden
+may be given; --record-points N and --record-spacing NAME say where training is looked at.
+
+Time. 4,000 members x 5 widths x 4 contexts x 3,000 steps, each recorded at 50 steps: about half a minute on two cores.
+
+Expected. mu_gradS over the first tenth of training grows from n = 2 to n = 8, as the paper has it for ranks. S itself does
+not stop at 2 everywhere: its mean rises to about 1.4 at n = 2, 1.8 at n = 3 and 2.0 at n = 8. No member is contextual at any step.
+
+Writes into the run folder: figures/figure4.* and figures/figure4-underneath.* (PNG, SVG, PDF, CSV), figure4.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ncsim.cli import (
+    add_config_options,
+    add_recording_options,
+    configs_of,
+    device_count,
+    recording_of,
+    run_guarded,
+)
+from ncsim.config import ConfigError, swept_fields
+from ncsim.ensemble import run_ensemble
+from ncsim.inference import Estimate
+from ncsim.parts import write_atomically
+from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.progress import Progress
+from ncsim.recording import Recording
+from ncsim.report import table
+from ncsim.trajectories import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
+
+WIDTHS = (2, 3, 4, 6, 8)
+#: Windows of mu_gradS as shares of the training; the first is where S rises, as the paper's epochs 0 to 80 are.
+WINDOWS = ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0))
+CONTEXT_NAMES = ("A1 B1", "A1 B2", "A2 B1", "A2 B2")
+#: Told apart by lightness and dashes too, for print in grey.
+LINES = ((SKY, "-"), (GREEN, "--"), (ORANGE, "-."), (BLACK, ":"))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and record what is missing, draw figure 4 and print the slopes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_options(parser)
+    add_recording_options(parser)
+    parser.add_argument("--out", metavar="FOLDER", default="runs/figure4", help="run folder (default: runs/figure4)")
+    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
+    parsed = parser.parse_args(arguments)
+    run_guarded(lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    if parsed.hidden is not None:
+        raise ConfigError(f"--hidden: {' '.join(parsed.hidden)}; allowed: none here, the figure has its widths")
+    parsed.hidden = [str(width) for width in WIDTHS]
+    parsed.members = parsed.members or ["4000"]
+    configs = configs_of(parsed)
+    if swept_fields(configs) != ["hidden"]:
+        raise ConfigError("figure 4 is of one setting; allowed: one value an option (ncsim ensemble takes grids)")
+    recording = recording_of(parsed, default=Recording())
+    run = run_ensemble(
+        configs, parsed.out, devices=device_count(parsed.devices), progress=Progress(), recording=recording
+    )
+    steps = configs[0].steps
+    windows = [(round(first * steps), round(last * steps)) for first, last in WINDOWS]
+    found = {
+        config.hidden: trajectory_statistics(run.trajectories(cell), config.tasks.rows, windows)
+        for cell, config in enumerate(run.configs)
+    }
+    assert run.path is not None
+    plot_s(found, run.path / "figures" / "figure4")
+    plot_underneath(found, run.path / "figures" / "figure4-underneath")
+    write_atomically(run.path / "figure4.json", json.dumps(numbers(found), indent=1).encode())
+    print(f"S along training of {configs[0].members:,} members a width, {steps:,} steps, 95 % intervals\n")
+    print("\n".join(summary_table(found)))
+    print(f"\nStored in {run.path}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")
+    print(f"\n{conclusion(found)}")
+
+
+def estimate(series: Series, step: int, context: int | None = None) -> Estimate:
+    """One value of a series with its interval."""
+    at = step if context is None else (step, context)
+    return Estimate(float(series.mean[at]), float(series.low[at]), float(series.high[at]), "Student's t over members")
+
+
+def summary_table(found: Mapping[int, TrajectoryStatistics]) -> list[str]:
+    """A row a width: mu_gradS in each window, and how training ends."""
+    first = next(iter(found.values()))
+    header = ["n", *(f"mu_gradS, steps {slope.first} to {slope.last}" for slope in first.slopes)]
+    header += ["mean S at the end", "P(S > 2)", "largest mean S (at step)"]
+    rows = []
+    for width, there in found.items():
+        peak = int(np.nanargmax(there.s.mean))
+        rows.append(
+            [
+                str(width),
+                *(shown(slope) for slope in there.slopes),
+                str(estimate(there.s, -1)),
+                str(estimate(there.above_2, -1)),
+                f"{there.s.mean[peak]:.3f} ({there.step[peak]})",
+            ]
+        )
+    return table(header, rows, indent="")
+
+
+def shown(slope: Slope) -> str:
+    """mu_gradS, in units of S per 1,000 steps."""
+    return f"{slope.mean:.3f} [{slope.low:.3f}, {slope.high:.3f}]"
+
+
+def conclusion(found: Mapping[int, TrajectoryStatistics]) -> str:
+    """Whether mu_gradS grows with the width, and what contextuality says."""
+    widths = sorted(found)
+    slopes = [found[width].slopes[0] for width in widths]
+    grows = [after.low > before.high for before, after in itertools.pairwise(slopes)]
+    window = f"steps {slopes[0].first} to {slopes[0].last}"
+    if all(grows):
+        text = f"mu_gradS over {window} grows with every step of the width from n={widths[0]} to n={widths[-1]}."
+    else:
+        where = ", ".join(f"n={a} to {b}" for a, b, up in zip(widths, widths[1:], grows, strict=False) if not up)
+        text = f"mu_gradS over {window} does not clearly grow at: {where} (intervals overlap, or it falls)."
+    contextual = max(float(np.nanmax(there.contextual.mean)) for there in found.values())
+    bound = max(float(np.nanmax(there.contextual.high)) for there in found.values())
+    if contextual > 0:
+        return text + f" Contextual (Delta > 0): up to {contextual:.2g} of members at a step."
+    return text + f" No member is contextual at any recorded step (at most {bound:.2g} of them at each, 95 %)."
+
+
+def numbers(found: Mapping[int, TrajectoryStatistics]) -> dict[str, Any]:
+    """All series as JSON can hold them; NaN as null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Series | Slope):
+            return {name: plain(each) for name, each in value._asdict().items() if each is not None}
+        if isinstance(value, np.ndarray):
+            return plain(value.tolist())
+        if isinstance(value, list | tuple):
+            return [plain(each) for each in value]
+        if isinstance(value, dict):
+            return {str(name): plain(each) for name, each in value.items()}
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    widths = {str(width): plain(dict(there._asdict())) for width, there in found.items()}
+    return {"quantiles": list(QUANTILES), "slope_unit": "S per 1,000 steps", "widths": widths}
+
+
+def plot_s(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
+    """(a) S along training, a panel a width, with bands over members; (b) mu_gradS by width, the windows side by side."""
+    rows: list[list[Any]] = []
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.0 * len(found) + 3.4, 3.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(found) + 1, width_ratios=[1] * len(found) + [1.5])
+        for axis, (width, there) in zip(axes, found.items(), strict=False):
+            s = there.s
+            assert s.quantiles is not None
+            axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
+            axis.axhline(2 * np.sqrt(2), color=BLUE, linestyle="-.", linewidth=1.2, label=r"Tsirelson's $2\sqrt{2}$")
+            wide = f"{QUANTILES[0]:.0%} to {QUANTILES[-1]:.0%} of members"
+            axis.fill_between(there.step, s.quantiles[0], s.quantiles[-1], color="0.88", linewidth=0, label=wide)
+            axis.fill_between(
+                there.step, s.quantiles[1], s.quantiles[-2], color=SKY, linewidth=0, label="the middle half"
+            )
+            axis.plot(there.step, s.mean, color=BLACK, linewidth=1.6, label="mean S")
+            axis.set_title(f"n = {width}")
+            axis.set_ylim(-0.6, 3.4)
+            axis.set_xlabel("steps")
+            axis.set_xticks([0, int(there.step[-1])])
+            if axis is axes[0]:
+                axis.set_ylabel("S")
+            else:
+                axis.set_yticklabels([])
+            for place, step in enumerate(there.step):
+                bands = [float(each) for each in s.quantiles[:, place]]
+                rows.append(["s", width, int(step), *(float(v[place]) for v in s[:3]), *bands])
+        _slopes(axes[-1], found, rows)
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower left", ncols=5)
+        columns = ["quantity", "n", "step", "mean", "low", "high", *(f"quantile_{level}" for level in QUANTILES)]
+        return save_figure(figure, stem, columns, rows)
+
+
+def _slopes(axis: Any, found: Mapping[int, TrajectoryStatistics], rows: list[list[Any]]) -> None:
+    windows = len(next(iter(found.values())).slopes)
+    places = np.arange(len(found))
+    for number, (color, hatch) in enumerate(zip((SKY, ORANGE, "0.8"), ("", "//", ".."), strict=True)):
+        slopes = [there.slopes[number] for there in found.values()]
+        values = np.array([slope.mean for slope in slopes])
+        reach = np.array([[s.mean - s.low for s in slopes], [s.high - s.mean for s in slopes]])
+        shift = (number - (windows - 1) / 2) * 0.27
+        axis.bar(
+            places + shift, values, 0.25, yerr=reach, color=color, hatch=hatch, edgecolor=BLACK, linewidth=0.6, capsize=2,
+            error_kw={"linewidth": 1}, label=f"steps {slopes[0].first} to {slopes[0].last}",
+        )  # fmt: skip
+        rows += [
+            ["mu_gradS", width, f"{s.first}-{s.last}", s.mean, s.low, s.high]
+            for width, s in zip(found, slopes, strict=True)
+        ]
+    axis.axhline(0, color=BLACK, linewidth=0.8)
+    axis.set_xticks(places, [str(width) for width in found])
+    axis.set_xlabel("n")
+    axis.set_ylabel(r"$\mu_{\nabla S}$ per 1,000 steps")
+    axis.legend(loc="upper left", fontsize=7)
+
+
+def plot_underneath(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
+    """By context along training, a column a width: solved networks; mean losses of both heads; conflicting gradients."""
+    rows: list[list[Any]] = []
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.1 * len(found) + 0.8, 6.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(3, len(found), sharex=True, sharey="row", squeeze=False)
+        for column, (width, there) in enumerate(found.items()):
+            quantities = {"solved": there.solved, "conflict": there.observed["conflict"]}
+            for row, (name, series) in enumerate(quantities.items()):
+                axis = axes[2 * row, column]
+                for context, (color, dashes) in enumerate(LINES):
+                    axis.plot(
+                        there.step, series.mean[:, context], color=color, linestyle=dashes, linewidth=1.5,
+                        label=CONTEXT_NAMES[context],
+                    )  # fmt: skip
+                    rows += _rows(name, width, CONTEXT_NAMES[context], there.step, series, context)
+                axis.set_ylim(-0.03, 1.03)
+            for head, color in (("alice", PURPLE), ("bob", BLACK)):
+                series = there.observed[f"loss_{head}"]
+                for context, dashes in (
+                    (1, "-"),
+                    (3, ":"),
+                ):  # Bob at his harder task, Alice at her easy and her hard one
+                    axes[1, column].plot(
+                        there.step, series.mean[:, context], color=color, linestyle=dashes, linewidth=1.5,
+                        label=f"{head.capitalize()} in {CONTEXT_NAMES[context]}",
+                    )  # fmt: skip
+                for context, name in enumerate(CONTEXT_NAMES):
+                    rows += _rows(f"loss_{head}", width, name, there.step, series, context)
+            axes[0, column].set_title(f"n = {width}")
+            axes[2, column].set_xlabel("steps")
+            axes[2, column].set_xticks([0, int(there.step[-1])])
+        axes[0, 0].set_ylabel("solved")
+        axes[1, 0].set_ylabel("mean loss of a head")
+        axes[2, 0].set_ylabel("gradients in conflict")
+        axes[0, -1].legend(fontsize=7, loc="center right")
+        axes[1, -1].legend(fontsize=7, loc="upper right")
+        return save_figure(figure, stem, ["quantity", "n", "context", "step", "mean", "low", "high"], rows)
+
+
+def _rows(name: str, width: int, label: str, step: np.ndarray, series: Series, context: int) -> list[list[Any]]:
+    values = zip(step, *(each[:, context] for each in series[:3]), strict=True)
+    return [[name, width, label, int(at), *(float(value) for value in three)] for at, *three in values]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""Interventions: what each does to S, to influence and to what is solved. The causal test of the paper's explanation.
+
+Question. Section 4.3 of arXiv:2603.04451 says that heads communicate through gradients that compete in the shared layer. If
+that is the cause of S > 2, S must change when those gradients are stopped, kept apart, or relieved of their conflict. Does it?
+
+Command. `python -m experiments.interventions --members 10000 --out runs/interventions`
+
+Time. Eight ensembles of 10,000 members and four of 2,000 that start their contexts alike, x 4 contexts x 3,000 steps: two to
+three minutes on two cores, a third of it compiling.
+
+Expected. With the trunk frozen, or one trunk a head, training of Alice's head has nothing of Bob's task in it, nor his of
+hers. A member's start is then a local hidden variable: with a common start influence is exactly 0 and |S| <= 2 in every
+member (each row has A1 (B1 + B2) + A2 (B1 - B2) = +-2); with a start for each context the same holds of the means over
+members, though single members scatter. That is of single shots: under retry until solved the networks are chosen by both
+heads' outcomes together (post-selection), and S may exceed 2 with no gradient exchanged at all. With only Bob's gradient
+stopped, his task cannot reach Alice (that influence is 0) and hers still reaches him, so that S may exceed 2. If conflict
+itself is the cause, and not that layers are too narrow, projecting it away (PCGrad) must move S towards 2.
+
+Writes into the folder: two run folders, interventions.png, .svg, .pdf, .csv and interventions.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ncsim.chsh import chsh_statistics
+from ncsim.cli import device_count, run_guarded
+from ncsim.config import ConfigError, EnsembleConfig
+from ncsim.ensemble import run_ensemble
+from ncsim.inference import Estimate, clopper_pearson
+from ncsim.parts import write_atomically
+from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.progress import Progress
+from ncsim.report import table
+from ncsim.runs import Run
+from ncsim.summary import summarise
+
+#: Name, and the fields that differ from an ensemble without intervention.
+CASES: dict[str, dict[str, Any]] = {
+    "no intervention": {},
+    "PCGrad": {"intervention": "pcgrad"},
+    "Bob's loss x 1/4": {"bob_weight": 0.25},
+    "Bob's loss x 4": {"bob_weight": 4.0},
+    "stop Bob's gradient": {"intervention": "stop_gradient_bob"},
+    "stop Alice's gradient": {"intervention": "stop_gradient_alice"},
+    "frozen trunk": {"intervention": "frozen_trunk"},
+    "separate trunks": {"intervention": "separate_trunks"},
+}
+#: And those whose theory is exact where all contexts of a member start alike.
+COMMON = ("no intervention", "stop Bob's gradient", "frozen trunk", "separate trunks")
+RETRY = 4  # of STANDARD_PROTOCOLS: until solved, at most 100 tries
+CONTEXT_MARKS = (("11", SKY, "o"), ("12", GREEN, "s"), ("21", ORANGE, "^"), ("22", VERMILLION, "D"))
+
+
+class Effect(NamedTuple):
+    """One case in numbers, of single shots unless it says otherwise. Intervals of 95 %, over members."""
+
+    case: str
+    common_initialization: bool
+    members: int
+    s: Estimate  # mean, which is S of the mean correlators
+    above_2: Estimate  # share of members
+    s_retry: Estimate | None  # mean S under retry until solved, at most 100 tries; None where starts are common
+    bob_on_alice: Estimate  # sum over i of mean outcome A_i beside beta_1 less beside beta_2
+    alice_on_bob: Estimate
+    member_influence: Estimate  # mean over members of the sum of absolute differences
+    largest_influence: float  # of any member
+    s_factorised: float  # of the means over members
+    largest_s: float  # |S| of any member
+    contextual: Estimate  # share of members with Delta above 0
+    solved: tuple[Estimate, ...]  # by context
+    correlators: tuple[Estimate, ...]
+
+
+def effects(run: Run, names: Sequence[str]) -> list[Effect]:
+    """The numbers of every cell, by the names of its cells in their order."""
+    laws = None if run.configs[0].common_initialization else summarise(run).laws
+    found = []
+    for cell, (name, config) in enumerate(zip(names, run.configs, strict=True)):
+        records = run.records(cell)
+        whole = ~records.diverged.any(axis=1)
+        joint = records.joint[whole]
+        there: Any = chsh_statistics(joint)
+        alice, bob = 2 * there.accuracy_alice - 1, 2 * there.accuracy_bob - 1  # [M, 2, 2] by (i, j)
+        flat = there.correlator.reshape(-1, 4)
+        pooled: Any = chsh_statistics(joint.sum(axis=0, dtype=np.int64))
+        solved = records.counts[whole][:, :, 3] == config.tasks.rows
+        members = len(joint)
+
+        def share(event: np.ndarray, members: int = members) -> Estimate:
+            return clopper_pearson(int(np.sum(event)), members)
+
+        found.append(
+            Effect(
+                case=name,
+                common_initialization=config.common_initialization,
+                members=members,
+                s=_mean(there.s),
+                above_2=share(there.s > 2),
+                s_retry=laws[cell][RETRY].mean if laws else None,
+                bob_on_alice=_mean((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1)),
+                alice_on_bob=_mean((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1)),
+                member_influence=_mean(there.influence),
+                largest_influence=float(there.influence.max()),
+                s_factorised=float(pooled.s_factorised),
+                largest_s=float(np.abs(there.s).max()),
+                contextual=share(there.contextuality > 0),
+                solved=tuple(share(solved[:, context]) for context in range(4)),
+                correlators=tuple(_mean(flat[:, context]) for context in range(4)),
+            )
+        )
+    return found
+
+
+def _mean(values: np.ndarray) -> Estimate:
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")
+
+
+def printed(found: Sequence[Effect]) -> list[str]:
+    """A row a case."""
+    header = [
+        "case", "starts", "S", "P(S > 2)", "S, retry 100", "Bob's task on Alice", "Alice's on Bob", "S_fact of means",
+        "largest |S|", "solved 22", "C22",
+    ]  # fmt: skip
+    rows = [
+        [
+            e.case, "common" if e.common_initialization else "own", str(e.s), str(e.above_2),
+            "-" if e.s_retry is None else str(e.s_retry), str(e.bob_on_alice), str(e.alice_on_bob), f"{e.s_factorised:.3f}",
+            f"{e.largest_s:.3f}", str(e.solved[3]), str(e.correlators[3]),
+        ]
+        for e in found
+    ]  # fmt: skip
+    return table(header, rows, indent="")
+
+
+class Verdict(NamedTuple):
+    """What theory says of a case before it is run, and what came out."""
+
+    expectation: str
+    measured: str
+    met: bool
+
+
+def verdicts(found: Sequence[Effect]) -> list[Verdict]:
+    """The expectations of the module's text, each judged."""
+    by = {(e.case, e.common_initialization): e for e in found}
+    result = []
+    for case in ("frozen trunk", "separate trunks"):
+        e = by[case, True]
+        exact = e.largest_influence == 0 and e.largest_s <= 2
+        result.append(
+            Verdict(
+                f"{case}, common starts: influence 0 and |S| <= 2 in every member",
+                f"largest influence {e.largest_influence:g}, largest |S| {e.largest_s:g}",
+                exact,
+            )
+        )
+        e = by[case, False]
+        influences = (e.bob_on_alice, e.alice_on_bob)
+        result.append(
+            Verdict(
+                f"{case}, own starts: mean influences 0 (within 99.9 %), mean S at most 2",
+                f"Bob's task on Alice {e.bob_on_alice}, Alice's on Bob {e.alice_on_bob}, S {e.s}",
+                all(abs(i.value) <= (i.high - i.value) * 3.29 / 1.96 for i in influences) and e.s.low <= 2,
+            )
+        )
+    e = by["stop Bob's gradient", True]
+    result.append(
+        Verdict(
+            "Bob's gradient stopped, common starts: his task has no influence on Alice",
+            f"{e.bob_on_alice}",
+            e.bob_on_alice.value == 0,
+        )
+    )
+    return result
+
+
+def draw(found: Sequence[Effect], stem: Path) -> list[Path]:
+    """A row a case: S, influences, what is solved, correlators."""
+    found = [e for e in found if not e.common_initialization]
+    rows: list[list[Any]] = []
+    place = np.arange(len(found))[::-1]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11.5, 0.42 * len(found) + 1.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, 4, sharey=True)
+
+        def points(axis: Any, label: str, color: str, mark: str, estimates: Sequence[Estimate], shift: float) -> None:
+            values = np.array([e.value for e in estimates])
+            reach = np.abs(np.array([[e.low, e.high] for e in estimates]).T - values)
+            axis.errorbar(
+                values, place + shift, xerr=reach, color=color, marker=mark, markersize=5, linestyle="none", ecolor=BLACK,
+                elinewidth=0.9, capsize=2, markeredgecolor=BLACK, markeredgewidth=0.5, label=label,
+            )  # fmt: skip
+            rows.extend([e.case, label, x.value, x.low, x.high] for e, x in zip(found, estimates, strict=True))
+
+        axes[0].axvline(2, color=VERMILLION, linestyle="--", linewidth=1.1)
+        points(axes[0], "S, single shot", BLACK, "o", [e.s for e in found], 0.12)
+        points(axes[0], "S, retry until solved", SKY, "s", [e.s_retry or e.s for e in found], -0.12)
+        axes[1].axvline(0, color="0.6", linewidth=0.9)
+        points(axes[1], "Bob's task on Alice", BLUE, "^", [e.bob_on_alice for e in found], 0.12)
+        points(axes[1], "Alice's task on Bob", ORANGE, "v", [e.alice_on_bob for e in found], -0.12)
+        for number, (name, color, mark) in enumerate(CONTEXT_MARKS):
+            points(axes[2], f"solved {name}", color, mark, [e.solved[number] for e in found], 0.21 - 0.14 * number)
+            points(axes[3], f"C{name}", color, mark, [e.correlators[number] for e in found], 0.21 - 0.14 * number)
+        for axis, title in zip(
+            axes, ("S", "influence (change of mean outcomes)", "share solved", "mean correlators"), strict=True
+        ):
+            axis.set_title(title)
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=7.5, handletextpad=0.2)
+            for y in place:
+                axis.axhline(y - 0.5, color="0.92", linewidth=0.7, zorder=0)
+        axes[0].set_yticks(place, [e.case for e in found])
+        return save_figure(figure, stem, ["case", "quantity", "value", "low", "high"], rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train what is missing, judge, draw and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", metavar="N", type=int, default=10_000, help="members a case (default: 10000)")
+    parser.add_argument(
+        "--common-members", metavar="N", type=int, default=2_000, help="members with common starts (default: 2000)"
+    )
+    parser.add_argument("--steps", metavar="N", type=int, default=3_000, help="optimiser steps (default: 3000)")
+    parser.add_argument("--hidden", metavar="N", type=int, default=3, help="hidden units (default: 3)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="root seed (default: 0)")
+    parser.add_argument("--out", metavar="FOLDER", default="runs/interventions", help="folder for what is written")
+    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
+    parsed = parser.parse_args(arguments)
+    run_guarded(lambda: _run(parsed))
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    if parsed.members < 2 or parsed.common_members < 2:
+        raise ConfigError(f"--members: {parsed.members} and {parsed.common_members} common; allowed: 2 or more of each")
+    devices = device_count(parsed.devices)
+    base = EnsembleConfig(hidden=parsed.hidden, members=parsed.members, steps=parsed.steps, root_seed=parsed.seed)
+    common = dataclasses.replace(base, members=parsed.common_members, common_initialization=True)
+    out = Path(parsed.out)
+    found: list[Effect] = []
+    for folder, start, names in (("own-starts", base, list(CASES)), ("common-starts", common, list(COMMON))):
+        configs = [dataclasses.replace(start, **CASES[name]) for name in names]
+        run = run_ensemble(configs, out / folder, devices=devices, progress=Progress())
+        found += effects(run, names)
+    draw(found, out / "interventions")
+    judged = verdicts(found)
+    listed = {"effects": [_as_json(e) for e in found], "expectations": [v._asdict() for v in judged]}
+    write_atomically(out / "interventions.json", json.dumps(listed, indent=1).encode())
+    print(f"Interventions at n = {parsed.hidden}, {parsed.steps:,} steps, 95 % intervals over members\n")
+    print("\n".join(printed(found)))
+    print()
+    print(
+        "\n".join(
+            table(
+                ["expected", "measured", "met"],
+                [[v.expectation, v.measured, "yes" if v.met else "NO"] for v in judged],
+                indent="",
+            )
+        )
+    )
+    print(f"\n{sum(v.met for v in judged)} of {len(judged)} expectations met. Stored in {out}.")
+
+
+def _as_json(value: Any) -> Any:
+    if hasattr(value, "_asdict"):
+        return {name: _as_json(each) for name, each in value._asdict().items()}
+    return [_as_json(each) for each in value] if isinstance(value, tuple) else value
+
+
+if __name__ == "__main__":
+    main()

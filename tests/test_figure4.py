@@ -1,0 +1,43 @@
+"""Figure 4, small: the slopes it prints are those of the stored counts, and a second call trains nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ncsim
+from experiments import figure4
+
+
+def test_main_job(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(figure4, "WIDTHS", (2, 3))
+    arguments = ["--members", "64", "--steps", "60", "--record-points", "7", "--out", "run"]
+    figure4.main(arguments)
+    first = capsys.readouterr()
+    assert "mu_gradS" in first.out
+    assert "contextual" in first.out.strip().splitlines()[-1].lower()
+    for figure in ("figure4", "figure4-underneath"):
+        for suffix in ("png", "svg", "pdf", "csv"):
+            assert (tmp_path / "run" / "figures" / f"{figure}.{suffix}").stat().st_size > 500
+    numbers = json.loads((tmp_path / "run" / "figure4.json").read_text())
+    run = ncsim.open_run("run")
+    for cell, width in enumerate((2, 3)):
+        (there,) = run.trajectories(cell)
+        correlators = np.einsum("mrcx,x->mrc", there.counts.astype(float), [1, -1, -1, 1]) / 16
+        s = correlators @ [1, 1, 1, -1]
+        stored = numbers["widths"][str(width)]
+        assert np.allclose(stored["s"]["mean"], s.mean(axis=0))
+        last = stored["slopes"][-1]
+        assert (last["first"], last["last"]) == (20, 60)
+        assert last["mean"] == pytest.approx(1000 * (s[:, 6] - s[:, 2]).mean() / 40)
+    figure4.main(arguments)
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "training" not in again.err
+
+
+def test_settings_are_one(capsys):
+    for arguments in (["--hidden", "5"], ["--learning-rate", "0.1", "0.2"], ["--record-points", "x"]):
+        with pytest.raises(SystemExit):
+            figure4.main(arguments)
+        assert capsys.readouterr().err.count("\n") == 1
