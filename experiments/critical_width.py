@@ -14,8 +14,9 @@ Command. `python -m experiments.critical_width --members 1000 --out runs/critica
 Time. 1,000 members x 4 contexts x 3,000 steps at 12 widths from 2 to 64, then at 6 widths from 1 to 16 with 8, 10, 12 and
 14 of 16 rows: about four minutes on two cores, more than half of it compiling.
 
-Expected. Assumption 1: critical widths are in the order 11, 12 and 21 (alike, by symmetry), 22. Under a retry S peaks at
-n = 3, above 2, and returns to 2; in a single shot no width has a mean above 2. Figure 5: across widths S on training rows
+Expected. Assumption 1: critical widths are in the order 11 (below 2), 12 and 21 (3.6, alike by symmetry), 22 (5.2). Under a
+retry mean S peaks at n = 3 with 2.75 and is at 2 from n = 4 on; in a single shot it peaks at n = 5 with 2.07 and settles
+at 2 from n = 8 on. Figure 5: across widths S on training rows
 and test accuracy grow together where both are low; rows of a truth table that were left out cannot be inferred from
 the others in general, so that test accuracy stays well below 1.
 
@@ -70,7 +71,8 @@ class WidthFinding(NamedTuple):
 
 class Critical(NamedTuple):
     """The width at which a context's solved probability passes one half, on lines between the widths tried; the ends are
-    where those through the ends of the Clopper-Pearson intervals do. None: not within the widths tried."""
+    where those through the ends of the Clopper-Pearson intervals do. None: not within the widths tried. The smallest width tried stands for all
+    below it."""
 
     value: float | None
     low: float | None  # where the upper ends of the intervals pass it
