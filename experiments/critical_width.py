@@ -5,15 +5,18 @@ resources the two tasks compete, which lowers their correlator, and (3) with man
 to 1, so that S >> 2 marks a critical point before S settles at 2. Figure 5 adds that S on training items goes with test
 accuracy as the rank grows. Measured here on NCnet, with the width n of the shared layer as the resource: the probability
 that a context is solved, the critical width where it passes one half, the law of S by width; and, for members trained on
-some rows of the truth table and tested on the others, S on the rows trained on against accuracy on the others.
+some rows of the truth table and tested on the others, S on the rows trained on against accuracy on the others. A critical
+width lies on the line between two neighbouring widths; its interval is where the lines through the ends of the
+probabilities' Clopper-Pearson intervals pass one half.
 
 Command. `python -m experiments.critical_width --members 1000 --out runs/critical-width`
 
-Time. 1,000 members x 4 contexts x 3,000 steps at 12 widths from 2 to 64, then at 8 widths from 1 to 32 with 12 of 16 rows:
-about two minutes on two cores, half of it compiling.
+Time. 1,000 members x 4 contexts x 3,000 steps at 12 widths from 2 to 64, then at 6 widths from 1 to 16 with 8, 10, 12 and
+14 of 16 rows: about four minutes on two cores, more than half of it compiling.
 
-Expected. Assumption 1: critical widths are in the order 11, 12 and 21 (alike, by symmetry), 22. Under a retry S peaks at
-n = 3, above 2, and returns to 2; in a single shot no width has a mean above 2. Figure 5: across widths S on training rows
+Expected. Assumption 1: critical widths are in the order 11 (below 2), 12 and 21 (3.6, alike by symmetry), 22 (5.2). Under a
+retry mean S peaks at n = 3 with 2.75 and is at 2 from n = 4 on; in a single shot it peaks at n = 5 with 2.07 and settles
+at 2 from n = 8 on. Figure 5: across widths S on training rows
 and test accuracy grow together where both are low; rows of a truth table that were left out cannot be inferred from
 the others in general, so that test accuracy stays well below 1.
 
@@ -35,12 +38,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import rankdata, t
 
 from ncsim.chsh import chsh_statistics
 from ncsim.cli import device_count, run_guarded
 from ncsim.config import ConfigError, config_grid
 from ncsim.ensemble import run_ensemble
-from ncsim.inference import Estimate, clopper_pearson, jackknife_error, mean_estimate, mean_reach
+from ncsim.inference import Estimate, clopper_pearson, jackknife_error, mean_reach
 from ncsim.parts import write_atomically
 from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.progress import Progress
@@ -49,8 +53,8 @@ from ncsim.report import table
 from ncsim.runs import Run
 
 WIDTHS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
-ROW_WIDTHS = (1, 2, 3, 4, 6, 8, 16, 32)
-TRAINING_ROWS = 12
+ROW_WIDTHS = (1, 2, 3, 4, 8, 16)
+TRAINING_ROWS = (8, 10, 12, 14)
 PROTOCOLS = (Protocol("single"), Protocol("retry", 20))
 CONTEXT_NAMES = ("A1 B1", "A1 B2", "A2 B1", "A2 B2")
 MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
@@ -66,7 +70,9 @@ class WidthFinding(NamedTuple):
 
 
 class Critical(NamedTuple):
-    """The width at which a context's solved probability passes one half; None: not within the widths tried."""
+    """The width at which a context's solved probability passes one half, on lines between the widths tried; the ends are
+    where those through the ends of the Clopper-Pearson intervals do. None: not within the widths tried. The smallest width tried stands for all
+    below it."""
 
     value: float | None
     low: float | None  # where the upper ends of the intervals pass it
@@ -78,14 +84,15 @@ class Critical(NamedTuple):
 
 
 class RowFinding(NamedTuple):
-    """Members of one width that trained on some rows: means, and both numbers of each member."""
+    """Members of one width that trained on so many rows: means, and both numbers of each member."""
 
+    rows: int
     width: int
     s: Estimate  # on the rows trained on
     train_accuracy: Estimate
     test_accuracy: Estimate  # over contexts and heads, Acc_comb_avg of figure 5
     test_by_context: list[Estimate]
-    within: Estimate  # correlation of S and test accuracy across the members of this width
+    within: Estimate | None  # correlation of S and test accuracy over these members; None where one does not vary
     members: np.ndarray  # float64[M, 2]: S on training rows, test accuracy
 
 
@@ -112,7 +119,7 @@ def _run(parsed: argparse.Namespace) -> None:
     folder, devices = Path(parsed.out), device_count(parsed.devices)
     grids = {
         "widths": config_grid(hidden=list(WIDTHS), **sizes),
-        "rows": config_grid(hidden=list(ROW_WIDTHS), training_rows=TRAINING_ROWS, **sizes),
+        "rows": config_grid(hidden=list(ROW_WIDTHS), training_rows=list(TRAINING_ROWS), **sizes),
     }
     runs = {
         name: run_ensemble(grid, folder / name, devices=devices, progress=Progress()) for name, grid in grids.items()
@@ -127,7 +134,7 @@ def _run(parsed: argparse.Namespace) -> None:
     print("\n".join(width_table(found)))
     print("\nCritical width (solved with probability one half):")
     print("\n".join(f"  {name}: {each}" for name, each in zip(CONTEXT_NAMES, critical, strict=True)))
-    print(f"\nTrained on {TRAINING_ROWS} rows of 16, tested on the others\n")
+    print("\nTrained on some of 16 rows, tested on the others\n")
     print("\n".join(row_table(rows)))
     print(
         f"\nStored in {folder}: widths/, rows/, critical_width.json, figures/critical-width.*, figures/training-rows.*\n"
@@ -174,11 +181,13 @@ def _passes(widths: Sequence[int], values: Sequence[float]) -> float | None:
 
 
 def settled(found: Sequence[WidthFinding], protocol: int) -> int | None:
-    """The first width from the peak on at which S is within 1/4 of 2 in nine runs of ten, with its whole interval."""
-    for each in found[_peak(found, protocol) :]:
-        if each.laws[protocol].between(1.75, 2.25).low > 0.9:
-            return each.width
-    return None
+    """The width from which on, up to the largest tried, S is within 1/4 of 2 in nine runs of ten, with its whole interval."""
+    width = None
+    for each in reversed(found):
+        if each.laws[protocol].between(1.75, 2.25).low <= 0.9:
+            break
+        width = each.width
+    return width
 
 
 def _peak(found: Sequence[WidthFinding], protocol: int) -> int:
@@ -278,6 +287,7 @@ def row_findings(run: Run) -> list[RowFinding]:
         members = np.stack([np.asarray(trained.s), by_context.mean(axis=1)], axis=1)
         found.append(
             RowFinding(
+                config.training_rows,
                 config.hidden,
                 _mean(members[:, 0], 8),
                 _mean(accuracy, 1),
@@ -295,10 +305,10 @@ def _mean(values: np.ndarray, span: float) -> Estimate:
     return Estimate(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach, "Student's t")
 
 
-def _correlation(pairs: np.ndarray) -> Estimate:
-    """Pearson's coefficient with Fisher's interval; 0 with [-1, 1] where a column is constant."""
+def _correlation(pairs: np.ndarray) -> Estimate | None:
+    """Pearson's coefficient with Fisher's interval; None where a column is constant."""
     if len(pairs) < 4 or np.any(np.ptp(pairs, axis=0) == 0):
-        return Estimate(0.0, -1.0, 1.0, "constant")
+        return None
     r = float(np.corrcoef(pairs.T)[0, 1])
     if abs(r) > 1 - 1e-12:
         return Estimate(r, r, r, "exact")
@@ -306,80 +316,93 @@ def _correlation(pairs: np.ndarray) -> Estimate:
     return Estimate(r, math.tanh(math.atanh(r) - reach), math.tanh(math.atanh(r) + reach), "Fisher z")
 
 
-def across_widths(found: Sequence[RowFinding], upto: int | None = None) -> Estimate:
-    """Correlation, over widths, of mean S on training rows and mean test accuracy; jackknife over groups of members.
+def across_cells(found: Sequence[RowFinding], rank: bool = False) -> Estimate | None:
+    """Correlation over cells (widths, numbers of rows) of mean S on training rows and mean test accuracy: Pearson's, or
+    Spearman's of ranks, with a jackknife over groups of members; None where one does not vary.
 
-    It says how close to a line the means of so few widths are; widths are chosen, not drawn.
+    The interval is for these cells, which are chosen and not drawn: it says what more members would change.
     """
-    kept = [each for each in found if upto is None or each.width <= upto]
 
     def coefficient(left_out: int | None) -> float:
         means = []
-        for each in kept:
-            chosen = np.arange(len(each.members)) % GROUPS != (-1 if left_out is None else left_out)
+        for each in found:
+            chosen = np.arange(len(each.members)) % GROUPS != left_out
             means.append(each.members[chosen].mean(axis=0))
         pairs = np.array(means)
-        return float(np.corrcoef(pairs.T)[0, 1]) if np.all(np.ptp(pairs, axis=0) > 0) else 0.0
+        if np.any(np.ptp(pairs, axis=0) == 0):
+            return math.nan
+        return float(np.corrcoef((rankdata(pairs, axis=0) if rank else pairs).T)[0, 1])
 
     value, left_out = coefficient(None), np.array([coefficient(group) for group in range(GROUPS)])
-    interval = mean_estimate(value, left_out, min(len(each.members) for each in kept))
-    error = jackknife_error(left_out) * 2.04  # Student's t of 31 degrees of freedom
-    return interval._replace(low=max(value - error, -1.0), high=min(value + error, 1.0))
+    if not np.isfinite([value, *left_out]).all():
+        return None
+    reach = float(t.ppf(0.975, GROUPS - 1)) * jackknife_error(left_out)
+    return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), "delete-a-group jackknife over members")
 
 
 def row_table(found: Sequence[RowFinding]) -> list[str]:
-    """A row a width."""
-    header = ["n", "S on training rows", "training accuracy", "test accuracy", "r(S, test) over members"]
-    rows = [
-        [str(e.width), str(e.s), str(e.train_accuracy), str(e.test_accuracy), str(e.within)]
-        for e in found
-    ]  # fmt: skip
+    """A row a number of rows and width."""
+    header = ["rows", "n", "S on training rows", "training accuracy", "test accuracy", "r(S, test) over members"]
+    rows = []
+    for each in found:
+        values = [each.s, each.train_accuracy, each.test_accuracy]
+        within = "undefined" if each.within is None else str(each.within)
+        rows.append([str(each.rows), str(each.width), *map(str, values), within])
     return table(header, rows, indent="")
 
 
 def plot_rows(found: Sequence[RowFinding], stem: Path) -> list[Path]:
-    """Figure 5 for NCnet: bars of test accuracy by context and width, their mean, and S on the rows trained on."""
+    """Figure 5 for NCnet, a panel a number of rows: bars of test accuracy by context and width, their mean, and S on the
+    rows trained on."""
     rows: list[list[Any]] = []
-    place = np.arange(len(found))
+    counts = sorted({each.rows for each in found})
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 4.0), layout="constrained")
+        figure = Figure(figsize=(3.3 * len(counts) + 0.6, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
-        axis = figure.subplots()
-        for context, (name, (color, _), hatch) in enumerate(
-            zip(CONTEXT_NAMES, MARKS, ("", "//", "..", "xx"), strict=True)
-        ):
-            there = [each.test_by_context[context] for each in found]
-            axis.bar(
-                place + 0.19 * (context - 1.5), [e.value for e in there], 0.18, color=color, hatch=hatch,
-                edgecolor=BLACK, linewidth=0.5, label=f"test accuracy, {name}",
-            )  # fmt: skip
-            rows += [
-                ["test accuracy", name, f.width, e.value, e.low, e.high] for f, e in zip(found, there, strict=True)
-            ]
-        mean = [each.test_accuracy.value for each in found]
-        axis.plot(place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="its mean over contexts")
-        axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":", label="accuracy of guessing")
-        axis.set_ylim(0, 1)
-        axis.set_ylabel("accuracy on rows not trained on")
-        axis.set_xticks(place, [str(each.width) for each in found])
-        axis.set_xlabel("n, units in the shared layer")
-        right = axis.twinx()
-        right.spines["right"].set_visible(True)
-        s = [each.s for each in found]
-        reach = np.array([[e.value - e.low for e in s], [e.high - e.value for e in s]])
-        right.errorbar(
-            place, [e.value for e in s], yerr=reach, color=BLACK, marker="D", linewidth=1.8, capsize=2.5,
-            label="S on the rows trained on",
+        axes = figure.subplots(1, len(counts), squeeze=False)[0]
+        for number, (axis, count) in enumerate(zip(axes, counts, strict=True)):
+            right = axis.twinx()
+            _row_panel(axis, right, [each for each in found if each.rows == count])
+            axis.set_title(f"trained on {count} of 16 rows")
+            if number == 0:
+                axis.set_ylabel("accuracy on rows not trained on")
+            if number == len(counts) - 1:
+                right.set_ylabel("S on the rows trained on")
+        for each in found:
+            cell = [each.rows, each.width]
+            for name, value in zip(CONTEXT_NAMES, each.test_by_context, strict=True):
+                rows.append(["test accuracy", name, *cell, *value[:3]])
+            rows.append(["test accuracy", "mean", *cell, *each.test_accuracy[:3]])
+            rows.append(["training accuracy", "mean", *cell, *each.train_accuracy[:3]])
+            rows.append(["s", "training rows", *cell, *each.s[:3]])
+        handles = [h for a in (axes[0], right) for h in a.get_legend_handles_labels()[0]]
+        names = [n for a in (axes[0], right) for n in a.get_legend_handles_labels()[1]]
+        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
+        return save_figure(figure, stem, ["quantity", "of", "rows", "n", "mean", "low", "high"], rows)
+
+
+def _row_panel(axis: Any, right: Any, found: Sequence[RowFinding]) -> None:
+    place = np.arange(len(found))
+    hatches = ("", "//", "..", "xx")
+    for context, (name, (color, _), hatch) in enumerate(zip(CONTEXT_NAMES, MARKS, hatches, strict=True)):
+        axis.bar(
+            place + 0.19 * (context - 1.5), [each.test_by_context[context].value for each in found], 0.18, color=color,
+            hatch=hatch, edgecolor=BLACK, linewidth=0.5, label=f"test accuracy, {name}",
         )  # fmt: skip
-        right.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
-        right.set_ylim(0, 2.6)
-        right.set_ylabel("S on the rows trained on")
-        rows += [["s", "training rows", each.width, *each.s[:3]] for each in found]
-        rows += [["test accuracy", "mean", each.width, *each.test_accuracy[:3]] for each in found]
-        handles = [h for a in (axis, right) for h in a.get_legend_handles_labels()[0]]
-        names = [n for a in (axis, right) for n in a.get_legend_handles_labels()[1]]
-        figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=7.5)
-        return save_figure(figure, stem, ["quantity", "of", "n", "mean", "low", "high"], rows)
+    mean = [each.test_accuracy.value for each in found]
+    axis.plot(place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="its mean over contexts")
+    axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":", label="accuracy of guessing")
+    axis.set_ylim(0, 1)
+    axis.set_xticks(place, [str(each.width) for each in found])
+    axis.set_xlabel("n, units in the shared layer")
+    right.spines["right"].set_visible(True)
+    reach = np.array([[each.s.value - each.s.low for each in found], [each.s.high - each.s.value for each in found]])
+    right.errorbar(
+        place, [each.s.value for each in found], yerr=reach, color=BLACK, marker="D", linewidth=1.8, capsize=2.5,
+        label="S on the rows trained on",
+    )  # fmt: skip
+    right.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
+    right.set_ylim(0, 2.6)
 
 
 # ------------------------------------------------------------------------------------------------------------ in words
@@ -401,10 +424,15 @@ def conclusions(found: Sequence[WidthFinding], critical: Sequence[Critical], row
             f"{protocol.label.capitalize()}: mean S is largest at n={peak.width}, {peak.laws[number].mean}; "
             + (f"within 1/4 of 2 in nine runs of ten from n={width} on." if width else "it does not settle at 2.")
         )
+    within = [each.within.value for each in rows if each.within is not None]
     lines.append(
-        f"Figure 5: over widths, S on training rows and test accuracy correlate with r = {across_widths(rows)}; "
-        f"over members of one width r is {min(e.within.value for e in rows):.2f} to {max(e.within.value for e in rows):.2f}."
+        f"Figure 5: over {len(rows)} cells, S on training rows and test accuracy have r = {across_cells(rows)}, "
+        f"rank correlation {across_cells(rows, rank=True)}"
+        + (f"; over members of one cell r is {min(within):.2f} to {max(within):.2f}." if within else ".")
     )
+    for count in sorted({each.rows for each in rows}):
+        cells = [each for each in rows if each.rows == count]
+        lines.append(f"  with {count} rows, over {len(cells)} widths: r = {across_cells(cells)}")
     return lines
 
 
@@ -424,8 +452,8 @@ def numbers(
             }
         widths.append({"n": each.width, "solved": [e._asdict() for e in each.solved], "s": laws})
     shown = [
-        {"n": e.width, "s": e.s._asdict(), "train_accuracy": e.train_accuracy._asdict()}
-        | {"test_accuracy": e.test_accuracy._asdict(), "within": e.within._asdict()}
+        {"rows": e.rows, "n": e.width, "s": e.s._asdict(), "train_accuracy": e.train_accuracy._asdict()}
+        | {"test_accuracy": e.test_accuracy._asdict(), "within": e.within._asdict() if e.within else None}
         | {"test_by_context": [c._asdict() for c in e.test_by_context]}
         for e in rows
     ]
@@ -433,9 +461,11 @@ def numbers(
         "widths": widths,
         "critical_width": [each._asdict() for each in critical],
         "settled": {protocol.label: settled(found, number) for number, protocol in enumerate(PROTOCOLS)},
-        "training_rows": TRAINING_ROWS,
         "rows": shown,
-        "across_widths": across_widths(rows)._asdict(),
+        "across_cells": {
+            name: correlation._asdict() if correlation else None
+            for name, correlation in (("pearson", across_cells(rows)), ("spearman", across_cells(rows, rank=True)))
+        },
     }
 
 

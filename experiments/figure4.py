@@ -9,8 +9,9 @@ may be given; --record-points N and --record-spacing NAME say where training is 
 
 Time. 4,000 members x 5 widths x 4 contexts x 3,000 steps, each recorded at 50 steps: about half a minute on two cores.
 
-Expected. mu_gradS over the first tenth of training grows from n = 2 to n = 8, as the paper has it for ranks. S itself does
-not stop at 2 everywhere: its mean rises to about 1.4 at n = 2, 1.8 at n = 3 and 2.0 at n = 8. No member is contextual at any step.
+Expected. mu_gradS over the first tenth of training grows from n = 2 (2.8 per thousand steps) to n = 6 (7.0), and is smaller
+again at n = 8 (6.7). Mean S ends at 1.20, 1.79, 2.03, 2.04 and 2.01; at n = 6 it has passed 2.13 after 300 steps. At every
+width and step S is what accuracies alone give, to 0.06 or better, and no member is contextual.
 
 Writes into the run folder: figures/figure4.* and figures/figure4-underneath.* (PNG, SVG, PDF, CSV), figure4.json.
 """
@@ -217,6 +218,7 @@ def _slopes(axis: Any, found: Mapping[int, TrajectoryStatistics], rows: list[lis
     axis.set_xticks(places, [str(width) for width in found])
     axis.set_xlabel("n")
     axis.set_ylabel(r"$\mu_{\nabla S}$ per 1,000 steps")
+    axis.set_ylim(top=1.35 * max(slope.high for there in found.values() for slope in there.slopes))
     axis.legend(loc="upper left", fontsize=7)
 
 

@@ -8,11 +8,13 @@ beta_2, at which width, when in training, and by oscillation or by level?
 Command. `python -m experiments.implicit_sensing --members 10000 --out runs/implicit-sensing`; with `--members 100000
 --widths 3` the controls as the results quote them.
 
-Time. Five cells x 10,000 members x 4 contexts x 1,500 steps, recorded every 10: two minutes on two cores.
+Time. Five cells x 10,000 members x 4 contexts x 1,500 steps, recorded every 10: 100 seconds of processor time
+(measured on a machine that others used, where it took longer).
 
 Expected. Where Bob's loss sends nothing into the layer that Alice uses (his gradient stopped, or trunks apart) her
 trace cannot depend on his task: AUC 0.5 and 0 bits, within their 99 % intervals but for one interval in a hundred. Bob's own
-trace tells his task almost always. Alice's, with one shared layer: above 0.5, since the layer is pulled by his gradient.
+trace tells his task almost always (found: AUC 0.91 to 0.98). Alice's, with one shared layer: above 0.5, since his gradient pulls
+the layer (found: 0.84 at n = 3 beside alpha_1, 0.76 beside alpha_2).
 
 Writes into the folder: implicit_sensing.png, .svg, .pdf, .csv and implicit_sensing.json.
 """

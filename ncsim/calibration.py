@@ -27,6 +27,7 @@ class ProgramCost:
     """What one compiled program costs, in seconds and bytes."""
 
     executor: str
+    members: int  # of the largest calibration run
     compile_seconds: float
     seconds_a_member: float  # initialising, recording and storing it
     seconds_a_step: float  # one step of one member, in all four contexts
@@ -81,6 +82,7 @@ def calibrate(config: EnsembleConfig, folder: Path, devices: int | None, executo
     recorded = recorded_environment(folder / "1-1") or {}
     return ProgramCost(
         executor=next(iter(dict(recorded.get("executor") or {"": executor}).values())),
+        members=max(members, few),
         compile_seconds=max(compiling - frame.seconds, 0.0),
         seconds_a_member=max(a_member_short - a_step, 0.0) if a_step else max(a_member_long, a_member_short),
         seconds_a_step=a_step,

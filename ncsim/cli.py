@@ -193,7 +193,7 @@ def _plan(parsed: argparse.Namespace) -> None:
     def say(text: str) -> None:
         print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
-    found = forecast(configs, parsed.out, devices, parsed.executor, say)
+    found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True)
     print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
 
 

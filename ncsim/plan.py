@@ -14,6 +14,7 @@ run in a process of its own: what only the first run ever does, as to try a comp
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import os
 import resource
@@ -151,6 +152,7 @@ def forecast(
     executor: str = "auto",
     say: Callable[[str], None] | None = None,
     report: bool = True,
+    command: bool = False,
 ) -> Forecast:
     """What `run_ensemble` with these arguments, and the report of it, will take.
 
@@ -161,11 +163,12 @@ def forecast(
         devices, executor: as for `run_ensemble`.
         say: told what is being calibrated, a line each.
         report: count the report, too; without it, as for workers that write none, calibration is shorter.
+        command: this process does nothing else, so that its age is part of what a command takes to start.
 
     Raises:
         ConfigError, StoreError: what `run_ensemble` would raise before it trains.
     """
-    begun = time.perf_counter()
+    begun, age = time.perf_counter(), _process_age() if command else 0.0
     swept = swept_fields(configs)
     todo = _to_train(configs, out)
     beside = _disk_of(out)
@@ -174,11 +177,12 @@ def forecast(
     if out is not None and executor == "auto":
         executor = _recorded(out, configs) or executor
     with _scratch(beside) as scratch:
+        description = device_description(devices)
+        importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
+        started = age + time.perf_counter() - begun
         # Compilers are tried and code is built once a machine, and kept: done before anything is timed.
         for shape in chosen:
             run_ensemble(little(shape, 1, 1), None, devices=devices, executor=executor)
-        description = device_description(devices)
-        started = _process_age() - (time.perf_counter() - begun)
         costs = {}
         forget_programs()
         for number, shape in enumerate(chosen):
@@ -198,16 +202,18 @@ def forecast(
         compiled.add(shape)
     part = max(min(part_size(config), config.members) for config in configs)
     members = max(config.members for config in configs)
-    while_training = before_report + PART_BYTES_A_MEMBER * part
-    while_reporting = _peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * part + REPORT_BYTES_A_MEMBER * members
+    # Calibration has seen runs of some size already; what larger ones take comes on top.
+    seen = max(cost.members for cost in costs.values())
+    wider, more = max(part - seen, 0), max(members - seen, 0)
+    while_training = before_report + PART_BYTES_A_MEMBER * wider
+    while_reporting = _peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
     if not report:
         while_reporting = 0.0
     return Forecast(
         tuple(cells),
         description,
         tuple(swept),
-        # A process also has to import what this one had imported when its calibration began.
-        start_seconds=max(started, 0.0),
+        start_seconds=started,
         report_seconds=reporting.seconds([config.members for config in configs]),
         peak_memory_bytes=max(while_training, while_reporting),
         free_disk_bytes=shutil.disk_usage(beside).free,

@@ -188,7 +188,7 @@ def random_kills(folder: Path, kills: int) -> dict:
         runs += 1
         while True:
             child = forked(run, shard=shard)
-            time.sleep(chance.random() * min(seconds, 0.3))
+            time.sleep(1.5 * chance.random() * seconds)
             os.kill(child, signal.SIGKILL)
             if finished(child) == 0:
                 break
@@ -215,13 +215,13 @@ def terminated(folder: Path) -> dict:
             while not parts(run):
                 time.sleep(0.001)
             os.kill(child, number)
-            status = finished(child)
+            status, text = finished(child), said()
             kept = parts(run)
             assert all(expected[name] == content for name, content in kept.items())
             assert not [path for path in (run / "claims").rglob("*") if path.is_file()]  # others may go on at once
             assert finished(forked(run, shard=shard)) == 0
             assert parts(run) == expected
-            ended[f"{signal.Signals(number).name} {shard}"] = [status, len(kept), said()]
+            ended[f"{signal.Signals(number).name} {shard}"] = [status, len(kept), text]
     return ended
 
 

@@ -30,6 +30,7 @@ def test_where_one_half_is_passed():
 def test_main_job(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(critical_width, "WIDTHS", (2, 3))
     monkeypatch.setattr(critical_width, "ROW_WIDTHS", (2, 3))
+    monkeypatch.setattr(critical_width, "TRAINING_ROWS", (12, 13))
     arguments = ["--members", "64", "--steps", "150", "--out", "run"]
     critical_width.main(arguments)
     first = capsys.readouterr()
@@ -45,10 +46,11 @@ def test_main_job(capsys, tmp_path, monkeypatch):
     for cell, stored in enumerate(numbers["rows"]):
         records = rows.records(cell)
         trained, held_out = records.training_counts, records.counts - records.training_counts
-        assert np.all(trained.sum(axis=-1) == 12)
-        assert np.all(held_out.sum(axis=-1) == 4)
-        s = (trained @ [1, -1, -1, 1] / 12) @ [1, 1, 1, -1]
-        right = held_out @ [0, 1, 1, 2] / 8  # answers right of both heads
+        count = stored["rows"]
+        assert np.all(trained.sum(axis=-1) == count)
+        assert np.all(held_out.sum(axis=-1) == 16 - count)
+        s = (trained @ [1, -1, -1, 1] / count) @ [1, 1, 1, -1]
+        right = held_out @ [0, 1, 1, 2] / (2 * (16 - count))  # answers right of both heads
         assert stored["s"]["value"] == pytest.approx(s.mean())
         assert stored["test_accuracy"]["value"] == pytest.approx(right.mean())
         assert stored["within"]["value"] == pytest.approx(np.corrcoef(s, right.mean(axis=1))[0, 1])

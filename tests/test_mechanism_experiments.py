@@ -49,14 +49,16 @@ def test_competition_that_foretells(tmp_path, capsys):
     rough = np.where([True, True, False, False], share, generator.random((2000, 4)))
     seen = Observed(np.arange(0, 1025, 25), curve, curve, share, share, -share, 1 - share, rough, unsolved)
     rows = rows_of(3, seen)
-    assert [row.foretold.low > 0.5 for row in rows] == [False, True, False, True]
-    assert [row.odds_ratio.low > 1 for row in rows] == [False, True, False, True]
-    assert [row.rough.low > 0 for row in rows] == [True, True, False, False]
+    # Truths: AUC 0.5 or 2/3, odds ratio 1 or 9, correlation 1 or 0; errors are about 0.013, 10 % and 0.022.
+    assert [row.foretold.value for row in rows] == pytest.approx([0.5, 2 / 3, 0.5, 2 / 3], abs=0.05)
+    assert [row.odds_ratio.low > 5 for row in rows] == [False, True, False, True]
+    assert [row.rough.value for row in rows] == pytest.approx([1, 1, 0, 0], abs=0.09)
     assert rows[3].foretold_by_loss.high < 0.5
     assert rows[0].conflict.low < share[:, 0].mean() < rows[0].conflict.high
     gradient_competition.draw({2: seen, 3: seen}, tmp_path / "drawn")
     figure_files(tmp_path / "drawn")
-    assert "end unsolved more often in 2, less often in 0" in gradient_competition.conclusion(rows)
+    told = gradient_competition.conclusion(rows)
+    assert f"end unsolved more often in {sum(row.foretold.low > 0.5 for row in rows)}, less often in" in told
 
 
 def test_sensing_is_drawn_and_told(tmp_path):
@@ -85,7 +87,9 @@ def made_up_run(common, tables):
     counts = np.array(tables, np.int32)
     zero = np.zeros((len(counts), 4), np.int32)
     loss = zero.astype(np.float32)
-    records = MemberRecords(np.arange(len(counts), dtype=np.uint64), counts, loss, loss, zero > 0, zero, zero, zero)
+    product = counts[:, :, [0, 3]].sum(-1) - counts[:, :, [1, 2]].sum(-1)
+    ids = np.arange(len(counts), dtype=np.uint64)
+    records = MemberRecords(ids, counts, loss, loss, zero > 0, zero, zero, product.astype(np.int32))
     names = list(COMMON if common else CASES)
     base = EnsembleConfig(members=len(counts), common_initialization=common)
     configs = [
@@ -100,7 +104,7 @@ def test_expectations_are_judged(tmp_path):
     found = [e for common in (False, True) for e in effects(*made_up_run(common, [perfect] * 30))]
     assert all(verdict.met for verdict in verdicts(found))
     assert found[0].s.value == 2
-    assert found[0].s_retry.value == 2
+    assert found[0].s_retry.value == pytest.approx(2)
     broken = [e for common in (False, True) for e in effects(*made_up_run(common, [perfect] * 5 + [bob_wrong_22] * 45))]
     judged = verdicts(broken)
     assert [verdict.met for verdict in judged] == [False] * 4 + [True]  # Alice is right whatever Bob does

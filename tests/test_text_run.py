@@ -128,7 +128,7 @@ def test_interrupted_and_resumed_is_the_same(files, whole, tmp_path, monkeypatch
 def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
     files, whole, tmp_path, monkeypatch, capsys, number, end, status
 ):
-    """In the first epoch and in a later context, long before the next checkpoint is due."""
+    """Whenever the next checkpoint would have been due."""
 
     class Signalling(Listener):
         def advance(self, members, network_steps):
@@ -150,7 +150,7 @@ def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
     with pytest.raises(Ended) as error:
         main(command)
     assert error.value.args == (status,)
-    assert listener.calls == end  # the call on the devices ended, and none was begun
+    assert listener.calls == end
     assert ("terminated" if status == 143 else "interrupted") in capsys.readouterr().err
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
     rest = Listener()
