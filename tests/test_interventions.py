@@ -163,6 +163,8 @@ def test_a_run_stored_before_the_fields_came_is_taken_up_again(tmp_path):
     described = json.loads((tmp_path / "config.json").read_text())
     for name in LATER_FIELDS:
         del described["cells"][0][name]
+    del described["checksum"]  # nor was there one then
+    described["format"] = 1
     (tmp_path / "config.json").write_text(json.dumps(described))
     RunFolder.create(tmp_path, [config], training=lambda: {"device": "another"})
     assert json.loads((tmp_path / "config.json").read_text()) == described
