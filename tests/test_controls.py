@@ -22,6 +22,7 @@ def run(tmp_path_factory):
     return out, lines
 
 
+@pytest.mark.slow
 def test_every_control_passes(run):
     out, lines = run
     checks = json.loads((out / "controls.json").read_text())
@@ -35,6 +36,7 @@ def test_every_control_passes(run):
     assert sum("expected" in line for line in (out / "controls.csv").read_text().splitlines()) == 2 * 9 + 1
 
 
+@pytest.mark.slow
 def test_delta_above_0_under_label_noise_is_reported_and_no_failure(run):
     checks = json.loads((run[0] / "controls.json").read_text())
     (share,) = [

@@ -167,6 +167,7 @@ KILLED = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(whole, tmp_path):
     """SIGKILL at random moments after the first part of each attempt, while any is missing; then left to finish."""
     out = tmp_path / "run"

@@ -9,6 +9,7 @@ import ncsim
 from experiments import figure4
 
 
+@pytest.mark.slow
 def test_main_job(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(figure4, "WIDTHS", (2, 3))
     arguments = ["--members", "64", "--steps", "60", "--record-points", "7", "--out", "run"]

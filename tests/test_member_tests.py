@@ -68,6 +68,7 @@ def test_equal_differences_have_no_smaller_p_value_than_flips_can_give():
     assert p_value_text(many.p_value) == "< 1e-300"
 
 
+@pytest.mark.slow
 def test_null_is_no_smaller_than_uniform():
     # 400 ensembles of 60 members, of 400 for the t test, both contexts from one law. A share of p <= 0.1 above 0.15
     # has a probability below 0.001 if each is 0.1 or less.

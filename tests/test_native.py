@@ -152,6 +152,7 @@ def test_on_other_numbers_of_devices(whole, devices):
     alike(part.records(), whole.records().take(slice(37, 237)))
 
 
+@pytest.mark.slow
 def test_laws_are_those_of_xla():
     """Chi-square two-sample test of a context's joint counts, cells of few pooled, at 1e-4 a context. The same members
     start both, so that the true level is far smaller; a law that is wrong fails it by orders of magnitude."""
@@ -257,6 +258,7 @@ def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
     assert elsewhere.parent != library.parent
 
 
+@pytest.mark.slow
 def test_several_processes_build_at_once(tmp_path):
     if says_why_not():
         return

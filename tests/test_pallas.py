@@ -157,6 +157,7 @@ def by_both():
     return [run_ensemble(ENSEMBLE, executor=executor).records() for executor in ("xla", "pallas")]
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_the_same_counts_of_solved_members(by_both):
     """Exactly, context by context; few members differ at all."""
     scan, kernel = by_both
@@ -232,6 +233,7 @@ def mesh():
     return jax.make_mesh((len(jax.devices()),), (xla.MEMBERS,), devices=jax.devices())
 
 
+@pytest.mark.slow
 def test_on_a_cpu_auto_is_no_kernel_and_a_kernel_is_interpreted(mesh, capsys):
     assert choice.choose("auto", [ENSEMBLE], mesh, BLOCKS) in ("xla", "native")
     assert capsys.readouterr().err == ""

@@ -17,6 +17,7 @@ def test_paper_settings_are_the_papers():
     assert mixed.epochs == 80
 
 
+@pytest.mark.slow
 def test_one_run_serves_the_table_and_the_figures(tmp_path, monkeypatch, capsys):
     files = write_model_and_data(tmp_path)
 
