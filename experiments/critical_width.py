@@ -16,9 +16,9 @@ Time. 1,000 members x 4 contexts x 3,000 steps at 12 widths from 2 to 64, then a
 
 Expected. Assumption 1: critical widths are in the order 11 (below 2), 12 and 21 (3.6, alike by symmetry), 22 (5.2). Under a
 retry mean S peaks at n = 3 with 2.75 and is at 2 from n = 4 on; in a single shot it peaks at n = 5 with 2.07 and settles
-at 2 from n = 8 on. Figure 5: across widths S on training rows
-and test accuracy grow together where both are low; rows of a truth table that were left out cannot be inferred from
-the others in general, so that test accuracy stays well below 1.
+at 2 from n = 8 on. Figure 5: across widths S on training rows and test accuracy rise together (r above 0.9 for each number
+of rows), between members of one width hardly (r at most 0.41, about 0 at n = 8); test accuracy goes on rising with the
+width once S is at 2, to 0.96 with 14 rows.
 
 Writes into the folder: widths/ and rows/ (run folders), figures/critical-width.* and figures/training-rows.* (PNG, SVG,
 PDF, CSV), critical_width.json.

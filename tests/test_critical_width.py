@@ -12,17 +12,18 @@ from ncsim.inference import Estimate
 
 
 def finding(width, values):
-    solved = [Estimate(value, max(value - 0.2, 0.0), min(value + 0.2, 1.0), "given") for value in values]
+    solved = [Estimate(value, max(value - 0.25, 0.0), min(value + 0.25, 1.0), "given") for value in values]
     return critical_width.WidthFinding(width, solved, [])
 
 
 def test_where_one_half_is_passed():
-    found = [finding(2, [0.9, 0.0, 0.1, 0.5]), finding(4, [1.0, 0.1, 0.3, 0.6]), finding(8, [1.0, 0.2, 0.7, 0.9])]
+    values = {2: [0.875, 0.0, 0.0, 0.5], 4: [1.0, 0.0, 0.25, 0.625], 8: [1.0, 0.125, 0.75, 0.875]}
+    found = [finding(width, each) for width, each in values.items()]
     critical = critical_widths(found)
     assert critical[0] == Critical(2.0, 2.0, 2.0)
     assert critical[1] == Critical(None, None, None)
-    # From 0.3 at n = 4 to 0.7 at n = 8; the upper ends pass from 0.3 at n = 2 to 0.5 at n = 4, the lower at 8 exactly.
-    assert critical[2] == (pytest.approx(6.0), pytest.approx(4.0), pytest.approx(8.0))
+    # From 0.25 at n = 4 to 0.75 at n = 8; the upper ends reach one half at n = 4, the lower at n = 8.
+    assert critical[2] == Critical(6.0, 4.0, 8.0)
     assert critical[3].value == 2.0
     assert str(critical[1]) == "none [none, none]"
 
