@@ -18,11 +18,12 @@ from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 import ncsim
 from ncsim import train
 from ncsim.config import ELEMENTWISE_OPTIMIZERS, LAYERWISE_OPTIMIZERS
-from ncsim.ensemble import BLOCKS, run_ensemble
+from ncsim.ensemble import run_ensemble
 from ncsim.executors import choice, pallas, xla
 from ncsim.executors.scalarise import ScalariseError, as_elements, element_array, scalarise
 from ncsim.network import Architecture, initial_vector
 from ncsim.tasks import context_targets
+from ncsim.trainer import BLOCKS
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
