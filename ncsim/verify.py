@@ -61,7 +61,8 @@ class Verification(NamedTuple):
         if self.leftovers:
             lines.append(f"{self.leftovers} files were begun by a worker that was killed; nothing reads them")
         if self.folder is not None:
-            whole = f"{_parts(self.parts)} with {self.members:,} members: whole"
+            recorded = f" and {_parts(self.recorded)} of trajectories" if self.recorded else ""
+            whole = f"{_parts(self.parts)} with {self.members:,} members{recorded}: whole"
             lines.append(f"{whole}; nothing is missing or wrong" if self.right else whole)
         return lines
 

@@ -159,8 +159,9 @@ KILLED = textwrap.dedent(
     """
     import sys
     import ncsim.ensemble as ensemble
+    import ncsim.trainer as trainer
     ensemble.PART_MEMBERS = (64, 64)
-    ensemble.CALL_SECONDS = 0.02
+    trainer.CALL_SECONDS = 0.02
     from ncsim.cli import main
     main(["ensemble", "--hidden", "2", "--members", "700", "--steps", "120", "--out", sys.argv[1], "--quiet"])
     """

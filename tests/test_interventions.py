@@ -10,6 +10,7 @@ import pytest
 
 import ncsim
 from ncsim.config import INTERVENTIONS, LATER_FIELDS, from_dict, to_dict
+from ncsim.description import CONFIG, CONFIG_COPY, FORMAT, described, description
 from ncsim.executors import native, pallas
 from ncsim.network import Architecture, backward, forward, initial_vector
 from ncsim.store import RunFolder, StoreError, fingerprint
@@ -157,17 +158,21 @@ def test_a_config_without_interventions_is_what_it_was():
     assert from_dict(json.loads(json.dumps(stored))) == config
 
 
-def test_a_run_stored_before_the_fields_came_is_taken_up_again(tmp_path):
+@pytest.mark.parametrize("form", [1, FORMAT])
+def test_a_run_stored_before_the_fields_came_is_taken_up_again(tmp_path, form):
+    """Also one from before config.json had a checksum and a copy."""
     config = ncsim.EnsembleConfig(members=4, steps=2)
     RunFolder.create(tmp_path, [config], training=lambda: {"device": "one of then"})
-    described = json.loads((tmp_path / "config.json").read_text())
+    stored = description((tmp_path / CONFIG).read_bytes()) | {"format": form}
+    del stored["checksum"]
     for name in LATER_FIELDS:
-        del described["cells"][0][name]
-    del described["checksum"]  # nor was there one then
-    described["format"] = 1
-    (tmp_path / "config.json").write_text(json.dumps(described))
+        del stored["cells"][0][name]
+    content = described(stored)
+    (tmp_path / CONFIG).write_bytes(content)
+    (tmp_path / CONFIG_COPY).unlink()
     RunFolder.create(tmp_path, [config], training=lambda: {"device": "another"})
-    assert json.loads((tmp_path / "config.json").read_text()) == described
+    assert (tmp_path / CONFIG).read_bytes() == content
+    assert (tmp_path / CONFIG_COPY).exists() == (form == FORMAT)
 
 
 def test_frozen_trunk_stays_also_under_weight_decay():

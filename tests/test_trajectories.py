@@ -269,6 +269,7 @@ def test_in_an_object_store(together, small_parts):
     found = verify(run.location)
     assert found.right
     assert (found.parts, found.recorded) == (3, 5)
+    assert found.lines() == ["3 parts with 150 members and 5 parts of trajectories: whole; nothing is missing or wrong"]
 
 
 def test_what_is_damaged_is_named_and_recorded_again(tmp_path, small_parts):
