@@ -30,7 +30,7 @@ from ncsim.text.programs import ADAPTERS, GroupProgram, adapter_mesh, group_prog
 from ncsim.text.results import TextRun
 from ncsim.text.store import SPLITS, Checkpoint, TextFolder
 
-#: Adapters trained at once where nothing is said: on a CPU, where several are slower (0.86 of the rate at four), one.
+#: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
 AT_ONCE = {"cpu": 1}
 AT_ONCE_ELSEWHERE = 16
 #: Wanted length of one call to the device, and how often a group's state is stored.
