@@ -12,7 +12,7 @@ probabilities' Clopper-Pearson intervals pass one half.
 Command. `python -m experiments.critical_width --members 1000 --out runs/critical-width`
 
 Time. 1,000 members x 4 contexts x 3,000 steps at 12 widths from 2 to 64, then at 6 widths from 1 to 16 with 8, 10, 12 and
-14 of 16 rows: about four minutes on two cores, more than half of it compiling.
+14 of 16 rows: about two minutes on two cores, more than half of it compiling.
 
 Expected. Assumption 1: critical widths are in the order 11 (below 2), 12 and 21 (3.6, alike by symmetry), 22 (5.2). Under a
 retry mean S peaks at n = 3 with 2.75 and is at 2 from n = 4 on; in a single shot it peaks at n = 5 with 2.07 and settles

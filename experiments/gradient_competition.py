@@ -7,8 +7,8 @@ training? Do networks with more of it end unsolved more often, and do their loss
 
 Command. `python -m experiments.gradient_competition --members 4000 --out runs/gradient-competition`
 
-Time. Four widths x 4,000 members x 4 contexts x 3,000 steps, recorded every 25: under a minute of processor time,
-most of it compiling (measured on a machine that others used, where it took longer).
+Time. Four widths x 4,000 members x 4 contexts x 3,000 steps, recorded every 25: about half a minute on two
+cores, most of it compiling.
 
 Expected. If the explanation holds: conflict falls with width, is largest in context 22, networks that conflict more are
 unsolved more often (AUC above 0.5, odds ratio above 1), and their losses oscillate more. None of it came out: see

@@ -8,8 +8,8 @@ beta_2, at which width, when in training, and by oscillation or by level?
 Command. `python -m experiments.implicit_sensing --members 10000 --out runs/implicit-sensing`; with `--members 100000
 --widths 3` the controls as the results quote them.
 
-Time. Five cells x 10,000 members x 4 contexts x 1,500 steps, recorded every 10: 100 seconds of processor time
-(measured on a machine that others used, where it took longer).
+Time. Five cells x 10,000 members x 4 contexts x 1,500 steps, recorded every 10: about 50 seconds on two
+cores.
 
 Expected. Where Bob's loss sends nothing into the layer that Alice uses (his gradient stopped, or trunks apart) her
 trace cannot depend on his task: AUC 0.5 and 0 bits, within their 99 % intervals but for one interval in a hundred. Bob's own

@@ -5,8 +5,8 @@ that is the cause of S > 2, S must change when those gradients are stopped, kept
 
 Command. `python -m experiments.interventions --members 10000 --out runs/interventions`
 
-Time. Eight ensembles of 10,000 members and four of 2,000 that start their contexts alike, x 4 contexts x 3,000 steps: 80
-seconds of processor time (measured on a machine that others used, where it took longer).
+Time. Eight ensembles of 10,000 members and four of 2,000 that start their contexts alike, x 4 contexts x 3,000 steps: about
+45 seconds on two cores.
 
 Expected. With the trunk frozen, or one trunk a head, training of Alice's head has nothing of Bob's task in it, nor his of
 hers. A member's start is then a local hidden variable: with a common start influence is exactly 0 and |S| <= 2 in every
