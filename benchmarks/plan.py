@@ -83,7 +83,8 @@ def _command(arguments: list[str]) -> dict[str, Any]:
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    stdout, stderr = process.stdout.read(), process.stderr.read()
+    with process.stdout, process.stderr:
+        stdout, stderr = process.stdout.read(), process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -246,6 +246,7 @@ EIGHT = """
 import random, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
+jax.devices()  # started now: the first run would ask for as many as it uses
 import ncsim.ensemble as ensemble
 from ncsim import EnsembleConfig, run_ensemble
 ensemble.PART_MEMBERS = (128, 128)
