@@ -175,35 +175,6 @@ def every_write(folder: Path) -> dict:
     return {"tried": tried, "statuses": statuses}
 
 
-def random_kills(folder: Path, kills: int) -> dict:
-    """SIGKILL at random times, each run finished before the next begins."""
-    chance = random.Random(11)
-    begun = time.monotonic()
-    assert finished(forked(folder / "whole")) == 0
-    seconds = time.monotonic() - begun
-    expected = parts(folder / "whole")
-    killed, runs = 0, 0
-    while killed < kills:
-        run = folder / "run"
-        shutil.rmtree(run, ignore_errors=True)
-        runs += 1
-        while True:
-            child = forked(run)
-            time.sleep(1.5 * chance.random() * seconds)
-            os.kill(child, signal.SIGKILL)
-            if finished(child) == 0:
-                break
-            killed += 1
-            assert "Traceback" not in said(), said()
-            assert all(expected[name] == content for name, content in parts(run).items())
-            if killed >= kills:
-                assert finished(forked(run)) == 0, said()
-                break
-        assert parts(run) == expected
-        assert verify(run).right
-    return {"killed": killed, "runs": runs}
-
-
 def terminated(folder: Path) -> dict:
     """SIGTERM and SIGINT while training: what is whole is stored, and the status says which it was."""
     ended = {}
@@ -238,7 +209,6 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     modes = {
         "every-write": every_write,
-        "random-kills": lambda place: random_kills(place, 200),
         "terminated": terminated,
         "run": full_or_read_only,
     }
