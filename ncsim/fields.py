@@ -100,6 +100,35 @@ def checked(name: str, value: Any, spec: Mapping[str, Any], allowed: str | None 
     return value
 
 
+def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
+    """One word of the command line as a field's type; what it does not fit is left for the config to refuse.
+
+    Raises:
+        ConfigError: the word is none of that type, with what is `allowed`.
+    """
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[word.lower()]
+        if kind is int:
+            return int(word.replace("_", "").replace(",", ""))
+        return kind(word)
+    except (KeyError, ValueError):
+        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}") from None
+
+
+def count(option: str, word: str | None, largest: int = 4096) -> int | None:
+    """A word of the command line as a whole number from 1, for options that are no field of a config; None where not given.
+
+    Raises:
+        ConfigError: it is none, or larger than `largest`.
+    """
+    if word is None:
+        return None
+    if not (word.isascii() and word.isdecimal()) or not 1 <= int(word) <= largest:
+        raise ConfigError(f"{option}: {word}; allowed: a whole number from 1 to {largest}")
+    return int(word)
+
+
 def shown(value: Any) -> str:
     """A value in an error of one line: bounded, and without line breaks."""
     text = repr(value)

@@ -16,6 +16,8 @@ from ncsim.config import (
     field_specs,
     option_name,
 )
+from ncsim.fields import count
+from ncsim.fields import parsed as parsed_word
 from ncsim.recording import SPACINGS, Recording
 
 
@@ -82,7 +84,7 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
     for name, spec in field_specs().items():
         words = getattr(parsed, name, None)
         if words is not None:
-            fields[name] = [_value(name, spec["type"], word) for word in words or ["true"]]
+            fields[name] = [parsed_word(name, spec["type"], word, allowed_values(name)) for word in words or ["true"]]
     for name in ("members", "first_member"):
         if len(fields.get(name, ())) > 1:
             raise ConfigError(
@@ -91,25 +93,9 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
     return config_grid(**fields)
 
 
-def _value(name: str, kind: type, word: str) -> Any:
-    """One word of the command line as a field's type; what it does not fit is left for the config to refuse."""
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[word.lower()]
-        if kind is int:
-            return int(word.replace("_", "").replace(",", ""))
-        return kind(word)
-    except (KeyError, ValueError):
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed_values(name)}") from None
-
-
 def device_count(word: str | None) -> int | None:
     """The --devices option as a number."""
-    if word is None:
-        return None
-    if not word.isdecimal() or not 1 <= int(word) <= 4096:
-        raise ConfigError(f"--devices: {word}; allowed: a whole number from 1 to 4096")
-    return int(word)
+    return count("--devices", word)
 
 
 def add_worker_options(parser: argparse.ArgumentParser) -> None:

@@ -84,30 +84,15 @@ def config_of(parsed: argparse.Namespace) -> TextConfig:
 
 
 def _value(name: str, spec: Any, word: str) -> Any:
-    kind = int if spec["type"] is tuple else spec["type"]
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[word.lower()]
-        if kind is int:
-            return int(word.replace("_", "").replace(",", ""))
-        return kind(word)
-    except (KeyError, ValueError):
-        allowed = f"different whole numbers from 1 to {MAX_RANK}" if name == "ranks" else fields.allowed_values(spec)
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}") from None
-
-
-def _count(option: str, word: str | None, largest: int = 4096) -> int | None:
-    if word is None:
-        return None
-    if not (word.isascii() and word.isdecimal()) or not 1 <= int(word) <= largest:
-        raise ConfigError(f"{option}: {word}; allowed: a whole number from 1 to {largest}")
-    return int(word)
+    if name == "ranks":
+        return fields.parsed(name, int, word, f"different whole numbers from 1 to {MAX_RANK}")
+    return fields.parsed(name, spec["type"], word, fields.allowed_values(spec))
 
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Train, store and report."""
     config = config_of(parsed)
-    devices, at_once = _count("--devices", parsed.devices), _count("--at-once", parsed.at_once)
+    devices, at_once = fields.count("--devices", parsed.devices), fields.count("--at-once", parsed.at_once)
     digits = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
     folder = parsed.out or f"runs/text-{digits}"
     try:
