@@ -18,8 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from experiments.text_settings import add_options, text_runs
-from ncsim.cli import run_guarded
+from experiments.text_settings import run_experiment, text_runs
 from ncsim.report import table
 from ncsim.text.report import TABLE_COLUMNS, table_rows
 from ncsim.text.summary import summarise_text
@@ -27,10 +26,7 @@ from ncsim.text.summary import summarise_text
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, draw the figure and print its numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _run, arguments)
 
 
 def _run(parsed: argparse.Namespace) -> None:

@@ -22,8 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import permutation_test, spearmanr
 
-from experiments.text_settings import add_options, text_runs
-from ncsim.cli import run_guarded
+from experiments.text_settings import run_experiment, text_runs
 from ncsim.report import table
 from ncsim.text.summary import curves
 
@@ -40,10 +39,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, draw the figure and print its numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _run, arguments)
 
 
 def _run(parsed: argparse.Namespace) -> None:

@@ -24,8 +24,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.table2_recheck import configurations
-from experiments.text_settings import add_options, text_runs
-from ncsim.cli import run_guarded
+from experiments.text_settings import run_experiment, text_runs
 from ncsim.parts import write_atomically
 from ncsim.report import table
 from ncsim.text.report import CONTEXT_COLUMNS, TABLE_COLUMNS, context_rows, sentences, table_rows
@@ -45,10 +44,7 @@ def beside_the_paper(numbers: dict[str, Any]) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _run, arguments)
 
 
 def _run(parsed: argparse.Namespace) -> None:

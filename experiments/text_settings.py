@@ -20,9 +20,11 @@ import argparse
 import dataclasses
 import importlib.util
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ncsim.cli import run_guarded
 from ncsim.config import ConfigError
 from ncsim.progress import Progress
 from ncsim.text.command import SOURCE_VARIABLE, report_text
@@ -81,6 +83,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", metavar="FOLDER", default="runs", help="where run folders are (default: runs)")
     parser.add_argument("--source-dir", metavar="FOLDER", default=os.environ.get(SOURCE_VARIABLE), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
+
+
+def run_experiment(
+    document: str | None, action: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
+) -> None:
+    """What all four do: read the options, with the file's own words as help, and end as a command should."""
+    parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parsed = parser.parse_args(arguments)
+    run_guarded(lambda: action(parsed))
 
 
 def text_runs(parsed: argparse.Namespace) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def test_shards_with_an_index(folder, tensors, backbone):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_other_floats_become_float32(folder, tensors, backbone, dtype):
-    ml_dtypes = pytest.importorskip("ml_dtypes")
+    import ml_dtypes  # comes with jax
+
     kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
     save_file({name: tensor.astype(kind) for name, tensor in tensors.items()}, folder / WEIGHTS)
     rounded = jax.tree.map(lambda leaf: leaf.astype(kind).astype(np.float32), backbone)
