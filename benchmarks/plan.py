@@ -76,20 +76,23 @@ def case(options: list[str]) -> dict[str, Any]:
     }
 
 
+#: A command of ncsim that says at its end, last on standard error, how much memory it has had at most.
+_WITH_PEAK = """
+import sys
+from ncsim.cli import main
+from ncsim.plan import peak_memory
+main(sys.argv[1:])
+print(peak_memory(), file=sys.stderr)
+"""
+
+
 def _command(arguments: list[str]) -> dict[str, Any]:
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ncsim.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with process.stdout, process.stderr:
-        stdout, stderr = process.stdout.read(), process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: status {process.returncode}: {stderr.strip()[-300:]}")
-    return {"seconds": time.perf_counter() - begun, "peak_bytes": usage.ru_maxrss * 1024, "stdout": stdout}
+    done = subprocess.run([sys.executable, "-c", _WITH_PEAK, *arguments], capture_output=True, text=True)
+    seconds = time.perf_counter() - begun
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}: status {done.returncode}: {done.stderr.strip()[-300:]}")
+    return {"seconds": seconds, "peak_bytes": int(done.stderr.split()[-1]), "stdout": done.stdout}
 
 
 if __name__ == "__main__":

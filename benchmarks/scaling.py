@@ -127,6 +127,7 @@ def _measure(point: dict[str, Any]) -> dict[str, Any]:
 def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
     """The point's numbers: seconds of the run, of compiling before it, and this process's peak memory."""
     from ncsim.ensemble import prepare_jax
+    from ncsim.plan import peak_memory
 
     prepare_jax(point["devices"])
     import jax
@@ -144,7 +145,7 @@ def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
         "compile_seconds": max(little[0] - little[1], 0.0),
         "network_steps": steps,
         "rate": steps / seconds,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_memory(),
         "devices_there": devices,
         "ready_at": ready_at,
     }
@@ -156,17 +157,6 @@ def _seconds(out: str, fields: dict[str, Any], point: dict[str, Any]) -> float:
     begun = time.perf_counter()
     ncsim.run_ensemble(ncsim.EnsembleConfig(**fields), out=out, devices=point["devices"])
     return time.perf_counter() - begun
-
-
-def _peak_bytes() -> int:
-    """Peak resident memory of this process: VmHWM, or what getrusage says, which may include the parent's at the fork."""
-    try:
-        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 # ----------------------------------------------------------------------------------------------------------- checks

@@ -211,7 +211,7 @@ def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
     return _with_holm(found)
 
 
-def holm(p_values: Any) -> Float[np.ndarray, "tests"]:
+def holm(p_values: Any) -> Float[np.ndarray, " tests"]:
     """Holm's step-down adjustment: reject where the adjusted value is at most alpha, and the chance of any false
     rejection among the tests is at most alpha, whatever their dependence.
 

@@ -124,7 +124,7 @@ class Architecture(NamedTuple):
         return np.concatenate(flat) if numpy else jnp.concatenate(flat)
 
 
-def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, "P"]:
+def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, " P"]:
     """One network's initial parameters, float32 [P].
 
     Variates are drawn in float32 whatever `config.precision` is, so that both precisions start from the same network.
@@ -276,6 +276,6 @@ class NCnet(nn.Module):
         return logits.reshape(*inputs.shape[:-1], 2)
 
     @staticmethod
-    def variables(config: EnsembleConfig, vector: Float[Array, "P"]) -> dict[str, Any]:
+    def variables(config: EnsembleConfig, vector: Float[Array, " P"]) -> dict[str, Any]:
         """A parameter vector as the module's variables."""
         return {"params": Architecture.of(config).split(vector)._asdict()}

@@ -30,7 +30,7 @@ OBSERVED = ("loss_alice", "loss_bob", "margin", *GRADIENTS)
 class Observation(NamedTuple):
     """One network in one context at one step of its training. `*L`: lanes."""
 
-    counts: UInt16[Array, "4 *L"]  # as in `ContextRecord`; zero once the network has diverged
+    counts: UInt16[Array, " 4 *L"]  # as in `ContextRecord`; zero once the network has diverged
     values: dict[str, Float[Array, "*L"]]  # OBSERVED, float32
 
 

@@ -189,7 +189,7 @@ def forecast(
             if say is not None and len(chosen) > 1:
                 say(f"calibrating program {number + 1} of {len(chosen)}")
             costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor)
-        before_report = _peak_memory()
+        before_report = peak_memory()
         largest = max(chosen, key=lambda shape: stored_bytes(Path(scratch) / str(chosen.index(shape))))
         reporting = ReportCost.measured(Path(scratch) / str(chosen.index(largest))) if report else ReportCost(0, 0, 0)
     cells = []
@@ -206,9 +206,9 @@ def forecast(
     seen = max(cost.members for cost in costs.values())
     wider, more = max(part - seen, 0), max(members - seen, 0)
     while_training = before_report + PART_BYTES_A_MEMBER * wider
-    while_reporting = _peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
+    while_reporting = peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
     if not report:
-        while_reporting = 0.0
+        while_reporting = 0
     return Forecast(
         tuple(cells),
         description,
@@ -327,9 +327,14 @@ def _process_age() -> float:
         return 0.0
 
 
-def _peak_memory() -> float:
-    """Bytes, the most that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def peak_memory() -> int:
+    """Bytes, the most that this process has had. On Linux from its own record (VmHWM): `getrusage` there gives a process
+    that was started at least the peak of the process that started it."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _memory_of_machine() -> float:

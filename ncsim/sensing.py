@@ -141,7 +141,7 @@ def auc_estimate(scores: Float[np.ndarray, "M 2"], level: float = 0.95) -> Estim
     return _auc_interval(value, variance, members, "DeLong, clustered by member (Obuchowski), logit scale", level)
 
 
-def auc_between(zeros: Float[np.ndarray, "M"], ones: Float[np.ndarray, "N"], level: float = 0.95) -> Estimate:
+def auc_between(zeros: Float[np.ndarray, " M"], ones: Float[np.ndarray, " N"], level: float = 0.95) -> Estimate:
     """As `auc_estimate`, for scores of two groups of members; NaN, and the interval [0, 1], where one has fewer than two."""
     if min(len(zeros), len(ones)) < 2:
         return Estimate(math.nan, 0.0, 1.0, "a group of fewer than two", level)

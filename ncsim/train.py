@@ -50,7 +50,7 @@ class ContextRecord(NamedTuple):
     A network whose parameters or logits are not finite has diverged: its counts, undecided rows and product are zero.
     """
 
-    counts: Int[Array, "4 *L"]  # rows by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
+    counts: Int[Array, " 4 *L"]  # rows by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
     loss: Float[Array, "*L"]  # final training loss: weighted mean over the rows trained on, summed over the heads
     margin: Float[
         Array, "*L"
@@ -59,7 +59,7 @@ class ContextRecord(NamedTuple):
     undecided_alice: Int[Array, "*L"]  # rows with |logit| < undecided_tolerance
     undecided_bob: Int[Array, "*L"]
     decided_product: Int[Array, "*L"]  # sum of A B over the rows that both heads decided
-    training_counts: Int[Array, "4 *L"] | None = None  # as counts, of the rows trained on; None where those are all
+    training_counts: Int[Array, " 4 *L"] | None = None  # as counts, of the rows trained on; None where those are all
 
 
 #: The fields of a record that have an axis of outcomes.
@@ -95,7 +95,7 @@ def vector_size(config: EnsembleConfig) -> int:
     return Architecture.of(config).size + (config.tasks.rows if config.training_rows else 0)
 
 
-def start_vector(config: EnsembleConfig, root: Key[Array, ""], member: Array, context: Array) -> Float[Array, "P"]:
+def start_vector(config: EnsembleConfig, root: Key[Array, ""], member: Array, context: Array) -> Float[Array, " P"]:
     """What one network starts from, float32 [P]. A member trains on the same rows in all its contexts."""
     if not config.training_rows:
         return initial_vector(member_key(root, member, context, config.common_initialization), config)

@@ -187,7 +187,7 @@ def undecided_rows(records: MemberRecords) -> tuple[Int[np.ndarray, "M 4"], Int[
     return least, most
 
 
-def _on_lattice(s: Float[np.ndarray, "M"], rows: Int[np.ndarray, "M 4"]) -> Float[np.ndarray, "M"]:
+def _on_lattice(s: Float[np.ndarray, " M"], rows: Int[np.ndarray, "M 4"]) -> Float[np.ndarray, " M"]:
     """S rounded to the nearest value that whole numbers over equal rows can give; unequal rows are left as they are."""
     equal = (rows == rows[:, :1]).all(axis=1) & (rows[:, 0] > 0)
     scale = np.where(equal, rows[:, 0], 1)

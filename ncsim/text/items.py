@@ -30,7 +30,7 @@ class Items(NamedTuple):
 
     first: tuple[str, ...]
     second: tuple[str, ...] | None
-    labels: Int8[np.ndarray, "items"]
+    labels: Int8[np.ndarray, " items"]
     ids: tuple[str, ...]
 
     @property

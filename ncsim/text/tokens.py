@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
     ids: Int32[np.ndarray, "items tokens"]
     mask: Int8[np.ndarray, "items tokens"]
     types: Int8[np.ndarray, "items tokens"]
-    labels: Int8[np.ndarray, "items"]
+    labels: Int8[np.ndarray, " items"]
 
 
 class Tokens(NamedTuple):
@@ -38,7 +38,7 @@ class Tokens(NamedTuple):
     ids: Int32[np.ndarray, "items tokens"]
     mask: Int8[np.ndarray, "items tokens"]
     types: Int8[np.ndarray, "items tokens"]
-    truncated: Bool[np.ndarray, "items"]
+    truncated: Bool[np.ndarray, " items"]
     rebuilt: bool = False
 
 
