@@ -175,6 +175,44 @@ def every_write(folder: Path) -> dict:
     return {"tried": tried, "statuses": statuses}
 
 
+def random_kills(folder: Path, kills: int) -> dict:
+    """SIGKILL at random times, of runs of their own and of workers in turn, each run finished before the next begins."""
+    chance = random.Random(11)
+    shards = (None, (1, 2))
+    assert finished(forked(folder / "whole")) == 0, said()
+    expected = parts(folder / "whole")
+    assert verify(folder / "whole").right
+    # Now that this process has imported what a run imports: how long one takes, of which the kills are to hit any moment.
+    seconds = {}
+    for shard in shards:
+        begun = time.monotonic()
+        for turn in range(5):
+            assert finished(forked(folder / f"timed-{shard}-{turn}", shard=shard)) == 0, said()
+        seconds[shard] = (time.monotonic() - begun) / 5
+    killed, runs, kept = 0, 0, dict.fromkeys(range(len(expected) + 1), 0)
+    while killed < kills:
+        run, shard = folder / "run", shards[runs % 2]
+        shutil.rmtree(run, ignore_errors=True)
+        runs += 1
+        while killed < kills:
+            child = forked(run, shard=shard)
+            time.sleep(chance.random() * seconds[shard])
+            os.kill(child, signal.SIGKILL)
+            status = finished(child)
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL, said()
+            assert "Traceback" not in said() and "error" not in said(), said()  # noqa: PT018
+            killed += 1
+            found = parts(run)
+            kept[len(found)] += 1
+            assert all(expected[name] == content for name, content in found.items())
+        assert finished(forked(run, shard=shard)) == 0, said()
+        assert parts(run) == expected
+        assert verify(run).right
+    return {"killed": killed, "runs": runs, "parts there when killed": kept}
+
+
 def terminated(folder: Path) -> dict:
     """SIGTERM and SIGINT while training: what is whole is stored, and the status says which it was."""
     ended = {}
@@ -209,6 +247,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     modes = {
         "every-write": every_write,
+        "random-kills": lambda place: random_kills(place, 200),
         "terminated": terminated,
         "run": full_or_read_only,
     }

@@ -53,6 +53,16 @@ def test_a_fault_at_every_call_that_writes(tmp_path, records):
     assert found["statuses"]["EIO once: 0"] > 40
 
 
+@pytest.mark.slow
+def test_two_hundred_kills_at_random_times(tmp_path, records):
+    found = driven("random-kills", tmp_path / "runs", records, timeout=900)
+    print(found)
+    assert found["killed"] == 200
+    assert found["runs"] >= 10
+    # The kills were spread over the runs: some before the first part was there, some between parts, some after the last.
+    assert min(found["parts there when killed"].values()) >= 1
+
+
 def test_asked_to_end_while_training(tmp_path, records):
     ended = driven("terminated", tmp_path / "runs", records)
     assert len(ended) == 4
