@@ -19,7 +19,8 @@ def sealed(content: bytes) -> bytes:
     if content.count(UNSEALED.encode()) != 1:
         raise ValueError("a file is sealed in one place")
     start = content.rindex(_MARK) + len(_MARK)
-    return content[:start] + _digest(content, start) + content[start + _DIGITS :]
+    view = memoryview(content)
+    return b"".join((view[:start], _digest(content, start), view[start + _DIGITS :]))
 
 
 def is_whole(content: bytes) -> bool | None:
@@ -32,7 +33,8 @@ def is_whole(content: bytes) -> bool | None:
 
 
 def _digest(content: bytes, start: int) -> bytes:
-    digest = hashlib.sha256(content[:start])
+    view = memoryview(content)  # a part may have tens of megabytes, of which no copies are made
+    digest = hashlib.sha256(view[:start])
     digest.update(b"0" * _DIGITS)
-    digest.update(content[start + _DIGITS :])
+    digest.update(view[start + _DIGITS :])
     return digest.hexdigest().encode()

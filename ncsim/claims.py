@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ncsim.storage import Storage
+from ncsim.storage import Storage, is_temporary
 
 HEARTBEAT_SECONDS = 10.0
 #: Several heartbeats, and more than network file systems keep what they have read (60 s).
@@ -88,7 +88,8 @@ class Claims:
 
     def of_others(self) -> list[str]:
         """The parts that have a claim which is not ours, dead or alive."""
-        claimed = (name.removeprefix(f"{FOLDER}/").removesuffix(".json") for name in self._storage.names(FOLDER))
+        whole = (name for name in self._storage.names(FOLDER) if not is_temporary(name))
+        claimed = (name.removeprefix(f"{FOLDER}/").removesuffix(".json") for name in whole)
         parts = (name if name.startswith("trajectories/") else f"parts/{name}" for name in claimed)
         return [part for part in parts if part not in self._held]
 
@@ -131,7 +132,13 @@ class Claims:
             return False
 
     def _content(self, beats: int) -> bytes:
-        claim = {"owner": self._owner, "machine": _machine(), "process": os.getpid(), "beats": beats}
+        claim = {
+            "owner": self._owner,
+            "machine": _machine(),
+            "process": os.getpid(),
+            "began": _began(os.getpid()),
+            "beats": beats,
+        }
         return json.dumps(claim).encode()
 
 
@@ -159,8 +166,19 @@ def _ended_here(content: bytes) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
-        return False
-    return False
+        pass  # another user's, or no number of a process
+    began = _began(process)
+    return began is not None and began != claim.get("began", began)
+
+
+def _began(process: int) -> str | None:
+    """When a process of this machine began, which tells it from a later one of the same number; "ended" where it has and
+    its parent has not yet asked how; None where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "ended" if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        return None
 
 
 def _machine() -> str:

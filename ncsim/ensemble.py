@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ncsim import signals, workers
+from ncsim.background import Background
 from ncsim.claims import Claims
 from ncsim.config import EXECUTORS, ConfigError, EnsembleConfig, swept_fields
 from ncsim.description import recorded_environment
@@ -112,22 +113,27 @@ def run_ensemble(
     if recording is None:
         recording = TrajectoryFolder(folder).recording()  # a run that records goes on recording
     everyone = functools.partial(_trained, configs, devices=devices, progress=progress, chosen=chosen)
-    with _shares(folder, shard, devices) as share:
+    with _shares(folder, shard, devices) as share, Background() as writing:
         if recording is None:
-            for cell, batches in everyone(*share(lambda: missing_parts(folder))):
-                folder.write_part(configs[cell], concatenated(list(batches)))
+            for cell, batches in everyone(*share(lambda: missing_parts(folder), writing)):
+                records = concatenated(list(batches))
+                writing.do(functools.partial(folder.write_part, configs[cell], records))
         else:
-            _train_recorded(folder, recording, share, functools.partial(everyone, recording=recording))
+            _train_recorded(folder, recording, share, functools.partial(everyone, recording=recording), writing)
     return Run(configs, folder)
 
 
 #: Of what is missing, told by the first argument, what there is to do by whomever, and what of it is for this process
-#: as it goes; the second argument names the parts that it makes.
+#: as it goes; the second argument writes what comes of it, and the third names the parts that it makes.
 Share = Callable[..., tuple[Sequence[Work], Iterable[Work]]]
 
 
 def _train_recorded(
-    folder: RunFolder, recording: Recording, share: Share, trained: Callable[..., Iterator[tuple[int, Iterator[Any]]]]
+    folder: RunFolder,
+    recording: Recording,
+    share: Share,
+    trained: Callable[..., Iterator[tuple[int, Iterator[Any]]]],
+    writing: Background,
 ) -> None:
     """Train what a run folder lacks, and record; then record what it had before it was asked to."""
     from ncsim.observation import OBSERVED
@@ -149,16 +155,19 @@ def _train_recorded(
             for piece in part_pieces(part, recording.steps(config.steps).size)
         ]
 
-    todo, work = share(lambda: missing_parts(folder))
+    todo, work = share(lambda: missing_parts(folder), writing)
     for cell, batches in trained(todo, unfinished(work)):
         config = folder.configs[cell]
-        folder.write_part(config, concatenated(list(trajectories.stored(config, recording, batches))))
-    todo, work = share(unrecorded, trajectories.part)
+        # In this order: members that no part holds have no trajectory that counts.
+        records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
+        writing.do(functools.partial(folder.write_part, config, records))
+    writing.finish()
+    todo, work = share(unrecorded, writing, trajectories.part)
     parts = {cell: folder.parts(folder.configs[cell]) for cell in {cell for cell, _ in todo}}
     for cell, batches in trained(todo, work):
         config = folder.configs[cell]
         again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
-        for _ in trajectories.stored(config, recording, again):
+        for _ in trajectories.stored(config, recording, again, writing):
             pass
 
 
@@ -169,9 +178,9 @@ def _shares(folder: RunFolder, shard: tuple[int, int] | None, devices: int | Non
     if shard is None and isinstance(folder.storage, LocalStorage):
         with folder.exclusive():
             workers.refuse_beside_workers(folder)
-            TrajectoryFolder(folder).discard_unfinished()
+            folder.discard_unfinished()
 
-            def all_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
+            def all_of_it(missing: Callable[[], Sequence[Work]], writing: Background, part_of: Any = None) -> Any:
                 todo = missing()
                 return todo, todo
 
@@ -180,11 +189,16 @@ def _shares(folder: RunFolder, shard: tuple[int, int] | None, devices: int | Non
     place = Shard(*shard) if shard else Shard(1, 1)
     with folder.shared(), Claims(folder.storage) as claims:
 
-        def some_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
+        def some_of_it(missing: Callable[[], Sequence[Work]], writing: Background, part_of: Any = None) -> Any:
             todo = missing()
             if todo:
                 workers.say_differences(folder, device_description(devices))
-            return todo, workers.claimed(folder, place, claims, missing, part_of)
+            return todo, stored_before_the_next(workers.claimed(folder, place, claims, missing, part_of), writing)
+
+        def stored_before_the_next(work: Iterator[Work], writing: Background) -> Iterator[Work]:
+            for piece in work:
+                yield piece
+                writing.finish()  # a claim is given up when its part is there
 
         yield some_of_it
 

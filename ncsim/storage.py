@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,8 +110,8 @@ class LocalStorage:
 
     def prepare(self) -> None:
         make_folder(self.root)
-        probe = self.root / f".writable-{os.getpid()}"
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT, 0o666))
+        probe = self.root / _probe()
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         os.unlink(probe)
 
     def read(self, name: str) -> bytes:
@@ -159,7 +160,7 @@ class ObjectStorage:
         self.location = location
 
     def prepare(self) -> None:
-        probe = f".writable-{os.getpid()}"
+        probe = _probe()
         self.write(probe, b"ncsim")
         self.remove(probe)
 
@@ -214,6 +215,11 @@ class ObjectStorage:
         return f"{self._root}/{name}"
 
 
+def _probe() -> str:
+    """A name that no other worker takes: process numbers repeat among the machines that share a folder."""
+    return f".writable-{secrets.token_hex(8)}.tmp"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made."""
     _persistently(lambda: _write(path, content))
@@ -246,6 +252,21 @@ def is_temporary(name: str) -> bool:
     """Whether a file is one that `write` had begun when it was killed."""
     base = name.rpartition("/")[2]
     return base.startswith(".") and base.endswith(".tmp")
+
+
+def discard_unfinished(storage: Storage) -> None:
+    """Remove the files that killed writers had begun. Only for who holds the folder for himself, beside no worker of
+    another machine.
+
+    Raises:
+        StoreError: one cannot be removed.
+    """
+    try:
+        for name in storage.names(""):
+            if is_temporary(name):
+                storage.remove(name)
+    except OSError as error:
+        raise StoreError(f"{storage.location}: cannot be written to ({reason(error)})") from None
 
 
 @contextlib.contextmanager
@@ -303,7 +324,7 @@ def _create(path: Path, content: bytes) -> bool:
 @contextlib.contextmanager
 def _temporary(path: Path, content: bytes) -> Iterator[Path]:
     """A file beside `path` with this content, on disk, that is gone afterwards unless it was renamed."""
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{time.monotonic_ns()}.tmp")
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}.tmp")
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:

@@ -28,7 +28,7 @@ from ncsim.config import EnsembleConfig, from_dict, identity, swept_fields, to_d
 from ncsim.description import CONFIG, CONFIG_COPY, FORMAT, described, description, environment
 from ncsim.parts import FOOTER_BYTES, from_bytes, part_name, stamp_of, to_bytes
 from ncsim.records import MemberRecords
-from ncsim.storage import LocalStorage, Storage, StoreError, hold, is_temporary, one_line, open_storage, reason
+from ncsim.storage import LocalStorage, Storage, StoreError, discard_unfinished, hold, one_line, open_storage, reason
 
 
 class Part(NamedTuple):
@@ -129,6 +129,11 @@ class RunFolder:
             raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
         return folder
 
+    def discard_unfinished(self) -> None:
+        """Remove files that killed writers had begun. Only within `exclusive`, beside no worker of another machine.
+        Raises StoreError."""
+        discard_unfinished(self.storage)
+
     def _check_same_run(self, stored: RunFolder) -> None:
         ours, theirs = (dict(_by_fingerprint(folder.configs)) for folder in (self, stored))
         if set(ours) != set(theirs):
@@ -181,9 +186,6 @@ class RunFolder:
             StoreError: another process is writing to it, or it cannot be written to.
         """
         with hold(self.path):
-            for name in self.storage.names("parts"):
-                if is_temporary(name):
-                    self.storage.remove(name)  # of a writer that was killed: nobody else writes now
             yield
 
     @contextlib.contextmanager

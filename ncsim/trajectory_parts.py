@@ -65,6 +65,8 @@ class MemberTrajectories(NamedTuple):
 def concatenated(trajectories: Sequence[MemberTrajectories]) -> MemberTrajectories:
     """Trajectories of the same steps, one after another."""
     first = trajectories[0]
+    if len(trajectories) == 1:
+        return first
     return MemberTrajectories(
         np.concatenate([each.member for each in trajectories]),
         first.step,
@@ -99,10 +101,15 @@ def to_bytes(trajectories: MemberTrajectories, recording: Recording, fingerprint
         "observed": list(trajectories.values),
     }
     table, sink = _to_table(trajectories), pa.BufferOutputStream()
-    # Numbers that hardly repeat are written as they are: looking for repetitions took most of the time.
-    repeating = ["member", "step", "counts.list.element"]
+    # Of what is recorded itself neither repetitions are looked for nor smallest and largest values: both took time.
+    keys = ["member", "step"]
     with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating
+        sink,
+        table.schema,
+        compression="zstd",
+        write_page_checksum=True,
+        use_dictionary=keys,
+        write_statistics=keys,
     ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_STAMP: json.dumps(stamp), _CHECKSUM: UNSEALED})

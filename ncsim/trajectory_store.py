@@ -11,6 +11,7 @@ multiples of a number that the config and the recording give, so that a few tens
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ncsim.background import Background
 from ncsim.checksums import UNSEALED, is_whole, sealed
 from ncsim.config import EnsembleConfig
 from ncsim.fields import ConfigError
@@ -26,7 +28,7 @@ from ncsim.parts import FOOTER_BYTES, part_name
 from ncsim.recording import Recording
 from ncsim.records import MemberRecords
 from ncsim.records import concatenated as concatenated_records
-from ncsim.storage import StoreError, is_temporary, one_line, reason
+from ncsim.storage import StoreError, one_line, reason
 from ncsim.store import Part, RunFolder, fingerprint, gaps
 from ncsim.trajectory_parts import MemberTrajectories, concatenated, from_bytes, part_members, stamp_of, to_bytes
 
@@ -140,13 +142,6 @@ class TrajectoryFolder:
                     if first < members.stop and members.start < first + count:
                         self._storage.remove(name)
 
-    def discard_unfinished(self) -> None:
-        """Remove files that a killed writer had begun. Only for who holds the folder exclusively."""
-        with self._folder.naming(FOLDER):
-            for name in self._storage.names(FOLDER):
-                if is_temporary(name):
-                    self._storage.remove(name)
-
     def missing(self, config: EnsembleConfig) -> list[range]:
         """Members of the config without a trajectory, as ranges of ids.
 
@@ -161,9 +156,17 @@ class TrajectoryFolder:
         config: EnsembleConfig,
         recording: Recording,
         batches: Iterable[tuple[MemberRecords, MemberTrajectories]],
+        writing: Background,
     ) -> Iterator[MemberRecords]:
         """The records of consecutive members, batch by batch, while their trajectories are stored, part by part."""
+
         waiting: list[MemberTrajectories] = []
+
+        def store() -> None:
+            nonlocal waiting
+            whole, waiting = concatenated(waiting), []
+            writing.do(functools.partial(self._write, config, recording, whole))
+
         for records, trajectories in batches:
             size = part_members(trajectories.step.size)
             while trajectories.member.size:
@@ -171,12 +174,11 @@ class TrajectoryFolder:
                 room = size - int(trajectories.member[0]) % size
                 waiting.append(trajectories.take(slice(0, room)))
                 if trajectories.member.size >= room:
-                    self._write(config, recording, concatenated(waiting))
-                    waiting = []
+                    store()
                 trajectories = trajectories.take(slice(room, None))
             yield records
         if waiting:
-            self._write(config, recording, concatenated(waiting))
+            store()
 
     def agreeing(
         self,

@@ -125,6 +125,8 @@ def repair(
         )
     try:
         with found.folder.exclusive() if isinstance(storage, LocalStorage) else contextlib.nullcontext():
+            if isinstance(storage, LocalStorage):
+                found.folder.discard_unfinished()
             for finding in found.findings:
                 if storage.exists(finding.name):
                     to = _free_name(storage, f"{REJECTED}/{finding.name}")

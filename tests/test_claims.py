@@ -14,7 +14,7 @@ import pytest
 import ncsim
 from ncsim import claims, ensemble, workers
 from ncsim.claims import Claims
-from ncsim.storage import LocalStorage, StoreError, open_storage
+from ncsim.storage import LocalStorage, StoreError, is_temporary, open_storage
 from ncsim.store import RunFolder
 from ncsim.workers import Shard, in_order, refuse_beside_workers
 from tests.test_store import CONFIG, some_records
@@ -121,6 +121,14 @@ def test_a_process_of_this_machine_that_has_ended_is_gone_at_once(files):
     claim = json.loads(files.read(name))
     files.write(name, json.dumps(claim | {"owner": "x", "process": ended.pid}).encode())
     assert Claims(files).take(PART)
+    # Its number may be another's by now, or its parent not have asked yet how it ended.
+    files.write(name, json.dumps(claim | {"owner": "x", "began": "12"}).encode())
+    assert Claims(files).take(PART) == (sys.platform == "linux")
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as unasked:
+        unasked.stdout.read()
+        time.sleep(0.5)
+        files.write(name, json.dumps(claim | {"owner": "x", "process": unasked.pid, "began": "12"}).encode())
+        assert Claims(files).take(PART) == (sys.platform == "linux")
     files.write(name, json.dumps(claim | {"owner": "x", "process": ended.pid, "machine": "other"}).encode())
     assert not Claims(files).take(PART)
 
@@ -292,5 +300,32 @@ def test_three_processes_one_of_them_killed(tmp_path):
         assert (tmp_path / "run" / "parts" / name).read_bytes() == (tmp_path / "alone" / "parts" / name).read_bytes()
     kept = {path.name for path in (tmp_path / "run" / "parts").iterdir() if not path.name.startswith(".")}
     assert kept == set(names)
+    # But for what the killed one may have begun to write: the others cannot know whose it is.
+    left = [path.name for path in (tmp_path / "run" / "claims").rglob("*") if path.is_file()]
+    assert len(left) <= 1
+    assert all(is_temporary(name) for name in left), left
+    subprocess.run([sys.executable, "-c", WORKER, "--out", str(tmp_path / "run")], check=True, timeout=200)
     assert not any(path.is_file() for path in (tmp_path / "run" / "claims").rglob("*"))
-    assert os.listdir(tmp_path / "run" / "parts")
+
+
+def test_workers_that_begin_a_run_at_the_same_moment(tmp_path, monkeypatch):
+    """Sixteen of them, with one process number, as first processes of containers have."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    for turn in range(10):
+        at_once, failed = threading.Barrier(16), []
+
+        def begin(place=tmp_path / f"run{turn}", at_once=at_once, failed=failed):
+            at_once.wait(timeout=60)
+            try:
+                RunFolder.create(place, [SMALL])
+            except StoreError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=begin) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        left = sorted(path.name for path in (tmp_path / f"run{turn}").iterdir())
+        assert left == ["config-copy.json", "config.json"]

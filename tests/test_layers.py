@@ -8,6 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ncsim"
 LAYERS = {
+    "background": 0,
     "checksums": 0,
     "executors.c_text": 0,
     "executors.scalarise": 0,

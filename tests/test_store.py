@@ -186,7 +186,9 @@ def test_a_second_writer_is_refused_and_leftovers_of_a_killed_one_go(tmp_path):
     leftover.write_bytes(b"half")
     assert len(folder.parts(CONFIG)) == 2
     with folder.exclusive():
+        folder.discard_unfinished()
         assert not leftover.exists()
+        assert len(folder.parts(CONFIG)) == 2
         with pytest.raises(StoreError, match="another process is writing"), RunFolder.open(tmp_path).exclusive():
             pass
     with folder.exclusive():

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ncsim.description import environment
-from ncsim.storage import StoreError, hold, one_line, write_atomically
+from ncsim.storage import LocalStorage, StoreError, discard_unfinished, hold, one_line, write_atomically
 from ncsim.tasks import CONTEXTS
 from ncsim.text.config import TextConfig, from_dict, to_dict
 from ncsim.text.finetune import AdapterId, Evaluation
@@ -133,6 +133,7 @@ class TextFolder:
     def exclusive(self) -> Iterator[None]:
         """Hold the folder against a second writer."""
         with hold(self.path):
+            discard_unfinished(LocalStorage(self.path))
             yield
 
     # -- a group ------------------------------------------------------------------------------------------------
