@@ -17,6 +17,7 @@ from ncsim.dynamics import diagnostics
 from ncsim.ensemble import run_ensemble
 from ncsim.executors import native, pallas
 from ncsim.network import initial_vector
+from ncsim.observation import OBSERVED
 from ncsim.recording import Recording
 from ncsim.tasks import context_targets
 from ncsim.train import member_key
@@ -196,8 +197,14 @@ def test_a_part_is_a_table_that_others_read(tmp_path, recorded, together):
     table = pandas.read_parquet(tmp_path / "run" / "trajectories")
     assert len(table) == 150 * 4
     row = table[(table["member"] == 7) & (table["step"] == 40)].iloc[0]
-    assert np.array_equal(np.asarray(row["counts"]).reshape(4, 4), together.counts[7, 2])
-    assert np.array_equal(row["margin"], together.value("margin")[7, 2])
+    contexts = ("11", "12", "21", "22")
+    counts = [[row[f"counts_{ij}_{a}{b}"] for a in (0, 1) for b in (0, 1)] for ij in contexts]
+    assert np.array_equal(counts, together.counts[7, 2])
+    assert np.array_equal([row[f"margin_{ij}"] for ij in contexts], together.value("margin")[7, 2])
+    # In the words of Table 1: context 12 is Alice's first task with Bob's second.
+    record = ncsim.open_run(tmp_path / "run").records()
+    last = table[(table["member"] == 7) & (table["step"] == 60)].iloc[0]
+    assert last["counts_12_01"] == record.joint[7, 0, 1, 0, 1]
 
 
 def test_what_does_not_belong_is_refused_in_a_line(tmp_path):
@@ -317,10 +324,15 @@ def test_what_is_damaged_is_named_and_recorded_again(tmp_path, small_parts):
 
 
 def test_files_of_a_version_without_checksums_are_read(tmp_path, together):
-    """As an old version wrote them: no recording.json, no digest in a part."""
+    """As an old version wrote them: no recording.json, no digest in a part, lists for columns."""
     run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
     (part,) = (tmp_path / "trajectories").glob("*.parquet")
-    table = pyarrow.parquet.read_table(part)
+    flat = pyarrow.parquet.read_table(part)
+    columns = {"member": flat["member"], "step": flat["step"]}
+    for name in ("counts", *OBSERVED):
+        values = np.stack([flat[each].to_numpy() for each in flat.column_names if each.startswith(f"{name}_")], axis=-1)
+        columns[name] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), values.shape[1])
+    table = pyarrow.table(columns)
     stamp = json.loads(pyarrow.parquet.read_metadata(part).metadata[b"ncsim-trajectories"]) | {"format": 1}
     pyarrow.parquet.write_table(table.replace_schema_metadata({"ncsim-trajectories": json.dumps(stamp)}), part)
     (tmp_path / "recording.json").unlink()
