@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from ncsim.ensemble import ProgressListener, device_description, network_steps, 
 from ncsim.records import MemberRecords
 from ncsim.storage import StoreError
 from ncsim.store import RunFolder, fingerprint
+from ncsim.trajectory_parts import MemberTrajectories, concatenated
+from ncsim.trajectory_store import TrajectoryFolder
 from ncsim.workers import differences
 
 #: Members of a group, with consecutive ids: as many as the widest block of an executor for CPUs has.
@@ -35,7 +37,9 @@ class Difference(NamedTuple):
 
     cell: str  # the folder of the cell's parts
     member: int
-    columns: tuple[str, ...]  # what differs of it: counts, loss, margin, ...
+    columns: tuple[
+        str, ...
+    ]  # what differs of it: counts, loss, margin, ..., trajectory counts, trajectory loss_alice, ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +112,7 @@ def audit(
     devices: int | None = None,
     progress: ProgressListener | None = None,
 ) -> Audit:
-    """Train a random share of a run's members again and compare all that is recorded of them.
+    """Train a random share of a run's members again and compare all that is recorded of them, along training too.
 
     Args:
         path: the run folder.
@@ -121,7 +125,7 @@ def audit(
         ConfigError: the executor on record cannot train here.
     """
     folder = RunFolder.open(path)
-    executors = _executors(folder)
+    executors, trajectories = _executors(folder), _Trajectories(folder)
     groups = list(_groups(folder))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(groups))[: math.ceil(share * len(groups))])
     stored = sum(len(ids) for _, _, ids in groups)
@@ -140,8 +144,19 @@ def audit(
             begin = ids.start - int(held[1].member[0])
             kept = held[1].take(slice(begin, begin + len(ids)))
             once_more = dataclasses.replace(config, first_member=ids.start, members=len(ids))
-            again = run_ensemble(once_more, devices=devices, executor=executors[cell]).records()
-            differing += _differences(folder.cell_name(config), kept, again)
+            seen = trajectories.of(cell, ids)
+            again = run_ensemble(
+                once_more,
+                devices=devices,
+                executor=executors[cell],
+                recording=trajectories.recording if seen is not None else None,
+            )
+            columns = _unequal(kept._asdict(), again.records()._asdict())
+            if seen is not None:
+                then = concatenated(list(again.trajectories()))
+                unequal = _unequal({"counts": seen.counts} | seen.values, {"counts": then.counts} | then.values)
+                columns += [(row, f"trajectory {name}") for row, name in unequal]
+            differing += _differences(folder.cell_name(config), kept, columns)
             audited += len(ids)
             if progress is not None:
                 progress.advance(len(ids), len(ids) * network_steps(config))
@@ -172,14 +187,44 @@ def _executors(folder: RunFolder) -> list[str]:
     return [str(by_cell.get(fingerprint(config), "xla")) for config in folder.configs]
 
 
-def _differences(cell: str, kept: MemberRecords, again: MemberRecords) -> Iterator[Difference]:
-    columns: dict[int, list[str]] = {}
-    for name, one, other in zip(MemberRecords._fields, kept, again, strict=True):
+class _Trajectories:
+    """What a run recorded along training, of consecutive members."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = TrajectoryFolder(folder)
+        self._configs = folder.configs
+        self.recording = self._folder.recording()
+        self._parts = [self._folder.parts(config) if self.recording else [] for config in folder.configs]
+        self._held: tuple[str, MemberTrajectories] | None = None  # the part that was read last
+
+    def of(self, cell: int, ids: range) -> MemberTrajectories | None:
+        """The trajectories of these members; None where the run has not recorded all of them."""
+        found = []
+        for name, first, members in self._parts[cell]:
+            if first < ids.stop and ids.start < first + members:
+                if self._held is None or self._held[0] != name:
+                    self._held = name, self._folder.read_part(self._configs[cell], name)
+                found.append(self._held[1].take(slice(max(ids.start - first, 0), ids.stop - first)))
+        return concatenated(found) if sum(each.member.size for each in found) == len(ids) else None
+
+
+def _unequal(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Rows and columns that are not the same, bit for bit."""
+    found = []
+    for name, one in stored.items():
+        other = again.get(name)
         if one is None or other is None:
             continue  # what only some runs record
         unequal = _bits(one) != _bits(np.asarray(other, one.dtype))
-        for row in map(int, np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1))):
-            columns.setdefault(row, []).append(name)
+        rows = np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1))
+        found += [(row, name) for row in map(int, rows)]
+    return found
+
+
+def _differences(cell: str, kept: MemberRecords, unequal: Sequence[tuple[int, str]]) -> Iterator[Difference]:
+    columns: dict[int, list[str]] = {}
+    for row, name in unequal:
+        columns.setdefault(row, []).append(name)
     for row, names in sorted(columns.items()):
         yield Difference(cell, int(kept.member[row]), tuple(names))
 

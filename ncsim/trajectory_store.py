@@ -148,8 +148,7 @@ class TrajectoryFolder:
         Raises:
             StoreError: a part is torn, foreign, of another config, or overlaps another.
         """
-        held = [range(stamp["first"], stamp["first"] + stamp["count"]) for _, stamp in self._stamped(config)]
-        return gaps(config, held)
+        return gaps(config, [range(part.first, part.first + part.members) for part in self.parts(config)])
 
     def stored(
         self,
@@ -215,10 +214,18 @@ class TrajectoryFolder:
         Raises:
             StoreError: a part that is torn, foreign, or does not hold what its name says.
         """
-        for name, _ in self._stamped(config):
-            with self._folder.naming(name):
-                trajectories, _ = self.checked_part(config, name)
-            yield trajectories
+        for part in self.parts(config):
+            yield self.read_part(config, part.name)
+
+    def read_part(self, config: EnsembleConfig, name: str) -> MemberTrajectories:
+        """The trajectories of one part. Raises as `read`."""
+        with self._folder.naming(name):
+            trajectories, _ = self.checked_part(config, name)
+        return trajectories
+
+    def parts(self, config: EnsembleConfig) -> list[Part]:
+        """The cell's parts, by first member, as far as names and footers tell. Raises as `missing`."""
+        return [Part(name, stamp["first"], stamp["count"]) for name, stamp in self._stamped(config)]
 
     def checked_part(self, config: EnsembleConfig, name: str) -> tuple[MemberTrajectories, bool]:
         """A part's trajectories, and whether it has a checksum.

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim import trajectory_parts
 from ncsim.audit import GROUP, audit
 from ncsim.checksums import UNSEALED, sealed
 from ncsim.cli import main
 from ncsim.parts import to_bytes
 from ncsim.store import RunFolder, fingerprint
+from ncsim.trajectory_store import TrajectoryFolder
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=3 * GROUP, steps=4)
 GRID = [dataclasses.replace(CONFIG, learning_rate=rate) for rate in (0.01, 1e38)]
@@ -96,3 +98,21 @@ def test_bad_options_are_named(options, words, capsys):
         main(["report", "nothing-here", *options])
     assert caught.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_what_was_recorded_along_training_is_compared_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(trajectory_parts, "PART_ROWS", 3 * 100)  # groups of members do not end where parts do
+    recording = ncsim.Recording(points=3)
+    ncsim.run_ensemble(CONFIG, tmp_path / "run", executor="xla", recording=recording)
+    assert audit(tmp_path / "run", 1.0, seed=1).right
+    run = RunFolder.open(tmp_path / "run")
+    stored = TrajectoryFolder(run)
+    part = stored.parts(CONFIG)[2]
+    trajectories = stored.read_part(CONFIG, part.name)
+    trajectories.values["cosine"][5, 1, 3] += np.float32(1e-6)
+    (tmp_path / "run" / part.name).write_bytes(trajectory_parts.to_bytes(trajectories, recording, fingerprint(CONFIG)))
+    found = audit(tmp_path / "run", 1.0, seed=1)
+    assert found.differing == [("parts", part.first + 5, ("trajectory cosine",))]
+    # Where a part of it is not recorded, members are compared by what is there.
+    (tmp_path / "run" / part.name).unlink()
+    assert audit(tmp_path / "run", 1.0, seed=1).right
