@@ -34,6 +34,7 @@ CASES = {
     "few steps, many members": "--hidden 3 --members 500000 --steps 20",
     "rates and steps": "--hidden 3 --learning-rate 0.003 0.01 0.03 --steps 500 2000 --members 5000",
     "wide": "--hidden 16 --members 2000 --steps 1000",
+    "recorded": "--hidden 3 --members 40000 --steps 3000 --record-points 50",
     "XLA, two optimisers": "--executor xla --optimizer adam sgd --members 10000 --steps 1000",
 }
 

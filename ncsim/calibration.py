@@ -14,17 +14,22 @@ from typing import NamedTuple
 from ncsim.config import EnsembleConfig
 from ncsim.description import recorded_environment
 from ncsim.ensemble import part_size, run_ensemble
+from ncsim.recording import Recording
 from ncsim.report import write_report
 from ncsim.runs import open_run
 from ncsim.summary import summarise
+from ncsim.trajectory_store import FOLDER as TRAJECTORIES
 
 #: Wanted length of the longest calibration run of a program.
 CALIBRATION_SECONDS = 1.5
+#: Steps of its runs where they are recorded.
+MOST_RECORDED_STEPS = 4_096
 
 
 @dataclasses.dataclass(frozen=True)
 class ProgramCost:
-    """What one compiled program costs, in seconds and bytes."""
+    """What one compiled program costs, in seconds and bytes. Where it records along training, a step is one that is
+    recorded as often as the run's are."""
 
     executor: str
     members: int  # of the largest calibration run
@@ -34,31 +39,46 @@ class ProgramCost:
     seconds_a_part: float
     bytes_a_part: float
     bytes_a_member: float
+    bytes_a_trajectory_part: float
+    bytes_a_point: float  # one recorded step of one member
 
 
 class _Timed(NamedTuple):
     seconds: float
-    bytes: int
+    bytes: int  # of the members' parts
+    trajectory_bytes: int
 
 
-def calibrate(config: EnsembleConfig, folder: Path, devices: int | None, executor: str) -> ProgramCost:
+def calibrate(
+    config: EnsembleConfig, folder: Path, devices: int | None, executor: str, recording: Recording | None = None
+) -> ProgramCost:
     """Costs of a config's program, from stored runs of it."""
+    points = 0 if recording is None else recording.steps(config.steps).size
+
+    def recorded(steps: int) -> Recording | None:
+        """As dense as the run's, in a run of so many steps."""
+        return Recording(points=max(round(points * steps / config.steps), 2)) if points else None
 
     def timed(members: int, steps: int) -> _Timed:
         out = folder / f"{members}-{steps}"
         if out.exists():
             shutil.rmtree(out)
         begun = time.perf_counter()
-        run_ensemble(little(config, members, steps), out, devices=devices, executor=executor)
+        run = little(config, members, steps)
+        run_ensemble(run, out, devices=devices, executor=executor, recording=recorded(steps))
         seconds = time.perf_counter() - begun
-        return _Timed(seconds, sum(path.stat().st_size for path in out.rglob("*.parquet")))
+        return _Timed(seconds, stored_bytes(out / "parts"), stored_bytes(out / TRAJECTORIES))
 
     compiling = timed(1, 1).seconds
     frame = min((timed(1, 1) for _ in range(3)), key=lambda each: each.seconds)
     few = min(config.members, part_size(config), 4_096)
     short = min((timed(few, 1) for _ in range(2)), key=lambda each: each.seconds)
     # What a step costs is found by making the runs longer until they are long enough to be timed.
-    members, steps = min(256, few), min(config.steps, 64)
+    members, steps = min(256, few), min(config.steps, MOST_RECORDED_STEPS if points else 64)
+    compiling = max(compiling - frame.seconds, 0.0)
+    if points:  # a program is of a number of recorded steps: this is another, and is compiled before runs are timed
+        first, second = timed(1, steps), timed(1, steps)
+        compiling = max(compiling, first.seconds - second.seconds)
     # What one step of a member is when the devices are full: few members leave most of a block, or of the devices, idle.
     while True:
         long = timed(members, steps)
@@ -69,7 +89,7 @@ def calibrate(config: EnsembleConfig, folder: Path, devices: int | None, executo
         if room < 1.5:
             break
         # Steps first: as many as the run has, if the time is there for them.
-        more = min(config.steps, max(int(steps * min(room, 16)), steps))
+        more = steps if points else min(config.steps, max(int(steps * min(room, 16)), steps))
         room /= more / steps
         most = min(config.members, 4 * part_size(config))
         wider = min(most, max(int(members * min(room, 16)), members))
@@ -79,16 +99,20 @@ def calibrate(config: EnsembleConfig, folder: Path, devices: int | None, executo
     a_member_short = max(short.seconds - frame.seconds, 0.0) / few
     a_member_long = spent / members
     a_step = max(a_member_long - a_member_short, 0.0) / (steps - 1) if steps > 1 else 0.0
-    recorded = recorded_environment(folder / "1-1") or {}
+    environment = recorded_environment(folder / "1-1") or {}
+    last = recorded(steps)
+    points_of_long = 1 if last is None else last.steps(steps).size
     return ProgramCost(
-        executor=next(iter(dict(recorded.get("executor") or {"": executor}).values())),
+        executor=next(iter(dict(environment.get("executor") or {"": executor}).values())),
         members=max(members, few),
-        compile_seconds=max(compiling - frame.seconds, 0.0),
+        compile_seconds=compiling,
         seconds_a_member=max(a_member_short - a_step, 0.0) if a_step else max(a_member_long, a_member_short),
         seconds_a_step=a_step,
         seconds_a_part=_seconds_a_part(folder, frame),
         bytes_a_part=frame.bytes,
         bytes_a_member=max(long.bytes - frame.bytes, 0) / max(members - 1, 1),
+        bytes_a_trajectory_part=frame.trajectory_bytes,
+        bytes_a_point=max(long.trajectory_bytes - frame.trajectory_bytes, 0) / (members * points_of_long),
     )
 
 

@@ -132,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
     plan.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
+    add_recording_options(plan)
     plan.add_argument("--json", action="store_true", help="print the forecast as JSON")
     plan.set_defaults(command=_plan, flags=list(plan._option_string_actions))
 
@@ -187,13 +188,13 @@ def _ensemble(parsed: argparse.Namespace) -> None:
 def _plan(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
-    devices = device_count(parsed.devices)
+    devices, recording = device_count(parsed.devices), recording_of(parsed)
     from ncsim.plan import forecast
 
     def say(text: str) -> None:
         print(f"{PROGRAM}: {text}", file=sys.stderr, flush=True)
 
-    found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True)
+    found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
     print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
 
 

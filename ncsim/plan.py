@@ -4,7 +4,7 @@ Nothing is looked up in a table of machines. The same `run_ensemble` trains a li
 a temporary folder where the run would be stored, and the report of that is written:
 
     time    = start + (compiling a program) + members x (a + b x steps) + parts x (a part) + report
-    disk    = parts x (a part's frame) + members x (a member's bytes)
+    disk    = parts x (a part's frame) + members x (a member's bytes), and the same of trajectories
     memory  = this process's peak + what a part in full size takes, or the report's pass over it
 
 with a, b and the rest solved from runs of few and many members and of few and many steps. The forecast is for the next
@@ -30,13 +30,18 @@ from ncsim.calibration import ProgramCost, ReportCost, calibrate, little, stored
 from ncsim.config import ConfigError, EnsembleConfig, swept_fields
 from ncsim.description import recorded_environment
 from ncsim.ensemble import device_description, forget_programs, network_steps, part_ranges, part_size, run_ensemble
+from ncsim.recording import Recording
 from ncsim.storage import StoreError
 from ncsim.store import RunFolder, fingerprint
+from ncsim.trajectory_parts import part_members, part_pieces
+from ncsim.trajectory_store import TrajectoryFolder
 
 #: Programs that are calibrated; those of a larger grid take the costs of the nearest of them.
 MOST_PROGRAMS = 12
 #: Bytes a member while a part is put together: records as they come, in one piece, as columns, and as a file.
 PART_BYTES_A_MEMBER = 500
+#: Bytes a recorded step of a member while a part of trajectories is put together, and another is written.
+POINT_BYTES = 900
 #: Bytes a member of the part that the report passes over, and of every member of a cell in the laws.
 REPORT_BYTES_A_MEMBER_OF_A_PART = 1_000
 REPORT_BYTES_A_MEMBER = 160
@@ -48,7 +53,7 @@ class CellForecast:
 
     config: EnsembleConfig
     members: int  # that are still to be trained
-    parts: int
+    parts: int  # of members, and of trajectories where the run records
     executor: str
     network_steps: int
     training_seconds: float  # storing included
@@ -153,6 +158,7 @@ def forecast(
     say: Callable[[str], None] | None = None,
     report: bool = True,
     command: bool = False,
+    recording: Recording | None = None,
 ) -> Forecast:
     """What `run_ensemble` with these arguments, and the report of it, will take.
 
@@ -164,13 +170,17 @@ def forecast(
         say: told what is being calibrated, a line each.
         report: count the report, too; without it, as for workers that write none, calibration is shorter.
         command: this process does nothing else, so that its age is part of what a command takes to start.
+        recording: at which steps the run records its members; as for `run_ensemble`, None goes on as a stored run does.
 
     Raises:
         ConfigError, StoreError: what `run_ensemble` would raise before it trains.
     """
     begun, age = time.perf_counter(), _process_age() if command else 0.0
     swept = swept_fields(configs)
-    todo = _to_train(configs, out)
+    stored = _stored(configs, out)
+    if recording is None and stored is not None:
+        recording = TrajectoryFolder(stored).recording()
+    todo = _to_train(configs, stored, recording)
     beside = _disk_of(out)
     programs = _programs(configs)
     chosen = _spread(list(programs), MOST_PROGRAMS)
@@ -188,7 +198,7 @@ def forecast(
         for number, shape in enumerate(chosen):
             if say is not None and len(chosen) > 1:
                 say(f"calibrating program {number + 1} of {len(chosen)}")
-            costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor)
+            costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor, recording)
         before_report = peak_memory()
         largest = max(chosen, key=lambda shape: stored_bytes(Path(scratch) / str(chosen.index(shape))))
         reporting = ReportCost.measured(Path(scratch) / str(chosen.index(largest))) if report else ReportCost(0, 0, 0)
@@ -197,8 +207,8 @@ def forecast(
     for config, ids in zip(configs, todo, strict=True):
         shape = _shape(config)
         cost = costs.get(shape) or costs[_nearest(shape, chosen)]
-        parts = sum(len(list(part_ranges(config, gap))) for gap in ids)
-        cells.append(_cell(config, sum(map(len, ids)), parts, cost, shape not in compiled, shape in costs))
+        parts = [part for gap in ids for part in part_ranges(config, gap)]
+        cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
         compiled.add(shape)
     part = max(min(part_size(config), config.members) for config in configs)
     members = max(config.members for config in configs)
@@ -206,6 +216,9 @@ def forecast(
     seen = max(cost.members for cost in costs.values())
     wider, more = max(part - seen, 0), max(members - seen, 0)
     while_training = before_report + PART_BYTES_A_MEMBER * wider
+    if recording is not None:
+        points = max(recording.steps(config.steps).size for config in configs)
+        while_training += POINT_BYTES * points * max(min(part_members(points), part) - seen, 0)
     while_reporting = peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
     if not report:
         while_reporting = 0
@@ -222,18 +235,29 @@ def forecast(
 
 
 def _cell(
-    config: EnsembleConfig, members: int, parts: int, cost: ProgramCost, first: bool, calibrated: bool
+    config: EnsembleConfig,
+    parts: Sequence[range],
+    recording: Recording | None,
+    cost: ProgramCost,
+    first: bool,
+    calibrated: bool,
 ) -> CellForecast:
+    members = sum(map(len, parts))
+    points = 0 if recording is None else recording.steps(config.steps).size
+    trajectories = sum(len(list(part_pieces(part, points))) for part in parts) if points else 0
+    files = len(parts) + trajectories
     a_member = cost.seconds_a_member + cost.seconds_a_step * config.steps
+    disk = members * (cost.bytes_a_member + points * cost.bytes_a_point)
+    disk += len(parts) * cost.bytes_a_part + trajectories * cost.bytes_a_trajectory_part
     return CellForecast(
         config,
         members,
-        parts,
+        files,
         cost.executor,
         members * network_steps(config),
-        members * a_member + parts * cost.seconds_a_part,
+        members * a_member + files * cost.seconds_a_part,
         cost.compile_seconds if first and members else 0.0,
-        members * cost.bytes_a_member + parts * cost.bytes_a_part,
+        disk,
         calibrated,
     )
 
@@ -281,20 +305,34 @@ def _scratch(beside: Path) -> tempfile.TemporaryDirectory[str]:
         raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
 
 
-def _to_train(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | None) -> list[list[range]]:
-    """What of each config a folder does not hold yet: everything where there is none."""
-    everything = [[config.member_ids] for config in configs]
+def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | None) -> RunFolder | None:
+    """The run that a folder holds; None where it holds none.
+
+    Raises:
+        ConfigError: it is another config's.
+    """
     if out is None:
-        return everything
+        return None
     try:
         stored = RunFolder.open(out)
     except StoreError as error:
         if "no run is stored there" in str(error):
-            return everything
+            return None
         raise
     if {fingerprint(c) for c in stored.configs} != {fingerprint(c) for c in configs}:
         raise ConfigError(f"--out: {os.fspath(out)}; holds another config's run; allowed: its own, or a new folder")
-    return [stored.missing(config) for config in configs]
+    return stored
+
+
+def _to_train(
+    configs: Sequence[EnsembleConfig], stored: RunFolder | None, recording: Recording | None
+) -> list[list[range]]:
+    """What of each config a folder does not hold yet, or has not recorded: everything where there is none."""
+    if stored is None:
+        return [[config.member_ids] for config in configs]
+    if recording is None:
+        return [stored.missing(config) for config in configs]
+    return [TrajectoryFolder(stored).missing(config) for config in configs]
 
 
 def _recorded(out: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> str | None:

@@ -35,6 +35,26 @@ def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
     assert 2e8 < tiny.peak_memory_bytes < 4e9
 
 
+def test_what_is_recorded_is_forecast(tmp_path):
+    configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
+    found = plan.forecast(configs, executor="xla", report=False, recording=recording)
+    run_ensemble(configs, tmp_path / "run", executor="xla", recording=recording)
+    stored = [path.stat().st_size for path in tmp_path.rglob("*.parquet")]
+    assert found.disk_bytes == pytest.approx(sum(stored), rel=0.2)
+    assert sum(cell.parts for cell in found.cells) == len(stored) == 4
+
+
+@pytest.mark.slow
+def test_a_stored_run_goes_on_recording_and_the_forecast_knows_it(tmp_path):
+    configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
+    run_ensemble(configs, tmp_path / "run", executor="xla", recording=recording)
+    stored = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
+    more = [dataclasses.replace(config, members=400) for config in configs]
+    again = plan.forecast(more, tmp_path / "run", executor="xla", report=False)
+    assert [cell.members for cell in again.cells] == [100, 100]
+    assert again.disk_bytes == pytest.approx(stored / 3, rel=0.35)
+
+
 def test_it_is_told_in_words_and_as_data(tiny):
     lines = tiny.lines()
     assert lines[0].split()[:4] == ["steps", "learning_rate", "members", "network-steps"]
@@ -50,10 +70,13 @@ def test_what_is_stored_is_not_counted(tmp_path):
     config = ncsim.EnsembleConfig(hidden=2, members=600, steps=20)
     run_ensemble(config, tmp_path / "run", executor="xla")
     more = dataclasses.replace(config, members=900)
-    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], tmp_path / "run")] == [300]
+    stored = plan._stored([more], tmp_path / "run")
+    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], stored, None)] == [300]
+    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], stored, ncsim.Recording(points=3))] == [900]
     with pytest.raises(ncsim.ConfigError, match="holds another config's run"):
-        plan._to_train([dataclasses.replace(config, steps=21)], tmp_path / "run")
-    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], tmp_path / "none")] == [900]
+        plan._stored([dataclasses.replace(config, steps=21)], tmp_path / "run")
+    assert plan._stored([more], tmp_path / "none") is None
+    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], None, None)] == [900]
 
 
 def test_a_large_grid_is_calibrated_by_a_few_of_its_programs():
