@@ -129,20 +129,32 @@ def _seconds_a_part(folder: Path, frame: _Timed) -> float:
 
 
 class ReportCost(NamedTuple):
+    """Seconds of `write_report`."""
+
     once: float
     a_cell: float
     a_member: float
 
     @classmethod
-    def measured(cls, folder: Path) -> ReportCost:
-        """From a report of the largest calibration run, and summaries of it and of the smallest."""
+    def measured(cls, folder: Path, cells: int, devices: int | None, executor: str) -> ReportCost:
+        """From a report of the largest calibration run and summaries of it and of the smallest, and for a grid from a
+        report of a few cells, which takes longer to draw."""
         runs = sorted((path for path in folder.iterdir() if path.is_dir()), key=stored_bytes)
         smallest, largest = open_run(runs[0]), open_run(runs[-1])
         whole = _seconds(lambda: write_report(largest))
         large, small = (min(_seconds(partial(summarise, run)) for _ in range(2)) for run in (largest, smallest))
         members = [sum(c.members for c in run.configs) for run in (smallest, largest)]
         a_member = max(large - small, 0.0) / max(members[1] - members[0], 1)
-        return cls(max(whole - large, 0.0), small, a_member)
+        once, drawing = max(whole - large, 0.0), 0.0
+        if cells > 1:
+            few = little(largest.configs[0], min(members[1], 256), largest.configs[0].steps)
+            seeds = [dataclasses.replace(few, root_seed=seed) for seed in range(min(cells, 4))]
+            grid = run_ensemble(seeds, folder / "grid", devices=devices, executor=executor)
+            again = _seconds(lambda: write_report(largest)) - large  # the first has imported what draws
+            grids = _seconds(lambda: write_report(grid)) - _seconds(lambda: summarise(grid))
+            drawing = max(grids - again, 0.0) / (len(seeds) - 1)
+            once = max(once - drawing, 0.0)
+        return cls(once, small + drawing, a_member)
 
     def seconds(self, members: Sequence[int]) -> float:
         return self.once + sum(self.a_cell + self.a_member * count for count in members)

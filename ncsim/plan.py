@@ -201,7 +201,10 @@ def forecast(
             costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor, recording)
         before_report = peak_memory()
         largest = max(chosen, key=lambda shape: stored_bytes(Path(scratch) / str(chosen.index(shape))))
-        reporting = ReportCost.measured(Path(scratch) / str(chosen.index(largest))) if report else ReportCost(0, 0, 0)
+        reporting = ReportCost(0, 0, 0)
+        if report:
+            place = Path(scratch) / str(chosen.index(largest))
+            reporting = ReportCost.measured(place, len(configs), devices, executor)
     cells = []
     compiled = set()
     for config, ids in zip(configs, todo, strict=True):

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import ncsim
-from benchmarks import ceilings, native, scaling, throughput, work
+from benchmarks import ceilings, native, recording, scaling, throughput, work
 from benchmarks.native import MissingError, NativeReference
 from benchmarks.peers import ObviousFlax, TorchBatched, TorchLoop
 from benchmarks.throughput import Measurement, check_steps
@@ -136,6 +136,15 @@ def test_throughput_in_one_run(capsys, tmp_path):
     assert set(found["peers"]) == set(throughput.PEER_LABELS)
     assert found["peers"]["ncsim"]["rate_median"] > 0
     assert found["machine"]["cores"] >= 1
+
+
+@pytest.mark.slow
+def test_recording_in_one_run(tmp_path):
+    options = ["--executors", "xla", "--members", "512", "--steps", "100", "--rounds", "3"]
+    recording.main([*options, "--json", str(tmp_path / "recording.json")])
+    found = json.loads((tmp_path / "recording.json").read_text())["executors"]["xla"]
+    assert found["recorded_steps"] == 51
+    assert all(0.5 < ratio < 20 for ratio in found["recorded_over_plain"].values())
 
 
 @pytest.mark.slow
