@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--executors", nargs="+", choices=list(MEMBERS), default=list(MEMBERS))
     parser.add_argument("--members", metavar="N", type=int, help="members to train (default: some seconds' worth)")
     parser.add_argument("--steps", metavar="N", type=int, default=STEPS)
-    parser.add_argument("--rounds", metavar="N", type=int, default=7)
+    parser.add_argument("--rounds", metavar="N", type=int, default=5)
     parsed = parser.parse_args(arguments)
     from benchmarks import machine
 
