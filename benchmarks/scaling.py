@@ -127,7 +127,7 @@ def _measure(point: dict[str, Any]) -> dict[str, Any]:
 def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
     """The point's numbers: seconds of the run, of compiling before it, and this process's peak memory."""
     from ncsim.ensemble import prepare_jax
-    from ncsim.plan import peak_memory
+    from ncsim.memory import peak_memory
 
     prepare_jax(point["devices"])
     import jax

@@ -239,7 +239,7 @@ def test_a_hundred_thousand_members_stream_in_bounded_memory(tmp_path):
         str(tmp_path / "run"),
     ]
     script = (
-        "import sys; from ncsim.cli import main; from ncsim.plan import peak_memory; main(sys.argv[1:]);"
+        "import sys; from ncsim.cli import main; from ncsim.memory import peak_memory; main(sys.argv[1:]);"
         "print('PEAK', peak_memory())"
     )
     done = subprocess.run(
