@@ -1,6 +1,6 @@
 """How ncsim's cost and memory grow: with members, width, steps and devices; what starting and compiling take.
 
-Question. Does the cost grow in proportion to members x steps and does memory stay what it is, up to ten million members
+Question. Does the cost grow no faster than members x steps and does memory stay what it is, up to ten million members
 streamed to disk? How do the rate and the compile time depend on the width, and the rate on devices?
 
 Command. `make benchmark-scaling`, or `python -m benchmarks.scaling --out FOLDER`; --quick for a small version.
@@ -28,9 +28,9 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
 MEMORY_LIMIT = 1.5e9  # bytes, of the largest run that is streamed to disk
-PROPORTIONAL = 0.15  # the exponent of cost by work may be this far from 1
+PROPORTIONAL = 0.15  # the exponent of cost by work may be this far above 1; below, what a run costs at all still shows
 COMPILE_LIMIT = 10.0  # seconds, of any width
-MEMORY_GROWTH = 1.25  # of peak memory from a hundredth of the members to all of them
+MEMORY_GROWTH = 1.25  # of peak memory from a tenth of the members to all of them
 
 
 class Curve(NamedTuple):
@@ -163,21 +163,21 @@ def _seconds(out: str, fields: dict[str, Any], point: dict[str, Any]) -> float:
 
 
 def growth_checks(measured: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """what is promised of growth, each with what was found: cost in proportion, memory bounded."""
+    """what is promised of growth, each with what was found: cost at most in proportion, memory bounded."""
     checks = []
     for name, least in (("members", 100_000), ("steps", 300)):
         points = [point for point in measured.get(name, []) if point[name] >= least]
         if len(points) >= 2:
             exponent = _exponent(points)
             checks.append({
-                "check": f"cost grows in proportion to {name} (exponent 1 +- {PROPORTIONAL}, from {least:,} on)",
+                "check": f"cost grows no faster than {name} (exponent below {1 + PROPORTIONAL}, from {least:,} on)",
                 "found": round(exponent, 3),
-                "holds": abs(exponent - 1) <= PROPORTIONAL,
+                "holds": exponent <= 1 + PROPORTIONAL,
             })  # fmt: skip
     members = measured.get("members", [])
-    if len(members) >= 3 and members[-3]["members"] >= 100_000:  # below, a part is not yet full
-        growth = members[-1]["peak_bytes"] / members[-3]["peak_bytes"]
-        text = f"peak memory at {members[-1]['members']:,} members over that at {members[-3]['members']:,}"
+    if len(members) >= 2 and members[-2]["members"] >= 1_000_000:  # below, parts are not yet full
+        growth = members[-1]["peak_bytes"] / members[-2]["peak_bytes"]
+        text = f"peak memory at {members[-1]['members']:,} members over that at {members[-2]['members']:,}"
         checks.append({
             "check": f"{text} is below {MEMORY_GROWTH}",
             "found": round(growth, 3),

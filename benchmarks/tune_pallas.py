@@ -52,7 +52,7 @@ def main() -> None:
         try:
             program = xla.block_program(config, mesh, 1, given.block, training or train)
             compiled = time.perf_counter() - begun
-            seconds = min(choice.seconds_a_network(config, program, mesh, given.steps) for _ in range(3))
+            seconds = min(choice.seconds_a_network(config, program, mesh, steps=given.steps) for _ in range(3))
         except Exception as error:  # one pair that does not fit must not end the table
             print(f"{words:24} fails: {' '.join(str(error).split())[:140]}", flush=True)
             found["rates"].append({"what": words, "error": str(error)})

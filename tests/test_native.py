@@ -288,12 +288,12 @@ def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatc
         return
     for folder, gain, winner in [("a", 1.3, "native"), ("b", 1.1, "xla")]:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))
-        seconds = iter([1.0] * 3 + [gain] * 3)
+        seconds = iter([1.0, gain] * 3)
         monkeypatch.setattr(choice, "seconds_a_network", lambda *_, seconds=seconds: next(seconds))
         for _ in range(2):  # the second time nothing is timed
             assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == winner
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
-    monkeypatch.setattr(choice, "seconds_a_network", lambda _, tried, __: 1.0 if tried.lanes == native.LANES else 9.0)
+    monkeypatch.setattr(choice, "seconds_a_network", lambda _, tried, *__: 1.0 if tried.lanes == native.LANES else 9.0)
     assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, learning_rate=0.1)], mesh, BLOCKS) == "native"
     assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, hidden=64)], mesh, BLOCKS) == "xla"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "d"))

@@ -240,7 +240,7 @@ def test_on_a_cpu_auto_is_no_kernel_and_a_kernel_is_interpreted(mesh, capsys):
     assert choice.choose("pallas", [ENSEMBLE], mesh, BLOCKS) == "pallas"
     assert "interpreted" in capsys.readouterr().err
     fast, other = (
-        choice.seconds_a_network(ENSEMBLE, choice.program(name, ENSEMBLE, mesh, BLOCKS), mesh, 50)
+        choice.seconds_a_network(ENSEMBLE, choice.program(name, ENSEMBLE, mesh, BLOCKS), mesh, steps=50)
         for name in ("xla", "pallas")
     )
     assert 0 < fast < 1
