@@ -77,7 +77,7 @@ test-slow: $(VENV)/.dev
 
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[s3]' 'moto[server]'
+	$(PIP) --editable '.[s3]' 'moto[server]'
 	$(BIN)/python -m pytest -m "slow or not slow" tests/test_storage.py
 
 benchmark: $(VENV)/.peers
