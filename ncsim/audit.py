@@ -37,9 +37,7 @@ class Difference(NamedTuple):
 
     cell: str  # the folder of the cell's parts
     member: int
-    columns: tuple[
-        str, ...
-    ]  # what differs of it: counts, loss, margin, ..., trajectory counts, trajectory loss_alice, ...
+    columns: tuple[str, ...]  # what differs of it: counts, loss, ..., trajectory counts, trajectory loss_alice, ...
 
 
 @dataclasses.dataclass(frozen=True)

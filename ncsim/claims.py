@@ -43,6 +43,7 @@ class Claims:
         self._storage = storage
         self._clock = clock
         self._owner = secrets.token_hex(8)
+        self._began = _began(os.getpid())
         self._held: dict[str, int] = {}  # part: how often its claim was counted up
         self._seen: dict[str, tuple[bytes, float]] = {}  # part: a claim of another, and when it was first seen so
         #: Whether a claim of another was seen to change, which only a worker that is alive does.
@@ -136,7 +137,7 @@ class Claims:
             "owner": self._owner,
             "machine": _machine(),
             "process": os.getpid(),
-            "began": _began(os.getpid()),
+            "began": self._began,
             "beats": beats,
         }
         return json.dumps(claim).encode()

@@ -113,9 +113,10 @@ def run_ensemble(
     if recording is None:
         recording = TrajectoryFolder(folder).recording()  # a run that records goes on recording
     everyone = functools.partial(_trained, configs, devices=devices, progress=progress, chosen=chosen)
-    with _shares(folder, shard, devices) as share, Background() as writing:
+    writing = Background()
+    with _shares(folder, shard, devices, writing) as share, writing:
         if recording is None:
-            for cell, batches in everyone(*share(lambda: missing_parts(folder), writing)):
+            for cell, batches in everyone(*share(lambda: missing_parts(folder))):
                 records = concatenated(list(batches))
                 writing.do(functools.partial(folder.write_part, configs[cell], records))
         else:
@@ -124,7 +125,7 @@ def run_ensemble(
 
 
 #: Of what is missing, told by the first argument, what there is to do by whomever, and what of it is for this process
-#: as it goes; the second argument writes what comes of it, and the third names the parts that it makes.
+#: as it goes; the second argument names the parts that it makes.
 Share = Callable[..., tuple[Sequence[Work], Iterable[Work]]]
 
 
@@ -155,14 +156,14 @@ def _train_recorded(
             for piece in part_pieces(part, recording.steps(config.steps).size)
         ]
 
-    todo, work = share(lambda: missing_parts(folder), writing)
+    todo, work = share(lambda: missing_parts(folder))
     for cell, batches in trained(todo, unfinished(work)):
         config = folder.configs[cell]
         # In this order: members that no part holds have no trajectory that counts.
         records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
         writing.do(functools.partial(folder.write_part, config, records))
     writing.finish()
-    todo, work = share(unrecorded, writing, trajectories.part)
+    todo, work = share(unrecorded, trajectories.part)
     parts = {cell: folder.parts(folder.configs[cell]) for cell in {cell for cell, _ in todo}}
     for cell, batches in trained(todo, work):
         config = folder.configs[cell]
@@ -172,7 +173,9 @@ def _train_recorded(
 
 
 @contextlib.contextmanager
-def _shares(folder: RunFolder, shard: tuple[int, int] | None, devices: int | None) -> Iterator[Share]:
+def _shares(
+    folder: RunFolder, shard: tuple[int, int] | None, devices: int | None, writing: Background
+) -> Iterator[Share]:
     """What of a folder's work is for this process. A local folder is one process's own, unless it is one of several
     workers; an object store, where nothing can be locked, always has workers."""
     if shard is None and isinstance(folder.storage, LocalStorage):
@@ -180,7 +183,7 @@ def _shares(folder: RunFolder, shard: tuple[int, int] | None, devices: int | Non
             workers.refuse_beside_workers(folder)
             folder.discard_unfinished()
 
-            def all_of_it(missing: Callable[[], Sequence[Work]], writing: Background, part_of: Any = None) -> Any:
+            def all_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
                 todo = missing()
                 return todo, todo
 
@@ -189,13 +192,13 @@ def _shares(folder: RunFolder, shard: tuple[int, int] | None, devices: int | Non
     place = Shard(*shard) if shard else Shard(1, 1)
     with folder.shared(), Claims(folder.storage) as claims:
 
-        def some_of_it(missing: Callable[[], Sequence[Work]], writing: Background, part_of: Any = None) -> Any:
+        def some_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
             todo = missing()
             if todo:
                 workers.say_differences(folder, device_description(devices))
-            return todo, stored_before_the_next(workers.claimed(folder, place, claims, missing, part_of), writing)
+            return todo, stored_before_the_next(workers.claimed(folder, place, claims, missing, part_of))
 
-        def stored_before_the_next(work: Iterator[Work], writing: Background) -> Iterator[Work]:
+        def stored_before_the_next(work: Iterator[Work]) -> Iterator[Work]:
             for piece in work:
                 yield piece
                 writing.finish()  # a claim is given up when its part is there
