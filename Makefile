@@ -78,7 +78,7 @@ test-slow: $(VENV)/.dev
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev
 	$(PIP) --editable '.[s3]' 'moto[server]'
-	$(BIN)/python -m pytest -m "slow or not slow" tests/test_storage.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/storage/test_files.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json

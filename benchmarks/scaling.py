@@ -126,8 +126,8 @@ def _measure(point: dict[str, Any]) -> dict[str, Any]:
 
 def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
     """The point's numbers: seconds of the run, of compiling before it, and this process's peak memory."""
-    from ncsim.ensemble import prepare_jax
-    from ncsim.memory import peak_memory
+    from ncsim.executors.devices import prepare_jax
+    from ncsim.planning.memory import peak_memory
 
     prepare_jax(point["devices"])
     import jax
@@ -208,7 +208,7 @@ def _exponent(points: Sequence[dict[str, Any]]) -> float:
 
 
 def _print(measured: dict[str, list[dict[str, Any]]], checks: Sequence[dict[str, Any]]) -> None:
-    from ncsim.report import table
+    from ncsim.report.write import table
 
     header = ["", "members", "steps", "network-steps/s", "seconds", "start s", "compile s", "peak MB"]
     for name, points in measured.items():
@@ -233,7 +233,7 @@ def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from ncsim.plots import BLUE, STYLE, VERMILLION, save_figure
+    from ncsim.report.figures import BLUE, STYLE, VERMILLION, save_figure
 
     third = (
         ("compile_seconds", 1, "compile time, s") if curve.vary == "hidden" else ("peak_bytes", 1e6, "peak memory, MB")

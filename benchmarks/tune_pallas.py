@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config import EnsembleConfig
-from ncsim.ensemble import prepare_jax
-from ncsim.tasks import CONTEXTS
-from ncsim.train import train
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import CONTEXTS
+from ncsim.executors.devices import prepare_jax
+from ncsim.training.step import train
 
 #: Chance that four tests on right programs together raise an alarm.
 FALSE_ALARM = 0.01

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncsim.tasks import CONTEXTS, PAPER_TASKS, context_targets
+from ncsim.config.tasks import CONTEXTS, PAPER_TASKS, context_targets
 
 LEARNING_RATE = 0.01
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8

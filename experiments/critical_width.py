@@ -40,17 +40,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import rankdata, t
 
-from ncsim.chsh import chsh_statistics
-from ncsim.cli import device_count, run_guarded
-from ncsim.config import ConfigError, config_grid
-from ncsim.ensemble import run_ensemble
-from ncsim.inference import Estimate, clopper_pearson, jackknife_error, mean_reach
-from ncsim.parts import write_atomically
-from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.progress import Progress
-from ncsim.protocols import Outcomes, Protocol, ProtocolLaw
-from ncsim.report import table
-from ncsim.runs import Run
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import device_count
+from ncsim.config.ensemble import config_grid
+from ncsim.config.fields import ConfigError
+from ncsim.ensemble.run import run_ensemble
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.write import table
+from ncsim.results import Run
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error, mean_reach
+from ncsim.statistics.protocols import Outcomes, Protocol, ProtocolLaw
+from ncsim.storage.files import write_atomically
+from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 ROW_WIDTHS = (1, 2, 3, 4, 8, 16)

@@ -27,14 +27,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cli import run_guarded
-from ncsim.config import ConfigError, swept_fields
-from ncsim.ensemble import run_ensemble
-from ncsim.inference import Estimate
-from ncsim.options import add_config_options, configs_of, device_count
-from ncsim.progress import Progress
-from ncsim.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
-from ncsim.report import table, verdict, write_report
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import add_config_options, configs_of, device_count
+from ncsim.config.ensemble import swept_fields
+from ncsim.config.fields import ConfigError
+from ncsim.ensemble.run import run_ensemble
+from ncsim.report.write import table, verdict, write_report
+from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
+from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4)
 RUNS = 50  # of the paper, a width

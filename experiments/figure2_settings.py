@@ -16,14 +16,14 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.figure2 import WIDTHS, Finding, findings
-from ncsim.cli import run_guarded
-from ncsim.config import EnsembleConfig, config_grid
-from ncsim.ensemble import run_ensemble
-from ncsim.options import device_count
-from ncsim.progress import Progress
-from ncsim.protocols import STANDARD_PROTOCOLS
-from ncsim.report import table
-from ncsim.summary import summarise
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import device_count
+from ncsim.config.ensemble import EnsembleConfig, config_grid
+from ncsim.ensemble.run import run_ensemble
+from ncsim.report.summary import summarise
+from ncsim.report.write import table
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS
+from ncsim.terminal import Progress
 
 SETTINGS = {
     "loss": ["bce", "squared_error", "cross_entropy"],

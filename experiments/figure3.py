@@ -19,9 +19,9 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report import table
-from ncsim.text.report import TABLE_COLUMNS, table_rows
-from ncsim.text.summary import summarise_text
+from ncsim.report.write import table
+from ncsim.text.report.summary import summarise_text
+from ncsim.text.report.write import TABLE_COLUMNS, table_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,23 +30,18 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ncsim.cli import (
-    add_config_options,
-    add_recording_options,
-    configs_of,
-    device_count,
-    recording_of,
-    run_guarded,
-)
-from ncsim.config import ConfigError, swept_fields
-from ncsim.ensemble import run_ensemble
-from ncsim.inference import Estimate
-from ncsim.parts import write_atomically
-from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.progress import Progress
-from ncsim.recording import Recording
-from ncsim.report import table
-from ncsim.trajectories import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
+from ncsim.config.ensemble import swept_fields
+from ncsim.config.fields import ConfigError
+from ncsim.config.recording import Recording
+from ncsim.ensemble.run import run_ensemble
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.write import table
+from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
+from ncsim.storage.files import write_atomically
+from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4, 6, 8)
 #: Windows of mu_gradS as shares of the training; the first is where S rises, as the paper's epochs 0 to 80 are.

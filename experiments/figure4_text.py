@@ -23,8 +23,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report import table
-from ncsim.text.summary import SLOPE_EPOCHS, curves, mean_slope
+from ncsim.report.write import table
+from ncsim.text.report.summary import SLOPE_EPOCHS, curves, mean_slope
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

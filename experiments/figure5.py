@@ -23,8 +23,8 @@ import numpy as np
 from scipy.stats import permutation_test, spearmanr
 
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report import table
-from ncsim.text.summary import curves
+from ncsim.report.write import table
+from ncsim.text.report.summary import curves
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None:

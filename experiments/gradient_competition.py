@@ -32,15 +32,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.implicit_sensing import watched
-from ncsim.cli import device_count, run_guarded
-from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.dynamics import oscillation
-from ncsim.inference import Estimate, clopper_pearson
-from ncsim.parts import write_atomically
-from ncsim.plots import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.recording import Recording
-from ncsim.report import table
-from ncsim.sensing import auc_between
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import device_count
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import ConfigError
+from ncsim.config.recording import Recording
+from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.write import table
+from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.loss_traces import auc_between
+from ncsim.storage.files import write_atomically
+from ncsim.training.gradients import oscillation
 
 EVERY = 25
 #: Where conflict is read to foretell the end, as shares of training: past the first moves, before most are done.

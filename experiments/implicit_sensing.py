@@ -33,15 +33,17 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ncsim.cli import device_count, run_guarded
-from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.ensemble import run_ensemble
-from ncsim.parts import write_atomically
-from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.recording import Recording
-from ncsim.report import table
-from ncsim.sensing import FEATURES, FEWEST, Detection, detect, trace_features
-from ncsim.trajectory_parts import MemberTrajectories, concatenated
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import device_count
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import ConfigError
+from ncsim.config.recording import Recording
+from ncsim.ensemble.run import run_ensemble
+from ncsim.records.trajectories import MemberTrajectories, concatenated
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.write import table
+from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
+from ncsim.storage.files import write_atomically
 
 #: Members whose traces are held at a time.
 CHUNK = 4096

@@ -34,17 +34,19 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ncsim.chsh import chsh_statistics
-from ncsim.cli import device_count, run_guarded
-from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.ensemble import run_ensemble
-from ncsim.inference import Estimate, clopper_pearson
-from ncsim.parts import write_atomically
-from ncsim.plots import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.progress import Progress
-from ncsim.report import table
-from ncsim.runs import Run
-from ncsim.summary import summarise
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import device_count
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import ConfigError
+from ncsim.ensemble.run import run_ensemble
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.summary import summarise
+from ncsim.report.write import table
+from ncsim.results import Run
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.storage.files import write_atomically
+from ncsim.terminal import Progress
 
 #: Name, and the fields that differ from an ensemble without intervention.
 CASES: dict[str, dict[str, Any]] = {

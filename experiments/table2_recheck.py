@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ncsim.chsh import SIGNS
-from ncsim.delta_interval import contextuality_interval, verdict
-from ncsim.hypothesis_tests import SignallingTest, game_p_value, hoeffding_p_value, holm, signalling_tests
-from ncsim.inference import Estimate
+from ncsim.statistics.chsh import SIGNS
+from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
+from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.locality_tests import SignallingTest, game_p_value, hoeffding_p_value, holm, signalling_tests
 
 #: Suite, rank, printed S; then, for contexts A1B1, A1B2, A2B1, A2B2: accuracy of A and of B in %, correlator.
 TABLE_2 = """

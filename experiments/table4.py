@@ -19,9 +19,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ncsim.config import ConfigError
-from ncsim.text.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
-from ncsim.text.lora import check_rank, trainable_parameters
+from ncsim.config.fields import ConfigError
+from ncsim.text.model.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
+from ncsim.text.model.lora import check_rank, trainable_parameters
 
 #: Rank; then, for multilingual training and for mixed reasoning: total, trainable, ratio in %. As printed.
 TABLE_4 = """

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from experiments.text_settings import small_model
-from ncsim.cli import run_guarded
-from ncsim.config import ConfigError
-from ncsim.progress import Progress
-from ncsim.text.command import SOURCE_VARIABLE, report_text
+from ncsim.cli.command import run_guarded
+from ncsim.cli.text import SOURCE_VARIABLE, report_text
+from ncsim.config.fields import ConfigError
+from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
 
 WORDS = (

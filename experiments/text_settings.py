@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncsim.cli import run_guarded
-from ncsim.config import ConfigError
-from ncsim.progress import Progress
-from ncsim.text.command import SOURCE_VARIABLE, report_text
+from ncsim.cli.command import run_guarded
+from ncsim.cli.text import SOURCE_VARIABLE, report_text
+from ncsim.config.fields import ConfigError
+from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
 
 SUITES = ("mixed", "multilingual")

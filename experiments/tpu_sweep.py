@@ -30,11 +30,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ncsim.cli import run_guarded
-from ncsim.ensemble import run_ensemble
-from ncsim.options import add_config_options, add_worker_options, configs_of, device_count, place_of
-from ncsim.progress import Progress
-from ncsim.report import printed, write_report
+from ncsim.cli.command import run_guarded
+from ncsim.cli.options import add_config_options, add_worker_options, configs_of, device_count, place_of
+from ncsim.ensemble.run import run_ensemble
+from ncsim.report.write import printed, write_report
+from ncsim.terminal import Progress
 
 #: What is swept, and how large; options of the command line come first.
 DEFAULTS = {

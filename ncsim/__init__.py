@@ -9,22 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ncsim.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s, hoeffding_mean
-    from ncsim.chsh import ChshStatistics, chsh_statistics
-    from ncsim.config import ConfigError, EnsembleConfig, config_grid
-    from ncsim.contextuality import contextuality_measures
-    from ncsim.counts import joint_counts, merge_counts
-    from ncsim.delta_interval import contextuality_interval
-    from ncsim.ensemble import run_ensemble
-    from ncsim.hypothesis_tests import (
-        game_p_value,
-        hoeffding_p_value,
-        holm,
-        paired_signalling_tests,
-        prediction_based_ratio,
-        signalling_tests,
-    )
-    from ncsim.inequalities import (
+    from ncsim.config.ensemble import EnsembleConfig, config_grid
+    from ncsim.config.fields import ConfigError
+    from ncsim.config.recording import Recording
+    from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
+    from ncsim.ensemble.run import run_ensemble
+    from ncsim.records.joint_counts import joint_counts, merge_counts
+    from ncsim.results import Run, open_run
+    from ncsim.statistics.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s, hoeffding_mean
+    from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
+    from ncsim.statistics.contextuality import contextuality_measures
+    from ncsim.statistics.contextuality_interval import contextuality_interval
+    from ncsim.statistics.inequalities import (
         LinearInequality,
         chained_inequality,
         chsh_inequality,
@@ -33,55 +29,61 @@ if TYPE_CHECKING:
         mermin_inequality,
         svetlichny_inequality,
     )
-    from ncsim.inference import Estimate, clopper_pearson
-    from ncsim.network import NCnet
-    from ncsim.recording import Recording
-    from ncsim.runs import Run, open_run
-    from ncsim.store import StoreError
-    from ncsim.tasks import PAPER_TASKS, TruthTables, truth_tables
-    from ncsim.trajectories import trajectory_statistics
-    from ncsim.undecided import undecided_conventions
+    from ncsim.statistics.intervals import Estimate, clopper_pearson
+    from ncsim.statistics.locality_tests import (
+        game_p_value,
+        hoeffding_p_value,
+        holm,
+        paired_signalling_tests,
+        prediction_based_ratio,
+        signalling_tests,
+    )
+    from ncsim.statistics.training_curves import trajectory_statistics
+    from ncsim.statistics.undecided import undecided_conventions
+    from ncsim.storage.files import StoreError
+    from ncsim.training.network import NCnet
+
 
 #: The public names, and the module each comes from.
 _PUBLIC = {
-    "EnsembleConfig": "config",
-    "ConfigError": "config",
-    "config_grid": "config",
-    "TruthTables": "tasks",
-    "truth_tables": "tasks",
-    "PAPER_TASKS": "tasks",
-    "NCnet": "network",
-    "run_ensemble": "ensemble",
-    "Recording": "recording",
-    "trajectory_statistics": "trajectories",
-    "open_run": "runs",
-    "Run": "runs",
-    "StoreError": "store",
-    "joint_counts": "counts",
-    "merge_counts": "counts",
-    "chsh_statistics": "chsh",
-    "ChshStatistics": "chsh",
-    "Estimate": "inference",
-    "clopper_pearson": "inference",
-    "bootstrap_mean": "bootstrap",
-    "hoeffding_mean": "bootstrap",
-    "crossed_bootstrap_mean_s": "bootstrap",
-    "contextuality_measures": "contextuality",
-    "contextuality_interval": "delta_interval",
-    "undecided_conventions": "undecided",
-    "game_p_value": "hypothesis_tests",
-    "hoeffding_p_value": "hypothesis_tests",
-    "prediction_based_ratio": "hypothesis_tests",
-    "signalling_tests": "hypothesis_tests",
-    "paired_signalling_tests": "hypothesis_tests",
-    "holm": "hypothesis_tests",
-    "LinearInequality": "inequalities",
-    "correlator_inequality": "inequalities",
-    "chsh_inequality": "inequalities",
-    "chained_inequality": "inequalities",
-    "mermin_inequality": "inequalities",
-    "svetlichny_inequality": "inequalities",
-    "joint_counts_many": "inequalities",
+    "EnsembleConfig": "config.ensemble",
+    "ConfigError": "config.fields",
+    "config_grid": "config.ensemble",
+    "TruthTables": "config.tasks",
+    "truth_tables": "config.tasks",
+    "PAPER_TASKS": "config.tasks",
+    "NCnet": "training.network",
+    "run_ensemble": "ensemble.run",
+    "Recording": "config.recording",
+    "trajectory_statistics": "statistics.training_curves",
+    "open_run": "results",
+    "Run": "results",
+    "StoreError": "storage.files",
+    "joint_counts": "records.joint_counts",
+    "merge_counts": "records.joint_counts",
+    "chsh_statistics": "statistics.chsh",
+    "ChshStatistics": "statistics.chsh",
+    "Estimate": "statistics.intervals",
+    "clopper_pearson": "statistics.intervals",
+    "bootstrap_mean": "statistics.bootstrap",
+    "hoeffding_mean": "statistics.bootstrap",
+    "crossed_bootstrap_mean_s": "statistics.bootstrap",
+    "contextuality_measures": "statistics.contextuality",
+    "contextuality_interval": "statistics.contextuality_interval",
+    "undecided_conventions": "statistics.undecided",
+    "game_p_value": "statistics.locality_tests",
+    "hoeffding_p_value": "statistics.locality_tests",
+    "prediction_based_ratio": "statistics.locality_tests",
+    "signalling_tests": "statistics.locality_tests",
+    "paired_signalling_tests": "statistics.locality_tests",
+    "holm": "statistics.locality_tests",
+    "LinearInequality": "statistics.inequalities",
+    "correlator_inequality": "statistics.inequalities",
+    "chsh_inequality": "statistics.inequalities",
+    "chained_inequality": "statistics.inequalities",
+    "mermin_inequality": "statistics.inequalities",
+    "svetlichny_inequality": "statistics.inequalities",
+    "joint_counts_many": "statistics.inequalities",
 }
 
 __all__ = list(_PUBLIC)

@@ -10,13 +10,13 @@ _CACHE = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # Not the modules that check their arguments themselves: there a bad value must reach our own error.
-CHECKED = ["network", "chsh", "counts"]
+CHECKED = ["training.network", "statistics.chsh", "records.joint_counts"]
 install_import_hook([f"ncsim.{name}" for name in CHECKED], "beartype.beartype")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from ncsim.ensemble import prepare_jax  # noqa: E402
+from ncsim.executors.devices import prepare_jax  # noqa: E402
 
 prepare_jax(devices=4)
 jax.devices()  # started now: the first run of a test would ask for as many as there are cores

@@ -16,9 +16,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ncsim.config import ConfigError, EnsembleConfig
-from ncsim.executors import native, xla
-from ncsim.train import ContextRecord
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import ConfigError
+from ncsim.executors import xla
+from ncsim.executors.native import program as native
+from ncsim.training.step import ContextRecord
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300

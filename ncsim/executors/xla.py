@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ncsim.config import EnsembleConfig
-from ncsim.observation import observe
-from ncsim.tasks import CONTEXTS, context_targets
-from ncsim.train import CELLS, dtype_of, record, start_vector, train, vector_size
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import CONTEXTS, context_targets
+from ncsim.training.observation import observe
+from ncsim.training.step import CELLS, dtype_of, record, start_vector, train, vector_size
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
 #: (benchmarks/notes.md). Accelerators want enough lanes to fill the chip.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ncsim import fields
-from ncsim.fields import ConfigError, option_name, shown
+from ncsim.config import fields
+from ncsim.config.fields import ConfigError, option_name, shown
 
 #: The paper's ranks: table 2 has the first six, figure 3 all ten.
 PAPER_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ncsim.chsh import chsh_statistics
-from ncsim.store import StoreError
-from ncsim.text.store import TextFolder, joint_counts_of
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.storage.files import StoreError
+from ncsim.text.run_folder import TextFolder, joint_counts_of
 
 
 class TextRun:

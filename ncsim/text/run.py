@@ -15,20 +15,20 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim import signals
-from ncsim.ensemble import ProgressListener
-from ncsim.fields import ConfigError
-from ncsim.store import StoreError
-from ncsim.tasks import CONTEXTS
-from ncsim.text.adapter_files import save_adapter
-from ncsim.text.bert import BertConfig
-from ncsim.text.checkpoint import backbone_folder, load_backbone, weight_files
+from ncsim.config.fields import ConfigError
+from ncsim.config.tasks import CONTEXTS
+from ncsim.ensemble.trainer import ProgressListener
+from ncsim.storage.files import StoreError
 from ncsim.text.config import TextConfig
-from ncsim.text.finetune import AdapterId, Evaluation, GroupState, Setting, Tokens, all_adapters, grouped
-from ncsim.text.lora import check_rank
-from ncsim.text.prepare import PreparedSuite, prepare_suite
-from ncsim.text.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
+from ncsim.text.data.prepare import PreparedSuite, prepare_suite
+from ncsim.text.model.adapter_files import save_adapter
+from ncsim.text.model.bert import BertConfig
+from ncsim.text.model.checkpoint import backbone_folder, load_backbone, weight_files
+from ncsim.text.model.lora import check_rank
 from ncsim.text.results import TextRun
-from ncsim.text.store import SPLITS, Checkpoint, TextFolder
+from ncsim.text.run_folder import SPLITS, Checkpoint, TextFolder
+from ncsim.text.training.finetune import AdapterId, Evaluation, GroupState, Setting, Tokens, all_adapters, grouped
+from ncsim.text.training.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
 AT_ONCE = {"cpu": 1}

@@ -1,0 +1,159 @@
+"""Options that several commands and experiments have: fields of a config, workers, audits; and what they come to.
+
+Nothing here imports jax before it is needed: `--help` and errors are to come at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ncsim.config.ensemble import EnsembleConfig, allowed_values, config_grid, field_specs
+from ncsim.config.fields import ConfigError, count, option_name
+from ncsim.config.fields import parsed as parsed_word
+from ncsim.config.recording import SPACINGS, Recording
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """One option a config field, each taking one or more values."""
+    defaults = EnsembleConfig()
+    for name, spec in field_specs().items():
+        if "help" not in spec:
+            continue  # given in Python only
+        default = getattr(defaults, name)
+        shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
+        bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
+        text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
+        parser.add_argument(
+            option_name(name),
+            nargs="*" if spec["type"] is bool else "+",
+            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
+            help=text.replace("%", "%%"),
+        )
+
+
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """When members are recorded as they train; not at all where none of the options is given."""
+    parser.add_argument(
+        "--record-points",
+        metavar="N",
+        help="record every member at about N steps of its training, into trajectories/ (default: no recording)",
+    )
+    parser.add_argument(
+        "--record-spacing",
+        metavar="NAME",
+        help=f"how recorded steps lie ({', '.join(SPACINGS)}; default: linear, or every with --record-every)",
+    )
+    parser.add_argument("--record-every", metavar="K", help="record each K-th step")
+
+
+def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -> Recording | None:
+    """The recording that the options ask for, else the default.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    given: dict[str, Any] = {"spacing": parsed.record_spacing}
+    for name in ("points", "every"):
+        word = getattr(parsed, f"record_{name}")
+        if word is not None and not word.isdecimal():
+            raise ConfigError(f"--record-{name}: {word}; allowed: a whole number, 1 or above")
+        given[name] = None if word is None else int(word)
+    given = {name: value for name, value in given.items() if value is not None}
+    if "points" in given and "every" in given:
+        raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")
+    if "every" in given:
+        given.setdefault("spacing", "every")
+    return Recording(**given) if given else default
+
+
+def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
+    """The grid that the options ask for.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    fields: dict[str, Any] = {}
+    for name, spec in field_specs().items():
+        words = getattr(parsed, name, None)
+        if words is not None:
+            fields[name] = [parsed_word(name, spec["type"], word, allowed_values(name)) for word in words or ["true"]]
+    for name in ("members", "first_member"):
+        if len(fields.get(name, ())) > 1:
+            raise ConfigError(
+                f"{option_name(name)}: {' '.join(map(str, fields[name]))}; allowed: one value for all cells"
+            )
+    return config_grid(**fields)
+
+
+def device_count(word: str | None) -> int | None:
+    """The --devices option as a number."""
+    return count("--devices", word)
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """--shard, and --coordinator and its companions: being one of several workers."""
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
+        "report (default: the only one)",
+    )
+    for flag, metavar, text in (
+        ("--coordinator", "HOST:PORT", "where the processes meet, an address of process 0 (default: found by JAX"),
+        ("--processes", "N", "how many there are (default: found"),
+        ("--process", "I", "which this one is, from 0 (default: found"),
+    ):
+        text += " where SLURM, Open MPI or a TPU pod started them)"
+        parser.add_argument(flag, metavar=metavar, help=f"of several processes that share the folder: {text}")
+    parser.add_argument(
+        "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
+    )
+
+
+def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int, int] | None, bool]:
+    """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
+
+    Raises:
+        ConfigError: an option that is not allowed, or processes that do not find one another.
+    """
+    from ncsim.cluster.distributed import checked, join, launched_by
+    from ncsim.cluster.workers import Shard
+
+    given = checked(parsed.coordinator, parsed.processes, parsed.process)
+    if parsed.shard is not None:
+        if given[0] is not None or parsed.distributed:
+            raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
+        return Shard.parse(parsed.shard), False
+    if given[0] is None and not parsed.distributed and launched_by() is None:
+        return None, True
+    from ncsim.executors.devices import prepare_jax
+
+    prepare_jax(devices)
+    shard = join(*given)
+    return (shard if shard.of > 1 else None), shard.number == 1
+
+
+def add_audit_options(parser: argparse.ArgumentParser) -> None:
+    """--audit and --audit-seed."""
+    parser.add_argument(
+        "--audit",
+        metavar="SHARE",
+        help="train a random share of the members again, as 0.01, and end with status 1 if one is not as stored",
+    )
+    parser.add_argument("--audit-seed", metavar="N", help="seed of the choice of members (default: a new one, stated)")
+
+
+def audit_of(parsed: argparse.Namespace) -> tuple[float | None, int]:
+    """The share of members to audit, None for no audit, and the seed of their choice.
+
+    Raises:
+        ConfigError: an option that is not allowed.
+    """
+    if parsed.audit is None and parsed.audit_seed is None:
+        return None, 0
+    from ncsim.ensemble.audit import checked_seed, checked_share
+
+    if parsed.audit is None:
+        raise ConfigError("--audit-seed: without --audit; allowed: with --audit SHARE")
+    return checked_share(parsed.audit), checked_seed(parsed.audit_seed)

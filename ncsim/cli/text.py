@@ -1,0 +1,119 @@
+"""`ncsim text`: options, and what they start. Imports nothing heavy before the options are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from typing import Any
+
+from ncsim.config import fields
+from ncsim.config.fields import ConfigError, option_name
+from ncsim.text.config import MAX_RANK, TextConfig, field_specs, to_dict
+
+#: Where data files are looked for when --source-dir is not given.
+SOURCE_VARIABLE = "NCSIM_DATA"
+
+
+def add_text_command(commands: Any) -> argparse.ArgumentParser:
+    """Add `text` to the subcommands of `ncsim`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "text",
+        help="train LoRA adapters on real text in all four contexts and report S (needs ncsim[text])",
+        description="Train LoRA adapters of a frozen BERT, one a rank, seed and context of a suite of four tasks, many at "
+        "once, and report S on training and test pairs. Killed and given again, the same command goes on where it was.",
+        allow_abbrev=False,
+    )
+    defaults = TextConfig()
+    for name, spec in field_specs().items():
+        default = getattr(defaults, name)
+        many: str | None
+        if name == "ranks":
+            words, many = f"different whole numbers from 1 to {MAX_RANK}", "+"
+            shown = " ".join(map(str, default))
+        else:
+            words, many = fields.allowed_values(spec), "?" if spec["type"] is bool else None
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+        bounds = "" if spec["type"] in (str, float) and "choices" not in spec else f"{words}; "
+        parser.add_argument(
+            option_name(name),
+            nargs=many,
+            const="true" if many == "?" else None,
+            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME", tuple: "N"}[spec["type"]],
+            help=f"{spec['help']} ({bounds}default: {shown})".replace("%", "%%"),
+        )
+    parser.add_argument(
+        "--source-dir",
+        metavar="FOLDER",
+        default=os.environ.get(SOURCE_VARIABLE),
+        help=f"data files that are on disk (default: ${SOURCE_VARIABLE}; without it they are downloaded from their official "
+        "addresses)",
+    )
+    parser.add_argument(
+        "--cache-dir", metavar="FOLDER", help="where prepared data is kept (default: ~/.cache/ncsim/text)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="run folder, on this machine; one that holds this run is resumed (default: runs/text-DIGITS)",
+    )
+    parser.add_argument("--devices", metavar="N", help="devices to use (default: all accelerators, or the CPU as one)")
+    parser.add_argument(
+        "--at-once", metavar="N", help="adapters trained at once (default: what is fast and fits memory)"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
+    parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
+    return parser
+
+
+def config_of(parsed: argparse.Namespace) -> TextConfig:
+    """The config that the options ask for.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    values: dict[str, Any] = {}
+    for name, spec in field_specs().items():
+        words = getattr(parsed, name)
+        if words is not None:
+            values[name] = (
+                tuple(_value(name, spec, word) for word in words) if name == "ranks" else _value(name, spec, words)
+            )
+    return TextConfig(**values)
+
+
+def _value(name: str, spec: Any, word: str) -> Any:
+    if name == "ranks":
+        return fields.parsed(name, int, word, f"different whole numbers from 1 to {MAX_RANK}")
+    return fields.parsed(name, spec["type"], word, fields.allowed_values(spec))
+
+
+def run_command(parsed: argparse.Namespace) -> None:
+    """Train, store and report."""
+    config = config_of(parsed)
+    devices, at_once = fields.count("--devices", parsed.devices), fields.count("--at-once", parsed.at_once)
+    digits = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
+    folder = parsed.out or f"runs/text-{digits}"
+    try:
+        from ncsim.text.run import run_text
+    except ImportError as error:
+        raise ConfigError(str(error)) from None
+    from ncsim.terminal import Progress
+
+    progress = None if parsed.quiet else Progress(things="adapters", work="items")
+    run = run_text(
+        config, folder, source_dir=parsed.source_dir, cache_dir=parsed.cache_dir, devices=devices, at_once=at_once,
+        progress=progress,
+    )  # fmt: skip
+    report_text(run, parsed.quiet)
+
+
+def report_text(run: Any, quiet: bool = False) -> None:
+    """Write a text run's report and print it."""
+    from ncsim.text.report.write import printed_text, write_text_report
+
+    numbers = write_text_report(run)
+    if not quiet:
+        print(printed_text(numbers))
+        print(f"\nStored in {run.path}: parts/, adapters/, summary.json, report.html, figures/")

@@ -1,0 +1,166 @@
+"""Several workers on one run folder, without a coordinator: which parts a worker trains, and in what order.
+
+Worker 3 of 16 begins with the third sixteenth of what is missing, and then helps with what nobody has claimed or whose
+worker is gone (`ncsim.claims`), until everything is there. Which worker trains a member changes nothing of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from ncsim import signals
+from ncsim.cluster import claims
+from ncsim.cluster.claims import Claims
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import ConfigError
+from ncsim.storage.config_file import environment, recorded_environment
+from ncsim.storage.files import StoreError, reason
+from ncsim.storage.run_folder import RunFolder
+
+SECONDS_BETWEEN_LOOKS = 1.0
+MOST_SHARDS = 1_000_000
+
+#: A cell's number, and consecutive ids of it that make one part.
+Work = tuple[int, range]
+
+
+class Shard(NamedTuple):
+    """One of several workers: `number` of `of`, from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, word: str) -> Shard:
+        """ "3/16" as a shard.
+
+        Raises:
+            ConfigError: it is not a number from 1 to N and N.
+        """
+        number, _, of = word.partition("/")
+        digits = number.isascii() and number.isdigit() and of.isascii() and of.isdigit() and len(word) < 20
+        if not digits or not 1 <= int(number) <= int(of) <= MOST_SHARDS:
+            raise ConfigError(f"--shard: {word}; allowed: I/N with I from 1 to N, as 3/16, N up to {MOST_SHARDS}")
+        return cls(int(number), int(of))
+
+
+def in_order(work: Sequence[Work], shard: Shard) -> list[Work]:
+    """A worker's own share from its front, then the shares that follow, each from the end that its worker is far from."""
+    cuts = [len(work) * k // shard.of for k in range(shard.of + 1)]
+    shares = [list(work[a:b]) for a, b in itertools.pairwise(cuts)]
+    own, others = shares[shard.number - 1], shares[shard.number :] + shares[: shard.number - 1]
+    return own + [piece for share in others for piece in reversed(share)]
+
+
+def claimed(
+    folder: RunFolder,
+    shard: Shard,
+    claims: Claims,
+    missing: Callable[[], Sequence[Work]],
+    part_of: Callable[[EnsembleConfig, int, int], str] | None = None,
+) -> Iterator[Work]:
+    """The work of one worker, each piece claimed until the next is asked for, when it must have been stored. It ends when
+    nothing is missing, of whomever.
+
+    Args:
+        folder, shard, claims: of what, as which worker, with which claims.
+        missing: what there is to do still.
+        part_of: the name of the part that a piece of work makes, from its config, first member and number; None for the
+            members' own.
+
+    Raises:
+        StoreError: the folder cannot be read or written to.
+    """
+    part_of, said = part_of or folder.part, False
+    try:
+        while work := missing():
+            taken = False
+            left = []
+            for cell, ids in in_order(work, shard):
+                signals.check()
+                part = part_of(folder.configs[cell], ids.start, len(ids))
+                if folder.storage.exists(part):
+                    continue
+                if not claims.take(part):
+                    left.append(part)
+                    continue
+                if not folder.storage.exists(part):  # it may have been stored between the look and the claim
+                    taken = True
+                    yield cell, ids
+                claims.release(part)
+            if left and not taken:
+                if not said:
+                    say(f"waiting for {len(left)} parts that other workers are training")
+                    said = True
+                while all(claims.alive(part) and not folder.storage.exists(part) for part in left):
+                    signals.check()
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+        for part in claims.of_others():
+            if folder.storage.exists(part):
+                claims.forget(part)
+    except OSError as error:
+        raise StoreError(f"{folder.location}: cannot be worked on ({reason(error)})") from None
+
+
+def refuse_beside_workers(folder: RunFolder) -> None:
+    """Where claims of workers are left, see whether the workers are.
+
+    Raises:
+        StoreError: they are.
+    """
+    watching = Claims(folder.storage)
+    try:
+        before = watching.of_others()
+        if not before:
+            return
+        unknown = [part for part in before if watching.alive(part)]
+        if unknown:
+            say(
+                f"{len(unknown)} claims of other workers are there; watching for {claims.EXPIRY_SECONDS:.0f} s whether they live"
+            )
+        while any(watching.alive(part) for part in before):
+            if watching.of_others() != before or watching.has_changed:
+                raise StoreError(
+                    f"{folder.location}: other workers are writing to it; --shard I/N lets this one help them"
+                )
+            signals.check()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        for part in before:
+            watching.forget(part)
+    except OSError as error:
+        raise StoreError(f"{folder.location}: cannot be worked on ({reason(error)})") from None
+
+
+def say_differences(folder: RunFolder, device: str) -> None:
+    """Say where a worker is not of the kind that the run was begun with: single members may then differ."""
+    different = differences(folder, device)
+    if different:
+        say(f"this worker is not of the kind that began the run ({'; '.join(different)}): single members may differ")
+
+
+def differences(folder: RunFolder, device: str) -> list[str]:
+    """In what this process is not of the kind that a run was begun with, in words: versions and devices."""
+    recorded = recorded_environment(folder.location) or {}
+    ours, theirs = environment(), recorded.get("versions")
+    if not isinstance(theirs, dict):
+        return []
+    different = [
+        f"{name} {ours['versions'].get(name)} here, {theirs.get(name)} there"
+        for name in ("ncsim", "jax", "jaxlib")
+        if ours["versions"].get(name) != theirs.get(name)
+    ]
+    if ours["platform"] != recorded.get("platform"):
+        different.append(f"{ours['platform']} here, {recorded.get('platform')} there")
+    kinds = [text.partition(" x ")[2] for text in (device, str(recorded.get("device")))]
+    if kinds[0] != kinds[1] and all(kinds):
+        different.append(f"{kinds[0]} here, {kinds[1]} there")
+    return different
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(f"ncsim: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,65 @@
+"""When a run looks at its networks while they train. An option of a run and not of its config: who is watched trains alike."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ncsim.config.fields import ConfigError
+
+SPACINGS = ("linear", "logarithmic", "every")
+MOST_POINTS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Steps at which every network is recorded; always before the first step and after the last.
+
+    `spacing`: "linear", about `points` steps at equal distances; "logarithmic", about `points` steps at equal ratios,
+    close together at first; or "every", each `every`-th step. Steps are whole, so that fewer points may be left.
+
+    Raises:
+        ConfigError: a value out of range, in one line.
+    """
+
+    points: int = 50
+    spacing: str = "linear"
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.spacing not in SPACINGS:
+            raise ConfigError(f"--record-spacing: {self.spacing}; allowed: {', '.join(SPACINGS)}")
+        if not _whole(self.points) or not 2 <= self.points <= MOST_POINTS:
+            raise ConfigError(f"--record-points: {self.points}; allowed: a whole number from 2 to {MOST_POINTS}")
+        if not _whole(self.every) or self.every < (self.spacing == "every"):
+            raise ConfigError(f"--record-every: {self.every}; allowed: a whole number, 1 or above")
+        if self.spacing != "every" and self.every:
+            raise ConfigError(f"--record-every: {self.every} with --record-spacing {self.spacing}; allowed: with every")
+
+    def steps(self, total: int) -> np.ndarray:
+        """The recorded numbers of steps of a training of `total` steps: int32[R], ascending, from 0 to `total`.
+
+        Raises:
+            ConfigError: more than MOST_POINTS of them.
+        """
+        if self.spacing == "every":
+            if total // self.every > MOST_POINTS:
+                raise ConfigError(
+                    f"--record-every: {self.every} with --steps {total}; allowed: at most {MOST_POINTS} recorded steps"
+                )
+            inner = np.arange(0, total, self.every)
+        elif self.spacing == "linear":
+            inner = np.round(np.linspace(0, total, self.points))
+        else:
+            inner = np.round(np.geomspace(1, max(total, 1), self.points - 1))
+        return np.unique(np.concatenate([[0], inner, [total]])).astype(np.int32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recording as JSON can hold it."""
+        return asdict(self)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

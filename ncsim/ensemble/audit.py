@@ -1,0 +1,236 @@
+"""Whether stored members are what training gives: a random share of them trained again and compared bit for bit.
+
+A checksum shows that a file is as it was written; it says nothing of a device that computed wrongly, or of a file that
+was wrong when it was sealed. Members are trained again by the executor on record, in groups of consecutive ids, because
+a device trains a block of them in the time of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncsim.cluster.workers import differences
+from ncsim.config.fields import ConfigError
+from ncsim.ensemble.run import run_ensemble
+from ncsim.ensemble.trainer import ProgressListener, network_steps
+from ncsim.executors.devices import device_description
+from ncsim.records.members import MemberRecords
+from ncsim.records.trajectories import MemberTrajectories, concatenated
+from ncsim.storage.config_file import recorded_environment
+from ncsim.storage.files import StoreError
+from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+
+#: Members of a group, with consecutive ids: as many as the widest block of an executor for CPUs has.
+GROUP = 128
+#: Members that are named; of more, the number is given.
+NAMED = 20
+SEEDS = 2**31
+
+
+class Difference(NamedTuple):
+    """A member that is not what training it again gives."""
+
+    cell: str  # the folder of the cell's parts
+    member: int
+    columns: tuple[str, ...]  # what differs of it: counts, loss, ..., trajectory counts, trajectory loss_alice, ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What an audit found."""
+
+    seed: int
+    members: int  # that were trained again
+    stored: int  # that the run has
+    differing: list[Difference]
+    elsewhere: list[str]  # in what this machine is not of the kind that the run was begun with
+
+    @property
+    def right(self) -> bool:
+        """Whether every member was as stored."""
+        return not self.differing
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        share = self.members / self.stored if self.stored else 0.0
+        lines = []
+        for cell, member, columns in self.differing[:NAMED]:
+            lines.append(f"{cell}: member {member} differs in {', '.join(columns)}")
+        if len(self.differing) > NAMED:
+            lines.append(f"... and {len(self.differing) - NAMED:,} more")
+        said = "all are as stored" if self.right else f"{len(self.differing):,} differ"
+        lines.append(
+            f"Audit: {self.members:,} of {self.stored:,} members ({share:.2%}, seed {self.seed}) trained again: {said}."
+        )
+        if self.elsewhere:
+            there = "; ".join(self.elsewhere)
+            lines.append(
+                f"This machine is not of the kind that the run was begun with ({there}): laws agree, and members need not."
+            )
+        return lines
+
+
+def checked_share(word: str) -> float:
+    """The option --audit as a number.
+
+    Raises:
+        ConfigError: it is not above 0 and at most 1.
+    """
+    try:
+        share = float(word)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ConfigError(f"--audit: {word}; allowed: a share of the members, above 0 to 1, as 0.01")
+    return share
+
+
+def checked_seed(word: str | None) -> int:
+    """The option --audit-seed as a number; a new one where it is not given.
+
+    Raises:
+        ConfigError: it is not a whole number below SEEDS.
+    """
+    if word is None:
+        return int.from_bytes(os.urandom(4), "big") % SEEDS
+    if not (word.isascii() and word.isdigit() and len(word) < 11 and int(word) < SEEDS):
+        raise ConfigError(f"--audit-seed: {word}; allowed: a whole number from 0 to {SEEDS - 1}")
+    return int(word)
+
+
+def audit(
+    path: str | os.PathLike[str],
+    share: float,
+    seed: int,
+    devices: int | None = None,
+    progress: ProgressListener | None = None,
+) -> Audit:
+    """Train a random share of a run's members again and compare all that is recorded of them, along training too.
+
+    Args:
+        path: the run folder.
+        share: of the stored members, above 0 to 1; rounded up to whole groups of GROUP.
+        seed: of the choice. The same seed chooses the same members of the same folder.
+        devices, progress: as for `ncsim.run_ensemble`.
+
+    Raises:
+        StoreError: no run is there, or a part of it is torn or foreign.
+        ConfigError: the executor on record cannot train here.
+    """
+    folder = RunFolder.open(path)
+    executors, trajectories = _executors(folder), _Trajectories(folder)
+    groups = list(_groups(folder))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(groups))[: math.ceil(share * len(groups))])
+    stored = sum(len(ids) for _, _, ids in groups)
+    differing: list[Difference] = []
+    audited = 0
+    if len(chosen) and progress is not None:
+        work = [(len(groups[n][2]), groups[n][0]) for n in chosen]
+        progress.start(sum(m for m, _ in work), sum(m * network_steps(folder.configs[cell]) for m, cell in work))
+    try:
+        held: tuple[str, MemberRecords] | None = None
+        for number in map(int, chosen):
+            cell, part, ids = groups[number]
+            config = folder.configs[cell]
+            if held is None or held[0] != part:
+                held = part, folder.read_part(config, part)
+            begin = ids.start - int(held[1].member[0])
+            kept = held[1].take(slice(begin, begin + len(ids)))
+            once_more = dataclasses.replace(config, first_member=ids.start, members=len(ids))
+            seen = trajectories.of(cell, ids)
+            again = run_ensemble(
+                once_more,
+                devices=devices,
+                executor=executors[cell],
+                recording=trajectories.recording if seen is not None else None,
+            )
+            columns = _unequal(kept._asdict(), again.records()._asdict())
+            if seen is not None:
+                then = concatenated(list(again.trajectories()))
+                unequal = _unequal({"counts": seen.counts} | seen.values, {"counts": then.counts} | then.values)
+                columns += [(row, f"trajectory {name}") for row, name in unequal]
+            differing += _differences(folder.cell_name(config), kept, columns)
+            audited += len(ids)
+            if progress is not None:
+                progress.advance(len(ids), len(ids) * network_steps(config))
+    finally:
+        if len(chosen) and progress is not None:
+            progress.close()
+    elsewhere = differences(folder, device_description(devices)) if audited else []
+    return Audit(seed, audited, stored, differing, elsewhere)
+
+
+def _groups(folder: RunFolder) -> Iterator[tuple[int, str, range]]:
+    """Cell, part and ids of every group of stored members."""
+    for cell, config in enumerate(folder.configs):
+        for part in folder.parts(config):
+            end = part.first + part.members
+            for first in range(part.first, end, GROUP):
+                yield cell, part.name, range(first, min(first + GROUP, end))
+
+
+def _executors(folder: RunFolder) -> list[str]:
+    """The executor on record, one a cell."""
+    recorded = recorded_environment(folder.location) or {}
+    by_cell = recorded.get("executor")
+    if not isinstance(by_cell, dict):
+        raise StoreError(
+            f"{folder.location}: has no executor on record, so that members cannot be trained as they were"
+        )
+    return [str(by_cell.get(fingerprint(config), "xla")) for config in folder.configs]
+
+
+class _Trajectories:
+    """What a run recorded along training, of consecutive members."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = TrajectoryFolder(folder)
+        self._configs = folder.configs
+        self.recording = self._folder.recording()
+        self._parts = [self._folder.parts(config) if self.recording else [] for config in folder.configs]
+        self._held: tuple[str, MemberTrajectories] | None = None  # the part that was read last
+
+    def of(self, cell: int, ids: range) -> MemberTrajectories | None:
+        """The trajectories of these members; None where the run has not recorded all of them."""
+        found = []
+        for name, first, members in self._parts[cell]:
+            if first < ids.stop and ids.start < first + members:
+                if self._held is None or self._held[0] != name:
+                    self._held = name, self._folder.read_part(self._configs[cell], name)
+                found.append(self._held[1].take(slice(max(ids.start - first, 0), ids.stop - first)))
+        return concatenated(found) if sum(each.member.size for each in found) == len(ids) else None
+
+
+def _unequal(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Rows and columns that are not the same, bit for bit."""
+    found = []
+    for name, one in stored.items():
+        other = again.get(name)
+        if one is None or other is None:
+            continue  # what only some runs record
+        unequal = _bits(one) != _bits(np.asarray(other, one.dtype))
+        rows = np.flatnonzero(unequal.reshape(len(one), -1).any(axis=1))
+        found += [(row, name) for row in map(int, rows)]
+    return found
+
+
+def _differences(cell: str, kept: MemberRecords, unequal: Sequence[tuple[int, str]]) -> Iterator[Difference]:
+    columns: dict[int, list[str]] = {}
+    for row, name in unequal:
+        columns.setdefault(row, []).append(name)
+    for row, names in sorted(columns.items()):
+        yield Difference(cell, int(kept.member[row]), tuple(names))
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    """Floating-point numbers as their bits: a NaN is equal to itself, and -0 is not 0."""
+    if values.dtype.kind != "f":
+        return values
+    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")

@@ -1,0 +1,227 @@
+"""Ranges of member ids fed to the devices: how many blocks a call takes, on which devices, with how much memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from ncsim import signals
+from ncsim.cluster.workers import say
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.recording import Recording
+from ncsim.config.tasks import CONTEXTS
+from ncsim.executors.devices import DeviceError, devices_to_use, failing_in_one_line, out_of_memory
+from ncsim.records.members import MemberRecords
+from ncsim.records.trajectories import MemberTrajectories
+
+#: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
+BLOCKS = 128
+#: Blocks times recorded steps of one call on a device, which bounds what has to be held of trajectories.
+RECORDED_POINTS = 1024
+#: Fewest networks a block, where devices have no memory for more: what a program of a kernel takes, by platform.
+SMALLEST_LANES = {"cpu": 64, "gpu": 128, "tpu": 1_024}
+#: Wanted length of one call: long enough that dispatching it is nothing, short enough for a lively progress bar.
+CALL_SECONDS = 0.5
+
+
+@runtime_checkable
+class ProgressListener(Protocol):
+    """Told what there is to train and, after every batch, what has been."""
+
+    def start(self, members: int, network_steps: int) -> None:
+        """Members to train over all cells, and their network-steps; what is stored already is not among them."""
+
+    def advance(self, members: int, network_steps: int) -> None:
+        """A batch is done."""
+
+    def close(self) -> None:
+        """Everything is done, or has been given up."""
+
+
+def network_steps(config: EnsembleConfig) -> int:
+    """Optimiser steps that one member takes, over its contexts."""
+    return len(CONTEXTS) * config.steps
+
+
+@functools.lru_cache(maxsize=8)
+def trainer(devices: int | None) -> Trainer:
+    """The trainer of so many devices, the same one each time: it remembers what it has compiled and timed."""
+    return Trainer(devices)
+
+
+class Trainer:
+    """Feeds ranges of member ids to the devices, one call ahead of what it hands back."""
+
+    def __init__(self, devices: int | None) -> None:
+        import jax
+
+        from ncsim.executors import xla
+
+        self._devices = devices_to_use(devices)
+        self._mesh = jax.make_mesh((len(self._devices),), (xla.MEMBERS,), devices=self._devices)
+        self._seconds_a_block: dict[tuple[Any, ...], float] = {}
+        self._executors: dict[tuple[Any, ...], str] = {}
+        self._blocks = BLOCKS
+        self._lanes: dict[str, int] = {}  # of executors whose own width is too much for the devices
+
+    def executors(self, configs: Sequence[EnsembleConfig], requested: str) -> list[str]:
+        """The executor of each cell. What "auto" comes to is decided cell by cell: a member must not depend on the grid
+        that its config stands in."""
+        groups = [[config] for config in configs] if requested == "auto" else [list(configs)] * len(configs)
+        return [self._executor(group, requested) for group in groups]
+
+    def _executor(self, configs: Sequence[EnsembleConfig], requested: str) -> str:
+        """Asked again, the answer is the same: it may rest on timings."""
+        from ncsim.executors import choice
+
+        key = (requested, *map(_same_cost, configs))
+        if key not in self._executors:
+            self._executors[key] = choice.choose(requested, configs, self._mesh, BLOCKS)
+        return self._executors[key]
+
+    def train(
+        self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
+    ) -> Iterator[MemberRecords]:
+        """The records of members with these consecutive ids, in batches, in order."""
+        for batch, result in self._results(config, members, progress, executor, None):
+            yield MemberRecords(_ids(batch), *result)
+
+    def train_recorded(
+        self,
+        config: EnsembleConfig,
+        members: range,
+        progress: ProgressListener | None,
+        executor: str,
+        recording: Recording,
+    ) -> Iterator[tuple[MemberRecords, MemberTrajectories]]:
+        """As `train`, each batch with what was recorded of it along training."""
+        from ncsim.training.observation import OBSERVED
+
+        steps = recording.steps(config.steps)
+        for batch, (last, seen) in self._results(config, members, progress, executor, steps):
+            ids = _ids(batch)
+            values = {name: seen.values[name] for name in OBSERVED}
+            yield MemberRecords(ids, *last), MemberTrajectories(ids, steps, seen.counts, values)
+
+    def _results(
+        self,
+        config: EnsembleConfig,
+        members: range,
+        progress: ProgressListener | None,
+        executor: str,
+        recorded: np.ndarray | None,
+    ) -> Iterator[tuple[range, Any]]:
+        """What a program gives of these members, in batches: a tree of arrays [members of the batch, ...]. In smaller
+        blocks, which change no member, where the devices have no memory for these."""
+        first = members.start
+        while first < members.stop:
+            try:
+                with failing_in_one_line(unless=out_of_memory):
+                    for batch, result in self._calls(config, range(first, members.stop), progress, executor, recorded):
+                        first = batch.stop
+                        yield batch, result
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                self._make_smaller(config, executor)
+
+    def _calls(
+        self,
+        config: EnsembleConfig,
+        members: range,
+        progress: ProgressListener | None,
+        executor: str,
+        recorded: np.ndarray | None,
+    ) -> Iterator[tuple[range, Any]]:
+        import jax
+
+        from ncsim.executors import choice
+
+        points = None if recorded is None else len(recorded)
+        most = self._blocks if points is None else min(max(RECORDED_POINTS // points, 1), self._blocks)
+        program = choice.program(executor, config, self._mesh, most, self._lanes.get(executor), points)
+        cost = (executor, _same_cost(config), points)
+        pending: tuple[range, np.ndarray, Any, float] | None = None
+        first = members.start
+        while first < members.stop or pending is not None:
+            issued = None
+            if first < members.stop:
+                blocks = self._blocks_a_call(cost, most)
+                batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
+                ids, used = self._layout(batch, program)
+                with jax.enable_x64(config.precision == "float64"):
+                    steps = config.steps if recorded is None else recorded
+                    result = program.run(config.root_seed, ids, used, config.learning_rate, steps)
+                issued = (batch, used, result, time.perf_counter())
+                first = batch.stop
+            if pending is not None:
+                batch, used, result, started = pending
+                kept = jax.tree.map(functools.partial(_of_members, used=used, members=len(batch)), result)
+                # With one call always waiting behind another, the time between two results is the time of one call.
+                self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
+                if progress is not None:
+                    progress.advance(len(batch), len(batch) * network_steps(config))
+                yield batch, kept
+                signals.check()
+            pending = issued
+
+    def _make_smaller(self, config: EnsembleConfig, executor: str) -> None:
+        """Fewer blocks in a buffer, then narrower ones."""
+        from ncsim.executors import choice
+
+        lanes = choice.program(executor, config, self._mesh, 1, self._lanes.get(executor)).lanes
+        if self._blocks == BLOCKS and not self._lanes:
+            say("a device has no memory left: training in smaller blocks, which changes no member")
+        if self._blocks > 1:
+            self._blocks = max(self._blocks // 8, 1)
+        elif lanes // 2 >= SMALLEST_LANES.get(self._devices[0].platform, 1_024):
+            self._lanes[executor] = lanes // 2
+        else:
+            raise DeviceError(
+                f"a device has no memory for {lanes} networks of {config.hidden} hidden units; what is stored is whole, "
+                "and the same command resumes on other devices"
+            ) from None
+
+    def _layout(self, batch: range, program: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Ids [D * B, lanes], and blocks used a device [D]."""
+        devices, lanes = len(self._devices), program.lanes
+        needed = -(-len(batch) // lanes)
+        used = np.array([needed // devices + (d < needed % devices) for d in range(devices)], np.int32)
+        rows = np.concatenate([d * program.blocks + np.arange(count) for d, count in enumerate(used)])
+        ids = np.zeros((devices * program.blocks, lanes), np.uint32)
+        # The last block is padded with ids that follow; what they come to is dropped.
+        ids[rows] = (batch.start + np.arange(needed * lanes, dtype=np.int64)).astype(np.uint32).reshape(needed, lanes)
+        return ids, used
+
+    def _blocks_a_call(self, cost: tuple[Any, ...], most: int) -> int:
+        seconds = self._seconds_a_block.get(cost)
+        return 1 if seconds is None else int(min(max(CALL_SECONDS / seconds, 1), most))
+
+    def _note_speed(self, cost: tuple[Any, ...], started: float, blocks: int) -> None:
+        # Latest reading counts most, and the first contains warming up.
+        now = time.perf_counter()
+        begun = max(started, getattr(self, "_last_result", started))
+        self._last_result = now
+        reading = max(now - begun, 1e-6) / blocks
+        known = self._seconds_a_block.get(cost, reading)
+        self._seconds_a_block[cost] = 0.5 * known + 0.5 * reading
+
+
+def _of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
+    """The first members of a result [D * B, lanes, ...], of which each device has filled so many blocks."""
+    shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    blocks = [np.asarray(shard.data)[:count] for shard, count in zip(shards, used, strict=True)]
+    return np.concatenate(blocks).reshape(-1, *leaf.shape[2:])[:members]
+
+
+def _ids(batch: range) -> np.ndarray:
+    return np.arange(batch.start, batch.stop, dtype=np.uint64)
+
+
+def _same_cost(config: EnsembleConfig) -> EnsembleConfig:
+    return dataclasses.replace(config, members=1, first_member=0, root_seed=0)

@@ -1,0 +1,101 @@
+"""The devices that train, and what JAX says, in one line, of one that does not start, fails, or has no memory left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ncsim.config.fields import ConfigError
+from ncsim.storage.files import one_line
+
+
+class DeviceError(RuntimeError):
+    """A device that does not start, or failed. The message is one line."""
+
+
+def prepare_jax(devices: int | None = None) -> None:
+    """Set what must be set before JAX starts its backends: a CPU device a core, and whole-loop compilation.
+
+    Where JAX has started already, or the user has set these, what is there is used.
+    """
+    from ncsim.executors import xla
+
+    xla.set_cpu_flags()
+    import jax
+
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    with contextlib.suppress(RuntimeError):  # raised once backends are there
+        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+
+
+def device_description(devices: int | None = None) -> str:
+    """The devices that a run would use, in words for config.json."""
+    used = devices_to_use(devices)
+    return f"{len(used)} x {used[0].platform} ({used[0].device_kind})"
+
+
+def devices_to_use(count: int | None) -> list[Any]:
+    """The first `count` devices, or all.
+
+    Raises:
+        ConfigError: there are fewer.
+        DeviceError: none starts.
+    """
+    validate_device_count(count)
+    prepare_jax(count)
+    available = _started_devices()
+    if count is not None and count > len(available):
+        raise ConfigError(f"--devices: {count}; allowed: 1 to {len(available)}, the devices that JAX has started with")
+    return available[:count]
+
+
+def validate_device_count(devices: int | None) -> None:
+    """Raise a ConfigError if no machine could have so many devices."""
+    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= 4096):
+        raise ConfigError(f"--devices: {devices!r}; allowed: a whole number from 1 to 4096")
+
+
+def _started_devices() -> list[Any]:
+    """The devices that JAX starts with, of this process where there are several.
+
+    Raises:
+        DeviceError: none of the kind that is asked for starts.
+    """
+    import jax
+
+    try:
+        return list(jax.local_devices())
+    except Exception as error:  # a plugin that is broken may raise anything
+        asked = os.environ.get("JAX_PLATFORMS")
+        wanted = f"JAX_PLATFORMS={asked}: " if asked else ""
+        raise DeviceError(
+            f"{wanted}no device could be started ({one_line(error)}); to train on the processor: JAX_PLATFORMS=cpu"
+        ) from None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error of JAX says that a device has no memory left."""
+    text = str(error)
+    return _is_jax(error) and any(words in text for words in ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory"))
+
+
+@contextlib.contextmanager
+def failing_in_one_line(unless: Callable[[BaseException], bool]) -> Iterator[None]:
+    """Turn a failure of a device into a DeviceError; errors of which `unless` is true go on as they are."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_jax(error) or unless(error):
+            raise
+        raise DeviceError(
+            f"a device failed while training ({one_line(error)}); what is stored is whole, and the same command resumes"
+        ) from error
+
+
+def _is_jax(error: BaseException) -> bool:
+    import jax
+
+    return isinstance(error, jax.errors.JaxRuntimeError)

@@ -1,0 +1,267 @@
+"""What a run will take on this machine, before it is begun: time, memory and disk, from a short calibration.
+
+Nothing is looked up in a table of machines. The same `run_ensemble` trains a little of every program of the grid, into
+a temporary folder where the run would be stored, and the report of that is written:
+
+    time    = start + (compiling a program) + members x (a + b x steps) + parts x (a part) + report
+    disk    = parts x (a part's frame) + members x (a member's bytes), and the same of trajectories
+    memory  = this process's peak + what a part in full size takes, or the report's pass over it
+
+with a, b and the rest solved from runs of few and many members and of few and many steps. The forecast is for the next
+run in a process of its own: what only the first run ever does, as to try a compiler, calibration has done by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.config.fields import ConfigError
+from ncsim.config.recording import Recording
+from ncsim.ensemble.run import forget_programs, part_ranges, part_size, run_ensemble
+from ncsim.ensemble.trainer import network_steps
+from ncsim.executors.devices import device_description
+from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
+from ncsim.planning.forecast import CellForecast, Forecast
+from ncsim.planning.memory import peak_memory
+from ncsim.records.trajectories import part_members, part_pieces
+from ncsim.storage.config_file import recorded_environment
+from ncsim.storage.files import StoreError
+from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+
+#: Programs that are calibrated; those of a larger grid take the costs of the nearest of them.
+MOST_PROGRAMS = 12
+#: Bytes a member while a part is put together: records as they come, in one piece, as columns, and as a file.
+PART_BYTES_A_MEMBER = 500
+#: Bytes a recorded step of a member while a part of trajectories is put together, and another is written.
+POINT_BYTES = 900
+#: Bytes a member of the part that the report passes over, and of every member of a cell in the laws.
+REPORT_BYTES_A_MEMBER_OF_A_PART = 1_000
+REPORT_BYTES_A_MEMBER = 160
+
+
+def forecast(
+    configs: Sequence[EnsembleConfig],
+    out: str | os.PathLike[str] | None = None,
+    devices: int | None = None,
+    executor: str = "auto",
+    say: Callable[[str], None] | None = None,
+    report: bool = True,
+    command: bool = False,
+    recording: Recording | None = None,
+) -> Forecast:
+    """What `run_ensemble` with these arguments, and the report of it, will take.
+
+    Args:
+        configs: one config, or the cells of a grid.
+        out: the run folder. What it holds already is not counted; where it is on this machine, calibration is stored on
+            its disk.
+        devices, executor: as for `run_ensemble`.
+        say: told what is being calibrated, a line each.
+        report: count the report, too; without it, as for workers that write none, calibration is shorter.
+        command: this process does nothing else, so that its age is part of what a command takes to start.
+        recording: at which steps the run records its members; as for `run_ensemble`, None goes on as a stored run does.
+
+    Raises:
+        ConfigError, StoreError: what `run_ensemble` would raise before it trains.
+    """
+    begun, age = time.perf_counter(), _process_age() if command else 0.0
+    swept = swept_fields(configs)
+    stored = _stored(configs, out)
+    if recording is None and stored is not None:
+        recording = TrajectoryFolder(stored).recording()
+    todo = _to_train(configs, stored, recording)
+    beside = _disk_of(out)
+    programs = _programs(configs)
+    chosen = _spread(list(programs), MOST_PROGRAMS)
+    if out is not None and executor == "auto":
+        executor = _recorded(out, configs) or executor
+    with _scratch(beside) as scratch:
+        description = device_description(devices)
+        importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
+        started = age + time.perf_counter() - begun
+        # Compilers are tried and code is built once a machine, and kept: done before anything is timed.
+        for shape in chosen:
+            run_ensemble(little(shape, 1, 1), None, devices=devices, executor=executor)
+        costs = {}
+        forget_programs()
+        for number, shape in enumerate(chosen):
+            if say is not None and len(chosen) > 1:
+                say(f"calibrating program {number + 1} of {len(chosen)}")
+            costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor, recording)
+        before_report = peak_memory()
+        largest = max(chosen, key=lambda shape: stored_bytes(Path(scratch) / str(chosen.index(shape))))
+        reporting = ReportCost(0, 0, 0)
+        if report:
+            place = Path(scratch) / str(chosen.index(largest))
+            reporting = ReportCost.measured(place, len(configs), devices, executor)
+    cells = []
+    compiled = set()
+    for config, ids in zip(configs, todo, strict=True):
+        shape = _shape(config)
+        cost = costs.get(shape) or costs[_nearest(shape, chosen)]
+        parts = [part for gap in ids for part in part_ranges(config, gap)]
+        cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
+        compiled.add(shape)
+    part = max(min(part_size(config), config.members) for config in configs)
+    members = max(config.members for config in configs)
+    # Calibration has seen runs of some size already; what larger ones take comes on top.
+    seen = max(cost.members for cost in costs.values())
+    wider, more = max(part - seen, 0), max(members - seen, 0)
+    while_training = before_report + PART_BYTES_A_MEMBER * wider
+    if recording is not None:
+        points = max(recording.steps(config.steps).size for config in configs)
+        while_training += POINT_BYTES * points * max(min(part_members(points), part) - seen, 0)
+    while_reporting = peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
+    if not report:
+        while_reporting = 0
+    return Forecast(
+        tuple(cells),
+        description,
+        tuple(swept),
+        start_seconds=started,
+        report_seconds=reporting.seconds([config.members for config in configs]),
+        peak_memory_bytes=max(while_training, while_reporting),
+        free_disk_bytes=shutil.disk_usage(beside).free,
+        calibration_seconds=time.perf_counter() - begun,
+    )
+
+
+def _cell(
+    config: EnsembleConfig,
+    parts: Sequence[range],
+    recording: Recording | None,
+    cost: ProgramCost,
+    first: bool,
+    calibrated: bool,
+) -> CellForecast:
+    members = sum(map(len, parts))
+    points = 0 if recording is None else recording.steps(config.steps).size
+    trajectories = sum(len(list(part_pieces(part, points))) for part in parts) if points else 0
+    files = len(parts) + trajectories
+    a_member = cost.seconds_a_member + cost.seconds_a_step * config.steps
+    disk = members * (cost.bytes_a_member + points * cost.bytes_a_point)
+    disk += len(parts) * cost.bytes_a_part + trajectories * cost.bytes_a_trajectory_part
+    return CellForecast(
+        config,
+        members,
+        files,
+        cost.executor,
+        members * network_steps(config),
+        members * a_member + files * cost.seconds_a_part,
+        cost.compile_seconds if first and members else 0.0,
+        disk,
+        calibrated,
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- programs
+
+
+def _shape(config: EnsembleConfig) -> EnsembleConfig:
+    """The config without what is an argument of its program."""
+    return dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
+
+
+def _programs(configs: Sequence[EnsembleConfig]) -> dict[EnsembleConfig, EnsembleConfig]:
+    """Each program's shape, and of the configs that share it the one with the longest training."""
+    found: dict[EnsembleConfig, EnsembleConfig] = {}
+    for config in configs:
+        known = found.setdefault(_shape(config), config)
+        if config.steps > known.steps:
+            found[_shape(config)] = config
+    return found
+
+
+def _spread(items: list[EnsembleConfig], most: int) -> list[EnsembleConfig]:
+    if len(items) <= most:
+        return items
+    return [items[round(k * (len(items) - 1) / (most - 1))] for k in range(most)]
+
+
+def _nearest(shape: EnsembleConfig, calibrated: Sequence[EnsembleConfig]) -> EnsembleConfig:
+    def distance(other: EnsembleConfig) -> tuple[int, float]:
+        names = [field.name for field in dataclasses.fields(shape) if field.name != "hidden"]
+        different = sum(getattr(shape, name) != getattr(other, name) for name in names)
+        return different, abs(math.log(shape.hidden / other.hidden))
+
+    return min(calibrated, key=distance)
+
+
+# ----------------------------------------------------------------------------------------------- folder and machine
+
+
+def _scratch(beside: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix=".ncsim-plan-", dir=beside)
+    except OSError as error:
+        raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+
+
+def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | None) -> RunFolder | None:
+    """The run that a folder holds; None where it holds none.
+
+    Raises:
+        ConfigError: it is another config's.
+    """
+    if out is None:
+        return None
+    try:
+        stored = RunFolder.open(out)
+    except StoreError as error:
+        if "no run is stored there" in str(error):
+            return None
+        raise
+    if {fingerprint(c) for c in stored.configs} != {fingerprint(c) for c in configs}:
+        raise ConfigError(f"--out: {os.fspath(out)}; holds another config's run; allowed: its own, or a new folder")
+    return stored
+
+
+def _to_train(
+    configs: Sequence[EnsembleConfig], stored: RunFolder | None, recording: Recording | None
+) -> list[list[range]]:
+    """What of each config a folder does not hold yet, or has not recorded: everything where there is none."""
+    if stored is None:
+        return [[config.member_ids] for config in configs]
+    if recording is None:
+        return [stored.missing(config) for config in configs]
+    return [TrajectoryFolder(stored).missing(config) for config in configs]
+
+
+def _recorded(out: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> str | None:
+    """The executor that a stored run was begun with, where all cells have one."""
+    recorded = recorded_environment(out)
+    by_cell = recorded.get("executor") if recorded else None
+    if not isinstance(by_cell, dict):
+        return None
+    names = {str(by_cell.get(fingerprint(config), "xla")) for config in configs}
+    return names.pop() if len(names) == 1 else None
+
+
+def _disk_of(out: str | os.PathLike[str] | None) -> Path:
+    """The folder above `out` that is there, whose disk the run would be stored on."""
+    text = os.fspath(out) if out is not None else "."
+    if "://" in text:
+        return Path(tempfile.gettempdir())
+    place = Path(text).absolute()
+    while not place.is_dir():
+        place = place.parent
+    return place
+
+
+def _process_age() -> float:
+    """Seconds since this process was started; 0 where the system does not say."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError, IndexError):
+        return 0.0

@@ -1,0 +1,84 @@
+"""Joint counts: how often which pair of answers fell, the one record from which every statistic is computed.
+
+`counts[..., i, j, a, b]` is the number of items on which, in context (i, j), Alice's outcome was a and Bob's was b;
+0 stands for wrong (-1), 1 for right (+1). Leading axes are members, grid cells, ranks, epochs: whatever there is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, Integer
+
+from ncsim.config.tasks import CONTEXTS
+
+
+def joint_counts(outcomes: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
+    """Counts of outcomes +1/-1 with axes (..., i, j, party, item); party 0 is Alice.
+
+    No items at all give zero counts, whose statistics are NaN.
+
+    Raises:
+        ValueError: another shape, or a value other than -1 and +1, named with its place.
+    """
+    outcomes = np.asarray(outcomes)
+    if outcomes.ndim < 4 or outcomes.shape[-4:-1] != (2, 2, 2):
+        raise ValueError(f"outcomes: shape {outcomes.shape}; allowed: [..., i=2, j=2, party=2, item]")
+    wrong = (outcomes != 1) & (outcomes != -1)
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise ValueError(f"outcomes: {outcomes[place]} at {place}; allowed: -1 or +1")
+    alice, bob = outcomes[..., 0, :] > 0, outcomes[..., 1, :] > 0
+    cells = [[np.sum((alice == bool(a)) & (bob == bool(b)), axis=-1) for b in (0, 1)] for a in (0, 1)]
+    return np.moveaxis(np.asarray(cells, np.int32), (0, 1), (-2, -1))
+
+
+def validated_counts(counts: Any) -> Any:
+    """The counts as they are, once their shape and values can be counts.
+
+    Raises:
+        ValueError: the last four axes are not (2, 2, 2, 2), or a count is negative, not finite or not whole.
+    """
+    array = np.asarray(counts)
+    if array.ndim < 4 or array.shape[-4:] != (2, 2, 2, 2):
+        raise ValueError(f"counts: shape {array.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array) | (array < 0) | (array != np.floor(array))
+    elif array.dtype.kind in "iu":
+        bad = array < 0
+    else:
+        raise ValueError(f"counts: type {array.dtype}; allowed: whole numbers")
+    if bad.any():
+        place = tuple(int(index) for index in np.argwhere(bad)[0])
+        raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: whole numbers, 0 or above")
+    return array
+
+
+def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"]:
+    """Pooled counts: the sum over a leading axis, in int64."""
+    array = validated_counts(counts)
+    if not -array.ndim <= axis < array.ndim or axis % array.ndim >= array.ndim - 4:
+        raise ValueError(f"axis: {axis}; allowed: an axis before (i, j, a, b), 0 to {array.ndim - 5}")
+    return np.asarray(np.sum(array, axis=axis, dtype=np.int64))
+
+
+def from_context_order(counts: Any) -> Integer[np.ndarray, "*batch 2 2 2 2"]:
+    """Counts stored as [..., context, 4] in joint-count axes: contexts are in row-major order of (i, j)."""
+    array = np.asarray(counts)
+    return array.reshape(*array.shape[:-2], 2, 2, 2, 2)
+
+
+def right_answers(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
+    """Answers that were right in each context, Alice's and Bob's together: 0 to twice the number of items."""
+    array = np.asarray(counts)
+    return np.asarray(np.sum(array * np.array([[0, 1], [1, 2]]), axis=(-2, -1), dtype=np.int64))
+
+
+def unequal_outcomes(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
+    """k, the items on which exactly one head was right; the correlator is 1 - 2 k / items."""
+    array = np.asarray(counts).astype(np.int64)
+    return array[..., 0, 1] + array[..., 1, 0]
+
+
+assert tuple((i, j) for i in (0, 1) for j in (0, 1)) == CONTEXTS, "from_context_order relies on this order"

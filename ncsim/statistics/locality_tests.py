@@ -1,0 +1,292 @@
+"""Tests of two hypotheses that S > 2 is said to refute, and of a third that usually explains it.
+
+*Local*: in every context the items are independent draws, and one joint distribution of four answers A1, A2, B1, B2,
+the same in all contexts, has what was seen as its marginals. S <= 2 follows. Rejecting it says that the four answers
+have no common distribution; it does not say why. *No signalling*: a head's accuracy on a task does not depend on the
+other head's task. It follows from locality, so whatever rejects it explains a rejection of locality.
+
+A p-value speaks of items drawn from a larger stock, as real data are. A truth table has no larger stock: all its rows
+were asked, S is what it is, and none of these tests applies to one network on it.
+
+Sources: Hoeffding 1956 and 1963; Elkouss and Wehner 2016 (game form); Zhang, Glancy and Knill 2011
+(prediction-based ratio); Ville 1939 (its anytime validity); Holm 1979; Fisher 1935; McNemar 1947.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ncsim.config.tasks import CONTEXTS
+from ncsim.records.joint_counts import joint_counts, validated_counts
+from ncsim.statistics.contextuality import CONNECTIONS
+from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
+
+#: Fewer wrong, or fewer right, answers than this: Fisher's exact test instead of the normal approximation.
+FEWEST_FOR_Z = 10
+
+
+def game_p_value(counts: Any) -> Float[np.ndarray, "*batch"]:
+    """P[Bin(n, 3/4) >= wins], the CHSH game's p-value for locality, from joint counts [..., 2, 2, 2, 2].
+
+    A trial is won where A B = +1, or -1 in context 22; the rate of wins is 1/2 + S/8, and no local strategy wins
+    more than 3/4 of n trials on average. With as many trials in each context the number of wins is a sum of
+    independent trials, whose upper tail beyond its mean is at most the binomial's (Hoeffding 1956): below about 1/2
+    the p-value is valid without contexts having been drawn at random. NaN without any items.
+
+    Raises:
+        ValueError: counts that are none, or contexts with unequal totals (`hoeffding_p_value` takes those).
+    """
+    from scipy.stats import binom
+
+    table = validated_counts(counts).astype(np.int64)
+    items = table.sum(axis=(-2, -1))
+    unequal = (items != items[..., :1, :1]).any(axis=(-2, -1))
+    if unequal.any():
+        place = tuple(int(index) for index in np.argwhere(unequal)[0])
+        totals = ", ".join(str(n) for n in items[place].ravel())
+        raise ValueError(f"counts: {totals} items in contexts 11, 12, 21, 22 at {place}; allowed: equal totals")
+    equal = table[..., 0, 0] + table[..., 1, 1]
+    wins = equal.sum(axis=(-2, -1)) - 2 * equal[..., 1, 1] + items[..., 1, 1]
+    trials = items.sum(axis=(-2, -1))
+    return np.asarray(np.where(trials > 0, binom.sf(wins - 1, trials, 0.75), np.nan))
+
+
+def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -> Float[np.ndarray, "*batch"]:
+    """Hoeffding's bound on the p-value for locality, from any inequality; CHSH unless another is given.
+
+    exp(-2 t^2 / sum of (range of the coefficients)^2 / items, over contexts), t being the excess over the classical
+    bound; for CHSH with n items a context exp(-n t^2 / 8). Valid for any totals, and larger than need be. 1 where the
+    bound is kept, NaN where a context that matters has no items.
+
+    Raises:
+        ValueError: counts whose axes are not those of the inequality, or that are not whole numbers, 0 or above.
+    """
+    inequality = chsh_inequality() if inequality is None else inequality
+    excess = inequality.value(counts) - inequality.classical_bound
+    table = _whole(counts)
+    outcomes = tuple(range(-inequality.parties, 0))
+    spread = inequality.coefficients.max(axis=outcomes) - inequality.coefficients.min(axis=outcomes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.where(spread > 0, spread**2 / table.sum(axis=outcomes), 0.0)
+        scale = scale.sum(axis=tuple(range(-inequality.parties, 0)))
+        return np.asarray(np.where(np.isnan(excess), np.nan, np.exp(-2 * np.maximum(excess, 0) ** 2 / scale)))
+
+
+@dataclass(frozen=True)
+class RatioTest:
+    """Evidence against locality as it grew, block by block.
+
+    Attributes:
+        log_evidence: natural logarithm of the e-value after each block, float64[blocks]. Under locality the e-value's
+            mean is at most 1, whenever one stops.
+        p_value: anytime-valid: at most alpha with probability at most alpha, however often one looks.
+    """
+
+    log_evidence: np.ndarray
+    p_value: float
+
+    def __str__(self) -> str:
+        last = self.log_evidence[-1] / math.log(10) if len(self.log_evidence) else 0.0
+        return f"prediction-based ratio: evidence 10^{last:.2f} after {len(self.log_evidence)} blocks, p = {p_value_text(self.p_value)}"
+
+
+def prediction_based_ratio(blocks: Any) -> RatioTest:
+    """Prediction-based ratio of Zhang, Glancy and Knill, as an e-process over blocks of counts [blocks, 2, 2, 2, 2].
+
+    Each trial of a block is a bet at odds R(context, outcomes), fixed by the blocks before it: their frequencies over
+    those of the nearest local model (in Kullback-Leibler divergence), scaled so that no deterministic strategy, hence
+    no local model, has a mean above 1. The first block is only learned from. The blocks must be in the order of
+    collection, or in an order drawn without looking at the outcomes; one table alone gives p = 1.
+
+    Contexts need not have equal totals, nor be drawn at random, if the totals were fixed beforehand: by the inequality
+    of the arithmetic and geometric means the product of the contexts' means is then at most 1 as well.
+
+    Raises:
+        ValueError: counts that are none, or axes other than [blocks, 2, 2, 2, 2].
+    """
+    table = validated_counts(blocks).astype(np.float64)
+    if table.ndim != 5:
+        raise ValueError(f"blocks: shape {table.shape}; allowed: [blocks, i=2, j=2, a=2, b=2]")
+    evidence, steps = 0.0, []
+    for number, block in enumerate(table):
+        seen = table[:number].sum(axis=0)
+        if number and seen.sum() > 0 and block.sum() > 0:
+            share = block.sum(axis=(2, 3)) / block.sum()
+            evidence += float(np.sum(block * np.log(_betting_ratio(seen, share))))
+        steps.append(evidence)
+    log_evidence = np.array(steps)
+    largest = float(max(log_evidence.max(initial=0.0), 0.0))
+    return RatioTest(log_evidence, min(1.0, math.exp(-largest)))
+
+
+@dataclass(frozen=True)
+class SignallingTest:
+    """Whether one head's accuracy on one task differs between the other head's tasks.
+
+    Attributes:
+        answer: "A1", "A2", "B1" or "B2".
+        accuracies: in the two contexts that the answer is given in, the other head's first task first.
+        statistic: z of two proportions; NaN for the exact tests.
+        p_value: two-sided, of this comparison alone.
+        p_holm: adjusted for there being four comparisons; a family-wise error rate is kept by comparing it with that.
+        method: which test.
+    """
+
+    answer: str
+    accuracies: tuple[float, float]
+    statistic: float
+    p_value: float
+    p_holm: float
+    method: str
+
+    def __str__(self) -> str:
+        first, second = self.accuracies
+        z = "" if math.isnan(self.statistic) else f", z = {self.statistic:.1f}"
+        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
+
+
+def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
+    """The four no-signalling tests of one table of joint counts [2, 2, 2, 2], in the order A1, A2, B1, B2.
+
+    Two proportions (pooled z), or Fisher's exact test where right or wrong answers of either context are fewer than
+    10. Both take the two contexts' items for different samples; for the same items see `paired_signalling_tests`.
+
+    Raises:
+        ValueError: counts that are none, another shape, or a context without items.
+    """
+    from scipy.stats import fisher_exact, norm
+
+    table = validated_counts(counts).astype(np.int64)
+    if table.ndim != 4:
+        raise ValueError(f"counts: shape {table.shape}; allowed: one table, (2, 2, 2, 2)")
+    found = []
+    for answer, contexts in CONNECTIONS:
+        right, items = [], []
+        for i, j in contexts:
+            items.append(int(table[i, j].sum()))
+            right.append(int(table[i, j, :, 1].sum() if answer.startswith("B") else table[i, j, 1].sum()))
+            if items[-1] == 0:
+                raise ValueError(f"counts: no items in context (i, j) = ({i}, {j}); allowed: 1 or more")
+        wrong = [n - r for n, r in zip(items, right, strict=True)]
+        first, second = (r / n for r, n in zip(right, items, strict=True))
+        if min(*right, *wrong) < FEWEST_FOR_Z:
+            p_value = float(fisher_exact([right, wrong]).pvalue)
+            found.append((answer, (first, second), math.nan, p_value, "Fisher exact"))
+        else:
+            pooled = sum(right) / sum(items)
+            z = (first - second) / math.sqrt(pooled * (1 - pooled) * (1 / items[0] + 1 / items[1]))
+            found.append((answer, (first, second), z, float(2 * norm.sf(abs(z))), "two proportions"))
+    return _with_holm(found)
+
+
+def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
+    """The four no-signalling tests where all contexts were asked about the same items: exact McNemar.
+
+    `outcomes` is +1/-1 with axes (i, j, party, item), item n being the same in all contexts. Only items that a head
+    got right in one of the two contexts and wrong in the other count; without any the p-value is 1.
+
+    Raises:
+        ValueError: another shape, a value other than -1 and +1, or no items.
+    """
+    from scipy.stats import binomtest
+
+    right = np.asarray(outcomes)
+    joint_counts(right)  # for its checks of shape and values
+    if right.ndim != 4 or right.shape[-1] == 0:
+        raise ValueError(f"outcomes: shape {right.shape}; allowed: (i=2, j=2, party=2, items), 1 item or more")
+    right = right > 0
+    found = []
+    for answer, (one, other) in CONNECTIONS:
+        party = int(answer.startswith("B"))
+        first, second = right[(*one, party)], right[(*other, party)]
+        gained, lost = int(np.sum(first & ~second)), int(np.sum(~first & second))
+        p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+        found.append((answer, (float(first.mean()), float(second.mean())), math.nan, p_value, "McNemar exact"))
+    return _with_holm(found)
+
+
+def holm(p_values: Any) -> Float[np.ndarray, " tests"]:
+    """Holm's step-down adjustment: reject where the adjusted value is at most alpha, and the chance of any false
+    rejection among the tests is at most alpha, whatever their dependence.
+
+    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    [0.03, 0.06, 0.06]
+
+    Raises:
+        ValueError: not one axis, or a value that is not between 0 and 1.
+    """
+    p = np.asarray(p_values, np.float64)
+    if p.ndim != 1:
+        raise ValueError(f"p_values: shape {p.shape}; allowed: one axis")
+    bad = ~((p >= 0) & (p <= 1))
+    if bad.any():
+        place = int(np.argmax(bad))
+        raise ValueError(f"p_values: {p[place]} at {place}; allowed: 0 to 1")
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def p_value_text(p_value: float) -> str:
+    """A p-value with two digits; "< 1e-300" where float64 has no digits left to tell it from 0.
+
+    >>> p_value_text(0.0), p_value_text(0.04123), p_value_text(2e-15)
+    ('< 1e-300', '0.041', '2e-15')
+    """
+    return "< 1e-300" if p_value < 1e-300 else f"{p_value:.2g}"
+
+
+def _with_holm(found: list[tuple[str, tuple[float, float], float, float, str]]) -> tuple[SignallingTest, ...]:
+    adjusted = holm([min(p_value, 1.0) for _, _, _, p_value, _ in found])
+    return tuple(
+        SignallingTest(answer, accuracies, statistic, min(p_value, 1.0), float(p_holm), method)
+        for (answer, accuracies, statistic, p_value, method), p_holm in zip(found, adjusted, strict=True)
+    )
+
+
+def _whole(counts: Any) -> np.ndarray:
+    table = np.asarray(counts, np.float64)
+    broken = table != np.floor(table)
+    if broken.any():
+        place = tuple(int(index) for index in np.argwhere(broken)[0])
+        raise ValueError(
+            f"counts: {table[place]} at {place}; allowed: whole numbers, for probabilities have no p-value"
+        )
+    return table
+
+
+def _strategy_tables() -> np.ndarray:
+    """The 16 deterministic strategies as conditional probabilities: float64[16, i, j, a, b]."""
+    tables = np.zeros((16, 2, 2, 2, 2))
+    for number, strategy in enumerate(itertools.product((0, 1), repeat=4)):
+        for i, j in CONTEXTS:
+            tables[number, i, j, strategy[i], strategy[2 + j]] = 1
+    return tables
+
+
+STRATEGIES = _strategy_tables()
+
+#: Steps of expectation maximisation towards the nearest local model. What they leave undone costs power, not validity.
+PROJECTION_STEPS = 300
+
+
+def _betting_ratio(seen: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Odds R[i, j, a, b] > 0, sum of share * R <= 1 for every strategy; `share` is each context's part of the bets."""
+    # Half an item in every cell: odds that are never 0, so that no outcome loses everything.
+    smoothed = seen + 0.5
+    frequency = smoothed / smoothed.sum(axis=(2, 3), keepdims=True)
+    goal = frequency * share[..., None, None]
+    weight = np.full(16, 1 / 16)
+    for _ in range(PROJECTION_STEPS):
+        model = np.tensordot(weight, STRATEGIES, 1)
+        weight = weight * np.tensordot(STRATEGIES, goal / model, 4)
+    ratio = frequency / np.tensordot(weight, STRATEGIES, 1)
+    return np.asarray(ratio / np.tensordot(STRATEGIES, ratio * share[..., None, None], 4).max())

@@ -1,0 +1,300 @@
+"""Restart protocols: what S would have been had each context been trained several times and one result kept.
+
+The paper does not say which of many trained runs counts. That needs no new training: a run under a protocol ends, in
+each context, with one of the networks that the ensemble holds, and the protocol only changes how likely each of them
+is. A protocol is therefore a *weight* on the stored networks of a context. With contexts independent, the law of S is
+the convolution of the four weighted laws of k, the number of rows on which exactly one head is right: exact, on the
+lattice of step 2 / rows (1/8 and 65 points for the paper's sixteen rows).
+
+Networks that diverged take no part: laws are given that training ended with finite numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.records.joint_counts import from_context_order, unequal_outcomes
+from ncsim.records.members import MemberRecords
+from ncsim.statistics.intervals import Estimate, fraction_estimate, mean_estimate
+
+GROUPS = 32  # of the jackknife: enough for a stable error, few enough to recompute a law for each
+TSIRELSON = 2 * np.sqrt(2)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How one of several trained networks is chosen in every context.
+
+    `kind` is "single" (the first, and only, try), "best_loss" and "best_accuracy" (of exactly `tries`, the one with the
+    lowest final training loss, or the most right answers), or "retry" (until both heads are right on every row, at
+    most `tries` times; the last try if none is).
+
+    Raises:
+        ValueError: another kind, or tries that are not 1 or more.
+    """
+
+    kind: str
+    tries: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("single", "best_loss", "best_accuracy", "retry"):
+            raise ValueError(f"protocol: {self.kind!r}; allowed: single, best_loss, best_accuracy, retry")
+        if self.tries < 1 or (self.kind == "single" and self.tries != 1):
+            raise ValueError(f"tries: {self.tries}; allowed: 1 or more, and 1 for a single shot")
+
+    @property
+    def label(self) -> str:
+        """The protocol in words."""
+        return {
+            "single": "single shot",
+            "best_loss": f"best of {self.tries} by loss",
+            "best_accuracy": f"best of {self.tries} by accuracy",
+            "retry": f"retry until solved, at most {self.tries}",
+        }[self.kind]
+
+
+#: What reports and figure 2 compare.
+STANDARD_PROTOCOLS = (
+    Protocol("single"),
+    Protocol("best_loss", 20),
+    Protocol("best_accuracy", 20),
+    Protocol("retry", 20),
+    Protocol("retry", 100),
+)
+
+
+@dataclass(frozen=True)
+class LatticeLaw:
+    """A law of S on its lattice. `probabilities[n]` belongs to S = -4 + 2 n / rows, n = 0 to 4 rows."""
+
+    rows: int
+    probabilities: np.ndarray
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The lattice, ascending: float64[4 rows + 1]."""
+        return (2.0 * np.arange(4 * self.rows + 1) - 4 * self.rows) / self.rows
+
+    @property
+    def mean(self) -> float:
+        """Mean of S."""
+        return float(self.values @ self.probabilities)
+
+    @property
+    def variance(self) -> float:
+        """Variance of S."""
+        return float((self.values - self.mean) ** 2 @ self.probabilities)
+
+    def quantile(self, level: float) -> float:
+        """The smallest lattice value that S does not exceed with at least this probability."""
+        cumulative = np.cumsum(self.probabilities)
+        # The sum ends within rounding of 1, and a median of exactly one half must not move by it.
+        return float(self.values[np.searchsorted(cumulative, level * cumulative[-1] - 1e-12)])
+
+    def above(self, bound: float) -> float:
+        """P(S > bound)."""
+        return float(self.probabilities[self.values > bound].sum())
+
+    def below(self, bound: float) -> float:
+        """P(S < bound)."""
+        return float(self.probabilities[self.values < bound].sum())
+
+    def between(self, low: float, high: float) -> float:
+        """P(low <= S <= high)."""
+        return float(self.probabilities[(self.values >= low) & (self.values <= high)].sum())
+
+    def maximum_of(self, runs: int) -> LatticeLaw:
+        """The law of the largest S of some independent runs."""
+        cumulative = np.cumsum(self.probabilities)
+        return LatticeLaw(self.rows, np.diff((cumulative / cumulative[-1]) ** runs, prepend=0.0))
+
+    def sample(self, runs: int, seed: int = 0) -> np.ndarray:
+        """S of some independent runs, float64[runs]."""
+        law = self.probabilities / self.probabilities.sum()
+        return np.random.default_rng(seed).choice(self.values, size=runs, p=law)
+
+
+class ContextOutcomes(NamedTuple):
+    """The networks of one context that did not diverge, in the order of their losses."""
+
+    member: np.ndarray  # uint32: where each stands in the ensemble
+    unequal: np.ndarray  # uint8: k
+    solved: np.ndarray  # bool: both heads right on every row
+    loss: np.ndarray  # float32, ascending
+    right: np.ndarray  # uint8: right answers, both heads together
+
+
+class Outcomes:
+    """An ensemble as protocols see it, some sixty bytes a member. Takes `Run.batches`, however long they are.
+
+    Attributes:
+        size: number of members.
+        counts: uint8[size, 4, 4], as in `MemberRecords`.
+        whole: bool[size], no context diverged.
+        contexts: four `ContextOutcomes`.
+    """
+
+    def __init__(self, batches: Iterable[MemberRecords], config: EnsembleConfig) -> None:
+        self.rows = config.tasks.rows
+        self.common_initialization = config.common_initialization
+        kept = [(b.counts.astype(np.uint8), b.diverged, b.loss) for b in batches]
+        kept = kept or [(np.zeros((0, 4, 4), np.uint8), np.zeros((0, 4), bool), np.zeros((0, 4), np.float32))]
+        self.counts, diverged, loss = (np.concatenate(columns) for columns in zip(*kept, strict=True))
+        self.size = len(self.counts)
+        self.whole = ~diverged.any(axis=1)
+        self.contexts = [self._context(context, ~diverged[:, context], loss[:, context]) for context in range(4)]
+
+    def _context(self, context: int, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
+        member = np.flatnonzero(kept).astype(np.uint32)
+        member = member[np.argsort(loss[member], kind="stable")]
+        _, bob, alice, both = np.moveaxis(self.counts[member, context], -1, 0)
+        return ContextOutcomes(member, bob + alice, both == self.rows, loss[member], 2 * both + bob + alice)
+
+    @property
+    def networks(self) -> int:
+        """Networks in the context that has fewest."""
+        return min(len(context.unequal) for context in self.contexts)
+
+    def solved_fraction(self, context: int) -> tuple[int, int]:
+        """Networks that solved a context, and all that did not diverge in it."""
+        return int(self.contexts[context].solved.sum()), len(self.contexts[context].solved)
+
+
+def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
+    """The probability that a run under the protocol ends with each network of the context: float64[M], sum 1."""
+    count = len(outcomes.unequal)
+    if count == 0:
+        return np.zeros(0)
+    if protocol.kind == "single":
+        return np.full(count, 1 / count)
+    if protocol.kind == "retry":
+        solved = int(outcomes.solved.sum())
+        failed_always = ((count - solved) / count) ** protocol.tries
+        return np.where(
+            outcomes.solved,
+            (1 - failed_always) / max(solved, 1),
+            failed_always / max(count - solved, 1),
+        )
+    # Order statistics: the best of K draws is no better than the n-th best network with probability ((M - n) / M)^K.
+    # Equals share their probability, as the first of several equal tries is each with the same probability.
+    if protocol.kind == "best_loss":
+        group = np.concatenate([[0], np.cumsum(np.diff(outcomes.loss) > 0)])
+    else:
+        group = outcomes.right.max() - outcomes.right
+    size = np.bincount(group)
+    better = np.cumsum(size) - size
+    share = ((count - better) / count) ** protocol.tries - ((count - better - size) / count) ** protocol.tries
+    return (share / np.maximum(size, 1))[group]
+
+
+def law(protocol: Protocol, outcomes: Outcomes) -> LatticeLaw:
+    """The exact law of S under a protocol, of the ensemble as it stands.
+
+    Contexts are independent, also under a retry; a single shot from a common initialisation is not, and its law is
+    then that of the members.
+    """
+    return _law(protocol, outcomes, _context_laws(protocol, outcomes))
+
+
+def _context_laws(protocol: Protocol, outcomes: Outcomes, kept: np.ndarray | None = None) -> np.ndarray:
+    """The law of k in each context, of the ensemble or of the members kept: float64[4, rows + 1]."""
+    laws = []
+    for context in outcomes.contexts:
+        part = context if kept is None else ContextOutcomes(*(column[kept[context.member]] for column in context))
+        laws.append(np.bincount(part.unequal, weights(protocol, part), outcomes.rows + 1))
+    return np.array(laws)
+
+
+def _law(
+    protocol: Protocol, outcomes: Outcomes, context_laws: np.ndarray, kept: np.ndarray | None = None
+) -> LatticeLaw:
+    rows = outcomes.rows
+    if protocol.kind == "single" and outcomes.common_initialization:
+        whole = outcomes.whole if kept is None else outcomes.whole & kept
+        k = unequal_outcomes(from_context_order(outcomes.counts[whole])).reshape(-1, 4)
+        index = 3 * rows - (k @ np.array([1, 1, 1, -1]))
+        return LatticeLaw(rows, np.bincount(index, minlength=4 * rows + 1) / max(len(index), 1))
+    # S = 2 - 2 (k11 + k12 + k21 - k22) / rows; the convolution's index is that sum plus rows, so S runs downwards.
+    k11, k12, k21, k22 = context_laws
+    return LatticeLaw(rows, np.convolve(np.convolve(k11, k12), np.convolve(k21, k22[::-1]))[::-1])
+
+
+class ProtocolLaw:
+    """A protocol's law of S with the uncertainty that the finite ensemble leaves in anything read off it."""
+
+    def __init__(self, protocol: Protocol, outcomes: Outcomes) -> None:
+        self.protocol = protocol
+        self.networks = outcomes.networks
+        self.rows = outcomes.rows
+        self.context_laws = _context_laws(protocol, outcomes)
+        self.law = _law(protocol, outcomes, self.context_laws)
+        groups = max(min(GROUPS, outcomes.size), 2)
+        # Groups are of members, so that contexts that share an initialisation are left out together.
+        group_of = np.arange(outcomes.size) % groups
+        self.left_out_context_laws, self.left_out = [], []
+        for group in range(groups):
+            kept = group_of != group
+            laws = _context_laws(protocol, outcomes, kept)
+            self.left_out_context_laws.append(laws)
+            self.left_out.append(_law(protocol, outcomes, laws, kept))
+
+    @property
+    def mean(self) -> Estimate:
+        """Mean of S."""
+        left_out = np.array([other.mean for other in self.left_out])
+        return mean_estimate(self.law.mean, left_out, self.networks, self.protocol.tries)
+
+    @property
+    def correlators(self) -> list[Estimate]:
+        """Mean correlator of each context."""
+        values = 1 - 2 * np.arange(self.rows + 1) / self.rows
+        left_out = np.array([laws @ values for laws in self.left_out_context_laws])
+        return [
+            mean_estimate(float(law @ values), left_out[:, n], self.networks, self.protocol.tries)
+            for n, law in enumerate(self.context_laws)
+        ]
+
+    def above(self, bound: float) -> Estimate:
+        """P(S > bound)."""
+        return self.fraction(lambda law: law.above(bound))
+
+    def below(self, bound: float) -> Estimate:
+        """P(S < bound)."""
+        return self.fraction(lambda law: law.below(bound))
+
+    def between(self, low: float, high: float) -> Estimate:
+        """P(low <= S <= high)."""
+        return self.fraction(lambda law: law.between(low, high))
+
+    def fraction(self, probability: Callable[[LatticeLaw], float], runs: int = 1) -> Estimate:
+        """The probability of any event of S of one run, or of several runs, as a function of its law."""
+        left_out = np.array([probability(other) for other in self.left_out])
+        return fraction_estimate(probability(self.law), left_out, self.networks, runs * self.protocol.tries)
+
+
+def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:
+    """Joint counts of runs under a protocol, int32[runs, 2, 2, 2, 2], each made of stored networks.
+
+    For statistics that are no function of S alone, contextuality among them.
+
+    Raises:
+        ValueError: a context in which every network diverged.
+    """
+    generator = np.random.default_rng(seed)
+    if outcomes.networks == 0:
+        raise ValueError("a context has no network that did not diverge, so no run can be drawn")
+    if protocol.kind == "single" and outcomes.common_initialization:
+        chosen = generator.choice(np.flatnonzero(outcomes.whole), size=runs)
+        return from_context_order(outcomes.counts[chosen]).astype(np.int32)
+    drawn = []
+    for number, context in enumerate(outcomes.contexts):
+        cumulative = np.cumsum(weights(protocol, context))
+        place = np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right")
+        drawn.append(outcomes.counts[context.member[place], number])
+    return from_context_order(np.stack(drawn, axis=1)).astype(np.int32)

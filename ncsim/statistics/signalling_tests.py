@@ -1,0 +1,141 @@
+"""Whether accuracies depend on the other head's task, member by member.
+
+All members answer the same rows, and one member's errors go together, so that rows are no independent draws. Members
+are: each starts from a key of its own. What is tested here is therefore, for each of the four answers that are given in
+two contexts, the difference of a member's two accuracies, over members. Histograms of whole numbers are all that has to
+be kept, however many members there are, and those of two runs merge by addition.
+
+Sources: Fisher 1935 (randomisation test); Student 1908; Holm 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ncsim.config.tasks import CONTEXTS
+from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
+from ncsim.statistics.contextuality import CONNECTIONS
+from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.locality_tests import holm, p_value_text
+
+#: With at most so many members whose two accuracies differ, all flips of signs are counted instead of Student's t.
+MOST_FOR_EXACT = 200
+#: With fewer members the bootstrap's interval falls short (docs/statistics.md), and Hoeffding's is used.
+FEWEST_FOR_BOOTSTRAP = 100
+
+
+class AccuracyDifferences:
+    """How many members got how many more rows right in an answer's first context than in its second.
+
+    Attributes:
+        rows: rows that a context has.
+        histogram: int64[4, 2 rows + 1]; `[n, d + rows]` members have the difference d, in rows, in CONNECTIONS[n].
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.histogram = np.zeros((len(CONNECTIONS), 2 * rows + 1), np.int64)
+
+    def add(self, counts: Any, diverged: Any) -> None:
+        """Take in some members: counts [M, context, 4] as `MemberRecords` has them, and bool[M, context].
+
+        A member takes no part in an answer one of whose two networks diverged.
+
+        Raises:
+            ValueError: a context of a network that did not diverge without `rows` rows.
+        """
+        counts, diverged = np.asarray(counts, np.int64), np.asarray(diverged, bool)
+        wrong = (counts.sum(axis=2) != self.rows) & ~diverged
+        if wrong.any():
+            member, context = (int(index) for index in np.argwhere(wrong)[0])
+            total = counts[member, context].sum()
+            raise ValueError(f"counts: {total} rows at (member, context) = ({member}, {context}); allowed: {self.rows}")
+        right = np.stack([counts[:, :, 2] + counts[:, :, 3], counts[:, :, 1] + counts[:, :, 3]])
+        for number, (answer, contexts) in enumerate(CONNECTIONS):
+            first, second = (CONTEXTS.index(context) for context in contexts)
+            kept = ~(diverged[:, first] | diverged[:, second])
+            party = right[int(answer.startswith("B")), kept]
+            difference = party[:, first] - party[:, second] + self.rows
+            self.histogram[number] += np.bincount(difference, minlength=2 * self.rows + 1)
+
+
+@dataclass(frozen=True)
+class MemberSignallingTest:
+    """Whether members' accuracy in one answer depends on the other head's task.
+
+    Attributes:
+        answer: "A1", "A2", "B1" or "B2".
+        difference: mean over members of a member's accuracy with the other head's first task less that with its
+            second; NaN without members.
+        members: whose two networks both have an accuracy.
+        p_value: two-sided, of this comparison alone.
+        p_holm: adjusted for there being four comparisons.
+        method: which test.
+    """
+
+    answer: str
+    difference: Estimate
+    members: int
+    p_value: float
+    p_holm: float
+    method: str
+
+    def __str__(self) -> str:
+        p_values = f"p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)}"
+        return f"{self.answer}: {self.difference} over {self.members:,} members, {p_values} ({self.method})"
+
+
+def member_signalling_tests(differences: AccuracyDifferences) -> tuple[MemberSignallingTest, ...]:
+    """The four tests, in the order A1, A2, B1, B2, with Holm's correction for there being four.
+
+    Where at most 200 members differ at all: the sign-flip test. It is exact for the hypothesis that the other head's task
+    makes no difference to the law of a member's accuracy, for a member's two networks may then change places; laws of
+    another shape and the same mean are no part of that hypothesis, and are rejected too. Otherwise Student's t for a mean
+    difference of 0, no smaller than the smallest p-value that flips of signs can give. Without members p is 1.
+    """
+    rows = differences.rows
+    accuracy = np.arange(-rows, rows + 1) / rows
+    tests = [_paired_p_value(histogram, rows) for histogram in differences.histogram]
+    adjusted = holm([p_value for p_value, _ in tests])
+    found = []
+    for number, (answer, _) in enumerate(CONNECTIONS):
+        histogram, (p_value, method) = differences.histogram[number], tests[number]
+        members = int(histogram.sum())
+        interval = bootstrap_mean if members >= FEWEST_FOR_BOOTSTRAP else hoeffding_mean
+        difference = interval(accuracy, histogram, support=(-1.0, 1.0))
+        found.append(MemberSignallingTest(answer, difference, members, p_value, float(adjusted[number]), method))
+    return tuple(found)
+
+
+def _paired_p_value(histogram: np.ndarray, rows: int) -> tuple[float, str]:
+    """Two-sided p-value of a histogram of differences -rows to rows, and the test's name."""
+    from scipy.stats import t
+
+    values, members = np.arange(-rows, rows + 1), int(histogram.sum())
+    differing = members - int(histogram[rows])
+    if differing <= MOST_FOR_EXACT:
+        return _sign_flip_p_value(histogram, rows), "sign flips, exact"
+    mean = float(histogram @ values / members)
+    variance = float(histogram @ (values - mean) ** 2 / (members - 1))
+    statistic = abs(mean) / math.sqrt(variance / members) if variance > 0 else math.inf
+    # Nearly equal differences would otherwise make t as large as one likes.
+    smallest = math.ldexp(1.0, 1 - differing)
+    return max(float(2 * t.sf(statistic, members - 1)), smallest), "Student's t, paired"
+
+
+def _sign_flip_p_value(histogram: np.ndarray, rows: int) -> float:
+    """P(|sum of +-d| >= |sum of d|), every sign a fair toss: the law of the sum by convolution, on whole numbers."""
+    sizes = np.arange(1, rows + 1)
+    count = histogram[rows + sizes] + histogram[rows - sizes]
+    observed = abs(int((histogram[rows + sizes] - histogram[rows - sizes]) @ sizes))
+    reach = int(count @ sizes)
+    law = np.zeros(2 * reach + 1)
+    law[reach] = 1.0
+    for size in np.repeat(sizes, count):
+        # The sum never wraps around: `reach` is the largest that it can be.
+        law = (np.roll(law, size) + np.roll(law, -size)) / 2
+    return min(float(law[np.abs(np.arange(-reach, reach + 1)) >= observed].sum()), 1.0)

@@ -1,0 +1,218 @@
+"""Statistics along training: S(t), accuracies, P(S > 2), contextuality, what is solved, losses, with bands over members.
+
+A member is one network in each context, so that S(t) here is that of a single shot. Members that have diverged at a step
+are left out of that step. Everything is summed part by part, so that memory does not grow with the number of members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncsim.records.trajectories import MemberTrajectories
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.intervals import clopper_pearson, mean_reach
+
+#: Of the bands over members.
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: Losses are counted in bins of equal ratio, from 1e-8 to 1e4: a quantile is right to 2.4 %.
+LOSS_BINS_A_DECADE, LOSS_DECADES = 50, (-8, 4)
+
+
+class Series(NamedTuple):
+    """A quantity at R recorded steps, of each context where it has contexts: `*C` is nothing or 4."""
+
+    mean: np.ndarray  # [R, *C]
+    low: np.ndarray  # of an interval of the mean: Student's t over members, or Clopper-Pearson for a fraction
+    high: np.ndarray
+    quantiles: np.ndarray | None = None  # [QUANTILES, R, *C] over members; None for fractions
+
+
+class Slope(NamedTuple):
+    """mu_gradS of section 5.3: the mean of the slopes of S over a window, per thousand steps, with its interval.
+
+    The mean of the slopes between equally spaced steps is the slope between the first and the last.
+    """
+
+    first: int  # recorded steps that bound the window
+    last: int
+    mean: float
+    low: float
+    high: float
+
+
+class TrajectoryStatistics(NamedTuple):
+    """What members do along training. NaN where every member has diverged."""
+
+    step: np.ndarray  # int32[R]
+    members: np.ndarray  # int64[R]: that have not diverged in any context
+    s: Series
+    s_factorised: Series
+    influence: Series
+    contextuality: Series  # Delta
+    above_2: Series  # fraction with S > 2
+    contextual: Series  # fraction with Delta > 0
+    solved: Series  # by context: fraction of networks with every answer right
+    accuracy_alice: Series  # by context
+    accuracy_bob: Series
+    observed: dict[str, Series]  # by context: losses, margin, gradients; "conflict": the share whose cosine is negative
+    slopes: tuple[Slope, ...]
+
+
+def trajectory_statistics(
+    trajectories: Iterable[MemberTrajectories], rows: int, windows: Sequence[tuple[int, int]] = ()
+) -> TrajectoryStatistics:
+    """Statistics of the trajectories of one cell (`Run.trajectories`), trained on `rows` rows.
+
+    Args:
+        windows: first and last step of the windows to give mu_gradS of; the recorded steps nearest to them bound it.
+
+    Raises:
+        ValueError: no trajectory, or a window that lies between two recorded steps.
+    """
+    tally: _Tally | None = None
+    for part in trajectories:
+        tally = tally or _Tally(part, rows, windows)
+        tally.add(part)
+    if tally is None:
+        raise ValueError("no trajectories: the run was made without a recording")
+    return tally.result()
+
+
+class _Tally:
+    """Sums over members of everything, at every step."""
+
+    def __init__(self, like: MemberTrajectories, rows: int, windows: Sequence[tuple[int, int]]) -> None:
+        self._rows, self._step, self._observed = (
+            rows,
+            like.step,
+            (*like.values, *(("conflict",) if "cosine" in like.values else ())),
+        )
+        self._windows = [tuple(int(np.abs(like.step - end).argmin()) for end in window) for window in windows]
+        for (first, last), window in zip(self._windows, windows, strict=True):
+            if first >= last:
+                raise ValueError(f"windows: {window}; allowed: from one recorded step to a later one")
+        self._sums: dict[str, _Sums] = {}
+        self._fractions: dict[str, np.ndarray] = {}
+        self._members = np.zeros(len(like.step), np.int64)
+
+    def add(self, part: MemberTrajectories) -> None:
+        there: Any = chsh_statistics(part.joint)
+        whole = ~np.isnan(there.s)
+        self._members += whole.sum(axis=0)
+        lattice = 2 / self._rows
+        self._sum("s", there.s, 8, _Bins(-4, lattice, 4 * self._rows + 1))
+        self._sum("s_factorised", there.s_factorised, 8)
+        self._sum("influence", there.influence, 8, _Bins(0, lattice, 4 * self._rows + 1))
+        self._sum("contextuality", there.contextuality, 12, _Bins(-10, lattice, 6 * self._rows + 1))
+        self._count("above_2", there.s > 2, whole)
+        self._count("contextual", there.contextuality > 0, whole)
+        networks = np.any(part.counts, axis=-1)
+        self._count("solved", np.equal(part.counts[..., 3], self._rows), networks)
+        for name, accuracy in (("accuracy_alice", there.accuracy_alice), ("accuracy_bob", there.accuracy_bob)):
+            self._sum(name, accuracy.reshape(networks.shape), 1, _Bins(0, 1 / self._rows, self._rows + 1))
+        for name in self._observed:
+            self._sum(
+                f"observed {name}",
+                np.where(networks, part.value(name), np.nan),
+                0,
+                _LogBins() if name.startswith("loss") else None,
+            )
+        for number, (first, last) in enumerate(self._windows):
+            between = (int(self._step[last]) - int(self._step[first])) / 1000
+            self._sum(f"slope {number}", (there.s[:, last] - there.s[:, first]) / between, 8 / between)
+
+    def _sum(self, name: str, values: np.ndarray, reach: float, bins: _Bins | None = None) -> None:
+        if name not in self._sums:
+            self._sums[name] = _Sums(values.shape[1:], reach, bins)
+        self._sums[name].add(values)
+
+    def _count(self, name: str, event: np.ndarray, known: np.ndarray) -> None:
+        held = self._fractions.setdefault(name, np.zeros((2, *event.shape[1:]), np.int64))
+        held += np.stack([(event & known).sum(axis=0), known.sum(axis=0)])
+
+    def result(self) -> TrajectoryStatistics:
+        given: dict[str, Any] = {name: sums.series() for name, sums in self._sums.items()}
+        given |= {name: _fraction_series(*held) for name, held in self._fractions.items()}
+        observed = {name: given.pop(f"observed {name}") for name in self._observed}
+        slopes = []
+        for number, (first, last) in enumerate(self._windows):
+            slope = given.pop(f"slope {number}")
+            ends = (int(self._step[first]), int(self._step[last]))
+            slopes.append(Slope(*ends, *(float(value) for value in slope[:3])))
+        return TrajectoryStatistics(
+            step=self._step, members=self._members, observed=observed, slopes=tuple(slopes), **given
+        )
+
+
+class _Bins:
+    """Bins that are the points of a lattice."""
+
+    def __init__(self, low: float, step: float, count: int) -> None:
+        self.low, self.step, self.count = low, step, count
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        return np.rint((values - self.low) / self.step)
+
+    def value(self, place: np.ndarray) -> np.ndarray:
+        return self.low + self.step * place
+
+
+class _LogBins(_Bins):
+    """Bins of equal ratio; a value is its bin's middle."""
+
+    def __init__(self) -> None:
+        super().__init__(LOSS_DECADES[0], 1 / LOSS_BINS_A_DECADE, LOSS_BINS_A_DECADE * int(np.ptp(LOSS_DECADES)))
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        logarithms = np.log10(np.maximum(values, 10.0 ** LOSS_DECADES[0]))
+        return np.clip(np.floor((logarithms - self.low) / self.step), 0, self.count - 1)
+
+    def value(self, place: np.ndarray) -> np.ndarray:
+        return 10.0 ** (self.low + self.step * (place + 0.5))
+
+
+class _Sums:
+    """Number, sum, sum of squares and histogram over members, at each place of an array."""
+
+    def __init__(self, shape: tuple[int, ...], reach: float, bins: _Bins | None) -> None:
+        self._reach, self._bins = reach, bins
+        self._number, self._first, self._second = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
+        self._histogram = np.zeros((*shape, bins.count), np.int64) if bins else None
+
+    def add(self, values: np.ndarray) -> None:
+        values = values.astype(np.float64)
+        there = np.isfinite(values)
+        kept = np.where(there, values, 0)
+        self._number += there.sum(axis=0)
+        self._first += kept.sum(axis=0)
+        self._second += (kept**2).sum(axis=0)
+        if self._bins is not None and self._histogram is not None:
+            places = self._histogram.size // self._bins.count
+            index = self._bins.place(kept).astype(np.int64) + self._bins.count * np.arange(places).reshape(
+                kept.shape[1:]
+            )
+            self._histogram += np.bincount(index[there], minlength=self._histogram.size).reshape(self._histogram.shape)
+
+    def series(self) -> Series:
+        number = np.where(self._number > 0, self._number, np.nan)
+        mean = self._first / number
+        variance = np.maximum(self._second / number - mean**2, 0) * number / np.maximum(number - 1, 1)
+        reach = mean_reach(np.sqrt(variance / number), self._number, self._reach)
+        return Series(mean, mean - reach, mean + reach, self._quantiles())
+
+    def _quantiles(self) -> np.ndarray | None:
+        if self._bins is None or self._histogram is None:
+            return None
+        cumulative = np.cumsum(self._histogram, axis=-1)
+        levels = np.array(QUANTILES).reshape(-1, *[1] * cumulative.ndim)
+        place = (cumulative < levels * self._number[..., None]).sum(axis=-1)  # the first bin that reaches the level
+        values = self._bins.value(np.minimum(place, self._bins.count - 1))
+        return np.where(self._number > 0, values, np.nan)
+
+
+def _fraction_series(events: np.ndarray, known: np.ndarray) -> Series:
+    found = [clopper_pearson(int(k), int(n)) for k, n in zip(events.reshape(-1), known.reshape(-1), strict=True)]
+    return Series(*(np.array([each[field] for each in found]).reshape(events.shape) for field in range(3)))

@@ -1,0 +1,160 @@
+"""One part of a run: member records as a sealed Parquet file, and back again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.records.members import MemberRecords
+from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.files import StoreError, one_line
+
+#: Format of a part: 1 had no checksum of the whole file, and is still read.
+PART_FORMAT = 2
+#: As much of a part's end as holds its footer.
+FOOTER_BYTES = 1 << 16
+_STAMP, _CHECKSUM = b"ncsim", b"ncsim-checksum"
+
+_LISTS = {
+    "loss": pa.float32(),
+    "margin": pa.float32(),
+    "diverged": pa.bool_(),
+    "undecided_alice": pa.uint16(),
+    "undecided_bob": pa.uint16(),
+    "decided_product": pa.int16(),
+}
+#: The columns of a part. `counts` is in (i, j, a, b) order, the others in the order of the contexts.
+SCHEMA = pa.schema(
+    [("member", pa.uint64()), ("counts", pa.list_(pa.uint16(), 16))]
+    + [(name, pa.list_(kind, 4)) for name, kind in _LISTS.items()]
+)
+#: And of one whose members trained on some rows only: the counts on those, in the order of `counts`.
+TRAINING_SCHEMA = SCHEMA.append(pa.field("training_counts", pa.list_(pa.uint16(), 16)))
+
+
+def schema(config: EnsembleConfig) -> pa.Schema:
+    """The columns of this config's parts."""
+    return TRAINING_SCHEMA if config.training_rows else SCHEMA
+
+
+def part_name(first: int, count: int) -> str:
+    """File name of a part; ids are padded so that names sort."""
+    return f"members-{first:010d}-{count}.parquet"
+
+
+def to_table(records: MemberRecords) -> pa.Table:
+    """Records as the columns of SCHEMA, or of TRAINING_SCHEMA."""
+
+    def lists(values: np.ndarray, kind: pa.DataType, width: int) -> pa.Array:
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1), kind)
+        return pa.FixedSizeListArray.from_arrays(flat, width)
+
+    columns = [pa.array(records.member, pa.uint64()), lists(records.counts, pa.uint16(), 16)]
+    columns += [lists(getattr(records, name), kind, 4) for name, kind in _LISTS.items()]
+    if records.training_counts is None:
+        return pa.Table.from_arrays(columns, schema=SCHEMA)
+    columns.append(lists(records.training_counts, pa.uint16(), 16))
+    return pa.Table.from_arrays(columns, schema=TRAINING_SCHEMA)
+
+
+def from_table(table: pa.Table) -> MemberRecords:
+    """The inverse of `to_table`."""
+
+    def array(name: str, dtype: Any, *shape: int) -> np.ndarray:
+        column = table[name].combine_chunks()
+        flat = column.flatten() if shape else column
+        return flat.to_numpy(zero_copy_only=False).astype(dtype).reshape(-1, *shape)
+
+    return MemberRecords(
+        member=array("member", np.uint64).reshape(-1),
+        counts=array("counts", np.int32, 4, 4),
+        loss=array("loss", np.float32, 4),
+        margin=array("margin", np.float32, 4),
+        diverged=array("diverged", bool, 4),
+        undecided_alice=array("undecided_alice", np.int32, 4),
+        undecided_bob=array("undecided_bob", np.int32, 4),
+        decided_product=array("decided_product", np.int32, 4),
+        training_counts=array("training_counts", np.int32, 4, 4) if "training_counts" in table.column_names else None,
+    )
+
+
+def to_bytes(records: MemberRecords, fingerprint: str) -> bytes:
+    """Records with consecutive ids as the file of one part. The same records give the same bytes with one version of
+    pyarrow, so that a part that two workers write is one part."""
+    stamp = {"format": PART_FORMAT, "fingerprint": fingerprint, "first": int(records.member[0]), "count": records.size}
+    sink = pa.BufferOutputStream()
+    table = to_table(records)
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_STAMP: json.dumps(stamp), _CHECKSUM: UNSEALED})
+    return sealed(sink.getvalue().to_pybytes())
+
+
+def stamp_of(content: bytes, name: str, fingerprint: str) -> tuple[int, int]:
+    """First member and number of members of a part, from its name and footer. `content` may be its last FOOTER_BYTES.
+
+    Raises:
+        StoreError: it is torn, is no part, is of another config, or does not hold what its name says; without the name.
+    """
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreError(f"is torn ({one_line(error)})") from None
+    stamp = _stamp(metadata.metadata)
+    if stamp is None:
+        raise StoreError("is not a part of an ncsim run")
+    if stamp["fingerprint"] != fingerprint:
+        raise StoreError("is of another config")
+    first, count = stamp["first"], stamp["count"]
+    if name.rpartition("/")[2] != part_name(first, count) or metadata.num_rows != count:
+        raise StoreError("does not hold what its name says")
+    return first, count
+
+
+def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConfig) -> tuple[MemberRecords, bool]:
+    """The records of a part, checked, and whether it has a checksum, which parts of old versions do not have.
+
+    Args:
+        content: the whole file.
+        name: its name, which says what members it holds.
+        fingerprint: of this config.
+        config: that it is to be of.
+
+    Raises:
+        StoreError: as `stamp_of`, or a bit of it has changed, or its counts do not add up.
+    """
+    whole = is_whole(content)
+    if whole is False:
+        raise StoreError("is torn (its checksum is not that of its content)")
+    first, count = stamp_of(content, name, fingerprint)
+    try:
+        reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        if whole is None and (_stamp(reader.metadata.metadata) or {}).get("format") != 1:
+            raise StoreError("is torn (its checksum is gone)")
+        records = from_table(reader.read(use_threads=False).cast(schema(config)))
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StoreError(f"is torn ({one_line(error)})") from None
+    if not np.array_equal(records.member, np.arange(first, first + count, dtype=np.uint64)):
+        raise StoreError("has members that are not those of its name")
+    if np.any(records.counts.sum(axis=2) != np.where(records.diverged, 0, config.tasks.rows)):
+        raise StoreError("has counts that do not add up")
+    trained = records.training_counts
+    if trained is not None:
+        expected = np.where(records.diverged, 0, config.training_rows)
+        if np.any(trained.sum(axis=2) != expected) or np.any(trained > records.counts):
+            raise StoreError("has training counts that do not add up")
+    return records, whole is True
+
+
+def _stamp(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:
+    try:
+        stamp = json.loads((metadata or {})[_STAMP])
+        whole = stamp["format"] in (1, PART_FORMAT) and isinstance(stamp["fingerprint"], str)
+        return stamp if whole and type(stamp["first"]) is int and type(stamp["count"]) is int else None
+    except (KeyError, ValueError, TypeError):
+        return None

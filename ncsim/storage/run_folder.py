@@ -1,0 +1,353 @@
+"""The run folder: what a run is, the parts it has so far, and nothing that is torn, foreign or half-written.
+
+    runs/figure2/
+      config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
+      parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
+      recording.json  trajectories/                 of members recorded along training (`ncsim.trajectory_parts`)
+      claims/                                       parts that workers of a shared run are training (`ncsim.claims`)
+      rejected/                                     what `ncsim report --repair` moved out of the way
+      summary.json  report.html  figures/           made from the parts, and made again at any time
+
+Every file is there whole or not at all (`ncsim.storage`), and config.json and the parts hold checksums of themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import os
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ncsim.config.ensemble import EnsembleConfig, from_dict, identity, swept_fields, to_dict
+from ncsim.records.members import MemberRecords
+from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description, environment
+from ncsim.storage.files import (
+    LocalStorage,
+    Storage,
+    StoreError,
+    discard_unfinished,
+    hold,
+    one_line,
+    open_storage,
+    reason,
+)
+from ncsim.storage.parts import FOOTER_BYTES, from_bytes, part_name, stamp_of, to_bytes
+
+
+class Part(NamedTuple):
+    """One whole part: members `first` to `first + members - 1` of a cell."""
+
+    name: str  # relative to the run folder
+    first: int
+    members: int
+
+
+@functools.lru_cache(maxsize=4096)
+def fingerprint(config: EnsembleConfig) -> str:
+    """What a member's result depends on besides its id, as 16 hex digits."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class RunFolder:
+    """One run folder, on a disk or in an object store. Use `create` to write to it, `open` to read it."""
+
+    def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig]) -> None:
+        self.storage = storage
+        self.location = storage.location
+        self.configs = tuple(configs)
+        self.swept = swept_fields(self.configs)
+        self.sealed = True  # whether config.json has a checksum, which an old version did not write
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine.
+
+        Raises:
+            StoreError: it is in an object store.
+        """
+        if not isinstance(self.storage, LocalStorage):
+            raise StoreError(f"{self.location}: is in an object store; allowed here: a local folder")
+        return self.storage.root
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """A run folder that exists.
+
+        Raises:
+            StoreError: no run is there, or its config.json does not read as one.
+        """
+        return cls.within(open_storage(path))
+
+    @classmethod
+    def within(cls, storage: Storage, name: str = CONFIG) -> RunFolder:
+        """The run that a storage holds, as its config.json or the copy of it says. Raises as `open`."""
+        try:
+            stored = description(storage.read(name))
+            configs = [from_dict(cell) for cell in stored["cells"]]
+            if not configs:
+                raise ValueError("it has no cells")
+            folder = cls(storage, configs)
+            folder.sealed = stored["format"] != 1
+            return folder
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"{storage.location}: no run is stored there (no {name})") from None
+        except OSError as error:
+            raise StoreError(f"{storage.location}/{name}: cannot be read ({reason(error)})") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            mend = f"; `ncsim report --repair {storage.location}` puts its copy there"
+            with contextlib.suppress(OSError):
+                mend = mend if name == CONFIG and storage.exists(CONFIG_COPY) else ""
+            raise StoreError(f"{storage.location}/{name}: does not describe a run ({one_line(error)}){mend}") from None
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        configs: Sequence[EnsembleConfig],
+        resume: bool = True,
+        training: Callable[[], dict[str, Any]] | None = None,
+    ) -> RunFolder:
+        """The folder for these configs: made, or taken up again where it holds the same run. `training` says what trains,
+        for the environment on record; it is asked only for a new run.
+
+        The same run is one whose cells differ from these in `members` at most, and which has no member that these
+        leave out: asking for more members extends a run.
+
+        Raises:
+            StoreError: the folder holds another run, or cannot be written to.
+        """
+        folder = cls(open_storage(path), configs)
+        try:
+            folder.storage.prepare()
+            if folder.storage.exists(CONFIG):
+                if not resume:
+                    raise StoreError(f"{path}: holds a run already; allowed with resume off: a new folder")
+                folder._check_same_run(cls.within(folder.storage))
+            elif any(name.endswith(".parquet") for name in folder.storage.names("parts")):
+                raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
+            folder._write_config(training)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+        return folder
+
+    def discard_unfinished(self) -> None:
+        """Remove files that killed writers had begun. Only within `exclusive`, beside no worker of another machine.
+        Raises StoreError."""
+        discard_unfinished(self.storage)
+
+    def _check_same_run(self, stored: RunFolder) -> None:
+        ours, theirs = (dict(_by_fingerprint(folder.configs)) for folder in (self, stored))
+        if set(ours) != set(theirs):
+            difference = _first_difference(self.configs, stored.configs)
+            raise StoreError(
+                f"{self.location}: holds another config's run ({difference}); allowed: its own, or a new folder"
+            )
+        for key, config in ours.items():
+            held = theirs[key]
+            if held.first_member < config.first_member or held.member_ids[-1] > config.member_ids[-1]:
+                raise StoreError(
+                    f"{self.location}: holds members {held.first_member} to {held.member_ids[-1]}, and "
+                    f"{config.first_member} to {config.member_ids[-1]} would leave some out; "
+                    "allowed: at least those, or a new folder"
+                )
+        if stored.configs[0].member_ids != self.configs[0].member_ids and self.storage.names("claims"):
+            held_ids = stored.configs[0].member_ids
+            raise StoreError(
+                f"{self.location}: workers are, or were, training members {held_ids[0]} to {held_ids[-1]} of it; "
+                "allowed: the same members, and others once these are there"
+            )
+
+    def _write_config(self, training: Callable[[], dict[str, Any]] | None) -> None:
+        """Both descriptions, as the config asks; a run that is resumed keeps on record what it was started with."""
+        cells = json.loads(json.dumps([to_dict(config) for config in self.configs]))
+        held = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else None
+        if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
+            record = environment() | (training() if training else {"device": "unknown"})
+            form = FORMAT if held is None else json.loads(held)["format"]
+            content = described({"format": form, "swept": self.swept, "cells": cells, "environment": record})
+            if held is not None:
+                self.storage.write(CONFIG, content)
+            elif not self.storage.create(CONFIG, content):  # another worker began the run just now
+                self._check_same_run(RunFolder.within(self.storage))
+                content = self.storage.read(CONFIG)
+        else:
+            content = held
+        if description(content)["format"] == 1:
+            return
+        if not self.storage.exists(CONFIG_COPY) or self.storage.read(CONFIG_COPY) != content:
+            self.storage.write(CONFIG_COPY, content)
+
+    # -- writers ------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold a local folder against any other writer. The operating system lets go of it when the process ends.
+
+        Raises:
+            StoreError: another process is writing to it, or it cannot be written to.
+        """
+        with hold(self.path):
+            yield
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Write beside other workers, and not beside a process that holds the folder for itself.
+
+        Raises:
+            StoreError: a process of this machine holds the folder for itself, or it cannot be written to.
+        """
+        if not isinstance(self.storage, LocalStorage):
+            yield
+            return
+        with hold(self.path, exclusively=False):
+            yield
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    def cell_name(self, config: EnsembleConfig) -> str:
+        """Where a cell's parts are, relative to the run folder: hive partitions of the swept fields."""
+        return "/".join(["parts", *(f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)])
+
+    def cell_folder(self, config: EnsembleConfig) -> Path:
+        """Where a cell's parts are on this machine. Raises as `path`."""
+        return self.path / self.cell_name(config)
+
+    def part(self, config: EnsembleConfig, first: int, members: int) -> str:
+        """The name of a part, relative to the run folder, whether it is there or not."""
+        return f"{self.cell_name(config)}/{part_name(first, members)}"
+
+    def part_names(self, config: EnsembleConfig, cell: str | None = None) -> list[str]:
+        """The names of the files in a cell's folder, or another, that are called as parts are, whatever they hold."""
+        cell = self.cell_name(config) if cell is None else cell
+        names = (name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell)
+        return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
+
+    def parts(self, config: EnsembleConfig) -> list[Part]:
+        """The cell's parts by first member, from their names and footers.
+
+        Raises:
+            StoreError: a part is torn, foreign, of another config, or overlaps another.
+        """
+        found = []
+        for name in self.part_names(config):
+            with self.naming(name):
+                footer = self.storage.read_tail(name, FOOTER_BYTES)
+                found.append(Part(name, *stamp_of(footer, name, fingerprint(config))))
+        found.sort(key=lambda part: part.first)
+        for before, after in itertools.pairwise(found):
+            if before.first + before.members > after.first:
+                with self.naming(after.name):
+                    raise StoreError(f"overlaps {before.name.rpartition('/')[2]}")
+        return found
+
+    def missing(self, config: EnsembleConfig) -> list[range]:
+        """The config's members that no part holds yet, as ranges of ids."""
+        return gaps(config, [range(part.first, part.first + part.members) for part in self.parts(config)])
+
+    def write_part(self, config: EnsembleConfig, records: MemberRecords) -> str:
+        """Store members with consecutive ids as one part, and give its name.
+
+        Raises:
+            StoreError: it cannot be written; what was stored before it is whole.
+        """
+        content = to_bytes(records, fingerprint(config))
+        name = self.part(config, int(records.member[0]), records.size)
+        try:
+            self.storage.write(name, content)
+        except OSError as error:
+            raise StoreError(
+                f"{self.location}/{name}: cannot be written ({reason(error)}); what was stored before it is whole, and "
+                "the same command resumes"
+            ) from None
+        return name
+
+    def read(self, config: EnsembleConfig) -> Iterator[MemberRecords]:
+        """The cell's records, part by part.
+
+        Raises:
+            StoreError: a part whose content is damaged.
+        """
+        for part in self.parts(config):
+            yield self.read_part(config, part.name)
+
+    def read_part(self, config: EnsembleConfig, name: str) -> MemberRecords:
+        """The records of one part. Raises as `read`."""
+        with self.naming(name):
+            records, _ = self.checked_part(config, name)
+        return records
+
+    def checked_part(self, config: EnsembleConfig, name: str) -> tuple[MemberRecords, bool]:
+        """A part's records, and whether it has a checksum.
+
+        Raises:
+            StoreError: what is wrong with it, without its name.
+            OSError: it cannot be read.
+        """
+        return from_bytes(self.storage.read(name), name, fingerprint(config), config)
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Turn what is wrong with a file of the run into one line that names it and says what to do."""
+        mend = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
+        try:
+            yield
+        except StoreError as error:
+            raise StoreError(f"{self.location}/{name}: {error}; {mend}") from None
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name}: cannot be read ({reason(error)})") from None
+
+
+def gaps(config: EnsembleConfig, held: Iterable[range]) -> list[range]:
+    """The config's members that are in none of these ranges, which are in ascending order, as ranges of ids."""
+    found, cursor, end = [], config.first_member, config.first_member + config.members
+    for ids in held:
+        if ids.start > cursor:
+            found.append(range(cursor, min(ids.start, end)))
+        cursor = max(cursor, ids.stop)
+    if cursor < end:
+        found.append(range(cursor, end))
+    return [gap for gap in found if len(gap)]
+
+
+def run_kind(path: str | Path) -> str | None:
+    """What kind of run a folder holds, "ensemble" or "text"; None where that cannot be read."""
+    try:
+        stored = json.loads((Path(path) / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return str(stored.get("kind", "ensemble")) if isinstance(stored, dict) else None
+
+
+def _by_fingerprint(configs: Iterable[EnsembleConfig]) -> Iterator[tuple[str, EnsembleConfig]]:
+    return ((fingerprint(config), config) for config in configs)
+
+
+def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleConfig]) -> str:
+    """One field in which two runs differ, in words."""
+    for name in to_dict(ours[0]):
+        if name in ("members", "first_member"):
+            continue
+        here, there = (list(dict.fromkeys(getattr(c, name) for c in configs)) for configs in (ours, theirs))
+        if here != there:
+            shown = (", ".join(map(str, values)) if name != "tasks" else values[0].name for values in (there, here))
+            return "{} is {} there, {} here".format(name, *shown)
+    return "its grid has other cells"
+
+
+def _partition_value(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take
+
+
+def run_digits(configs: Sequence[EnsembleConfig]) -> str:
+    """Eight hex digits of the run that a grid is, whatever its number of members: for the name of a folder."""
+    together = "".join(sorted(fingerprint(config) for config in configs))
+    return hashlib.sha256(together.encode()).hexdigest()[:8]

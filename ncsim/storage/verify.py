@@ -1,0 +1,218 @@
+"""Whether a run folder holds what was computed, bit for bit, and putting right what it does not.
+
+Every file is read whole: its checksum, what it says it is, and whether its counts add up. Nothing is deleted: what is
+wrong is moved into `rejected/`, and the members that it was to hold are trained again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.storage.config_file import CONFIG, CONFIG_COPY
+from ncsim.storage.files import LocalStorage, Storage, StoreError, is_temporary, open_storage, reason
+from ncsim.storage.run_folder import Part, RunFolder, gaps
+from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
+
+REJECTED = "rejected"
+
+
+class Finding(NamedTuple):
+    """A file of a run folder that is wrong."""
+
+    name: str  # relative to the run folder
+    problem: str  # what is said of it: "is torn (...)", "is of another config", ...
+
+
+class Gap(NamedTuple):
+    """Members of a cell that no whole part holds."""
+
+    cell: str  # the folder of its parts
+    members: range
+
+
+class Verification(NamedTuple):
+    """What a run folder holds."""
+
+    folder: RunFolder | None  # None where neither config.json nor its copy can be read
+    findings: list[Finding]
+    missing: list[Gap]
+    parts: int  # that are whole
+    members: int  # that they hold
+    unsealed: int  # parts that are whole as far as can be seen: of an old version, without a checksum
+    leftovers: int  # files that a killed worker had begun; nobody reads them
+    recorded: int = 0  # parts of trajectories that are whole
+
+    @property
+    def right(self) -> bool:
+        """Whether everything is there, as it was written, and nothing else."""
+        return not self.findings and not self.missing
+
+    def lines(self) -> list[str]:
+        """The result in words, a line for each thing that is wrong."""
+        lines = [f"{finding.name}: {finding.problem}" for finding in self.findings]
+        for cell, ids in self.missing:
+            lines.append(f"{cell}: members {ids[0]} to {ids[-1]} are missing")
+        if self.unsealed:
+            lines.append(f"{_parts(self.unsealed)} without a checksum, of an old version: as far as can be seen, whole")
+        if self.leftovers:
+            lines.append(f"{self.leftovers} files were begun by a worker that was killed; nothing reads them")
+        if self.folder is not None:
+            recorded = f" and {_parts(self.recorded)} of trajectories" if self.recorded else ""
+            whole = f"{_parts(self.parts)} with {self.members:,} members{recorded}: whole"
+            lines.append(f"{whole}; nothing is missing or wrong" if self.right else whole)
+        return lines
+
+
+def verify(path: str | os.PathLike[str]) -> Verification:
+    """Read all of a run folder and say what it holds.
+
+    Raises:
+        StoreError: no run is there, or the folder cannot be read.
+    """
+    storage = open_storage(path)
+    try:
+        folder, findings = _description(storage)
+        if folder is None:
+            return Verification(None, findings, [], 0, 0, 0, 0)
+        trajectories = TrajectoryFolder(folder)
+        ours = {name for config in folder.configs for name in folder.part_names(config)}
+        ours |= {name for config in folder.configs for name in trajectories.part_names(config)}
+        others = [name for top in ("parts", FOLDER) for name in storage.names(top) if name not in ours]
+        leftovers = sum(is_temporary(name) for name in others)
+        # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
+        strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
+        findings += [Finding(name, "is not a part of this run") for name in strange]
+        missing, parts, members, unsealed, recorded = [], 0, 0, 0, 0
+        records = _records(storage, trajectories, findings)
+        for config in folder.configs:
+            whole, without = _whole_parts(folder, config, findings)
+            parts, members, unsealed = parts + len(whole), members + sum(p.members for p in whole), unsealed + without
+            held = [range(part.first, part.first + part.members) for part in whole]
+            missing += [Gap(folder.cell_name(config), gap) for gap in gaps(config, held)]
+            if records:
+                whole, without = _whole_parts(trajectories, config, findings)
+                recorded, unsealed = recorded + len(whole), unsealed + without
+                held = [range(part.first, part.first + part.members) for part in whole]
+                missing += [Gap(trajectories.cell_name(config), gap) for gap in gaps(config, held)]
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({reason(error)})") from None
+    return Verification(folder, sorted(findings), missing, parts, members, unsealed, leftovers, recorded)
+
+
+def repair(
+    path: str | os.PathLike[str], train: Callable[[Sequence[EnsembleConfig]], Any], say: Callable[[str], None] = print
+) -> Verification:
+    """Move what is wrong into `rejected/`, put config.json or its copy back from the other, and train what is missing.
+
+    Args:
+        path: the run folder.
+        train: trains what a folder of these configs lacks, by the executor on record (`ncsim.run_ensemble`).
+        say: told what is done, a line each.
+
+    Raises:
+        StoreError: neither config.json nor its copy can be read, or something cannot be moved or written.
+    """
+    found = verify(path)
+    storage = open_storage(path)
+    if found.folder is None:
+        raise StoreError(
+            f"{path}: {'; '.join(f'{name} {problem}' for name, problem in found.findings)}: what the parts are of cannot be "
+            f"known; allowed: put a {CONFIG} back that is whole"
+        )
+    try:
+        with found.folder.exclusive() if isinstance(storage, LocalStorage) else contextlib.nullcontext():
+            if isinstance(storage, LocalStorage):
+                found.folder.discard_unfinished()
+            for finding in found.findings:
+                if storage.exists(finding.name):
+                    to = _free_name(storage, f"{REJECTED}/{finding.name}")
+                    storage.move(finding.name, to)
+                    say(f"{finding.name}: {finding.problem}; moved to {to}")
+            for name, other in ((CONFIG, CONFIG_COPY), (CONFIG_COPY, CONFIG)):
+                if name in (finding.name for finding in found.findings):
+                    storage.write(name, storage.read(other))
+                    say(f"{name}: put back from {other}")
+        if RECORDING in (finding.name for finding in found.findings):
+            if TrajectoryFolder(found.folder).restore_description():
+                say(f"{RECORDING}: put back from the parts of trajectories")
+            else:
+                say(f"{RECORDING}: no part says what was recorded; to record again, give the same command again")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be repaired ({reason(error)}); what was moved is in {REJECTED}/") from None
+    for cell, ids in found.missing:
+        say(f"{cell}: training members {ids[0]} to {ids[-1]}")
+    if found.missing:
+        train(found.folder.configs)
+    return verify(path)
+
+
+def _description(storage: Storage) -> tuple[RunFolder | None, list[Finding]]:
+    """The run, from config.json or else from its copy, and what is wrong with the two."""
+    folders: dict[str, RunFolder] = {}
+    findings = []
+    for name in (CONFIG, CONFIG_COPY):
+        if not storage.exists(name):
+            findings.append(Finding(name, "is missing"))
+            continue
+        try:
+            folders[name] = RunFolder.within(storage, name)
+        except StoreError as error:
+            problem = str(error).removeprefix(f"{storage.location}/{name}: ")
+            findings.append(Finding(name, problem.partition("; `ncsim")[0]))
+    if not folders and not any(storage.exists(name) for name in (CONFIG, CONFIG_COPY)):
+        raise StoreError(f"{storage.location}: no run is stored there (no {CONFIG})")
+    if len(folders) == 2 and storage.read(CONFIG) != storage.read(CONFIG_COPY):
+        # A worker was killed between the two: the first is written first.
+        findings.append(Finding(CONFIG_COPY, f"is not the same as {CONFIG}"))
+    if CONFIG in folders and CONFIG_COPY not in folders and not folders[CONFIG].sealed:
+        findings = []  # an old version wrote one, without a checksum
+    return folders.get(CONFIG) or folders.get(CONFIG_COPY), findings
+
+
+def _records(storage: Storage, trajectories: TrajectoryFolder, findings: list[Finding]) -> bool:
+    """Whether the run records along training; what is wrong with its recording.json is added to the findings."""
+    try:
+        return trajectories.recording() is not None or bool(storage.names(FOLDER))
+    except StoreError as error:
+        problem = str(error).removeprefix(f"{storage.location}/{RECORDING}: ")
+        findings.append(Finding(RECORDING, problem.partition("; `ncsim")[0]))
+        return True
+
+
+def _whole_parts(
+    folder: RunFolder | TrajectoryFolder, config: EnsembleConfig, findings: list[Finding]
+) -> tuple[list[Part], int]:
+    """A cell's parts that can be used, by first member, and how many of them have no checksum; what is wrong with others
+    is added to the findings."""
+    whole, unsealed = [], 0
+    for name in folder.part_names(config):
+        try:
+            records, sealed = folder.checked_part(config, name)
+        except StoreError as error:
+            findings.append(Finding(name, str(error)))
+            continue
+        whole.append(Part(name, int(records.member[0]), len(records.member)))
+        unsealed += not sealed
+    used: list[Part] = []
+    for part in sorted(whole, key=lambda part: (part.first, -part.members)):
+        if used and part.first < used[-1].first + used[-1].members:
+            findings.append(Finding(part.name, f"overlaps {used[-1].name.rpartition('/')[2]}"))
+        else:
+            used.append(part)
+    return used, unsealed
+
+
+def _parts(count: int) -> str:
+    return f"{count} part" if count == 1 else f"{count:,} parts"
+
+
+def _free_name(storage: Storage, name: str) -> str:
+    free, number = name, 1
+    while storage.exists(free):
+        number += 1
+        free = f"{name}.{number}"
+    return free

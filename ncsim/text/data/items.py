@@ -1,0 +1,218 @@
+"""From rows to items of two classes: which are trained on, which are tested on, and in what order.
+
+Whatever is drawn is drawn by hashing (seed, purpose, id), so that it depends on nothing else: not on the order of a
+file, the machine, or the version of a library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int8
+
+from ncsim.config.fields import ConfigError
+from ncsim.text.data.loading import Prepared, load
+from ncsim.text.data.rows import Labelled, Question, Row, has_ids, read_rows
+from ncsim.text.data.sources import DataError, digest, read
+from ncsim.text.data.suites import Suite, Task
+
+FORMS = ("balanced", "all-options")
+#: Share of the training items that is held out where a data set has no items to test on.
+HELD_OUT = 0.2
+
+
+class Items(NamedTuple):
+    """Items of two classes. `second` is None where an item is one text."""
+
+    first: tuple[str, ...]
+    second: tuple[str, ...] | None
+    labels: Int8[np.ndarray, " items"]
+    ids: tuple[str, ...]
+
+    @property
+    def majority_rate(self) -> float:
+        """Share of the more frequent label: what is right without reading."""
+        ones = float(np.mean(self.labels))
+        return max(ones, 1 - ones)
+
+    def chosen(self, places: Sequence[int]) -> Items:
+        """The items at these places, in this order."""
+        second = None if self.second is None else tuple(self.second[place] for place in places)
+        ids = tuple(self.ids[place] for place in places)
+        return Items(tuple(self.first[place] for place in places), second, self.labels[list(places)], ids)
+
+
+class TaskItems(NamedTuple):
+    """A task's items to train on and to test on, each in the order in which they are taken, and what is to be told."""
+
+    train: Items
+    test: Items
+    splits: dict[str, str]  # which split of the data set the items are of
+    notes: tuple[str, ...]
+
+
+def suite_items(
+    suite: Suite, *, form: str, seed: int, source_dir: str | Path | None, cache_dir: str | Path | None
+) -> dict[str, TaskItems]:
+    """Items of a suite's four tasks, by place (A1, A2, B1, B2).
+
+    Items of PAWS-X are those that every language of the suite has; where a share is held out, it is the same ids in
+    every task, so that no sentence is trained on in one language and tested on in another.
+
+    Raises:
+        ConfigError, DataError: as `ncsim.text.datasets.load`.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form={form}: allowed: {', '.join(FORMS)}")
+    rows: dict[Task, _Rows] = {}
+    for task in suite.tasks.values():
+        if task not in rows:
+            rows[task] = _own_rows(task) if task.dataset == "file" else _official_rows(task, source_dir, cache_dir)
+    _keep_parallel(rows)
+    held_out = _held_out(rows.values(), seed)
+    items = {task: _divided(task, found, held_out, form, seed) for task, found in rows.items()}
+    return {place: items[task] for place, task in suite.tasks.items()}
+
+
+def drawn(seed: int, purpose: str, key: str) -> int:
+    """64 bits that depend on these three alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{purpose}\n{key}".encode()).digest()[:8])
+
+
+class _Rows(NamedTuple):
+    """Rows to train on, and to test on where there are any. Ids begin with their name space: `paws_x:validation:108`."""
+
+    space: str  # of the training ids
+    train: list[Row]
+    test: list[Row]
+    splits: dict[str, str]
+    notes: list[str]
+
+
+def _official_rows(task: Task, source_dir: str | Path | None, cache_dir: str | Path | None) -> _Rows:
+    loaded: Prepared = load(task.dataset, language=task.language, source_dir=source_dir, cache_dir=cache_dir)
+    return _chosen_splits(task.dataset, loaded.splits, list(loaded.notes))
+
+
+def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]) -> _Rows:
+    training = "train" if "train" in splits else "validation"
+    testing = next((name for name in ("test", "validation") if name in splits and name != training), "")
+    used = {"train": training, "test": testing or training}
+    return _Rows(
+        f"{space}:{training}",
+        _named(splits[training], f"{space}:{training}"),
+        _named(splits[testing], f"{space}:{testing}") if testing else [],
+        used,
+        notes,
+    )
+
+
+def _own_rows(task: Task) -> _Rows:
+    named, spaces = {}, {}
+    for split, path in (("train", task.train), ("test", task.test)):
+        if path:
+            file = read(Path(path))
+            # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
+            spaces[split] = "file" if has_ids(file) else f"file-{digest([file])}"
+            named[split] = _named(read_rows("file", file)[0], spaces[split])
+    both = {row.id for row in named["train"]} & {row.id for row in named.get("test", [])}
+    if both:
+        example = min(both).split(":", 1)[1]
+        raise DataError(f"{task.test}: {len(both)} of its rows are in {task.train} too, by id (as {example})")
+    splits = {"train": task.train, "test": task.test or task.train}
+    return _Rows(spaces["train"], named["train"], named.get("test", []), splits, [])
+
+
+def _named(rows: Iterable[Row], space: str) -> list[Row]:
+    return [row._replace(id=f"{space}:{row.id}") for row in rows]
+
+
+def _keep_parallel(rows: dict[Task, _Rows]) -> None:
+    """Of PAWS-X, keep what every language has: "NS" in one of them is no item in any. Splits are those all have."""
+    tasks = [task for task in rows if task.dataset == "paws_x"]
+    if len({tuple(rows[task].splits.items()) for task in tasks}) > 1:
+        described = "; ".join(
+            f"{task.language}: {rows[task].splits['train']} and {rows[task].splits['test']}" for task in tasks
+        )
+        raise DataError(f"paws_x: languages have different files ({described}); allowed: the same for each language")
+    everywhere: dict[str, set[str]] = {}
+    for part in ("train", "test"):
+        ids = [{row.id for row in getattr(rows[task], part)} for task in tasks]
+        everywhere[part] = set.intersection(*ids) if ids else set()
+    for task in tasks:
+        train = [row for row in rows[task].train if row.id in everywhere["train"]]
+        test = [row for row in rows[task].test if row.id in everywhere["test"]]
+        notes = list(rows[task].notes)
+        for part, kept in (("train", train), ("test", test)):
+            left = len(getattr(rows[task], part)) - len(kept)
+            notes += [f"{part}: {left} rows left out (not in every language of the suite)"] if left else []
+        rows[task] = rows[task]._replace(train=train, test=test, notes=notes)
+
+
+def _held_out(rows: Iterable[_Rows], seed: int) -> set[str]:
+    """Ids that are tested on instead of trained on: a share of all ids of tasks without test items, a name space each."""
+    spaces: dict[str, set[str]] = {}
+    for found in rows:
+        if not found.test:
+            for row in found.train:
+                spaces.setdefault(found.space, set()).add(row.id)
+    held = set()
+    for ids in spaces.values():
+        ordered = sorted(ids, key=lambda one: (drawn(seed, "held out", one), one))
+        held.update(ordered[: max(1, round(HELD_OUT * len(ordered)))])
+    return held
+
+
+def _divided(task: Task, rows: _Rows, held_out: set[str], form: str, seed: int) -> TaskItems:
+    train, test, notes, splits = rows.train, rows.test, list(rows.notes), dict(rows.splits)
+    if not test:
+        test = [row for row in train if row.id in held_out]
+        train = [row for row in train if row.id not in held_out]
+        notes.append(f"no test items: {HELD_OUT:.0%} of {splits['train']} held out, by id")
+        splits["test"] = f"{splits['train']}, held out"
+    if not train or not test:
+        raise DataError(
+            f"{task.name}: has {len(train)} rows to train on and {len(test)} to test on; allowed: at least 1"
+        )
+    divided = [_items(part, form, seed) for part in (train, test)]
+    for part, (_, ambiguous) in zip(("train", "test"), divided, strict=True):
+        if ambiguous:
+            notes.append(f"{part}: {ambiguous} wrong options left out (they read as the right one)")
+    (training, _), (testing, _) = divided
+    again = len(_texts(testing) & _texts(training))
+    if again:
+        notes.append(f"test: {again} texts are among the training texts too")
+    return TaskItems(training, testing, splits, tuple(notes))
+
+
+def _texts(items: Items) -> set[tuple[str, str]]:
+    return set(zip(items.first, items.second or ("",) * len(items.first), strict=True))
+
+
+def _items(rows: Sequence[Row], form: str, seed: int) -> tuple[Items, int]:
+    """Rows as items of two classes, in an order drawn by id; and how many options were left out as ambiguous."""
+    ordered = sorted(rows, key=lambda row: (drawn(seed, "order", row.id), row.id))
+    items: list[Labelled] = []
+    ambiguous = 0
+    for row in ordered:
+        if isinstance(row, Labelled):
+            items.append(row)
+            continue
+        wrong = [place for place, text in enumerate(row.options) if text != row.options[row.answer]]
+        ambiguous += len(row.options) - 1 - len(wrong)
+        if not wrong:
+            continue
+        if form == "balanced":
+            wrong = [wrong[drawn(seed, "wrong option", row.id) % len(wrong)]]
+        items += [_option(row, place) for place in sorted([row.answer, *wrong])]
+    seconds = tuple(item.second for item in items) if any(item.second for item in items) else None
+    labels = np.asarray([item.label for item in items], np.int8)
+    return Items(tuple(item.first for item in items), seconds, labels, tuple(item.id for item in items)), ambiguous
+
+
+def _option(row: Question, place: int) -> Labelled:
+    return Labelled(f"{row.id}:{place}", row.question, row.options[place], int(place == row.answer))

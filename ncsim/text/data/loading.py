@@ -1,0 +1,274 @@
+"""Five data sets as builders of TensorFlow Datasets, without TensorFlow: SST-2, MRPC, PAWS-X, CommonsenseQA, MathQA.
+
+A builder takes its files from a folder of the user's (`source_dir`) or downloads them from where their authors put
+them; after that there is one path. What it prepares is kept, as array_record, in a folder named after the content of the
+files, so that a file that was changed is never served stale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from ncsim.config.fields import ConfigError
+from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
+from ncsim.text.data.rows import Labelled, Question, Row, read_rows
+from ncsim.text.data.sources import DataError, SourceFile, digest, errors_only, find, members, one_line, read
+
+
+class Prepared(NamedTuple):
+    """A data set as read back: rows by split (train, validation, test: those there are), and what is to be told."""
+
+    splits: dict[str, list[Row]]
+    notes: tuple[str, ...]
+
+
+def load(
+    name: str, *, language: str = "", source_dir: str | Path | None = None, cache_dir: str | Path | None = None
+) -> Prepared:
+    """One of the five data sets, prepared where it was not yet.
+
+    Args:
+        name: sst2, mrpc, paws_x, commonsense_qa or math_qa.
+        language: of PAWS-X: de, en, es, fr, ja, ko, zh.
+        source_dir: folder with the files, or the archives, as their authors named them; None: download them.
+        cache_dir: where prepared data is kept; `text_cache()` if None.
+
+    Returns:
+        Rows in an order that depends on their ids alone.
+
+    Raises:
+        DataError: files that are missing, broken or cannot be had.
+        ConfigError: no such data set or language.
+    """
+    data_set = DATA_SETS.get(name)
+    if data_set is None:
+        raise ConfigError(f"dataset={name}: allowed: {', '.join(DATA_SETS)}, file")
+    if name == "paws_x" and language not in PAWS_X_LANGUAGES:
+        raise ConfigError(f"language={language or 'none'}: allowed for paws_x: {', '.join(PAWS_X_LANGUAGES)}")
+    if name != "paws_x" and language:
+        raise ConfigError(f"language={language}: {name} has none; allowed: leave it out")
+    cache = Path(cache_dir) if cache_dir is not None else text_cache()
+    source = None if source_dir is None else Path(source_dir)
+    files = None if source is None else _located(data_set, language, source)
+    kept = cache / "prepared" / _content(data_set, files)
+    with _quiet(), _exclusive(kept):
+        try:
+            return _prepared(name, language, files, kept, cache / "downloads")
+        except DataError:
+            raise
+        except Exception:  # whatever the reader says of a damaged file, it is made again, once
+            shutil.rmtree(kept / BUILDERS[name].name, ignore_errors=True)
+            try:
+                made = _prepared(name, language, files, kept, cache / "downloads")
+            except DataError:
+                raise
+            except Exception as error:
+                raise DataError(f"{kept}: {name} cannot be prepared there ({one_line(error)})") from None
+            return Prepared(made.splits, (*made.notes, "what had been prepared was damaged and was made anew"))
+
+
+def text_cache() -> Path:
+    """Where prepared data and tokens are kept: $XDG_CACHE_HOME/ncsim/text, ~/.cache/ncsim/text without it."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "ncsim" / "text"
+
+
+class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """What the five builders share. Files are those of `source_dir`; without it they are downloaded.
+
+    `files` are the files themselves, by split, where they have been read already.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
+    data_set: ClassVar[DataSet]
+
+    def __init__(
+        self, *, source_dir: str | Path | None = None, files: dict[str, SourceFile] | None = None, **kwargs: Any
+    ) -> None:
+        self._source_dir, self._files = source_dir, files
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        about, text = self.data_set, tfds.features.Text()
+        features: dict[str, Any] = {"id": text, "question": text, "options": tfds.features.Sequence(text)}
+        features["answer"] = tfds.features.ClassLabel(num_classes=5)
+        if about.classes:
+            features = {"id": text, "first": text, "second": text}
+            features["label"] = tfds.features.ClassLabel(names=about.classes)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=about.description,
+            features=tfds.features.FeaturesDict(features),
+            homepage=about.homepage,
+            citation=about.citation,
+            license=about.licence,
+            metadata=tfds.core.MetadataDict(notes=[]),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        language = self.builder_config.name if self.builder_config else ""
+        files = self._files
+        if files is None and self._source_dir is not None:
+            files = _located(self.data_set, language, Path(self._source_dir))
+        elif files is None:
+            files = _downloaded(self.data_set, language, dl_manager)
+        notes = [] if "train" in files else [f"{self.data_set.name}: no training file, so training items are of dev"]
+        splits = {}
+        for split, file in files.items():
+            rows, left_out = read_rows(self.data_set.name, file)
+            notes += [f"{split}: {count} rows left out ({reason})" for reason, count in left_out.items()]
+            splits[split] = self._generate_examples(rows)
+        self.info.metadata["notes"] = notes
+        return splits
+
+    def _generate_examples(self, rows: Sequence[Row]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for row in rows:
+            yield row.id, {**row._asdict(), **({"options": list(row.options)} if isinstance(row, Question) else {})}
+
+
+class NcsimSst2(TextBuilder):
+    """SST-2 with its ids."""
+
+    data_set = DATA_SETS["sst2"]
+
+
+class NcsimMrpc(TextBuilder):
+    """MRPC: all training rows, none put aside as a development set."""
+
+    data_set = DATA_SETS["mrpc"]
+
+
+class NcsimPawsX(TextBuilder):
+    """PAWS-X, one config a language, with ids, by which rows of different languages are translations of each other."""
+
+    data_set = DATA_SETS["paws_x"]
+    BUILDER_CONFIGS: ClassVar[list[Any]] = [
+        tfds.core.BuilderConfig(name=language, version=tfds.core.Version("1.0.0")) for language in PAWS_X_LANGUAGES
+    ]
+
+
+class NcsimCommonsenseQa(TextBuilder):
+    """CommonsenseQA, random split; its test file has no answers and is left alone."""
+
+    data_set = DATA_SETS["commonsense_qa"]
+
+
+class NcsimMathQa(TextBuilder):
+    """MathQA with its options taken apart."""
+
+    data_set = DATA_SETS["math_qa"]
+
+
+BUILDERS: dict[str, type[TextBuilder]] = {
+    builder.data_set.name: builder for builder in (NcsimSst2, NcsimMrpc, NcsimPawsX, NcsimCommonsenseQa, NcsimMathQa)
+}
+
+
+def _located(data_set: DataSet, language: str, folder: Path) -> dict[str, SourceFile]:
+    """The source files that a folder has, by split."""
+    names = data_set.names(language)
+    found = find(folder, data_set.folder, data_set.archive, list(names.values()))
+    _check_complete(data_set, names, found, f"{folder / data_set.folder}")
+    return {split: found[name] for split, name in names.items() if name in found}
+
+
+def _downloaded(data_set: DataSet, language: str, manager: tfds.download.DownloadManager) -> dict[str, SourceFile]:
+    """The source files by split, from the official addresses."""
+    names = data_set.names(language)
+    try:
+        paths = {name: Path(path) for name, path in manager.download(dict(data_set.addresses)).items()}
+    except Exception as error:  # what it raises is the network's, the library's or the server's
+        addresses = ", ".join(data_set.addresses.values())
+        raise DataError(f"{addresses}: cannot be downloaded ({one_line(error)}); allowed: source_dir") from None
+    if data_set.archive:
+        address = data_set.addresses[data_set.archive]
+        found = members(paths[data_set.archive], data_set.folder, list(names.values()), shown=address)
+    else:
+        found = {name: SourceFile(data_set.addresses[name], read(path).content) for name, path in paths.items()}
+    _check_complete(data_set, names, found, ", ".join(data_set.addresses.values()))
+    return {split: found[name] for split, name in names.items() if name in found}
+
+
+def _check_complete(data_set: DataSet, names: dict[str, str], found: dict[str, SourceFile], where: str) -> None:
+    missing = [names[split] for split in data_set.needed if names[split] not in found]
+    if missing:
+        raise DataError(f"{where}: {', '.join(missing)} is not there; {data_set.name} needs {_listed(data_set, names)}")
+
+
+def _listed(data_set: DataSet, names: dict[str, str]) -> str:
+    needed = " and ".join(names[split] for split in data_set.needed)
+    further = [name for split, name in names.items() if split not in data_set.needed]
+    return needed + (f", and takes {', '.join(further)} where they are" if further else "")
+
+
+def _content(data_set: DataSet, files: dict[str, SourceFile] | None) -> str:
+    """Name of the folder for what comes of these files, or of the official ones."""
+    if files is None:
+        addresses = "\n".join(data_set.addresses.values()).encode()
+        return "official-" + hashlib.sha256(addresses).hexdigest()[:16]
+    return "-".join(files) + "-" + digest(files.values())
+
+
+def _prepared(name: str, language: str, files: dict[str, SourceFile] | None, kept: Path, downloads: Path) -> Prepared:
+    """What the builder has, once it has prepared what is not there yet."""
+    options: dict[str, Any] = {"config": language} if language else {}
+    builder = BUILDERS[name](files=files, data_dir=str(kept), file_format="array_record", **options)
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_dir=str(downloads), download_config=config)
+    except Exception as error:
+        cause: BaseException | None = error  # the library wraps what comes out of a builder
+        while cause is not None and not isinstance(cause, DataError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise DataError(str(cause)) from None
+        raise
+    splits = {}
+    for split, info in builder.info.splits.items():
+        source = builder.as_data_source(split=split)
+        rows = [_row(example) for example in source.__getitems__(range(info.num_examples))]
+        if len({row.id for row in rows}) != info.num_examples:
+            raise ValueError(f"{split} has not its {info.num_examples} rows")
+        splits[split] = sorted(rows, key=lambda row: row.id)
+    return Prepared(splits, tuple(builder.info.metadata["notes"]))
+
+
+def _row(example: dict[str, Any]) -> Row:
+    if "options" in example:
+        options = tuple(option.decode() for option in np.asarray(example["options"]).tolist())
+        return Question(example["id"].decode(), example["question"].decode(), options, int(example["answer"]))
+    first, second = example["first"].decode(), example["second"].decode()
+    return Labelled(example["id"].decode(), first, second, int(example["label"]))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's bars, and what it prints."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()), errors_only("urllib3", "urllib3.connectionpool"):
+        yield
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """One process prepares, others wait and find it done. The operating system lets go when a process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written to ({error.strerror})") from None
+    with open(folder / ".lock", "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

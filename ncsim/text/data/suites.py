@@ -1,0 +1,139 @@
+"""Suites: which two tasks Alice has and which two Bob has. The paper's two (its table 3), and a user's own."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncsim.config.fields import ConfigError
+from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES
+from ncsim.text.data.sources import DataError, one_line
+
+#: The four tasks of a suite, in the order in which a report has them.
+PARTS = ("A1", "A2", "B1", "B2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task of two classes.
+
+    Raises:
+        ConfigError: there is no such data set, or an option is not one of its.
+    """
+
+    dataset: str  # sst2, mrpc, paws_x, commonsense_qa, math_qa, or file
+    language: str = ""  # of paws_x: de, en, es, fr, ja, ko, zh
+    train: str = ""  # of file: a TSV or JSON-lines file with text, label and where wanted text2, id
+    test: str = ""  # of file: the same for testing; empty: a share of the training items is held out
+
+    def __post_init__(self) -> None:
+        if self.dataset not in (*DATA_SETS, "file"):
+            raise ConfigError(f"dataset={self.dataset}: allowed: {', '.join(DATA_SETS)}, file")
+        if self.dataset == "paws_x" and self.language not in PAWS_X_LANGUAGES:
+            raise ConfigError(f"language={self.language or 'none'}: allowed for paws_x: {', '.join(PAWS_X_LANGUAGES)}")
+        if self.dataset != "paws_x" and self.language:
+            raise ConfigError(f"language={self.language}: {self.dataset} has none; allowed: leave it out")
+        if self.dataset == "file" and not self.train:
+            raise ConfigError("dataset=file: needs train, the path of a TSV or JSON-lines file")
+        if self.dataset != "file" and (self.train or self.test):
+            raise ConfigError(
+                f"train={self.train or self.test}: {self.dataset} has its own files; allowed: dataset=file"
+            )
+
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return "-".join(filter(None, (self.dataset, self.language, Path(self.train).stem)))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Two tasks for Alice and two for Bob.
+
+    Raises:
+        ConfigError: a party has not two tasks.
+    """
+
+    name: str
+    alice: tuple[Task, ...]
+    bob: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        for party, tasks in (("alice", self.alice), ("bob", self.bob)):
+            if len(tasks) != 2:
+                raise ConfigError(f"suite={self.name}: {party} has {len(tasks)} task(s); allowed: 2 for each party")
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The four tasks by their place: A1, A2, B1, B2."""
+        return dict(zip(PARTS, (*self.alice, *self.bob), strict=True))
+
+
+def _paws_x(language: str) -> Task:
+    return Task(dataset="paws_x", language=language)
+
+
+SUITES = {
+    "multilingual": Suite("multilingual", (_paws_x("en"), _paws_x("fr")), (_paws_x("ja"), _paws_x("ko"))),
+    "mixed": Suite(
+        "mixed",
+        (Task(dataset="sst2"), Task(dataset="commonsense_qa")),
+        (Task(dataset="mrpc"), Task(dataset="math_qa")),
+    ),
+}
+
+
+def open_suite(name: str | Path) -> Suite:
+    """A suite by its name, or from a TOML or JSON file.
+
+    A file has a name, and two tables (objects) under `alice` and two under `bob`, each with the fields of `Task`:
+
+        name = "film"
+        alice = [{ dataset = "sst2" }, { dataset = "file", train = "mine.tsv" }]
+        bob = [{ dataset = "paws_x", language = "en" }, { dataset = "mrpc" }]
+
+    Paths are relative to the file.
+
+    Raises:
+        ConfigError: no such suite, or one that is not whole.
+        DataError: the file cannot be read or is no TOML (JSON).
+    """
+    if str(name) in SUITES:
+        return SUITES[str(name)]
+    path = Path(name)
+    if path.suffix not in (".toml", ".json"):
+        raise ConfigError(f"suite={name}: allowed: {', '.join(SUITES)}, or the path of a .toml or .json file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        described = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not {path.suffix[1:].upper()} ({one_line(error)})") from None
+    if not isinstance(described, Mapping) or not set(described) <= {"name", "alice", "bob"}:
+        keys = ", ".join(described) if isinstance(described, Mapping) else type(described).__name__
+        raise ConfigError(f"suite={path}: has {keys or 'nothing'}; allowed: name, alice, bob")
+    parties = [_tasks(described.get(party), party, path) for party in ("alice", "bob")]
+    return Suite(str(described.get("name", path.stem)), *parties)
+
+
+def _tasks(described: Any, party: str, path: Path) -> tuple[Task, ...]:
+    if not isinstance(described, Sequence) or isinstance(described, str):
+        raise ConfigError(f"suite={path}: {party} is not a list; allowed: a list of two tasks")
+    return tuple(_task(one, party, path) for one in described)
+
+
+def _task(described: Any, party: str, path: Path) -> Task:
+    fields = tuple(Task.__dataclass_fields__)
+    if not isinstance(described, Mapping) or not set(described) <= set(fields) or "dataset" not in described:
+        keys = ", ".join(map(str, described)) if isinstance(described, Mapping) else repr(described)[:40]
+        raise ConfigError(f"suite={path}: a task of {party} has {keys or 'nothing'}; allowed: {', '.join(fields)}")
+    for field, value in described.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"suite={path}: {field} of a task of {party} is {value!r}; allowed: a text")
+    files = {key: str(path.parent / described[key]) for key in ("train", "test") if described.get(key)}
+    return Task(**{**described, **files})

@@ -1,0 +1,190 @@
+"""Low-rank adapters of query and value (Hu et al. 2021) with a classification head a task, over one frozen BERT.
+
+An adapter is a tree of float32 arrays, the only thing that is trained:
+
+    lora    layers/attention/{query, value}: a [L, D, R], b [L, R, D]
+    heads   kernel [heads, D, classes], bias [heads, classes]
+
+Everything here is written for one adapter. Several over one backbone are
+
+    jax.vmap(partial(head_logits, config, backbone, options=options), in_axes=0)(adapters, scales, ids, mask, types)
+
+with the ranks zero-padded to one width (`init_adapter`): the padding of `a` meets the padding of `b`, both gradients
+are exactly zero there, and so are both after any step of an optimiser without noise.
+
+Axes as in `bert.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from ncsim.config.fields import ConfigError
+from ncsim.text.model.bert import Bert, BertConfig
+
+#: The products that have factors, as the paper and PEFT's default for BERT have it.
+TARGETS = ("query", "value")
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+POOLINGS = ("pooler", "cls")
+
+
+@dataclasses.dataclass(frozen=True)
+class ForwardOptions:
+    """How the network is computed, as far as it may change with the machine or by taste.
+
+    Raises:
+        ConfigError: an unknown name, or a dropout outside [0, 1).
+    """
+
+    dtype: str = "float32"  # of activations and products: float32 or bfloat16; adapters and heads stay float32
+    remat: bool = False  # recompute layers in the backward pass: a third more work, far less memory
+    pooling: str = "pooler"  # what heads read: BERT's pooler, or the first token's hidden state ("cls")
+    dropout: float = 0.0  # of the adapters' input, in training
+    unroll: int = 0  # layers a turn of the loop over layers; 0: all of them on CPUs, elsewhere one
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"--dtype: {self.dtype!r}; allowed: {', '.join(DTYPES)}")
+        if self.pooling not in POOLINGS:
+            raise ConfigError(f"--pooling: {self.pooling!r}; allowed: {', '.join(POOLINGS)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"--dropout: {self.dropout}; allowed: from 0, below 1")
+        if self.unroll < 0:
+            raise ConfigError(f"--unroll: {self.unroll}; allowed: 0 or more")
+
+    def unrolled(self, layers: int) -> int:
+        """Layers a turn, of so many. A loop on a CPU copies each layer's weights out of their stack at every turn; without
+        a loop the compiler would undo `remat`."""
+        if self.unroll:
+            return self.unroll
+        return layers if jax.default_backend() == "cpu" and not self.remat else 1
+
+
+DEFAULT_OPTIONS = ForwardOptions()
+
+
+def init_adapter(
+    key: Key[Array, ""], config: BertConfig, rank: int, width: int | None = None, heads: int = 2, classes: int = 2
+) -> dict[str, Any]:
+    """An adapter that changes nothing yet: B = 0, A ~ U(+-1/sqrt(D)), heads as torch.nn.Linear draws them, U(+-1/sqrt(D)).
+
+    A is drawn at its true rank and then zero-padded to `width`, so that an adapter does not depend on what it is
+    trained beside.
+
+    Raises:
+        ConfigError: a rank outside 1..D, or a width below it.
+    """
+    width = rank if width is None else width
+    check_rank(rank, config)
+    if width < rank:
+        raise ConfigError(f"adapter width: {width}; allowed: the rank, {rank}, or more")
+    size, layers = config.hidden_size, config.layers
+    bound = size**-0.5
+
+    def uniform(key: Array, *shape: int) -> Array:
+        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+    kernel_key, bias_key, *target_keys = jax.random.split(key, 2 + len(TARGETS))
+    padding = ((0, 0), (0, 0), (0, width - rank))
+    factors = {
+        target: {
+            "a": jnp.pad(uniform(target_key, layers, size, rank), padding),
+            "b": jnp.zeros((layers, width, size), jnp.float32),
+        }
+        for target, target_key in zip(TARGETS, target_keys, strict=True)
+    }
+    return {
+        "lora": {"layers": {"attention": factors}},
+        "heads": {"kernel": uniform(kernel_key, heads, size, classes), "bias": uniform(bias_key, heads, classes)},
+    }
+
+
+def head_logits(
+    config: BertConfig,
+    backbone: Any,
+    adapter: Any,
+    scale: Array | float,
+    ids: Int[Array, "B T"],
+    mask: Int[Array, "B T"],
+    types: Int[Array, "B T"],
+    *,
+    options: ForwardOptions = DEFAULT_OPTIONS,
+    dropout_key: Key[Array, ""] | None = None,
+) -> Float[Array, "B heads classes"]:
+    """Logits of every head for every sequence, float32.
+
+    Args:
+        config: the backbone's sizes.
+        backbone: its tree `params`, in any floating-point type.
+        adapter: as `init_adapter` makes them.
+        scale: alpha / rank, at the true rank.
+        ids: token ids; `mask`, 1 for tokens and 0 for padding; `types`, segments.
+        dropout_key: given in training, switches `options.dropout` on.
+
+    Raises:
+        ConfigError: pooling by a pooler that the backbone lacks, or sequences longer than it can take.
+    """
+    if options.pooling == "pooler" and not config.pooler:
+        raise ConfigError("--pooling: 'pooler', but the checkpoint has no pooler; allowed: cls")
+    bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers))
+    variables = {"params": backbone, "lora": adapter["lora"]}
+    first, pooled = bert.first_token(variables, ids, mask, types, scale, dropout_key)
+    features = (first if pooled is None or options.pooling == "cls" else pooled).astype(jnp.float32)
+    kernel, bias = adapter["heads"]["kernel"], adapter["heads"]["bias"]
+    return jnp.einsum("bd,hdc->bhc", features, kernel, precision=jax.lax.Precision.HIGHEST) + bias
+
+
+def merge(backbone: Any, adapter: Any, scale: Array | float) -> Any:
+    """The backbone with scale A B added to its query and value kernels: the same function without an adapter."""
+    attention = dict(backbone["layers"]["attention"])
+    for target, factors in adapter["lora"]["layers"]["attention"].items():
+        change = jnp.einsum("lir,lro->lio", factors["a"], factors["b"], precision=jax.lax.Precision.HIGHEST)
+        kernel = attention[target]["kernel"]
+        attention[target] = {**attention[target], "kernel": (kernel + scale * change).astype(kernel.dtype)}
+    return {**backbone, "layers": {**backbone["layers"], "attention": attention}}
+
+
+def pad_adapter(adapter: Any, width: int) -> Any:
+    """The same adapter at another width, wider or narrower: zeros are added or dropped. Give the true rank to undo.
+
+    Raises:
+        ConfigError: what would be dropped is not zero.
+    """
+    factors = adapter["lora"]["layers"]["attention"]
+    resized = {}
+    for target, pair in factors.items():
+        a, b = pair["a"], pair["b"]
+        dropped = (a[..., width:], b[..., width:, :])
+        if any(bool(jnp.any(part != 0)) for part in dropped):
+            raise ConfigError(f"adapter width: {width}; allowed: its rank or more, and this one has more than {width}")
+        extra = max(width - a.shape[-1], 0)
+        lead = [(0, 0)] * (a.ndim - 1)
+        resized[target] = {
+            "a": jnp.pad(a[..., :width], [*lead, (0, extra)]),
+            "b": jnp.pad(b[..., :width, :], [*lead[:-1], (0, extra), (0, 0)]),
+        }
+    return {**adapter, "lora": {"layers": {"attention": resized}}}
+
+
+def trainable_parameters(config: BertConfig, rank: int, heads: int = 2, classes: int = 2) -> int:
+    """Number of parameters that training changes, counted in the built adapter (paper, table 4)."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    adapter = jax.eval_shape(lambda key: init_adapter(key, config, rank, heads=heads, classes=classes), key)
+    return sum(leaf.size for leaf in jax.tree.leaves(adapter))
+
+
+def check_rank(rank: int, config: BertConfig) -> None:
+    """A rank above the width would be no low rank: refused.
+
+    Raises:
+        ConfigError: naming the option, the rank and the width.
+    """
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= config.hidden_size:
+        raise ConfigError(
+            f"--rank: {rank!r}; allowed: whole numbers from 1 to the backbone's width, {config.hidden_size}"
+        )

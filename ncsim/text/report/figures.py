@@ -1,0 +1,116 @@
+"""Figures 3, 4 and 5 of the paper, from stored text runs. Files and style as in `ncsim.plots`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncsim.report.figures import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    draw_bounds,
+    new_figure,
+    save_figure,
+)
+from ncsim.text.report.summary import curves, mean_slope
+from ncsim.text.results import TextRun
+
+_LINES = ((BLUE, "-"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "--"), (ORANGE, "-"), (SKY, "--"))
+_MARKS = "osD^vP*X<>"
+
+
+def plot_s_by_rank(run: TextRun, numbers: dict[str, Any], stem: Path) -> list[Path]:
+    """Figure 3: S on the training pairs against LoRA rank after the last epoch, a mark a seed, with what the accuracies
+    alone give and Delta with its 95 % interval."""
+    cells = [cell for cell in numbers["cells"] if cell["split"] == "train" and "s" in cell]
+    place = {rank: n for n, rank in enumerate(run.config.ranks)}
+    rows = []
+    with new_figure(max(4.6, 0.8 * len(place) + 1.8), 4.4) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        draw_bounds(upper)
+        spread = 0.5 / max(run.config.seeds, 1)
+        for number, cell in enumerate(cells):
+            x = place[cell["rank"]] + spread * (cell["seed"] - (run.config.seeds - 1) / 2)
+            delta, label = cell["contextuality"], (lambda text, first=number == 0: text if first else None)
+            error = 1.96 * cell["s_error"]
+            upper.errorbar(
+                x - 0.06, cell["s"], yerr=error, color=BLUE, marker="o", capsize=2, label=label("S (95 %, items)")
+            )
+            upper.plot(x + 0.06, cell["s_factorised"], "x", color=VERMILLION, label=label("from accuracies alone"))
+            reach = [[delta["value"] - delta["low"]], [delta["high"] - delta["value"]]]
+            lower.errorbar(x, delta["value"], yerr=reach, color=BLACK, marker="s", capsize=2, markersize=4)
+            rows.append(
+                [cell["rank"], cell["seed"], cell["s"], error, cell["s_factorised"], cell["influence"],
+                 delta["value"], delta["low"], delta["high"]]
+            )  # fmt: skip
+        lower.axhline(0, color="0.6", linewidth=0.8)
+        upper.set_ylabel("S")
+        lower.set_ylabel("Delta (95 %)")
+        lower.set_xlabel("LoRA rank r")
+        lower.set_xticks(range(len(place)), [str(rank) for rank in place])
+        lower.set_xlim(-0.6, len(place) - 0.4)
+        figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        columns = "rank seed s s_reach s_factorised influence delta delta_low delta_high".split()
+        return save_figure(figure, stem, columns, rows)
+
+
+def plot_s_by_epoch(run: TextRun, stem: Path) -> list[Path]:
+    """Figure 4: S over epochs, a line a rank (mean over seeds, band from lowest to highest), and its mean slope."""
+    along = curves(run).s
+    epochs, ranks = run.epochs, run.config.ranks
+    slopes = mean_slope(epochs, along)
+    rows: list[list[Any]] = []
+    with new_figure(7.6, 3.8) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(2, 1))
+        draw_bounds(left)
+        for n, rank in enumerate(ranks):
+            color, style = _LINES[n % len(_LINES)]
+            mean = along[n].mean(axis=0)
+            left.plot(epochs, mean, style, color=color, linewidth=1.4, label=f"r = {rank}")
+            if run.config.seeds > 1:
+                left.fill_between(
+                    epochs, along[n].min(axis=0), along[n].max(axis=0), color=color, alpha=0.15, linewidth=0
+                )
+            rows += [
+                [rank, seed, e, s] for seed, line in enumerate(along[n]) for e, s in zip(epochs, line, strict=True)
+            ]
+        left.set_xlabel("epoch")
+        left.set_ylabel("S on training pairs")
+        place = np.arange(len(ranks))
+        right.bar(place, slopes.mean(axis=1), color=SKY, edgecolor=BLACK, linewidth=0.6)
+        for seed in range(run.config.seeds):
+            right.plot(place, slopes[:, seed], "o", color=BLACK, markersize=3)
+        right.set_xticks(place, [str(rank) for rank in ranks])
+        right.set_xlabel("LoRA rank r")
+        right.set_ylabel(f"mean slope of S, epochs 0 to {min(80, run.config.epochs)}")
+        handles, names = left.get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
+        return save_figure(figure, stem, ["rank", "seed", "epoch", "s"], rows)
+
+
+def plot_s_and_test_accuracy(run: TextRun, stem: Path) -> list[Path]:
+    """Figure 5: S on the training pairs against mean test accuracy, a mark a seed, labelled by rank."""
+    along = curves(run)
+    s, accuracy = along.s[:, :, -1], along.test_accuracy[:, :, -1]
+    rows = []
+    with new_figure(4.6, 4.2) as figure:
+        axis = figure.subplots()
+        axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, zorder=1, label="classical bound 2")
+        for n, rank in enumerate(run.config.ranks):
+            color, _ = _LINES[n % len(_LINES)]
+            axis.plot(
+                accuracy[n], s[n], _MARKS[n % len(_MARKS)], color=color, markeredgecolor=BLACK, markeredgewidth=0.5,
+                label=f"r = {rank}",
+            )  # fmt: skip
+            rows += [[rank, seed, a, value] for seed, (a, value) in enumerate(zip(accuracy[n], s[n], strict=True))]
+        axis.set_xlabel("test accuracy, mean over contexts and heads")
+        axis.set_ylabel("S on training pairs")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        return save_figure(figure, stem, ["rank", "seed", "test_accuracy", "s"], rows)

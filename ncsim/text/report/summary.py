@@ -1,0 +1,138 @@
+"""The numbers of a text run's report, as plain data: S as the paper defines it, and what belongs beside it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
+from ncsim.statistics.locality_tests import game_p_value, signalling_tests
+from ncsim.text.results import TextRun
+from ncsim.text.run_folder import SPLITS
+
+CONTEXT_NAMES = ("A1B1", "A1B2", "A2B1", "A2B2")
+#: The paper's window of epochs for the mean slope of S (figure 4b).
+SLOPE_EPOCHS = 80
+
+
+class Curves(NamedTuple):
+    """What changes along training: float64[ranks, seeds, epochs evaluated], on the training pairs where not said."""
+
+    s: np.ndarray
+    contextuality: np.ndarray
+    accuracy: np.ndarray  # mean over the contexts and heads
+    test_accuracy: np.ndarray
+    test_s: np.ndarray
+
+
+def curves(run: TextRun) -> Curves:
+    """S, contextuality and accuracies over epochs; NaN where nothing is stored yet."""
+    with np.errstate(invalid="ignore"):
+        statistics = chsh_statistics(run.counts)
+    accuracy = np.mean([statistics.accuracy_alice, statistics.accuracy_bob], axis=(0, -2, -1))
+    return Curves(
+        s=np.asarray(statistics.s)[..., 0],
+        contextuality=np.asarray(statistics.contextuality)[..., 0],
+        accuracy=accuracy[..., 0],
+        test_accuracy=accuracy[..., 1],
+        test_s=np.asarray(statistics.s)[..., 1],
+    )
+
+
+def mean_slope(epochs: Any, s: np.ndarray, window: int = SLOPE_EPOCHS) -> np.ndarray:
+    """mu_gradS: the arithmetic mean of the instantaneous slopes of S over epochs 0 to `window` (figure 4b), over the
+    last axis of `s` [..., epochs]. Instantaneous slopes are the differences between epochs evaluated one after another,
+    each weighted by its length, so that their mean is the rise over the window; NaN with fewer than two epochs."""
+    epochs = np.asarray(epochs)
+    inside = epochs <= window
+    if inside.sum() < 2:
+        return np.full(s.shape[:-1], np.nan)
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    return np.asarray((s[..., last] - s[..., first]) / (epochs[last] - epochs[first]))
+
+
+def summarise_text(run: TextRun) -> dict[str, Any]:
+    """Everything that is said of a text run.
+
+    A cell of "cells" is a rank, a seed and a split, after the last epoch. Its items are a sample of what such items may
+    be, its four adapters are four, of which its interval says nothing: seeds do.
+
+    Raises:
+        StoreError: nothing is stored yet, or a part is torn.
+    """
+    counts = run.counts
+    along = curves(run)
+    slopes = mean_slope(run.epochs, along.s)
+    cells = []
+    for r, rank in enumerate(run.config.ranks):
+        for seed in range(run.config.seeds):
+            for n, split in enumerate(SPLITS):
+                table = counts[r, seed, -1, n]
+                cell: dict[str, Any] = {"rank": rank, "seed": seed, "split": split}
+                if (table.sum(axis=(2, 3)) == 0).any():
+                    cells.append(cell | {"note": "a context is not trained yet, or diverged"})
+                    continue
+                cells.append(cell | _table_numbers(table))
+    return {
+        "run": str(run.path),
+        "kind": "text",
+        "model": run.config.model,
+        "suite": run.config.suite,
+        "pairing": run.config.pairing,
+        "epochs": run.config.epochs,
+        "adapters_missing": run.missing(),
+        "data": run.data,
+        "cells": cells,
+        "mean_slope_of_s": [
+            {"rank": rank, "seeds": slopes[r].tolist(), "mean": _mean(slopes[r])}
+            for r, rank in enumerate(run.config.ranks)
+        ],
+        "slope_epochs": min(SLOPE_EPOCHS, run.config.epochs),
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).any() else float(np.mean(values))
+
+
+def _table_numbers(table: np.ndarray) -> dict[str, Any]:
+    """One table of joint counts [2, 2, 2, 2] in numbers."""
+    # A head meets the same items in two contexts, so errors of contexts are not independent: the wider interval.
+    statistics = chsh_statistics(table)
+    items = table.sum(axis=(2, 3))
+    interval = contextuality_interval(table, same_items=True)
+    s = float(statistics.s)
+    products = (2 * statistics.accuracy_alice - 1) * (2 * statistics.accuracy_bob - 1)
+    excess = statistics.correlator - products
+    spread = 16 * np.prod([p * (1 - p) for p in (statistics.accuracy_alice, statistics.accuracy_bob)], axis=0)
+    contexts = {
+        name: {
+            "items": int(items[i, j]),
+            "accuracy_alice": float(statistics.accuracy_alice[i, j]),
+            "accuracy_bob": float(statistics.accuracy_bob[i, j]),
+            "correlator": float(statistics.correlator[i, j]),
+            "product_of_accuracies": float(products[i, j]),
+            # Standard error of the excess were the outcomes of a pair independent.
+            "excess": float(excess[i, j]),
+            "excess_error": float(np.sqrt(spread[i, j] / items[i, j])),
+        }
+        for name, (i, j) in zip(CONTEXT_NAMES, np.ndindex(2, 2), strict=True)
+    }
+    return {
+        "contexts": contexts,
+        "s": s,
+        "s_error": float(np.sqrt(np.sum((1 - statistics.correlator**2) / items))),
+        "s_factorised": float(statistics.s_factorised),
+        "influence": float(statistics.influence),
+        "contextuality": interval._asdict(),
+        "cnt2": float(statistics.cnt2),
+        "game_p": float(game_p_value(table)),
+        "signalling": [
+            {"answer": test.answer, "p_holm": float(test.p_holm)}
+            for test in signalling_tests(table)
+            if test.p_holm < 0.05
+        ],
+        "verdict": verdict(s, interval),
+    }

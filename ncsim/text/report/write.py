@@ -1,0 +1,155 @@
+"""A text run in words, tables and pictures: what `ncsim text` prints, summary.json, figures/ and report.html."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ncsim.report.write import estimate, html_page, html_table, table
+from ncsim.statistics.locality_tests import p_value_text
+from ncsim.storage.files import StoreError, write_atomically
+from ncsim.text.report.figures import plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
+from ncsim.text.report.summary import CONTEXT_NAMES, summarise_text
+from ncsim.text.results import TextRun
+
+CONTEXT_COLUMNS = ["r", "seed", "context", "pairs", "accuracy A", "accuracy B", "C", "product", "C - product"]
+TABLE_COLUMNS = ["r", "seed", "S", "S_fact", "influence", "Delta", "game p", "verdict"]
+DATA_COLUMNS = ["task", "data set", "items", "test items", "majority rate", "truncated", "notes"]
+FIGURES = {
+    "figure3": "S by rank, with what accuracies alone give, and Delta",
+    "figure4": "S along training and its mean slope, by rank",
+    "figure5": "S and test accuracy, by rank",
+}
+
+
+def write_text_report(run: TextRun) -> dict[str, Any]:
+    """Write summary.json, figures/ and report.html into the run's folder, and give the summary.
+
+    Raises:
+        StoreError: nothing is stored yet, a part is torn, or the folder cannot be written to.
+    """
+    numbers = summarise_text(run)
+    try:
+        write_atomically(run.path / "summary.json", json.dumps(numbers, indent=1).encode())
+        figures = run.path / "figures"
+        plot_s_by_rank(run, numbers, figures / "figure3")
+        plot_s_by_epoch(run, figures / "figure4")
+        plot_s_and_test_accuracy(run, figures / "figure5")
+        write_atomically(run.path / "report.html", _page(run, numbers).encode())
+    except OSError as error:
+        raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
+    return numbers
+
+
+def printed_text(numbers: Mapping[str, Any]) -> str:
+    """The report as text for a terminal, ending with a table as the paper's Table 2, with what belongs beside S."""
+    lines = []
+    if numbers["adapters_missing"]:
+        lines += [f"Not complete: {numbers['adapters_missing']:,} adapters are still to be trained.", ""]
+    lines += table(DATA_COLUMNS, data_rows(numbers))
+    for split in ("test", "train"):
+        lines += ["", f"{split.capitalize()} pairs, after {numbers['epochs']} epochs:"]
+        lines += table(CONTEXT_COLUMNS, context_rows(numbers, split))
+        lines += ["", *table(TABLE_COLUMNS, table_rows(numbers, split))]
+    return "\n".join([*lines, "", *(f"  {sentence}" for sentence in sentences(numbers))])
+
+
+def data_rows(numbers: Mapping[str, Any]) -> list[list[str]]:
+    """What each task was, in the order of DATA_COLUMNS."""
+    return [
+        [
+            name,
+            str(task["task"]),
+            f"{task['items']['train']:,}",
+            f"{task['items']['test']:,}",
+            f"{task['majority_rate']['train']:.1%}",
+            f"{task['truncated_fraction']['train']:.1%}",
+            "; ".join(task["notes"]),
+        ]
+        for name, task in numbers["data"]["tasks"].items()
+    ]
+
+
+def context_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
+    """Accuracies and correlators in the order of CONTEXT_COLUMNS."""
+    rows = []
+    for cell in _cells(numbers, split):
+        for name in CONTEXT_NAMES:
+            context = cell["contexts"][name]
+            rows.append([
+                str(cell["rank"]),
+                str(cell["seed"]),
+                name,
+                f"{context['items']:,}",
+                f"{context['accuracy_alice']:.2%}",
+                f"{context['accuracy_bob']:.2%}",
+                f"{context['correlator']:.4f}",
+                f"{context['product_of_accuracies']:.4f}",
+                f"{context['excess']:+.4f} +- {context['excess_error']:.4f}",
+            ])  # fmt: skip
+    return rows
+
+
+def table_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
+    """S and what belongs beside it in the order of TABLE_COLUMNS."""
+    return [
+        [
+            str(cell["rank"]),
+            str(cell["seed"]),
+            f"{cell['s']:.4f} +- {cell['s_error']:.4f}",
+            f"{cell['s_factorised']:.4f}",
+            f"{cell['influence']:.4f}",
+            str(estimate(cell["contextuality"])),
+            p_value_text(cell["game_p"]),
+            cell["verdict"],
+        ]
+        for cell in _cells(numbers, split)
+    ]
+
+
+def sentences(numbers: Mapping[str, Any]) -> list[str]:
+    """What the numbers say, in words that they bear."""
+    cells = _cells(numbers, "train")
+    without = [cell for cell in numbers["cells"] if cell["split"] == "train" and "note" in cell]
+    found = [f"r={cell['rank']} seed {cell['seed']}: {cell['note']}." for cell in without]
+    if not cells:
+        return found
+    above = [cell for cell in cells if cell["s"] > 2]
+    contextual = [cell for cell in cells if cell["contextuality"]["low"] > 0]
+    contexts = [context for cell in cells for context in cell["contexts"].values()]
+    correlated = [c for c in contexts if abs(c["excess"]) > 3 * c["excess_error"] + 1e-12]
+    found.append(
+        f"S is above 2 in {len(above)} of {len(cells)} (rank, seed) on the training pairs; the largest difference between S "
+        f"and what accuracies alone give is {max(abs(cell['s'] - cell['s_factorised']) for cell in cells):.4f}."
+    )
+    found.append(
+        f"Correlators differ from the product of their accuracies by more than three standard errors in {len(correlated)} of "
+        f"{len(contexts)} contexts (pairing: {numbers['pairing']})."
+    )
+    found.append(
+        f"Contextual once direct influence is discounted (lower 95 % limit of Delta above 0): {len(contextual)} of {len(cells)}."
+    )
+    found.append(
+        "Intervals are of items: another start of the adapters is another experiment, which only --seeds shows. P-values take "
+        "contexts for independent, though a head answers the same items in two of them."
+    )
+    return found
+
+
+def _cells(numbers: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:
+    return [cell for cell in numbers["cells"] if cell["split"] == split and "s" in cell]
+
+
+def _page(run: TextRun, numbers: Mapping[str, Any]) -> str:
+    title = html.escape(f"ncsim: {run.path.name}")
+    body = [f"<h1>{title}</h1>", html_table(DATA_COLUMNS, data_rows(numbers))]
+    for name, text in FIGURES.items():
+        body.append(f'<figure><img src="figures/{name}.svg" alt="{text}"><figcaption>{text}</figcaption></figure>')
+    for split in ("train", "test"):
+        body.append(f"<h2>{split.capitalize()} pairs, after {numbers['epochs']} epochs</h2>")
+        body.append(html_table(CONTEXT_COLUMNS, context_rows(numbers, split)))
+        body.append(html_table(TABLE_COLUMNS, table_rows(numbers, split)))
+    body += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences(numbers)]
+    return html_page(title, body)

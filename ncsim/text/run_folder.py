@@ -1,0 +1,300 @@
+"""The folder of a text run: what it is, the evaluations so far, checkpoints of what is in training, trained adapters.
+
+    runs/text-mixed/
+      config.json                              config, data, backbone, groups of adapters, versions
+      parts/group-000.parquet                  evaluations, a row an adapter, epoch and split
+      checkpoints/group-000.safetensors        a group in training: adapters, optimiser state, evaluations so far
+      adapters/rank=4/seed=0/context=11/       a trained adapter in PEFT's format, and its heads
+      summary.json  report.html  figures/      made from the parts, and made again at any time
+
+Every file is written under a temporary name, flushed to disk and renamed. A checkpoint carries a checksum of its content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ncsim.config.tasks import CONTEXTS
+from ncsim.storage.config_file import environment
+from ncsim.storage.files import LocalStorage, StoreError, discard_unfinished, hold, one_line, write_atomically
+from ncsim.text.config import TextConfig, from_dict, to_dict
+from ncsim.text.training.finetune import AdapterId, Evaluation
+
+FORMAT = 1
+SPLITS = ("train", "test")
+_KEY = b"ncsim"
+_COUNTED = ("undecided_alice", "undecided_bob", "decided_product")
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.uint32()),
+        ("seed", pa.uint32()),
+        ("context", pa.string()),  # "12": Alice's first task, Bob's second
+        ("epoch", pa.uint32()),
+        ("split", pa.string()),
+        ("counts", pa.list_(pa.int32(), 4)),  # pairs by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
+        ("loss_alice", pa.float32()),
+        ("loss_bob", pa.float32()),
+        ("diverged", pa.bool_()),
+        *((name, pa.int32()) for name in _COUNTED),
+    ]
+)
+
+
+class Checkpoint(NamedTuple):
+    """A group on its way: trained up to a step of an epoch, with the evaluations of the epochs before."""
+
+    epoch: int  # epochs that are complete
+    step: int  # steps done of the next one
+    leaves: list[np.ndarray]  # of the training state, in the order of its tree
+    evaluations: dict[str, np.ndarray]  # fields of Evaluation as [epochs evaluated, splits, G, ...]
+
+
+class TextFolder:
+    """One text run on disk."""
+
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        self.path = path
+        self.description = description
+        self.config = from_dict(description["config"])
+        self.groups = [tuple(AdapterId(*adapter) for adapter in group) for group in description["groups"]]
+
+    @classmethod
+    def open(cls, path: str | Path) -> TextFolder:
+        """A text run that is stored.
+
+        Raises:
+            StoreError: no text run is there, or its config.json does not read as one.
+        """
+        path = Path(path)
+        try:
+            stored = json.loads((path / "config.json").read_text())
+            if not isinstance(stored, dict) or stored.get("kind") != "text" or stored.get("format") != FORMAT:
+                raise ValueError("it is not that of a text run of this version")
+            return cls(path, stored)
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"{path}: no run is stored there (no config.json)") from None
+        except OSError as error:
+            raise StoreError(f"{path / 'config.json'}: cannot be read ({error.strerror})") from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path / 'config.json'}: does not describe a text run ({one_line(error)})") from None
+
+    @classmethod
+    def create(
+        cls, path: str | Path, config: TextConfig, sources: dict[str, Any], plan: Callable[[], dict[str, Any]]
+    ) -> TextFolder:
+        """The folder of this run: made, or taken up again where it holds the same one.
+
+        Args:
+            path: the folder.
+            config: the run.
+            sources: what else determines it: fingerprints and descriptions of data and backbone.
+            plan: asked only for a new run: "groups" of adapters, "microbatch", "device".
+
+        Raises:
+            StoreError: the folder holds something else, or cannot be written to.
+        """
+        path = Path(path)
+        description = {"kind": "text", "format": FORMAT, "config": to_dict(config), **sources}
+        if (path / "config.json").exists():
+            folder = cls.open(path)
+            held, wanted = (_identity(each) for each in (folder.description, json.loads(json.dumps(description))))
+            for name in wanted:
+                if held[name] != wanted[name]:
+                    words = _difference(name, held[name], wanted[name])
+                    raise StoreError(f"{path}: holds another run ({words}); allowed: its own, or a new folder")
+            return folder
+        planned = plan()
+        try:
+            for folder_name in ("parts", "checkpoints", "adapters"):
+                (path / folder_name).mkdir(parents=True, exist_ok=True)
+            if any((path / "parts").iterdir()):
+                raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
+            stored = json.dumps(description | planned | {"environment": environment()}, indent=1)
+            write_atomically(path / "config.json", stored.encode())
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
+        return cls.open(path)
+
+    def replan(self, **planned: Any) -> None:
+        """Change how adapters are trained from here on, such as the microbatch."""
+        self.description.update(planned)
+        self._write(self.path / "config.json", json.dumps(self.description, indent=1).encode())
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the folder against a second writer."""
+        with hold(self.path):
+            discard_unfinished(LocalStorage(self.path))
+            yield
+
+    # -- a group ------------------------------------------------------------------------------------------------
+
+    def part_path(self, group: int) -> Path:
+        """Evaluations of a group, as far as it is."""
+        return self.path / "parts" / f"group-{group:03d}.parquet"
+
+    def checkpoint_path(self, group: int) -> Path:
+        """The state of a group in training."""
+        return self.path / "checkpoints" / f"group-{group:03d}.safetensors"
+
+    def adapter_path(self, adapter: AdapterId) -> Path:
+        """Where a trained adapter is."""
+        names = f"rank={adapter.rank}", f"seed={adapter.seed}", f"context={adapter.context_name}"
+        return self.path.joinpath("adapters", *names)
+
+    def write_part(self, group: int, evaluations: dict[str, np.ndarray]) -> None:
+        """Store a group's evaluations [epochs evaluated, splits, G, ...]."""
+        adapters = self.groups[group]
+        epochs = self.config.evaluated_epochs[: len(evaluations["counts"])]
+        grid = [(e, s, g) for e in range(len(epochs)) for s in range(len(SPLITS)) for g in range(len(adapters))]
+        columns: dict[str, Any] = {
+            "rank": [adapters[g].rank for _, _, g in grid],
+            "seed": [adapters[g].seed for _, _, g in grid],
+            "context": [adapters[g].context_name for _, _, g in grid],
+            "epoch": [epochs[e] for e, _, _ in grid],
+            "split": [SPLITS[s] for _, s, _ in grid],
+            "counts": evaluations["counts"].reshape(-1, 4).tolist(),
+        }
+        columns |= {name: values.reshape(-1) for name, values in evaluations.items() if name != "counts"}
+        table = pa.Table.from_pydict(columns, schema=SCHEMA)
+        stamp = {"format": FORMAT, "run": self._digits(), "group": group, "epochs": len(epochs)}
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            table.replace_schema_metadata({_KEY: json.dumps(stamp)}), sink, compression="zstd", write_page_checksum=True
+        )
+        self._write(self.part_path(group), sink.getvalue())
+
+    def read_part(self, group: int) -> pa.Table | None:
+        """A group's evaluations as far as it is, or None before its first.
+
+        Raises:
+            StoreError: the part is torn, or of another run.
+        """
+        path = self.part_path(group)
+        try:
+            table = pq.read_table(path, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
+            stamp = json.loads((pq.read_metadata(path).metadata or {})[_KEY])
+        except FileNotFoundError:
+            return None
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"{path}: is torn ({one_line(error)}); move it away and run the same command again"
+            ) from None
+        rows = stamp.get("epochs", 0) * len(SPLITS) * len(self.groups[group])
+        if stamp.get("run") != self._digits() or stamp.get("group") != group or rows != table.num_rows:
+            raise StoreError(f"{path}: is of another run; move it away and run the same command again")
+        return table
+
+    def complete(self, group: int) -> bool:
+        """Whether a group has all its evaluations and its adapters are stored.
+
+        Raises:
+            StoreError: its part is torn, or of another run.
+        """
+        table = self.read_part(group)
+        wanted = len(self.config.evaluated_epochs) * len(SPLITS) * len(self.groups[group])
+        stored = all((self.adapter_path(adapter) / "heads.safetensors").exists() for adapter in self.groups[group])
+        return table is not None and table.num_rows == wanted and stored
+
+    def write_checkpoint(self, group: int, checkpoint: Checkpoint) -> None:
+        """Store where a group's training is."""
+        from safetensors.numpy import save
+
+        tensors = {f"state.{n:04d}": np.ascontiguousarray(leaf) for n, leaf in enumerate(checkpoint.leaves)}
+        tensors |= {f"evaluation.{name}": np.ascontiguousarray(v) for name, v in checkpoint.evaluations.items()}
+        metadata = {"run": self._digits(), "epoch": str(checkpoint.epoch), "step": str(checkpoint.step)}
+        metadata["checksum"] = _checksum(metadata, tensors)
+        self._write(self.checkpoint_path(group), save(tensors, metadata))
+
+    def read_checkpoint(self, group: int) -> Checkpoint | None:
+        """Where a group's training was; None where it has not begun.
+
+        Raises:
+            StoreError: the file is damaged or of another run.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = self.checkpoint_path(group)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = dict(file.metadata() or {})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            if metadata.pop("checksum") != _checksum(metadata, tensors) or metadata["run"] != self._digits():
+                raise ValueError("its checksum, or its run, is another")
+            state = sorted(name for name in tensors if name.startswith("state."))
+            prefix = "evaluation."
+            evaluations = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+            if set(evaluations) != set(Evaluation._fields):
+                raise ValueError("it lacks evaluations")
+            return Checkpoint(
+                int(metadata["epoch"]), int(metadata["step"]), [tensors[name] for name in state], evaluations
+            )
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            raise StoreError(f"{path}: is damaged ({one_line(error)})") from None
+
+    def drop_checkpoint(self, group: int) -> None:
+        """Remove a checkpoint that is not needed any more."""
+        self.checkpoint_path(group).unlink(missing_ok=True)
+
+    def _digits(self) -> str:
+        """What this run is, in sixteen digits."""
+        same = _identity(self.description) | {"groups": self.description["groups"]}
+        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _write(self, path: Path, content: Any) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"
+            ) from None
+
+
+def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequence[AdapterId]]) -> np.ndarray:
+    """Joint counts of evaluations, int64[ranks, seeds, epochs evaluated, splits, i, j, a, b]; zero where none are yet."""
+    epochs = {epoch: n for n, epoch in enumerate(config.evaluated_epochs)}
+    ranks = {rank: n for n, rank in enumerate(config.ranks)}
+    contexts = {f"{i + 1}{j + 1}": n for n, (i, j) in enumerate(CONTEXTS)}
+    counts = np.zeros((len(ranks), config.seeds, len(epochs), len(SPLITS), len(CONTEXTS), 4), np.int64)
+    columns = {name: table[name].to_pylist() for name in ("rank", "seed", "epoch", "split", "context")}
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        rank, seed, epoch, split, context = values
+        place = (ranks[rank], seed, epochs[epoch], SPLITS.index(split), contexts[context])
+        counts[place] = table["counts"][row].as_py()
+    return counts.reshape(*counts.shape[:4], 2, 2, 2, 2)
+
+
+def _checksum(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _identity(description: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run that run: its config, and which data and weights it saw."""
+    seen = {name: description.get(name, {}).get("fingerprint") for name in ("data", "backbone")}
+    return {"config": description["config"], **seen}
+
+
+def _difference(name: str, held: Any, wanted: Any) -> str:
+    """The first difference between two descriptions, in words."""
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        for key in wanted:
+            if held.get(key) != wanted[key]:
+                return _difference(key if name == "config" else f"{name} {key}", held.get(key), wanted[key])
+    there, here = (text if len(text) <= 60 else text[:57] + "..." for text in (str(held), str(wanted)))
+    return f"{name} is {there} there, {here} here"

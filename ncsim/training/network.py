@@ -1,0 +1,281 @@
+"""NCnet: inputs, one shared ReLU layer, two heads (arXiv:2603.04451, section 4.1 and figure 1b).
+
+The mathematics stands here once, for one network. Every array may carry trailing *lane* axes (`*L` below), one entry a
+network: a ReLU layer of sixteen rows and three units is too small to be a matrix product, but a thousand of them side
+by side are a few hundred elementwise vector operations, and elementwise operations give a network the same bits
+whatever its neighbours are. Sums over rows, units and features are therefore written out, in one fixed order.
+
+Axes: R rows, F features, H hidden units, P parameters, L lanes; 2 heads, Alice's first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from ncsim.config.ensemble import EnsembleConfig
+
+
+class Parameters(NamedTuple):
+    """One tensor a field: parameters, their shapes, or something about each. `logits` is 1, or 2 a head where each
+    head has a logit a class."""
+
+    hidden_kernel: Any  # [F, H, *L]
+    hidden_bias: Any  # [H, *L]
+    head_kernel: Any  # [2, logits, H, *L]
+    head_bias: Any  # [2, logits, *L]
+
+
+class Architecture(NamedTuple):
+    """Sizes of a network, and which of its connections exist."""
+
+    features: int
+    hidden: int
+    logits: int  # a head
+    alice_features: tuple[int, ...]
+    bob_features: tuple[int, ...]
+    shared: int | None  # units that both XORnets share; None: every unit sees every feature
+    separate: bool  # the first half of the units feeds Alice's head alone, the second Bob's
+
+    @staticmethod
+    def of(config: EnsembleConfig) -> Architecture:
+        """The architecture that a config asks for."""
+        separate = config.intervention == "separate_trunks"
+        return Architecture(
+            features=config.tasks.features,
+            hidden=2 * config.hidden if separate else config.hidden,
+            logits=2 if config.loss == "cross_entropy" else 1,
+            alice_features=config.tasks.alice_features,
+            bob_features=config.tasks.bob_features,
+            shared=config.shared if config.topology == "overlap" else None,
+            separate=separate,
+        )
+
+    @property
+    def shapes(self) -> Parameters:
+        """Shape of each tensor of one network, without lanes."""
+        return Parameters((self.features, self.hidden), (self.hidden,), (2, self.logits, self.hidden), (2, self.logits))
+
+    @property
+    def size(self) -> int:
+        """Number of parameters, P."""
+        return sum(int(np.prod(shape)) for shape in self.shapes)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether some connections are left out."""
+        return self.separate or self.shared is not None
+
+    def connections(self) -> Parameters:
+        """1 where a parameter exists, 0 where the topology leaves it out, in the shapes of `shapes`.
+
+        Overlap: Alice's XORnet has the first units, Bob's the last, the shared ones stand between. A unit of one
+        XORnet sees that party's features and feeds that head; a shared one sees and feeds both. Separate trunks: every
+        unit sees all features and feeds one head, so that each head has as many units as it would share.
+        """
+        unit = np.arange(self.hidden)
+        alice = bob = np.ones(self.hidden, bool)
+        sees = np.ones((self.features, self.hidden), bool)
+        if self.shared is not None:
+            own = self.hidden - self.shared
+            alice = unit < (own + 1) // 2 + self.shared
+            bob = unit >= (own + 1) // 2
+            feature = np.arange(self.features)[:, None]
+            sees = (np.isin(feature, self.alice_features) & alice) | (np.isin(feature, self.bob_features) & bob)
+        if self.separate:
+            alice, bob = unit < self.hidden // 2, unit >= self.hidden // 2
+        heads = np.broadcast_to(np.stack([alice, bob])[:, None], self.shapes.head_kernel)
+        return Parameters(sees, np.ones(self.hidden, bool), heads, np.ones(self.shapes.head_bias, bool))
+
+    def fan_in(self) -> Parameters:
+        """Connected inputs of the unit or head that each parameter belongs to, in the shapes of `shapes`."""
+        there = self.connections()
+        hidden = np.maximum(np.sum(there.hidden_kernel, axis=0), 1)
+        heads = np.maximum(np.sum(there.head_kernel, axis=2), 1)
+        return Parameters(
+            np.broadcast_to(hidden, self.shapes.hidden_kernel),
+            hidden,
+            np.broadcast_to(heads[:, :, None], self.shapes.head_kernel),
+            heads,
+        )
+
+    def split(self, vector: Any) -> Parameters:
+        """A vector [P, *L] as the four tensors. NumPy in, NumPy out."""
+        tensors, start = [], 0
+        for shape in self.shapes:
+            stop = start + int(np.prod(shape))
+            tensors.append(vector[start:stop].reshape(*shape, *vector.shape[1:]))
+            start = stop
+        return Parameters(*tensors)
+
+    def join(self, parameters: Parameters) -> Any:
+        """The four tensors as one vector [P, *L]: the inverse of `split`. NumPy in, NumPy out."""
+        numpy = all(isinstance(tensor, np.ndarray) for tensor in parameters)
+        flat = [
+            tensor.reshape(int(np.prod(shape)), *tensor.shape[len(shape) :])
+            for tensor, shape in zip(parameters, self.shapes, strict=True)
+        ]
+        return np.concatenate(flat) if numpy else jnp.concatenate(flat)
+
+
+def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, " P"]:
+    """One network's initial parameters, float32 [P].
+
+    Variates are drawn in float32 whatever `config.precision` is, so that both precisions start from the same network.
+    Weights that the topology leaves out are zero, and stay zero because their gradient is.
+    """
+    architecture = Architecture.of(config)
+    fan_in = architecture.fan_in()
+    gains = {"uniform": 1.0, "he": 2.0, "lecun": 1.0}
+    if config.initialization == "normal":
+        weight_scale = Parameters(*(np.ones(f.shape) for f in fan_in))
+    else:
+        weight_scale = Parameters(*(np.sqrt(gains[config.initialization] / f) for f in fan_in))
+    bias_gain = 1.0 if config.bias_initialization == "uniform" else 0.0
+    bias_scale = Parameters(*(bias_gain / np.sqrt(f) for f in fan_in))
+    scale = Parameters(
+        weight_scale.hidden_kernel, bias_scale.hidden_bias, weight_scale.head_kernel, bias_scale.head_bias
+    )
+    scale_vector = architecture.join(scale) * architecture.join(architecture.connections())
+    scale_vector = scale_vector * config.initialization_scale
+    uniform_key, normal_key = jax.random.split(key)
+    variate = jax.random.uniform(uniform_key, (architecture.size,), jnp.float32, -1.0, 1.0)
+    if config.initialization != "uniform":
+        is_bias = architecture.join(
+            Parameters(
+                *(np.full(shape, name.endswith("bias")) for name, shape in architecture.shapes._asdict().items())
+            )
+        )
+        normal = jax.random.normal(normal_key, (architecture.size,), jnp.float32)
+        variate = jnp.where(is_bias, variate, normal)
+    return variate * jnp.asarray(scale_vector, jnp.float32)
+
+
+def sum_pairwise(terms: Sequence[Array]) -> Array:
+    """Sum of a written-out list as a balanced tree: short dependency chains, and one order for every executor."""
+    terms = list(terms)
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[len(pairs) * 2 :]
+    return terms[0]
+
+
+def _times(constant: Any, x: Array) -> Array | None:
+    """`constant * x`; None for a constant 0, and no multiplication for a constant +-1 (traced values multiply)."""
+    if isinstance(constant, float | int):
+        if constant == 0:
+            return None
+        if constant == 1:
+            return x
+        if constant == -1:
+            return -x
+    return constant * x
+
+
+def head_vectors(parameters: Parameters) -> tuple[Array, Array]:
+    """Kernel [2, H, *L] and bias [2, *L] of each head's decision: its one logit, or the difference of its two."""
+    kernel, bias = parameters.head_kernel, parameters.head_bias
+    if kernel.shape[1] == 1:
+        return kernel[:, 0], bias[:, 0]
+    return kernel[:, 1] - kernel[:, 0], bias[:, 1] - bias[:, 0]
+
+
+def forward(parameters: Parameters, rows: Sequence[Sequence[Any]]) -> tuple[Array, Array]:
+    """Hidden activations [R, H, *L] and decision logits [R, 2, *L] of some rows of features.
+
+    Features that are Python numbers are compiled in: a row's pre-activation is then a subset sum of the kernel, whose
+    common prefixes the compiler shares between rows.
+    """
+    activations = []
+    for row in rows:
+        total = parameters.hidden_bias
+        for feature, value in enumerate(row):
+            term = _times(value, parameters.hidden_kernel[feature])
+            total = total if term is None else total + term
+        activations.append(jnp.maximum(total, 0))
+    # The barrier makes XLA store the activations once instead of recomputing them in every consumer's loop.
+    hidden = jax.lax.optimization_barrier(jnp.stack(activations))
+    kernel, bias = head_vectors(parameters)
+    units = range(hidden.shape[1])
+    logits = [sum_pairwise([kernel[head, unit] * hidden[:, unit] for unit in units]) + bias[head] for head in (0, 1)]
+    return hidden, jnp.stack(logits, axis=1)
+
+
+def backward(
+    parameters: Parameters,
+    hidden: Array,
+    residuals: Array,
+    rows: Sequence[Sequence[float]],
+    senders: Sequence[int] = (0, 1),
+) -> Parameters:
+    """Gradient of the loss from its derivative by the decision logits, `residuals` [R, 2, *L]. `senders` are the heads
+    whose loss sends a gradient into the shared layer.
+
+    Written by hand because the sums over rows, as autodiff leaves them, compile to loops several times slower; the
+    tests hold it to `jax.grad`. Connections that the topology leaves out are not masked here: see `train.gradient`.
+    """
+    residuals = jax.lax.optimization_barrier(residuals)
+    count = range(len(rows))
+    head_bias = sum_pairwise([residuals[row] for row in count])
+    head_kernel = jnp.stack([sum_pairwise([residuals[row, head] * hidden[row] for row in count]) for head in (0, 1)])
+    hidden_kernel, hidden_bias = trunk_gradient(parameters, hidden, residuals, rows, senders)
+    if parameters.head_kernel.shape[1] == 1:
+        head_kernel, head_bias = head_kernel[:, None], head_bias[:, None]
+    else:
+        head_kernel, head_bias = (jnp.stack([-g, g], axis=1) for g in (head_kernel, head_bias))
+    return Parameters(hidden_kernel, hidden_bias, head_kernel, head_bias)
+
+
+def trunk_gradient(
+    parameters: Parameters, hidden: Array, residuals: Array, rows: Sequence[Sequence[float]], senders: Sequence[int]
+) -> tuple[Array, Array]:
+    """What these heads' losses send into the shared layer: gradients of its kernel [F, H, *L] and bias [H, *L]."""
+    if not senders:
+        return jnp.zeros_like(parameters.hidden_kernel), jnp.zeros_like(parameters.hidden_bias)
+    kernel, _ = head_vectors(parameters)
+    through = residuals[:, senders[0], None] * kernel[senders[0]]
+    for head in senders[1:]:
+        through = through + residuals[:, head, None] * kernel[head]
+    # relu'(0) = 0, as jax.nn.relu has it.
+    through = jax.lax.optimization_barrier(jnp.where(hidden > 0, through, 0))
+    hidden_bias = sum_pairwise([through[row] for row in range(len(rows))])
+    hidden_kernel = []
+    for feature in range(len(rows[0])):
+        products = [_times(row[feature], through[number]) for number, row in enumerate(rows)]
+        terms = [product for product in products if product is not None]
+        hidden_kernel.append(sum_pairwise(terms) if terms else jnp.zeros_like(hidden_bias))
+    return jnp.stack(hidden_kernel), hidden_bias
+
+
+class NCnet(nn.Module):
+    """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2].
+
+    An answer is 1 where its logit is above 0. `NCnet.variables(config, vector)` gives the variables of a trained member.
+    """
+
+    config: EnsembleConfig
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch 2"]:
+        architecture = Architecture.of(self.config)
+        # One draw for all four tensors, as in the ensemble; made only when the module is initialised.
+        start = Parameters(*(jnp.zeros(shape) for shape in architecture.shapes))
+        if self.is_initializing():
+            start = architecture.split(initial_vector(self.make_rng("params"), self.config))
+        parameters = Parameters(
+            *(self.param(name, lambda _, value=value: value) for name, value in start._asdict().items())
+        )
+        flat = jnp.reshape(inputs, (-1, architecture.features))
+        logits = jax.vmap(lambda row: forward(parameters, [list(row)])[1][0])(flat)
+        return logits.reshape(*inputs.shape[:-1], 2)
+
+    @staticmethod
+    def variables(config: EnsembleConfig, vector: Float[Array, " P"]) -> dict[str, Any]:
+        """A parameter vector as the module's variables."""
+        return {"params": Architecture.of(config).split(vector)._asdict()}

@@ -1,0 +1,251 @@
+"""A member's result depends on its config, the root seed and its id alone, bit for bit."""
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.ensemble import run as ensemble
+from ncsim.ensemble.run import part_ranges, part_size, run_ensemble
+from ncsim.statistics.protocols import Outcomes
+
+CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The 700 members in one go on four devices, in memory."""
+    return run_ensemble(CONFIG)
+
+
+def alike(a, b):
+    for ours, theirs in zip(a, b, strict=True):
+        if ours is None or theirs is None:  # what a run does not record
+            assert ours is theirs
+            continue
+        assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
+
+
+def test_members_differ_and_have_all_rows(whole):
+    counts = whole.counts
+    assert counts.shape == (700, 2, 2, 2, 2)
+    assert np.all(counts.sum(axis=(-2, -1)) == 16)
+    assert len(np.unique(counts.reshape(700, -1), axis=0)) > 300
+
+
+@pytest.mark.parametrize(("first", "members"), [(0, 1), (13, 100), (699, 1), (300, 257)])
+def test_alone_and_among_others(whole, first, members):
+    part = run_ensemble(dataclasses.replace(CONFIG, first_member=first, members=members))
+    alike(part.records(), whole.records().take(slice(first, first + members)))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_on_other_numbers_of_devices(whole, devices):
+    part = run_ensemble(dataclasses.replace(CONFIG, first_member=37, members=200), devices=devices)
+    alike(part.records(), whole.records().take(slice(37, 237)))
+
+
+def test_stored_in_parts_and_resumed(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 128))
+    run = run_ensemble(CONFIG, out=tmp_path / "run")
+    alike(run.records(), whole.records())
+    parts = sorted((tmp_path / "run").rglob("*.parquet"))
+    assert len(parts) == 6
+    before = {path: path.read_bytes() for path in parts}
+    parts[0].unlink()
+    parts[3].unlink()
+    trained = []
+
+    class Listener:
+        def start(self, members, network_steps):
+            trained.append((members, network_steps))
+
+        def advance(self, members, network_steps):
+            trained.append(members)
+
+        def close(self):
+            trained.append("closed")
+
+    again = run_ensemble(CONFIG, out=tmp_path / "run", progress=Listener())
+    assert trained[0] == (256, 256 * 4 * 120)
+    assert sum(trained[1:-1]) == 256
+    assert trained[-1] == "closed"
+    alike(again.records(), whole.records())
+    assert before == {path: path.read_bytes() for path in parts}  # the same bytes, not only the same counts
+    trained.clear()
+    run_ensemble(CONFIG, out=tmp_path / "run", progress=Listener())
+    assert trained == []
+
+
+def test_grid_is_its_cells(whole, tmp_path):
+    grid = ncsim.config_grid(hidden=2, members=90, steps=120, learning_rate=[0.01, 0.03])
+    run = run_ensemble(grid, out=tmp_path / "grid")
+    assert run.counts.shape == (2, 90, 2, 2, 2, 2)
+    assert np.array_equal(run.counts[0], whole.counts[:90])
+    assert not np.array_equal(run.counts[1], whole.counts[:90])
+
+
+def test_a_member_does_not_depend_on_the_grid_that_it_stands_in(whole, tmp_path):
+    """Nine units are more than one of the executors takes: the cell beside it keeps its own."""
+    run = run_ensemble(ncsim.config_grid(hidden=[9, 2], members=70, steps=120), out=tmp_path / "grid")
+    nine, two = run.counts  # read now: the folder is about to hold more members
+    assert np.array_equal(two, whole.counts[:70])
+    again = run_ensemble(ncsim.config_grid(hidden=[2, 9], members=80, steps=120), out=tmp_path / "grid")
+    assert np.array_equal(again.counts[0], whole.counts[:80])
+    assert np.array_equal(again.counts[1][:70], nine)
+
+
+def test_common_initialization_shares_the_start():
+    """With no training to speak of, a member's contexts answer alike where the start is common."""
+    config = ncsim.EnsembleConfig(hidden=2, members=64, steps=1, learning_rate=1e-9)
+    common = run_ensemble(dataclasses.replace(config, common_initialization=True)).records()
+    apart = run_ensemble(config).records()
+    # Bob's task is the same in contexts 11 and 21, so his accuracy is that of the same network.
+    bob = common.counts[:, :, 1] + common.counts[:, :, 3]
+    assert np.array_equal(bob[:, 0], bob[:, 2])
+    bob = apart.counts[:, :, 1] + apart.counts[:, :, 3]
+    assert not np.array_equal(bob[:, 0], bob[:, 2])
+
+
+def test_networks_that_diverge_are_counted_apart():
+    config = ncsim.EnsembleConfig(hidden=2, members=64, steps=120, optimizer="sgd", learning_rate=1e30)
+    records = run_ensemble(config).records()
+    assert records.diverged.any()
+    assert not records.counts[records.diverged].any()
+    assert np.all(records.counts[~records.diverged].sum(axis=-1) == 16)
+    assert Outcomes([records], config).networks == int((~records.diverged).sum(axis=0).min())
+
+
+def test_other_truth_tables():
+    """Tasks that are linearly separable: two hidden units solve nearly all of them."""
+    tasks = ncsim.truth_tables(
+        [lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2, name="separable"
+    )
+    config = ncsim.EnsembleConfig(hidden=4, members=64, steps=600, learning_rate=0.03, tasks=tasks)
+    run = run_ensemble(config)
+    assert np.all(run.counts.sum(axis=(-2, -1)) == 4)
+    assert np.mean(run.counts[..., 1, 1] == 4) > 0.8
+
+
+def test_parts_are_cut_by_the_config_alone():
+    assert part_size(ncsim.EnsembleConfig()) == 16_384
+    assert part_size(ncsim.EnsembleConfig(steps=10**9)) == 512
+    assert part_size(ncsim.EnsembleConfig(steps=1)) == 262_144
+    cut = list(part_ranges(ncsim.EnsembleConfig(), range(10_000, 40_000)))
+    assert cut == [range(10_000, 16_384), range(16_384, 32_768), range(32_768, 40_000)]
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(ncsim.ConfigError, match="--devices: 5; allowed: 1 to 4"):
+        run_ensemble(CONFIG, devices=5)
+    with pytest.raises(ncsim.ConfigError, match="--devices: 0; allowed"):
+        run_ensemble(CONFIG, devices=0)
+    with pytest.raises(ncsim.ConfigError, match="no config"):
+        run_ensemble([])
+    with pytest.raises(ncsim.ConfigError, match="adam has no 'momentum'"):
+        run_ensemble(dataclasses.replace(CONFIG, optimizer_options="momentum=0.9"))
+
+
+KILLED = textwrap.dedent(
+    """
+    import sys
+    import ncsim.ensemble.run as ensemble
+    import ncsim.ensemble.trainer as trainer
+    ensemble.PART_MEMBERS = (64, 64)
+    trainer.CALL_SECONDS = 0.02
+    from ncsim.cli import main
+    main(["ensemble", "--hidden", "2", "--members", "700", "--steps", "120", "--out", sys.argv[1], "--quiet"])
+    """
+)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_resumed(whole, tmp_path):
+    """SIGKILL at random moments after the first part of each attempt, while any is missing; then left to finish."""
+    out = tmp_path / "run"
+    moment = random.Random(5)
+    killed_half_way = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for attempt in range(3):
+            there = len(list(out.rglob("members-*.parquet")))
+            if there == 11:
+                break
+            process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], stderr=subprocess.PIPE)
+            deadline = time.monotonic() + 60
+            while len(list(out.rglob("members-*.parquet"))) <= there and time.monotonic() < deadline:
+                if process.poll() is not None:
+                    break
+                time.sleep(0.002)
+            time.sleep(moment.random() * 0.01)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            now = len(list(out.rglob("members-*.parquet")))
+            assert there < now, f"attempt {attempt} stored nothing"
+            killed_half_way += now < 11
+        finished = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True, text=True, timeout=120)
+    assert killed_half_way >= 1
+    assert finished.returncode == 0, finished.stderr
+    alike(ncsim.open_run(out).records(), whole.records())
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_and_on_other_devices(tmp_path):
+    """The command line at its own sizes, killed at twenty random moments, resumed on 1 and 2 devices in turn."""
+    config = ncsim.EnsembleConfig(hidden=3, members=40_000, steps=400)
+    out = tmp_path / "run"
+    moment = random.Random(1)
+    command = [sys.executable, "-m", "ncsim.cli", "ensemble", "--members", "40000", "--steps", "400", "--out", str(out)]
+    script = "import ncsim.ensemble.run as e; e.PART_MEMBERS = (512, 512); from ncsim.cli import main; import sys; main(sys.argv[1:])"
+    command = [sys.executable, "-c", script, *command[3:], "--quiet"]
+    kills = 0
+    for attempt in range(20):
+        process = subprocess.Popen([*command, "--devices", str(1 + attempt % 2)], stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=3.0 + 1.5 * moment.random())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    assert kills >= 5
+    subprocess.run(command, check=True, timeout=300)
+    alike(ncsim.open_run(out).records(), run_ensemble(config).records())
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_members_stream_in_bounded_memory(tmp_path):
+    """`ncsim ensemble --hidden 2 3 4 --members 100000`, report included: under 1.5 GB at its peak."""
+    command = [
+        "ensemble",
+        "--hidden",
+        "2",
+        "3",
+        "4",
+        "--members",
+        "100000",
+        "--steps",
+        "300",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    script = (
+        "import sys; from ncsim.cli import main; from ncsim.planning.memory import peak_memory; main(sys.argv[1:]);"
+        "print('PEAK', peak_memory())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, timeout=900, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    peak = int(done.stdout.split("PEAK")[1]) / 1024**3
+    print(f"peak {peak:.2f} GiB")
+    assert peak < 1.5

@@ -1,0 +1,316 @@
+"""The native executor: C made from the one definition of the step. Where there is no compiler, it says so in one line."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import ncsim
+from ncsim.config import ensemble as configs
+from ncsim.config.tasks import context_targets
+from ncsim.ensemble.run import run_ensemble
+from ncsim.ensemble.trainer import BLOCKS
+from ncsim.executors import choice, xla
+from ncsim.executors.native import program as native
+from ncsim.training import step as train
+from ncsim.training.network import Architecture, initial_vector
+
+#: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
+ONE_STEP, TEN_STEPS = 5e-7, 5e-6
+CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
+RUNS_HERE = native.processor() is not None and native.compiler() is not None
+
+
+def says_why_not(config=CONFIG):
+    """Where nothing can be compiled: asserts the message, and tells the test to end."""
+    if RUNS_HERE:
+        return False
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: native cannot train (without|on this).*here: xla$"):
+        run_ensemble(config, executor="native")
+    return True
+
+
+def alike(a, b):
+    for ours, theirs in zip(a, b, strict=True):
+        if ours is None or theirs is None:  # what a run does not record
+            assert ours is theirs
+            continue
+        assert np.array_equal(ours, theirs, equal_nan=ours.dtype.kind == "f")
+
+
+#: Smaller tasks compile faster.
+FOUR_ROWS = ncsim.truth_tables(
+    [lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2, name="four rows"
+)
+VARIANTS = {
+    "adam": {},
+    "squared error": {"loss": "squared_error", "tasks": FOUR_ROWS},
+    "two logits": {"loss": "cross_entropy", "tasks": FOUR_ROWS},
+    "momentum": {"optimizer": "sgd", "optimizer_options": "momentum=0.9,nesterov=true", "tasks": FOUR_ROWS},
+    "adamw": {"optimizer": "adamw", "tasks": FOUR_ROWS},
+    "rmsprop": {"optimizer": "rmsprop", "tasks": FOUR_ROWS},
+    "lion": {"optimizer": "lion", "tasks": FOUR_ROWS},
+    "rprop": {"optimizer": "rprop", "tasks": FOUR_ROWS},
+    "a mark of the first step": {"optimizer": "optimistic_gradient_descent", "tasks": FOUR_ROWS},
+    "overlap, signs": {"topology": "overlap", "encoding": "sign", "hidden": 3},
+    "overlap, nothing shared": {"topology": "overlap", "shared": 0, "tasks": FOUR_ROWS},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_follows_the_scan(name):
+    config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
+    if says_why_not(config):
+        return
+    keys = jax.random.split(jax.random.key(2), 64)
+    vector = jax.vmap(lambda key: initial_vector(key, config), out_axes=-1)(keys)
+    targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
+    by_c, by_xla = (
+        jax.jit(lambda v, steps, run=run: run(config, v, targets, jnp.float32(0.01), steps))
+        for run in (native.training(native._shape(config)), train.train)
+    )
+    # RMSProp divides a gradient by its own size, and so passes on its relative error, which grows as terms cancel.
+    one_step = TEN_STEPS if name == "rmsprop" else ONE_STEP
+    for steps, tolerance in [(0, 0), (1, one_step), (10, TEN_STEPS)]:
+        ours, theirs = by_c(vector, jnp.int32(steps)), by_xla(vector, jnp.int32(steps))
+        wrong = np.abs(np.asarray(ours) - np.asarray(theirs)) > tolerance
+        if "lion" in name:  # its step is the sign of an average, which a rounding can turn where it is near 0
+            assert np.mean(wrong) < 0.005, name
+        else:
+            assert not wrong.any()
+        assert steps < 10 or np.max(np.abs(theirs - vector)) > 1e-4
+
+
+@pytest.mark.parametrize("optimizer", configs.ELEMENTWISE_OPTIMIZERS)
+def test_there_is_c_for_every_elementwise_optimizer(optimizer):
+    text = native.source(ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS))
+    assert "static __attribute__((noinline)) void step(" in text
+
+
+def test_vector_functions(tmp_path):
+    """Errors in units of the last place: exp 2 + 0.65 |x|, reciprocal and root 2. NaN, infinities, 0 as IEEE has them."""
+    if says_why_not():
+        return
+    import ctypes
+
+    from ncsim.executors.native.c_template import HEADER
+
+    body = "for (long i = 0; i < n; i += LANES) store(x + i, FUNCTION(load(x + i)));"
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([rng.normal(0, 5, 2**15), 2.0 ** rng.uniform(-120, 120, 2**15)]).astype(np.float32)
+    edges = np.array([0, -0.0, np.inf, -np.inf, np.nan, 88, -87, 89, -110, 1e30, -1e30, 1, -1, 2, 3, 4], np.float32)
+    for function, exact in [
+        ("vexp", np.exp),
+        ("reciprocal", lambda x: 1 / x),
+        ("vsqrt", np.sqrt),
+        ("vabs", np.abs),
+        ("vneg", np.negative),
+    ]:
+        text = HEADER + f"void apply(float *x, long n) {{ {body.replace('FUNCTION', function)} }}"
+        library = ctypes.CDLL(str(native.built(text)))
+        given = np.concatenate([numbers[numbers < 87] if function == "vexp" else numbers, edges])
+        given = np.concatenate([given, np.ones(-len(given) % 16, np.float32)])
+        ours = given.copy()
+        library.apply(ours.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), ctypes.c_long(len(ours)))
+        with np.errstate(all="ignore"):
+            right = exact(given.astype(np.float64))
+            right = np.where(np.abs(right) > np.finfo(np.float32).max, np.copysign(np.inf, right), right)
+            normal = np.isfinite(right) & (np.abs(right) > 1.2e-38)
+            error = np.abs(ours - right)[normal] / (np.abs(right)[normal] * 2.0**-23)
+            allowed = 2 + (0.65 * np.abs(given[normal]) if function == "vexp" else 0)
+        assert np.all(error <= allowed), (function, np.max(error - allowed))
+        assert np.array_equal(ours[~np.isfinite(right)], right[~np.isfinite(right)], equal_nan=True), function
+        assert np.all(np.abs(ours[np.isfinite(right) & ~normal]) < 1.2e-38)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The 700 members in one go on four devices, in memory."""
+    return run_ensemble(CONFIG, executor="native") if RUNS_HERE else None
+
+
+@pytest.mark.parametrize(("first", "members"), [(0, 1), (13, 100), (699, 1), (300, 257)])
+def test_alone_and_among_others(whole, first, members):
+    if says_why_not():
+        return
+    part = run_ensemble(dataclasses.replace(CONFIG, first_member=first, members=members), executor="native")
+    alike(part.records(), whole.records().take(slice(first, first + members)))
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_on_other_numbers_of_devices(whole, devices):
+    if says_why_not():
+        return
+    config = dataclasses.replace(CONFIG, first_member=37, members=200)
+    part = run_ensemble(config, devices=devices, executor="native")
+    alike(part.records(), whole.records().take(slice(37, 237)))
+
+
+@pytest.mark.slow
+def test_laws_are_those_of_xla():
+    """Chi-square two-sample test of a context's joint counts, cells of few pooled, at 1e-4 a context. The same members
+    start both, so that the true level is far smaller; a law that is wrong fails it by orders of magnitude."""
+    if says_why_not():
+        return
+    config = ncsim.EnsembleConfig(hidden=2, members=2_000, steps=600, learning_rate=0.03)
+    ours, theirs = (run_ensemble(config, executor=name).records().counts for name in ("native", "xla"))
+    assert np.mean((ours == theirs).all(axis=-1)) > 0.95
+    for context in range(4):
+        cells, index = np.unique(np.concatenate([ours[:, context], theirs[:, context]]), axis=0, return_inverse=True)
+        table = np.stack([np.bincount(half, minlength=len(cells)) for half in np.split(index.reshape(-1), 2)])
+        rare = table.sum(axis=0) < 20
+        table = np.concatenate([table[:, ~rare], table[:, rare].sum(axis=1, keepdims=True)], axis=1)
+        table = table[:, table.sum(axis=0) > 0]
+        assert table.shape[1] > 5
+        assert stats.chi2_contingency(table).pvalue > 1e-4
+
+
+def test_networks_that_diverge_are_counted_apart():
+    config = ncsim.EnsembleConfig(members=64, optimizer="sgd", learning_rate=1e30, tasks=FOUR_ROWS)
+    if says_why_not(config):
+        return
+    ours, theirs = (run_ensemble(config, executor=name).records() for name in ("native", "xla"))
+    assert ours.diverged.any()
+    assert np.mean(ours.diverged == theirs.diverged) > 0.98
+    assert not ours.counts[ours.diverged].any()
+    assert np.all(ours.counts[~ours.diverged].sum(axis=-1) == 4)
+
+
+def test_what_it_cannot_train_is_one_line(monkeypatch):
+    for change, words in [
+        ({"precision": "float64"}, "precision float64"),
+        ({"hidden": native.MAX_HIDDEN + 1}, f"hidden {native.MAX_HIDDEN + 1}"),
+        ({"optimizer": configs.LAYERWISE_OPTIMIZERS[0]}, f"optimizer {configs.LAYERWISE_OPTIMIZERS[0]}"),
+    ]:
+        config = dataclasses.replace(CONFIG, **change)
+        with pytest.raises(ncsim.ConfigError, match=f"^--executor: native cannot train {words}.*; allowed here: xla$"):
+            run_ensemble(config, executor="native")
+
+    def sorting(config, targets, rate):
+        return lambda vector: vector, lambda vector: jnp.sort(vector) * rate
+
+    def stranger(config, targets, rate):
+        return lambda vector: vector, lambda vector: jnp.arctan2(vector, rate)
+
+    monkeypatch.setattr(native, "processor", lambda: "avx2")
+    monkeypatch.setattr(native, "compiler", lambda: "cc")
+    for step, word in [(sorting, "'sort'"), (stranger, "'atan2'")]:
+        monkeypatch.setattr(native, "make_step", step)
+        native._source.cache_clear()
+        assert word in native.unsupported(CONFIG)
+    native._source.cache_clear()
+
+
+def test_no_compiler_or_one_that_fails_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(native, "processor", lambda: "avx2")
+    monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: native .* without a C compiler; looked for no-such"):
+        run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
+    broken = tmp_path / "broken-cc"
+    broken.write_text("#!/bin/sh\necho 'step.c:1: error: no' >&2; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(native, "COMPILERS", (str(broken),))
+    with pytest.raises(ncsim.ConfigError, match=r"does not compile here \(step.c:1: error: no\); allowed here: xla$"):
+        run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
+    monkeypatch.setattr(native, "processor", lambda: None)
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: native cannot train on this processor"):
+        run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
+
+
+def test_code_for_avx2_compiles_and_agrees(monkeypatch):
+    """The other way of writing vectors, on whatever processor of the two kinds this is."""
+    if says_why_not():
+        return
+    flags = [flag.replace("-march=native", "-march=haswell") for flag in native.FLAGS]
+    monkeypatch.setattr(native, "FLAGS", flags)
+    config = ncsim.EnsembleConfig(hidden=2)
+    vector = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (Architecture.of(config).size, 64)), jnp.float32)
+    targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
+    narrow = native.training.__wrapped__(native._shape(config))
+    ours, theirs = (run(config, vector, targets, jnp.float32(0.01), jnp.int32(10)) for run in (narrow, train.train))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TEN_STEPS)
+
+
+def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
+    if says_why_not():
+        return
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = native.source(dataclasses.replace(CONFIG, hidden=1))
+    library = native.built(text)
+    assert library.parent == tmp_path / "ncsim"
+    assert [path.name for path in library.parent.iterdir()] == [library.name]
+    stamp = library.stat().st_mtime_ns
+    assert native.built(text) == library
+    assert library.stat().st_mtime_ns == stamp
+    library.chmod(0o777)  # anyone may have written to it: built again
+    assert native.built(text) == library
+    assert library.stat().st_mtime_ns != stamp
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    elsewhere = native.built(text)
+    assert elsewhere.exists()
+    assert elsewhere.parent != library.parent
+
+
+@pytest.mark.slow
+def test_several_processes_build_at_once(tmp_path):
+    if says_why_not():
+        return
+    script = (
+        "import ncsim; from ncsim.executors import native;"
+        "print(native.built(native.source(ncsim.EnsembleConfig(hidden=1, optimizer='sgd'))))"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = {process.communicate()[0].strip() for process in started}
+    assert all(process.returncode == 0 for process in started)
+    assert len(printed) == 1  # the same source in every process
+    assert [path.suffix for path in (tmp_path / "ncsim").iterdir()] == [".so"]
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return jax.make_mesh((len(jax.devices()),), (xla.MEMBERS,), devices=jax.devices())
+
+
+def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatch, tmp_path, capsys):
+    if not RUNS_HERE:
+        assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
+        return
+    for folder, gain, winner in [("a", 1.3, "native"), ("b", 1.1, "xla")]:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))
+        seconds = iter([1.0, gain] * 3)
+        monkeypatch.setattr(choice, "seconds_a_network", lambda *_, seconds=seconds: next(seconds))
+        for _ in range(2):  # the second time nothing is timed
+            assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == winner
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    monkeypatch.setattr(choice, "seconds_a_network", lambda _, tried, *__: 1.0 if tried.lanes == native.LANES else 9.0)
+    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, learning_rate=0.1)], mesh, BLOCKS) == "native"
+    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, hidden=64)], mesh, BLOCKS) == "xla"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "d"))
+    monkeypatch.setattr(choice, "AGREEMENT_TOLERANCE", -1.0)
+    assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
+    monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
+    assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):
+    if says_why_not():
+        return
+    run_ensemble(dataclasses.replace(CONFIG, members=64), out=tmp_path / "run", executor="native")
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert set(recorded["environment"]["executor"].values()) == {"native"}
+    with pytest.raises(ncsim.ConfigError, match="was begun with native, and members differ"):
+        run_ensemble(CONFIG, out=tmp_path / "run", executor="xla")
+    alike(run_ensemble(CONFIG, out=tmp_path / "run").records(), whole.records())

@@ -1,0 +1,36 @@
+"""The main job, small: it ends with a table of claims and a last line that says what they come to."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from experiments import figure2
+
+
+def test_main_job(capsys, tmp_path):
+    figure2.main(["--members", "80", "--steps", "120", "--out", "run"])
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert any(line.startswith("n=3: S > 2 in all 50 runs") for line in lines)
+    assert "Contextuality" in lines[-1] or "contextual" in lines[-1]
+    for figure in ("figure2a", "figure2b"):
+        for suffix in ("png", "svg", "pdf", "csv"):
+            assert (tmp_path / "run" / "figures" / f"{figure}.{suffix}").stat().st_size > 500
+    claims = json.loads((tmp_path / "run" / "claims.json").read_text())
+    assert len(claims) == 6 * 5
+    for claim in claims:
+        low, high, threshold = claim["estimate"]["low"], claim["estimate"]["high"], claim["threshold"]
+        assert claim["answer"] == ("holds" if low > threshold else "fails" if high <= threshold else "open")
+    figure2.main(["--members", "80", "--steps", "120", "--out", "run"])
+    again = capsys.readouterr()
+    assert "training" not in again.err
+    assert again.out.strip().splitlines() == lines
+
+
+def test_settings_are_one(capsys):
+    for arguments in (["--hidden", "5"], ["--learning-rate", "0.1", "0.2"]):
+        with pytest.raises(SystemExit):
+            figure2.main(arguments)
+        assert capsys.readouterr().err.count("\n") == 1

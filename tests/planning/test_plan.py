@@ -1,0 +1,112 @@
+"""What is forecast, beside what a run then takes."""
+
+import dataclasses
+import json
+import time
+
+import pytest
+
+import ncsim
+from ncsim.cli import main
+from ncsim.config.ensemble import config_grid
+from ncsim.ensemble.run import forget_programs, run_ensemble
+from ncsim.ensemble.trainer import network_steps
+from ncsim.planning import plan
+
+TINY = config_grid(hidden=2, learning_rate=[0.01, 0.1], members=600, steps=[50, 200])
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return plan.forecast(TINY, executor="xla", report=False)
+
+
+def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
+    forget_programs()
+    begun = time.perf_counter()
+    run_ensemble(TINY, tmp_path / "run", executor="xla")
+    seconds = time.perf_counter() - begun
+    stored = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
+    assert tiny.disk_bytes == pytest.approx(stored, rel=0.2)
+    # Others may use the machine now and not then: the slow test, and benchmarks/plan.py, are closer.
+    assert tiny.run_seconds / 4 < seconds < tiny.run_seconds * 4
+    assert [cell.parts for cell in tiny.cells] == [1, 1, 1, 1]
+    assert [cell.network_steps for cell in tiny.cells] == [600 * network_steps(config) for config in TINY]
+    assert [cell.compile_seconds > 0 for cell in tiny.cells] == [True, False, False, False]
+    assert 2e8 < tiny.peak_memory_bytes < 4e9
+
+
+def test_what_is_recorded_is_forecast(tmp_path):
+    configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
+    found = plan.forecast(configs, executor="xla", report=False, recording=recording)
+    run_ensemble(configs, tmp_path / "run", executor="xla", recording=recording)
+    stored = [path.stat().st_size for path in tmp_path.rglob("*.parquet")]
+    assert found.disk_bytes == pytest.approx(sum(stored), rel=0.2)
+    assert sum(cell.parts for cell in found.cells) == len(stored) == 4
+
+
+@pytest.mark.slow
+def test_a_stored_run_goes_on_recording_and_the_forecast_knows_it(tmp_path):
+    configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
+    run_ensemble(configs, tmp_path / "run", executor="xla", recording=recording)
+    stored = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
+    more = [dataclasses.replace(config, members=400) for config in configs]
+    again = plan.forecast(more, tmp_path / "run", executor="xla", report=False)
+    assert [cell.members for cell in again.cells] == [100, 100]
+    assert again.disk_bytes == pytest.approx(stored / 3, rel=0.35)
+
+
+def test_it_is_told_in_words_and_as_data(tiny):
+    lines = tiny.lines()
+    assert lines[0].split()[:4] == ["steps", "learning_rate", "members", "network-steps"]
+    assert any(line.startswith("Time: ") and "report" in line for line in lines)
+    short_of_disk = dataclasses.replace(tiny, free_disk_bytes=10.0)
+    assert any("Not enough disk" in line for line in short_of_disk.lines())
+    numbers = json.loads(json.dumps(tiny.numbers()))
+    assert len(numbers["cells"]) == 4
+    assert numbers["total_seconds"] == pytest.approx(tiny.total_seconds)
+
+
+def test_what_is_stored_is_not_counted(tmp_path):
+    config = ncsim.EnsembleConfig(hidden=2, members=600, steps=20)
+    run_ensemble(config, tmp_path / "run", executor="xla")
+    more = dataclasses.replace(config, members=900)
+    stored = plan._stored([more], tmp_path / "run")
+    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], stored, None)] == [300]
+    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], stored, ncsim.Recording(points=3))] == [900]
+    with pytest.raises(ncsim.ConfigError, match="holds another config's run"):
+        plan._stored([dataclasses.replace(config, steps=21)], tmp_path / "run")
+    assert plan._stored([more], tmp_path / "none") is None
+    assert [sum(map(len, gaps)) for gaps in plan._to_train([more], None, None)] == [900]
+
+
+def test_a_large_grid_is_calibrated_by_a_few_of_its_programs():
+    shapes = [plan._shape(config) for config in config_grid(hidden=list(range(1, 41)), optimizer=["adam", "sgd"])]
+    chosen = plan._spread(shapes, plan.MOST_PROGRAMS)
+    assert len(set(chosen)) == plan.MOST_PROGRAMS
+    nearest = plan._nearest(shapes[4], chosen)
+    assert nearest.optimizer == shapes[4].optimizer
+
+
+def test_bad_options_are_named(capsys):
+    for options, words in (
+        (["--hidden", "0"], "--hidden: 0; allowed"),
+        (["--executor", "fast"], "--executor: fast; allowed"),
+        (["--devices", "0"], "--devices: 0"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["plan", *options])
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_commands_take_what_was_forecast():
+    """Two cases of benchmarks/plan.py, as commands; half and twice, because CI's machines are not ours alone."""
+    from benchmarks.plan import CASES, case
+
+    for name in ("one width", "rates and steps"):
+        ratios = case(CASES[name].split())["run_over_forecast"]
+        assert 0.5 < ratios["total_seconds"] < 2, (name, ratios)
+        assert 0.6 < ratios["peak_memory_bytes"] < 1.4, (name, ratios)
+        assert 0.8 < ratios["disk_bytes"] < 1.2, (name, ratios)

@@ -1,0 +1,158 @@
+"""What is said of a run follows from its numbers."""
+
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+import ncsim
+from ncsim.report.summary import summarise
+from ncsim.report.write import printed, sentences_on_tests, signalling_rows, verdict, write_report
+from ncsim.results import Run
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.intervals import clopper_pearson
+from ncsim.statistics.locality_tests import game_p_value, signalling_tests
+from ncsim.storage.files import StoreError
+from ncsim.storage.run_folder import RunFolder
+from tests.statistics.test_protocols import made_up
+
+CONFIG = ncsim.EnsembleConfig(members=300)
+
+
+def a_run(path, records):
+    folder = RunFolder.create(path, [CONFIG])
+    half = records.size // 2
+    folder.write_part(CONFIG, records.take(slice(0, half)))
+    folder.write_part(CONFIG, records.take(slice(half, None)))
+    return ncsim.open_run(path)
+
+
+def test_summary_against_the_records(tmp_path):
+    records = made_up(300, seed=2, diverged=0.01)
+    # Where both heads were wrong on two rows, Alice's answer on one of them was undecided.
+    doubtful = (records.counts[..., 0] > 1).astype(np.int32)
+    records = records._replace(undecided_alice=doubtful, decided_product=records.decided_product - doubtful)
+    numbers = summarise(a_run(tmp_path, records)).numbers
+    (cell,) = numbers["cells"]
+    whole = ~records.diverged.any(axis=1)
+    s = chsh_statistics(records.joint[whole])
+    assert cell["members"] == 300
+    assert cell["diverged"] == {"networks": int(records.diverged.sum()), "members": int((~whole).sum())}
+    assert cell["members_with_s_above_2"]["value"] == pytest.approx(np.mean(s.s > 2))
+    assert cell["members_contextual"]["value"] == np.mean(s.contextuality > 0)
+    assert cell["largest_contextuality_of_a_member"] == pytest.approx(np.max(s.contextuality))
+    pooled = chsh_statistics(records.joint.sum(axis=0))
+    for name in ("s", "s_factorised", "influence", "contextuality"):
+        assert cell["pooled"][name]["value"] == pytest.approx(float(getattr(pooled, name)))
+        assert cell["pooled"][name]["low"] < cell["pooled"][name]["value"] < cell["pooled"][name]["high"]
+    solved = records.counts[:, 1, 3] == 16
+    assert cell["contexts"]["12"]["solved"]["value"] == pytest.approx(np.mean(solved[~records.diverged[:, 1]]))
+    assert cell["contexts"]["12"]["accuracy_bob"] == pytest.approx(float(pooled.accuracy_bob[0, 1]))
+    decided = ~records.undecided()[whole].any(axis=1)
+    undecided = cell["undecided"]
+    assert undecided["decided_members"]["value"] == pytest.approx(decided.mean())
+    assert undecided["mean_s_of_decided_members"]["value"] == pytest.approx(s.s[decided].mean())
+    assert undecided["mean_s_as_they_fell"]["value"] == pytest.approx(float(pooled.s))
+    products = (records.decided_product / 16).sum(axis=0) / (~records.diverged).sum(axis=0)
+    assert undecided["mean_s_as_coin_tosses"]["value"] == pytest.approx(products @ [1, 1, 1, -1])
+    low, high = undecided["mean_s_whatever_they_are"]
+    free = records.undecided_alice[whole].sum(axis=1) / 16  # each such row adds 1 or takes 1 away
+    centre = (records.decided_product[whole] / 16) @ [1, 1, 1, -1]
+    assert (low, high) == pytest.approx((np.mean(centre - free), np.mean(centre + free)))
+    assert undecided["networks"] == pytest.approx(records.undecided().sum() / (~records.diverged).sum())
+    single = cell["protocols"][0]
+    assert single["mean_s"]["value"] == pytest.approx(cell["pooled"]["s"]["value"])
+    assert sum(single["law"]["probability"]) == pytest.approx(1)
+
+
+def test_tests_against_the_records(tmp_path):
+    records = made_up(300, seed=2)
+    (cell,) = summarise(a_run(tmp_path, records)).numbers["cells"]
+    pooled = records.joint.sum(axis=0, dtype=np.int64)
+    tests = cell["tests"]
+    assert tests["pooled_rows"] == 300 * 4 * 16
+    assert tests["locality_pooled"] == {"p_value": float(game_p_value(pooled)), "method": "game form"}
+    for found, expected in zip(tests["signalling_pooled"], signalling_tests(pooled), strict=True):
+        assert (found["answer"], found["p_value"], found["p_holm"]) == (
+            expected.answer,
+            expected.p_value,
+            expected.p_holm,
+        )
+    right = records.joint[:, 0, :, 1].sum(axis=-1)  # Alice's first task beside Bob's first and second
+    across = tests["signalling_across_members"][0]
+    assert across["p_value"] == pytest.approx(ttest_rel(right[:, 0], right[:, 1]).pvalue)
+    assert across["difference"]["value"] == pytest.approx((right[:, 0] - right[:, 1]).mean() / 16)
+    # A context that lost networks has fewer rows, which the game form does not take.
+    (cell,) = summarise(Run([CONFIG], [made_up(300, seed=2, diverged=0.01)])).numbers["cells"]
+    assert cell["tests"]["locality_pooled"]["method"] == "Hoeffding"
+    json.dumps(cell["tests"], allow_nan=False)
+
+
+def test_words_on_tests(tmp_path):
+    summary = summarise(a_run(tmp_path, made_up(300, seed=2)))
+    (cell,) = summary.numbers["cells"]
+    text = printed(summary)
+    assert "rows for independent draws, which they are not: all members answer the same 16 rows" in text
+    assert [row[0] for row in signalling_rows(cell)] == ["A1", "A2", "B1", "B2"]
+    for test in cell["tests"]["signalling_across_members"]:
+        test["p_holm"] = 0.2
+    assert "no accuracy is shown to depend" in sentences_on_tests(cell)[0]
+    cell["tests"]["signalling_across_members"][3]["p_holm"] = 0.0
+    assert "the accuracy of B2 depends on the other head's task" in sentences_on_tests(cell)[0]
+    assert signalling_rows(cell)[3][4].startswith("< 1e-300")
+    write_report(ncsim.open_run(tmp_path))
+    assert "Holm p across members" in (tmp_path / "report.html").read_text()
+
+
+def test_report_files(tmp_path):
+    run = a_run(tmp_path, made_up(300, seed=2))
+    summary = write_report(run)
+    assert json.loads((tmp_path / "summary.json").read_text())["cells"][0]["members"] == 300
+    page = (tmp_path / "report.html").read_text()
+    assert "figures/laws.svg" in page
+    assert "retry until solved, at most 100" in page
+    assert "retry until solved, at most 100" in printed(summary)
+    for figure in ("laws", "means"):
+        pdf = (tmp_path / "figures" / f"{figure}.pdf").read_bytes()
+        assert b"/FontFile2" in pdf  # TrueType, embedded
+        assert b"/Type3" not in pdf
+        svg = ElementTree.parse(tmp_path / "figures" / f"{figure}.svg")
+        texts = {element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")}
+        assert "single shot" in texts
+    rows = (tmp_path / "figures" / "laws.csv").read_text().splitlines()
+    assert rows[0] == "protocol,ensemble,kind,run_or_probability,s"
+    drawn = [row for row in rows if row.startswith("single shot,all,run")]
+    assert len(drawn) == 50
+    first = chsh_statistics(made_up(300, seed=2).joint[:50]).s
+    assert [float(row.split(",")[-1]) for row in drawn] == pytest.approx(list(first))
+
+
+def test_words_follow_the_numbers(tmp_path):
+    contextual = made_up(300, seed=2)
+    pr_box = np.array([[8, 0, 0, 8], [8, 0, 0, 8], [8, 0, 0, 8], [0, 8, 8, 0]])
+    contextual.counts[:] = pr_box
+    contextual.decided_product[:] = pr_box @ [1, -1, -1, 1]
+    (cell,) = summarise(a_run(tmp_path / "a", contextual)).numbers["cells"]
+    assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in verdict(cell)
+    assert "Delta is above 0: contextual" in verdict(cell)
+    (cell,) = summarise(a_run(tmp_path / "b", made_up(300, seed=2))).numbers["cells"]
+    assert "explained by direct influence: no member has Delta > 0" in verdict(cell)
+    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in verdict(cell)
+    assert "Delta is not above 0" in verdict(cell)
+
+
+def test_runs_with_nothing_to_report(tmp_path):
+    folder = RunFolder.create(tmp_path / "empty", [CONFIG])
+    summary = write_report(ncsim.open_run(folder.path))
+    assert "Not complete: 300 members are still to be trained" in printed(summary)
+    assert "no network to report on" in printed(summary)
+    lost = made_up(300, diverged=1.1)
+    assert "every one of a context diverged" in printed(write_report(a_run(tmp_path / "lost", lost)))
+    one = ncsim.EnsembleConfig(members=1)
+    summary = summarise(Run([one], [made_up(1)]))
+    assert "one member: no interval" in json.dumps(summary.numbers)
+    assert "NaN" not in json.dumps(summary.numbers).replace('"decided_members_with_s_above_2": {"value": NaN', "")
+    with pytest.raises(StoreError, match="in memory only"):
+        write_report(Run([one], [made_up(1)]))

@@ -1,0 +1,240 @@
+"""Local folders and object stores keep the same promises."""
+
+import errno
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.storage import files as storage
+from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.files import LocalStorage, StoreError, open_storage, write_atomically
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import repair, verify
+from tests.storage.test_run_folder import CONFIG, same, some_records, stored
+
+
+@pytest.fixture(params=["local", "memory"])
+def place(request, tmp_path):
+    if request.param == "local":
+        yield str(tmp_path / "run")
+        return
+    import fsspec
+
+    yield f"memory://{tmp_path.name}/run"
+    fsspec.filesystem("memory").store.clear()
+
+
+def test_files_are_written_read_listed_moved_and_removed(place):
+    files = open_storage(place)
+    files.prepare()
+    assert files.names("parts") == []
+    files.write("parts/a/one", b"1" * 100)
+    files.write("parts/b", b"2")
+    files.write("parts/b", b"22")
+    files.write("partsother", b"3")
+    assert files.names("parts") == ["parts/a/one", "parts/b"]
+    assert files.read("parts/b") == b"22"
+    assert files.read_tail("parts/a/one", 7) == b"1" * 7
+    assert files.read_tail("parts/b", 7) == b"22"
+    assert files.exists("parts/b")
+    assert not files.exists("parts/a")
+    files.move("parts/b", "rejected/deep/b")
+    assert files.names("parts") == ["parts/a/one"]
+    assert files.read("rejected/deep/b") == b"22"
+    files.remove("parts/a/one")
+    files.remove("parts/a/one")
+    assert files.names("parts") == []
+    with pytest.raises(FileNotFoundError):
+        files.read("parts/b")
+    with pytest.raises(FileNotFoundError):
+        files.read_tail("parts/b", 3)
+
+
+def test_only_one_can_create(place):
+    files = open_storage(place)
+    assert files.create("claims/one", b"mine")
+    assert not files.create("claims/one", b"yours")
+    assert files.read("claims/one") == b"mine"
+    assert files.names("claims") == ["claims/one"]
+
+
+def test_a_run_is_the_same_wherever_it_is(place, tmp_path):
+    folder = stored(place)
+    here = stored(tmp_path / "here")
+    assert [part.name for part in folder.parts(CONFIG)] == [part.name for part in here.parts(CONFIG)]
+    for part in here.parts(CONFIG):
+        assert folder.storage.read(part.name) == here.storage.read(part.name)
+    run = ncsim.open_run(place)
+    assert run.missing() == 0
+    assert run.location == place
+    assert same(run.records(), ncsim.open_run(tmp_path / "here").records())
+    with pytest.raises(StoreError, match="holds another config's run"):
+        RunFolder.create(place, [ncsim.EnsembleConfig(members=20, steps=6)])
+
+
+def test_a_damaged_run_is_repaired_wherever_it_is(place):
+    folder = stored(place)
+    victim = folder.parts(CONFIG)[1].name
+    before = {name: folder.storage.read(name) for name in folder.storage.names("parts")}
+    folder.storage.write(victim, before[victim][:-1])
+    folder.storage.write("config.json", b"{}")
+    found = verify(place)
+    assert [finding.name for finding in found.findings] == ["config.json", victim]
+    assert [gap.members for gap in found.missing] == [range(8, 20)]
+    said = []
+
+    def train(configs):
+        RunFolder.create(place, configs).write_part(CONFIG, some_records(8, 12, seed=8))
+
+    assert repair(place, train, said.append).right
+    assert {name: folder.storage.read(name) for name in folder.storage.names("parts")} == before
+    assert [line.partition(":")[0] for line in said] == ["config.json", victim, "config.json", "parts"]
+    assert folder.storage.names("rejected") == ["rejected/config.json", f"rejected/{victim}"]
+
+
+def test_a_run_is_trained_into_an_object_store_and_resumed(place):
+    config = ncsim.EnsembleConfig(hidden=2, members=70, steps=20)
+    run = ncsim.run_ensemble(config, out=place, executor="xla")
+    assert np.array_equal(run.counts, ncsim.run_ensemble(config, executor="xla").counts)
+    more = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=80, steps=20), out=place)
+    assert np.array_equal(more.counts[:70], ncsim.run_ensemble(config, executor="xla").counts)
+    assert more.storage.names("claims") == []
+    assert verify(place).right
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ftp://host/run", "ftp:// is no storage that ncsim knows; allowed: a local folder, s3://, gs://, memory://"),
+        ("s3://", "names no folder; allowed: as s3://bucket"),
+        ("memory:///", "names no folder"),
+    ],
+)
+def test_other_addresses_are_refused(address, words):
+    with pytest.raises(StoreError, match=words):
+        open_storage(address)
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(
+        StoreError, match=r"gs://bucket/run: gs:// needs gcsfs; install it with: pip install 'ncsim\[gcs\]'"
+    ):
+        open_storage("gs://bucket/run")
+
+
+def test_file_addresses_are_paths(tmp_path):
+    files = open_storage(f"file://{tmp_path}/run")
+    assert isinstance(files, LocalStorage)
+    files.write("x", b"1")
+    assert (tmp_path / "run" / "x").read_bytes() == b"1"
+
+
+def test_an_object_that_is_not_read_back_as_put_is_an_error(monkeypatch):
+    monkeypatch.setattr(storage, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    files = open_storage("memory://bucket/run")
+    puts = []
+
+    def pipe_file(key, content, **options):
+        puts.append(key)
+        files._filesystem.store.clear()
+        type(files._filesystem).pipe_file(files._filesystem, key, content[:-1] if len(puts) < wrong else content)
+
+    monkeypatch.setattr(files._filesystem, "pipe_file", pipe_file)
+    wrong = 3
+    files.write("part", b"content")
+    assert len(puts) == 3
+    wrong = 99
+    with pytest.raises(OSError, match="not what is read back"):
+        files.write("part", b"content")
+
+
+def test_no_link_where_a_file_system_has_none(monkeypatch, tmp_path):
+    def link(source, target):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    files = LocalStorage(tmp_path)
+    assert files.create("one", b"1")
+    assert not files.create("one", b"2")
+    assert files.read("one") == b"1"
+    assert os.listdir(tmp_path) == ["one"]
+
+
+def test_a_failure_that_passes_is_tried_again_and_others_are_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(storage, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    failures = []
+    real = os.fsync
+
+    def fsync(handle):
+        if failures:
+            raise OSError(failures.pop(), "failed")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    failures[:] = [errno.EIO, errno.EIO]
+    write_atomically(tmp_path / "a", b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    for several in ([errno.EIO] * 3, [errno.ENOSPC]):
+        failures[:] = several
+        with pytest.raises(OSError, match="failed"):
+            write_atomically(tmp_path / "a", b"other")
+        assert failures == []
+        assert (tmp_path / "a").read_bytes() == b"whole"
+        assert os.listdir(tmp_path) == ["a"]
+
+
+def test_every_bit_of_a_sealed_file_counts():
+    content = sealed(b"before " + UNSEALED.encode() + b" after")
+    assert is_whole(content)
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert not is_whole(bytes(flipped))
+    assert is_whole(b"nothing of the kind") is None
+    for wrong in (b"", 2 * UNSEALED.encode()):
+        with pytest.raises(ValueError, match="one place"):
+            sealed(wrong)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of an S3-compatible server on this machine."""
+    server = pytest.importorskip("moto.server", reason="moto is not installed: make test-storage")
+    pytest.importorskip("s3fs", reason="s3fs is not installed: make test-storage")
+    import boto3
+    import s3fs
+
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    boto3.client("s3").create_bucket(Bucket="bucket")
+    yield "s3://bucket/runs"
+    s3fs.S3FileSystem.clear_instance_cache()
+    running.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_s3_server(bucket, tmp_path):
+    """Everything that the memory file system is tried for, on keys that are reached over HTTP."""
+    test_files_are_written_read_listed_moved_and_removed(f"{bucket}/files")
+    test_only_one_can_create(f"{bucket}/create")
+    test_a_run_is_the_same_wherever_it_is(f"{bucket}/same", tmp_path)
+    test_a_damaged_run_is_repaired_wherever_it_is(f"{bucket}/damaged")
+    test_a_run_is_trained_into_an_object_store_and_resumed(f"{bucket}/trained")
+    with pytest.raises(
+        StoreError, match=r"s3://nobody/run: cannot be written to \(The specified bucket does not exist\)"
+    ):
+        RunFolder.create("s3://nobody/run", [CONFIG])

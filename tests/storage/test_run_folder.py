@@ -1,0 +1,223 @@
+"""The run folder: whole parts only, and nothing torn, foreign or of another config."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import ncsim
+from ncsim.records.members import MemberRecords, concatenated
+from ncsim.results import Run
+from ncsim.storage.files import StoreError
+from ncsim.storage.run_folder import RunFolder, fingerprint, run_digits
+
+CONFIG = ncsim.EnsembleConfig(members=20, steps=5)
+
+
+def some_records(first, count, seed=0):
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(16, [0.25] * 4, size=(count, 4)).astype(np.int32)
+    diverged = np.zeros((count, 4), bool)
+    diverged[0, 2] = True
+    counts[0, 2] = 0
+    loss = generator.random((count, 4)).astype(np.float32)
+    few = generator.integers(0, 5, size=(3, count, 4)).astype(np.int32)
+    member = np.arange(first, first + count, dtype=np.uint64)
+    return MemberRecords(member, counts, loss, -loss, diverged, few[0], few[1], few[2] - 2)
+
+
+def stored(path, config=CONFIG, parts=((0, 8), (8, 12))):
+    folder = RunFolder.create(path, [config])
+    for first, count in parts:
+        folder.write_part(config, some_records(first, count, seed=first))
+    return folder
+
+
+def same(a, b):
+    present = [(x, y) for x, y in zip(a, b, strict=True) if x is not None or y is not None]
+    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in present)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    folder = stored(tmp_path / "run")
+    assert folder.missing(CONFIG) == []
+    run = ncsim.open_run(tmp_path / "run")
+    assert run.configs == (CONFIG,)
+    assert same(run.records(), concatenated([some_records(0, 8, 0), some_records(8, 12, 8)]))
+    assert run.counts.shape == (20, 2, 2, 2, 2)
+    assert np.isnan(run.statistics().s[0])  # its third context diverged
+    assert run.table().num_rows == 20
+    frame = pandas.read_parquet(tmp_path / "run" / "parts")
+    assert list(frame["member"]) == list(range(20))
+    assert np.array_equal(np.stack(frame["counts"]), run.counts.reshape(20, 16))
+
+
+def test_missing_members_are_found_between_parts(tmp_path):
+    folder = stored(tmp_path, parts=((3, 4), (10, 5)))
+    assert folder.missing(CONFIG) == [range(0, 3), range(7, 10), range(15, 20)]
+    assert ncsim.open_run(tmp_path).missing() == 11
+
+
+def test_grid_cells_are_hive_partitions(tmp_path):
+    grid = ncsim.config_grid(learning_rate=[0.003, 0.01], optimizer_options=["", "b1=0.8,b2=0.9"], members=3)
+    folder = RunFolder.create(tmp_path, grid)
+    for cell, config in enumerate(grid):
+        folder.write_part(config, some_records(0, 3, seed=cell))
+    run = ncsim.open_run(tmp_path)
+    assert run.counts.shape == (4, 3, 2, 2, 2, 2)
+    frame = pandas.read_parquet(tmp_path / "parts")
+    assert set(frame["learning_rate"].astype(float)) == {0.003, 0.01}
+    assert set(frame["optimizer_options"]) == {"none", "b1=0.8,b2=0.9"}
+    assert run.table().column_names[:2] == ["learning_rate", "optimizer_options"]
+
+
+def test_another_configs_folder_is_refused_and_nothing_lost(tmp_path):
+    stored(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = dataclasses.replace(CONFIG, learning_rate=0.5)
+    with pytest.raises(StoreError, match=r"holds another config's run \(learning_rate is 0.01 there, 0.5 here\)"):
+        RunFolder.create(tmp_path, [other])
+    with pytest.raises(StoreError, match="holds a run already"):
+        RunFolder.create(tmp_path, [CONFIG], resume=False)
+    with pytest.raises(StoreError, match="would leave some out"):
+        RunFolder.create(tmp_path, [dataclasses.replace(CONFIG, members=10)])
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_run_can_be_extended(tmp_path):
+    stored(tmp_path)
+    longer = dataclasses.replace(CONFIG, members=30)
+    folder = RunFolder.create(tmp_path, [longer])
+    assert folder.missing(longer) == [range(20, 30)]
+    assert ncsim.open_run(tmp_path).configs[0].members == 30
+
+
+def test_truncated_parts_are_torn_wherever_they_are_cut(tmp_path):
+    folder = stored(tmp_path)
+    victim = folder.path / folder.parts(CONFIG)[1].name
+    whole = victim.read_bytes()
+    for length in (0, 1, 7, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+        victim.write_bytes(whole[:length])
+        with pytest.raises(StoreError, match="is torn") as caught:
+            ncsim.open_run(tmp_path)
+        assert "\n" not in str(caught.value)
+    victim.write_bytes(whole)
+    assert ncsim.open_run(tmp_path).records().size == 20
+
+
+def test_flipped_bytes_in_a_parts_data_are_found_when_it_is_read(tmp_path):
+    folder = stored(tmp_path)
+    path = folder.path / folder.parts(CONFIG)[0].name
+    whole = bytearray(path.read_bytes())
+    metadata = pq.read_metadata(path).row_group(0)
+    found = 0
+    for column in range(metadata.num_columns):
+        chunk = metadata.column(column)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        broken = bytearray(whole)
+        broken[start + chunk.total_compressed_size - 3] ^= 0x10  # inside the page's data
+        path.write_bytes(broken)
+        with pytest.raises(StoreError, match=path.name):
+            ncsim.open_run(tmp_path).records()
+        found += 1
+    assert found == len(metadata.to_dict()["columns"])
+
+
+def test_foreign_and_misplaced_parts_are_refused(tmp_path):
+    folder = stored(tmp_path / "a")
+    first, second = (folder.path / part.name for part in folder.parts(CONFIG))
+    other = dataclasses.replace(CONFIG, hidden=2)
+    alien = stored(tmp_path / "b", other).parts(other)[0].name
+    whole = first.read_bytes()
+    first.write_bytes((tmp_path / "b" / alien).read_bytes())
+    with pytest.raises(StoreError, match="is of another config"):
+        ncsim.open_run(tmp_path / "a")
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(StoreError, match="does not hold what its name says"):
+        ncsim.open_run(tmp_path / "a")
+    pq.write_table(pa.table({"member": [1, 2]}), first)
+    with pytest.raises(StoreError, match="is not a part of an ncsim run"):
+        ncsim.open_run(tmp_path / "a")
+    first.write_bytes(whole)
+    folder.write_part(CONFIG, some_records(5, 9))
+    with pytest.raises(StoreError, match="overlaps"):
+        ncsim.open_run(tmp_path / "a")
+
+
+def test_counts_that_do_not_add_up_are_refused(tmp_path):
+    folder = RunFolder.create(tmp_path, [CONFIG])
+    records = some_records(0, 20)
+    records.counts[4, 1, 0] += 1
+    folder.write_part(CONFIG, records)
+    with pytest.raises(StoreError, match="counts that do not add up"):
+        ncsim.open_run(tmp_path).records()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"format": 9}', '{"format": 1, "cells": [{"hidden": 99}]}', '{"format": 1}']
+)
+def test_a_broken_config_file_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(StoreError, match=r"config\.json: does not describe a run") as caught:
+        ncsim.open_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_hold_no_run(tmp_path):
+    with pytest.raises(StoreError, match="no run is stored there"):
+        ncsim.open_run(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="no run is stored there"):
+        ncsim.open_run(tmp_path / "file")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        RunFolder.create(tmp_path / "file" / "below", [CONFIG])
+    stored(tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(StoreError, match=r"has parts but no config\.json"):
+        RunFolder.create(tmp_path / "run", [CONFIG])
+
+
+def test_a_second_writer_is_refused_and_leftovers_of_a_killed_one_go(tmp_path):
+    folder = stored(tmp_path)
+    leftover = folder.cell_folder(CONFIG) / ".members-0000000000-8.parquet-1.tmp"
+    leftover.write_bytes(b"half")
+    assert len(folder.parts(CONFIG)) == 2
+    with folder.exclusive():
+        folder.discard_unfinished()
+        assert not leftover.exists()
+        assert len(folder.parts(CONFIG)) == 2
+        with pytest.raises(StoreError, match="another process is writing"), RunFolder.open(tmp_path).exclusive():
+            pass
+    with folder.exclusive():
+        pass
+
+
+def test_config_file_says_what_made_the_bits(tmp_path):
+    RunFolder.create(tmp_path, [CONFIG], training=lambda: {"device": "2 x test", "executor": "xla"})
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert written["cells"][0]["learning_rate"] == 0.01
+    assert {"jax", "jaxlib", "numpy", "ncsim"} <= set(written["environment"]["versions"])
+    assert written["environment"]["device"] == "2 x test"
+
+
+def test_identity_is_of_what_shapes_a_member():
+    assert fingerprint(CONFIG) == fingerprint(dataclasses.replace(CONFIG, members=5, first_member=3))
+    assert fingerprint(CONFIG) != fingerprint(dataclasses.replace(CONFIG, root_seed=1))
+    grid = ncsim.config_grid(hidden=[2, 3])
+    assert run_digits(grid) == run_digits(grid[::-1]) != run_digits(grid[:1])
+
+
+def test_runs_in_memory_and_incomplete_grids(tmp_path):
+    run = Run([CONFIG], [some_records(0, 20)])
+    assert run.path is None
+    assert run.missing() == 0
+    assert run.counts.shape[0] == 20
+    grid = ncsim.config_grid(hidden=[2, 3], members=20)
+    folder = RunFolder.create(tmp_path, grid)
+    folder.write_part(grid[0], some_records(0, 20))
+    with pytest.raises(StoreError, match="cells hold different numbers"):
+        ncsim.open_run(tmp_path).counts

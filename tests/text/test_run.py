@@ -1,0 +1,265 @@
+"""`ncsim text` from files to a table: stored, resumed exactly, refused clearly. Small made-up data and a tiny random BERT."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from ncsim.cli import main
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.storage.files import StoreError
+from ncsim.text import run as running
+from ncsim.text.config import TextConfig
+from ncsim.text.model.adapter_files import load_adapter
+from ncsim.text.model.bert import BertConfig
+from ncsim.text.results import open_text_run
+from ncsim.text.run import run_text
+from tests.support.text_model import write_model_and_data
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_use_of_keys_is_not_checked():
+    """The check takes the gradient of a scan that draws a dropout mask for a second draw."""
+    with jax.debug_key_reuse(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model's folder and a source folder."""
+    return write_model_and_data(tmp_path_factory.mktemp("text"))
+
+
+def config(files, **changes):
+    values = {
+        "model": str(files / "model"),
+        "suite": "multilingual",
+        "ranks": (2,),
+        "epochs": 3,
+        "batch_size": 2,
+        "length": 12,
+    }
+    return TextConfig(**(values | {"learning_rate": 0.01, "dropout": 0.1, "root_seed": 1} | changes))
+
+
+def trained(files, out, progress=None, **changes):
+    return run_text(config(files, **changes), out, files / "data", files / "cache", progress=progress)
+
+
+def options_of(files, out):
+    """The same as the command line has it."""
+    return [str(item) for name, value in [
+        ("--model", files / "model"), ("--suite", "multilingual"), ("--ranks", 2), ("--epochs", 3), ("--batch-size", 2),
+        ("--length", 12), ("--learning-rate", 0.01), ("--dropout", 0.1), ("--root-seed", 1), ("--out", out),
+        ("--source-dir", files / "data"), ("--cache-dir", files / "cache"),
+    ] for item in (name, value)]  # fmt: skip
+
+
+class Listener:
+    """Counts what is trained, and ends the run at a call."""
+
+    def __init__(self, end=None):
+        self.items = self.calls = 0
+        self.end = end
+
+    def start(self, members, network_steps):
+        self.wanted = network_steps
+
+    def advance(self, members, network_steps):
+        self.items += network_steps
+        self.calls += 1
+        if self.calls == self.end:
+            raise KeyboardInterrupt
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def whole(files, tmp_path_factory):
+    """A run from beginning to end."""
+    listener = Listener()
+    run = trained(files, tmp_path_factory.mktemp("runs") / "whole", listener)
+    assert listener.items == listener.wanted
+    return run
+
+
+def contents(path):
+    kinds = ("parts/*.parquet", "adapters/*/*/*/*.safetensors")
+    return {str(file.relative_to(path)): file.read_bytes() for kind in kinds for file in sorted(path.glob(kind))}
+
+
+def test_what_a_run_leaves(whole, files):
+    counts = whole.counts
+    assert counts.shape == (1, 1, 4, 2, 2, 2, 2, 2)
+    items = counts.sum(axis=(-2, -1))
+    assert (items[..., 0, :, :] == whole.data["items"]["train"]).all()
+    assert (items[..., 1, :, :] == whole.data["items"]["test"]).all()
+    assert whole.missing() == 0
+    assert not list((whole.path / "checkpoints").iterdir())
+    np.testing.assert_array_equal(whole.statistics().s, chsh_statistics(counts).s)
+    bert = BertConfig.from_dict(json.loads((files / "model" / "config.json").read_text()))
+    for context in ("11", "12", "21", "22"):
+        stored = load_adapter(whole.path / "adapters" / "rank=2" / "seed=0" / f"context={context}", bert)
+        assert (stored.rank, stored.alpha) == (2, 16)
+        assert np.asarray(stored.adapter["lora"]["layers"]["attention"]["query"]["b"]).any()
+    assert (whole.table().to_pandas().groupby(["epoch", "split", "context"]).size() == 1).all()
+
+
+@pytest.mark.parametrize("end", [1, 4, 11])
+def test_interrupted_and_resumed_is_the_same(files, whole, tmp_path, monkeypatch, end):
+    """Ended in the first epoch, between contexts, and in a later one; a checkpoint at every step, or none at all."""
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 1e9 if end == 4 else 0)
+    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, tmp_path / "run", Listener(end))
+    assert open_text_run(tmp_path / "run").missing() > 0
+    listener = Listener()
+    trained(files, tmp_path / "run", listener)
+    assert listener.items == listener.wanted
+    assert contents(tmp_path / "run") == contents(whole.path)
+
+
+@pytest.mark.parametrize(("number", "end", "status"), [(signal.SIGTERM, 2, 143), (signal.SIGINT, 10, 130)])
+def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
+    files, whole, tmp_path, monkeypatch, capsys, number, end, status
+):
+    """Whenever the next checkpoint would have been due."""
+
+    class Signalling(Listener):
+        def advance(self, members, network_steps):
+            super().advance(members, network_steps)
+            if self.calls == end:
+                os.kill(os.getpid(), number)
+
+    class Ended(Exception):
+        pass
+
+    def ended(status):
+        raise Ended(status)
+
+    listener = Signalling()
+    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    monkeypatch.setattr("ncsim.terminal.Progress", lambda **_: listener)
+    monkeypatch.setattr(os, "_exit", ended)
+    command = ["text", *options_of(files, tmp_path / "run")]
+    with pytest.raises(Ended) as error:
+        main(command)
+    assert error.value.args == (status,)
+    assert listener.calls == end
+    assert ("terminated" if status == 143 else "interrupted") in capsys.readouterr().err
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+    rest = Listener()
+    monkeypatch.setattr("ncsim.terminal.Progress", lambda **_: rest)
+    main(command)
+    assert listener.items + rest.items == listener.wanted
+    assert contents(tmp_path / "run") == contents(whole.path)
+
+
+def test_object_stores_are_refused(files, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["text", *options_of(files, "gs://bucket/run")])
+    assert capsys.readouterr().err == (
+        "ncsim: error: --out: gs://bucket/run; allowed: a folder of this machine, which is where text runs are stored\n"
+    )
+
+
+@pytest.mark.parametrize("option", ["--verify", "--repair", "--audit=0.5"])
+def test_what_reports_of_ensembles_can_is_refused(whole, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["report", str(whole.path), option])
+    assert "holds a text run; allowed: with a run of ncsim ensemble\n" in capsys.readouterr().err
+
+
+def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_path):
+    listener = Listener()
+    trained(files, whole.path, listener)
+    assert listener.calls == 0
+    with pytest.raises(StoreError, match=r"holds another run .learning_rate is 0.01 there, 0.02 here"):
+        trained(files, whole.path, learning_rate=0.02)
+    changed = tmp_path / "changed"
+    shutil.copytree(files / "data", changed)
+    path = changed / "x-final" / "en" / "dev_2k.tsv"
+    path.write_text(path.read_text().replace("river council", "council river"))
+    with pytest.raises(StoreError, match=r"holds another run .data is"):
+        run_text(config(files), whole.path, changed, files / "cache")
+
+
+def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
+    """A torn part is refused; a damaged checkpoint costs time and nothing else."""
+    shutil.copytree(whole.path, tmp_path / "torn")
+    part = next((tmp_path / "torn" / "parts").iterdir())
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=r"group-000.parquet: is torn"):
+        open_text_run(tmp_path / "torn").table()
+
+    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, tmp_path / "run", Listener(3))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    content = bytearray(checkpoint.read_bytes())
+    content[-5] ^= 1
+    checkpoint.write_bytes(content)
+    trained(files, tmp_path / "run")
+    assert "is damaged" in capsys.readouterr().err
+    assert contents(tmp_path / "run") == contents(whole.path)
+
+
+@pytest.mark.slow
+def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(running, "free_memory", lambda mesh: 1.0)
+    run = trained(files, tmp_path / "run", dropout=0.0, epochs=1)
+    assert "1 of 2 pairs of a step at a time" in capsys.readouterr().err
+    assert json.loads((run.path / "config.json").read_text())["microbatch"] == 1
+
+
+def test_the_command_prints_a_table_and_report_reads_it(files, whole, capsys):
+    main(["text", *options_of(files, whole.path)])
+    printed = capsys.readouterr().out
+    for words in ("Train pairs, after 3 epochs", "S_fact", "influence", "Delta", "paws_x-en", "Contextual once"):
+        assert words in printed
+    main(["report", str(whole.path)])
+    assert capsys.readouterr().out == printed
+    for name in ("summary.json", "report.html", "figures/figure3.png", "figures/figure4.svg", "figures/figure5.csv"):
+        assert (whole.path / name).stat().st_size > 0
+    summary = json.loads((whole.path / "summary.json").read_text())
+    cell = next(cell for cell in summary["cells"] if cell["split"] == "train")
+    assert cell["s"] == pytest.approx(float(whole.statistics().s[0, 0, -1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--ranks": "33"}, "--rank"),
+        ({"--ranks": "0"}, "--ranks: 0; allowed: different whole numbers from 1"),
+        ({"--ranks": "two"}, "--ranks: two; allowed"),
+        ({"--length": "4000"}, "4000"),
+        ({"--model": "./nowhere"}, "no folder is there"),
+        ({"--suite": "all"}, "suite=all: allowed: multilingual, mixed"),
+        ({"--evaluate-every": "9"}, "--evaluate-every: 9; allowed: 1 to --epochs, 3"),
+        ({"--dropout": "1"}, "--dropout"),
+        ({"--devices": "0"}, "--devices: 0; allowed"),
+        ({"--source-dir": "./nowhere"}, "nowhere"),
+    ],
+)
+def test_wrong_options_end_in_one_line(files, tmp_path, capsys, changes, words):
+    options = {"--model": str(files / "model"), "--suite": "multilingual", "--epochs": "3", "--length": "12"}
+    options |= {
+        "--source-dir": str(files / "data"),
+        "--cache-dir": str(files / "cache"),
+        "--out": str(tmp_path / "run"),
+    }
+    options |= changes
+    with pytest.raises(SystemExit) as ended:
+        main(["text", *(item for pair in options.items() for item in pair)])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert error.count("\n") == 1
+    assert error.startswith("ncsim: error: ")
+    assert words in error
+    assert not (tmp_path / "run").exists()
