@@ -208,7 +208,7 @@ def _exponent(points: Sequence[dict[str, Any]]) -> float:
 
 
 def _print(measured: dict[str, list[dict[str, Any]]], checks: Sequence[dict[str, Any]]) -> None:
-    from ncsim.report.write import table
+    from ncsim.formatting import table
 
     header = ["", "members", "steps", "network-steps/s", "seconds", "start s", "compile s", "peak MB"]
     for name, points in measured.items():

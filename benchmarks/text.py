@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 from benchmarks import machine
 from benchmarks.text_work import SIZES, TextWork, executed_share, flops_per_token, minilm_folder
 from benchmarks.workers import Worker
-from ncsim.report.write import table
+from ncsim.formatting import table
 
 CHECKED_STEPS = 3
 TOLERANCE = 2e-4  # of a loss of order 1, float32, after as many AdamW steps as are checked

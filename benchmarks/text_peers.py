@@ -25,7 +25,8 @@ class NcsimText:
         import jax
 
         from ncsim.text.config import TextConfig
-        from ncsim.text.training.finetune import AdapterId, Setting, Tokens
+        from ncsim.text.records import AdapterId
+        from ncsim.text.training.finetune import Setting, Tokens
         from ncsim.text.training.programs import adapter_mesh, group_program
 
         self._work, bert = work, SIZES[work.size]

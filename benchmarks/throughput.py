@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 from benchmarks import ceilings, machine, work
 from benchmarks.workers import Worker
-from ncsim.report.write import table
+from ncsim.formatting import table
 
 STEPS = 2000  # of a run that is timed: a short training, in which starts and records hardly count
 TOLERANCE = 1e-4  # parameters after one and after ten steps, against the NumPy reference

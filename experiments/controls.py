@@ -36,21 +36,22 @@ from matplotlib.figure import Figure
 
 from ncsim.cli.command import run_guarded
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
 from ncsim.config.tasks import CONTEXTS, PAPER_TASKS, TruthTables, context_targets, encoded_inputs
 from ncsim.ensemble.run import run_ensemble
+from ncsim.errors import ConfigError
 from ncsim.executors.devices import prepare_jax
+from ncsim.formatting import table
 from ncsim.records.joint_counts import from_context_order, joint_counts, merge_counts
 from ncsim.report.figures import BLACK, BLUE, ORANGE, PURPLE, STYLE, VERMILLION, save_figure
-from ncsim.report.write import table
 from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.locality_tests import STRATEGIES
 from ncsim.statistics.protocols import TSIRELSON
 from ncsim.storage.files import write_atomically
-from ncsim.training.network import Architecture, forward, initial_vector
-from ncsim.training.step import member_key, row_tuples, train
+from ncsim.training.initialization import initial_vector, member_key, row_tuples
+from ncsim.training.network import Architecture, forward
+from ncsim.training.step import train
 
 #: What rounding in float64, and in the linear programme's solver, may change.
 ROUNDING, SOLVER = 1e-9, 1e-7

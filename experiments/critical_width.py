@@ -43,10 +43,10 @@ from scipy.stats import rankdata, t
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import config_grid
-from ncsim.config.fields import ConfigError
 from ncsim.ensemble.run import run_ensemble
+from ncsim.errors import ConfigError
+from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.report.write import table
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error, mean_reach

@@ -30,9 +30,11 @@ import numpy as np
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import add_config_options, configs_of, device_count
 from ncsim.config.ensemble import swept_fields
-from ncsim.config.fields import ConfigError
 from ncsim.ensemble.run import run_ensemble
-from ncsim.report.write import table, verdict, write_report
+from ncsim.errors import ConfigError
+from ncsim.formatting import table
+from ncsim.report.sentences import verdict
+from ncsim.report.write import write_report
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
 from ncsim.terminal import Progress

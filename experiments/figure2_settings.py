@@ -20,8 +20,8 @@ from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig, config_grid
 from ncsim.ensemble.run import run_ensemble
+from ncsim.formatting import table
 from ncsim.report.summary import summarise
-from ncsim.report.write import table
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.terminal import Progress
 

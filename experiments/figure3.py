@@ -19,7 +19,7 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report.write import table
+from ncsim.formatting import table
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import TABLE_COLUMNS, table_rows
 

@@ -33,11 +33,11 @@ from matplotlib.figure import Figure
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
 from ncsim.config.ensemble import swept_fields
-from ncsim.config.fields import ConfigError
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import run_ensemble
+from ncsim.errors import ConfigError
+from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.report.write import table
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
 from ncsim.storage.files import write_atomically

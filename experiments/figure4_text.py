@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report.write import table
+from ncsim.formatting import table
 from ncsim.text.report.summary import SLOPE_EPOCHS, curves, mean_slope
 
 

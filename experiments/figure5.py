@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import permutation_test, spearmanr
 
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report.write import table
+from ncsim.formatting import table
 from ncsim.text.report.summary import curves
 
 

@@ -35,14 +35,13 @@ from experiments.implicit_sensing import watched
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
 from ncsim.config.recording import Recording
+from ncsim.errors import ConfigError
+from ncsim.formatting import table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.report.write import table
 from ncsim.statistics.intervals import Estimate, clopper_pearson
-from ncsim.statistics.loss_traces import auc_between
+from ncsim.statistics.loss_traces import auc_between, oscillation
 from ncsim.storage.files import write_atomically
-from ncsim.training.gradients import oscillation
 
 EVERY = 25
 #: Where conflict is read to foretell the end, as shares of training: past the first moves, before most are done.

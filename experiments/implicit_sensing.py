@@ -36,12 +36,12 @@ from matplotlib.figure import Figure
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import run_ensemble
+from ncsim.errors import ConfigError
+from ncsim.formatting import table
 from ncsim.records.trajectories import MemberTrajectories, concatenated
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.report.write import table
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
 from ncsim.storage.files import write_atomically
 

@@ -37,11 +37,11 @@ from matplotlib.figure import Figure
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
 from ncsim.ensemble.run import run_ensemble
+from ncsim.errors import ConfigError
+from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.report.summary import summarise
-from ncsim.report.write import table
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate, clopper_pearson

@@ -25,7 +25,7 @@ from typing import Any
 
 from experiments.table2_recheck import configurations
 from experiments.text_settings import run_experiment, text_runs
-from ncsim.report.write import table
+from ncsim.formatting import table
 from ncsim.storage.files import write_atomically
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import CONTEXT_COLUMNS, TABLE_COLUMNS, context_rows, sentences, table_rows

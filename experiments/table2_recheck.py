@@ -31,7 +31,8 @@ import numpy as np
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
 from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.locality_tests import SignallingTest, game_p_value, hoeffding_p_value, holm, signalling_tests
+from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value
+from ncsim.statistics.signalling_tests import SignallingTest, holm, signalling_tests
 
 #: Suite, rank, printed S; then, for contexts A1B1, A1B2, A2B1, A2B2: accuracy of A and of B in %, correlator.
 TABLE_2 = """

@@ -19,7 +19,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.model.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
 from ncsim.text.model.lora import check_rank, trainable_parameters
 

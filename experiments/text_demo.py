@@ -30,7 +30,7 @@ import numpy as np
 from experiments.text_settings import small_model
 from ncsim.cli.command import run_guarded
 from ncsim.cli.text import SOURCE_VARIABLE, report_text
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from ncsim.cli.command import run_guarded
 from ncsim.cli.text import SOURCE_VARIABLE, report_text
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncsim.config.ensemble import EnsembleConfig, config_grid
-    from ncsim.config.fields import ConfigError
     from ncsim.config.recording import Recording
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
     from ncsim.ensemble.run import run_ensemble
+    from ncsim.errors import ConfigError, StoreError
     from ncsim.records.joint_counts import joint_counts, merge_counts
     from ncsim.results import Run, open_run
     from ncsim.statistics.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s, hoeffding_mean
@@ -30,35 +30,28 @@ if TYPE_CHECKING:
         svetlichny_inequality,
     )
     from ncsim.statistics.intervals import Estimate, clopper_pearson
-    from ncsim.statistics.locality_tests import (
-        game_p_value,
-        hoeffding_p_value,
-        holm,
-        paired_signalling_tests,
-        prediction_based_ratio,
-        signalling_tests,
-    )
+    from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value, prediction_based_ratio
+    from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
     from ncsim.statistics.training_curves import trajectory_statistics
     from ncsim.statistics.undecided import undecided_conventions
-    from ncsim.storage.files import StoreError
-    from ncsim.training.network import NCnet
+    from ncsim.training.flax_module import NCnet
 
 
 #: The public names, and the module each comes from.
 _PUBLIC = {
     "EnsembleConfig": "config.ensemble",
-    "ConfigError": "config.fields",
+    "ConfigError": "errors",
     "config_grid": "config.ensemble",
     "TruthTables": "config.tasks",
     "truth_tables": "config.tasks",
     "PAPER_TASKS": "config.tasks",
-    "NCnet": "training.network",
+    "NCnet": "training.flax_module",
     "run_ensemble": "ensemble.run",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",
     "Run": "results",
-    "StoreError": "storage.files",
+    "StoreError": "errors",
     "joint_counts": "records.joint_counts",
     "merge_counts": "records.joint_counts",
     "chsh_statistics": "statistics.chsh",
@@ -74,9 +67,9 @@ _PUBLIC = {
     "game_p_value": "statistics.locality_tests",
     "hoeffding_p_value": "statistics.locality_tests",
     "prediction_based_ratio": "statistics.locality_tests",
-    "signalling_tests": "statistics.locality_tests",
-    "paired_signalling_tests": "statistics.locality_tests",
-    "holm": "statistics.locality_tests",
+    "signalling_tests": "statistics.signalling_tests",
+    "paired_signalling_tests": "statistics.signalling_tests",
+    "holm": "statistics.signalling_tests",
     "LinearInequality": "statistics.inequalities",
     "correlator_inequality": "statistics.inequalities",
     "chsh_inequality": "statistics.inequalities",

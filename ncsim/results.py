@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
-from ncsim.storage.files import LocalStorage, StoreError
+from ncsim.storage.files import LocalStorage
 from ncsim.storage.parts import to_table
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder

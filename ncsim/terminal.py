@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -76,3 +76,25 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+PROGRAM = "ncsim"
+
+
+def say(text: str) -> None:
+    """One line on standard error."""
+    print(f"ncsim: {text}", file=sys.stderr, flush=True)
+
+
+@runtime_checkable
+class ProgressListener(Protocol):
+    """Told what there is to train and, after every batch, what has been."""
+
+    def start(self, members: int, network_steps: int) -> None:
+        """Members to train over all cells, and their network-steps; what is stored already is not among them."""
+
+    def advance(self, members: int, network_steps: int) -> None:
+        """A batch is done."""
+
+    def close(self) -> None:
+        """Everything is done, or has been given up."""

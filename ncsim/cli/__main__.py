@@ -1,5 +1,7 @@
 """`python -m ncsim.cli`, where the command itself is not on the path."""
 
-from ncsim.cli import main
+from __future__ import annotations
+
+from ncsim.cli.command import main
 
 main()

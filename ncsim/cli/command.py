@@ -26,9 +26,9 @@ from ncsim.cli.options import (
 )
 from ncsim.cli.text import add_text_command
 from ncsim.config.ensemble import EXECUTORS, swept_fields
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
+from ncsim.terminal import PROGRAM
 
-PROGRAM = "ncsim"
 #: Characters of an error: what a user gave may be a whole file.
 LONGEST_ERROR = 1_500
 
@@ -62,8 +62,7 @@ def run_guarded(action: Any) -> None:
     """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C, 143 for
     SIGTERM, and nothing lost by either."""
     from ncsim import signals
-    from ncsim.executors.devices import DeviceError
-    from ncsim.storage.files import StoreError
+    from ncsim.errors import DeviceError, StoreError
 
     try:
         with signals.handled():
@@ -161,8 +160,8 @@ def _ensemble(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
+    from ncsim.config.ensemble import run_digits
     from ncsim.ensemble.run import run_ensemble
-    from ncsim.storage.run_folder import run_digits
     from ncsim.terminal import Progress
 
     share, seed = audit_of(parsed)

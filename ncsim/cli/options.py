@@ -6,12 +6,15 @@ Nothing here imports jax before it is needed: `--help` and errors are to come at
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, allowed_values, config_grid, field_specs
-from ncsim.config.fields import ConfigError, count, option_name
+from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import SPACINGS, Recording
+from ncsim.errors import ConfigError
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -152,8 +155,38 @@ def audit_of(parsed: argparse.Namespace) -> tuple[float | None, int]:
     """
     if parsed.audit is None and parsed.audit_seed is None:
         return None, 0
-    from ncsim.ensemble.audit import checked_seed, checked_share
 
     if parsed.audit is None:
         raise ConfigError("--audit-seed: without --audit; allowed: with --audit SHARE")
     return checked_share(parsed.audit), checked_seed(parsed.audit_seed)
+
+
+SEEDS = 2**31
+
+
+def checked_share(word: str) -> float:
+    """The option --audit as a number.
+
+    Raises:
+        ConfigError: it is not above 0 and at most 1.
+    """
+    try:
+        share = float(word)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ConfigError(f"--audit: {word}; allowed: a share of the members, above 0 to 1, as 0.01")
+    return share
+
+
+def checked_seed(word: str | None) -> int:
+    """The option --audit-seed as a number; a new one where it is not given.
+
+    Raises:
+        ConfigError: it is not a whole number below SEEDS.
+    """
+    if word is None:
+        return int.from_bytes(os.urandom(4), "big") % SEEDS
+    if not (word.isascii() and word.isdigit() and len(word) < 11 and int(word) < SEEDS):
+        raise ConfigError(f"--audit-seed: {word}; allowed: a whole number from 0 to {SEEDS - 1}")
+    return int(word)

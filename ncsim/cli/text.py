@@ -9,7 +9,8 @@ import os
 from typing import Any
 
 from ncsim.config import fields
-from ncsim.config.fields import ConfigError, option_name
+from ncsim.config.fields import option_name
+from ncsim.errors import ConfigError
 from ncsim.text.config import MAX_RANK, TextConfig, field_specs, to_dict
 
 #: Where data files are looked for when --source-dir is not given.

@@ -17,8 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from ncsim.cluster.workers import Shard
-from ncsim.config.fields import ConfigError
-from ncsim.storage.files import one_line
+from ncsim.errors import ConfigError, one_line
 
 #: How long processes wait for one another.
 RENDEZVOUS_SECONDS = 300

@@ -7,7 +7,6 @@ worker is gone (`ncsim.claims`), until everything is there. Which worker trains 
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -16,10 +15,10 @@ from ncsim import signals
 from ncsim.cluster import claims
 from ncsim.cluster.claims import Claims
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
-from ncsim.storage.config_file import environment, recorded_environment
-from ncsim.storage.files import StoreError, reason
+from ncsim.errors import ConfigError, StoreError, reason
+from ncsim.storage.environment import environment, recorded_environment
 from ncsim.storage.run_folder import RunFolder
+from ncsim.terminal import say
 
 SECONDS_BETWEEN_LOOKS = 1.0
 MOST_SHARDS = 1_000_000
@@ -159,8 +158,3 @@ def differences(folder: RunFolder, device: str) -> list[str]:
     if kinds[0] != kinds[1] and all(kinds):
         different.append(f"{kinds[0]} here, {kinds[1]} there")
     return different
-
-
-def say(text: str) -> None:
-    """One line on standard error."""
-    print(f"ncsim: {text}", file=sys.stderr, flush=True)

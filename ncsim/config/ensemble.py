@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ncsim.config import fields
-from ncsim.config.fields import ConfigError, option_name, shown
 from ncsim.config.fields import choice as _choice
 from ncsim.config.fields import integer as _integer
 from ncsim.config.fields import number as _number
-from ncsim.config.tasks import MAX_ROWS, PAPER_TASKS, TruthTables
+from ncsim.config.fields import option_name, shown
+from ncsim.config.tasks import CONTEXTS, MAX_ROWS, PAPER_TASKS, TruthTables
+from ncsim.errors import ConfigError
 
 #: optax optimisers that treat every parameter by itself: they run on all members' parameters at once.
 ELEMENTWISE_OPTIMIZERS = (
@@ -258,3 +261,20 @@ def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:
     if isinstance(values.get("tasks"), Mapping):
         values["tasks"] = TruthTables(**values["tasks"])
     return EnsembleConfig(**values)
+
+
+def network_steps(config: EnsembleConfig) -> int:
+    """Optimiser steps that one member takes, over its contexts."""
+    return len(CONTEXTS) * config.steps
+
+
+@functools.lru_cache(maxsize=4096)
+def fingerprint(config: EnsembleConfig) -> str:
+    """What a member's result depends on besides its id, as 16 hex digits."""
+    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run_digits(configs: Sequence[EnsembleConfig]) -> str:
+    """Eight hex digits of the run that a grid is, whatever its number of members: for the name of a folder."""
+    together = "".join(sorted(fingerprint(config) for config in configs))
+    return hashlib.sha256(together.encode()).hexdigest()[:8]

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """A value that no run can have. The message names the option, the value and what is allowed, in one line."""
+from ncsim.errors import ConfigError
 
 
 def integer(default: int, low: int, high: int, text: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 
 SPACINGS = ("linear", "logarithmic", "every")
 MOST_POINTS = 10_000

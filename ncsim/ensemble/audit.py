@@ -16,22 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.cluster.workers import differences
-from ncsim.config.fields import ConfigError
+from ncsim.config.ensemble import fingerprint, network_steps
 from ncsim.ensemble.run import run_ensemble
-from ncsim.ensemble.trainer import ProgressListener, network_steps
+from ncsim.errors import StoreError
 from ncsim.executors.devices import device_description
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories, concatenated
-from ncsim.storage.config_file import recorded_environment
-from ncsim.storage.files import StoreError
-from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.environment import recorded_environment
+from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.terminal import ProgressListener
 
 #: Members of a group, with consecutive ids: as many as the widest block of an executor for CPUs has.
 GROUP = 128
 #: Members that are named; of more, the number is given.
 NAMED = 20
-SEEDS = 2**31
 
 
 class Difference(NamedTuple):
@@ -75,34 +74,6 @@ class Audit:
                 f"This machine is not of the kind that the run was begun with ({there}): laws agree, and members need not."
             )
         return lines
-
-
-def checked_share(word: str) -> float:
-    """The option --audit as a number.
-
-    Raises:
-        ConfigError: it is not above 0 and at most 1.
-    """
-    try:
-        share = float(word)
-    except ValueError:
-        share = math.nan
-    if not 0 < share <= 1:
-        raise ConfigError(f"--audit: {word}; allowed: a share of the members, above 0 to 1, as 0.01")
-    return share
-
-
-def checked_seed(word: str | None) -> int:
-    """The option --audit-seed as a number; a new one where it is not given.
-
-    Raises:
-        ConfigError: it is not a whole number below SEEDS.
-    """
-    if word is None:
-        return int.from_bytes(os.urandom(4), "big") % SEEDS
-    if not (word.isascii() and word.isdigit() and len(word) < 11 and int(word) < SEEDS):
-        raise ConfigError(f"--audit-seed: {word}; allowed: a whole number from 0 to {SEEDS - 1}")
-    return int(word)
 
 
 def audit(

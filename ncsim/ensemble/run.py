@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from ncsim import signals
-from ncsim.cluster import workers
-from ncsim.cluster.claims import Claims
-from ncsim.cluster.workers import Shard, Work
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, swept_fields
-from ncsim.config.fields import ConfigError
+from ncsim.cluster.workers import Work
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, swept_fields
 from ncsim.config.recording import Recording
-from ncsim.ensemble.trainer import ProgressListener, network_steps, trainer
+from ncsim.ensemble.trainer import trainer
+from ncsim.ensemble.work import Share, _shares, missing_parts
+from ncsim.errors import ConfigError
 from ncsim.executors.devices import device_description, validate_device_count
 from ncsim.records.members import concatenated
-from ncsim.records.trajectories import part_pieces
 from ncsim.results import Run
-from ncsim.storage.config_file import recorded_environment
-from ncsim.storage.files import LocalStorage
-from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.environment import recorded_environment
+from ncsim.storage.parts import part_ranges
+from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.storage.trajectory_parts import part_pieces
 from ncsim.storage.writer import Background
-
-#: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
-#: kill can cost. Derived from the config alone, so that the same run is always cut into the same parts.
-PART_WORK = 2.0e8
-PART_MEMBERS = (512, 262_144)
+from ncsim.terminal import ProgressListener
+from ncsim.training.optimizers import validate_optimizers
 
 
 def run_ensemble(
@@ -75,7 +68,7 @@ def run_ensemble(
     swept_fields(configs)
     if executor not in EXECUTORS:
         raise ConfigError(f"--executor: {executor}; allowed: {', '.join(EXECUTORS)}")
-    _validate_optimizers(configs)
+    validate_optimizers(configs)
     if recording is not None:
         for each in configs:
             recording.steps(each.steps)  # too many are refused before a folder is made
@@ -123,11 +116,6 @@ def run_ensemble(
     return Run(configs, folder)
 
 
-#: Of what is missing, told by the first argument, what there is to do by whomever, and what of it is for this process
-#: as it goes; the second argument names the parts that it makes.
-Share = Callable[..., tuple[Sequence[Work], Iterable[Work]]]
-
-
 def _train_recorded(
     folder: RunFolder,
     recording: Recording,
@@ -169,40 +157,6 @@ def _train_recorded(
         again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
         for _ in trajectories.stored(config, recording, again, writing):
             pass
-
-
-@contextlib.contextmanager
-def _shares(
-    folder: RunFolder, shard: tuple[int, int] | None, devices: int | None, writing: Background
-) -> Iterator[Share]:
-    """What of a folder's work is for this process. A local folder is one process's own, unless it is one of several
-    workers; an object store, where nothing can be locked, always has workers."""
-    if shard is None and isinstance(folder.storage, LocalStorage):
-        with folder.exclusive():
-            workers.refuse_beside_workers(folder)
-            folder.discard_unfinished()
-
-            def all_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
-                todo = missing()
-                return todo, todo
-
-            yield all_of_it
-        return
-    place = Shard(*shard) if shard else Shard(1, 1)
-    with folder.shared(), Claims(folder.storage) as claims:
-
-        def some_of_it(missing: Callable[[], Sequence[Work]], part_of: Any = None) -> Any:
-            todo = missing()
-            if todo:
-                workers.say_differences(folder, device_description(devices))
-            return todo, stored_before_the_next(workers.claimed(folder, place, claims, missing, part_of))
-
-        def stored_before_the_next(work: Iterator[Work]) -> Iterator[Work]:
-            for piece in work:
-                yield piece
-                writing.finish()  # a claim is given up when its part is there
-
-        yield some_of_it
 
 
 def _recorded_executors(
@@ -251,44 +205,6 @@ def _trained(
     finally:
         if progress is not None:
             progress.close()
-
-
-def missing_parts(folder: RunFolder) -> list[Work]:
-    """What a run folder still lacks: the cell's number and the ids of each part to train."""
-    gaps = ((cell, gap) for cell, config in enumerate(folder.configs) for gap in folder.missing(config))
-    return [(cell, part) for cell, gap in gaps for part in part_ranges(folder.configs[cell], gap)]
-
-
-def part_size(config: EnsembleConfig) -> int:
-    """Members a part: a power of two, from the config's work a member alone."""
-    work = network_steps(config) * max(config.hidden / 3, 1)
-    members = min(max(PART_WORK / work, PART_MEMBERS[0]), PART_MEMBERS[1])
-    return 2 ** int(np.log2(members))
-
-
-def part_ranges(config: EnsembleConfig, members: range) -> Iterator[range]:
-    """Cut ids at the multiples of the part size, so that parts are the same whichever of them were there already."""
-    size = part_size(config)
-    first = members.start
-    while first < members.stop:
-        stop = min((first // size + 1) * size, members.stop)
-        yield range(first, stop)
-        first = stop
-
-
-def _validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
-    """An optimiser option that does not exist is found before anything is made or trained."""
-    from ncsim.training.step import make_optimizer
-
-    for config in {(config.optimizer, config.optimizer_options): config for config in configs}.values():
-        try:
-            make_optimizer(config, config.learning_rate)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                f"--optimizer-options: {config.optimizer_options!r}; {config.optimizer}: {error}"
-            ) from None
 
 
 def forget_programs() -> None:

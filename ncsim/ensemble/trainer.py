@@ -6,18 +6,18 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from ncsim import signals
-from ncsim.cluster.workers import say
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, network_steps
 from ncsim.config.recording import Recording
-from ncsim.config.tasks import CONTEXTS
-from ncsim.executors.devices import DeviceError, devices_to_use, failing_in_one_line, out_of_memory
+from ncsim.errors import DeviceError
+from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_memory
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.terminal import ProgressListener, say
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
 BLOCKS = 128
@@ -27,25 +27,6 @@ RECORDED_POINTS = 1024
 SMALLEST_LANES = {"cpu": 64, "gpu": 128, "tpu": 1_024}
 #: Wanted length of one call: long enough that dispatching it is nothing, short enough for a lively progress bar.
 CALL_SECONDS = 0.5
-
-
-@runtime_checkable
-class ProgressListener(Protocol):
-    """Told what there is to train and, after every batch, what has been."""
-
-    def start(self, members: int, network_steps: int) -> None:
-        """Members to train over all cells, and their network-steps; what is stored already is not among them."""
-
-    def advance(self, members: int, network_steps: int) -> None:
-        """A batch is done."""
-
-    def close(self) -> None:
-        """Everything is done, or has been given up."""
-
-
-def network_steps(config: EnsembleConfig) -> int:
-    """Optimiser steps that one member takes, over its contexts."""
-    return len(CONTEXTS) * config.steps
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,10 +17,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.native import program as native
-from ncsim.training.step import ContextRecord
+from ncsim.executors.native.compiler import remember, verdict
+from ncsim.training.observation import ContextRecord
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
@@ -112,7 +113,7 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
     if native.unsupported(config):
         return False
     try:
-        known = native.verdict(config)
+        known = verdict(config)
         if known is None:
             tried, by_xla = (program(name, config, mesh, blocks) for name in ("native", "xla"))
             # Processor time, in turns: what others take of the machine meanwhile must not decide for good.
@@ -121,7 +122,7 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
             ]
             seconds = np.min(rounds, axis=0)
             worth = seconds[0] * NATIVE_GAIN <= seconds[1] and _agree(config, by_xla, tried, mesh)
-            known = native.remember(config, worth)
+            known = remember(config, worth)
         return known
     except Exception:  # no compiler that works, no folder to build in: nothing that a run needs
         return False

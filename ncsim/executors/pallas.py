@@ -23,12 +23,13 @@ from jax.experimental.pallas import tpu, triton
 from jax.sharding import Mesh
 
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig
-from ncsim.config.fields import ConfigError
 from ncsim.config.tasks import context_targets
+from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.scalarise import ScalariseError, as_elements, broadcast_element, element_array, scalarise
+from ncsim.training.initialization import vector_size
 from ncsim.training.network import Architecture
-from ncsim.training.step import make_step, vector_size
+from ncsim.training.step import make_step
 
 #: Lanes of one program of the kernel, by platform, as the shape of the array that holds one parameter of each. Triton
 #: wants a power of two; a TPU register holds 8 x 128. Untuned: no accelerator was at hand (benchmarks/tune_pallas.py).

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,16 +19,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS, context_targets
-from ncsim.training.observation import observe
-from ncsim.training.step import CELLS, dtype_of, record, start_vector, train, vector_size
+from ncsim.training.initialization import dtype_of, start_vector, vector_size
+from ncsim.training.observation import CELLS, observe, record
+from ncsim.training.step import train
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
 #: (benchmarks/notes.md). Accelerators want enough lanes to fill the chip.
 LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
-
-#: Compile a training loop into one function instead of dispatching its operations one by one at every step: half the
-#: time of a step. An extra option that a version of XLA does not know is ignored by it, so this is safe to set.
-SMALL_LOOP_OPTION = "xla_cpu_small_while_loop_byte_threshold=10000000"
 MEMBERS = "members"
 
 
@@ -43,13 +39,6 @@ class BlockProgram(NamedTuple):
     run: Callable[..., Any]
     lanes: int
     blocks: int  # buffer size a device, B
-
-
-def set_cpu_flags() -> None:
-    """Ask XLA for whole-loop compilation on CPUs. Must run before JAX starts its backends; keeps the user's own flags."""
-    flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_backend_extra_options" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={SMALL_LOOP_OPTION}".strip()
 
 
 def block_program(

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
-from ncsim.ensemble.run import part_size, run_ensemble
+from ncsim.ensemble.run import run_ensemble
 from ncsim.report.summary import summarise
 from ncsim.report.write import write_report
 from ncsim.results import open_run
-from ncsim.storage.config_file import recorded_environment
+from ncsim.storage.environment import recorded_environment
+from ncsim.storage.parts import part_size
 from ncsim.storage.trajectory_folder import FOLDER as TRAJECTORIES
 
 #: Wanted length of the longest calibration run of a program.

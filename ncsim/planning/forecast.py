@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.formatting import duration, size
 from ncsim.planning.memory import memory_of_machine
 
 
@@ -81,29 +82,29 @@ class Forecast:
 
     def lines(self) -> list[str]:
         """The forecast as text for a terminal."""
-        from ncsim.report.write import table
+        from ncsim.formatting import table
 
         header = [*(self.swept or ["cell"]), "members", "network-steps", "executor", "rate/s", "training", "compile"]
         rows = [[*self._labels(cell), *_row(cell)] for cell in self.cells]
         total = [f"{sum(c.members for c in self.cells):,}", f"{sum(c.network_steps for c in self.cells):.3g}", ""]
         steps = sum(cell.network_steps for cell in self.cells)
         total += [f"{steps / self.training_seconds:.3g}" if self.training_seconds else "-"]
-        total += [_duration(self.training_seconds), _duration(self.compile_seconds)]
-        total += [_bytes(self.disk_bytes), f"{sum(cell.parts for cell in self.cells):,}"]
+        total += [duration(self.training_seconds), duration(self.compile_seconds)]
+        total += [size(self.disk_bytes), f"{sum(cell.parts for cell in self.cells):,}"]
         rows.append(["total", *[""] * (max(len(self.swept), 1) - 1), *total])
         lines = table([*header, "disk", "parts"], rows)
         pieces = {"start": self.start_seconds, "compiling": self.compile_seconds, "training": self.training_seconds}
         pieces |= {"report": self.report_seconds}
         lines += ["", f"On {self.device}; calibrated in {self.calibration_seconds:.0f} s."]
-        told = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in pieces.items())
-        lines.append(f"Time: {_duration(self.total_seconds)} ({told}).")
-        lines.append(f"Memory: {_bytes(self.peak_memory_bytes)} at most.")
-        lines.append(f"Disk: {_bytes(self.disk_bytes)}, with {_bytes(self.free_disk_bytes)} free.")
+        told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in pieces.items())
+        lines.append(f"Time: {duration(self.total_seconds)} ({told}).")
+        lines.append(f"Memory: {size(self.peak_memory_bytes)} at most.")
+        lines.append(f"Disk: {size(self.disk_bytes)}, with {size(self.free_disk_bytes)} free.")
         if self.disk_bytes > self.free_disk_bytes:
             lines.append("Not enough disk: the run would stop when it is full, and resume once there is room.")
         memory = memory_of_machine()
         if memory and self.peak_memory_bytes > memory:
-            lines.append(f"Not enough memory: this machine has {_bytes(memory)}.")
+            lines.append(f"Not enough memory: this machine has {size(memory)}.")
         if not all(cell.calibrated for cell in self.cells):
             lines.append("~ not calibrated itself: with the costs of the most similar program that was.")
         return lines
@@ -119,26 +120,8 @@ def _row(cell: CellForecast) -> list[str]:
         f"{cell.network_steps:.3g}",
         cell.executor,
         f"{cell.rate:.3g}" if cell.members else "-",
-        _duration(cell.training_seconds),
-        _duration(cell.compile_seconds),
-        _bytes(cell.disk_bytes),
+        duration(cell.training_seconds),
+        duration(cell.compile_seconds),
+        size(cell.disk_bytes),
         f"{cell.parts:,}",
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
-    return f"{hours / 24:,.1f} days"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.3g} TB"

@@ -23,20 +23,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.config.fields import ConfigError
+from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, swept_fields
 from ncsim.config.recording import Recording
-from ncsim.ensemble.run import forget_programs, part_ranges, part_size, run_ensemble
-from ncsim.ensemble.trainer import network_steps
+from ncsim.ensemble.run import forget_programs, run_ensemble
+from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import device_description
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
-from ncsim.records.trajectories import part_members, part_pieces
-from ncsim.storage.config_file import recorded_environment
-from ncsim.storage.files import StoreError
-from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.environment import recorded_environment
+from ncsim.storage.parts import part_ranges, part_size
+from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.storage.trajectory_parts import part_members, part_pieces
 
 #: Programs that are calibrated; those of a larger grid take the costs of the nearest of them.
 MOST_PROGRAMS = 12

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.errors import StoreError
 from ncsim.records.joint_counts import from_context_order
 from ncsim.records.members import MemberRecords
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_estimate
-from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value, signalling_tests
+from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value
 from ncsim.statistics.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Outcomes, ProtocolLaw, sample_runs
-from ncsim.statistics.signalling_tests import AccuracyDifferences, member_signalling_tests
+from ncsim.statistics.signalling_tests import AccuracyDifferences, member_signalling_tests, signalling_tests
 from ncsim.statistics.undecided import member_ranges
-from ncsim.storage.files import StoreError
 
 CONTEXT_NAMES = ("11", "12", "21", "22")
 #: Runs drawn under a protocol to see how many are contextual.

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.statistics.inequalities import LinearInequality, checked_table, linear_text, rounded_text
+from ncsim.formatting import linear_text, rounded_text
+from ncsim.statistics.inequalities import LinearInequality, checked_table
 
 #: Values this close to 0 are the solver's rounding.
 TOLERANCE = 1e-9

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from ncsim.formatting import linear_text, rounded_text
+
 PARTY_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 #: Deterministic strategies that are tried, at most, for one bound.
@@ -259,23 +261,6 @@ def checked_table(counts: Any, axes: tuple[int, ...]) -> np.ndarray:
         place = tuple(int(index) for index in np.argwhere(bad)[0])
         raise ValueError(f"counts: {table[place]} at (..., settings, outcomes) = {place}; allowed: 0 or above")
     return table.astype(np.float64)
-
-
-def linear_text(terms: list[tuple[float, str]]) -> str:
-    """`a + 2 b - c` from coefficients and names; terms that vanish to nine decimals are left out."""
-    text = ""
-    for coefficient, name in terms:
-        if abs(coefficient) < 5e-10:
-            continue
-        size = rounded_text(abs(coefficient))
-        sign = ("-" if coefficient < 0 else "") if not text else (" - " if coefficient < 0 else " + ")
-        text += f"{sign}{name}" if size == "1" else f"{sign}{size} {name}"
-    return text or "0"
-
-
-def rounded_text(value: float) -> str:
-    """Up to six digits, without the rounding dust of a computation that should have ended in a whole number."""
-    return f"{round(value, 9) + 0.0:.6g}"
 
 
 def _best_strategy(table: np.ndarray) -> float:

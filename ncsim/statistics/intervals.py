@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncsim.formatting import significant
+
 
 class Estimate(NamedTuple):
     """A number with its interval. `low <= value <= high`, never NaN where `value` is a number."""
@@ -22,14 +24,7 @@ class Estimate(NamedTuple):
     level: float = 0.95
 
     def __str__(self) -> str:
-        return f"{_short(self.value)} [{_short(self.low)}, {_short(self.high)}]"
-
-
-def _short(value: float) -> str:
-    """Three decimals, or two digits where that would hide a small number. Below 1e-9 a probability is nothing."""
-    if 1e-9 < abs(value) < 0.0005:
-        return f"{value:.0e}"
-    return f"{value:.3f}"
+        return f"{significant(self.value)} [{significant(self.low)}, {significant(self.high)}]"
 
 
 def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Estimate:

@@ -23,12 +23,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.records.joint_counts import joint_counts, validated_counts
-from ncsim.statistics.contextuality import CONNECTIONS
+from ncsim.formatting import p_value_text
+from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
-
-#: Fewer wrong, or fewer right, answers than this: Fisher's exact test instead of the normal approximation.
-FEWEST_FOR_Z = 10
 
 
 def game_p_value(counts: Any) -> Float[np.ndarray, "*batch"]:
@@ -123,133 +120,6 @@ def prediction_based_ratio(blocks: Any) -> RatioTest:
     log_evidence = np.array(steps)
     largest = float(max(log_evidence.max(initial=0.0), 0.0))
     return RatioTest(log_evidence, min(1.0, math.exp(-largest)))
-
-
-@dataclass(frozen=True)
-class SignallingTest:
-    """Whether one head's accuracy on one task differs between the other head's tasks.
-
-    Attributes:
-        answer: "A1", "A2", "B1" or "B2".
-        accuracies: in the two contexts that the answer is given in, the other head's first task first.
-        statistic: z of two proportions; NaN for the exact tests.
-        p_value: two-sided, of this comparison alone.
-        p_holm: adjusted for there being four comparisons; a family-wise error rate is kept by comparing it with that.
-        method: which test.
-    """
-
-    answer: str
-    accuracies: tuple[float, float]
-    statistic: float
-    p_value: float
-    p_holm: float
-    method: str
-
-    def __str__(self) -> str:
-        first, second = self.accuracies
-        z = "" if math.isnan(self.statistic) else f", z = {self.statistic:.1f}"
-        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
-
-
-def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
-    """The four no-signalling tests of one table of joint counts [2, 2, 2, 2], in the order A1, A2, B1, B2.
-
-    Two proportions (pooled z), or Fisher's exact test where right or wrong answers of either context are fewer than
-    10. Both take the two contexts' items for different samples; for the same items see `paired_signalling_tests`.
-
-    Raises:
-        ValueError: counts that are none, another shape, or a context without items.
-    """
-    from scipy.stats import fisher_exact, norm
-
-    table = validated_counts(counts).astype(np.int64)
-    if table.ndim != 4:
-        raise ValueError(f"counts: shape {table.shape}; allowed: one table, (2, 2, 2, 2)")
-    found = []
-    for answer, contexts in CONNECTIONS:
-        right, items = [], []
-        for i, j in contexts:
-            items.append(int(table[i, j].sum()))
-            right.append(int(table[i, j, :, 1].sum() if answer.startswith("B") else table[i, j, 1].sum()))
-            if items[-1] == 0:
-                raise ValueError(f"counts: no items in context (i, j) = ({i}, {j}); allowed: 1 or more")
-        wrong = [n - r for n, r in zip(items, right, strict=True)]
-        first, second = (r / n for r, n in zip(right, items, strict=True))
-        if min(*right, *wrong) < FEWEST_FOR_Z:
-            p_value = float(fisher_exact([right, wrong]).pvalue)
-            found.append((answer, (first, second), math.nan, p_value, "Fisher exact"))
-        else:
-            pooled = sum(right) / sum(items)
-            z = (first - second) / math.sqrt(pooled * (1 - pooled) * (1 / items[0] + 1 / items[1]))
-            found.append((answer, (first, second), z, float(2 * norm.sf(abs(z))), "two proportions"))
-    return _with_holm(found)
-
-
-def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
-    """The four no-signalling tests where all contexts were asked about the same items: exact McNemar.
-
-    `outcomes` is +1/-1 with axes (i, j, party, item), item n being the same in all contexts. Only items that a head
-    got right in one of the two contexts and wrong in the other count; without any the p-value is 1.
-
-    Raises:
-        ValueError: another shape, a value other than -1 and +1, or no items.
-    """
-    from scipy.stats import binomtest
-
-    right = np.asarray(outcomes)
-    joint_counts(right)  # for its checks of shape and values
-    if right.ndim != 4 or right.shape[-1] == 0:
-        raise ValueError(f"outcomes: shape {right.shape}; allowed: (i=2, j=2, party=2, items), 1 item or more")
-    right = right > 0
-    found = []
-    for answer, (one, other) in CONNECTIONS:
-        party = int(answer.startswith("B"))
-        first, second = right[(*one, party)], right[(*other, party)]
-        gained, lost = int(np.sum(first & ~second)), int(np.sum(~first & second))
-        p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-        found.append((answer, (float(first.mean()), float(second.mean())), math.nan, p_value, "McNemar exact"))
-    return _with_holm(found)
-
-
-def holm(p_values: Any) -> Float[np.ndarray, " tests"]:
-    """Holm's step-down adjustment: reject where the adjusted value is at most alpha, and the chance of any false
-    rejection among the tests is at most alpha, whatever their dependence.
-
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.06, 0.06]
-
-    Raises:
-        ValueError: not one axis, or a value that is not between 0 and 1.
-    """
-    p = np.asarray(p_values, np.float64)
-    if p.ndim != 1:
-        raise ValueError(f"p_values: shape {p.shape}; allowed: one axis")
-    bad = ~((p >= 0) & (p <= 1))
-    if bad.any():
-        place = int(np.argmax(bad))
-        raise ValueError(f"p_values: {p[place]} at {place}; allowed: 0 to 1")
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
-
-
-def p_value_text(p_value: float) -> str:
-    """A p-value with two digits; "< 1e-300" where float64 has no digits left to tell it from 0.
-
-    >>> p_value_text(0.0), p_value_text(0.04123), p_value_text(2e-15)
-    ('< 1e-300', '0.041', '2e-15')
-    """
-    return "< 1e-300" if p_value < 1e-300 else f"{p_value:.2g}"
-
-
-def _with_holm(found: list[tuple[str, tuple[float, float], float, float, str]]) -> tuple[SignallingTest, ...]:
-    adjusted = holm([min(p_value, 1.0) for _, _, _, p_value, _ in found])
-    return tuple(
-        SignallingTest(answer, accuracies, statistic, min(p_value, 1.0), float(p_holm), method)
-        for (answer, accuracies, statistic, p_value, method), p_holm in zip(found, adjusted, strict=True)
-    )
 
 
 def _whole(counts: Any) -> np.ndarray:

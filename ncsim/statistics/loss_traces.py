@@ -21,7 +21,6 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.statistics.intervals import Estimate
-from ncsim.training.gradients import detrended, oscillation, periodogram
 
 #: Where levels are read, as shares of the window; slopes are taken between neighbours.
 PLACES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -215,3 +214,61 @@ def _information(counts: np.ndarray) -> float:
     bits = float(np.sum(joint[there] * np.log2(joint[there] / apart[there])))
     filled = int(np.sum(joint.sum(axis=0) > 0))
     return bits - (filled - 1) * (len(counts) - 1) / (2 * counts.sum() * math.log(2))
+
+
+class Oscillation(NamedTuple):
+    """How a trace oscillates about its trend. Leading axes are the traces'; a straight line has zeros everywhere."""
+
+    detrended_variance: np.ndarray  # mean square about the least-squares line, in squares of the trace's unit
+    sign_changes: np.ndarray  # int: of successive differences; a difference of 0 keeps the sign before it
+    peak_frequency: np.ndarray  # of the detrended trace's periodogram, cycles a recorded point, above 0 to 0.5
+    peak_power: np.ndarray  # the detrended variance that lies at that frequency
+
+
+def oscillation(traces: Float[np.ndarray, "*axes steps"]) -> Oscillation:
+    """Oscillation of loss traces at evenly spaced steps, in float64. The periodogram has no window, so that its sum is
+    the detrended variance (Parseval).
+
+    Raises:
+        ValueError: fewer than four points.
+    """
+    traces = np.asarray(traces, np.float64)
+    if traces.shape[-1] < 4:
+        raise ValueError(f"traces: {traces.shape[-1]} points; allowed: 4 or more")
+    residual = detrended(traces)
+    power = periodogram(residual)
+    peak = np.argmax(power, axis=-1)
+    height = np.take_along_axis(power, peak[..., None], -1)[..., 0]
+    # What rounding leaves of a straight line is no oscillation.
+    flat = height <= (1e-12 * np.max(np.abs(traces), axis=-1)) ** 2
+    return Oscillation(
+        detrended_variance=np.where(flat, 0.0, np.mean(residual**2, axis=-1)),
+        sign_changes=sign_changes(traces),
+        peak_frequency=np.where(flat, 0.0, (peak + 1) / traces.shape[-1]),
+        peak_power=np.where(flat, 0.0, height),
+    )
+
+
+def detrended(traces: np.ndarray) -> np.ndarray:
+    """Traces [..., steps] less their least-squares lines."""
+    steps = traces.shape[-1]
+    time = np.arange(steps) - (steps - 1) / 2
+    slope = traces @ time / (time @ time)
+    return traces - traces.mean(axis=-1, keepdims=True) - slope[..., None] * time
+
+
+def periodogram(residual: np.ndarray) -> np.ndarray:
+    """Mean square of [..., steps] at frequencies 1/steps, 2/steps, ... to one half: [..., steps // 2]."""
+    steps = residual.shape[-1]
+    power = 2 * np.abs(np.fft.rfft(residual, axis=-1)[..., 1:]) ** 2 / steps**2
+    if steps % 2 == 0:
+        power[..., -1] /= 2
+    return power
+
+
+def sign_changes(traces: np.ndarray) -> np.ndarray:
+    """How often the differences of [..., steps] change sign; a difference of 0 keeps the sign before it."""
+    signs = np.sign(np.diff(traces, axis=-1))
+    place = np.where(signs != 0, np.arange(signs.shape[-1]), 0)
+    kept = np.take_along_axis(signs, np.maximum.accumulate(place, axis=-1), -1)
+    return np.sum(kept[..., 1:] * kept[..., :-1] < 0, axis=-1)

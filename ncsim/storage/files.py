@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from ncsim.errors import StoreError, one_line, reason
+
 #: Object stores that a run folder may be in, and the package that each needs besides fsspec.
 OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs", "memory": None}
 #: The extra of this package that brings it.
@@ -28,10 +30,6 @@ ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 0.2
 
 _Result = TypeVar("_Result")
-
-
-class StoreError(Exception):
-    """A run folder, or a part of it, that cannot be used as asked. The message is one line."""
 
 
 class Storage(Protocol):
@@ -235,17 +233,6 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     _flush_folder(path.parent)
-
-
-def one_line(error: BaseException | str) -> str:
-    """What an error says, on one line of bounded length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else text[:117] + "..."
-
-
-def reason(error: OSError) -> str:
-    """Why the operating system, or the object store, did not do something."""
-    return one_line(error.strerror or error)
 
 
 def is_temporary(name: str) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, network_steps
+from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.files import StoreError, one_line
 
 #: Format of a part: 1 had no checksum of the whole file, and is still read.
 PART_FORMAT = 2
@@ -158,3 +159,46 @@ def _stamp(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:
         return stamp if whole and type(stamp["first"]) is int and type(stamp["count"]) is int else None
     except (KeyError, ValueError, TypeError):
         return None
+
+
+#: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
+#: kill can cost. Derived from the config alone, so that the same run is always cut into the same parts.
+PART_WORK = 2.0e8
+PART_MEMBERS = (512, 262_144)
+
+
+def part_size(config: EnsembleConfig) -> int:
+    """Members a part: a power of two, from the config's work a member alone."""
+    work = network_steps(config) * max(config.hidden / 3, 1)
+    members = min(max(PART_WORK / work, PART_MEMBERS[0]), PART_MEMBERS[1])
+    return 2 ** int(np.log2(members))
+
+
+def part_ranges(config: EnsembleConfig, members: range) -> Iterator[range]:
+    """Cut ids at the multiples of the part size, so that parts are the same whichever of them were there already."""
+    size = part_size(config)
+    first = members.start
+    while first < members.stop:
+        stop = min((first // size + 1) * size, members.stop)
+        yield range(first, stop)
+        first = stop
+
+
+class Part(NamedTuple):
+    """One whole part: members `first` to `first + members - 1` of a cell."""
+
+    name: str  # relative to the run folder
+    first: int
+    members: int
+
+
+def gaps(config: EnsembleConfig, held: Iterable[range]) -> list[range]:
+    """The config's members that are in none of these ranges, which are in ascending order, as ranges of ids."""
+    found, cursor, end = [], config.first_member, config.first_member + config.members
+    for ids in held:
+        if ids.start > cursor:
+            found.append(range(cursor, min(ids.start, end)))
+        cursor = max(cursor, ids.stop)
+    if cursor < end:
+        found.append(range(cursor, end))
+    return [gap for gap in found if len(gap)]

@@ -14,44 +14,21 @@ Every file is there whole or not at all (`ncsim.storage`), and config.json and t
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
 import itertools
 import json
 import os
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ncsim.config.ensemble import EnsembleConfig, from_dict, identity, swept_fields, to_dict
+from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, swept_fields, to_dict
+from ncsim.errors import StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
-from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description, environment
-from ncsim.storage.files import (
-    LocalStorage,
-    Storage,
-    StoreError,
-    discard_unfinished,
-    hold,
-    one_line,
-    open_storage,
-    reason,
-)
-from ncsim.storage.parts import FOOTER_BYTES, from_bytes, part_name, stamp_of, to_bytes
-
-
-class Part(NamedTuple):
-    """One whole part: members `first` to `first + members - 1` of a cell."""
-
-    name: str  # relative to the run folder
-    first: int
-    members: int
-
-
-@functools.lru_cache(maxsize=4096)
-def fingerprint(config: EnsembleConfig) -> str:
-    """What a member's result depends on besides its id, as 16 hex digits."""
-    return hashlib.sha256(json.dumps(identity(config), sort_keys=True).encode()).hexdigest()[:16]
+from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
+from ncsim.storage.environment import environment
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
+from ncsim.storage.parts import FOOTER_BYTES, Part, from_bytes, gaps, part_name, stamp_of, to_bytes
 
 
 class RunFolder:
@@ -305,18 +282,6 @@ class RunFolder:
             raise StoreError(f"{self.location}/{name}: cannot be read ({reason(error)})") from None
 
 
-def gaps(config: EnsembleConfig, held: Iterable[range]) -> list[range]:
-    """The config's members that are in none of these ranges, which are in ascending order, as ranges of ids."""
-    found, cursor, end = [], config.first_member, config.first_member + config.members
-    for ids in held:
-        if ids.start > cursor:
-            found.append(range(cursor, min(ids.start, end)))
-        cursor = max(cursor, ids.stop)
-    if cursor < end:
-        found.append(range(cursor, end))
-    return [gap for gap in found if len(gap)]
-
-
 def run_kind(path: str | Path) -> str | None:
     """What kind of run a folder holds, "ensemble" or "text"; None where that cannot be read."""
     try:
@@ -345,9 +310,3 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
 def _partition_value(value: Any) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take
-
-
-def run_digits(configs: Sequence[EnsembleConfig]) -> str:
-    """Eight hex digits of the run that a grid is, whatever its number of members: for the name of a folder."""
-    together = "".join(sorted(fingerprint(config) for config in configs))
-    return hashlib.sha256(together.encode()).hexdigest()[:8]

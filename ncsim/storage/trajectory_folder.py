@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import ConfigError
+from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.config.recording import Recording
+from ncsim.errors import ConfigError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.records.members import concatenated as concatenated_records
-from ncsim.records.trajectories import MemberTrajectories, concatenated, from_bytes, part_members, stamp_of, to_bytes
+from ncsim.records.trajectories import MemberTrajectories, concatenated
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.files import StoreError, one_line, reason
-from ncsim.storage.parts import FOOTER_BYTES, part_name
-from ncsim.storage.run_folder import Part, RunFolder, fingerprint, gaps
+from ncsim.storage.parts import FOOTER_BYTES, Part, gaps, part_name
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_parts import from_bytes, part_members, stamp_of, to_bytes
 from ncsim.storage.writer import Background
 
 FOLDER, RECORDING = "trajectories", "recording.json"

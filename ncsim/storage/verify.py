@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.errors import StoreError, reason
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
-from ncsim.storage.files import LocalStorage, Storage, StoreError, is_temporary, open_storage, reason
-from ncsim.storage.run_folder import Part, RunFolder, gaps
+from ncsim.storage.files import LocalStorage, Storage, is_temporary, open_storage
+from ncsim.storage.parts import Part, gaps
+from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
 
 REJECTED = "rejected"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ncsim.errors import StoreError
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.storage.files import StoreError
-from ncsim.text.run_folder import TextFolder, joint_counts_of
+from ncsim.text.records import joint_counts_of
+from ncsim.text.run_folder import TextFolder
 
 
 class TextRun:

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from ncsim import signals
-from ncsim.config.fields import ConfigError
-from ncsim.config.tasks import CONTEXTS
-from ncsim.ensemble.trainer import ProgressListener
-from ncsim.storage.files import StoreError
+from ncsim.errors import ConfigError
+from ncsim.terminal import ProgressListener
 from ncsim.text.config import TextConfig
-from ncsim.text.data.prepare import PreparedSuite, prepare_suite
-from ncsim.text.model.adapter_files import save_adapter
-from ncsim.text.model.bert import BertConfig
-from ncsim.text.model.checkpoint import backbone_folder, load_backbone, weight_files
+from ncsim.text.data.prepare import prepare_suite
+from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, load_backbone
 from ncsim.text.model.lora import check_rank
 from ncsim.text.results import TextRun
-from ncsim.text.run_folder import SPLITS, Checkpoint, TextFolder
-from ncsim.text.training.finetune import AdapterId, Evaluation, GroupState, Setting, Tokens, all_adapters, grouped
-from ncsim.text.training.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
-
-#: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
-AT_ONCE = {"cpu": 1}
-AT_ONCE_ELSEWHERE = 16
-#: Wanted length of one call to the device, and how often a group's state is stored.
-CALL_SECONDS = 2.0
-CHECKPOINT_SECONDS = 60.0
-#: Share of a device's free memory that a program may ask for.
-MEMORY_SHARE = 0.85
+from ncsim.text.run_folder import TextFolder
+from ncsim.text.training.trainer import Trainer, mesh_of
 
 
 def run_text(
@@ -70,7 +46,7 @@ def run_text(
     """
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
-    mesh = _mesh(devices)
+    mesh = mesh_of(devices)
     folder_of_model = backbone_folder(config.model)
     bert, parameters = load_backbone(folder_of_model)
     for rank in config.ranks:
@@ -80,291 +56,13 @@ def run_text(
         max_positions=bert.max_positions, items=config.items or None, test_items=config.test_items or None,
         form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
     )  # fmt: skip
-    digits = {"fingerprint": _fingerprint(folder_of_model)}
+    digits = {"fingerprint": backbone_fingerprint(folder_of_model)}
     sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}
-    trainer = _Trainer(config, bert, parameters, prepared, mesh)
+    trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
     with folder.exclusive():
         trainer.train(folder, progress)
     return TextRun(folder)
-
-
-def _fingerprint(model: Path) -> str:
-    """What a checkpoint is, in sixteen digits of its files' content."""
-    digest = hashlib.sha256()
-    for path in [model / "config.json", *weight_files(model)]:
-        with open(path, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
-def _mesh(devices: int | None) -> Mesh:
-    """The devices to use. On a CPU one device has all cores, unless more are asked for."""
-    with contextlib.suppress(RuntimeError):  # raised once JAX has started
-        if devices is not None:
-            jax.config.update("jax_num_cpu_devices", devices)
-    available = jax.devices()
-    if devices is None:
-        devices = 1 if available[0].platform == "cpu" else len(available)
-    if not 1 <= devices <= len(available):
-        raise ConfigError(
-            f"--devices: {devices}; allowed: 1 to {len(available)}, the devices that JAX has started with"
-        )
-    return adapter_mesh(available[:devices])
-
-
-class _Trainer:
-    """Feeds groups of adapters to the devices."""
-
-    def __init__(
-        self, config: TextConfig, bert: BertConfig, parameters: Any, prepared: PreparedSuite, mesh: Mesh
-    ) -> None:
-        self._config, self._bert, self._mesh = config, bert, mesh
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
-        self._spread = NamedSharding(mesh, PartitionSpec(ADAPTERS))
-        dtype = jax.numpy.bfloat16 if config.precision == "bfloat16" else np.float32
-        self._backbone = jax.device_put(jax.tree.map(lambda leaf: leaf.astype(dtype), parameters), self._everywhere)
-        tokens, self._pairs = _joined(prepared)
-        self._tokens = jax.device_put(tokens, self._everywhere)
-
-    def plan(self, at_once: int | None) -> dict[str, Any]:
-        """Groups and microbatch such that the largest group fits into memory, for config.json."""
-        devices, platform = self._mesh.devices.size, self._mesh.devices.flat[0].platform
-        chosen = at_once or AT_ONCE.get(platform, AT_ONCE_ELSEWHERE)
-        chosen = -(-chosen // devices) * devices
-        microbatch = self._config.batch_size
-        adapters = all_adapters(self._config)
-        free = free_memory(self._mesh) * MEMORY_SHARE
-        while True:
-            groups = [_filled(group, devices) for group in grouped(adapters, chosen)]
-            # The one that needs most: the widest of the longest.
-            largest = max(groups, key=lambda group: (len(group), group[-1].rank))
-            needed = self._program(largest, microbatch).memory()
-            if needed <= free or (microbatch == 1 and chosen == devices):
-                break
-            if microbatch > 8 or chosen == devices:
-                microbatch = -(-microbatch // 2)
-            else:
-                chosen = max(chosen // 2 // devices, 1) * devices
-        if microbatch < self._config.batch_size or (at_once or chosen) > chosen:
-            _say(
-                f"memory for {chosen} adapters at once and {microbatch} of {self._config.batch_size} pairs of a step at a time"
-            )
-        return {
-            "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
-            "microbatch": microbatch,
-            "device": f"{devices} x {platform} ({self._mesh.devices.flat[0].device_kind})",
-        }
-
-    def train(self, folder: TextFolder, progress: ProgressListener | None) -> None:
-        """Train every group that is not complete."""
-        work = [n for n in range(len(folder.groups)) if not folder.complete(n)]
-        if not work:
-            return
-        items = self._pairs["train"].shape[1]
-        checkpoints = {n: self._resumable(folder, n) for n in work}
-        if progress is not None:
-            batch = min(self._config.batch_size, items)
-            left = 0
-            for n in work:
-                begun = checkpoints[n]
-                done = begun.epoch * items + begun.step * batch if begun else 0
-                left += 2 * (self._config.epochs * items - done) * len(folder.groups[n])
-            progress.start(sum(len(folder.groups[n]) for n in work), left)
-        try:
-            with signals.deferred():
-                for n in work:
-                    self._train_group(folder, n, checkpoints[n], progress)
-                    signals.check()
-        finally:
-            if progress is not None:
-                progress.close()
-
-    def _resumable(self, folder: TextFolder, number: int) -> Checkpoint | None:
-        """A group's checkpoint; one that is damaged is said and given up: the group begins anew."""
-        try:
-            return folder.read_checkpoint(number)
-        except StoreError as error:
-            _say(f"{error}; its {len(folder.groups[number])} adapters begin anew")
-            return None
-
-    def _train_group(
-        self, folder: TextFolder, number: int, begun: Checkpoint | None, progress: ProgressListener | None
-    ) -> None:
-        group = folder.groups[number]
-        while True:
-            microbatch = int(folder.description["microbatch"])
-            try:
-                program = self._program(_filled(group, self._mesh.devices.size), microbatch)
-                self._run_group(folder, number, program, begun, progress)
-                return
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or microbatch == 1:
-                    raise
-                folder.replan(microbatch=-(-microbatch // 2))
-                _say(f"out of device memory: on with {folder.description['microbatch']} pairs of a step at a time")
-                begun = self._resumable(folder, number)
-
-    def _run_group(
-        self,
-        folder: TextFolder,
-        number: int,
-        program: GroupProgram,
-        begun: Checkpoint | None,
-        progress: ProgressListener | None,
-    ) -> None:
-        config, group = self._config, folder.groups[number]
-        state = program.begin()
-        epoch, step = 0, 0
-        evaluations: list[dict[str, np.ndarray]] = []  # an evaluated epoch each
-        if begun is not None:
-            state = self._restored(state, begun)
-            epoch, step = begun.epoch, begun.step
-            evaluations = [
-                {name: values[n] for name, values in begun.evaluations.items()}
-                for n in range(len(begun.evaluations["counts"]))
-            ]
-
-        def stacked() -> dict[str, np.ndarray]:
-            return {name: np.stack([each[name] for each in evaluations]) for name in Evaluation._fields}
-
-        def evaluate() -> None:
-            found = [program.evaluate(state, split) for split in SPLITS]
-            evaluations.append({
-                name: np.stack([np.asarray(getattr(each, name))[: len(group)] for each in found]) for name in Evaluation._fields
-            })  # fmt: skip
-            folder.write_part(number, stacked())
-
-        def store() -> None:
-            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-            folder.write_checkpoint(number, Checkpoint(epoch, step, leaves, stacked()))
-
-        if not evaluations:
-            evaluate()
-        elif begun is not None:
-            folder.write_part(number, stacked())  # a kill may have come between checkpoint and part
-        items = self._pairs["train"].shape[1]
-        batch = min(config.batch_size, items)
-        calls, stored = _CallLength(), time.monotonic()
-        while epoch < config.epochs:
-            order = program.order(epoch)
-            while step < program.steps:
-                stop = min(step + calls.steps, program.steps)
-                with calls:
-                    state, losses = program.train(state, order, epoch, step, stop)
-                    losses.block_until_ready()
-                calls.note(stop - step)
-                done = min(stop * batch, items) - min(step * batch, items)
-                if progress is not None:
-                    progress.advance(0, 2 * done * len(group))
-                step = stop
-                if step < program.steps and (signals.asked() or time.monotonic() - stored > CHECKPOINT_SECONDS):
-                    store()
-                    stored = time.monotonic()
-                    signals.check()
-            epoch, step = epoch + 1, 0
-            if epoch in config.evaluated_epochs:
-                evaluate()
-            if epoch < config.epochs and (signals.asked() or time.monotonic() - stored > CHECKPOINT_SECONDS):
-                store()
-                stored = time.monotonic()
-                signals.check()
-        for place, adapter in enumerate(group):
-            self._save(
-                folder.adapter_path(adapter), adapter, jax.tree.map(lambda leaf, n=place: leaf[n], state.adapters)
-            )
-        folder.drop_checkpoint(number)
-        if progress is not None:
-            progress.advance(len(group), 0)
-
-    def _save(self, path: Path, adapter: AdapterId, tree: Any) -> None:
-        save_adapter(
-            path, jax.tree.map(np.asarray, tree), rank=adapter.rank, alpha=self._config.alpha,
-            dropout=self._config.dropout, base_model=self._config.model,
-        )  # fmt: skip
-
-    def _restored(self, like: GroupState, begun: Checkpoint) -> GroupState:
-        leaves, structure = jax.tree.flatten(like)
-        if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(leaf.shape, leaf.dtype) for leaf in begun.leaves]:
-            raise ConfigError(
-                f"--devices: {self._mesh.devices.size}; the run in training was begun with another number, "
-                "which its checkpoint is made for; allowed: that number"
-            )
-        state: GroupState = jax.device_put(jax.tree.unflatten(structure, begun.leaves), self._spread)
-        return state
-
-    def _program(self, group: Sequence[AdapterId], microbatch: int) -> GroupProgram:
-        items = self._pairs["train"].shape[1]
-        setting = Setting(self._config, self._bert, items, min(microbatch, self._config.batch_size, items))
-        return group_program(setting, self._mesh, self._backbone, self._tokens, self._pairs, group)
-
-
-class _CallLength:
-    """How many steps a call to the device should take, learnt from those before it."""
-
-    def __init__(self) -> None:
-        self.steps = 1
-        self._begun = 0.0
-        self._seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._begun = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds = time.perf_counter() - self._begun
-
-    def note(self, steps: int) -> None:
-        """A call of so many steps took as long as it did."""
-        wanted = CALL_SECONDS / max(self._seconds / steps, 1e-6)
-        self.steps = int(min(max(wanted, 1), 4 * self.steps))
-
-
-def _filled(group: Sequence[AdapterId], devices: int) -> tuple[AdapterId, ...]:
-    """A group made as long as the devices need it by repeating its last adapter, which changes no other."""
-    return (*group, *[group[-1]] * (-len(group) % devices))
-
-
-def _joined(prepared: PreparedSuite) -> tuple[tuple[Tokens, Tokens], dict[str, np.ndarray]]:
-    """Alice's and Bob's items, of both tasks and splits one after another, and per split the pairs [4, N, 2] as places
-    among them."""
-    pairs = {split: np.array(prepared.pairs[split], np.int32) for split in SPLITS}
-    parties = []
-    for party, name in enumerate("AB"):
-        encoded, total = [], 0
-        for task in (0, 1):
-            for split in SPLITS:
-                each = prepared.tasks[f"{name}{task + 1}"][split]
-                for context, tasks in enumerate(CONTEXTS):
-                    if tasks[party] == task:
-                        pairs[split][context, :, party] += total
-                encoded.append(each)
-                total += len(each.labels)
-        # No item is longer than the longest: what all lack need not be computed.
-        longest = max(int(each.mask.sum(axis=1).max()) for each in encoded)
-        length = min(-(-longest // 8) * 8, encoded[0].ids.shape[1])
-        parties.append(
-            Tokens(
-                np.concatenate([each.ids[:, :length] for each in encoded]).astype(np.int32),
-                np.concatenate([each.mask[:, :length] for each in encoded]).astype(np.int8),
-                np.concatenate([each.types[:, :length] for each in encoded]).astype(np.int8),
-                np.concatenate([each.labels for each in encoded]).astype(np.int8),
-            )
-        )
-    return (parties[0], parties[1]), pairs
-
-
-def free_memory(mesh: Mesh) -> float:
-    """Bytes that a program may have on each device; infinite where the platform does not say."""
-    device = mesh.devices.flat[0]
-    if device.platform == "cpu":
-        try:
-            with open("/proc/meminfo") as file:
-                words = next(line for line in file if line.startswith("MemAvailable")).split()
-            return float(words[1]) * 1024 / mesh.devices.size
-        except (OSError, StopIteration):
-            return float("inf")
-    stats = device.memory_stats() or {}
-    return float(stats.get("bytes_limit", float("inf"))) - float(stats.get("bytes_in_use", 0))
 
 
 def _say(text: str) -> None:

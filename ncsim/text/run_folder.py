@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,30 +23,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.config.tasks import CONTEXTS
-from ncsim.storage.config_file import environment
-from ncsim.storage.files import LocalStorage, StoreError, discard_unfinished, hold, one_line, write_atomically
+from ncsim.errors import StoreError, one_line
+from ncsim.storage.environment import environment
+from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
 from ncsim.text.config import TextConfig, from_dict, to_dict
-from ncsim.text.training.finetune import AdapterId, Evaluation
+from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
 
 FORMAT = 1
-SPLITS = ("train", "test")
 _KEY = b"ncsim"
-_COUNTED = ("undecided_alice", "undecided_bob", "decided_product")
-SCHEMA = pa.schema(
-    [
-        ("rank", pa.uint32()),
-        ("seed", pa.uint32()),
-        ("context", pa.string()),  # "12": Alice's first task, Bob's second
-        ("epoch", pa.uint32()),
-        ("split", pa.string()),
-        ("counts", pa.list_(pa.int32(), 4)),  # pairs by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
-        ("loss_alice", pa.float32()),
-        ("loss_bob", pa.float32()),
-        ("diverged", pa.bool_()),
-        *((name, pa.int32()) for name in _COUNTED),
-    ]
-)
 
 
 class Checkpoint(NamedTuple):
@@ -260,20 +244,6 @@ class TextFolder:
             raise StoreError(
                 f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"
             ) from None
-
-
-def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequence[AdapterId]]) -> np.ndarray:
-    """Joint counts of evaluations, int64[ranks, seeds, epochs evaluated, splits, i, j, a, b]; zero where none are yet."""
-    epochs = {epoch: n for n, epoch in enumerate(config.evaluated_epochs)}
-    ranks = {rank: n for n, rank in enumerate(config.ranks)}
-    contexts = {f"{i + 1}{j + 1}": n for n, (i, j) in enumerate(CONTEXTS)}
-    counts = np.zeros((len(ranks), config.seeds, len(epochs), len(SPLITS), len(CONTEXTS), 4), np.int64)
-    columns = {name: table[name].to_pylist() for name in ("rank", "seed", "epoch", "split", "context")}
-    for row, values in enumerate(zip(*columns.values(), strict=True)):
-        rank, seed, epoch, split, context = values
-        place = (ranks[rank], seed, epochs[epoch], SPLITS.index(split), contexts[context])
-        counts[place] = table["counts"][row].as_py()
-    return counts.reshape(*counts.shape[:4], 2, 2, 2, 2)
 
 
 def _checksum(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.training.step import evaluated, sent_to_trunk, sum_rows
+from ncsim.training.initialization import row_tuples, row_weights
+from ncsim.training.losses import LOSSES, sum_rows, with_lanes
+from ncsim.training.network import Architecture, Parameters, backward, forward, sum_pairwise, trunk_gradient
 
 
 class GradientDiagnostics(NamedTuple):
@@ -78,59 +79,76 @@ def _compared(alice: Array, bob: Array) -> _Compared:
     return _Compared(norms[0], norms[1], jnp.clip(cosine, -1, 1), 2 * ratio / (1 + ratio * ratio))
 
 
-class Oscillation(NamedTuple):
-    """How a trace oscillates about its trend. Leading axes are the traces'; a straight line has zeros everywhere."""
-
-    detrended_variance: np.ndarray  # mean square about the least-squares line, in squares of the trace's unit
-    sign_changes: np.ndarray  # int: of successive differences; a difference of 0 keeps the sign before it
-    peak_frequency: np.ndarray  # of the detrended trace's periodogram, cycles a recorded point, above 0 to 0.5
-    peak_power: np.ndarray  # the detrended variance that lies at that frequency
-
-
-def oscillation(traces: Float[np.ndarray, "*axes steps"]) -> Oscillation:
-    """Oscillation of loss traces at evenly spaced steps, in float64. The periodogram has no window, so that its sum is
-    the detrended variance (Parseval).
-
-    Raises:
-        ValueError: fewer than four points.
-    """
-    traces = np.asarray(traces, np.float64)
-    if traces.shape[-1] < 4:
-        raise ValueError(f"traces: {traces.shape[-1]} points; allowed: 4 or more")
-    residual = detrended(traces)
-    power = periodogram(residual)
-    peak = np.argmax(power, axis=-1)
-    height = np.take_along_axis(power, peak[..., None], -1)[..., 0]
-    # What rounding leaves of a straight line is no oscillation.
-    flat = height <= (1e-12 * np.max(np.abs(traces), axis=-1)) ** 2
-    return Oscillation(
-        detrended_variance=np.where(flat, 0.0, np.mean(residual**2, axis=-1)),
-        sign_changes=sign_changes(traces),
-        peak_frequency=np.where(flat, 0.0, (peak + 1) / traces.shape[-1]),
-        peak_power=np.where(flat, 0.0, height),
-    )
+#: The heads whose loss sends its gradient as it is into the shared layer. PCGrad sends what is left of both.
+_SENDERS: dict[str, tuple[int, ...]] = {
+    "none": (0, 1),
+    "stop_gradient_alice": (1,),
+    "stop_gradient_bob": (0,),
+    "frozen_trunk": (),
+    "separate_trunks": (0, 1),
+    "pcgrad": (),
+}
 
 
-def detrended(traces: np.ndarray) -> np.ndarray:
-    """Traces [..., steps] less their least-squares lines."""
-    steps = traces.shape[-1]
-    time = np.arange(steps) - (steps - 1) / 2
-    slope = traces @ time / (time @ time)
-    return traces - traces.mean(axis=-1, keepdims=True) - slope[..., None] * time
+class NetworkAtWork(NamedTuple):
+    """A network at work on all rows, and what its losses ask of its logits."""
+
+    parameters: Parameters
+    hidden: Array  # [R, H, *L]
+    residuals: Array  # [R, 2, *L]: derivative of each head's mean loss by its decision logits, without loss weights
 
 
-def periodogram(residual: np.ndarray) -> np.ndarray:
-    """Mean square of [..., steps] at frequencies 1/steps, 2/steps, ... to one half: [..., steps // 2]."""
-    steps = residual.shape[-1]
-    power = 2 * np.abs(np.fft.rfft(residual, axis=-1)[..., 1:]) ** 2 / steps**2
-    if steps % 2 == 0:
-        power[..., -1] /= 2
-    return power
+def evaluated(config: EnsembleConfig, vector: Array, targets: Array) -> NetworkAtWork:
+    """The network `vector` [P, *L] on the rows it trains on; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    parameters = Architecture.of(config).split(vector)
+    hidden, logits = forward(parameters, row_tuples(config))
+    residuals = LOSSES[config.loss].residual(logits, with_lanes(targets, logits))
+    weights = row_weights(config, vector)
+    if weights is None:
+        return NetworkAtWork(parameters, hidden, residuals * (1 / len(logits)))
+    return NetworkAtWork(parameters, hidden, residuals * (weights * (1 / config.training_rows))[:, None])
 
 
-def sign_changes(traces: np.ndarray) -> np.ndarray:
-    """How often the differences of [..., steps] change sign; a difference of 0 keeps the sign before it."""
-    signs = np.sign(np.diff(traces, axis=-1))
-    place = np.where(signs != 0, np.arange(signs.shape[-1]), 0)
-    kept = np.take_along_axis(signs, np.maximum.accumulate(place, axis=-1), -1)
-    return np.sum(kept[..., 1:] * kept[..., :-1] < 0, axis=-1)
+def gradient(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
+    """What the optimiser is given at `vector` [P, *L], one entry a parameter: the full-batch gradient of the loss, or
+    what the config's intervention makes of it; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    architecture = Architecture.of(config)
+    at = evaluated(config, vector, targets)
+    if (config.alice_weight, config.bob_weight) != (1.0, 1.0):
+        weighted = [at.residuals[:, 0] * config.alice_weight, at.residuals[:, 1] * config.bob_weight]
+        at = at._replace(residuals=jnp.stack(weighted, axis=1))
+    senders = _SENDERS[config.intervention]
+    tensors = backward(at.parameters, at.hidden, at.residuals, row_tuples(config), senders)
+    if config.intervention == "pcgrad":
+        surgery = _surgery(*(sent_to_trunk(config, at, head) for head in (0, 1)))
+        tensors = tensors._replace(hidden_kernel=surgery[:-1], hidden_bias=surgery[-1])
+    result = architecture.join(tensors)
+    if architecture.sparse:
+        there = architecture.join(architecture.connections())
+        result = jnp.where(there.reshape(-1, *[1] * (vector.ndim - 1)), result, 0)
+    return result
+
+
+def sent_to_trunk(config: EnsembleConfig, at: NetworkAtWork, head: int) -> Array:
+    """Gradient of one head's loss by the shared layer, [F + 1, H, *L]: the kernel's, then the bias's."""
+    kernel, bias = trunk_gradient(at.parameters, at.hidden, at.residuals, row_tuples(config), (head,))
+    architecture = Architecture.of(config)
+    if architecture.sparse:
+        sees = architecture.connections().hidden_kernel
+        kernel = jnp.where(sees.reshape(*sees.shape, *[1] * (kernel.ndim - 2)), kernel, 0)
+    return jnp.concatenate([kernel, bias[None]])
+
+
+def _surgery(alice: Array, bob: Array) -> Array:
+    """PCGrad (Yu et al. 2020, algorithm 1) of two tasks, [F + 1, H, *L]: where the gradients' product is negative, each
+    loses its part along the other as that was. With two tasks the order, random there, does not matter."""
+
+    def product(one: Array, other: Array) -> Array:
+        terms = (one * other).reshape(-1, *one.shape[2:])
+        return sum_pairwise([terms[number] for number in range(len(terms))])
+
+    along = product(alice, bob)
+    squares = [product(alice, alice), product(bob, bob)]
+    conflict = (along < 0) & (squares[0] > 0) & (squares[1] > 0)
+    off_alice, off_bob = (jnp.where(conflict, along / jnp.where(conflict, s, 1), 0) for s in squares)
+    return alice * (1 - off_alice) + bob * (1 - off_bob)

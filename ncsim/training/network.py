@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array
 
 from ncsim.config.ensemble import EnsembleConfig
 
@@ -124,39 +123,6 @@ class Architecture(NamedTuple):
         return np.concatenate(flat) if numpy else jnp.concatenate(flat)
 
 
-def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, " P"]:
-    """One network's initial parameters, float32 [P].
-
-    Variates are drawn in float32 whatever `config.precision` is, so that both precisions start from the same network.
-    Weights that the topology leaves out are zero, and stay zero because their gradient is.
-    """
-    architecture = Architecture.of(config)
-    fan_in = architecture.fan_in()
-    gains = {"uniform": 1.0, "he": 2.0, "lecun": 1.0}
-    if config.initialization == "normal":
-        weight_scale = Parameters(*(np.ones(f.shape) for f in fan_in))
-    else:
-        weight_scale = Parameters(*(np.sqrt(gains[config.initialization] / f) for f in fan_in))
-    bias_gain = 1.0 if config.bias_initialization == "uniform" else 0.0
-    bias_scale = Parameters(*(bias_gain / np.sqrt(f) for f in fan_in))
-    scale = Parameters(
-        weight_scale.hidden_kernel, bias_scale.hidden_bias, weight_scale.head_kernel, bias_scale.head_bias
-    )
-    scale_vector = architecture.join(scale) * architecture.join(architecture.connections())
-    scale_vector = scale_vector * config.initialization_scale
-    uniform_key, normal_key = jax.random.split(key)
-    variate = jax.random.uniform(uniform_key, (architecture.size,), jnp.float32, -1.0, 1.0)
-    if config.initialization != "uniform":
-        is_bias = architecture.join(
-            Parameters(
-                *(np.full(shape, name.endswith("bias")) for name, shape in architecture.shapes._asdict().items())
-            )
-        )
-        normal = jax.random.normal(normal_key, (architecture.size,), jnp.float32)
-        variate = jnp.where(is_bias, variate, normal)
-    return variate * jnp.asarray(scale_vector, jnp.float32)
-
-
 def sum_pairwise(terms: Sequence[Array]) -> Array:
     """Sum of a written-out list as a balanced tree: short dependency chains, and one order for every executor."""
     terms = list(terms)
@@ -251,31 +217,3 @@ def trunk_gradient(
         terms = [product for product in products if product is not None]
         hidden_kernel.append(sum_pairwise(terms) if terms else jnp.zeros_like(hidden_bias))
     return jnp.stack(hidden_kernel), hidden_bias
-
-
-class NCnet(nn.Module):
-    """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2].
-
-    An answer is 1 where its logit is above 0. `NCnet.variables(config, vector)` gives the variables of a trained member.
-    """
-
-    config: EnsembleConfig
-
-    @nn.compact
-    def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch 2"]:
-        architecture = Architecture.of(self.config)
-        # One draw for all four tensors, as in the ensemble; made only when the module is initialised.
-        start = Parameters(*(jnp.zeros(shape) for shape in architecture.shapes))
-        if self.is_initializing():
-            start = architecture.split(initial_vector(self.make_rng("params"), self.config))
-        parameters = Parameters(
-            *(self.param(name, lambda _, value=value: value) for name, value in start._asdict().items())
-        )
-        flat = jnp.reshape(inputs, (-1, architecture.features))
-        logits = jax.vmap(lambda row: forward(parameters, [list(row)])[1][0])(flat)
-        return logits.reshape(*inputs.shape[:-1], 2)
-
-    @staticmethod
-    def variables(config: EnsembleConfig, vector: Float[Array, " P"]) -> dict[str, Any]:
-        """A parameter vector as the module's variables."""
-        return {"params": Architecture.of(config).split(vector)._asdict()}

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt16
+from jaxtyping import Array, Float, Int, UInt16
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.training.gradients import diagnostics
+from ncsim.training.initialization import row_tuples, row_weights
+from ncsim.training.losses import head_losses_at, mean_loss, sum_rows, with_lanes
 from ncsim.training.network import Architecture, forward
-from ncsim.training.step import (
-    has_diverged,
-    head_losses_at,
-    outcome_cells,
-    row_tuples,
-    row_weights,
-    smallest_margin,
-    sum_rows,
-)
 
 #: The diagnostics that are kept; the rest follows from them (`MemberTrajectories.value`).
 GRADIENTS = ("alice_norm", "bob_norm", "cosine", "neurons_in_conflict")
@@ -46,4 +40,70 @@ def observe(config: EnsembleConfig, vector: Array, targets: Array) -> Observatio
     values |= {name: getattr(gradients, name) for name in GRADIENTS}
     return Observation(
         jnp.stack(counts).astype(jnp.uint16), {name: value.astype(jnp.float32) for name, value in values.items()}
+    )
+
+
+class ContextRecord(NamedTuple):
+    """What is kept of one network, trained in one context. `*L`: lanes.
+
+    A network whose parameters or logits are not finite has diverged: its counts, undecided rows and product are zero.
+    """
+
+    counts: Int[Array, " 4 *L"]  # rows by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
+    loss: Float[Array, "*L"]  # final training loss: weighted mean over the rows trained on, summed over the heads
+    margin: Float[
+        Array, "*L"
+    ]  # smallest logit in favour of the right answer over rows and heads: below 0 unless solved
+    diverged: Array  # bool[*L]
+    undecided_alice: Int[Array, "*L"]  # rows with |logit| < undecided_tolerance
+    undecided_bob: Int[Array, "*L"]
+    decided_product: Int[Array, "*L"]  # sum of A B over the rows that both heads decided
+    training_counts: Int[Array, " 4 *L"] | None = None  # as counts, of the rows trained on; None where those are all
+
+
+#: The fields of a record that have an axis of outcomes.
+CELLS = ("counts", "training_counts")
+
+
+def outcome_cells(logits: Array, targets: Array) -> list[Array]:
+    """Which rows are answered how, bool[R, *L] each: both wrong, Bob right alone, Alice right alone, both right. A logit of
+    exactly 0 answers 0."""
+    right = (logits > 0) == (with_lanes(targets, logits) > 0)
+    alice, bob = right[:, 0], right[:, 1]
+    return [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
+
+
+def has_diverged(vector: Array, logits: Array) -> Array:
+    """bool[*L]: a parameter or a logit is not finite."""
+    return ~(jnp.all(jnp.isfinite(logits), axis=(0, 1)) & jnp.all(jnp.isfinite(vector), axis=0))
+
+
+def smallest_margin(logits: Array, targets: Array) -> Array:
+    """The smallest logit in favour of the right answer over rows and heads: [*L]."""
+    favour = jnp.where(with_lanes(targets, logits) > 0, logits, -logits)
+    # Written out, as sums are: XLA's reduction takes four times as long on a CPU.
+    return functools.reduce(jnp.minimum, [favour[row, head] for row in range(len(favour)) for head in (0, 1)])
+
+
+def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:
+    """Which answers are right, which undecided, and how the training ended."""
+    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    decided = jnp.abs(logits) >= config.undecided_tolerance  # else "undecided", whatever they answer
+    diverged = has_diverged(vector, logits)
+    cells = outcome_cells(logits, targets)
+    product = jnp.where(cells[0] | cells[3], 1, -1) * (decided[:, 0] & decided[:, 1])
+    used = row_weights(config, vector)
+
+    def kept(rows: Array) -> Array:
+        return jnp.where(diverged, 0, sum_rows(rows.astype(jnp.int32)))
+
+    return ContextRecord(
+        counts=jnp.stack([kept(cell) for cell in cells]),
+        loss=mean_loss(config, logits, targets, used).astype(jnp.float32),
+        margin=smallest_margin(logits, targets).astype(jnp.float32),
+        diverged=diverged,
+        undecided_alice=kept(~decided[:, 0]),
+        undecided_bob=kept(~decided[:, 1]),
+        decided_product=kept(product),
+        training_counts=None if used is None else jnp.stack([kept(cell & (used > 0)) for cell in cells]),
     )

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import ncsim
-from ncsim.cli import main
+from ncsim.cli.command import main
 from ncsim.cli.options import configs_of
 from ncsim.config.ensemble import field_specs
 

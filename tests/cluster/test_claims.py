@@ -15,8 +15,10 @@ import ncsim
 from ncsim.cluster import claims, workers
 from ncsim.cluster.claims import Claims
 from ncsim.cluster.workers import Shard, in_order, refuse_beside_workers
-from ncsim.ensemble import run as ensemble
-from ncsim.storage.files import LocalStorage, StoreError, is_temporary, open_storage
+from ncsim.ensemble import work
+from ncsim.errors import StoreError
+from ncsim.storage import parts
+from ncsim.storage.files import LocalStorage, is_temporary, open_storage
 from ncsim.storage.run_folder import RunFolder
 from tests.storage.test_run_folder import CONFIG, some_records
 
@@ -168,7 +170,7 @@ SMALL = ncsim.EnsembleConfig(hidden=2, members=64 * 6, steps=40)
 
 def test_two_workers_that_overlap_on_purpose_change_nothing(tmp_path, monkeypatch):
     """No claim holds: both train every part that is not there yet, at the same time."""
-    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
     whole = ncsim.run_ensemble(SMALL, out=tmp_path / "alone", executor="xla")
     written = []
     real = RunFolder.write_part
@@ -181,7 +183,7 @@ def test_two_workers_that_overlap_on_purpose_change_nothing(tmp_path, monkeypatc
     monkeypatch.setattr(Claims, "take", lambda self, part: True)
     both = threading.Barrier(2)
     listings = []
-    missing = ensemble.missing_parts
+    missing = work.missing_parts
 
     def missing_parts(folder):
         found = missing(folder)
@@ -190,7 +192,7 @@ def test_two_workers_that_overlap_on_purpose_change_nothing(tmp_path, monkeypatc
             both.wait(timeout=60)
         return found
 
-    monkeypatch.setattr(ensemble, "missing_parts", missing_parts)
+    monkeypatch.setattr(work, "missing_parts", missing_parts)
     threads = [
         threading.Thread(
             target=ncsim.run_ensemble, args=(SMALL, tmp_path / "run"), kwargs={"executor": "xla", "shard": (n, 2)}
@@ -211,7 +213,7 @@ def test_two_workers_that_overlap_on_purpose_change_nothing(tmp_path, monkeypatc
 
 def test_a_worker_helps_one_that_is_gone(tmp_path, monkeypatch, elsewhere, capsys):
     """Claims of a worker elsewhere that never comes back: waited for, then trained."""
-    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
     monkeypatch.setattr(claims, "EXPIRY_SECONDS", 0.2)
     monkeypatch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.02)
     folder = RunFolder.create(tmp_path, [SMALL], training=lambda: {"executor": {}})
@@ -270,8 +272,8 @@ def test_a_worker_of_another_kind_is_said(tmp_path, capsys):
 WORKER = textwrap.dedent(
     """
     import sys
-    import ncsim.ensemble.run as ensemble
-    ensemble.PART_MEMBERS = (512, 512)
+    import ncsim.storage.parts as stored_parts
+    stored_parts.PART_MEMBERS = (512, 512)
     from ncsim.cli import main
     main(["ensemble", "--members", "10000", "--steps", "300", "--executor", "xla", "--quiet", *sys.argv[1:]])
     """

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ncsim.cli import main
+from ncsim.cli.command import main
 from ncsim.cluster.distributed import checked, launched_by
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = [str(round(0.01 + 0.002 * k, 3)) for k in range(10)]

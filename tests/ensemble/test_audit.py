@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.cli import main
+from ncsim.cli.command import main
+from ncsim.config.ensemble import fingerprint
 from ncsim.ensemble.audit import GROUP, audit
-from ncsim.records import trajectories
+from ncsim.storage import trajectory_parts
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.storage.parts import to_bytes
-from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=3 * GROUP, steps=4)
@@ -101,7 +102,7 @@ def test_bad_options_are_named(options, words, capsys):
 
 
 def test_what_was_recorded_along_training_is_compared_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(trajectories, "PART_ROWS", 3 * 100)  # groups of members do not end where parts do
+    monkeypatch.setattr(trajectory_parts, "PART_ROWS", 3 * 100)  # groups of members do not end where parts do
     recording = ncsim.Recording(points=3)
     ncsim.run_ensemble(CONFIG, tmp_path / "run", executor="xla", recording=recording)
     assert audit(tmp_path / "run", 1.0, seed=1).right
@@ -110,7 +111,7 @@ def test_what_was_recorded_along_training_is_compared_too(tmp_path, monkeypatch)
     part = stored.parts(CONFIG)[2]
     recorded = stored.read_part(CONFIG, part.name)
     recorded.values["cosine"][5, 1, 3] += np.float32(1e-6)
-    (tmp_path / "run" / part.name).write_bytes(trajectories.to_bytes(recorded, recording, fingerprint(CONFIG)))
+    (tmp_path / "run" / part.name).write_bytes(trajectory_parts.to_bytes(recorded, recording, fingerprint(CONFIG)))
     found = audit(tmp_path / "run", 1.0, seed=1)
     assert found.differing == [("parts", part.first + 5, ("trajectory cosine",))]
     # Where a part of it is not recorded, members are compared by what is there.

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.ensemble import run as ensemble
-from ncsim.ensemble.run import part_ranges, part_size, run_ensemble
+from ncsim.ensemble.run import run_ensemble
 from ncsim.statistics.protocols import Outcomes
+from ncsim.storage import parts as stored_parts
+from ncsim.storage.parts import part_ranges, part_size
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
 
@@ -55,7 +56,7 @@ def test_on_other_numbers_of_devices(whole, devices):
 
 
 def test_stored_in_parts_and_resumed(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 128))
+    monkeypatch.setattr(stored_parts, "PART_MEMBERS", (64, 128))
     run = run_ensemble(CONFIG, out=tmp_path / "run")
     alike(run.records(), whole.records())
     parts = sorted((tmp_path / "run").rglob("*.parquet"))
@@ -158,9 +159,9 @@ def test_more_devices_than_there_are():
 KILLED = textwrap.dedent(
     """
     import sys
-    import ncsim.ensemble.run as ensemble
+    import ncsim.storage.parts as stored_parts
     import ncsim.ensemble.trainer as trainer
-    ensemble.PART_MEMBERS = (64, 64)
+    stored_parts.PART_MEMBERS = (64, 64)
     trainer.CALL_SECONDS = 0.02
     from ncsim.cli import main
     main(["ensemble", "--hidden", "2", "--members", "700", "--steps", "120", "--out", sys.argv[1], "--quiet"])
@@ -206,7 +207,7 @@ def test_killed_twenty_times_and_on_other_devices(tmp_path):
     out = tmp_path / "run"
     moment = random.Random(1)
     command = [sys.executable, "-m", "ncsim.cli", "ensemble", "--members", "40000", "--steps", "400", "--out", str(out)]
-    script = "import ncsim.ensemble.run as e; e.PART_MEMBERS = (512, 512); from ncsim.cli import main; import sys; main(sys.argv[1:])"
+    script = "import ncsim.storage.parts as e; e.PART_MEMBERS = (512, 512); from ncsim.cli import main; import sys; main(sys.argv[1:])"
     command = [sys.executable, "-c", script, *command[3:], "--quiet"]
     kills = 0
     for attempt in range(20):

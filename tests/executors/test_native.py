@@ -18,14 +18,16 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, xla
+from ncsim.executors.native import compiler
 from ncsim.executors.native import program as native
 from ncsim.training import step as train
-from ncsim.training.network import Architecture, initial_vector
+from ncsim.training.initialization import initial_vector
+from ncsim.training.network import Architecture
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
-RUNS_HERE = native.processor() is not None and native.compiler() is not None
+RUNS_HERE = compiler.processor() is not None and compiler.compiler() is not None
 
 
 def says_why_not(config=CONFIG):
@@ -114,7 +116,7 @@ def test_vector_functions(tmp_path):
         ("vneg", np.negative),
     ]:
         text = HEADER + f"void apply(float *x, long n) {{ {body.replace('FUNCTION', function)} }}"
-        library = ctypes.CDLL(str(native.built(text)))
+        library = ctypes.CDLL(str(compiler.built(text)))
         given = np.concatenate([numbers[numbers < 87] if function == "vexp" else numbers, edges])
         given = np.concatenate([given, np.ones(-len(given) % 16, np.float32)])
         ours = given.copy()
@@ -199,8 +201,8 @@ def test_what_it_cannot_train_is_one_line(monkeypatch):
     def stranger(config, targets, rate):
         return lambda vector: vector, lambda vector: jnp.arctan2(vector, rate)
 
-    monkeypatch.setattr(native, "processor", lambda: "avx2")
-    monkeypatch.setattr(native, "compiler", lambda: "cc")
+    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
+    monkeypatch.setattr(compiler, "compiler", lambda: "cc")
     for step, word in [(sorting, "'sort'"), (stranger, "'atan2'")]:
         monkeypatch.setattr(native, "make_step", step)
         native._source.cache_clear()
@@ -209,17 +211,17 @@ def test_what_it_cannot_train_is_one_line(monkeypatch):
 
 
 def test_no_compiler_or_one_that_fails_is_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(native, "processor", lambda: "avx2")
-    monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
+    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native .* without a C compiler; looked for no-such"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
     broken = tmp_path / "broken-cc"
     broken.write_text("#!/bin/sh\necho 'step.c:1: error: no' >&2; exit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(native, "COMPILERS", (str(broken),))
+    monkeypatch.setattr(compiler, "COMPILERS", (str(broken),))
     with pytest.raises(ncsim.ConfigError, match=r"does not compile here \(step.c:1: error: no\); allowed here: xla$"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
-    monkeypatch.setattr(native, "processor", lambda: None)
+    monkeypatch.setattr(compiler, "processor", lambda: None)
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native cannot train on this processor"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
 
@@ -228,8 +230,8 @@ def test_code_for_avx2_compiles_and_agrees(monkeypatch):
     """The other way of writing vectors, on whatever processor of the two kinds this is."""
     if says_why_not():
         return
-    flags = [flag.replace("-march=native", "-march=haswell") for flag in native.FLAGS]
-    monkeypatch.setattr(native, "FLAGS", flags)
+    flags = [flag.replace("-march=native", "-march=haswell") for flag in compiler.FLAGS]
+    monkeypatch.setattr(compiler, "FLAGS", flags)
     config = ncsim.EnsembleConfig(hidden=2)
     vector = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (Architecture.of(config).size, 64)), jnp.float32)
     targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
@@ -243,18 +245,18 @@ def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
         return
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = native.source(dataclasses.replace(CONFIG, hidden=1))
-    library = native.built(text)
+    library = compiler.built(text)
     assert library.parent == tmp_path / "ncsim"
     assert [path.name for path in library.parent.iterdir()] == [library.name]
     stamp = library.stat().st_mtime_ns
-    assert native.built(text) == library
+    assert compiler.built(text) == library
     assert library.stat().st_mtime_ns == stamp
     library.chmod(0o777)  # anyone may have written to it: built again
-    assert native.built(text) == library
+    assert compiler.built(text) == library
     assert library.stat().st_mtime_ns != stamp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    elsewhere = native.built(text)
+    elsewhere = compiler.built(text)
     assert elsewhere.exists()
     assert elsewhere.parent != library.parent
 
@@ -300,7 +302,7 @@ def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "d"))
     monkeypatch.setattr(choice, "AGREEMENT_TOLERANCE", -1.0)
     assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
-    monkeypatch.setattr(native, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
     assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
     assert capsys.readouterr().err == ""
 

@@ -22,8 +22,10 @@ from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, pallas, xla
 from ncsim.executors.scalarise import ScalariseError, as_elements, element_array, scalarise
+from ncsim.training import optimizers
 from ncsim.training import step as train
-from ncsim.training.network import Architecture, initial_vector
+from ncsim.training.initialization import initial_vector
+from ncsim.training.network import Architecture
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
@@ -110,7 +112,7 @@ def test_every_optimizer_updates_as_it_does_on_arrays(optimizer):
     config = ncsim.EnsembleConfig(optimizer=optimizer)
 
     def two_updates(vector, first, second):
-        transform = train.make_optimizer(config, 0.01)
+        transform = optimizers.make_optimizer(config, 0.01)
         state = transform.init(vector)
         for gradient in (first, second):
             updates, state = transform.update(gradient, state, vector)

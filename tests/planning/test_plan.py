@@ -7,10 +7,9 @@ import time
 import pytest
 
 import ncsim
-from ncsim.cli import main
-from ncsim.config.ensemble import config_grid
+from ncsim.cli.command import main
+from ncsim.config.ensemble import config_grid, network_steps
 from ncsim.ensemble.run import forget_programs, run_ensemble
-from ncsim.ensemble.trainer import network_steps
 from ncsim.planning import plan
 
 TINY = config_grid(hidden=2, learning_rate=[0.01, 0.1], members=600, steps=[50, 200])

@@ -8,13 +8,15 @@ import pytest
 from scipy.stats import ttest_rel
 
 import ncsim
+from ncsim.errors import StoreError
+from ncsim.report.sentences import sentences_on_tests, signalling_rows, verdict
 from ncsim.report.summary import summarise
-from ncsim.report.write import printed, sentences_on_tests, signalling_rows, verdict, write_report
+from ncsim.report.write import printed, write_report
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import clopper_pearson
-from ncsim.statistics.locality_tests import game_p_value, signalling_tests
-from ncsim.storage.files import StoreError
+from ncsim.statistics.locality_tests import game_p_value
+from ncsim.statistics.signalling_tests import signalling_tests
 from ncsim.storage.run_folder import RunFolder
 from tests.statistics.test_protocols import made_up
 

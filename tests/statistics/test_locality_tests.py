@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 
 from ncsim.statistics.inequalities import chsh_inequality, mermin_inequality
-from ncsim.statistics.locality_tests import (
-    _betting_ratio,
-    game_p_value,
-    hoeffding_p_value,
-    holm,
-    paired_signalling_tests,
-    prediction_based_ratio,
-    signalling_tests,
-)
+from ncsim.statistics.locality_tests import _betting_ratio, game_p_value, hoeffding_p_value, prediction_based_ratio
+from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
 from tests.support import reference_statistics as reference
 
 #: Every correlator at half: on a face of the local polytope; the null is true and as near to false as it gets.

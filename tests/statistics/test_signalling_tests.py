@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ncsim.formatting import p_value_text
 from ncsim.statistics.contextuality import CONNECTIONS
-from ncsim.statistics.locality_tests import holm, p_value_text
-from ncsim.statistics.signalling_tests import MOST_FOR_EXACT, AccuracyDifferences, member_signalling_tests
+from ncsim.statistics.signalling_tests import MOST_FOR_EXACT, AccuracyDifferences, holm, member_signalling_tests
 from tests.statistics.test_protocols import made_up
 
 ROWS = 16

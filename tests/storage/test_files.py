@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim.errors import StoreError
 from ncsim.storage import files as storage
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.files import LocalStorage, StoreError, open_storage, write_atomically
+from ncsim.storage.files import LocalStorage, open_storage, write_atomically
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, same, some_records, stored

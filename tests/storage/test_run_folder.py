@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import ncsim
+from ncsim.config.ensemble import fingerprint, run_digits
+from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
-from ncsim.storage.files import StoreError
-from ncsim.storage.run_folder import RunFolder, fingerprint, run_digits
+from ncsim.storage.run_folder import RunFolder
 
 CONFIG = ncsim.EnsembleConfig(members=20, steps=5)
 

@@ -17,19 +17,19 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble import run as ensemble
 from ncsim.ensemble.run import run_ensemble
 from ncsim.executors import pallas
+from ncsim.executors.native import compiler
 from ncsim.executors.native import program as native
-from ncsim.records import trajectories
 from ncsim.records.trajectories import concatenated
 from ncsim.statistics.training_curves import QUANTILES, trajectory_statistics
+from ncsim.storage import parts, trajectory_parts
 from ncsim.storage.verify import repair, verify
 from ncsim.training.gradients import diagnostics
-from ncsim.training.network import initial_vector
+from ncsim.training.initialization import initial_vector, member_key
 from ncsim.training.observation import OBSERVED
-from ncsim.training.step import member_key
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=150, steps=60)
 RECORDING = Recording(spacing="every", every=20)
-NATIVE = native.processor() is not None and native.compiler() is not None
+NATIVE = compiler.processor() is not None and compiler.compiler() is not None
 
 
 def alike(a, b):
@@ -166,8 +166,8 @@ def hashes(folder):
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 64))
-    monkeypatch.setattr(trajectories, "PART_ROWS", 4 * 32)
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(trajectory_parts, "PART_ROWS", 4 * 32)
 
 
 def test_stored_resumed_and_added_afterwards(recorded, together, tmp_path, small_parts):

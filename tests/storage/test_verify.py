@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import ncsim
-from ncsim.cli import main
-from ncsim.ensemble import run as ensemble
+from ncsim.cli.command import main
+from ncsim.config.ensemble import fingerprint
+from ncsim.errors import StoreError
+from ncsim.storage import parts
 from ncsim.storage.checksums import is_whole
 from ncsim.storage.config_file import description
-from ncsim.storage.files import StoreError
 from ncsim.storage.parts import SCHEMA, from_bytes, to_table
-from ncsim.storage.run_folder import RunFolder, fingerprint
+from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, some_records, stored
 
@@ -138,7 +139,7 @@ def assert_repaired(folder, name, flipped, before):
 
 def test_flipped_bits_are_trained_again_by_the_executor_on_record(tmp_path, monkeypatch, capsys):
     """From the command line, with real training."""
-    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
     run = ncsim.run_ensemble(
         ncsim.EnsembleConfig(hidden=2, members=192, steps=30), out=tmp_path / "run", executor="xla"
     )

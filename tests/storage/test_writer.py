@@ -6,9 +6,9 @@ import time
 import pytest
 
 import ncsim
-from ncsim.ensemble import run as ensemble
 from ncsim.ensemble.trainer import Trainer
-from ncsim.storage.files import StoreError
+from ncsim.errors import StoreError
+from ncsim.storage import parts
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.writer import Background
 
@@ -51,7 +51,7 @@ def test_an_error_of_ones_own_comes_first_and_waits_for_what_was_begun():
 
 
 def test_a_part_is_written_while_the_next_is_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(ensemble, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
     begun = {first: threading.Event() for first in (0, 64, 128)}
     train, write_part, overlapped = Trainer.train, RunFolder.write_part, []
 

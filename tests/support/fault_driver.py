@@ -25,7 +25,9 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble import run as ensemble
 from ncsim.records.members import MemberRecords
 from ncsim.storage import files as storage
+from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
+from ncsim.training import optimizers
 
 CONFIG = EnsembleConfig(hidden=2, members=224, steps=20)
 PART = 64
@@ -53,9 +55,9 @@ class LookedUp:
 
 def arrange(records: MemberRecords, seconds: float = 0.0) -> None:
     """Replace training, and only that."""
-    ensemble.PART_MEMBERS = (PART, PART)
+    stored_parts.PART_MEMBERS = (PART, PART)
     ensemble.trainer = lambda devices: LookedUp(records, seconds)
-    ensemble._validate_optimizers = lambda configs: None
+    optimizers.validate_optimizers = lambda configs: None
     ensemble.device_description = lambda devices: "1 x cpu (test)"
     storage.SECONDS_BETWEEN_ATTEMPTS = 0.0
     workers.SECONDS_BETWEEN_LOOKS = 0.01

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from ncsim.cli import main
+from ncsim.cli.command import main
+from ncsim.errors import StoreError
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.storage.files import StoreError
-from ncsim.text import run as running
 from ncsim.text.config import TextConfig
 from ncsim.text.model.adapter_files import load_adapter
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
+from ncsim.text.training import trainer
 from tests.support.text_model import write_model_and_data
 
 
@@ -113,8 +113,8 @@ def test_what_a_run_leaves(whole, files):
 @pytest.mark.parametrize("end", [1, 4, 11])
 def test_interrupted_and_resumed_is_the_same(files, whole, tmp_path, monkeypatch, end):
     """Ended in the first epoch, between contexts, and in a later one; a checkpoint at every step, or none at all."""
-    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 1e9 if end == 4 else 0)
-    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 1e9 if end == 4 else 0)
+    monkeypatch.setattr(trainer, "CALL_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         trained(files, tmp_path / "run", Listener(end))
     assert open_text_run(tmp_path / "run").missing() > 0
@@ -143,7 +143,7 @@ def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
         raise Ended(status)
 
     listener = Signalling()
-    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CALL_SECONDS", 0)
     monkeypatch.setattr("ncsim.terminal.Progress", lambda **_: listener)
     monkeypatch.setattr(os, "_exit", ended)
     command = ["text", *options_of(files, tmp_path / "run")]
@@ -197,8 +197,8 @@ def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
     with pytest.raises(StoreError, match=r"group-000.parquet: is torn"):
         open_text_run(tmp_path / "torn").table()
 
-    monkeypatch.setattr(running, "CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr(running, "CALL_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CALL_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
         trained(files, tmp_path / "run", Listener(3))
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -212,7 +212,7 @@ def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(running, "free_memory", lambda mesh: 1.0)
+    monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1.0)
     run = trained(files, tmp_path / "run", dropout=0.0, epochs=1)
     assert "1 of 2 pairs of a step at a time" in capsys.readouterr().err
     assert json.loads((run.path / "config.json").read_text())["microbatch"] == 1

@@ -7,9 +7,10 @@ import pytest
 
 import ncsim
 from ncsim.config.tasks import context_targets, encoded_inputs
-from ncsim.training.gradients import SCALARS, diagnostics, oscillation
+from ncsim.statistics.loss_traces import oscillation
+from ncsim.training.gradients import SCALARS, diagnostics
+from ncsim.training.initialization import start_vector
 from ncsim.training.network import Architecture
-from ncsim.training.step import start_vector
 from tests.support import reference
 
 
@@ -95,7 +96,7 @@ def test_oscillation_has_closed_forms():
     # A trend takes nothing from the wave but what of it looks like a trend, and the spectrum adds up (Parseval).
     trended = oscillation(wave + 5 - 0.2 * steps)
     np.testing.assert_allclose([*trended[:1], *trended[2:]], [f[1] for f in (found[0], *found[2:])], atol=1e-12)
-    from ncsim.training.gradients import detrended, periodogram
+    from ncsim.statistics.loss_traces import detrended, periodogram
 
     noise = np.random.default_rng(0).normal(size=(3, 33))
     np.testing.assert_allclose(periodogram(detrended(noise)).sum(-1), oscillation(noise).detrended_variance)

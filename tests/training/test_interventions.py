@@ -9,27 +9,19 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.config.ensemble import INTERVENTIONS, LATER_FIELDS, from_dict, to_dict
+from ncsim.config.ensemble import INTERVENTIONS, LATER_FIELDS, fingerprint, from_dict, to_dict
 from ncsim.config.tasks import context_targets, encoded_inputs
+from ncsim.errors import StoreError
 from ncsim.executors import pallas
 from ncsim.executors.native import program as native
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
-from ncsim.storage.files import StoreError
-from ncsim.storage.run_folder import RunFolder, fingerprint
-from ncsim.training.network import Architecture, backward, forward, initial_vector
-from ncsim.training.step import (
-    LOSSES,
-    gradient,
-    head_losses,
-    loss_value,
-    member_key,
-    record,
-    row_tuples,
-    row_weights,
-    start_vector,
-    train,
-    vector_size,
-)
+from ncsim.storage.run_folder import RunFolder
+from ncsim.training.gradients import gradient
+from ncsim.training.initialization import initial_vector, member_key, row_tuples, row_weights, start_vector, vector_size
+from ncsim.training.losses import LOSSES, head_losses, loss_value
+from ncsim.training.network import Architecture, backward, forward
+from ncsim.training.observation import record
+from ncsim.training.step import train
 from tests.support import reference
 
 CHANGES = [

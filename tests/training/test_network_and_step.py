@@ -12,8 +12,14 @@ import pytest
 import ncsim
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, LAYERWISE_OPTIMIZERS
 from ncsim.config.tasks import context_targets, encoded_inputs
-from ncsim.training.network import Architecture, NCnet, initial_vector
-from ncsim.training.step import gradient, loss_value, make_optimizer, member_key, record, row_tuples, train
+from ncsim.training.flax_module import NCnet
+from ncsim.training.gradients import gradient
+from ncsim.training.initialization import initial_vector, member_key, row_tuples
+from ncsim.training.losses import loss_value
+from ncsim.training.network import Architecture
+from ncsim.training.observation import record
+from ncsim.training.optimizers import make_optimizer
+from ncsim.training.step import train
 from tests.support import reference
 
 LOSSES = ("bce", "squared_error", "cross_entropy")

@@ -14,8 +14,8 @@ import pytest
 import ncsim
 from ncsim import signals
 from ncsim.ensemble import run as ensemble
+from ncsim.errors import DeviceError
 from ncsim.executors import choice
-from ncsim.executors.devices import DeviceError
 from ncsim.report.write import printed, write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
@@ -250,9 +250,9 @@ import random, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # started now: the first run would ask for as many as it uses
-import ncsim.ensemble.run as ensemble
+import ncsim.storage.parts as stored_parts
 from ncsim import EnsembleConfig, run_ensemble
-ensemble.PART_MEMBERS = (128, 128)
+stored_parts.PART_MEMBERS = (128, 128)
 config = EnsembleConfig(hidden=2, members=1000, steps=60)
 in_order = ensemble.missing_parts
 for devices in (1, 2, 4, 8):

@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 import ncsim
 from ncsim.cli import command as cli
 from ncsim.config.ensemble import EnsembleConfig, field_specs, parse_optimizer_options
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.storage.checksums import UNSEALED, sealed
-from ncsim.storage.files import StoreError
 from ncsim.storage.verify import verify
 
 # ------------------------------------------------------------------------------------------------------ command lines

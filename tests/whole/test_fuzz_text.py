@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ncsim.cli import command as cli
 from ncsim.cli.text import config_of
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.config import field_specs
 from ncsim.text.data.rows import READERS, read_rows
 from ncsim.text.data.sources import SourceFile

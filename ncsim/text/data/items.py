@@ -7,17 +7,16 @@ file, the machine, or the version of a library.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int8
 
-from ncsim.config.fields import ConfigError
-from ncsim.text.data.loading import Prepared, load
-from ncsim.text.data.rows import Labelled, Question, Row, has_ids, read_rows
-from ncsim.text.data.sources import DataError, digest, read
+from ncsim.errors import ConfigError, DataError
+from ncsim.text.data.loading import Rows, official_rows, own_rows
+from ncsim.text.data.rows import Labelled, Question, Row
 from ncsim.text.data.suites import Suite, Task
 
 FORMS = ("balanced", "all-options")
@@ -68,10 +67,10 @@ def suite_items(
     """
     if form not in FORMS:
         raise ConfigError(f"form={form}: allowed: {', '.join(FORMS)}")
-    rows: dict[Task, _Rows] = {}
+    rows: dict[Task, Rows] = {}
     for task in suite.tasks.values():
         if task not in rows:
-            rows[task] = _own_rows(task) if task.dataset == "file" else _official_rows(task, source_dir, cache_dir)
+            rows[task] = own_rows(task) if task.dataset == "file" else official_rows(task, source_dir, cache_dir)
     _keep_parallel(rows)
     held_out = _held_out(rows.values(), seed)
     items = {task: _divided(task, found, held_out, form, seed) for task, found in rows.items()}
@@ -83,55 +82,7 @@ def drawn(seed: int, purpose: str, key: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{purpose}\n{key}".encode()).digest()[:8])
 
 
-class _Rows(NamedTuple):
-    """Rows to train on, and to test on where there are any. Ids begin with their name space: `paws_x:validation:108`."""
-
-    space: str  # of the training ids
-    train: list[Row]
-    test: list[Row]
-    splits: dict[str, str]
-    notes: list[str]
-
-
-def _official_rows(task: Task, source_dir: str | Path | None, cache_dir: str | Path | None) -> _Rows:
-    loaded: Prepared = load(task.dataset, language=task.language, source_dir=source_dir, cache_dir=cache_dir)
-    return _chosen_splits(task.dataset, loaded.splits, list(loaded.notes))
-
-
-def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]) -> _Rows:
-    training = "train" if "train" in splits else "validation"
-    testing = next((name for name in ("test", "validation") if name in splits and name != training), "")
-    used = {"train": training, "test": testing or training}
-    return _Rows(
-        f"{space}:{training}",
-        _named(splits[training], f"{space}:{training}"),
-        _named(splits[testing], f"{space}:{testing}") if testing else [],
-        used,
-        notes,
-    )
-
-
-def _own_rows(task: Task) -> _Rows:
-    named, spaces = {}, {}
-    for split, path in (("train", task.train), ("test", task.test)):
-        if path:
-            file = read(Path(path))
-            # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
-            spaces[split] = "file" if has_ids(file) else f"file-{digest([file])}"
-            named[split] = _named(read_rows("file", file)[0], spaces[split])
-    both = {row.id for row in named["train"]} & {row.id for row in named.get("test", [])}
-    if both:
-        example = min(both).split(":", 1)[1]
-        raise DataError(f"{task.test}: {len(both)} of its rows are in {task.train} too, by id (as {example})")
-    splits = {"train": task.train, "test": task.test or task.train}
-    return _Rows(spaces["train"], named["train"], named.get("test", []), splits, [])
-
-
-def _named(rows: Iterable[Row], space: str) -> list[Row]:
-    return [row._replace(id=f"{space}:{row.id}") for row in rows]
-
-
-def _keep_parallel(rows: dict[Task, _Rows]) -> None:
+def _keep_parallel(rows: dict[Task, Rows]) -> None:
     """Of PAWS-X, keep what every language has: "NS" in one of them is no item in any. Splits are those all have."""
     tasks = [task for task in rows if task.dataset == "paws_x"]
     if len({tuple(rows[task].splits.items()) for task in tasks}) > 1:
@@ -153,7 +104,7 @@ def _keep_parallel(rows: dict[Task, _Rows]) -> None:
         rows[task] = rows[task]._replace(train=train, test=test, notes=notes)
 
 
-def _held_out(rows: Iterable[_Rows], seed: int) -> set[str]:
+def _held_out(rows: Iterable[Rows], seed: int) -> set[str]:
     """Ids that are tested on instead of trained on: a share of all ids of tasks without test items, a name space each."""
     spaces: dict[str, set[str]] = {}
     for found in rows:
@@ -167,7 +118,7 @@ def _held_out(rows: Iterable[_Rows], seed: int) -> set[str]:
     return held
 
 
-def _divided(task: Task, rows: _Rows, held_out: set[str], form: str, seed: int) -> TaskItems:
+def _divided(task: Task, rows: Rows, held_out: set[str], form: str, seed: int) -> TaskItems:
     train, test, notes, splits = rows.train, rows.test, list(rows.notes), dict(rows.splits)
     if not test:
         test = [row for row in train if row.id in held_out]

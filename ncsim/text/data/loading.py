@@ -13,17 +13,18 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
-from ncsim.text.data.rows import Labelled, Question, Row, read_rows
-from ncsim.text.data.sources import DataError, SourceFile, digest, errors_only, find, members, one_line, read
+from ncsim.text.data.rows import Labelled, Question, Row, has_ids, read_rows
+from ncsim.text.data.sources import SourceFile, digest, errors_only, find, members, one_line, read
+from ncsim.text.data.suites import Task
 
 
 class Prepared(NamedTuple):
@@ -272,3 +273,51 @@ def _exclusive(folder: Path) -> Iterator[None]:
     with open(folder / ".lock", "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+class Rows(NamedTuple):
+    """Rows to train on, and to test on where there are any. Ids begin with their name space: `paws_x:validation:108`."""
+
+    space: str  # of the training ids
+    train: list[Row]
+    test: list[Row]
+    splits: dict[str, str]
+    notes: list[str]
+
+
+def official_rows(task: Task, source_dir: str | Path | None, cache_dir: str | Path | None) -> Rows:
+    loaded: Prepared = load(task.dataset, language=task.language, source_dir=source_dir, cache_dir=cache_dir)
+    return _chosen_splits(task.dataset, loaded.splits, list(loaded.notes))
+
+
+def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]) -> Rows:
+    training = "train" if "train" in splits else "validation"
+    testing = next((name for name in ("test", "validation") if name in splits and name != training), "")
+    used = {"train": training, "test": testing or training}
+    return Rows(
+        f"{space}:{training}",
+        _named(splits[training], f"{space}:{training}"),
+        _named(splits[testing], f"{space}:{testing}") if testing else [],
+        used,
+        notes,
+    )
+
+
+def own_rows(task: Task) -> Rows:
+    named, spaces = {}, {}
+    for split, path in (("train", task.train), ("test", task.test)):
+        if path:
+            file = read(Path(path))
+            # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
+            spaces[split] = "file" if has_ids(file) else f"file-{digest([file])}"
+            named[split] = _named(read_rows("file", file)[0], spaces[split])
+    both = {row.id for row in named["train"]} & {row.id for row in named.get("test", [])}
+    if both:
+        example = min(both).split(":", 1)[1]
+        raise DataError(f"{task.test}: {len(both)} of its rows are in {task.train} too, by id (as {example})")
+    splits = {"train": task.train, "test": task.test or task.train}
+    return Rows(spaces["train"], named["train"], named.get("test", []), splits, [])
+
+
+def _named(rows: Iterable[Row], space: str) -> list[Row]:
+    return [row._replace(id=f"{space}:{row.id}") for row in rows]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.data.items import FORMS, Items, TaskItems, drawn, suite_items
 from ncsim.text.data.loading import text_cache
 from ncsim.text.data.suites import PARTS, Suite, open_suite

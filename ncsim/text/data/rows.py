@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ncsim.text.data.sources import DataError, SourceFile
+from ncsim.errors import DataError
+from ncsim.text.data.sources import SourceFile
 
 #: What PAWS-X has in place of a sentence that was not translated.
 NOT_TRANSLATED = "NS"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import DataError
 
 #: Bytes that one file may have once unpacked; the largest of the five data sets' has 25 MB.
 MAX_FILE = 512 * 2**20
@@ -27,10 +27,6 @@ MAX_ARCHIVE = 4 * 2**30
 MAX_MEMBERS = 10_000
 #: How far a member may be compressed before it is taken for a bomb. Deflate gets text to about a fifth.
 MAX_RATIO = 200
-
-
-class DataError(ConfigError):
-    """A data file that is missing or cannot be used as it is. The message is one line that names it."""
 
 
 class SourceFile(NamedTuple):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES
-from ncsim.text.data.sources import DataError, one_line
+from ncsim.text.data.sources import one_line
 
 #: The four tasks of a suite, in the order in which a report has them.
 PARTS = ("A1", "A2", "B1", "B2")

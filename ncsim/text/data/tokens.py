@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int8, Int32
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, DataError
 from ncsim.storage.files import write_atomically
-from ncsim.text.data.sources import DataError, errors_only, one_line
+from ncsim.text.data.sources import errors_only, one_line
 
 FORMAT = 1
 #: [CLS], a token of each text, and two [SEP].

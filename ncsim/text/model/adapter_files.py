@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, missing_extra
 from ncsim.storage.files import write_atomically
-from ncsim.text.extra import missing_extra
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.model.lora import TARGETS, check_rank, pad_adapter
 

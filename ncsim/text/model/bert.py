@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 
 #: Activations of the feed-forward layers, by the names of Hugging Face's config.json.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {

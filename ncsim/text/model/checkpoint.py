@@ -7,6 +7,7 @@ in one file or in shards with an index. Nothing is unpickled.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config.fields import ConfigError
-from ncsim.text.extra import missing_extra
+from ncsim.errors import ConfigError, missing_extra
 from ncsim.text.model.bert import BertConfig
 
 try:
@@ -50,31 +50,6 @@ _LAYER = {
     "output.dense": ("feed_forward", "outer"),
 }
 _LAYER_NORMS = {"attention.output.": ("attention",), "output.": ("feed_forward",)}
-
-
-def load_backbone(source: str | Path, revision: str | None = None) -> tuple[BertConfig, dict[str, Any]]:
-    """The sizes and the tree `params` of a pretrained BERT, NumPy float32 arrays.
-
-    Args:
-        source: a folder with config.json and model.safetensors (or its shards), or the id of a model on a Hugging Face
-            hub, which is fetched into its cache.
-        revision: of a hub's model: a branch, tag or commit.
-
-    Raises:
-        ConfigError: nothing usable is there: no BERT, no safetensors, tensors missing, surplus or of a wrong shape.
-    """
-    folder = backbone_folder(source, revision)
-    description = _read_json(folder / CONFIG_FILE)
-    with _Tensors.open(folder) as tensors:
-        names = _canonical_names(tensors)
-        pooler = any(name.startswith("pooler.") for name in names)
-        try:
-            config = BertConfig.from_dict(description, pooler)
-        except ConfigError as error:
-            raise ConfigError(f"{folder}: {error}") from None
-        expected = _expected(config)
-        _account_for(folder, tensors, names, expected)
-        return config, _tree(config, tensors, names, expected)
 
 
 def backbone_folder(source: str | Path, revision: str | None = None) -> Path:
@@ -254,3 +229,37 @@ def _tree(
             # One layer at a time: a large checkpoint is never in memory twice.
             place.setdefault(leaf, np.empty((config.layers, *array.shape), np.float32))[layer] = array
     return tree
+
+
+def load_backbone(source: str | Path, revision: str | None = None) -> tuple[BertConfig, dict[str, Any]]:
+    """The sizes and the tree `params` of a pretrained BERT, NumPy float32 arrays.
+
+    Args:
+        source: a folder with config.json and model.safetensors (or its shards), or the id of a model on a Hugging Face
+            hub, which is fetched into its cache.
+        revision: of a hub's model: a branch, tag or commit.
+
+    Raises:
+        ConfigError: nothing usable is there: no BERT, no safetensors, tensors missing, surplus or of a wrong shape.
+    """
+    folder = backbone_folder(source, revision)
+    description = _read_json(folder / CONFIG_FILE)
+    with _Tensors.open(folder) as tensors:
+        names = _canonical_names(tensors)
+        pooler = any(name.startswith("pooler.") for name in names)
+        try:
+            config = BertConfig.from_dict(description, pooler)
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error}") from None
+        expected = _expected(config)
+        _account_for(folder, tensors, names, expected)
+        return config, _tree(config, tensors, names, expected)
+
+
+def backbone_fingerprint(model: Path) -> str:
+    """What a checkpoint is, in sixteen digits of its files' content."""
+    digest = hashlib.sha256()
+    for path in [model / "config.json", *weight_files(model)]:
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.model.bert import Bert, BertConfig
 
 #: The products that have factors, as the paper and PEFT's default for BERT have it.

@@ -8,9 +8,10 @@ import numpy as np
 
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
-from ncsim.statistics.locality_tests import game_p_value, signalling_tests
+from ncsim.statistics.locality_tests import game_p_value
+from ncsim.statistics.signalling_tests import signalling_tests
+from ncsim.text.records import SPLITS
 from ncsim.text.results import TextRun
-from ncsim.text.run_folder import SPLITS
 
 CONTEXT_NAMES = ("A1B1", "A1B2", "A2B1", "A2B2")
 #: The paper's window of epochs for the mean slope of S (figure 4b).

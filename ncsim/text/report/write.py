@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ncsim.report.write import estimate, html_page, html_table, table
-from ncsim.statistics.locality_tests import p_value_text
-from ncsim.storage.files import StoreError, write_atomically
+from ncsim.errors import StoreError
+from ncsim.formatting import p_value_text, table
+from ncsim.report.page import html_page, html_table
+from ncsim.report.sentences import estimate
+from ncsim.storage.files import write_atomically
 from ncsim.text.report.figures import plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
 from ncsim.text.report.summary import CONTEXT_NAMES, summarise_text
 from ncsim.text.results import TextRun

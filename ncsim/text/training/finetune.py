@@ -26,22 +26,10 @@ from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter
+from ncsim.text.records import AdapterId, Evaluation
 
 # What an adapter's key is folded with, for each of its uses.
 _INITIALISATION, _ORDER, _DROPOUT = range(3)
-
-
-class AdapterId(NamedTuple):
-    """Which adapter: its LoRA rank, its seed, and the number of its context in the order 11, 12, 21, 22."""
-
-    rank: int
-    seed: int
-    context: int
-
-    @property
-    def context_name(self) -> str:
-        """As 12 for Alice's first and Bob's second task."""
-        return "{}{}".format(*(task + 1 for task in CONTEXTS[self.context]))
 
 
 class Tokens(NamedTuple):
@@ -58,21 +46,6 @@ class GroupState(NamedTuple):
 
     adapters: Any
     optimizer: Any
-
-
-class Evaluation(NamedTuple):
-    """What is recorded of each adapter of a group on one split. [G], counts [G, 4].
-
-    An adapter with a logit that is not finite has diverged: its counts, undecided items and product are zero.
-    """
-
-    counts: Any  # int32: pairs by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
-    loss_alice: Any  # float32: mean cross-entropy
-    loss_bob: Any
-    diverged: Any  # bool
-    undecided_alice: Any  # int32: pairs whose two logits differ by less than undecided_tolerance
-    undecided_bob: Any
-    decided_product: Any  # int32: sum of A B over the pairs that both heads decided
 
 
 class Setting(NamedTuple):

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ncsim.text.records import AdapterId, Evaluation
 from ncsim.text.training.finetune import (
-    AdapterId,
-    Evaluation,
     GroupState,
     Setting,
     Tokens,

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, DataError
 from ncsim.text.data import datasets, loading, rows, sources
 from ncsim.text.data.loading import BUILDERS, load
 from ncsim.text.data.rows import Labelled, Question
-from ncsim.text.data.sources import DataError, SourceFile
+from ncsim.text.data.sources import SourceFile
 from tests.support import text_sources
 
 ALL = [("sst2", ""), ("mrpc", ""), ("commonsense_qa", ""), ("math_qa", ""), ("paws_x", "fr")]

@@ -7,10 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.items import suite_items
 from ncsim.text.data.prepare import CONTEXTS, prepare_suite
-from ncsim.text.data.sources import DataError
 from ncsim.text.data.suites import PARTS, SUITES, Suite, Task, open_suite
 from tests.support import text_sources
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.data.tokens import Tokenizer
 from tests.support import text_sources
 

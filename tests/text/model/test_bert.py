@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.model.bert import (
     BERT_BASE_MULTILINGUAL_CASED,
     BERT_BASE_UNCASED,

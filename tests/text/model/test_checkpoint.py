@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.model.adapter_files import load_adapter, save_adapter
 from ncsim.text.model.bert import TINY
 from ncsim.text.model.checkpoint import load_backbone

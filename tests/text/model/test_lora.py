@@ -11,7 +11,7 @@ import optax
 import pytest
 from safetensors.numpy import load_file
 
-from ncsim.config.fields import ConfigError
+from ncsim.errors import ConfigError
 from ncsim.text.model.adapter_files import load_adapter
 from ncsim.text.model.bert import BERT_BASE_UNCASED, TINY, Bert
 from ncsim.text.model.checkpoint import load_backbone

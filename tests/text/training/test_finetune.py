@@ -11,15 +11,8 @@ from ncsim.records.joint_counts import joint_counts
 from ncsim.text.config import TextConfig
 from ncsim.text.model.bert import BertConfig, initial_parameters
 from ncsim.text.model.lora import head_logits
-from ncsim.text.training.finetune import (
-    AdapterId,
-    Setting,
-    Tokens,
-    adapter_key,
-    all_adapters,
-    grouped,
-    learning_rate_schedule,
-)
+from ncsim.text.records import AdapterId
+from ncsim.text.training.finetune import Setting, Tokens, adapter_key, all_adapters, grouped, learning_rate_schedule
 from ncsim.text.training.programs import adapter_mesh, group_program
 
 BERT = BertConfig(vocab_size=40, hidden_size=8, layers=2, heads=2, intermediate_size=16, max_positions=16)

@@ -1,0 +1,38 @@
+"""The errors that users meet, and one line of any error. Every message names what it is about, the value and what is allowed."""
+
+from __future__ import annotations
+
+
+def missing_extra(error: ImportError) -> ImportError:
+    """The error to raise in place of `error`, in one line."""
+    library = (error.name or str(error)).split(".")[0]
+    return ImportError(
+        f"ncsim.text: {library} is not installed; install it with: pip install 'ncsim[text]'", name=library
+    )
+
+
+class ConfigError(ValueError):
+    """A value that no run can have. The message names the option, the value and what is allowed, in one line."""
+
+
+class DeviceError(RuntimeError):
+    """A device that does not start, or failed. The message is one line."""
+
+
+class StoreError(Exception):
+    """A run folder, or a part of it, that cannot be used as asked. The message is one line."""
+
+
+def one_line(error: BaseException | str) -> str:
+    """What an error says, on one line of bounded length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def reason(error: OSError) -> str:
+    """Why the operating system, or the object store, did not do something."""
+    return one_line(error.strerror or error)
+
+
+class DataError(ConfigError):
+    """A data file that is missing or cannot be used as it is. The message is one line that names it."""

@@ -1,0 +1,64 @@
+"""Numbers as words: estimates, p-values, durations, sizes, and tables of fixed width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d} min"
+    return f"{hours / 24:,.1f} days"
+
+
+def size(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Columns of text under a header, as lines."""
+    widths = [max(len(row[n]) for row in [header, *rows]) for n in range(len(header))]
+    lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in [header, *rows]]
+    lines.insert(1, ["-" * width for width in widths])
+    return [(indent + "  ".join(line)).rstrip() for line in lines]
+
+
+def linear_text(terms: list[tuple[float, str]]) -> str:
+    """`a + 2 b - c` from coefficients and names; terms that vanish to nine decimals are left out."""
+    text = ""
+    for coefficient, name in terms:
+        if abs(coefficient) < 5e-10:
+            continue
+        size = rounded_text(abs(coefficient))
+        sign = ("-" if coefficient < 0 else "") if not text else (" - " if coefficient < 0 else " + ")
+        text += f"{sign}{name}" if size == "1" else f"{sign}{size} {name}"
+    return text or "0"
+
+
+def rounded_text(value: float) -> str:
+    """Up to six digits, without the rounding dust of a computation that should have ended in a whole number."""
+    return f"{round(value, 9) + 0.0:.6g}"
+
+
+def significant(value: float) -> str:
+    """Three decimals, or two digits where that would hide a small number. Below 1e-9 a probability is nothing."""
+    if 1e-9 < abs(value) < 0.0005:
+        return f"{value:.0e}"
+    return f"{value:.3f}"
+
+
+def p_value_text(p_value: float) -> str:
+    """A p-value with two digits; "< 1e-300" where float64 has no digits left to tell it from 0.
+
+    >>> p_value_text(0.0), p_value_text(0.04123), p_value_text(2e-15)
+    ('< 1e-300', '0.041', '2e-15')
+    """
+    return "< 1e-300" if p_value < 1e-300 else f"{p_value:.2g}"

@@ -1,0 +1,160 @@
+"""Words of a report: verdicts, sentences and the rows of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ncsim.formatting import p_value_text, table
+from ncsim.report.summary import CONTEXT_NAMES
+from ncsim.statistics.intervals import Estimate
+
+
+def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
+    if bare:
+        return "\n".join(str(value) for value in cell.values()) or "all"
+    return ", ".join(f"{name}={value}" for name, value in cell.items()) or "the ensemble"
+
+
+def cell_lines(cell: Mapping[str, Any]) -> list[str]:
+    if "note" in cell:
+        return [f"  {cell['note']}"]
+    lines = ["", *table(["context", "solved", "accuracy A", "accuracy B", "correlator"], context_rows(cell))]
+    lines += ["", *table(PROTOCOL_COLUMNS, [protocol_row(p) for p in cell["protocols"]])]
+    lines += ["", *(f"  {sentence}" for sentence in sentences(cell))]
+    lines += ["", *table(SIGNALLING_COLUMNS, signalling_rows(cell))]
+    lines += ["", *(f"  {sentence}" for sentence in sentences_on_tests(cell))]
+    return lines
+
+
+def context_rows(cell: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [
+            name,
+            str(estimate(context["solved"])),
+            f"{context['accuracy_alice']:.4f}",
+            f"{context['accuracy_bob']:.4f}",
+            f"{context['correlator']:+.4f}",
+        ]
+        for name in CONTEXT_NAMES
+        for context in [cell["contexts"][name]]
+    ]
+
+
+PROTOCOL_COLUMNS = ["protocol", "mean S", "median", "5 % .. 95 %", "P(S > 2)", "P(S > 2.828)", "Delta > 0"]
+
+
+def protocol_row(protocol: Mapping[str, Any]) -> list[str]:
+    """One protocol's numbers in the order of PROTOCOL_COLUMNS."""
+    quantiles = protocol["quantiles_s"]
+    return [
+        protocol["protocol"],
+        str(estimate(protocol["mean_s"])),
+        f"{quantiles['0.5']:.3f}",
+        f"{quantiles['0.05']:.2f} .. {quantiles['0.95']:.2f}",
+        str(estimate(protocol["s_above_2"])),
+        str(estimate(protocol["s_above_tsirelson"])),
+        str(estimate(protocol["sampled_runs_contextual"])),
+    ]
+
+
+def sentences(cell: Mapping[str, Any]) -> list[str]:
+    """What a cell's numbers say, in words that they bear."""
+    undecided, pooled = cell["undecided"], cell["pooled"]
+    diverged = cell["diverged"]
+    result = [
+        f"Diverged: {diverged['networks']:,} networks, in {diverged['members']:,} of {cell['members']:,} members; "
+        "they count nowhere below.",
+        f"Undecided: {undecided['answers']:.2%} of answers have a logit within the tolerance of 0, in "
+        f"{undecided['networks']:.2%} of networks. Mean S as they fell {estimate(undecided['mean_s_as_they_fell'])}, "
+        f"as coin tosses {estimate(undecided['mean_s_as_coin_tosses'])}; were each free to be right or wrong, mean S would "
+        "be between {:.3f} and {:.3f}, and S above 2 in between {:.3f} and {:.3f} of members.".format(
+            *undecided["mean_s_whatever_they_are"], *undecided["members_with_s_above_2_whatever_they_are"]
+        ),
+    ]
+    share = estimate(undecided["decided_members"])
+    if undecided["mean_s_of_decided_members"] is None:
+        result.append("No member is without undecided answers.")
+    else:
+        result.append(
+            f"Members without any undecided answer: {share} of all; their mean S is "
+            f"{estimate(undecided['mean_s_of_decided_members'])}, and "
+            f"{estimate(undecided['decided_members_with_s_above_2'])} of them have S > 2."
+        )
+    result.append(
+        f"All members pooled: S = {estimate(pooled['s'])}; from accuracies alone {estimate(pooled['s_factorised'])}; "
+        f"direct influence {estimate(pooled['influence'])}; contextuality Delta = s_odd - 2 - influence = "
+        f"{estimate(pooled['contextuality'])}."
+    )
+    result.append(verdict(cell))
+    return result
+
+
+SIGNALLING_COLUMNS = [
+    "answer",
+    "accuracy beside task 1",
+    "beside task 2",
+    "mean difference of a member",
+    "Holm p across members",
+    "Holm p of pooled rows",
+]
+
+
+def signalling_rows(cell: Mapping[str, Any]) -> list[list[str]]:
+    """The four no-signalling comparisons in the order of SIGNALLING_COLUMNS."""
+    tests = cell["tests"]
+    return [
+        [
+            pooled["answer"],
+            *(f"{accuracy:.4f}" for accuracy in pooled["accuracies"]),
+            "no member" if across["members"] == 0 else f"{estimate(across['difference'])}",
+            f"{p_value_text(across['p_holm'])} ({across['method']})",
+            f"{p_value_text(pooled['p_holm'])} ({pooled['method']})",
+        ]
+        for pooled, across in zip(tests["signalling_pooled"], tests["signalling_across_members"], strict=True)
+    ]
+
+
+def sentences_on_tests(cell: Mapping[str, Any]) -> list[str]:
+    """What the tests say, across members first, and what the pooled p-values are worth."""
+    tests = cell["tests"]
+    found = [test["answer"] for test in tests["signalling_across_members"] if test["p_holm"] <= 0.05]
+    if found:
+        text = f"Across members the accuracy of {', '.join(found)} depends on the other head's task (Holm, 5 %)."
+    else:
+        text = "Across members no accuracy is shown to depend on the other head's task (Holm, 5 %)."
+    locality = tests["locality_pooled"]
+    return [
+        text,
+        f"One joint distribution for all contexts, pooled table: p = {p_value_text(locality['p_value'])} "
+        f"({locality['method']}). This and the p-values of pooled rows take {tests['pooled_rows']:,} rows for independent "
+        f"draws, which they are not: all members answer the same {cell['rows']} rows, and each member's errors go "
+        "together. The tests across members are the ones that count.",
+    ]
+
+
+def verdict(cell: Mapping[str, Any]) -> str:
+    """One sentence on S above 2 and contextuality, member by member and pooled."""
+    above, contextual = estimate(cell["members_with_s_above_2"]), estimate(cell["members_contextual"])
+    pooled = estimate(cell["pooled"]["contextuality"])
+    text = f"S is above 2 in {above} of members. "
+    if contextual.low > 0:
+        text += f"Contextual once direct influence is discounted: {contextual} of members (Delta > 0)."
+    elif above.value == 0:
+        text += f"No member has Delta > 0 (at most {_upper(contextual)} of members, 95 %)."
+    else:
+        text += (
+            "S above 2, explained by direct influence: no member has Delta > 0 "
+            f"(at most {_upper(contextual)} of members, 95 %)."
+        )
+    text += f" Pooled over members, Delta {'is above 0: contextual' if pooled.low > 0 else 'is not above 0'}."
+    return text
+
+
+def _upper(fraction: Estimate) -> str:
+    return f"{fraction.high:.2g}"
+
+
+def estimate(values: Mapping[str, Any]) -> Estimate:
+    """An estimate as summary.json holds it."""
+    return Estimate(**values)

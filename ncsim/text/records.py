@@ -1,0 +1,71 @@
+"""What is kept of a text run: which adapter, which split, and its outcomes as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ncsim.config.tasks import CONTEXTS
+from ncsim.text.config import TextConfig
+
+SPLITS = ("train", "test")
+_COUNTED = ("undecided_alice", "undecided_bob", "decided_product")
+SCHEMA = pa.schema(
+    [
+        ("rank", pa.uint32()),
+        ("seed", pa.uint32()),
+        ("context", pa.string()),  # "12": Alice's first task, Bob's second
+        ("epoch", pa.uint32()),
+        ("split", pa.string()),
+        ("counts", pa.list_(pa.int32(), 4)),  # pairs by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
+        ("loss_alice", pa.float32()),
+        ("loss_bob", pa.float32()),
+        ("diverged", pa.bool_()),
+        *((name, pa.int32()) for name in _COUNTED),
+    ]
+)
+
+
+def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequence[AdapterId]]) -> np.ndarray:
+    """Joint counts of evaluations, int64[ranks, seeds, epochs evaluated, splits, i, j, a, b]; zero where none are yet."""
+    epochs = {epoch: n for n, epoch in enumerate(config.evaluated_epochs)}
+    ranks = {rank: n for n, rank in enumerate(config.ranks)}
+    contexts = {f"{i + 1}{j + 1}": n for n, (i, j) in enumerate(CONTEXTS)}
+    counts = np.zeros((len(ranks), config.seeds, len(epochs), len(SPLITS), len(CONTEXTS), 4), np.int64)
+    columns = {name: table[name].to_pylist() for name in ("rank", "seed", "epoch", "split", "context")}
+    for row, values in enumerate(zip(*columns.values(), strict=True)):
+        rank, seed, epoch, split, context = values
+        place = (ranks[rank], seed, epochs[epoch], SPLITS.index(split), contexts[context])
+        counts[place] = table["counts"][row].as_py()
+    return counts.reshape(*counts.shape[:4], 2, 2, 2, 2)
+
+
+class AdapterId(NamedTuple):
+    """Which adapter: its LoRA rank, its seed, and the number of its context in the order 11, 12, 21, 22."""
+
+    rank: int
+    seed: int
+    context: int
+
+    @property
+    def context_name(self) -> str:
+        """As 12 for Alice's first and Bob's second task."""
+        return "{}{}".format(*(task + 1 for task in CONTEXTS[self.context]))
+
+
+class Evaluation(NamedTuple):
+    """What is recorded of each adapter of a group on one split. [G], counts [G, 4].
+
+    An adapter with a logit that is not finite has diverged: its counts, undecided items and product are zero.
+    """
+
+    counts: Any  # int32: pairs by (Alice wrong/right, Bob wrong/right): 00, 01, 10, 11
+    loss_alice: Any  # float32: mean cross-entropy
+    loss_bob: Any
+    diverged: Any  # bool
+    undecided_alice: Any  # int32: pairs whose two logits differ by less than undecided_tolerance
+    undecided_bob: Any
+    decided_product: Any  # int32: sum of A B over the pairs that both heads decided

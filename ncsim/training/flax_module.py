@@ -1,0 +1,43 @@
+"""The network as a Flax module, for users who want it in a model of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.training.initialization import initial_vector
+from ncsim.training.network import Architecture, Parameters, forward
+
+
+class NCnet(nn.Module):
+    """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2].
+
+    An answer is 1 where its logit is above 0. `NCnet.variables(config, vector)` gives the variables of a trained member.
+    """
+
+    config: EnsembleConfig
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch 2"]:
+        architecture = Architecture.of(self.config)
+        # One draw for all four tensors, as in the ensemble; made only when the module is initialised.
+        start = Parameters(*(jnp.zeros(shape) for shape in architecture.shapes))
+        if self.is_initializing():
+            start = architecture.split(initial_vector(self.make_rng("params"), self.config))
+        parameters = Parameters(
+            *(self.param(name, lambda _, value=value: value) for name, value in start._asdict().items())
+        )
+        flat = jnp.reshape(inputs, (-1, architecture.features))
+        logits = jax.vmap(lambda row: forward(parameters, [list(row)])[1][0])(flat)
+        return logits.reshape(*inputs.shape[:-1], 2)
+
+    @staticmethod
+    def variables(config: EnsembleConfig, vector: Float[Array, " P"]) -> dict[str, Any]:
+        """A parameter vector as the module's variables."""
+        return {"params": Architecture.of(config).split(vector)._asdict()}
