@@ -1,5 +1,6 @@
-"""The commands that the README gives, run as they stand there."""
+"""The commands and the code that the README gives, run as they stand there, with the output that it prints beside them."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -8,44 +9,93 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 README = (ROOT / "README.md").read_text()
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def examples(language):
+    """Each block of code with the output that stands behind it."""
+    return re.findall(rf"```{language}\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+
+
+def assert_same_output(printed, promised):
+    """The same words, and numbers that another kind of processor may move a little: laws agree, single members need not."""
+    assert NUMBER.sub("#", printed) == NUMBER.sub("#", promised), printed
+    for found, expected in zip(NUMBER.findall(printed), NUMBER.findall(promised), strict=True):
+        percent = re.search(rf"(?<![\d.]){re.escape(expected)}%", promised)
+        whole = "." not in expected and not percent
+        tolerance = 0 if whole else 5 if percent else 0.1
+        assert abs(float(found) - float(expected)) <= tolerance, printed
+
+
 def test_commands(tmp_path):
     lines = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
-    assert len(lines) >= 4
+    assert len(lines) >= 5
+    if "ncsim report runs/my-tasks" in lines:
+        lines.remove("ncsim report runs/my-tasks")  # test_own_task has made that run
     for line in lines:
-        program, *arguments = shlex.split(line)
-        # The same interpreter and the same ncsim, wherever the shell would have found them.
-        start = {"ncsim": [sys.executable, "-m", "ncsim.cli"], "python": [sys.executable]}[program]
-        done = subprocess.run([*start, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        assert done.stdout.strip(), line
+        assert_runs(line, tmp_path)
     assert (tmp_path / "runs" / "widths" / "figures" / "laws.png").exists()
 
 
-def test_python_example(tmp_path):
-    (example,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+def assert_runs(line, folder):
+    program, *arguments = shlex.split(line)
+    # The same interpreter and the same ncsim, wherever the shell would have found them.
+    start = {"ncsim": [sys.executable, "-m", "ncsim.cli"], "python": [sys.executable]}[program]
+    done = subprocess.run([*start, *arguments], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert done.stdout.strip(), line
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python_examples(number, tmp_path):
+    assert len(examples("python")) == len(blocks("python")), "every example has its output behind it"
+    code, promised = examples("python")[number]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert re.match(r"S > 2 in \d+\.\d% of members, contextual 0\.0%\n\(2, 500, 2, 2, 2, 2\)\n", done.stdout)
+    assert_same_output(done.stdout, promised)
+
+
+def test_own_task(tmp_path):
+    """All of the block that is to be pasted, but for what makes the environment, which these tests have already."""
+    ((block, promised),) = examples("bash")
+    environment, install, *rest = block.splitlines()
+    assert environment == "python3 -m venv .venv && . .venv/bin/activate"
+    assert install.startswith("pip install ")
+    python = f'python() {{ "{sys.executable}" "$@"; }}\n'
+    done = subprocess.run(
+        ["bash", "-euc", python + "\n".join(rest)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert_same_output(done.stdout, promised)
+    assert_runs("ncsim report runs/my-tasks", tmp_path)
 
 
 def test_figure_is_on_the_first_screen_and_there():
     place = README[: README.index("![")].count("\n")
-    assert place < 25
-    for link in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / link).exists(), link
+    assert place < 50
+    assert "\n## " not in README[: README.index("![")]
+
+
+def test_nobody_is_sent_to_another_project():
+    """On the public package index the name belongs to somebody else."""
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        assert not re.search(r"pip install [^\n`]*\bncsim\b", page.read_text()), page.name
 
 
 def test_make_targets_exist():
-    targets = re.findall(r"`?make ([a-z0-9-]+)", README)
-    assert {"figure2", "test"} <= set(targets)
+    targets = re.findall(r"(?m)(?:^    |`)make ([a-z0-9-]+)", README)
+    assert {"figure2", "benchmark", "text-demo"} <= set(targets)
     makefile = (ROOT / "Makefile").read_text()
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
