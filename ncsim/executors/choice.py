@@ -7,7 +7,6 @@ undecided then answers by the program it ran in: laws agree between executors, m
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.native import program as native
 from ncsim.executors.native.compiler import remember, verdict
+from ncsim.terminal import say
 from ncsim.training.observation import ContextRecord
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
@@ -78,7 +78,7 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             except Exception as error:
                 raise ConfigError(f"--executor: pallas; its kernel fails here ({_first_line(error)})") from error
         if platform == "cpu":
-            _say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
+            say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
         return "pallas"
     if platform == "cpu":
         return "native" if all(_native_is_worth_it(config, mesh, blocks) for config in _alike(configs)) else "xla"
@@ -92,11 +92,11 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
         try:
             kernel = program("pallas", config, mesh, blocks)
             if not _agree(config, by_xla, kernel, mesh):
-                _say("the pallas executor's losses are not those of xla here: using xla")
+                say("the pallas executor's losses are not those of xla here: using xla")
                 return "xla"
             seconds += [seconds_a_network(config, each, mesh) for each in (by_xla, kernel)]
         except Exception as error:
-            _say(f"the pallas executor fails here ({_first_line(error)}): using xla")
+            say(f"the pallas executor fails here ({_first_line(error)}): using xla")
             return "xla"
     return "pallas" if seconds[1] < seconds[0] else "xla"
 
@@ -113,7 +113,7 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
     if native.unsupported(config):
         return False
     try:
-        known = verdict(config)
+        known = verdict(native.source(config))
         if known is None:
             tried, by_xla = (program(name, config, mesh, blocks) for name in ("native", "xla"))
             # Processor time, in turns: what others take of the machine meanwhile must not decide for good.
@@ -122,7 +122,7 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
             ]
             seconds = np.min(rounds, axis=0)
             worth = seconds[0] * NATIVE_GAIN <= seconds[1] and _agree(config, by_xla, tried, mesh)
-            known = remember(config, worth)
+            known = remember(native.source(config), worth)
         return known
     except Exception:  # no compiler that works, no folder to build in: nothing that a run needs
         return False
@@ -171,10 +171,6 @@ def forget_programs() -> None:
     """Forget what was compiled in this process; what is built and kept on disk stays."""
     for kept in (xla._block_program, native.training, native._source):
         kept.cache_clear()
-
-
-def _say(text: str) -> None:
-    print(f"ncsim: {text}", file=sys.stderr)
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from ncsim.errors import ConfigError
@@ -63,7 +62,3 @@ def run_text(
     with folder.exclusive():
         trainer.train(folder, progress)
     return TextRun(folder)
-
-
-def _say(text: str) -> None:
-    print(f"ncsim: {text}", file=sys.stderr)

@@ -15,10 +15,8 @@ from pathlib import Path
 
 import jax
 
-from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import ConfigError
 from ncsim.executors.native.c_template import PROCESSORS
-from ncsim.executors.native.program import source
 
 COMPILERS = ("cc", "gcc", "clang")
 #: No flag that lets the compiler assume away NaN or infinities, which a network that diverges has.
@@ -72,22 +70,22 @@ def built(text: str) -> Path:
     return library
 
 
-def verdict(config: EnsembleConfig) -> bool | None:
-    """Whether this code was found to be worth its while on this machine; None where nobody has tried."""
-    path = built(source(config)).with_suffix(".verdict")
+def verdict(text: str) -> bool | None:
+    """Whether this C file's code was found to be worth its while on this machine; None where nobody has tried."""
+    path = built(text).with_suffix(".verdict")
     return path.read_text() == "faster" if _ours(path) else None
 
 
-def remember(config: EnsembleConfig, faster: bool) -> bool:
+def remember(text: str, faster: bool) -> bool:
     """Keep a verdict beside the code, so that timings decide once and later runs are trained alike; gives the first."""
-    path = built(source(config)).with_suffix(".verdict")
+    path = built(text).with_suffix(".verdict")
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
         made = Path(scratch) / "verdict"
         made.write_text("faster" if faster else "slower")
         made.chmod(0o600)
         with contextlib.suppress(FileExistsError):  # another process was first
             os.link(made, path)
-    kept = verdict(config)
+    kept = verdict(text)
     return faster if kept is None else kept
 
 

@@ -15,13 +15,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ncsim import signals
 from ncsim.config.tasks import CONTEXTS
 from ncsim.errors import ConfigError, StoreError
-from ncsim.terminal import ProgressListener
+from ncsim.terminal import ProgressListener, say
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
 from ncsim.text.model.adapter_files import save_adapter
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
-from ncsim.text.run import _say
 from ncsim.text.run_folder import Checkpoint, TextFolder
 from ncsim.text.training.finetune import GroupState, Setting, Tokens, all_adapters, grouped
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
@@ -85,7 +84,7 @@ class Trainer:
             else:
                 chosen = max(chosen // 2 // devices, 1) * devices
         if microbatch < self._config.batch_size or (at_once or chosen) > chosen:
-            _say(
+            say(
                 f"memory for {chosen} adapters at once and {microbatch} of {self._config.batch_size} pairs of a step at a time"
             )
         return {
@@ -123,7 +122,7 @@ class Trainer:
         try:
             return folder.read_checkpoint(number)
         except StoreError as error:
-            _say(f"{error}; its {len(folder.groups[number])} adapters begin anew")
+            say(f"{error}; its {len(folder.groups[number])} adapters begin anew")
             return None
 
     def _train_group(
@@ -140,7 +139,7 @@ class Trainer:
                 if "RESOURCE_EXHAUSTED" not in str(error) or microbatch == 1:
                     raise
                 folder.replan(microbatch=-(-microbatch // 2))
-                _say(f"out of device memory: on with {folder.description['microbatch']} pairs of a step at a time")
+                say(f"out of device memory: on with {folder.description['microbatch']} pairs of a step at a time")
                 begun = self._resumable(folder, number)
 
     def _run_group(
