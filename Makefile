@@ -12,13 +12,14 @@ BENCHMARK_OUT ?= benchmarks/results
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 text-demo test lint types tests test-slow test-storage benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
 	@echo "make text-demo   adapters on real text (NCSIM_DATA=FOLDER names the data sets' files), else on made-up sentences"
 	@echo "make test        lint, types and tests (minutes)"
+	@echo "make layers      the order of the package's units, computed from the imports"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
@@ -68,6 +69,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# The order of the package's units, computed from the imports.
+layers: $(VENV)/bin/python
+	@$(BIN)/python -m tests.support.layers
 
 tests: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
