@@ -1,1 +1,38 @@
-"""How a block of members is run. Every executor calls the same step, `ncsim.train`."""
+"""Many networks at once.
+
+`choice` says which executor trains a run: `xla`, `pallas` or `native`. `scalarise` turns the step into operations on single elements,
+for the last two. `devices` starts devices, and names those that fail.
+
+Decisions
+---------
+XLA switches. `xla_cpu_small_while_loop_byte_threshold` compiles a whole training loop into one function instead of
+dispatching its operations at every step (about twice as fast). It is an *extra* option, which a version of XLA that does
+not know it ignores, and it goes into `XLA_FLAGS` before JAX starts unless the user has set extra options. The vector
+width is given to the compiler with the program, where an unknown name is an error and not an abort.
+
+One step, three executors. A kernel that keeps the state in registers has no small arrays, and Triton has neither
+`stack` nor an array of 23 parameters. The Pallas executor therefore has no mathematics: it traces `training.step.make_step` for
+one network and evaluates the jaxpr element by element (`executors/scalarise.py`), where slices and stacks happen while tracing and
+only elementwise operations reach the kernel. An optimiser with another operation is refused by the operation's name.
+Interpreted, the kernel agrees with the scan to 5e-7 after one step and 5e-6 after ten, and on the counts of solved
+members of the test ensemble. At n = 3 with Adam a step is 1,543 operations a lane in the traced kernel, 69 values are
+carried from step to step, and what is the same for all networks (the bias corrections) stays scalar. It lowers for CUDA
+and TPU; no kernel has run on either yet: rates are not measured, lanes and warps not tuned (`benchmarks/tune_pallas.py` does both).
+
+A cell has one executor. Members that sit where an answer is undecided differ between two programs of one mathematics,
+so each cell's executor stands in config.json and a stored run keeps it. It is chosen cell by cell, because a member must not depend on the grid that its config stands in. `auto` tries
+XLA and the other executor that the device has; both must agree on losses after ten steps, and the faster takes the run.
+Where the other fails, XLA does it.
+
+Generated C on CPUs. XLA's code for a step is bound by loads and stores: every operation's result goes through memory.
+`executors/native/` makes C from the same step (`training.step.make_step`, scalarised), with temporaries in registers and an order
+that takes one row from its inputs to its share of every gradient; the system's compiler builds it in about half a second,
+once a shape of network, into the user's cache, and XLA calls it (`jax.ffi`) in place of its own loop. There is no second
+definition of the network. "auto" takes it where it builds, has XLA's losses after ten steps and is at least 1.2 times as
+fast in a short trial, by processor time, since others may use the machine meanwhile; the verdict is kept beside the code, so that a machine trains the same config by the same executor
+every time. No flag lets the compiler assume NaN away, and division and roots are IEEE's. Measured: `benchmarks/notes-native.md`.
+
+One program for any number of members. A device has a buffer of blocks and is told how many of them to train; learning
+rate and steps are arguments. Configs that differ only in those, the seed or the members share a compiled program. A call
+is sized to take about half a second.
+"""

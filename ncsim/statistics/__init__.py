@@ -1,1 +1,21 @@
-"""statistics."""
+"""Numbers from counts.
+
+Pure functions of joint counts and of stored records. `chsh` has S and what stands beside it; `intervals` and `bootstrap` say how sure it is;
+`protocols` gives the law of S under a restart protocol; the other files are tests and measures by their names.
+
+Decisions
+---------
+Sensing is of an observer. AUC and bits are those of a logistic regression on stated features, from members that it was
+not trained on: a better observer may sense more. A member gives a trace of either class, so errors are of members (Obuchowski).
+
+Restart protocols are weights on stored networks (`statistics/protocols.py`): a run under a protocol ends, in each context, with
+one of the networks that the ensemble has, and the protocol only changes how likely each is. Laws are convolutions on the
+lattice of S; nothing is trained again.
+
+Intervals of what is computed from an ensemble: a delete-a-group jackknife over members for means, and for
+probabilities Clopper-Pearson at the effective number of runs (Korn and Graubard), both widened by what an ensemble of
+this size cannot show: an outcome that none of its M networks has, met by a run that looks at K of them.
+
+`chsh_statistics` outside `jit` computes in float64 and gives NumPy arrays, so that counts of 10^12 are exact to 1e-6
+without the user switching 64-bit types on; inside a caller's `jit` it follows the caller's types.
+"""

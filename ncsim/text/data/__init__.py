@@ -1,1 +1,1 @@
-"""data."""
+"""From files to numbers: data sets, suites of tasks, items of two classes, tokens."""

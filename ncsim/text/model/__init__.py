@@ -1,1 +1,1 @@
-"""model."""
+"""BERT, its checkpoints, and low-rank adapters in PEFT's format."""

@@ -1,1 +1,1 @@
-"""report."""
+"""The report of a text run: numbers, figures, words and the page."""
