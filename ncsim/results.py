@@ -13,8 +13,8 @@ from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.storage.columns import to_table
 from ncsim.storage.files import LocalStorage
-from ncsim.storage.parts import to_table
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 

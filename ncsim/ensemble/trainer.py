@@ -70,7 +70,7 @@ class Trainer:
     ) -> Iterator[MemberRecords]:
         """The records of members with these consecutive ids, in batches, in order."""
         for batch, result in self._results(config, members, progress, executor, None):
-            yield MemberRecords(_ids(batch), *result)
+            yield MemberRecords(_ids(batch), **result._asdict())
 
     def train_recorded(
         self,
@@ -87,7 +87,7 @@ class Trainer:
         for batch, (last, seen) in self._results(config, members, progress, executor, steps):
             ids = _ids(batch)
             values = {name: seen.values[name] for name in OBSERVED}
-            yield MemberRecords(ids, *last), MemberTrajectories(ids, steps, seen.counts, values)
+            yield MemberRecords(ids, **last._asdict()), MemberTrajectories(ids, steps, seen.counts, values)
 
     def _results(
         self,

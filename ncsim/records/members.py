@@ -10,6 +10,30 @@ import numpy as np
 from ncsim.records.joint_counts import from_context_order
 
 
+class Column(NamedTuple):
+    """A column of the records: its type in memory and on disk (counts are small there), and its shape per member."""
+
+    dtype: type
+    stored: type
+    shape: tuple[int, ...]
+
+
+#: Every column of `MemberRecords`, in its order. The folder's files follow this table (`storage/columns.py`).
+COLUMNS = {
+    "member": Column(np.uint64, np.uint64, ()),
+    "counts": Column(np.int32, np.uint16, (4, 4)),
+    "loss": Column(np.float32, np.float32, (4,)),
+    "margin": Column(np.float32, np.float32, (4,)),
+    "diverged": Column(np.bool_, np.bool_, (4,)),
+    "undecided_alice": Column(np.int32, np.uint16, (4,)),
+    "undecided_bob": Column(np.int32, np.uint16, (4,)),
+    "decided_product": Column(np.int32, np.int16, (4,)),
+    "training_counts": Column(np.int32, np.uint16, (4, 4)),
+}
+#: Columns that are None where they say nothing, and that older parts lack.
+OPTIONAL = ("training_counts",)
+
+
 class MemberRecords(NamedTuple):
     """Records of M members, in the order of their ids. Contexts are in the order 11, 12, 21, 22.
 
@@ -58,7 +82,7 @@ class MemberRecords(NamedTuple):
 
 
 def concatenated(records: Sequence[MemberRecords]) -> MemberRecords:
-    """Records one after another; none give records of no member."""
+    """Joins records. An empty list gives an empty record."""
     if not records:
         return empty_records()
     together = zip(*records, strict=True)
@@ -68,11 +92,7 @@ def concatenated(records: Sequence[MemberRecords]) -> MemberRecords:
 
 def empty_records() -> MemberRecords:
     """Records of no member."""
-    return MemberRecords(
-        np.zeros(0, np.uint64),
-        np.zeros((0, 4, 4), np.int32),
-        np.zeros((0, 4), np.float32),
-        np.zeros((0, 4), np.float32),
-        np.zeros((0, 4), bool),
-        *(np.zeros((0, 4), np.int32) for _ in range(3)),
-    )
+    empty = {
+        name: np.zeros((0, *column.shape), column.dtype) for name, column in COLUMNS.items() if name not in OPTIONAL
+    }
+    return MemberRecords(**empty)

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.errors import ConfigError, StoreError, one_line
-from ncsim.records.trajectories import COUNTS, MemberTrajectories, of_contexts
+from ncsim.records.trajectories import MemberTrajectories
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.columns import trajectories_from_lists, trajectories_from_table, trajectories_to_table
 from ncsim.storage.parts import part_name
 
 #: Format of a part. Still read are 1, without a checksum, and 2, with lists for columns.
@@ -49,7 +50,7 @@ def to_bytes(trajectories: MemberTrajectories, recording: Recording, fingerprint
         "steps": trajectories.step.tolist(),
         "observed": list(trajectories.values),
     }
-    table, sink = _to_table(trajectories), pa.BufferOutputStream()
+    table, sink = trajectories_to_table(trajectories), pa.BufferOutputStream()
     # A recording has many numbers, and is written while the devices train: neither repetitions are looked for in what was
     # observed nor smallest and largest values, and snappy takes half the time of zstd for a seventh more bytes.
     keys = ["member", "step"]
@@ -87,7 +88,11 @@ def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConf
     try:
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table = reader.read(use_threads=False)
-        trajectories = _from_table(table, stamp) if stamp["format"] == FORMAT else _from_lists(table, stamp)
+        trajectories = (
+            trajectories_from_table(table, stamp)
+            if stamp["format"] == FORMAT
+            else trajectories_from_lists(table, stamp)
+        )
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
     ids = np.arange(stamp["first"], stamp["first"] + stamp["count"], dtype=np.uint64)
@@ -118,54 +123,3 @@ def stamp_of(content: bytes, name: str, fingerprint: str) -> dict[str, Any]:
         return stamp
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
-
-
-def _to_table(trajectories: MemberTrajectories) -> pa.Table:
-    """A row for every member and step, a column for every number. Lists would be fewer columns, and take three times as
-    long to write."""
-    members, points = trajectories.counts.shape[:2]
-    columns = {
-        "member": pa.array(np.repeat(trajectories.member, points), pa.uint64()),
-        "step": pa.array(np.tile(trajectories.step.astype(np.uint32), members), pa.uint32()),
-    }
-    numbers = [(COUNTS, trajectories.counts, pa.uint16())]
-    numbers += [(of_contexts(name), values, pa.float32()) for name, values in trajectories.values.items()]
-    for names, values, kind in numbers:
-        by_column = np.ascontiguousarray(values.reshape(members * points, len(names)).T)
-        columns |= {name: pa.array(column, kind) for name, column in zip(names, by_column, strict=True)}
-    return pa.table(columns)
-
-
-def _from_table(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
-    points = len(stamp["steps"])
-
-    def column(name: str) -> np.ndarray:
-        return table[name].to_numpy().reshape(-1, points)
-
-    def columns(names: list[str], kind: type) -> np.ndarray:
-        return np.stack([column(name).astype(kind, copy=False) for name in names], axis=-1)
-
-    if np.any(column("step") != stamp["steps"]):
-        raise ValueError("its steps are not those of its footer")
-    return MemberTrajectories(
-        member=column("member")[:, 0],
-        step=np.asarray(stamp["steps"], np.int32),
-        counts=columns(COUNTS, np.uint16).reshape(-1, points, 4, 4),
-        values={name: columns(of_contexts(name), np.float32) for name in stamp["observed"]},
-    )
-
-
-def _from_lists(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
-    """The same of formats 1 and 2, whose columns are lists."""
-    points = len(stamp["steps"])
-
-    def flat(name: str) -> np.ndarray:
-        column = table[name].combine_chunks()
-        return (column.flatten() if pa.types.is_fixed_size_list(column.type) else column).to_numpy(zero_copy_only=False)
-
-    return MemberTrajectories(
-        member=flat("member").reshape(-1, points)[:, 0],
-        step=np.asarray(stamp["steps"], np.int32),
-        counts=flat("counts").reshape(-1, points, 4, 4),
-        values={name: flat(name).reshape(-1, points, 4) for name in stamp["observed"]},
-    )

@@ -16,8 +16,9 @@ from ncsim.config.ensemble import fingerprint
 from ncsim.errors import StoreError
 from ncsim.storage import parts
 from ncsim.storage.checksums import is_whole
+from ncsim.storage.columns import SCHEMA, to_table
 from ncsim.storage.config_file import description
-from ncsim.storage.parts import SCHEMA, from_bytes, to_table
+from ncsim.storage.parts import from_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, some_records, stored

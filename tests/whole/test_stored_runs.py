@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 import ncsim
-from ncsim.cli import main
+from ncsim.cli.command import main
 from tests.whole.stored_runs import (
     FOLDER,
     SUMMARY,
