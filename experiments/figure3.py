@@ -6,7 +6,7 @@ do so in a run with everything stated, and what of it is more than accuracies?
 Command. `python -m experiments.figure3 --size small`, or `--size paper --ranks 1 2 4 8 16 32 64 128 256 512` on an
 accelerator.
 
-Time. That of the runs (experiments/text_settings.py), which table 2 and figures 4 and 5 share; seconds where they are stored.
+Time. That of the runs (experiments/shared/text_runs.py), which table 2 and figures 4 and 5 share; seconds where they are stored.
 
 Expected. S and S_fact fall together within their errors at every rank; Delta's interval does not lie above 0.
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from experiments.text_settings import run_experiment, text_runs
+from experiments.shared.text_runs import run_experiment, text_runs
 from ncsim.formatting import table
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import TABLE_COLUMNS, table_rows

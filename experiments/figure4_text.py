@@ -6,7 +6,7 @@ the way? (`experiments/figure4.py` asks the same of NCnet and its width.)
 
 Command. `python -m experiments.figure4_text --size small --suites mixed`, or `--size paper --seeds 3` on an accelerator.
 
-Time. That of the runs (experiments/text_settings.py), which table 2 and figures 3 and 5 share; seconds where they are stored.
+Time. That of the runs (experiments/shared/text_runs.py), which table 2 and figures 3 and 5 share; seconds where they are stored.
 
 Expected. S rises from about 0, the value of heads that know nothing, and higher ranks rise sooner. mu_gradS is (S at the
 end - S at the start) / epochs: over a window in which every rank comes near 2 it is the same for all, so that the window says
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.text_settings import run_experiment, text_runs
+from experiments.shared.text_runs import run_experiment, text_runs
 from ncsim.formatting import table
 from ncsim.text.report.summary import SLOPE_EPOCHS, curves, mean_slope
 

@@ -5,7 +5,7 @@ relation on the mixed one, and reads the rank at which S first comes near 2 as t
 
 Command. `python -m experiments.figure5 --size small`, or `--size paper --seeds 3` on an accelerator.
 
-Time. That of the runs (experiments/text_settings.py), which table 2 and figures 3 and 4 share; seconds where they are stored.
+Time. That of the runs (experiments/shared/text_runs.py), which table 2 and figures 3 and 4 share; seconds where they are stored.
 
 Expected. S on training items is a function of training accuracies (table2.py); whether test accuracy follows them is a
 matter of over-fitting. Spearman's rank correlation over (rank, seed) is printed with its exact permutation p-value where
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import permutation_test, spearmanr
 
-from experiments.text_settings import run_experiment, text_runs
+from experiments.shared.text_runs import run_experiment, text_runs
 from ncsim.formatting import table
 from ncsim.text.report.summary import curves
 

@@ -7,7 +7,7 @@ and is anything left of S once accuracies and direct influence are discounted?
 Command. `python -m experiments.table2 --size small` (MiniLM on two cores), or `--size paper` (BERT-base on an accelerator).
 `--source-dir FOLDER` takes data files that are on disk.
 
-Time. See experiments/text_settings.py: minutes on two cores for `small`, hours on an accelerator for `paper`.
+Time. See experiments/shared/text_runs.py: minutes on two cores for `small`, hours on an accelerator for `paper`.
 
 Expected. C is the product of the two accuracies' means wherever a pair's items are unrelated, so that S is S_fact to within
 a few standard errors; Delta is not above 0. With a few hundred pairs every rank ends near accuracy 1 and S near 2: the
@@ -23,8 +23,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.shared.text_runs import run_experiment, text_runs
 from experiments.table2_recheck import configurations
-from experiments.text_settings import run_experiment, text_runs
 from ncsim.formatting import table
 from ncsim.storage.files import write_atomically
 from ncsim.text.report.summary import summarise_text

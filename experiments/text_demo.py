@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.text_settings import small_model
+from experiments.shared.text_runs import small_model
 from ncsim.cli.command import run_guarded
 from ncsim.cli.text import SOURCE_VARIABLE, report_text
 from ncsim.errors import ConfigError

@@ -69,12 +69,6 @@ def from_context_order(counts: Any) -> Integer[np.ndarray, "*batch 2 2 2 2"]:
     return array.reshape(*array.shape[:-2], 2, 2, 2, 2)
 
 
-def right_answers(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
-    """Answers that were right in each context, Alice's and Bob's together: 0 to twice the number of items."""
-    array = np.asarray(counts)
-    return np.asarray(np.sum(array * np.array([[0, 1], [1, 2]]), axis=(-2, -1), dtype=np.int64))
-
-
 def unequal_outcomes(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
     """k, the items on which exactly one head was right; the correlator is 1 - 2 k / items."""
     array = np.asarray(counts).astype(np.int64)

@@ -92,7 +92,7 @@ def concatenated(records: Sequence[MemberRecords]) -> MemberRecords:
 
 def empty_records() -> MemberRecords:
     """Records of no member."""
-    empty = {
+    empty: dict[str, Any] = {
         name: np.zeros((0, *column.shape), column.dtype) for name, column in COLUMNS.items() if name not in OPTIONAL
     }
     return MemberRecords(**empty)

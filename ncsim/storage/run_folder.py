@@ -193,10 +193,6 @@ class RunFolder:
         """Where a cell's parts are, relative to the run folder: hive partitions of the swept fields."""
         return "/".join(["parts", *(f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)])
 
-    def cell_folder(self, config: EnsembleConfig) -> Path:
-        """Where a cell's parts are on this machine. Raises as `path`."""
-        return self.path / self.cell_name(config)
-
     def part(self, config: EnsembleConfig, first: int, members: int) -> str:
         """The name of a part, relative to the run folder, whether it is there or not."""
         return f"{self.cell_name(config)}/{part_name(first, members)}"

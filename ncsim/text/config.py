@@ -12,8 +12,6 @@ from ncsim.config import fields
 from ncsim.config.fields import option_name, shown
 from ncsim.errors import ConfigError
 
-#: The paper's ranks: table 2 has the first six, figure 3 all ten.
-PAPER_RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 MAX_RANK = 4096
 
 

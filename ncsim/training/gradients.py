@@ -35,10 +35,6 @@ class GradientDiagnostics(NamedTuple):
     neuron_cosine: Array  # [H, *L]
 
 
-#: The fields that are one number a network: what a recording along training keeps.
-SCALARS = ("alice_norm", "bob_norm", "cosine", "magnitude_similarity", "conflict", "neurons_in_conflict")
-
-
 def diagnostics(config: EnsembleConfig, vector: Array, targets: Array) -> GradientDiagnostics:
     """Diagnostics at `vector` [P, *L], as `train` has it; `targets` [R, 2] or [R, 2, *L] of 0 and 1. Elementwise over
     lanes. A network that is not finite has NaN, and no conflict."""

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from experiments import figure3, figure4_text, figure5, table2, text_demo, text_settings
+from experiments import figure3, figure4_text, figure5, table2, text_demo
+from experiments.shared import text_runs
 from ncsim.text.config import TextConfig
 from tests.support.text_model import write_model_and_data
 
 
 def test_paper_settings_are_the_papers():
-    mixed, multilingual = (text_settings.paper_config(suite) for suite in text_settings.SUITES)
+    mixed, multilingual = (text_runs.paper_config(suite) for suite in text_runs.SUITES)
     assert (mixed.model, multilingual.model) == ("bert-base-uncased", "bert-base-multilingual-cased")
     assert mixed.ranks == (1, 2, 4, 8, 16, 32)
     assert mixed.epochs == 80
@@ -24,7 +25,7 @@ def test_one_run_serves_the_table_and_the_figures(tmp_path, monkeypatch, capsys)
     def tiny(suite):
         return TextConfig(model=str(files / "model"), suite=suite, ranks=(1,), epochs=1, batch_size=2, length=12)
 
-    monkeypatch.setattr(text_settings, "small_config", tiny)
+    monkeypatch.setattr(text_runs, "small_config", tiny)
     options = ["--suites", "mixed", "--source-dir", str(files / "data"), "--cache-dir", str(files / "cache")]
     table2.main(options)
     printed = capsys.readouterr()
@@ -46,7 +47,7 @@ def test_one_run_serves_the_table_and_the_figures(tmp_path, monkeypatch, capsys)
 
 
 def test_small_model_is_asked_for_by_name(monkeypatch, capsys):
-    monkeypatch.setattr(text_settings, "SMALL_MODEL", "no_such_package")
+    monkeypatch.setattr(text_runs, "SMALL_MODEL", "no_such_package")
     with pytest.raises(SystemExit):
         table2.main([])
     assert capsys.readouterr().err == (

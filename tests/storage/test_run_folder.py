@@ -184,7 +184,7 @@ def test_folders_that_hold_no_run(tmp_path):
 
 def test_a_second_writer_is_refused_and_leftovers_of_a_killed_one_go(tmp_path):
     folder = stored(tmp_path)
-    leftover = folder.cell_folder(CONFIG) / ".members-0000000000-8.parquet-1.tmp"
+    leftover = folder.path / folder.cell_name(CONFIG) / ".members-0000000000-8.parquet-1.tmp"
     leftover.write_bytes(b"half")
     assert len(folder.parts(CONFIG)) == 2
     with folder.exclusive():

@@ -8,10 +8,13 @@ import pytest
 import ncsim
 from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.statistics.loss_traces import oscillation
-from ncsim.training.gradients import SCALARS, diagnostics
+from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import start_vector
 from ncsim.training.network import Architecture
 from tests.support import reference
+
+#: The diagnostics that are one number per network.
+SCALARS = ("alice_norm", "bob_norm", "cosine", "magnitude_similarity", "conflict", "neurons_in_conflict")
 
 
 def reference_of(config, vector):
