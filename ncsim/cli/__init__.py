@@ -1,7 +1,8 @@
 """The command `ncsim`.
 
-`command` has `main` and what every command needs, `options` the options that commands and experiments share. `main` is imported here, so no
-file may have that name: it would hide the function. Nothing here needs JAX before something is trained.
+`command` has `main` and what every command needs; `ensemble`, `text`, `plan` and `report` have one command each, its options and its function;
+`options` has the options that commands and experiments share. `main` is imported here, so no file may have that name: it would hide the
+function. Nothing here needs JAX before something is trained.
 
 Decisions
 ---------

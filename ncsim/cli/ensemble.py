@@ -1,0 +1,80 @@
+"""`ncsim ensemble`: its options, and what they start. Imports nothing heavy before the options are parsed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ncsim.cli.options import (
+    add_audit_options,
+    add_config_options,
+    add_recording_options,
+    add_worker_options,
+    audit_of,
+    configs_of,
+    device_count,
+    place_of,
+    recording_of,
+)
+from ncsim.cli.report import audit_run, report_run
+from ncsim.config.ensemble import EXECUTORS, swept_fields
+from ncsim.terminal import PROGRAM
+
+
+def add_ensemble_command(commands: Any) -> None:
+    """Add `ensemble` to the subcommands of `ncsim`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "ensemble",
+        help="train an ensemble, or a grid of them, into a run folder and report it",
+        description="Train NCnets in all four contexts. An option with several values is an axis of a grid: "
+        "--hidden 2 3 4 trains three ensembles.",
+        allow_abbrev=False,
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/ensemble-DIGITS)",
+    )
+    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    parser.add_argument(
+        "--executor",
+        metavar="NAME",
+        default="auto",
+        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
+    )
+    add_recording_options(parser)
+    add_worker_options(parser)
+    add_audit_options(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
+    parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
+
+
+def run_command(parsed: argparse.Namespace) -> None:
+    """Train, store and report."""
+    configs = configs_of(parsed)
+    swept_fields(configs)
+    devices, recording = device_count(parsed.devices), recording_of(parsed)
+    from ncsim.config.ensemble import run_digits
+    from ncsim.ensemble.run import run_ensemble
+    from ncsim.terminal import Progress
+
+    share, seed = audit_of(parsed)
+    shard, reports = place_of(parsed, devices)
+    folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
+    progress = None if parsed.quiet else Progress()
+    run = run_ensemble(
+        configs,
+        out=folder,
+        devices=devices,
+        progress=progress,
+        executor=parsed.executor,
+        shard=shard,
+        recording=recording,
+    )
+    if reports:
+        report_run(run, parsed.quiet)
+        if share is not None:
+            audit_run(folder, share, seed, devices)
+    elif not parsed.quiet:
+        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")

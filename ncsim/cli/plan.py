@@ -1,0 +1,42 @@
+"""`ncsim plan`: its options, and what they start. Imports nothing heavy before the options are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
+from ncsim.config.ensemble import swept_fields
+from ncsim.terminal import say
+
+
+def add_plan_command(commands: Any) -> None:
+    """Add `plan` to the subcommands of `ncsim`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "plan",
+        help="say what a run would take in time, memory and disk, from a short calibration",
+        description="Forecast `ncsim ensemble` with the same options on this machine: a little of every program of the "
+        "grid is trained and stored in a temporary folder. Nothing is kept.",
+        allow_abbrev=False,
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        "--out", metavar="FOLDER", help="run folder that the run would have; what it holds already is not counted"
+    )
+    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    parser.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
+    add_recording_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the forecast as JSON")
+    parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
+
+
+def run_command(parsed: argparse.Namespace) -> None:
+    """Forecast a run and print what it would take."""
+    configs = configs_of(parsed)
+    swept_fields(configs)
+    devices, recording = device_count(parsed.devices), recording_of(parsed)
+    from ncsim.planning.plan import forecast
+
+    found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
+    print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))

@@ -1,0 +1,94 @@
+"""`ncsim report`: its options, and what they start. Imports nothing heavy before the options are parsed."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ncsim.cli.options import add_audit_options, audit_of
+from ncsim.cli.text import report_text
+from ncsim.errors import ConfigError
+from ncsim.terminal import PROGRAM
+
+
+def add_report_command(commands: Any) -> None:
+    """Add `report` to the subcommands of `ncsim`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "report",
+        help="print what a run folder holds; write summary.json, figures and report.html",
+        description="Read a run folder, print its table and write summary.json, figures/ and report.html into it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2 or s3://bucket/figure2")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every file, name what is missing, torn or not of this run, and end with status 1 if anything is",
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
+    )
+    add_audit_options(parser)
+    parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
+
+
+def run_command(parsed: argparse.Namespace) -> None:
+    """Print a stored run and write its report; or verify, repair or audit it."""
+    from ncsim.results import open_run
+    from ncsim.storage.run_folder import run_kind
+
+    share, seed = audit_of(parsed)
+    kind = run_kind(parsed.folder)
+    asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
+    if kind == "text" and asked is not None:
+        raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
+    if share is not None:
+        if parsed.verify or parsed.repair:
+            raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
+        audit_run(parsed.folder, share, seed, None)
+        return
+    if kind == "text":
+        from ncsim.text.results import open_text_run
+
+        report_text(open_text_run(parsed.folder))
+        return
+    if parsed.verify or parsed.repair:
+        _verify(parsed.folder, parsed.repair)
+        return
+    report_run(open_run(parsed.folder), quiet=False)
+
+
+def _verify(folder: str, mend: bool) -> None:
+    from ncsim.ensemble.run import run_ensemble
+    from ncsim.storage.verify import repair, verify
+    from ncsim.terminal import Progress
+
+    found = (
+        repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress())) if mend else verify(folder)
+    )
+    print("\n".join(found.lines()))
+    if not found.right:
+        if not mend:
+            print(f"{PROGRAM} report --repair {folder} puts this right")
+        raise SystemExit(1)
+
+
+def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None:
+    """Train a share of a stored run's members again and print what was found; status 1 if one is not as stored."""
+    from ncsim.ensemble.audit import audit
+    from ncsim.terminal import Progress
+
+    found = audit(folder, share, seed, devices, Progress())
+    print("\n".join(found.lines()))
+    if not found.right:
+        raise SystemExit(1)
+
+
+def report_run(run: Any, quiet: bool) -> None:
+    """Write the report of an ensemble's run and print it."""
+    from ncsim.report.write import printed, write_report
+
+    summary = write_report(run)
+    if not quiet:
+        print(printed(summary))
+        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
