@@ -1,10 +1,11 @@
-"""Many members: on which devices, in which blocks, in which parts. Only this file knows devices."""
+"""The run of an ensemble or a grid: what is asked is checked, then trained in memory or into a run folder."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncsim import signals
@@ -12,7 +13,7 @@ from ncsim.cluster.workers import Work
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.trainer import trainer
-from ncsim.ensemble.work import Share, _shares, missing_parts
+from ncsim.ensemble.work import Share, Worker, working_on
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import device_description, validate_device_count
 from ncsim.records.members import concatenated
@@ -37,171 +38,198 @@ def run_ensemble(
     shard: tuple[int, int] | None = None,
     recording: Recording | None = None,
 ) -> Run:
-    """Train every member of one config, or of the cells of a grid (`ncsim.config_grid`), and give the results.
+    """Train every member of one config, or of every cell of a grid (`ncsim.config_grid`).
 
-    A member's joint counts depend on its config, the root seed and its id alone: not on `out`, `devices`, on who is
-    trained beside it, or on what was resumed (on one kind of processor and one version of the program).
+    The joint counts of a member depend on its config, the root seed and its id, and on nothing else: `out`, `devices`,
+    the members trained beside it and a resumed run do not change them. This holds on one kind of processor and with
+    one version of the program.
 
     Args:
-        config: one config, or several that differ in any fields but `members`, `first_member` and `tasks`.
-        out: a run folder, or an address in an object store (s3://, gs://), to store to as it goes, and to resume from;
-            None keeps everything in memory.
-        resume: take up a run that the folder holds; if False such a folder is refused.
-        devices: how many devices to use; None uses all. On a CPU a device is a core, and more may be asked for.
-        progress: told how it goes on; `ncsim.terminal.Progress` prints it.
-        executor: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; interpreted on CPUs), "native"
-            (C made from the training step and compiled here, for CPUs with a C compiler), or "auto": the fastest here. A stored run keeps the one that it was begun with, since members differ between them.
-        shard: (3, 16) makes this the third of sixteen workers that share the folder: it begins with its sixteenth, helps
-            with what is left, and comes back when all of it is there.
-        recording: steps at which members are recorded as they train, for `Run.trajectories`; no member's result changes.
-            None records at the steps of a stored run that records, and nowhere else.
+        config: one config, or one or more configs, which may differ in any fields but `members`, `first_member` and `tasks`.
+        out: a run folder, or an address in an object store (s3://, gs://). Parts are stored there while the run goes on,
+            and a run that was stopped goes on from them. None keeps everything in memory.
+        resume: True continues the run that the folder holds; False refuses such a folder.
+        devices: number of devices to use, 1 to 4096, and no more than JAX starts with; None uses all. On a CPU one device is one
+            core, and more devices than cores may be asked for.
+        progress: told how the run goes on; `ncsim.terminal.Progress` prints it.
+        executor: the program that trains: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; on CPUs it
+            is interpreted), "native" (C code made from the training step and compiled here, for CPUs with a C compiler),
+            or "auto", the fastest of them here. Members differ between executors: a stored run keeps the one it began with.
+        shard: (number, workers), with number from 1 to workers; only with `out`. (3, 16) makes this process the third of
+            sixteen that share the folder: it begins with the third sixteenth, helps with the rest, and returns when
+            every part is stored.
+        recording: the steps of training at which all members are recorded, for `Run.trajectories`. Recording changes the
+            result of no member. None goes on recording in a stored run that records, and records nothing elsewhere.
+
+    Returns:
+        The run: the results of all members in memory, or opened from the folder.
 
     Raises:
-        ConfigError: fewer than one or too many devices, cells that do not make a grid, an executor that cannot train
-            them or is not the one that the stored run was begun with.
+        ConfigError: too few or too many devices, configs that do not make a grid, an executor that cannot train them or
+            that the stored run did not begin with, or a value outside the ranges above.
         StoreError: the folder holds another run, has a damaged part, or cannot be written to.
         DeviceError: a device does not start, fails, or has no memory for the smallest blocks.
+
+    >>> from ncsim import EnsembleConfig, run_ensemble
+    >>> run_ensemble(EnsembleConfig(hidden=2, members=4, steps=10)).counts.shape
+    (4, 2, 2, 2, 2)
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
-    if not configs:
+    job = Job(configs, devices, progress, executor, recording, out, resume, shard)
+    _check(job)
+    return _in_memory(job) if out is None else _into_folder(job)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one call of `run_ensemble` asks for, under the names of its arguments."""
+
+    configs: list[EnsembleConfig]
+    devices: int | None
+    progress: ProgressListener | None
+    executor: str
+    recording: Recording | None
+    out: str | os.PathLike[str] | None
+    resume: bool
+    shard: tuple[int, int] | None
+
+    def executors(self) -> list[str]:
+        """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""
+        return self.recorded_executors() or trainer(self.devices).executors(self.configs, self.executor)
+
+    def recorded_executors(self) -> list[str] | None:
+        """The executor that each cell of a stored run began with; None for a new run.
+
+        Raises:
+            ConfigError: another one is asked for.
+        """
+        recorded = None if self.out is None else recorded_environment(self.out)
+        by_cell = recorded.get("executor") if recorded else None
+        if not isinstance(by_cell, dict):
+            return None
+        begun = [str(by_cell.get(fingerprint(config), "xla")) for config in self.configs]
+        if self.executor != "auto" and set(begun) != {self.executor}:
+            words = " and ".join(sorted(set(begun)))
+            raise ConfigError(
+                f"--executor: {self.executor}; {self.out} was begun with {words}, and members differ between the two; "
+                f"allowed: {words + ', ' if len(set(begun)) == 1 else ''}auto, or a new folder"
+            )
+        return begun
+
+    def environment(self) -> dict[str, Any]:
+        """What config.json says of a new run's devices and executors."""
+        by_cell = {fingerprint(config): name for config, name in zip(self.configs, self.executors(), strict=True)}
+        return {"device": device_description(self.devices), "executor": by_cell}
+
+
+def _check(job: Job) -> None:
+    """Refuse what can be refused without a device and before a folder is made."""
+    if not job.configs:
         raise ConfigError("config: no config; allowed: one or more")
-    swept_fields(configs)
-    if executor not in EXECUTORS:
-        raise ConfigError(f"--executor: {executor}; allowed: {', '.join(EXECUTORS)}")
-    validate_optimizers(configs)
-    if recording is not None:
-        for each in configs:
-            recording.steps(each.steps)  # too many are refused before a folder is made
-    if out is None and shard is not None:
+    swept_fields(job.configs)
+    if job.executor not in EXECUTORS:
+        raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
+    validate_optimizers(job.configs)
+    if job.recording is not None:
+        for config in job.configs:
+            job.recording.steps(config.steps)  # raises if they are too many
+    if job.out is None and job.shard is not None:
         raise ConfigError("--shard: needs a run folder that the workers share; allowed: with out=FOLDER")
-    if out is None:
-        everything: list[Work] = [(cell, c.member_ids) for cell, c in enumerate(configs)]
-        trained = _trained(
-            configs,
-            everything,
-            everything,
-            devices,
-            progress,
-            lambda: trainer(devices).executors(configs, executor),
-            recording,
-        )
-        if recording is None:
-            return Run(configs, [concatenated(list(batches)) for _, batches in trained])
-        cells = [tuple(zip(*batches, strict=True)) for _, batches in trained]
-        return Run(configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells])
-    validate_device_count(devices)
-    recorded = _recorded_executors(out, configs, executor)
-    if recorded is None and executor in ("pallas", "native"):
-        trainer(devices).executors(configs, executor)  # what it cannot train is refused before a folder is made
 
-    def chosen() -> list[str]:
-        return _recorded_executors(out, configs, executor) or trainer(devices).executors(configs, executor)
 
-    def environment() -> dict[str, Any]:
-        by_cell = {fingerprint(c): name for c, name in zip(configs, chosen(), strict=True)}
-        return {"device": device_description(devices), "executor": by_cell}
+def _in_memory(job: Job) -> Run:
+    """Train everything and keep it."""
+    everything = Share([(cell, config.member_ids) for cell, config in enumerate(job.configs)])
+    trained = (list(batches) for _, batches in _trained(job, everything))
+    if job.recording is None:
+        return Run(job.configs, [concatenated(records) for records in trained])
+    cells = [tuple(zip(*batches, strict=True)) for batches in trained]
+    return Run(job.configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells])
 
-    folder = RunFolder.create(out, configs, resume, environment)
-    if recording is None:
-        recording = TrajectoryFolder(folder).recording()  # a run that records goes on recording
-    everyone = functools.partial(_trained, configs, devices=devices, progress=progress, chosen=chosen)
+
+def _into_folder(job: Job) -> Run:
+    """Train what the folder lacks, part by part."""
+    folder = _made_folder(job)
+    if job.recording is None:
+        # A run that records goes on recording.
+        job = dataclasses.replace(job, recording=TrajectoryFolder(folder).recording())
     writing = Background()
-    with _shares(folder, shard, devices, writing) as share, writing:
-        if recording is None:
-            for cell, batches in everyone(*share(lambda: missing_parts(folder))):
-                records = concatenated(list(batches))
-                writing.do(functools.partial(folder.write_part, configs[cell], records))
+    with working_on(folder, job.shard, job.devices, writing) as worker, writing:
+        if job.recording is None:
+            _store(job, worker)
         else:
-            _train_recorded(folder, recording, share, functools.partial(everyone, recording=recording), writing)
-    return Run(configs, folder)
+            _store_and_record(job, worker, job.recording)
+    return Run(job.configs, folder)
 
 
-def _train_recorded(
-    folder: RunFolder,
-    recording: Recording,
-    share: Share,
-    trained: Callable[..., Iterator[tuple[int, Iterator[Any]]]],
-    writing: Background,
-) -> None:
-    """Train what a run folder lacks, and record; then record what it had before it was asked to."""
+def _made_folder(job: Job) -> RunFolder:
+    assert job.out is not None
+    validate_device_count(job.devices)
+    if job.recorded_executors() is None and job.executor in ("pallas", "native"):
+        job.executors()  # what they cannot train is refused before a folder is made
+    return RunFolder.create(job.out, job.configs, job.resume, job.environment)
+
+
+def _store(job: Job, worker: Worker) -> None:
+    """Train and store the parts of this process."""
+    for (cell, _), batches in _trained(job, worker.parts()):
+        records = concatenated(list(batches))
+        worker.writing.do(functools.partial(worker.folder.write_part, job.configs[cell], records))
+
+
+def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
+    """Train, store and record the parts of this process; then record members that were stored without trajectories."""
     from ncsim.training.observation import OBSERVED
 
+    folder, writing = worker.folder, worker.writing
     trajectories = TrajectoryFolder(folder)
     trajectories.check(recording, OBSERVED)
-
-    def unfinished(work: Iterable[Work]) -> Iterator[Work]:
-        for cell, ids in work:
-            trajectories.discard(folder.configs[cell], ids)
-            yield cell, ids
-
-    def unrecorded() -> list[Work]:
-        return [
-            (cell, piece)
-            for cell, config in enumerate(folder.configs)
-            for gap in trajectories.missing(config)
-            for part in part_ranges(config, gap)
-            for piece in part_pieces(part, recording.steps(config.steps).size)
-        ]
-
-    todo, work = share(lambda: missing_parts(folder))
-    for cell, batches in trained(todo, unfinished(work)):
-        config = folder.configs[cell]
+    for (cell, ids), batches in _trained(job, worker.parts()):
+        config = job.configs[cell]
+        trajectories.discard(config, ids)
         # In this order: members that no part holds have no trajectory that counts.
         records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
         writing.do(functools.partial(folder.write_part, config, records))
     writing.finish()
-    todo, work = share(unrecorded, trajectories.part)
-    parts = {cell: folder.parts(folder.configs[cell]) for cell in {cell for cell, _ in todo}}
-    for cell, batches in trained(todo, work):
-        config = folder.configs[cell]
+    share = worker.share(functools.partial(_unrecorded, trajectories, job.configs, recording), trajectories.part)
+    parts = {cell: folder.parts(job.configs[cell]) for cell in {cell for cell, _ in share.missing}}
+    for (cell, _), batches in _trained(job, share):
+        config = job.configs[cell]
         again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
         for _ in trajectories.stored(config, recording, again, writing):
             pass
 
 
-def _recorded_executors(
-    out: str | os.PathLike[str], configs: Sequence[EnsembleConfig], requested: str
-) -> list[str] | None:
-    """The executor that a stored run's cells were begun with, one a config; None for a new run."""
-    recorded = recorded_environment(out)
-    by_cell = recorded.get("executor") if recorded else None
-    if not isinstance(by_cell, dict):
-        return None
-    begun = [str(by_cell.get(fingerprint(config), "xla")) for config in configs]
-    if requested != "auto" and set(begun) != {requested}:
-        words = " and ".join(sorted(set(begun)))
-        raise ConfigError(
-            f"--executor: {requested}; {out} was begun with {words}, and members differ between the two; "
-            f"allowed: {words + ', ' if len(set(begun)) == 1 else ''}auto, or a new folder"
-        )
-    return begun
+def _unrecorded(trajectories: TrajectoryFolder, configs: Sequence[EnsembleConfig], recording: Recording) -> list[Work]:
+    """Members without a trajectory, cut into the parts that their trajectories will make."""
+    return [
+        (cell, piece)
+        for cell, config in enumerate(configs)
+        for gap in trajectories.missing(config)
+        for part in part_ranges(config, gap)
+        for piece in part_pieces(part, recording.steps(config.steps).size)
+    ]
 
 
-def _trained(
-    configs: Sequence[EnsembleConfig],
-    todo: Sequence[Work],
-    work: Iterable[Work],
-    devices: int | None,
-    progress: ProgressListener | None,
-    chosen: Callable[[], list[str]],
-    recording: Recording | None = None,
-) -> Iterator[tuple[int, Iterator[Any]]]:
-    """Each piece of work, (cell, ids), with its records in batches: `MemberRecords`, and where the run records pairs of
-    them with `MemberTrajectories`. `todo` is what there is to do, by whomever."""
-    if not todo:
-        return  # a run that is complete starts no device
-    feeder = trainer(devices)
-    executors = chosen()
+def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:
+    """Each part of this process with its results in batches, which are trained as they are asked for: `MemberRecords`, or
+    pairs of them and `MemberTrajectories` where the run records. A run that is complete starts no device."""
+    missing, progress = share.missing, job.progress
+    if not missing:
+        return
+    feeder = trainer(job.devices)
+    executors = job.executors()
     if progress is not None:
-        steps = sum(len(ids) * network_steps(configs[cell]) for cell, ids in todo)
-        progress.start(sum(len(ids) for _, ids in todo), steps)
+        steps = sum(len(ids) * network_steps(job.configs[cell]) for cell, ids in missing)
+        progress.start(sum(len(ids) for _, ids in missing), steps)
     try:
         with signals.deferred():
-            for cell, ids in work:
-                if recording is None:
-                    yield cell, feeder.train(configs[cell], ids, progress, executors[cell])
+            for cell, ids in share.mine():
+                config, name = job.configs[cell], executors[cell]
+                if job.recording is None:
+                    yield (cell, ids), feeder.train(config, ids, progress, name)
                 else:
-                    yield cell, feeder.train_recorded(configs[cell], ids, progress, executors[cell], recording)
+                    yield (cell, ids), feeder.train_recorded(config, ids, progress, name, job.recording)
     finally:
         if progress is not None:
             progress.close()

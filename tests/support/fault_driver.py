@@ -23,11 +23,11 @@ from ncsim.cli import command as cli
 from ncsim.cluster import claims, workers
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble import run as ensemble
+from ncsim.ensemble import work
 from ncsim.records.members import MemberRecords
 from ncsim.storage import files as storage
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
-from ncsim.training import optimizers
 
 CONFIG = EnsembleConfig(hidden=2, members=224, steps=20)
 PART = 64
@@ -57,8 +57,8 @@ def arrange(records: MemberRecords, seconds: float = 0.0) -> None:
     """Replace training, and only that."""
     stored_parts.PART_MEMBERS = (PART, PART)
     ensemble.trainer = lambda devices: LookedUp(records, seconds)
-    optimizers.validate_optimizers = lambda configs: None
-    ensemble.device_description = lambda devices: "1 x cpu (test)"
+    ensemble.validate_optimizers = lambda configs: None
+    ensemble.device_description = work.device_description = lambda devices: "1 x cpu (test)"
     storage.SECONDS_BETWEEN_ATTEMPTS = 0.0
     workers.SECONDS_BETWEEN_LOOKS = 0.01
     # A worker killed while it wrote its claim has named nobody: such a claim is waited for.

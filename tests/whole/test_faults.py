@@ -252,11 +252,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.devices()  # started now: the first run would ask for as many as it uses
 import ncsim.storage.parts as stored_parts
 from ncsim import EnsembleConfig, run_ensemble
+from ncsim.ensemble import work
 stored_parts.PART_MEMBERS = (128, 128)
 config = EnsembleConfig(hidden=2, members=1000, steps=60)
-in_order = ensemble.missing_parts
+in_order = work.missing_parts
 for devices in (1, 2, 4, 8):
-    ensemble.missing_parts = lambda folder: random.Random(devices).sample(in_order(folder), len(in_order(folder)))
+    work.missing_parts = lambda folder: random.Random(devices).sample(in_order(folder), len(in_order(folder)))
     run_ensemble(config, out=f"{sys.argv[1]}/{devices}", devices=devices, executor=sys.argv[2])
 """
 
