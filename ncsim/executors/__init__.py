@@ -1,1 +1,1 @@
-"""How a block of members is run. Every executor calls the same step, `ncsim.train`."""
+"""How a block of members is run. Every executor calls the same step, `ncsim.training.step`."""

@@ -1,8 +1,8 @@
-"""Blocks of members with the training loop as C, made from the step of `ncsim.train` and compiled on this machine.
+"""Blocks of members with the training loop as C, made from `ncsim.training.step` and compiled on this machine.
 
 XLA writes every operation's result to memory and reads it back, and on a CPU that is what a step's time goes into. Here
-the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code (`c_source.py`,
-`c_program.py`) whose temporary values stay in registers. The system's C compiler builds it once for a processor and a
+the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code
+(`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds it once for a processor and a
 shape of network; XLA calls it in place of its own loop. Initialisation and what is recorded are the XLA executor's.
 """
 
@@ -78,7 +78,7 @@ def block_program(
 
 @functools.lru_cache(maxsize=64)
 def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
-    """A function as `ncsim.train.train`, for parameters [P, N], that calls the code compiled for this config.
+    """A function as `ncsim.training.step.train`, for parameters [P, N], that calls the code compiled for this config.
 
     Raises:
         ConfigError: the code does not compile.
@@ -122,7 +122,7 @@ def _source(config: EnsembleConfig) -> str:
 
 
 def scalar_step(config: EnsembleConfig) -> c_program.Step:
-    """`ncsim.train.make_step` as jaxprs of scalars."""
+    """`ncsim.training.step.make_step` as jaxprs of scalars."""
     vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)
