@@ -2,8 +2,9 @@
 
 XLA writes every operation's result to memory and reads it back, and on a CPU that is what a step's time goes into. Here
 the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code
-(`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds it once for a processor and a
-shape of network; XLA calls it in place of its own loop. Initialisation and what is recorded are the XLA executor's.
+(`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds
+it once for a processor and a shape of network; XLA calls it in place of its own loop. Initialisation and what is
+recorded are the XLA executor's.
 """
 
 from __future__ import annotations
