@@ -1,9 +1,9 @@
 """The work of the text benchmark: four adapters, one a context, over one backbone, on made-up tokens.
 
 What is timed is the arithmetic of training, which does not depend on what the tokens say: ids, lengths and labels are
-drawn here, the same for every peer, and `ncsim.text.programs` trains on them as `ncsim text` does on real ones.
+drawn here, the same for every peer. `ncsim.text.training.programs` trains on them as `ncsim text` does on real ones.
 
-Axes as in `ncsim/text/finetune.py`: G adapters, N pairs, B pairs a step, T tokens.
+Axes as in `ncsim/text/training/finetune.py`: G adapters, N pairs, B pairs a step, T tokens.
 """
 
 from __future__ import annotations

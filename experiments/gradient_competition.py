@@ -12,7 +12,8 @@ cores, most of it compiling.
 
 Expected. If the explanation holds: conflict falls with width, is largest in context 22, networks that conflict more are
 unsolved more often (AUC above 0.5, odds ratio above 1), and their losses oscillate more. None of it came out: see
-docs/results.md. Where the sum of both losses is stationary the heads' gradients in the layer are opposite by necessity.
+docs/mechanism.md. Where the sum of both losses is stationary the heads' gradients in the layer are opposite by
+necessity.
 
 Writes into the folder: gradient_competition.png, .svg, .pdf, .csv and gradient_competition.json.
 """

@@ -3,8 +3,8 @@
 Members are independent, so training needs no collective: what the processes need of each other is how many they are and
 which each is (and a TPU pod's runtime, that all have come). They meet at the coordinator, learn it, and leave again:
 JAX ends every process of a group in which one has died, which is right for a model that is spread over them and wrong
-here. From then on they are workers that share a run folder (`ncsim.workers`): each begins with its share, and what a
-dead one leaves is taken by the others, or by the same command later with any number of processes.
+here. From then on they are workers that share a run folder (`ncsim.cluster.workers`): each begins with its share, and
+what a dead one leaves is taken by the others, or by the same command later with any number of processes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Several workers on one run folder, without a coordinator: which parts a worker trains, and in what order.
 
 Worker 3 of 16 begins with the third sixteenth of what is missing, and then helps with what nobody has claimed or whose
-worker is gone (`ncsim.claims`), until everything is there. Which worker trains a member changes nothing of it.
+worker is gone (`ncsim.cluster.claims`), until everything is there. Which worker trains a member changes nothing of it.
 """
 
 from __future__ import annotations

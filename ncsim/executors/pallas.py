@@ -2,7 +2,7 @@
 
 The XLA executor on an accelerator writes the state to memory and reads it back at every step. Here a program of the
 kernel loads the initial parameters of its lanes, runs all steps on them and stores the final ones; nothing else touches
-memory. The step is that of `ncsim.train`, evaluated element by element (`scalarise.py`); initialisation and what is
+memory. The step is `ncsim.training.step`'s, evaluated element by element (`scalarise.py`); initialisation and what is
 recorded are the XLA executor's. CUDA GPUs go through Triton, TPUs through Mosaic; elsewhere the kernel is interpreted,
 which is slow and there to be tested. (JAX 0.11 still lowers through Triton and announces that it will stop: Mosaic GPU
 is then the way. What reaches it are elementwise operations on arrays of one shape.)
@@ -75,7 +75,7 @@ def block_program(
 
 @functools.lru_cache(maxsize=32)
 def training(platform: str, lanes: tuple[int, ...] | None = None, warps: int | None = None) -> Callable[..., jax.Array]:
-    """A function as `ncsim.train.train`, for parameters [P, N], that is one kernel on this platform.
+    """A function as `ncsim.training.step.train`, for parameters [P, N], that is one kernel on this platform.
 
     Args:
         platform: "gpu", "tpu", or "cpu", where the kernel is interpreted.
@@ -155,7 +155,7 @@ def _kernel(
 
 
 def _on_elements(config: EnsembleConfig) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`ncsim.train.make_step` on elements: begin(vector, learning rate), and step(carry, targets, learning rate)."""
+    """`training.step.make_step` on elements: begin(vector, learning rate), and step(carry, targets, learning rate)."""
     vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)

@@ -2,9 +2,9 @@
 
 A kernel that keeps a network's state in registers has no small arrays: every parameter of every network is a register,
 and Triton knows neither `stack` nor an array of 23 parameters. So the one definition of the step, written for one
-network (`ncsim.train.make_step`), is traced once, and its jaxpr evaluated here with an array of shape [S] held as a
-NumPy array of S objects, its *elements*. An element is a lane array (one entry a network), or a scalar where it is the
-same for all networks, as the number of the step is. Operations that move elements about happen while tracing, on the
+network (`ncsim.training.step.make_step`), is traced once, and its jaxpr evaluated here with an array of shape [S] held
+as a NumPy array of S objects, its *elements*. An element is a lane array (one entry a network), or a scalar where it is
+the same for all networks, as the number of the step is. Operations that move elements about happen while tracing, on the
 NumPy arrays, and leave nothing in the kernel; elementwise ones are bound once an element.
 """
 

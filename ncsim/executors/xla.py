@@ -24,7 +24,7 @@ from ncsim.training.observation import CELLS, observe, record
 from ncsim.training.step import train
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
-#: (benchmarks/notes.md). Accelerators want enough lanes to fill the chip.
+#: (benchmarks/README.md). Accelerators want enough lanes to fill the chip.
 LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
 MEMBERS = "members"
 
@@ -52,7 +52,7 @@ def block_program(
     """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
 
     Configs that differ only in members, seed, learning rate or steps share one program. `training` is what runs the
-    steps: `ncsim.train.train`, or another executor's function of the same arguments. `points`: how many steps are
+    steps: `ncsim.training.step.train`, or another executor's function of the same arguments. `points`: how many steps are
     recorded, with the last; None records none.
     """
     shape = dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
@@ -108,17 +108,31 @@ def _block_program(
         seen = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (-1, 2), (1, 2)), seen)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), records), seen
 
+    # A kernel does not say how its results vary over the mesh.
+    run = _compiled(on_device, mesh, (blocks, lanes), dtype, points, check_varying=training is train)
+    return BlockProgram(run, lanes, blocks)
+
+
+def _compiled(
+    on_device: Callable[..., Any],
+    mesh: Mesh,
+    buffer: tuple[int, int],
+    dtype: Any,
+    points: int | None,
+    check_varying: bool,
+) -> Callable[..., Any]:
+    """`BlockProgram.run` of what each device of the mesh does with its buffer of ids [blocks, lanes]."""
     split, same = NamedSharding(mesh, PartitionSpec(MEMBERS)), NamedSharding(mesh, PartitionSpec())
     shardings = (same, split, split, same, same)
-    # A kernel does not say how its results vary over the mesh.
     mapped = jax.shard_map(
         on_device,
         mesh=mesh,
         in_specs=tuple(s.spec for s in shardings),
         out_specs=PartitionSpec(MEMBERS),
-        check_vma=training is train,
+        check_vma=check_varying,
     )
     devices = mesh.devices.size
+    blocks, lanes = buffer
     arguments = (
         np.zeros(2, np.uint32),
         np.zeros((devices * blocks, lanes), np.uint32),
@@ -136,4 +150,4 @@ def _block_program(
         given = (root, ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
         return compiled(*jax.device_put(given, shardings))
 
-    return BlockProgram(run, lanes, blocks)
+    return run

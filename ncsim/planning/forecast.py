@@ -1,4 +1,4 @@
-"""What a run will take: the numbers of a forecast, and the same in words. `ncsim.plan` makes one."""
+"""What a run will take: the numbers of a forecast, and the same in words. `ncsim.planning.plan` makes one."""
 
 from __future__ import annotations
 

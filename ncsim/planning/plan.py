@@ -20,7 +20,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, swept_fields
@@ -88,51 +88,93 @@ def forecast(
         description = device_description(devices)
         importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
         started = age + time.perf_counter() - begun
-        # Compilers are tried and code is built once a machine, and kept: done before anything is timed.
-        for shape in chosen:
-            run_ensemble(little(shape, 1, 1), None, devices=devices, executor=executor)
-        costs = {}
-        forget_programs()
-        for number, shape in enumerate(chosen):
-            if say is not None and len(chosen) > 1:
-                say(f"calibrating program {number + 1} of {len(chosen)}")
-            costs[shape] = calibrate(programs[shape], Path(scratch) / str(number), devices, executor, recording)
+        places = {shape: Path(scratch) / str(number) for number, shape in enumerate(chosen)}
+        costs = _calibrated(programs, places, devices, executor, recording, say)
         before_report = peak_memory()
-        largest = max(chosen, key=lambda shape: stored_bytes(Path(scratch) / str(chosen.index(shape))))
         reporting = ReportCost(0, 0, 0)
         if report:
-            place = Path(scratch) / str(chosen.index(largest))
-            reporting = ReportCost.measured(place, len(configs), devices, executor)
-    cells = []
-    compiled = set()
-    for config, ids in zip(configs, todo, strict=True):
-        shape = _shape(config)
-        cost = costs.get(shape) or costs[_nearest(shape, chosen)]
-        parts = [part for gap in ids for part in part_ranges(config, gap)]
-        cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
-        compiled.add(shape)
-    part = max(min(part_size(config), config.members) for config in configs)
-    members = max(config.members for config in configs)
-    # Calibration has seen runs of some size already; what larger ones take comes on top.
+            largest = max(places.values(), key=stored_bytes)
+            reporting = ReportCost.measured(largest, len(configs), devices, executor)
     seen = max(cost.members for cost in costs.values())
-    wider, more = max(part - seen, 0), max(members - seen, 0)
-    while_training = before_report + PART_BYTES_A_MEMBER * wider
-    if recording is not None:
-        points = max(recording.steps(config.steps).size for config in configs)
-        while_training += POINT_BYTES * points * max(min(part_members(points), part) - seen, 0)
-    while_reporting = peak_memory() + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
-    if not report:
-        while_reporting = 0
+    memory = _training_memory(configs, recording, before_report, seen)
+    if report:
+        memory = max(memory, _report_memory(configs, peak_memory(), seen))
     return Forecast(
-        tuple(cells),
+        _cells(configs, todo, recording, costs),
         description,
         tuple(swept),
         start_seconds=started,
         report_seconds=reporting.seconds([config.members for config in configs]),
-        peak_memory_bytes=max(while_training, while_reporting),
+        peak_memory_bytes=memory,
         free_disk_bytes=shutil.disk_usage(beside).free,
         calibration_seconds=time.perf_counter() - begun,
     )
+
+
+def _calibrated(
+    programs: Mapping[EnsembleConfig, EnsembleConfig],
+    places: Mapping[EnsembleConfig, Path],
+    devices: int | None,
+    executor: str,
+    recording: Recording | None,
+    say: Callable[[str], None] | None,
+) -> dict[EnsembleConfig, ProgramCost]:
+    """What each program that has a place costs; its little runs are stored there."""
+    # Compilers are tried and code is built once a machine, and kept: done before anything is timed.
+    for shape in places:
+        run_ensemble(little(shape, 1, 1), None, devices=devices, executor=executor)
+    costs = {}
+    forget_programs()
+    for number, (shape, place) in enumerate(places.items()):
+        if say is not None and len(places) > 1:
+            say(f"calibrating program {number + 1} of {len(places)}")
+        costs[shape] = calibrate(programs[shape], place, devices, executor, recording)
+    return costs
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+def _largest_part(configs: Sequence[EnsembleConfig]) -> int:
+    return max(min(part_size(config), config.members) for config in configs)
+
+
+def _training_memory(configs: Sequence[EnsembleConfig], recording: Recording | None, before: int, seen: int) -> int:
+    """Peak while training. Calibration, of `seen` members, has taken `before`; what larger runs take comes on top."""
+    part = _largest_part(configs)
+    memory = before + PART_BYTES_A_MEMBER * max(part - seen, 0)
+    if recording is not None:
+        points = max(recording.steps(config.steps).size for config in configs)
+        memory += POINT_BYTES * points * max(min(part_members(points), part) - seen, 0)
+    return memory
+
+
+def _report_memory(configs: Sequence[EnsembleConfig], before: int, seen: int) -> int:
+    """Peak while reporting. The calibrated report, of `seen` members, has taken `before`; larger ones come on top."""
+    members = max(config.members for config in configs)
+    wider, more = max(_largest_part(configs) - seen, 0), max(members - seen, 0)
+    return before + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
+
+
+# ------------------------------------------------------------------------------------------------------------- cells
+
+
+def _cells(
+    configs: Sequence[EnsembleConfig],
+    todo: Sequence[Sequence[range]],
+    recording: Recording | None,
+    costs: Mapping[EnsembleConfig, ProgramCost],
+) -> tuple[CellForecast, ...]:
+    """A forecast for what is left `todo` of each config. The first cell of a program takes its compilation."""
+    cells = []
+    compiled = set()
+    for config, ids in zip(configs, todo, strict=True):
+        shape = _shape(config)
+        cost = costs.get(shape) or costs[_nearest(shape, list(costs))]
+        parts = [part for gap in ids for part in part_ranges(config, gap)]
+        cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
+        compiled.add(shape)
+    return tuple(cells)
 
 
 def _cell(

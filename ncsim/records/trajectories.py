@@ -26,7 +26,8 @@ class MemberTrajectories(NamedTuple):
 
     def value(self, name: str) -> np.ndarray:
         """One observed number, float32[M, R, 4], or one that follows from them: "conflict", 1 where the cosine is
-        negative, and "magnitude_similarity", 2 |a| |b| / (|a|^2 + |b|^2), 0 where a norm is 0 (`ncsim.dynamics`).
+        negative, and "magnitude_similarity", 2 |a| |b| / (|a|^2 + |b|^2), 0 where a norm is 0
+        (`ncsim.training.gradients`).
 
         Raises:
             KeyError: nothing of that name was observed.

@@ -3,12 +3,12 @@
     runs/figure2/
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
-      recording.json  trajectories/                 of members recorded along training (`ncsim.trajectory_parts`)
-      claims/                                       parts that workers of a shared run are training (`ncsim.claims`)
+      recording.json  trajectories/                 of members recorded along training (`trajectory_parts.py`)
+      claims/                                       parts that workers of a shared run train (`ncsim.cluster.claims`)
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
 
-Every file is there whole or not at all (`ncsim.storage`), and config.json and the parts hold checksums of themselves.
+Every file is there whole or not at all (`files.py`), and config.json and the parts hold checksums of themselves.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def run_text(
         cache_dir: where prepared data is kept (default: $XDG_CACHE_HOME/ncsim/text).
         devices: how many to use; None uses all accelerators, or the CPU as one device that uses all cores.
         at_once: adapters trained at once; None leaves it to the program.
-        progress: told how it goes on; `ncsim.progress.Progress` prints it.
+        progress: told how it goes on; `ncsim.terminal.Progress` prints it.
 
     Raises:
         ConfigError: an option that does not fit the model, the data or the machine.

@@ -184,7 +184,7 @@ def backward(
     whose loss sends a gradient into the shared layer.
 
     Written by hand because the sums over rows, as autodiff leaves them, compile to loops several times slower; the
-    tests hold it to `jax.grad`. Connections that the topology leaves out are not masked here: see `train.gradient`.
+    tests hold it to `jax.grad`. Connections that the topology leaves out are not masked here: see `gradients.gradient`.
     """
     residuals = jax.lax.optimization_barrier(residuals)
     count = range(len(rows))

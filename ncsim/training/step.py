@@ -1,4 +1,4 @@
-"""One member in one context: initialise, step, train, and read off which answers are right. Pure functions.
+"""One member in one context: a step of training, and all of them. Pure functions.
 
 As in `network.py`, arrays may carry trailing lane axes; nothing here knows how many lanes there are, or which devices.
 """

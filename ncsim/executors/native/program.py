@@ -1,9 +1,10 @@
-"""Blocks of members with the training loop as C, made from the step of `ncsim.train` and compiled on this machine.
+"""Blocks of members with the training loop as C, made from `ncsim.training.step` and compiled on this machine.
 
 XLA writes every operation's result to memory and reads it back, and on a CPU that is what a step's time goes into. Here
-the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code (`c_source.py`,
-`c_program.py`) whose temporary values stay in registers. The system's C compiler builds it once for a processor and a
-shape of network; XLA calls it in place of its own loop. Initialisation and what is recorded are the XLA executor's.
+the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code
+(`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds
+it once for a processor and a shape of network; XLA calls it in place of its own loop. Initialisation and what is
+recorded are the XLA executor's.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_program
-from ncsim.executors.native.compiler import COMPILERS, built, compiler, processor
+from ncsim.executors.native import c_program, compiler
 from ncsim.executors.scalarise import ScalariseError, element_array, scalarise
 from ncsim.training.initialization import vector_size
 from ncsim.training.network import Architecture
@@ -49,10 +49,10 @@ def unsupported(config: EnsembleConfig) -> str | None:
     if hidden > MAX_HIDDEN or config.tasks.rows > MAX_ROWS:
         size = f"hidden {hidden} with {config.tasks.rows} rows"
         return f"{size}; the generated code has 1 to {MAX_HIDDEN} and at most {MAX_ROWS}"
-    if processor() is None:
+    if compiler.processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"
-    if compiler() is None:
-        return f"without a C compiler; looked for {', '.join(COMPILERS)}"
+    if compiler.compiler() is None:
+        return f"without a C compiler; looked for {', '.join(compiler.COMPILERS)}"
     try:
         source(config)
     except ScalariseError as error:
@@ -78,12 +78,12 @@ def block_program(
 
 @functools.lru_cache(maxsize=64)
 def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
-    """A function as `ncsim.train.train`, for parameters [P, N], that calls the code compiled for this config.
+    """A function as `ncsim.training.step.train`, for parameters [P, N], that calls the code compiled for this config.
 
     Raises:
         ConfigError: the code does not compile.
     """
-    library = ctypes.CDLL(str(built(source(config))))
+    library = ctypes.CDLL(str(compiler.built(source(config))))
     target = f"ncsim_{Path(library._name).stem}"
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")
 
@@ -122,7 +122,7 @@ def _source(config: EnsembleConfig) -> str:
 
 
 def scalar_step(config: EnsembleConfig) -> c_program.Step:
-    """`ncsim.train.make_step` as jaxprs of scalars."""
+    """`ncsim.training.step.make_step` as jaxprs of scalars."""
     vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
     rate = jax.ShapeDtypeStruct((), jnp.float32)

@@ -63,7 +63,7 @@ def suite_items(
     every task, so that no sentence is trained on in one language and tested on in another.
 
     Raises:
-        ConfigError, DataError: as `ncsim.text.datasets.load`.
+        ConfigError, DataError: as `ncsim.text.data.loading.load`.
     """
     if form not in FORMS:
         raise ConfigError(f"form={form}: allowed: {', '.join(FORMS)}")

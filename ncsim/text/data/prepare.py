@@ -89,34 +89,14 @@ def prepare_suite(
     Raises:
         ConfigError: an option that cannot be (`DataError`: a file), in one line.
     """
-    if pairing not in PAIRINGS:
-        raise ConfigError(f"pairing={pairing}: allowed: {', '.join(PAIRINGS)}")
-    if type(seed) is not int or seed < 0:
-        raise ConfigError(f"seed={seed}: allowed: whole numbers from 0")
-    for option, wanted in (("items", items), ("test_items", test_items)):
-        if wanted is not None and (type(wanted) is not int or wanted < 1):
-            raise ConfigError(f"{option}={wanted}: allowed: whole numbers from 1, or none for all")
-    if form not in FORMS:
-        raise ConfigError(f"form={form}: allowed: {', '.join(FORMS)}")
+    wanted = {"train": items, "test": test_items}
+    _check_options(wanted, form, pairing, seed)
     suite = suite if isinstance(suite, Suite) else open_suite(suite)
     fitted = Tokenizer(tokenizer, length=length, vocab_size=vocab_size, max_positions=max_positions)
     cache = text_cache() if cache_dir is None else Path(cache_dir)
     found = suite_items(suite, form=form, seed=seed, source_dir=source_dir, cache_dir=cache)
-
-    notes: list[str] = []
-    chosen: dict[str, dict[str, Items]] = {place: {} for place in PARTS}
-    pairs = {}
-    for split, wanted in (("train", items), ("test", test_items)):
-        available = {place: getattr(found[place], split) for place in PARTS}
-        if pairing == "aligned":
-            available = _in_common(available, split)
-        number = min(len(one.ids) for one in available.values())
-        if wanted is not None and wanted > number:
-            notes.append(f"{split}: {wanted} items were asked for, the smallest task has {number}")
-        number = number if wanted is None else min(wanted, number)
-        for place in PARTS:
-            chosen[place][split] = available[place].chosen(range(number))
-        pairs[split] = _pairs(number, split, pairing, seed)
+    chosen, notes = _chosen(found, wanted, pairing)
+    pairs = {split: _pairs(len(chosen["A1"][split].ids), split, pairing, seed) for split in SPLITS}
 
     tasks: dict[str, dict[str, Encoded]] = {}
     described = {}
@@ -137,6 +117,44 @@ def prepare_suite(
         report["differing_labels"] = {split: _differing(tasks, pairs[split], split) for split in SPLITS}
     ids = {place: {split: chosen[place][split].ids for split in SPLITS} for place in PARTS}
     return PreparedSuite(suite, tasks, ids, pairs, length, report)
+
+
+def _check_options(wanted: Mapping[str, int | None], form: str, pairing: str, seed: int) -> None:
+    """Refuse options that cannot be, before any file is opened.
+
+    Raises:
+        ConfigError: the first of them, in one line.
+    """
+    if pairing not in PAIRINGS:
+        raise ConfigError(f"pairing={pairing}: allowed: {', '.join(PAIRINGS)}")
+    if type(seed) is not int or seed < 0:
+        raise ConfigError(f"seed={seed}: allowed: whole numbers from 0")
+    for option, split in (("items", "train"), ("test_items", "test")):
+        number = wanted[split]
+        if number is not None and (type(number) is not int or number < 1):
+            raise ConfigError(f"{option}={number}: allowed: whole numbers from 1, or none for all")
+    if form not in FORMS:
+        raise ConfigError(f"form={form}: allowed: {', '.join(FORMS)}")
+
+
+def _chosen(
+    found: Mapping[str, TaskItems], wanted: Mapping[str, int | None], pairing: str
+) -> tuple[dict[str, dict[str, Items]], list[str]]:
+    """The items of each task and split, as many in all four tasks; and a note on each split that has fewer than wanted."""
+    notes: list[str] = []
+    chosen: dict[str, dict[str, Items]] = {place: {} for place in PARTS}
+    for split in SPLITS:
+        available = {place: getattr(found[place], split) for place in PARTS}
+        if pairing == "aligned":
+            available = _in_common(available, split)
+        number = min(len(one.ids) for one in available.values())
+        asked = wanted[split]
+        if asked is not None and asked > number:
+            notes.append(f"{split}: {asked} items were asked for, the smallest task has {number}")
+        number = number if asked is None else min(asked, number)
+        for place in PARTS:
+            chosen[place][split] = available[place].chosen(range(number))
+    return chosen, notes
 
 
 def _in_common(available: dict[str, Items], split: str) -> dict[str, Items]:

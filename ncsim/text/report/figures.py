@@ -1,4 +1,4 @@
-"""Figures 3, 4 and 5 of the paper, from stored text runs. Files and style as in `ncsim.plots`."""
+"""Figures 3, 4 and 5 of the paper, from stored text runs. Files and style as in `ncsim.report.figures`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many adapters trained at once over one frozen backbone. Pure functions of arrays; files and devices are `run.py`'s.
+"""Many adapters trained at once over one frozen backbone. Pure functions of arrays; `trainer.py` has the devices.
 
 An adapter is one network of the study: LoRA and two heads, of one rank and seed, in one context. Adapters of a group
 are stacked along the leading axis G and vmapped, with the backbone shared, so that each frozen product is one matrix

@@ -151,68 +151,47 @@ class Trainer:
         progress: ProgressListener | None,
     ) -> None:
         config, group = self._config, folder.groups[number]
-        state = program.begin()
-        epoch, step = 0, 0
-        evaluations: list[dict[str, np.ndarray]] = []  # an evaluated epoch each
+        run = _GroupRun(folder, number, program)
         if begun is not None:
-            state = self._restored(state, begun)
-            epoch, step = begun.epoch, begun.step
-            evaluations = [
-                {name: values[n] for name, values in begun.evaluations.items()}
-                for n in range(len(begun.evaluations["counts"]))
-            ]
-
-        def stacked() -> dict[str, np.ndarray]:
-            return {name: np.stack([each[name] for each in evaluations]) for name in Evaluation._fields}
-
-        def evaluate() -> None:
-            found = [program.evaluate(state, split) for split in SPLITS]
-            evaluations.append({
-                name: np.stack([np.asarray(getattr(each, name))[: len(group)] for each in found]) for name in Evaluation._fields
-            })  # fmt: skip
-            folder.write_part(number, stacked())
-
-        def store() -> None:
-            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-            folder.write_checkpoint(number, Checkpoint(epoch, step, leaves, stacked()))
-
-        if not evaluations:
-            evaluate()
-        elif begun is not None:
-            folder.write_part(number, stacked())  # a kill may have come between checkpoint and part
-        items = self._pairs["train"].shape[1]
-        batch = min(config.batch_size, items)
-        calls, stored = _CallLength(), time.monotonic()
-        while epoch < config.epochs:
-            order = program.order(epoch)
-            while step < program.steps:
-                stop = min(step + calls.steps, program.steps)
-                with calls:
-                    state, losses = program.train(state, order, epoch, step, stop)
-                    losses.block_until_ready()
-                calls.note(stop - step)
-                done = min(stop * batch, items) - min(step * batch, items)
-                if progress is not None:
-                    progress.advance(0, 2 * done * len(group))
-                step = stop
-                if step < program.steps and (signals.asked() or time.monotonic() - stored > CHECKPOINT_SECONDS):
-                    store()
-                    stored = time.monotonic()
-                    signals.check()
-            epoch, step = epoch + 1, 0
-            if epoch in config.evaluated_epochs:
-                evaluate()
-            if epoch < config.epochs and (signals.asked() or time.monotonic() - stored > CHECKPOINT_SECONDS):
-                store()
-                stored = time.monotonic()
-                signals.check()
+            run.go_on(begun, self._restored(run.state, begun))
+        if not run.evaluations:
+            run.evaluate()
+        else:
+            run.write_part()  # a kill may have come between checkpoint and part
+        run.stored = time.monotonic()
+        calls = _CallLength()
+        while run.epoch < config.epochs:
+            self._train_epoch(run, calls, progress)
+            if run.epoch in config.evaluated_epochs:
+                run.evaluate()
+            if run.epoch < config.epochs:
+                run.store_if_due()
         for place, adapter in enumerate(group):
             self._save(
-                folder.adapter_path(adapter), adapter, jax.tree.map(lambda leaf, n=place: leaf[n], state.adapters)
+                folder.adapter_path(adapter), adapter, jax.tree.map(lambda leaf, n=place: leaf[n], run.state.adapters)
             )
         folder.drop_checkpoint(number)
         if progress is not None:
             progress.advance(len(group), 0)
+
+    def _train_epoch(self, run: _GroupRun, calls: _CallLength, progress: ProgressListener | None) -> None:
+        """Train what is left of a group's epoch, in calls of a few seconds."""
+        items = self._pairs["train"].shape[1]
+        batch = min(self._config.batch_size, items)
+        order = run.program.order(run.epoch)
+        while run.step < run.program.steps:
+            first, stop = run.step, min(run.step + calls.steps, run.program.steps)
+            with calls:
+                run.state, losses = run.program.train(run.state, order, run.epoch, first, stop)
+                losses.block_until_ready()
+            calls.note(stop - first)
+            done = min(stop * batch, items) - min(first * batch, items)
+            if progress is not None:
+                progress.advance(0, 2 * done * len(run.group))
+            run.step = stop
+            if run.step < run.program.steps:
+                run.store_if_due()
+        run.epoch, run.step = run.epoch + 1, 0
 
     def _save(self, path: Path, adapter: AdapterId, tree: Any) -> None:
         save_adapter(
@@ -234,6 +213,51 @@ class Trainer:
         items = self._pairs["train"].shape[1]
         setting = Setting(self._config, self._bert, items, min(microbatch, self._config.batch_size, items))
         return group_program(setting, self._mesh, self._backbone, self._tokens, self._pairs, group)
+
+
+class _GroupRun:
+    """A group in training: its state, how far it is, what was evaluated, and all of this put into the run's folder."""
+
+    def __init__(self, folder: TextFolder, number: int, program: GroupProgram) -> None:
+        self.program, self.group = program, folder.groups[number]
+        self.state = program.begin()
+        self.epoch, self.step = 0, 0
+        self.evaluations: list[dict[str, np.ndarray]] = []  # an evaluated epoch each
+        self.stored = time.monotonic()
+        self._folder, self._number = folder, number
+
+    def go_on(self, begun: Checkpoint, state: GroupState) -> None:
+        """Be where a checkpoint was written, with its state on the devices."""
+        self.state = state
+        self.epoch, self.step = begun.epoch, begun.step
+        self.evaluations = [
+            {name: values[n] for name, values in begun.evaluations.items()}
+            for n in range(len(begun.evaluations["counts"]))
+        ]
+
+    def evaluate(self) -> None:
+        """Evaluate both splits, and write the part with it."""
+        found = [self.program.evaluate(self.state, split) for split in SPLITS]
+        size = len(self.group)
+        self.evaluations.append({
+            name: np.stack([np.asarray(getattr(each, name))[:size] for each in found]) for name in Evaluation._fields
+        })  # fmt: skip
+        self.write_part()
+
+    def write_part(self) -> None:
+        """Write all evaluations so far."""
+        self._folder.write_part(self._number, self._stacked())
+
+    def store_if_due(self) -> None:
+        """Write a checkpoint where the last one is old or a signal has come; then obey the signal."""
+        if signals.asked() or time.monotonic() - self.stored > CHECKPOINT_SECONDS:
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.state)]
+            self._folder.write_checkpoint(self._number, Checkpoint(self.epoch, self.step, leaves, self._stacked()))
+            self.stored = time.monotonic()
+            signals.check()
+
+    def _stacked(self) -> dict[str, np.ndarray]:
+        return {name: np.stack([each[name] for each in self.evaluations]) for name in Evaluation._fields}
 
 
 class _CallLength:
