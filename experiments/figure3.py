@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():  # which draws the figure
-        print(f"\n{suite}:\n" + "\n".join(table(TABLE_COLUMNS, table_rows(summarise_text(run), "train"))))
+        print(f"\n{suite}:\n" + "\n".join(table(TABLE_COLUMNS, table_rows(summarise_text(run).numbers, "train"))))
         print(f"\nStored: {run.path / 'figures' / 'figure3'}.png, .svg, .pdf, .csv")
 
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():  # which draws the figure
-        s, epochs = curves(run).s, run.epochs
+        s, epochs = curves(run.counts).s, run.epochs
         window = min(SLOPE_EPOCHS, run.config.epochs)
         rows = []
         for n, rank in enumerate(run.config.ranks):

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():  # which draws the figure
-        along = curves(run)
+        along = curves(run.counts)
         s, test, train = (values[:, :, -1] for values in (along.s, along.test_accuracy, along.accuracy))
         rows = [
             [str(rank), str(seed), f"{train[n, seed]:.2%}", f"{test[n, seed]:.2%}", f"{s[n, seed]:.4f}"]

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():
-        numbers = summarise_text(run)
+        numbers = summarise_text(run).numbers
         write_atomically(run.path / "table2.json", json.dumps(numbers["cells"], indent=1).encode())
         print(f"\n{suite}: {run.config.model}, {run.config.epochs} epochs, training pairs")
         print("\n".join(table(CONTEXT_COLUMNS, context_rows(numbers, "train"))))

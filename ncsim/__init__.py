@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ncsim import text
     from ncsim.config.ensemble import EnsembleConfig, config_grid
     from ncsim.config.recording import Recording
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
@@ -81,12 +82,17 @@ _PUBLIC = {
 
 __all__ = list(_PUBLIC)
 
+#: Packages that are reached as attributes: `ncsim.text.TextConfig`.
+_PACKAGES = ("text",)
+
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"ncsim.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'ncsim' has no attribute {name!r}")
     return getattr(importlib.import_module(f"ncsim.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_PACKAGES))

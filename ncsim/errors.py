@@ -7,7 +7,8 @@ def missing_extra(error: ImportError) -> ImportError:
     """The error to raise in place of `error`, in one line."""
     library = (error.name or str(error)).split(".")[0]
     return ImportError(
-        f"ncsim.text: {library} is not installed; install it with: pip install 'ncsim[text]'", name=library
+        f"ncsim.text: {library} is not installed; install it from a clone of this repository with: pip install '.[text]'",
+        name=library,
     )
 
 

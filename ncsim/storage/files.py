@@ -92,7 +92,8 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
         filesystem = fsspec.filesystem(protocol, use_listings_cache=False)
     except ImportError:
         raise StoreError(
-            f"{text}: {protocol}:// needs {package}; install it with: pip install 'ncsim[{_EXTRAS[package or '']}]'"
+            f"{text}: {protocol}:// needs {package}; install it from a clone of this repository with: "
+            f"pip install '.[{_EXTRAS[package or '']}]'"
         ) from None
     except Exception as error:
         raise StoreError(f"{text}: cannot be opened ({one_line(error)})") from None

@@ -1,5 +1,6 @@
 """The same, with BERT on real text.
 
+Its public names load what they need when first used; what reads files and hubs needs the `text` extra.
 The folder has the rooms of the package itself: `config`, `records`, `run`, `run_folder`, `results`, and the folders `data`, `model`,
 `training` and `report`.
 
@@ -15,3 +16,46 @@ suite a fifth faster, since sentences of films are shorter than problems of arit
 Text: own checkpoints, not orbax's. A group's state is one safetensors file with a checksum, written as every other file
 here is: whole or not at all. A checkpoint is for one machine and one run, and needs nothing that a checkpoint library adds.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ncsim.errors import DataError
+    from ncsim.text.config import TextConfig
+    from ncsim.text.data.suites import SUITES, open_suite
+    from ncsim.text.model.adapter_files import load_adapter, save_adapter
+    from ncsim.text.model.bert import BertConfig
+    from ncsim.text.model.checkpoint import load_backbone
+    from ncsim.text.results import TextRun, open_text_run
+    from ncsim.text.run import run_text
+
+
+#: The public names, and the module of ncsim each comes from.
+_PUBLIC = {
+    "TextConfig": "text.config",
+    "run_text": "text.run",
+    "open_text_run": "text.results",
+    "TextRun": "text.results",
+    "load_adapter": "text.model.adapter_files",
+    "save_adapter": "text.model.adapter_files",
+    "load_backbone": "text.model.checkpoint",
+    "BertConfig": "text.model.bert",
+    "DataError": "errors",
+    "open_suite": "text.data.suites",
+    "SUITES": "text.data.suites",
+}
+
+__all__ = list(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'ncsim.text' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"ncsim.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

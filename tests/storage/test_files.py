@@ -122,7 +122,9 @@ def test_other_addresses_are_refused(address, words):
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(
-        StoreError, match=r"gs://bucket/run: gs:// needs gcsfs; install it with: pip install 'ncsim\[gcs\]'"
+        StoreError,
+        match=r"^gs://bucket/run: gs:// needs gcsfs; install it from a clone of this repository with: "
+        r"pip install '\.\[gcs\]'$",
     ):
         open_storage("gs://bucket/run")
 

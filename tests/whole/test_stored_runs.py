@@ -41,7 +41,7 @@ REPORTED = ["plain", "grid", "text"]
 
 def open_text(path):
     """A text run from Python."""
-    from ncsim.text.results import open_text_run
+    from ncsim.text import open_text_run
 
     return open_text_run(path)
 

@@ -116,7 +116,9 @@ def _loaded(source: str | Path) -> Any:
     try:
         from transformers import AutoTokenizer
     except ImportError:
-        raise ConfigError("tokenizer: needs the text extra; allowed: pip install 'ncsim[text]'") from None
+        raise ConfigError(
+            "tokenizer: needs the text extra; allowed: pip install '.[text]' in a clone of this repository"
+        ) from None
     if Path(source).exists() and not Path(source).is_dir():
         raise ConfigError(f"tokenizer={source}: is a file; allowed: its folder, or a hub id")
     try:

@@ -19,17 +19,17 @@ from ncsim.report.figures import (
     new_figure,
     save_figure,
 )
-from ncsim.text.report.summary import curves, mean_slope
+from ncsim.text.report.summary import TextSummary, mean_slope
 from ncsim.text.results import TextRun
 
 _LINES = ((BLUE, "-"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "--"), (ORANGE, "-"), (SKY, "--"))
 _MARKS = "osD^vP*X<>"
 
 
-def plot_s_by_rank(run: TextRun, numbers: dict[str, Any], stem: Path) -> list[Path]:
+def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]:
     """Figure 3: S on the training pairs against LoRA rank after the last epoch, a mark a seed, with what the accuracies
     alone give and Delta with its 95 % interval."""
-    cells = [cell for cell in numbers["cells"] if cell["split"] == "train" and "s" in cell]
+    cells = [cell for cell in summary.numbers["cells"] if cell["split"] == "train" and "s" in cell]
     place = {rank: n for n, rank in enumerate(run.config.ranks)}
     rows = []
     with new_figure(max(4.6, 0.8 * len(place) + 1.8), 4.4) as figure:
@@ -61,9 +61,9 @@ def plot_s_by_rank(run: TextRun, numbers: dict[str, Any], stem: Path) -> list[Pa
         return save_figure(figure, stem, columns, rows)
 
 
-def plot_s_by_epoch(run: TextRun, stem: Path) -> list[Path]:
+def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]:
     """Figure 4: S over epochs, a line a rank (mean over seeds, band from lowest to highest), and its mean slope."""
-    along = curves(run).s
+    along = summary.curves.s
     epochs, ranks = run.epochs, run.config.ranks
     slopes = mean_slope(epochs, along)
     rows: list[list[Any]] = []
@@ -95,9 +95,9 @@ def plot_s_by_epoch(run: TextRun, stem: Path) -> list[Path]:
         return save_figure(figure, stem, ["rank", "seed", "epoch", "s"], rows)
 
 
-def plot_s_and_test_accuracy(run: TextRun, stem: Path) -> list[Path]:
+def plot_s_and_test_accuracy(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]:
     """Figure 5: S on the training pairs against mean test accuracy, a mark a seed, labelled by rank."""
-    along = curves(run)
+    along = summary.curves
     s, accuracy = along.s[:, :, -1], along.test_accuracy[:, :, -1]
     rows = []
     with new_figure(4.6, 4.2) as figure:

@@ -28,10 +28,17 @@ class Curves(NamedTuple):
     test_s: np.ndarray
 
 
-def curves(run: TextRun) -> Curves:
-    """S, contextuality and accuracies over epochs; NaN where nothing is stored yet."""
+class TextSummary(NamedTuple):
+    """A text run read once: what its report, its page and its figures are made of."""
+
+    numbers: dict[str, Any]  # plain data, as summary.json has it
+    curves: Curves
+
+
+def curves(counts: np.ndarray) -> Curves:
+    """S, contextuality and accuracies over epochs, from `TextRun.counts`; NaN where nothing is stored yet."""
     with np.errstate(invalid="ignore"):
-        statistics = chsh_statistics(run.counts)
+        statistics = chsh_statistics(counts)
     accuracy = np.mean([statistics.accuracy_alice, statistics.accuracy_bob], axis=(0, -2, -1))
     return Curves(
         s=np.asarray(statistics.s)[..., 0],
@@ -54,8 +61,8 @@ def mean_slope(epochs: Any, s: np.ndarray, window: int = SLOPE_EPOCHS) -> np.nda
     return np.asarray((s[..., last] - s[..., first]) / (epochs[last] - epochs[first]))
 
 
-def summarise_text(run: TextRun) -> dict[str, Any]:
-    """Everything that is said of a text run.
+def summarise_text(run: TextRun) -> TextSummary:
+    """Everything that is said of a text run, from one reading of its parts.
 
     A cell of "cells" is a rank, a seed and a split, after the last epoch. Its items are a sample of what such items may
     be, its four adapters are four, of which its interval says nothing: seeds do.
@@ -64,7 +71,7 @@ def summarise_text(run: TextRun) -> dict[str, Any]:
         StoreError: nothing is stored yet, or a part is torn.
     """
     counts = run.counts
-    along = curves(run)
+    along = curves(counts)
     slopes = mean_slope(run.epochs, along.s)
     cells = []
     for r, rank in enumerate(run.config.ranks):
@@ -76,7 +83,7 @@ def summarise_text(run: TextRun) -> dict[str, Any]:
                     cells.append(cell | {"note": "a context is not trained yet, or diverged"})
                     continue
                 cells.append(cell | _table_numbers(table))
-    return {
+    numbers = {
         "run": str(run.path),
         "kind": "text",
         "model": run.config.model,
@@ -92,6 +99,7 @@ def summarise_text(run: TextRun) -> dict[str, Any]:
         ],
         "slope_epochs": min(SLOPE_EPOCHS, run.config.epochs),
     }
+    return TextSummary(numbers, along)
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -13,7 +13,7 @@ from ncsim.report.page import html_page, html_table
 from ncsim.report.sentences import estimate
 from ncsim.storage.files import write_atomically
 from ncsim.text.report.figures import plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
-from ncsim.text.report.summary import CONTEXT_NAMES, summarise_text
+from ncsim.text.report.summary import CONTEXT_NAMES, TextSummary, summarise_text
 from ncsim.text.results import TextRun
 
 CONTEXT_COLUMNS = ["r", "seed", "context", "pairs", "accuracy A", "accuracy B", "C", "product", "C - product"]
@@ -32,17 +32,17 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
     Raises:
         StoreError: nothing is stored yet, a part is torn, or the folder cannot be written to.
     """
-    numbers = summarise_text(run)
+    summary = summarise_text(run)
     try:
-        write_atomically(run.path / "summary.json", json.dumps(numbers, indent=1).encode())
+        write_atomically(run.path / "summary.json", json.dumps(summary.numbers, indent=1).encode())
         figures = run.path / "figures"
-        plot_s_by_rank(run, numbers, figures / "figure3")
-        plot_s_by_epoch(run, figures / "figure4")
-        plot_s_and_test_accuracy(run, figures / "figure5")
-        write_atomically(run.path / "report.html", _page(run, numbers).encode())
+        plot_s_by_rank(run, summary, figures / "figure3")
+        plot_s_by_epoch(run, summary, figures / "figure4")
+        plot_s_and_test_accuracy(run, summary, figures / "figure5")
+        write_atomically(run.path / "report.html", _page(run, summary).encode())
     except OSError as error:
         raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
-    return numbers
+    return summary.numbers
 
 
 def printed_text(numbers: Mapping[str, Any]) -> str:
@@ -144,7 +144,8 @@ def _cells(numbers: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:
     return [cell for cell in numbers["cells"] if cell["split"] == split and "s" in cell]
 
 
-def _page(run: TextRun, numbers: Mapping[str, Any]) -> str:
+def _page(run: TextRun, summary: TextSummary) -> str:
+    numbers = summary.numbers
     title = html.escape(f"ncsim: {run.path.name}")
     body = [f"<h1>{title}</h1>", html_table(DATA_COLUMNS, data_rows(numbers))]
     for name, text in FIGURES.items():

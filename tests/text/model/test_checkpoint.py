@@ -407,4 +407,4 @@ for name in ("checkpoint", "adapter_files"):
     lines = result.stdout.splitlines()
     assert len(lines) == 2
     for line in lines:
-        assert line.endswith("is not installed; install it with: pip install 'ncsim[text]'")
+        assert line.endswith("is not installed; install it from a clone of this repository with: pip install '.[text]'")
