@@ -43,6 +43,7 @@ from scipy.stats import rankdata, t
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import config_grid
+from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
@@ -58,7 +59,7 @@ WIDTHS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
 ROW_WIDTHS = (1, 2, 3, 4, 8, 16)
 TRAINING_ROWS = (8, 10, 12, 14)
 PROTOCOLS = (Protocol("single"), Protocol("retry", 20))
-CONTEXT_NAMES = ("A1 B1", "A1 B2", "A2 B1", "A2 B2")
+CONTEXT_NAMES = context_names("A{i} B{j}")
 MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
 GROUPS = 32  # of the jackknife over members
 

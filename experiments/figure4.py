@@ -34,6 +34,7 @@ from ncsim.cli.command import run_guarded
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
 from ncsim.config.ensemble import swept_fields
 from ncsim.config.recording import Recording
+from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
@@ -46,7 +47,7 @@ from ncsim.terminal import Progress
 WIDTHS = (2, 3, 4, 6, 8)
 #: Windows of mu_gradS as shares of the training; the first is where S rises, as the paper's epochs 0 to 80 are.
 WINDOWS = ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0))
-CONTEXT_NAMES = ("A1 B1", "A1 B2", "A2 B1", "A2 B2")
+CONTEXT_NAMES = context_names("A{i} B{j}")
 #: Told apart by lightness and dashes too, for print in grey.
 LINES = ((SKY, "-"), (GREEN, "--"), (ORANGE, "-."), (BLACK, ":"))
 

@@ -37,6 +37,7 @@ from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
+from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
@@ -47,7 +48,7 @@ from ncsim.storage.files import write_atomically
 EVERY = 25
 #: Where conflict is read to foretell the end, as shares of training: past the first moves, before most are done.
 WINDOW = (0.05, 0.25)
-CONTEXT_NAMES = ("11", "12", "21", "22")
+CONTEXT_NAMES = context_names()
 MARKS = ((SKY, "o", "-"), (GREEN, "s", "--"), (ORANGE, "^", "-."), (VERMILLION, "D", ":"))
 QUINTILES = 5
 

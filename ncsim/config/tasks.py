@@ -14,12 +14,19 @@ import numpy as np
 
 #: The contexts (i, j) in the order in which they are trained, stored and printed: 11, 12, 21, 22.
 CONTEXTS: tuple[tuple[int, int], ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
+#: The signs with which the contexts' correlators enter S, in the order of CONTEXTS.
+S_SIGNS = np.array([1, 1, 1, -1])
 
 #: Rows are unrolled in the compiled training step, so a table may not be arbitrarily long.
 MAX_ROWS = 64
 MAX_FEATURES = 16
 
 BinaryFunction = Callable[..., int]
+
+
+def context_names(style: str = "{i}{j}") -> tuple[str, ...]:
+    """The contexts' names in the order of CONTEXTS; `style` has Alice's task as {i} and Bob's as {j}: "A{i}B{j}"."""
+    return tuple(style.format(i=i + 1, j=j + 1) for i, j in CONTEXTS)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncsim.config.tasks import CONTEXTS
+from ncsim.config.tasks import context_names
 from ncsim.records.joint_counts import from_context_order
 
 
@@ -64,7 +64,7 @@ def concatenated(trajectories: Sequence[MemberTrajectories]) -> MemberTrajectori
 
 def of_contexts(name: str) -> list[str]:
     """The columns of an observed number: loss_alice_11 is that of context 11."""
-    return [f"{name}_{i + 1}{j + 1}" for i, j in CONTEXTS]
+    return list(context_names(name + "_{i}{j}"))
 
 
 #: counts_12_01: in context 12, how many rows Alice has wrong and Bob right.

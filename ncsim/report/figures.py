@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ncsim.config.tasks import context_names
 from ncsim.statistics.protocols import TSIRELSON, ProtocolLaw
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
@@ -155,10 +156,10 @@ def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axi
             place = np.arange(len(labels))
             series = [("S", BLACK, "P", [law.mean for law in protocol_laws], 0.28)]
             for context, (name, (color, mark)) in enumerate(
-                zip(("A1 B1", "A1 B2", "A2 B1", "A2 B2"), _CORRELATOR_MARKS, strict=True)
+                zip(context_names("A{i}, B{j}"), _CORRELATOR_MARKS, strict=True)
             ):
                 estimates = [law.correlators[context] for law in protocol_laws]
-                series.append((f"C({name.replace(' ', ', ')})", color, mark, estimates, -0.28 + 0.14 * context))
+                series.append((f"C({name})", color, mark, estimates, -0.28 + 0.14 * context))
             for name, color, mark, estimates, shift in series:
                 values = np.array([e.value for e in estimates])
                 reach = np.array([[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]])

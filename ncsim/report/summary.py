@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import S_SIGNS, context_names
 from ncsim.errors import StoreError
 from ncsim.records.joint_counts import from_context_order
 from ncsim.records.members import MemberRecords
@@ -19,7 +20,7 @@ from ncsim.statistics.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Ou
 from ncsim.statistics.signalling_tests import AccuracyDifferences, member_signalling_tests, signalling_tests
 from ncsim.statistics.undecided import member_ranges
 
-CONTEXT_NAMES = ("11", "12", "21", "22")
+CONTEXT_NAMES = context_names()
 #: Runs drawn under a protocol to see how many are contextual.
 CONTEXTUALITY_RUNS = 10_000
 #: Delta is a multiple of 1/8 or so; what differs from 0 by less is rounding.
@@ -184,12 +185,11 @@ class _Tally:
     def undecided(self) -> dict[str, Any]:
         """What share of answers is undecided, and S under the three conventions for them."""
         networks = self.members * 4 - self.diverged
-        signs = np.array([1, 1, 1, -1])
         items = self._counts.sum(axis=2)
         product = self._counts @ np.array([1, -1, -1, 1])
 
         def mean_s(products: np.ndarray) -> Estimate:
-            return _ratio_estimate(products, items, lambda c: float(c @ signs), self.members)
+            return _ratio_estimate(products, items, lambda c: float(c @ S_SIGNS), self.members)
 
         decided = self._decided_s
         return {

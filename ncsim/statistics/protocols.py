@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import S_SIGNS
 from ncsim.records.joint_counts import from_context_order, unequal_outcomes
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.intervals import Estimate, fraction_estimate, mean_estimate
@@ -218,7 +219,7 @@ def _law(
     if protocol.kind == "single" and outcomes.common_initialization:
         whole = outcomes.whole if kept is None else outcomes.whole & kept
         k = unequal_outcomes(from_context_order(outcomes.counts[whole])).reshape(-1, 4)
-        index = 3 * rows - (k @ np.array([1, 1, 1, -1]))
+        index = 3 * rows - (k @ S_SIGNS)
         return LatticeLaw(rows, np.bincount(index, minlength=4 * rows + 1) / max(len(index), 1))
     # S = 2 - 2 (k11 + k12 + k21 - k22) / rows; the convolution's index is that sum plus rows, so S runs downwards.
     k11, k12, k21, k22 = context_laws

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from ncsim.config.tasks import S_SIGNS
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 
 #: S = c11 + c12 + c21 - c22, contexts in the order 11, 12, 21, 22.
-CHSH_SIGNS = np.array([1, 1, 1, -1])
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,10 @@ def member_ranges(records: MemberRecords) -> MemberRanges:
     least, most = undecided_rows(records)
     n = np.where(rows > 0, rows, np.nan)
     # S as a sum of whole numbers over n stays on its lattice, so that S > 2 is decided without rounding.
-    coin = _on_lattice((decided / n) @ CHSH_SIGNS, rows)
+    coin = _on_lattice((decided / n) @ S_SIGNS, rows)
     reach = (most / n).sum(axis=1)
     return MemberRanges(
-        as_they_fell=_on_lattice((fallen / n) @ CHSH_SIGNS, rows),
+        as_they_fell=_on_lattice((fallen / n) @ S_SIGNS, rows),
         coin_toss=coin,
         low=_on_lattice(coin - reach, rows),
         high=_on_lattice(coin + reach, rows),

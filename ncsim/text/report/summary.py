@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncsim.config.tasks import context_names
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
 from ncsim.statistics.locality_tests import game_p_value
@@ -13,7 +14,7 @@ from ncsim.statistics.signalling_tests import signalling_tests
 from ncsim.text.records import SPLITS
 from ncsim.text.results import TextRun
 
-CONTEXT_NAMES = ("A1B1", "A1B2", "A2B1", "A2B2")
+CONTEXT_NAMES = context_names("A{i}B{j}")
 #: The paper's window of epochs for the mean slope of S (figure 4b).
 SLOPE_EPOCHS = 80
 
