@@ -278,3 +278,8 @@ def run_digits(configs: Sequence[EnsembleConfig]) -> str:
     """Eight hex digits of the run that a grid is, whatever its number of members: for the name of a folder."""
     together = "".join(sorted(fingerprint(config) for config in configs))
     return hashlib.sha256(together.encode()).hexdigest()[:8]
+
+
+def program_of(config: EnsembleConfig) -> EnsembleConfig:
+    """The config without what a compiled program takes as arguments: configs that share it share a program."""
+    return dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.cluster.workers import differences
-from ncsim.config.ensemble import fingerprint, network_steps
+from ncsim.config.ensemble import network_steps
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import StoreError
 from ncsim.executors.devices import device_description
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories, concatenated
-from ncsim.storage.environment import recorded_environment
+from ncsim.storage.environment import recorded_executors
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.terminal import ProgressListener
@@ -149,13 +149,12 @@ def _groups(folder: RunFolder) -> Iterator[tuple[int, str, range]]:
 
 def _executors(folder: RunFolder) -> list[str]:
     """The executor on record, one a cell."""
-    recorded = recorded_environment(folder.location) or {}
-    by_cell = recorded.get("executor")
-    if not isinstance(by_cell, dict):
+    recorded = recorded_executors(folder.location, folder.configs)
+    if recorded is None:
         raise StoreError(
             f"{folder.location}: has no executor on record, so that members cannot be trained as they were"
         )
-    return [str(by_cell.get(fingerprint(config), "xla")) for config in folder.configs]
+    return recorded
 
 
 class _Trajectories:

@@ -18,7 +18,7 @@ from ncsim.errors import ConfigError
 from ncsim.executors.devices import device_description, validate_device_count
 from ncsim.records.members import concatenated
 from ncsim.results import Run
-from ncsim.storage.environment import recorded_environment
+from ncsim.storage.environment import recorded_executors
 from ncsim.storage.parts import part_ranges
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -103,11 +103,9 @@ class Job:
         Raises:
             ConfigError: another one is asked for.
         """
-        recorded = None if self.out is None else recorded_environment(self.out)
-        by_cell = recorded.get("executor") if recorded else None
-        if not isinstance(by_cell, dict):
+        begun = None if self.out is None else recorded_executors(self.out, self.configs)
+        if begun is None:
             return None
-        begun = [str(by_cell.get(fingerprint(config), "xla")) for config in self.configs]
         if self.executor != "auto" and set(begun) != {self.executor}:
             words = " and ".join(sorted(set(begun)))
             raise ConfigError(

@@ -6,7 +6,6 @@ undecided then answers by the program it ran in: laws agree between executors, m
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.native import program as native
@@ -103,8 +102,7 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
 
 def _alike(configs: Sequence[EnsembleConfig]) -> list[EnsembleConfig]:
     """One config of each program."""
-    same: dict[str, Any] = {"members": 1, "first_member": 0, "root_seed": 0, "learning_rate": 1.0, "steps": 1}
-    return list({dataclasses.replace(config, **same): config for config in configs}.values())
+    return list({program_of(config): config for config in configs}.values())
 
 
 def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool:

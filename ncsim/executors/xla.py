@@ -7,7 +7,6 @@ on its neighbours, on the number of blocks, or on the number of devices.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.training.initialization import dtype_of, start_vector, vector_size
 from ncsim.training.observation import CELLS, observe, record
@@ -55,9 +54,8 @@ def block_program(
     steps: `ncsim.training.step.train`, or another executor's function of the same arguments. `points`: how many steps are
     recorded, with the last; None records none.
     """
-    shape = dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
     platform = mesh.devices.flat[0].platform
-    return _block_program(shape, mesh, blocks, lanes or LANES.get(platform, 65_536), training, points)
+    return _block_program(program_of(config), mesh, blocks, lanes or LANES.get(platform, 65_536), training, points)
 
 
 @functools.lru_cache(maxsize=32)

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, swept_fields
+from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.errors import ConfigError, StoreError
@@ -31,7 +31,7 @@ from ncsim.executors.devices import device_description
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
-from ncsim.storage.environment import recorded_environment
+from ncsim.storage.environment import recorded_executors
 from ncsim.storage.parts import part_ranges, part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -83,7 +83,8 @@ def forecast(
     programs = _programs(configs)
     chosen = _spread(list(programs), MOST_PROGRAMS)
     if out is not None and executor == "auto":
-        executor = _recorded(out, configs) or executor
+        recorded = set(recorded_executors(out, configs) or ())
+        executor = recorded.pop() if len(recorded) == 1 else executor
     with _scratch(beside) as scratch:
         description = device_description(devices)
         importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
@@ -169,7 +170,7 @@ def _cells(
     cells = []
     compiled = set()
     for config, ids in zip(configs, todo, strict=True):
-        shape = _shape(config)
+        shape = program_of(config)
         cost = costs.get(shape) or costs[_nearest(shape, list(costs))]
         parts = [part for gap in ids for part in part_ranges(config, gap)]
         cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
@@ -208,18 +209,13 @@ def _cell(
 # --------------------------------------------------------------------------------------------------------- programs
 
 
-def _shape(config: EnsembleConfig) -> EnsembleConfig:
-    """The config without what is an argument of its program."""
-    return dataclasses.replace(config, members=1, first_member=0, root_seed=0, learning_rate=1.0, steps=1)
-
-
 def _programs(configs: Sequence[EnsembleConfig]) -> dict[EnsembleConfig, EnsembleConfig]:
     """Each program's shape, and of the configs that share it the one with the longest training."""
     found: dict[EnsembleConfig, EnsembleConfig] = {}
     for config in configs:
-        known = found.setdefault(_shape(config), config)
+        known = found.setdefault(program_of(config), config)
         if config.steps > known.steps:
-            found[_shape(config)] = config
+            found[program_of(config)] = config
     return found
 
 
@@ -276,16 +272,6 @@ def _to_train(
     if recording is None:
         return [stored.missing(config) for config in configs]
     return [TrajectoryFolder(stored).missing(config) for config in configs]
-
-
-def _recorded(out: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> str | None:
-    """The executor that a stored run was begun with, where all cells have one."""
-    recorded = recorded_environment(out)
-    by_cell = recorded.get("executor") if recorded else None
-    if not isinstance(by_cell, dict):
-        return None
-    names = {str(by_cell.get(fingerprint(config), "xla")) for config in configs}
-    return names.pop() if len(names) == 1 else None
 
 
 def _disk_of(out: str | os.PathLike[str] | None) -> Path:

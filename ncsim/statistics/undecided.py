@@ -29,8 +29,6 @@ from ncsim.records.members import MemberRecords
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 
-#: S = c11 + c12 + c21 - c22, contexts in the order 11, 12, 21, 22.
-
 
 @dataclass(frozen=True)
 class MemberRanges:

@@ -7,9 +7,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.storage.config_file import CONFIG, description
 from ncsim.storage.files import open_storage
 
@@ -41,3 +43,11 @@ def recorded_environment(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def recorded_executors(path: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> list[str] | None:
+    """The executor that each cell of the run in a folder was begun with, one per config; None where there is no record."""
+    by_cell = (recorded_environment(path) or {}).get("executor")
+    if not isinstance(by_cell, dict):
+        return None
+    return [str(by_cell.get(fingerprint(config), "xla")) for config in configs]
