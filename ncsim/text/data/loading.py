@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from ncsim.errors import ConfigError, DataError
+from ncsim.errors import ConfigError, DataError, missing_extra
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
 from ncsim.text.data.rows import Labelled, Question, Row, has_ids, read_rows
 from ncsim.text.data.sources import SourceFile, digest, errors_only, find, members, one_line, read
 from ncsim.text.data.suites import Task
+
+try:
+    import tensorflow_datasets as tfds
+except ImportError as error:
+    raise missing_extra(error) from error
 
 
 class Prepared(NamedTuple):

@@ -397,14 +397,14 @@ for name in ("safetensors", "transformers", "huggingface_hub", "tensorflow_datas
 import ncsim, ncsim.cli
 ncsim.EnsembleConfig
 import ncsim.text.model.lora
-for name in ("checkpoint", "adapter_files"):
+for name in ("model.checkpoint", "model.adapter_files", "data.loading", "run"):
     try:
-        __import__(f"ncsim.text.model.{name}")
+        __import__(f"ncsim.text.{name}")
     except ImportError as error:
         print(error)
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     lines = result.stdout.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 4
     for line in lines:
         assert line.endswith("is not installed; install it from a clone of this repository with: pip install '.[text]'")
