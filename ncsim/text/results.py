@@ -35,14 +35,29 @@ class TextRun:
         Raises:
             StoreError: a part is torn, or nothing is stored yet.
         """
-        tables = [table for n in range(len(self._folder.groups)) if (table := self._folder.read_part(n)) is not None]
+        return self._joined(self._parts())
+
+    def _parts(self) -> list[pa.Table | None]:
+        return [self._folder.read_part(group) for group in range(len(self._folder.groups))]
+
+    def _joined(self, parts: list[pa.Table | None]) -> pa.Table:
+        tables = [table for table in parts if table is not None]
         if not tables:
             raise StoreError(f"{self.path}: nothing has been evaluated yet; run the same command again")
         return pa.concat_tables(tables)
 
     def missing(self) -> int:
         """Adapters that are still to be trained."""
-        return sum(len(g) for n, g in enumerate(self._folder.groups) if not self._folder.complete(n))
+        return self._missing_from(self._parts())
+
+    def _missing_from(self, parts: list[pa.Table | None]) -> int:
+        groups = self._folder.groups
+        return sum(len(groups[n]) for n, table in enumerate(parts) if not self._folder.completed_by(n, table))
+
+    def counts_and_missing(self) -> tuple[np.ndarray, int]:
+        """`counts` and `missing()` from one reading of the parts, so that both speak of the same moment."""
+        parts = self._parts()
+        return joint_counts_of(self._joined(parts), self.config, self._folder.groups), self._missing_from(parts)
 
     @property
     def epochs(self) -> list[int]:

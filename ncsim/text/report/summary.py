@@ -71,7 +71,7 @@ def summarise_text(run: TextRun) -> TextSummary:
     Raises:
         StoreError: nothing is stored yet, or a part is torn.
     """
-    counts = run.counts
+    counts, missing = run.counts_and_missing()
     along = curves(counts)
     slopes = mean_slope(run.epochs, along.s)
     cells = []
@@ -91,7 +91,7 @@ def summarise_text(run: TextRun) -> TextSummary:
         "suite": run.config.suite,
         "pairing": run.config.pairing,
         "epochs": run.config.epochs,
-        "adapters_missing": run.missing(),
+        "adapters_missing": missing,
         "data": run.data,
         "cells": cells,
         "mean_slope_of_s": [
