@@ -101,6 +101,12 @@ class Run:
 def open_run(path: str | os.PathLike[str]) -> Run:
     """The run stored in a folder or under an address (s3://, gs://), complete or not (`Run.missing` tells).
 
+    Args:
+        path: a run folder on this machine, or an address in an object store.
+
+    Returns:
+        The run; its parts are read when they are asked for.
+
     Raises:
         StoreError: no run is there, or a part of it is torn or foreign.
     """

@@ -200,8 +200,18 @@ def parse_optimizer_options(text: str) -> dict[str, float | bool]:
 def config_grid(**fields: Any) -> list[EnsembleConfig]:
     """Every combination of the values given as lists, in the order of the arguments, the last varying fastest.
 
-    >>> [config.hidden for config in config_grid(hidden=[2, 3, 4], members=100)]
-    [2, 3, 4]
+    Args:
+        fields: fields of `EnsembleConfig` by name; a list is an axis, any other value is in every cell.
+
+    Returns:
+        One config per cell. A single cell where no value is a list.
+
+    Raises:
+        ConfigError: a field that does not exist, a value that is not allowed, or more than 100,000 cells.
+
+    Example:
+        >>> [config.hidden for config in config_grid(hidden=[2, 3, 4], members=100)]
+        [2, 3, 4]
     """
     known = field_specs()
     for name in fields:

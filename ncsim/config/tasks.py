@@ -108,8 +108,21 @@ def truth_tables(
 
     By default the first half of the features is Alice's and the second half Bob's.
 
-    >>> truth_tables([lambda x, y: x, lambda x, y: 1 - x], [lambda x, y: y, lambda x, y: x & y], features=2).rows
-    4
+    Args:
+        alice: two functions of the features to 0 or 1: the tasks alpha_1 and alpha_2.
+        bob: likewise beta_1 and beta_2.
+        features: binary inputs per row, 1 to 6 (there are 2**features rows, 64 at most).
+        alice_features: numbers of the inputs that Alice's half of an overlapping network sees; the first half if
+            not given.
+        bob_features: likewise Bob's; the second half if not given.
+        name: a name for reports.
+
+    Returns:
+        The tables, to give to `EnsembleConfig(tasks=...)`.
+
+    Example:
+        >>> truth_tables([lambda x, y: x, lambda x, y: 1 - x], [lambda x, y: y, lambda x, y: x & y], features=2).rows
+        4
     """
     rows = tuple(itertools.product((0, 1), repeat=features))
     half = (features + 1) // 2

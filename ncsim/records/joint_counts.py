@@ -19,8 +19,20 @@ def joint_counts(outcomes: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
 
     No items at all give zero counts, whose statistics are NaN.
 
+    Args:
+        outcomes: +1 (right) or -1 (wrong), [..., 2, 2, 2, items]: Alice's task i, Bob's task j, party, item.
+
+    Returns:
+        int32 [..., i, j, a, b], a and b being 0 (wrong) or 1 (right).
+
     Raises:
         ValueError: another shape, or a value other than -1 and +1, named with its place.
+
+    Example:
+        >>> import numpy as np
+        >>> outcomes = np.ones((2, 2, 2, 16), int)  # all right
+        >>> joint_counts(outcomes)[0, 0].tolist()
+        [[0, 0], [0, 16]]
     """
     outcomes = np.asarray(outcomes)
     if outcomes.ndim < 4 or outcomes.shape[-4:-1] != (2, 2, 2):
@@ -56,7 +68,23 @@ def validated_counts(counts: Any) -> Any:
 
 
 def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"]:
-    """Pooled counts: the sum over a leading axis, in int64."""
+    """Pooled counts: the sum over a leading axis, in int64.
+
+    Args:
+        counts: joint counts with at least one axis in front, [K, ..., 2, 2, 2, 2]: members, items or runs.
+        axis: the axis to sum over.
+
+    Returns:
+        int64, without that axis.
+
+    Raises:
+        ValueError: counts that are none.
+
+    Example:
+        >>> import numpy as np
+        >>> merge_counts(np.ones((5, 2, 2, 2, 2), int))[0, 0].tolist()
+        [[5, 5], [5, 5]]
+    """
     array = validated_counts(counts)
     if not -array.ndim <= axis < array.ndim or axis % array.ndim >= array.ndim - 4:
         raise ValueError(f"axis: {axis}; allowed: an axis before (i, j, a, b), 0 to {array.ndim - 5}")

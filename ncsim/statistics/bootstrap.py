@@ -56,6 +56,10 @@ def bootstrap_mean(
     Raises:
         ValueError: numbers that are not finite or outside the support, members that are not whole and 0 or above, or
             shapes that differ.
+
+    Example:
+        >>> print(bootstrap_mean([1.5, 2.0, 2.5], members=[100, 200, 100]))
+        2.000 [1.966, 2.035]
     """
     bins, count = _histogram(values, members, support)
     _check_level(level)
@@ -80,8 +84,21 @@ def hoeffding_mean(
     All means m whose n KL(sample mean || m) is at most log(2 / (1 - level)), both rescaled to [0, 1] and KL being that of
     two coins (Hoeffding 1963, theorem 1). For where `bootstrap_mean` is not to be relied on: fewer than 100 members.
 
+    Args:
+        values: numbers, [K]; one per member, or one per bin of the histogram.
+        members: how many members have each value, [K]; one each if not given.
+        level: probability with which the interval should hold the mean.
+        support: the smallest and the largest value that a member can have.
+
+    Returns:
+        The sample's mean and its interval.
+
     Raises:
         ValueError: as for `bootstrap_mean`.
+
+    Example:
+        >>> print(hoeffding_mean([1.5, 2.0, 2.5]))
+        2.000 [-3.242, 3.994]
     """
     from scipy.optimize import brentq
     from scipy.special import rel_entr
@@ -129,8 +146,17 @@ def crossed_bootstrap_mean_s(
         resamples: bootstrap samples.
         seed: of the resampling.
 
+    Returns:
+        The sample's mean S and its interval (Owen 2007).
+
     Raises:
         ValueError: another shape, fewer than 2 members or items, or a value other than -1 and +1.
+
+    Example:
+        >>> import numpy as np
+        >>> right = np.ones((3, 2, 2, 2, 4), int)  # three members, four items, all right
+        >>> float(crossed_bootstrap_mean_s(right, resamples=50).value)
+        2.0
     """
     signs = np.asarray(outcomes)
     if signs.ndim != 5 or signs.shape[1:4] != (2, 2, 2) or signs.shape[0] < 2 or signs.shape[4] < 2:

@@ -51,8 +51,22 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
 
     Probabilities, each context's adding up to 1 or to anything else, are taken too.
 
+    Args:
+        counts: joint counts or probabilities, [..., 2, 2, 2, 2] with axes (i, j, a, b).
+
+    Returns:
+        `ChshStatistics`, each field [...] (or [..., 2, 2] per context); NaN where a context has no items. S as in
+        arXiv:2603.04451, section 2.2.
+
     Raises:
         ValueError: the last four axes are not (2, 2, 2, 2), or, outside `jit`, a count is negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> float(chsh_statistics(box).s)
+        4.0
     """
     if isinstance(counts, jax.core.Tracer):
         if counts.shape[-4:] != (2, 2, 2, 2):

@@ -122,8 +122,21 @@ class ContextualityMeasures:
 def contextuality_measures(table: Any) -> ContextualityMeasures:
     """All measures of a table [2, 2, 2, 2] of joint counts or probabilities, by linear programme.
 
+    Args:
+        table: [2, 2, 2, 2] with axes (i, j, a, b); each context is divided by its own total.
+
+    Returns:
+        Fractions, CNT1, CNT2, CNT3, NCNT2 and witnesses, by the names of its fields.
+
     Raises:
         ValueError: another shape, a value that is negative or not finite, or a context without items.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> round(contextuality_measures(box).contextual_fraction, 6)
+        1.0
     """
     p = context_probabilities(table)
     contextual, witness = _contextual_fraction(p)

@@ -31,9 +31,20 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
         same_items: whether the contexts were measured on the same items. Their errors are then not independent, and the
             reaches are added up instead of their squares.
 
+    Returns:
+        Delta and its limits. "Contextual" is said only where the lower limit is above 0.
+
     Raises:
         ValueError: another shape, counts that are not whole and 0 or above, a context without items, or a level that
             is not between 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> interval = contextuality_interval(100 * box)
+        >>> bool(interval.low > 0)
+        True
     """
     if not 0 < level < 1:
         raise ValueError(f"level: {level}; allowed: between 0 and 1")

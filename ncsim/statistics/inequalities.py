@@ -167,11 +167,20 @@ class LinearInequality:
 def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | None = None) -> LinearInequality:
     """An inequality in full correlators alone, `sum of coefficients[settings] * <A B ...>`; one axis a party.
 
-    >>> print(correlator_inequality("CHSH", [[1, 1], [1, -1]]))
-    CHSH: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
+    Args:
+        name: what reports call it.
+        coefficients: one axis per party, one entry per setting.
+        quantum_bound: where it is known; it is not computed.
+
+    Returns:
+        The inequality; its classical bound is found by enumeration.
 
     Raises:
         ValueError: coefficients without an axis, or that are not finite.
+
+    Example:
+        >>> print(correlator_inequality("CHSH", [[1, 1], [1, -1]]))
+        CHSH: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
     """
     weights = np.asarray(coefficients, np.float64)
     product = np.ones(())
@@ -181,7 +190,12 @@ def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | N
 
 
 def chsh_inequality() -> LinearInequality:
-    """The paper's S = <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2>: classical 2, quantum 2 sqrt 2, algebraic 4."""
+    """The paper's S = <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2>: classical 2, quantum 2 sqrt 2, algebraic 4.
+
+    Example:
+        >>> print(chsh_inequality())
+        CHSH: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
+    """
     return correlator_inequality("CHSH", [[1, 1], [1, -1]], 2 * math.sqrt(2))
 
 
@@ -191,8 +205,15 @@ def chained_inequality(settings: int) -> LinearInequality:
     Classical 2 m - 2, quantum 2 m cos(pi / 2 m), algebraic 2 m (Braunstein and Caves 1990). The cycle is
     A_m B_1 A_{m-1} B_2 ... A_1 B_m A_m, so that m = 2 is the paper's CHSH with A2 B2 reversed.
 
+    Args:
+        settings: m, 2 or more.
+
     Raises:
         ValueError: fewer than 2 settings.
+
+    Example:
+        >>> print(chained_inequality(2))
+        chained, 2 settings: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
     """
     if settings < 2:
         raise ValueError(f"settings: {settings}; allowed: 2 or more")
@@ -205,7 +226,12 @@ def chained_inequality(settings: int) -> LinearInequality:
 
 
 def mermin_inequality() -> LinearInequality:
-    """<A1 B1 C2> + <A1 B2 C1> + <A2 B1 C1> - <A2 B2 C2>: classical 2, quantum 4, which is also algebraic."""
+    """<A1 B1 C2> + <A1 B2 C1> + <A2 B1 C1> - <A2 B2 C2>: classical 2, quantum 4, which is also algebraic.
+
+    Example:
+        >>> print(mermin_inequality())
+        Mermin: <A1 B1 C2> + <A1 B2 C1> + <A2 B1 C1> - <A2 B2 C2> <= 2
+    """
     weights = np.zeros((2, 2, 2))
     weights[0, 0, 1] = weights[0, 1, 0] = weights[1, 0, 0] = 1.0
     weights[1, 1, 1] = -1.0
@@ -213,7 +239,12 @@ def mermin_inequality() -> LinearInequality:
 
 
 def svetlichny_inequality() -> LinearInequality:
-    """Plus where at most one party has its second setting, else minus: classical and hybrid 4, quantum 4 sqrt 2."""
+    """Plus where at most one party has its second setting, else minus: classical and hybrid 4, quantum 4 sqrt 2.
+
+    Example:
+        >>> svetlichny_inequality().classical_bound
+        4.0
+    """
     weights = np.ones((2, 2, 2))
     weights[np.indices((2, 2, 2)).sum(axis=0) >= 2] = -1.0
     return correlator_inequality("Svetlichny", weights, 4 * math.sqrt(2))
@@ -226,8 +257,16 @@ def joint_counts_many(outcomes: Any) -> Int[np.ndarray, "..."]:
     party axis. The counts' are (..., the same k settings, outcome of party 1, ..., outcome of party k), int32. For two
     heads with two settings this is `ncsim.joint_counts`. No items give zero counts.
 
+    Args:
+        outcomes: +1/-1, with the axes above.
+
     Raises:
         ValueError: fewer axes than the parties need, or a value other than -1 and +1, named with its place.
+
+    Example:
+        >>> import numpy as np
+        >>> joint_counts_many(np.ones((2, 2, 2, 3, 5), int)).shape  # three heads with two settings, five items
+        (2, 2, 2, 2, 2, 2)
     """
     outcomes = np.asarray(outcomes)
     parties = outcomes.shape[-2] if outcomes.ndim >= 2 else 0

@@ -30,8 +30,20 @@ class Estimate(NamedTuple):
 def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Estimate:
     """Exact interval of a fraction, conservative. Fractional counts are taken (effective sample sizes); 0 trials: [0, 1].
 
+    Args:
+        successes: 0 to `trials`.
+        trials: 0 or more; need not be whole.
+        level: probability with which the interval should hold the fraction, between 0 and 1.
+
+    Returns:
+        The fraction and its limits (Clopper and Pearson 1934).
+
     Raises:
         ValueError: successes not between 0 and trials.
+
+    Example:
+        >>> print(clopper_pearson(0, 100))
+        0.000 [0.000, 0.036]
     """
     from scipy.stats import beta
 

@@ -36,8 +36,21 @@ def game_p_value(counts: Any) -> Float[np.ndarray, "*batch"]:
     independent trials, whose upper tail beyond its mean is at most the binomial's (Hoeffding 1956): below about 1/2
     the p-value is valid without contexts having been drawn at random. NaN without any items.
 
+    Args:
+        counts: joint counts, [..., 2, 2, 2, 2], whole numbers, equal totals in all contexts.
+
+    Returns:
+        [...], each in [0, 1].
+
     Raises:
         ValueError: counts that are none, or contexts with unequal totals (`hoeffding_p_value` takes those).
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> bool(game_p_value(box) < 1e-6)
+        True
     """
     from scipy.stats import binom
 
@@ -61,8 +74,22 @@ def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -
     bound; for CHSH with n items a context exp(-n t^2 / 8). Valid for any totals, and larger than need be. 1 where the
     bound is kept, NaN where a context that matters has no items.
 
+    Args:
+        counts: joint counts with the axes of the inequality, [..., settings..., outcomes...].
+        inequality: any `LinearInequality`; CHSH if not given.
+
+    Returns:
+        [...], each in [0, 1].
+
     Raises:
         ValueError: counts whose axes are not those of the inequality, or that are not whole numbers, 0 or above.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> round(float(hoeffding_p_value(box)), 6)
+        0.000335
     """
     inequality = chsh_inequality() if inequality is None else inequality
     excess = inequality.value(counts) - inequality.classical_bound
@@ -104,8 +131,21 @@ def prediction_based_ratio(blocks: Any) -> RatioTest:
     Contexts need not have equal totals, nor be drawn at random, if the totals were fixed beforehand: by the inequality
     of the arithmetic and geometric means the product of the contexts' means is then at most 1 as well.
 
+    Args:
+        blocks: [blocks, 2, 2, 2, 2], in the order of collection.
+
+    Returns:
+        `RatioTest`: the e-value after every block, and the p-value.
+
     Raises:
         ValueError: counts that are none, or axes other than [blocks, 2, 2, 2, 2].
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> bool(prediction_based_ratio(np.stack([box] * 4)).p_value < 1e-6)
+        True
     """
     table = validated_counts(blocks).astype(np.float64)
     if table.ndim != 5:

@@ -179,8 +179,21 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
     Two proportions (pooled z), or Fisher's exact test where right or wrong answers of either context are fewer than
     10. Both take the two contexts' items for different samples; for the same items see `paired_signalling_tests`.
 
+    Args:
+        counts: [2, 2, 2, 2] with axes (i, j, a, b), whole numbers.
+
+    Returns:
+        Four tests, each with its p-value, Holm's adjustment and the two accuracies.
+
     Raises:
         ValueError: counts that are none, another shape, or a context without items.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> [float(test.p_value) for test in signalling_tests(box)]
+        [1.0, 1.0, 1.0, 1.0]
     """
     from scipy.stats import fisher_exact, norm
 
@@ -213,8 +226,19 @@ def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
     `outcomes` is +1/-1 with axes (i, j, party, item), item n being the same in all contexts. Only items that a head
     got right in one of the two contexts and wrong in the other count; without any the p-value is 1.
 
+    Args:
+        outcomes: +1/-1, [2, 2, 2, items] with axes (i, j, party, item).
+
+    Returns:
+        As `signalling_tests`.
+
     Raises:
         ValueError: another shape, a value other than -1 and +1, or no items.
+
+    Example:
+        >>> import numpy as np
+        >>> [float(test.p_value) for test in paired_signalling_tests(np.ones((2, 2, 2, 16), int))]
+        [1.0, 1.0, 1.0, 1.0]
     """
     from scipy.stats import binomtest
 
@@ -237,11 +261,18 @@ def holm(p_values: Any) -> Float[np.ndarray, " tests"]:
     """Holm's step-down adjustment: reject where the adjusted value is at most alpha, and the chance of any false
     rejection among the tests is at most alpha, whatever their dependence.
 
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.06, 0.06]
+    Args:
+        p_values: [tests], each between 0 and 1.
+
+    Returns:
+        The adjusted values in the same order (Holm 1979).
 
     Raises:
         ValueError: not one axis, or a value that is not between 0 and 1.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+        [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, np.float64)
     if p.ndim != 1:

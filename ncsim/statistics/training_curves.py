@@ -67,7 +67,12 @@ def trajectory_statistics(
     """Statistics of the trajectories of one cell (`Run.trajectories`), trained on `rows` rows.
 
     Args:
+        trajectories: batches of one cell, as `Run.trajectories` gives them; read once.
+        rows: rows of the truth table that members were trained on (16 for the paper's tasks).
         windows: first and last step of the windows to give mu_gradS of; the recorded steps nearest to them bound it.
+
+    Returns:
+        Series over the recorded steps: S, accuracies, P(S > 2), contextuality, what is solved, losses with bands.
 
     Raises:
         ValueError: no trajectory, or a window that lies between two recorded steps.

@@ -102,6 +102,14 @@ class UndecidedConventions:
 def undecided_conventions(records: MemberRecords, level: float = 0.95, seed: int = 0) -> UndecidedConventions:
     """Mean S, and the fraction of members above 2, under every convention for undecided answers.
 
+    Args:
+        records: members, as `Run.records` gives them.
+        level: probability with which each interval should hold its number.
+        seed: of the resampling.
+
+    Returns:
+        Mean S and the fraction of members above 2 per convention, each with its interval.
+
     Raises:
         ValueError: records that contradict themselves, as for `member_ranges`.
     """
