@@ -13,7 +13,7 @@ from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
-from ncsim.storage.columns import to_table
+from ncsim.storage.arrow_tables import to_table
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder

@@ -1,6 +1,8 @@
 """Options that several commands and experiments have: fields of a config, workers, audits; and what they come to.
 
 Nothing here imports jax before it is needed: `--help` and errors are to come at once.
+
+An option that is a field of a run is made from `config/ensemble.py`: add the field there, and nothing here.
 """
 
 from __future__ import annotations

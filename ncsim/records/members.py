@@ -18,7 +18,7 @@ class Column(NamedTuple):
     shape: tuple[int, ...]
 
 
-#: Every column of `MemberRecords`, in its order. The folder's files follow this table (`storage/columns.py`).
+#: Every column of `MemberRecords`, in its order. The folder's files follow this table (`storage/arrow_tables.py`).
 COLUMNS = {
     "member": Column(np.uint64, np.uint64, ()),
     "counts": Column(np.int32, np.uint16, (4, 4)),

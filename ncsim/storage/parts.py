@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from ncsim.config.ensemble import EnsembleConfig, network_steps
 from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
+from ncsim.storage.arrow_tables import from_table, schema, to_table
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.columns import from_table, schema, to_table
 
 #: Format of a part: 1 had no checksum of the whole file, and is still read.
 PART_FORMAT = 2

@@ -14,8 +14,8 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.errors import ConfigError, StoreError, one_line
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.storage.arrow_tables import trajectories_from_lists, trajectories_from_table, trajectories_to_table
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.columns import trajectories_from_lists, trajectories_from_table, trajectories_to_table
 from ncsim.storage.parts import part_name
 
 #: Format of a part. Still read are 1, without a checksum, and 2, with lists for columns.

@@ -15,8 +15,8 @@ from ncsim.cli.command import main
 from ncsim.config.ensemble import fingerprint
 from ncsim.errors import StoreError
 from ncsim.storage import parts
+from ncsim.storage.arrow_tables import SCHEMA, to_table
 from ncsim.storage.checksums import is_whole
-from ncsim.storage.columns import SCHEMA, to_table
 from ncsim.storage.config_file import description
 from ncsim.storage.parts import from_bytes
 from ncsim.storage.run_folder import RunFolder
