@@ -81,7 +81,7 @@ def case(options: list[str]) -> dict[str, Any]:
 _WITH_PEAK = """
 import sys
 from ncsim.cli import main
-from ncsim.memory import peak_memory
+from ncsim.planning.memory import peak_memory
 main(sys.argv[1:])
 print(peak_memory(), file=sys.stderr)
 """

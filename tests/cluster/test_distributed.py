@@ -174,7 +174,7 @@ def test_slurm_is_found_in_the_environment(alone, tmp_path):
 @pytest.mark.slow
 def test_a_process_that_nobody_joins_ends_with_one_line(tmp_path):
     code = (
-        "from ncsim.distributed import join; from ncsim.ensemble import prepare_jax; prepare_jax(1); "
+        "from ncsim.cluster.distributed import join; from ncsim.executors.devices import prepare_jax; prepare_jax(1); "
         f"join('127.0.0.1:{free_port()}', 2, 0, seconds=4)"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)

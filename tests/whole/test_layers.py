@@ -66,3 +66,11 @@ def test_the_design_page_has_every_unit():
     page = (PACKAGE.parent / "DESIGN.md").read_text()
     for each in UNITS:
         assert re.search(rf"^  {each}(\.py|/) ", page, re.MULTILINE), f"DESIGN.md's tree has no {each}"
+
+
+@pytest.mark.parametrize("folder", ["ncsim", "tests", "experiments", "benchmarks"])
+def test_programs_in_strings_import_files_that_are_there(folder):
+    """Tests and benchmarks start processes with a program in a string, which no linter reads."""
+    for path in sorted((PACKAGE.parent / folder).rglob("*.py")):
+        for target in re.findall(r"\b(?:from|import) ncsim\.([\w.]+\w)", path.read_text()):
+            assert target in modules(), f"{path.name} imports ncsim.{target}, which is no file"
