@@ -266,8 +266,8 @@ def test_several_processes_build_at_once(tmp_path):
     if says_why_not():
         return
     script = (
-        "import ncsim; from ncsim.executors import native;"
-        "print(native.built(native.source(ncsim.EnsembleConfig(hidden=1, optimizer='sgd'))))"
+        "import ncsim; from ncsim.executors.native import compiler, program;"
+        "print(compiler.built(program.source(ncsim.EnsembleConfig(hidden=1, optimizer='sgd'))))"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     started = [
