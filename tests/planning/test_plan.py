@@ -8,7 +8,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
-from ncsim.config.ensemble import config_grid, network_steps
+from ncsim.config.ensemble import config_grid, network_steps, program_of
 from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.planning import plan
 
@@ -80,7 +80,7 @@ def test_what_is_stored_is_not_counted(tmp_path):
 
 
 def test_a_large_grid_is_calibrated_by_a_few_of_its_programs():
-    shapes = [plan._shape(config) for config in config_grid(hidden=list(range(1, 41)), optimizer=["adam", "sgd"])]
+    shapes = [program_of(config) for config in config_grid(hidden=list(range(1, 41)), optimizer=["adam", "sgd"])]
     chosen = plan._spread(shapes, plan.MOST_PROGRAMS)
     assert len(set(chosen)) == plan.MOST_PROGRAMS
     nearest = plan._nearest(shapes[4], chosen)
