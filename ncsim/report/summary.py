@@ -71,7 +71,7 @@ def summarise(run: Run, dots: int = 50) -> Summary:
 
 
 def _runs(law: ProtocolLaw, outcomes: Outcomes, count: int, seed: int) -> np.ndarray:
-    if law.protocol.kind != "single":
+    if not law.protocol.is_single_shot:
         return law.law.sample(count, seed)
     first = np.flatnonzero(outcomes.whole)[:count]
     return np.asarray(chsh_statistics(from_context_order(outcomes.counts[first])).s)

@@ -44,30 +44,20 @@ class Protocol:
     tries: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind not in ("single", "best_loss", "best_accuracy", "retry"):
-            raise ValueError(f"protocol: {self.kind!r}; allowed: single, best_loss, best_accuracy, retry")
-        if self.tries < 1 or (self.kind == "single" and self.tries != 1):
+        if self.kind not in PROTOCOLS:
+            raise ValueError(f"protocol: {self.kind!r}; allowed: {', '.join(PROTOCOLS)}")
+        if self.tries < 1 or (self.is_single_shot and self.tries != 1):
             raise ValueError(f"tries: {self.tries}; allowed: 1 or more, and 1 for a single shot")
 
     @property
     def label(self) -> str:
         """The protocol in words."""
-        return {
-            "single": "single shot",
-            "best_loss": f"best of {self.tries} by loss",
-            "best_accuracy": f"best of {self.tries} by accuracy",
-            "retry": f"retry until solved, at most {self.tries}",
-        }[self.kind]
+        return PROTOCOLS[self.kind].label.format(tries=self.tries)
 
-
-#: What reports and figure 2 compare.
-STANDARD_PROTOCOLS = (
-    Protocol("single"),
-    Protocol("best_loss", 20),
-    Protocol("best_accuracy", 20),
-    Protocol("retry", 20),
-    Protocol("retry", 100),
-)
+    @property
+    def is_single_shot(self) -> bool:
+        """Whether every context is trained once: then a member's four networks belong together."""
+        return self.kind == "single"
 
 
 @dataclass(frozen=True)
@@ -169,29 +159,69 @@ class Outcomes:
 
 def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
     """The probability that a run under the protocol ends with each network of the context: float64[M], sum 1."""
-    count = len(outcomes.unequal)
-    if count == 0:
+    if len(outcomes.unequal) == 0:
         return np.zeros(0)
-    if protocol.kind == "single":
-        return np.full(count, 1 / count)
-    if protocol.kind == "retry":
-        solved = int(outcomes.solved.sum())
-        failed_always = ((count - solved) / count) ** protocol.tries
-        return np.where(
-            outcomes.solved,
-            (1 - failed_always) / max(solved, 1),
-            failed_always / max(count - solved, 1),
-        )
-    # Order statistics: the best of K draws is no better than the n-th best network with probability ((M - n) / M)^K.
-    # Equals share their probability, as the first of several equal tries is each with the same probability.
-    if protocol.kind == "best_loss":
-        group = np.concatenate([[0], np.cumsum(np.diff(outcomes.loss) > 0)])
-    else:
-        group = outcomes.right.max() - outcomes.right
-    size = np.bincount(group)
+    return PROTOCOLS[protocol.kind].weights(outcomes, protocol.tries)
+
+
+def _all_alike(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
+    count = len(outcomes.unequal)
+    return np.full(count, 1 / count)
+
+
+def _until_solved(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
+    count, solved = len(outcomes.unequal), int(outcomes.solved.sum())
+    failed_always = ((count - solved) / count) ** tries
+    return np.where(
+        outcomes.solved,
+        (1 - failed_always) / max(solved, 1),
+        failed_always / max(count - solved, 1),
+    )
+
+
+def _lowest_loss(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
+    return _best_of(np.concatenate([[0], np.cumsum(np.diff(outcomes.loss) > 0)]), tries)
+
+
+def _most_right(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
+    return _best_of(outcomes.right.max() - outcomes.right, tries)
+
+
+def _best_of(rank: np.ndarray, tries: int) -> np.ndarray:
+    """Weights of the best of so many draws; `rank` [M] is 0 for the best networks, and equal for equally good ones.
+
+    Order statistics: the best of K draws is no better than the n-th best network with probability ((M - n) / M)^K.
+    Equals share their probability, as the first of several equal tries is each with the same probability.
+    """
+    count, size = len(rank), np.bincount(rank)
     better = np.cumsum(size) - size
-    share = ((count - better) / count) ** protocol.tries - ((count - better - size) / count) ** protocol.tries
-    return (share / np.maximum(size, 1))[group]
+    share = ((count - better) / count) ** tries - ((count - better - size) / count) ** tries
+    return (share / np.maximum(size, 1))[rank]
+
+
+class Choice(NamedTuple):
+    """A kind of protocol: in words, and as weights on the networks of a context, from their outcomes and the tries."""
+
+    label: str
+    weights: Callable[[ContextOutcomes, int], np.ndarray]
+
+
+#: Every kind of protocol by its word. One that ties the contexts together is no set of weights and has no row here.
+PROTOCOLS = {
+    "single": Choice("single shot", _all_alike),
+    "best_loss": Choice("best of {tries} by loss", _lowest_loss),
+    "best_accuracy": Choice("best of {tries} by accuracy", _most_right),
+    "retry": Choice("retry until solved, at most {tries}", _until_solved),
+}
+
+#: What reports and figure 2 compare.
+STANDARD_PROTOCOLS = (
+    Protocol("single"),
+    Protocol("best_loss", 20),
+    Protocol("best_accuracy", 20),
+    Protocol("retry", 20),
+    Protocol("retry", 100),
+)
 
 
 def law(protocol: Protocol, outcomes: Outcomes) -> LatticeLaw:
@@ -216,7 +246,7 @@ def _law(
     protocol: Protocol, outcomes: Outcomes, context_laws: np.ndarray, kept: np.ndarray | None = None
 ) -> LatticeLaw:
     rows = outcomes.rows
-    if protocol.kind == "single" and outcomes.common_initialization:
+    if protocol.is_single_shot and outcomes.common_initialization:
         whole = outcomes.whole if kept is None else outcomes.whole & kept
         k = unequal_outcomes(from_context_order(outcomes.counts[whole])).reshape(-1, 4)
         index = 3 * rows - (k @ S_SIGNS)
@@ -290,7 +320,7 @@ def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0
     generator = np.random.default_rng(seed)
     if outcomes.networks == 0:
         raise ValueError("a context has no network that did not diverge, so no run can be drawn")
-    if protocol.kind == "single" and outcomes.common_initialization:
+    if protocol.is_single_shot and outcomes.common_initialization:
         chosen = generator.choice(np.flatnonzero(outcomes.whole), size=runs)
         return from_context_order(outcomes.counts[chosen]).astype(np.int32)
     drawn = []
