@@ -21,7 +21,21 @@ class DeviceError(RuntimeError):
 
 
 class StoreError(Exception):
-    """A run folder, or a part of it, that cannot be used as asked. The message is one line."""
+    """A run folder, or a part of it, that cannot be used as asked. The message is one line, made from the fields.
+
+    Attributes:
+        problem: what is wrong.
+        place: the folder or file that it is wrong with; "" where the problem says it.
+        remedy: what to do; "" where there is nothing to say.
+    """
+
+    def __init__(self, problem: str, place: str = "", remedy: str = "") -> None:
+        self.problem, self.place, self.remedy = problem, place, remedy
+        super().__init__((f"{place}: " if place else "") + problem + (f"; {remedy}" if remedy else ""))
+
+
+class NoRunError(StoreError):
+    """No run is stored at the place."""
 
 
 def one_line(error: BaseException | str) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import forget_programs, run_ensemble
-from ncsim.errors import ConfigError, StoreError
+from ncsim.errors import ConfigError, NoRunError, StoreError
 from ncsim.executors.devices import device_description
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
@@ -254,10 +254,8 @@ def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | Non
         return None
     try:
         stored = RunFolder.open(out)
-    except StoreError as error:
-        if "no run is stored there" in str(error):
-            return None
-        raise
+    except NoRunError:
+        return None
     if {fingerprint(c) for c in stored.configs} != {fingerprint(c) for c in configs}:
         raise ConfigError(f"--out: {os.fspath(out)}; holds another config's run; allowed: its own, or a new folder")
     return stored

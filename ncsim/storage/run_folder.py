@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, swept_fields, to_dict
-from ncsim.errors import StoreError, one_line, reason
+from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
 from ncsim.storage.environment import environment
@@ -75,14 +75,15 @@ class RunFolder:
             folder.sealed = stored["format"] != 1
             return folder
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{storage.location}: no run is stored there (no {name})") from None
+            raise NoRunError(f"no run is stored there (no {name})", storage.location) from None
         except OSError as error:
-            raise StoreError(f"{storage.location}/{name}: cannot be read ({reason(error)})") from None
+            raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            mend = f"; `ncsim report --repair {storage.location}` puts its copy there"
+            remedy = f"`ncsim report --repair {storage.location}` puts its copy there"
             with contextlib.suppress(OSError):
-                mend = mend if name == CONFIG and storage.exists(CONFIG_COPY) else ""
-            raise StoreError(f"{storage.location}/{name}: does not describe a run ({one_line(error)}){mend}") from None
+                remedy = remedy if name == CONFIG and storage.exists(CONFIG_COPY) else ""
+            problem = f"does not describe a run ({one_line(error)})"
+            raise StoreError(problem, f"{storage.location}/{name}", remedy) from None
 
     @classmethod
     def create(
@@ -269,13 +270,14 @@ class RunFolder:
     @contextlib.contextmanager
     def naming(self, name: str) -> Iterator[None]:
         """Turn what is wrong with a file of the run into one line that names it and says what to do."""
-        mend = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
+        place = f"{self.location}/{name}"
+        remedy = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
         try:
             yield
         except StoreError as error:
-            raise StoreError(f"{self.location}/{name}: {error}; {mend}") from None
+            raise StoreError(error.problem, place, remedy) from None
         except OSError as error:
-            raise StoreError(f"{self.location}/{name}: cannot be read ({reason(error)})") from None
+            raise StoreError(f"cannot be read ({reason(error)})", place) from None
 
 
 def run_kind(path: str | Path) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.errors import StoreError, reason
+from ncsim.errors import NoRunError, StoreError, reason
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
 from ncsim.storage.files import LocalStorage, Storage, is_temporary, open_storage
 from ncsim.storage.parts import Part, gaps
@@ -163,10 +163,9 @@ def _description(storage: Storage) -> tuple[RunFolder | None, list[Finding]]:
         try:
             folders[name] = RunFolder.within(storage, name)
         except StoreError as error:
-            problem = str(error).removeprefix(f"{storage.location}/{name}: ")
-            findings.append(Finding(name, problem.partition("; `ncsim")[0]))
+            findings.append(Finding(name, error.problem))
     if not folders and not any(storage.exists(name) for name in (CONFIG, CONFIG_COPY)):
-        raise StoreError(f"{storage.location}: no run is stored there (no {CONFIG})")
+        raise NoRunError(f"no run is stored there (no {CONFIG})", storage.location)
     if len(folders) == 2 and storage.read(CONFIG) != storage.read(CONFIG_COPY):
         # A worker was killed between the two: the first is written first.
         findings.append(Finding(CONFIG_COPY, f"is not the same as {CONFIG}"))
@@ -180,8 +179,7 @@ def _records(storage: Storage, trajectories: TrajectoryFolder, findings: list[Fi
     try:
         return trajectories.recording() is not None or bool(storage.names(FOLDER))
     except StoreError as error:
-        problem = str(error).removeprefix(f"{storage.location}/{RECORDING}: ")
-        findings.append(Finding(RECORDING, problem.partition("; `ncsim")[0]))
+        findings.append(Finding(RECORDING, error.problem))
         return True
 
 
@@ -195,7 +193,7 @@ def _whole_parts(
         try:
             records, sealed = folder.checked_part(config, name)
         except StoreError as error:
-            findings.append(Finding(name, str(error)))
+            findings.append(Finding(name, error.problem))
             continue
         whole.append(Part(name, int(records.member[0]), len(records.member)))
         unsealed += not sealed

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.errors import StoreError, one_line
+from ncsim.errors import NoRunError, StoreError, one_line
 from ncsim.storage.environment import environment
 from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
 from ncsim.text.config import TextConfig, from_dict, to_dict
@@ -65,7 +65,7 @@ class TextFolder:
                 raise ValueError("it is not that of a text run of this version")
             return cls(path, stored)
         except (FileNotFoundError, NotADirectoryError):
-            raise StoreError(f"{path}: no run is stored there (no config.json)") from None
+            raise NoRunError("no run is stored there (no config.json)", str(path)) from None
         except OSError as error:
             raise StoreError(f"{path / 'config.json'}: cannot be read ({error.strerror})") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
