@@ -70,6 +70,7 @@ class TextConfig:
         0.01, 0.0, math.inf, "an answer whose two logits differ by less is recorded as undecided", open_low=False
     )
     root_seed: int = fields.integer(0, 0, 2**31 - 1, "seed of adapters, data order, pairing and dropout")
+    revision: str = fields.text("main", "branch, tag or commit of a hub's model")
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -101,14 +102,26 @@ def _checked_ranks(value: Any) -> tuple[int, ...]:
     return tuple(sorted(values))
 
 
+#: Fields that say how a run is computed and not what it is: a run may be taken up again with others.
+MEANS = ("remat",)
+
+
+#: Fields that came after runs were stored.
+LATER_FIELDS = ("revision",)
+_DEFAULT = TextConfig()
+
+
 def field_specs() -> dict[str, Mapping[str, Any]]:
     """Each field's metadata: type, help, and either choices or low and high."""
     return {spec.name: spec.metadata for spec in dataclasses.fields(TextConfig)}
 
 
 def to_dict(config: TextConfig) -> dict[str, Any]:
-    """A config as JSON can hold it."""
-    return dataclasses.asdict(config) | {"ranks": list(config.ranks)}
+    """A config as JSON can hold it. Later fields are left out at their defaults, so that stored runs keep their names."""
+    values = dataclasses.asdict(config) | {"ranks": list(config.ranks)}
+    return {
+        name: value for name, value in values.items() if name not in LATER_FIELDS or value != getattr(_DEFAULT, name)
+    }
 
 
 def from_dict(values: Mapping[str, Any]) -> TextConfig:

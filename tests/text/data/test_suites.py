@@ -205,7 +205,7 @@ def test_broken_files_of_a_user_are_one_line(place, tmp_path):
     for text, message in (
         ("text\tlabel\nyes\t3\n", r"a.tsv, line 2: label is '3'; allowed: 0, 1"),
         ("text\tlabel\nyes\t1\t1\n", r"a.tsv, line 2: has 3 columns; allowed: 2 \(text, label\)"),
-        ("text\nyes\n", r"a.tsv, line 1: columns are text; allowed: text and label"),
+        ("text\nyes\n", r"a.tsv: columns are text; allowed: text and label"),
         ("text\tlabel\n\t1\n", r"a.tsv, line 2: text is empty"),
         ("text\tlabel\nyes\t1\n", r"has 0 rows to train on and 1 to test on"),
         (None, r"a.tsv: cannot be read \(No such file"),
