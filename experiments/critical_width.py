@@ -230,7 +230,7 @@ def plot_widths(found: Sequence[WidthFinding], critical: Sequence[Critical], ste
             axis, laws = axes[1 + number], [each.laws[number] for each in found]
             draw_bounds(axis)
             low, middle, high = ([law.law.quantile(level) for law in laws] for level in (0.05, 0.5, 0.95))
-            axis.fill_between(widths, low, high, color="0.88", linewidth=0, label="5 % to 95 % of runs")
+            axis.fill_between(widths, low, high, color="0.88", linewidth=0, zorder=0, label="5 % to 95 % of runs")
             axis.plot(widths, middle, color="0.45", linestyle=":", linewidth=1.4, label="median")
             means = [law.mean for law in laws]
             points(axis, widths, means, color=BLACK, marker="P", linewidth=1.3, label="mean S")
@@ -347,10 +347,15 @@ def plot_rows(found: Sequence[RowFinding], stem: Path) -> list[Path]:
             right = axis.twinx()
             _row_panel(axis, right, [each for each in found if each.rows == count])
             axis.set_title(f"trained on {count} of 16 rows")
+            # All panels have the same axes, named at the two ends.
             if number == 0:
                 axis.set_ylabel("accuracy on rows not trained on")
+            else:
+                axis.set_yticklabels([])
             if number == len(counts) - 1:
                 right.set_ylabel("S on the rows trained on")
+            else:
+                right.set_yticklabels([])
         for each in found:
             cell = [each.rows, each.width]
             for name, value in zip(CONTEXT_NAMES, each.test_by_context, strict=True):
@@ -373,7 +378,9 @@ def _row_panel(axis: Any, right: Any, found: Sequence[RowFinding]) -> None:
             hatch=hatch, edgecolor=BLACK, linewidth=0.5, label=f"test accuracy, {name}",
         )  # fmt: skip
     mean = [each.test_accuracy.value for each in found]
-    axis.plot(place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="its mean over contexts")
+    axis.plot(
+        place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="test accuracy, mean over contexts"
+    )
     axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":", label="accuracy of guessing")
     axis.set_ylim(0, 1)
     axis.set_xticks(place, [str(each.width) for each in found])

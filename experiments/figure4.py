@@ -145,9 +145,11 @@ def plot_s(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
             assert s.quantiles is not None
             draw_bounds(axis)
             wide = f"{QUANTILES[0]:.0%} to {QUANTILES[-1]:.0%} of members"
-            axis.fill_between(there.step, s.quantiles[0], s.quantiles[-1], color="0.88", linewidth=0, label=wide)
             axis.fill_between(
-                there.step, s.quantiles[1], s.quantiles[-2], color=SKY, linewidth=0, label="the middle half"
+                there.step, s.quantiles[0], s.quantiles[-1], color="0.88", linewidth=0, zorder=0, label=wide
+            )
+            axis.fill_between(
+                there.step, s.quantiles[1], s.quantiles[-2], color=SKY, linewidth=0, zorder=0, label="the middle half"
             )
             axis.plot(there.step, s.mean, color=BLACK, linewidth=1.6, label="mean S")
             axis.set_title(f"n = {width}")

@@ -163,7 +163,7 @@ def draw(found: Sequence[Answer], stem: Path) -> list[Path]:
                     for name in names
                 ]  # fmt: skip
                 places = np.arange(len(names)) + 0.13 * (number - (len(drawn) - 1) / 2)
-                cross = {"markeredgecolor": color, "markeredgewidth": 1.2} if mark == "x" else {}
+                cross: dict[str, Any] = {"markeredgecolor": color, "markeredgewidth": 1.2} if mark == "x" else {}
                 points(axis, places, picked, color=color, marker=mark, linestyle="none", label=label, **cross)
                 rows += [[task, name, label, e.value, e.low, e.high] for name, e in zip(names, picked, strict=True)]
             axis.set_title(f"Alice trains on $\\alpha_{task}$", loc="left")

@@ -204,7 +204,8 @@ def draw(found: Sequence[Effect], stem: Path) -> list[Path]:
             axes, ("S", "influence (change of mean outcomes)", "share solved", "mean correlators"), strict=True
         ):
             axis.set_title(title)
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=7.5, handletextpad=0.2)
+            columns = len(axis.get_legend_handles_labels()[0]) // 2  # two lines under every panel
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns, fontsize=7.5, handletextpad=0.2)
             for y in place:
                 axis.axhline(y - 0.5, color="0.92", linewidth=0.7, zorder=0)
         axes[0].set_yticks(place, [e.case for e in found])
