@@ -135,10 +135,6 @@ class BertConfig:
 
 BERT_BASE_UNCASED = BertConfig()
 BERT_BASE_MULTILINGUAL_CASED = BertConfig(vocab_size=119_547)
-#: Small enough for tests and demonstrations without pretrained weights.
-TINY = BertConfig(
-    vocab_size=97, hidden_size=32, layers=2, heads=4, intermediate_size=64, max_positions=32, layer_norm_eps=1e-12
-)
 
 
 class Projection(nn.Module):
