@@ -39,6 +39,8 @@ class Task:
     Example:
         >>> Task(dataset="paws_x", language="ja").name
         'paws_x-ja'
+        >>> Task(dataset="file", train="nli.csv", text="premise", right=("yes",)).columns.text
+        'premise'
     """
 
     dataset: str
