@@ -24,7 +24,7 @@ from jaxtyping import Array, Int
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
-from ncsim.text.model.bert import BertConfig
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter
 from ncsim.text.records import AdapterId, Evaluation
 
@@ -134,12 +134,13 @@ def initial_state(setting: Setting, group: Sequence[AdapterId]) -> GroupState:
     """Where a group begins: every adapter drawn at its own rank, padded to the largest."""
     width = max(adapter.rank for adapter in group)
     keys = [jax.random.fold_in(adapter_key(setting.config, adapter), _INITIALISATION) for adapter in group]
-    each = [_initial(key, setting.bert, adapter.rank, width) for key, adapter in zip(keys, group, strict=True)]
+    draw = functools.partial(_initial, config=setting.bert, width=width, targets=setting.config.target_modules)
+    each = [draw(key, rank=adapter.rank) for key, adapter in zip(keys, group, strict=True)]
     adapters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     return GroupState(adapters, jax.vmap(setting.optimizer.init)(adapters))
 
 
-_initial = jax.jit(init_adapter, static_argnums=(1, 2, 3))
+_initial = jax.jit(init_adapter, static_argnames=("config", "rank", "width", "targets"))
 
 
 def epoch_order(setting: Setting, keys: Array, pairs: Int[Array, "G N 2"], epoch: Array) -> Int[Array, "G steps B 2"]:
