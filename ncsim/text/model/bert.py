@@ -214,7 +214,7 @@ class Bert(nn.Module):
             ConfigError: more tokens than BERT has positions.
         """
         hidden = self.embeddings(ids, types, scale)
-        hidden, _ = self.layers(hidden, self._keys(dropout_key), jnp.asarray(mask) > 0, scale)
+        hidden, _ = self.layers(hidden, self._keys(dropout_key, self.config.layers), jnp.asarray(mask) > 0, scale)
         return hidden, jnp.tanh(self.pooler(hidden[:, 0], scale)) if self.config.pooler else None
 
     @nn.nowrap
@@ -231,7 +231,7 @@ class Bert(nn.Module):
 
         In the last layer only keys and values are computed for all tokens: about 1 / L of the work is saved.
         """
-        config, keys = self.config, self._keys(dropout_key)
+        config = self.config
         keep = jnp.asarray(mask) > 0
 
         def part(rows: slice | int) -> dict[str, Any]:
@@ -243,10 +243,10 @@ class Bert(nn.Module):
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
         hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), ids, types, scale)
         if config.layers > 1:
-            below = None if keys is None else keys[:-1]
-            hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, below, keep, scale)
+            hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, self._keys(dropout_key, config.layers - 1), keep, scale)
+        above = _folded(dropout_key, config.layers - 1) if self.dropout else None
         last = EncoderLayer(config, self.dtype, self.dropout, outputs=1)
-        hidden, _ = last.apply(part(-1), hidden, None if keys is None else keys[-1], keep, scale)
+        hidden, _ = last.apply(part(-1), hidden, above, keep, scale)
         first = hidden[:, 0]
         if not config.pooler:
             return first, None
@@ -267,11 +267,11 @@ class Bert(nn.Module):
         return scanned(self.config, self.dtype, self.dropout)
 
     @nn.nowrap
-    def _keys(self, key: Array | None) -> Array | None:
-        """Keys [L, B] of the layers from those of the sequences, [B]."""
+    def _keys(self, key: Array | None, layers: int) -> Array | None:
+        """Keys [layers, B] of the first layers from those of the sequences, [B]."""
         if key is None or self.dropout == 0:
             return None
-        return jax.vmap(functools.partial(jax.random.split, num=self.config.layers), out_axes=1)(key)
+        return jax.vmap(functools.partial(_folded, key))(jnp.arange(layers))
 
 
 def parameter_shapes(config: BertConfig) -> Any:
@@ -299,7 +299,12 @@ _KEYS = ("query", "value", "key", "output", "inner", "outer")
 
 def _own_key(key: Array | None, projection: str) -> Array | None:
     """Keys [B] of one projection's dropout from its layer's."""
-    return None if key is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, _KEYS.index(projection))
+    return _folded(key, _KEYS.index(projection))
+
+
+def _folded(key: Array | None, number: Array | int) -> Array | None:
+    """Keys [B] with a number folded into each."""
+    return None if key is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, number)
 
 
 def _norm(config: BertConfig, dtype: Any) -> nn.LayerNorm:

@@ -93,3 +93,127 @@ def test_pefts_adapters_compute_what_peft_did(name, tmp_path):
     targets = json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]
     if name == "distilbert":
         assert targets == ["attention.q_lin", "ffn.lin2"]
+
+
+# ------------------------------------------------------------------------------------- live, where torch and PEFT are
+
+#: Classes with heads of all kinds, and what a tiny config of theirs needs more.
+LIVE = {
+    "BertForMaskedLM": {"hidden_act": "silu"},
+    "BertForPreTraining": {"hidden_act": "quick_gelu"},
+    "DPRQuestionEncoder": {"projection_dim": 5},
+    "DistilBertForTokenClassification": {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 20, "activation": "relu"},
+    "RobertaModel": {"pad_token_id": 2, "type_vocab_size": 1},
+    "RobertaForSequenceClassification": {"pad_token_id": 1, "type_vocab_size": 1, "hidden_act": "mish"},
+    "XLMRobertaForTokenClassification": {"pad_token_id": 1, "type_vocab_size": 1},
+    "CamembertModel": {"pad_token_id": 1, "type_vocab_size": 1},
+    "ElectraModel": {"embedding_size": 24, "hidden_act": "gelu_new"},
+    "ElectraForSequenceClassification": {"embedding_size": 12},
+}
+SIZES = {
+    **{"vocab_size": 41, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3},
+    **{"intermediate_size": 20, "max_position_embeddings": 19},
+}
+
+
+def made(kind, folder, **more):
+    """A model of transformers with random weights, stored."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: only recorded references were compared")
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    model_class = getattr(transformers, kind)
+    sizes = {name: SIZES[name] for name in (("vocab_size", "max_position_embeddings") if "dim" in more else SIZES)}
+    model = model_class(model_class.config_class(**sizes, **more)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return model
+
+
+def recorded_live(model, pad=0, segments=False):
+    """Inputs, and what a base model of torch makes of them."""
+    import torch
+
+    random = np.random.default_rng(5)
+    mask = (np.arange(9) < np.array([[9], [4], [1]])).astype(np.int32)
+    ids = np.where(mask > 0, random.integers(3, 41, mask.shape), pad).astype(np.int32)
+    types = np.where(np.arange(9) > 3, mask, 0).astype(np.int32) * segments
+    more = {"token_type_ids": torch.tensor(types).long()} if segments else {}
+    with torch.no_grad():
+        found = model(input_ids=torch.tensor(ids).long(), attention_mask=torch.tensor(mask), **more)
+    recorded = {"ids": ids, "mask": mask, "types": types, "hidden": found.last_hidden_state.numpy()}
+    if getattr(found, "pooler_output", None) is not None:
+        recorded["pooled"] = found.pooler_output.numpy()
+    return recorded
+
+
+def base_of(model):
+    """The encoder inside a model with a head."""
+    for name in ("question_encoder", "bert_model", model.base_model_prefix):
+        model = getattr(model, name, model)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", LIVE)
+def test_every_class_is_torchs_live(kind, tmp_path):
+    model = made(kind, tmp_path, **LIVE[kind])
+    config, backbone = load_backbone(tmp_path)
+    recorded = recorded_live(base_of(model), config.pad_id or 0, config.reads_segments)
+    compare(config, {"params": backbone}, recorded)
+
+
+#: PEFT's settings beside the class that they adapt.
+SETTINGS = {
+    "suffixes": ("BertModel", {"target_modules": ["self.query", "attention.output.dense", "intermediate.dense"]}),
+    "output.dense is attention's too": ("BertModel", {"target_modules": ["output.dense"]}),
+    "excluded": ("BertModel", {"target_modules": ["dense"], "exclude_modules": r".*(pooler|attention).*"}),
+    "all of them": ("BertForSequenceClassification", {"target_modules": "all-linear", "task_type": "SEQ_CLS", "use_rslora": True}),
+    "a token's": ("BertForTokenClassification", {"target_modules": ["key"], "task_type": "TOKEN_CLS"}),
+    "layers": ("BertModel", {"target_modules": ["value"], "layers_to_transform": 1, "layers_pattern": "layer"}),
+    "patterns": (
+        "BertModel",
+        {
+            **{"target_modules": ["query", "value", "dense"], "rank_pattern": {"value": 5, "layer.0.output.dense": 1}},
+            **{"alpha_pattern": {"query": 1, r".*1\.intermediate\.dense": 12}, "use_rslora": True, "lora_bias": True},
+        },
+    ),
+    "roberta": ("RobertaForSequenceClassification", {"target_modules": "all-linear", "task_type": "SEQ_CLS"}),
+    "electra": ("ElectraForSequenceClassification", {"target_modules": "all-linear", "task_type": "SEQ_CLS"}),
+    "distilbert": ("DistilBertForSequenceClassification", {"target_modules": ["q_lin", "lin1"], "task_type": "SEQ_CLS"}),
+    "untargeted": ("BertModel", {}),
+}
+DISTILBERT = LIVE["DistilBertForTokenClassification"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_adapters_of_every_kind_are_pefts_live(name, tmp_path):
+    peft = pytest.importorskip("peft", reason="peft is not installed: only its recorded adapters were read")
+    kind, settings = SETTINGS[name]
+    more = DISTILBERT if "Distil" in kind else LIVE.get(kind, {})
+    model = made(kind, tmp_path / "model", **more)
+    settings = {"r": 3, "lora_alpha": 7, "init_lora_weights": False} | settings
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**settings)).eval()
+    adapted.save_pretrained(tmp_path / "adapter")
+    config, backbone = load_backbone(tmp_path / "model")
+    stored = load_adapter(tmp_path / "adapter", config)
+    segments = config.reads_segments
+    recorded = recorded_live(base_of(adapted.base_model.model), config.pad_id or 0, segments)
+    hidden = compare(config, {"params": backbone, "lora": stored.adapter["lora"]}, recorded, stored.scale)
+    plain, _ = outputs(config, {"params": backbone}, tuple(recorded[part] for part in ("ids", "mask", "types")))
+    assert np.abs(hidden - plain[0]).max() > 0.01, "the adapter does something"
+    # What we write, PEFT reads, over the model without its head.
+    heads = {"kernel": np.zeros((1, config.hidden_size, 2)), "bias": np.zeros((1, 2))}
+    save_adapter(
+        *(tmp_path / "again", {"heads": heads} | stored.adapter),
+        **{"rank": stored.rank, "alpha": stored.alpha, "model_type": config.model_type},
+    )
+    import transformers
+
+    base = transformers.AutoModel.from_pretrained(tmp_path / "model")
+    again = peft.PeftModel.from_pretrained(base, tmp_path / "again").eval()
+    theirs = recorded_live(again.base_model.model, config.pad_id or 0, segments)
+    np.testing.assert_allclose(theirs["hidden"], recorded["hidden"], atol=1e-5, rtol=0)
