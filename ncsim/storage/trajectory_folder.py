@@ -16,7 +16,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class TrajectoryFolder:
             raise StoreError(
                 f"{self._folder.location}/{FOLDER}: its parts are of several recordings: {' and '.join(sorted(found))}"
             )
-        return next((Recording(**stamp["recording"]) for stamp in found.values()), None)
+        return next((Recording.stored(stamp["recording"]) for stamp in found.values()), None)
 
     def check(self, recording: Recording, observed: tuple[str, ...]) -> None:
         """Put on record what is recorded here, and refuse to go on with anything else than the folder has.
@@ -78,16 +78,21 @@ class TrajectoryFolder:
             except OSError as error:
                 raise StoreError(f"{self._folder.location}/{RECORDING}: cannot be written ({reason(error)})") from None
             there = self.recording()  # another worker's, where one was faster
-        place = f"{self._folder.location}/{FOLDER}"
         if there != recording:
-            raise StoreError(f"{place}: records at {there}, and {recording} is asked for; allowed: its own")
+            self.refuse(there, recording)
+        place = f"{self._folder.location}/{FOLDER}"
         stored = self._stored_recording()
         if stored is not None and stored[1] != observed:
             raise StoreError(f"{place}: records {', '.join(stored[1])}, not {', '.join(observed)}")
         for name, stamp in self._all_stamped():
-            if tuple(stamp["observed"]) != observed or Recording(**stamp["recording"]) != recording:
+            if tuple(stamp["observed"]) != observed or Recording.stored(stamp["recording"]) != recording:
                 with self._folder.naming(name):
                     raise StoreError("is of another recording")
+
+    def refuse(self, there: Recording | None, asked: Recording | None) -> NoReturn:
+        """Raise the StoreError of a run that records at other steps than are asked for."""
+        place = f"{self._folder.location}/{FOLDER}"
+        raise StoreError(f"{place}: records at {there}, and {asked} is asked for; allowed: its own")
 
     def restore_description(self) -> bool:
         """Write recording.json anew, as the parts say; False where none says it. Raises as `recording`, and OSError."""
@@ -109,7 +114,7 @@ class TrajectoryFolder:
                 if not is_whole(content):
                     raise ValueError("its checksum is not that of its content")
                 stored = json.loads(content)
-                return Recording(**stored["recording"]), tuple(map(str, stored["observed"]))
+                return Recording.stored(stored["recording"]), tuple(map(str, stored["observed"]))
             except (ValueError, KeyError, TypeError, ConfigError) as error:
                 raise StoreError(f"is torn ({one_line(error)})") from None
 

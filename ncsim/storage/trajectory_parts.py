@@ -118,7 +118,7 @@ def stamp_of(content: bytes, name: str, fingerprint: str) -> dict[str, Any]:
         whole = part_name(stamp["first"], stamp["count"]) == name.rpartition("/")[2]
         if not whole or metadata.num_rows != stamp["count"] * len(stamp["steps"]):
             raise StoreError("does not hold what its name says")
-        Recording(**stamp["recording"])
+        Recording.stored(stamp["recording"])
         stamp["observed"] = [str(each) for each in stamp["observed"]]
         return stamp
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, ConfigError) as error:
