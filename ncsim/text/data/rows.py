@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ncsim.config.fields import shown
 from ncsim.errors import DataError
 from ncsim.text.data.sources import SourceFile
 
@@ -137,10 +138,12 @@ def own(file: SourceFile) -> Iterator[Labelled]:
     else:
         rows = ((where, row) for where, row in _own_table(file))
     for number, (where, row) in enumerate(rows):
-        second = row.get("text2") or ""
+        second, key = ("" if row.get(name) is None else row[name] for name in ("text2", "id"))
         if not isinstance(second, str):
             raise DataError(f"{where}: text2 is not a text")
-        key = str(row["id"]) if row.get("id") not in (None, "") else str(number)
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise DataError(f"{where}: id is {shown(key)}; allowed: a text or a whole number")
+        key = str(number) if key == "" else str(key)
         yield Labelled(key, _filled(row["text"], "text", where), second, _binary(str(row["label"]), where))
 
 
