@@ -23,6 +23,7 @@ from ncsim.terminal import PROGRAM
 LONGEST_ERROR = 1_500
 
 
+<<<<<<< HEAD
 class _Once(argparse._StoreAction):
     """An option that is given once: argparse would take the last one and say nothing."""
 
@@ -40,6 +41,10 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.register("action", None, _Once)
+=======
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+>>>>>>> de2b3f291d768f97a3a1678af748e43f55035ec8
 
     def error(self, message: str) -> NoReturn:
         fail(message)
@@ -88,7 +93,7 @@ def run_guarded(action: Any) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         description="Train very many small multi-task networks and measure the CHSH statistic S of what they get right.",
         allow_abbrev=False,
