@@ -23,7 +23,6 @@ from ncsim.terminal import PROGRAM
 LONGEST_ERROR = 1_500
 
 
-<<<<<<< HEAD
 class _Once(argparse._StoreAction):
     """An option that is given once: argparse would take the last one and say nothing."""
 
@@ -35,16 +34,12 @@ class _Once(argparse._StoreAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and whose options are given once."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.register("action", None, _Once)
-=======
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
->>>>>>> de2b3f291d768f97a3a1678af748e43f55035ec8
 
     def error(self, message: str) -> NoReturn:
         fail(message)

@@ -24,7 +24,7 @@ class Recording:
     The paper shows S along training in figure 4 (arXiv:2603.04451, section 5.3).
 
     Attributes:
-        points: how many steps, about; 2 to 10,000. Unused where `spacing` is "every".
+        points: how many steps, about; 2 to 10,000. Left out where `spacing` is "every".
         spacing: "linear", "logarithmic" or "every".
         every: optimiser steps between two records, 1 or more, with `spacing` "every"; else 0.
 
@@ -89,6 +89,16 @@ class Recording:
 
     @classmethod
     def stored(cls, values: Mapping[str, Any]) -> Recording:
-        """The recording that `to_dict` gave; `points` beside "every" meant nothing, and was once allowed."""
+        """The recording that `to_dict` gave; `points` beside "every" meant nothing, and was once allowed.
+
+        Args:
+            values: as `to_dict` gave them.
+
+        Returns:
+            The same recording.
+
+        Raises:
+            ConfigError: a value out of range, in one line.
+        """
         values = dict(values)
         return cls(**(values | {"points": cls.points} if values.get("spacing") == "every" else values))
