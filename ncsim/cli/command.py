@@ -16,6 +16,7 @@ from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.text import add_text_command
+from ncsim.config import fields
 from ncsim.errors import ConfigError
 from ncsim.terminal import PROGRAM
 
@@ -40,6 +41,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.register("action", None, _Once)
+        for kind in (int, float):  # of experiments: int would read 1_0 as 10
+            self.register("type", kind, lambda word, kind=kind: fields.parsed("", kind, word, ""))
 
     def error(self, message: str) -> NoReturn:
         fail(message)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.cli.command import main
+from ncsim.cli.command import Parser, main
 from ncsim.config import fields
 from ncsim.config.ensemble import field_specs, parse_optimizer_options
 from ncsim.text.config import TextConfig
@@ -87,6 +87,22 @@ def test_an_option_given_twice_is_not_the_last_one(capsys):
     assert "--hidden: given twice; allowed: once" in refused(capsys, "ensemble", "--hidden", "2", "--hidden", "3")
     assert "--executor: given twice" in refused(capsys, "plan", "--executor", "auto", "--executor", "auto")
     assert "--ranks: given twice" in refused(capsys, "text", "--ranks", "1", "--ranks", "2")
+
+
+def test_words_of_experiments(capsys):
+    parser = Parser()
+    parser.add_argument("--members", type=int)
+    parser.add_argument("--rate", type=float)
+    assert vars(parser.parse_args(["--members", "1_000", "--rate", "1e-2"]))["members"] == 1_000
+    for words in (
+        ["--members", "1_0"],
+        ["--members", ARABIC],
+        ["--rate", "1_0.5"],
+        ["--members", "1", "--members", "2"],
+    ):
+        with pytest.raises(SystemExit):
+            parser.parse_args(words)
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
