@@ -128,13 +128,15 @@ def _checked_ranks(value: Any) -> tuple[int, ...]:
     values = value if whole_number(value) is None else (value,)
     if not isinstance(values, tuple | list | range) or not values:
         raise ConfigError(f"--ranks: {shown(value)}; allowed: {allowed}")
-    ranks = [whole_number(rank) for rank in values[: MAX_RANK + 1]]  # more cannot be different
-    for given, rank in zip(values, ranks, strict=False):
+    ranks: list[int] = []
+    for given in values[: MAX_RANK + 1]:  # more cannot be different
+        rank = whole_number(given)
         if rank is None or not 1 <= rank <= MAX_RANK:
             raise ConfigError(f"--ranks: {shown(given)}; allowed: {allowed}")
+        ranks.append(rank)
     if len(set(ranks)) != len(ranks):
         raise ConfigError(f"--ranks: {shown(list(values))} names a rank twice; allowed: {allowed}")
-    return tuple(sorted(ranks))  # type: ignore[type-var]
+    return tuple(sorted(ranks))
 
 
 def field_specs() -> dict[str, Mapping[str, Any]]:
