@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, one_line
 
 #: Words that are numbers. Digits may stand in groups of three as 1_000; a comma is how lists are written elsewhere, so that
 #: "2,3" is none.
@@ -129,17 +129,17 @@ def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
         raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}{several}") from None
 
 
-def count(option: str, word: str | None, largest: int = 4096) -> int | None:
-    """A word of the command line as a whole number from 1, for options that are no field of a config; None where not given.
+def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1) -> int | None:
+    """A word of the command line as a whole number, for options that are no field of a config; None where not given.
 
     Raises:
-        ConfigError: it is none, or larger than `largest`.
+        ConfigError: it is none, or not from `smallest` to `largest`.
     """
     if word is None:
         return None
-    digits = word.isascii() and word.isdecimal() and len(word) < 20
-    if not digits or not 1 <= int(word) <= largest:
-        raise ConfigError(f"{option}: {word}; allowed: a whole number from 1 to {largest}")
+    digits = word.isascii() and word.isdecimal() and len(word) <= 10
+    if not digits or not smallest <= int(word) <= largest:
+        raise ConfigError(f"{option}: {one_line(word)}; allowed: a whole number from {smallest} to {largest}")
     return int(word)
 
 

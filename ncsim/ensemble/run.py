@@ -20,10 +20,8 @@ from ncsim.executors.devices import device_description, validate_device_count
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.storage.environment import recorded_executors
-from ncsim.storage.parts import part_ranges
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
-from ncsim.storage.trajectory_parts import part_pieces
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
 from ncsim.training.optimizers import validate_optimizers
@@ -183,7 +181,7 @@ def _made_folder(job: Job) -> RunFolder:
 
 def _store(job: Job, worker: Worker) -> None:
     """Train and store the parts of this process."""
-    for (cell, _), batches in _trained(job, worker.parts()):
+    for (cell, _), batches in _trained(job, worker.share(worker.folder)):
         records = concatenated(list(batches))
         worker.writing.do(functools.partial(worker.folder.write_part, job.configs[cell], records))
 
@@ -195,31 +193,20 @@ def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
     folder, writing = worker.folder, worker.writing
     trajectories = TrajectoryFolder(folder)
     trajectories.check(recording, OBSERVED)
-    for (cell, ids), batches in _trained(job, worker.parts()):
+    for (cell, ids), batches in _trained(job, worker.share(worker.folder)):
         config = job.configs[cell]
         trajectories.discard(config, ids)
         # In this order: members that no part holds have no trajectory that counts.
         records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
         writing.do(functools.partial(folder.write_part, config, records))
     writing.finish()
-    share = worker.share(functools.partial(_unrecorded, trajectories, job.configs, recording), trajectories.part)
+    share = worker.share(trajectories, recording)
     parts = {cell: folder.parts(job.configs[cell]) for cell in {cell for cell, _ in share.missing}}
     for (cell, _), batches in _trained(job, share):
         config = job.configs[cell]
         again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
         for _ in trajectories.stored(config, recording, again, writing):
             pass
-
-
-def _unrecorded(trajectories: TrajectoryFolder, configs: Sequence[EnsembleConfig], recording: Recording) -> list[Work]:
-    """Members without a trajectory, cut into the parts that their trajectories will make."""
-    return [
-        (cell, piece)
-        for cell, config in enumerate(configs)
-        for gap in trajectories.missing(config)
-        for part in part_ranges(config, gap)
-        for piece in part_pieces(part, recording.steps(config.steps).size)
-    ]
 
 
 def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:
