@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ncsim import signals
 from ncsim.cluster import claims
 from ncsim.cluster.claims import Claims
+from ncsim.config.fields import shown, whole_number
 from ncsim.errors import ConfigError, StoreError, reason
 from ncsim.storage.environment import environment, recorded_environment
 from ncsim.storage.part_folder import PartFolder
@@ -45,6 +46,18 @@ class Shard(NamedTuple):
         if not digits or not 1 <= int(number) <= int(of) <= MOST_SHARDS:
             raise ConfigError(f"--shard: {word}; allowed: I/N with I from 1 to N, as 3/16, N up to {MOST_SHARDS}")
         return cls(int(number), int(of))
+
+    @classmethod
+    def checked(cls, place: Any) -> Shard:
+        """A pair (number, workers) as a shard.
+
+        Raises:
+            ConfigError: it is not a number from 1 to N and N.
+        """
+        numbers = [whole_number(each) for each in place] if isinstance(place, tuple | list) else []
+        if len(numbers) != 2 or None in numbers or not 1 <= numbers[0] <= numbers[1] <= MOST_SHARDS:  # type: ignore[operator]
+            raise ConfigError(f"--shard: {shown(place)}; allowed: (I, N) with I from 1 to N, N up to {MOST_SHARDS}")
+        return cls(*numbers)  # type: ignore[arg-type]
 
 
 def in_order(work: Sequence[Work], shard: Shard) -> list[Work]:

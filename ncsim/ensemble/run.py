@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncsim import signals
-from ncsim.cluster.workers import Work
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, swept_fields
+from ncsim.cluster.workers import Shard, Work
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
+from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Share, Worker, working_on
@@ -74,6 +75,7 @@ def run_ensemble(
         (4, 2, 2, 2, 2)
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job)
     return _in_memory(job) if out is None else _into_folder(job)
@@ -123,9 +125,20 @@ def _check(job: Job) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
     if not job.configs:
         raise ConfigError("config: no config; allowed: one or more")
+    for config in job.configs:
+        if not isinstance(config, EnsembleConfig):
+            raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+        problem = refusal(config)  # a config that was read from a run folder may have one
+        if problem is not None:
+            raise ConfigError(problem)
     swept_fields(job.configs)
     if job.executor not in EXECUTORS:
         raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
+    if not isinstance(job.resume, bool):
+        raise ConfigError(f"resume: {shown(job.resume)}; allowed: True or False")
+    if job.recording is not None and not isinstance(job.recording, Recording):
+        raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
+    validate_device_count(job.devices)
     validate_optimizers(job.configs)
     if job.recording is not None:
         for config in job.configs:
@@ -161,7 +174,6 @@ def _into_folder(job: Job) -> Run:
 
 def _made_folder(job: Job) -> RunFolder:
     assert job.out is not None
-    validate_device_count(job.devices)
     if job.recorded_executors() is None and job.executor in ("pallas", "native"):
         job.executors()  # what they cannot train is refused before a folder is made
     return RunFolder.create(job.out, job.configs, job.resume, job.environment)

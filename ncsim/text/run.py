@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError
+from ncsim.executors.devices import validate_device_count
 from ncsim.terminal import ProgressListener
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
@@ -56,6 +58,9 @@ def run_text(
     """
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
+    validate_device_count(devices)
+    if at_once is not None and (whole_number(at_once) is None or not 1 <= at_once <= 4096):
+        raise ConfigError(f"--at-once: {at_once!r}; allowed: a whole number from 1 to 4096")
     mesh = mesh_of(devices)
     folder_of_model = backbone_folder(config.model, config.revision)
     bert, parameters = load_backbone(folder_of_model)

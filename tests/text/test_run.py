@@ -192,6 +192,9 @@ def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_pa
     assert listener.calls == 0
     with pytest.raises(StoreError, match=r"holds another run .learning_rate is 0.01 there, 0.02 here"):
         trained(files, whole.path, learning_rate=0.02)
+    for at_once in (0, 2.0, True, "2"):
+        with pytest.raises(ConfigError, match=r"--at-once: .*; allowed: a whole number from 1"):
+            run_text(config(files), whole.path, files / "data", files / "cache", at_once=at_once)
     changed = tmp_path / "changed"
     shutil.copytree(files / "data", changed)
     path = changed / "x-final" / "en" / "dev_2k.tsv"

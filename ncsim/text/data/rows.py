@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ncsim.config.fields import shown
 from ncsim.errors import DataError
 from ncsim.text.data.json_rows import json_array, json_lines, lines
 from ncsim.text.data.own_files import USUAL, Columns, label_of, own_table
@@ -140,12 +141,13 @@ def own(file: SourceFile, columns: Columns = USUAL, notes: list[str] | None = No
             f"and where wanted {columns.text2} and {columns.id}, or other names in the suite (text = ...)"
         )
     for number, (where, row) in enumerate(table.rows):
-        second = row.get(columns.text2) or ""
+        second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
             raise DataError(f"{where}: {columns.text2} is not a text")
-        key = row.get(columns.id)
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise DataError(f"{where}: {columns.id} is {shown(key)}; allowed: a text or a whole number")
         first = _filled(row.get(columns.text), columns.text, where)
-        named = str(number) if key in (None, "") else str(key)
+        named = str(number) if key == "" else str(key)
         yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
     if notes is not None:
         notes += table.notes
