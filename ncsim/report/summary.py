@@ -18,13 +18,11 @@ from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_estimate
 from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value
 from ncsim.statistics.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Outcomes, ProtocolLaw, sample_runs
 from ncsim.statistics.signalling_tests import AccuracyDifferences, member_signalling_tests, signalling_tests
-from ncsim.statistics.undecided import member_ranges
+from ncsim.statistics.undecided import UndecidedTally
 
 CONTEXT_NAMES = context_names()
 #: Runs drawn under a protocol to see how many are contextual.
 CONTEXTUALITY_RUNS = 10_000
-#: Delta is a multiple of 1/8 or so; what differs from 0 by less is rounding.
-ROUNDING = 1e-9
 
 
 class Summary(NamedTuple):
@@ -102,7 +100,7 @@ def _summarise_cell(tally: _Tally, outcomes: Outcomes, laws: list[ProtocolLaw]) 
 def _summarise_protocol(protocol_law: ProtocolLaw, outcomes: Outcomes) -> dict[str, Any]:
     protocol, law = protocol_law.protocol, protocol_law.law
     statistics = chsh_statistics(sample_runs(protocol, outcomes, CONTEXTUALITY_RUNS))
-    contextual = int(np.sum(statistics.contextuality > ROUNDING))
+    contextual = int(np.sum(statistics.contextuality > 0))
     return {
         "protocol": protocol.label,
         "kind": protocol.kind,
@@ -132,12 +130,7 @@ class _Tally:
         self.largest_contextuality = -np.inf
         self._counts = np.zeros((GROUPS, 4, 4), np.int64)
         self._differences = AccuracyDifferences(config.tasks.rows)
-        self._rows_undecided = np.zeros((4, 2), np.int64)
-        self._networks_undecided = np.zeros(4, np.int64)
-        self._decided_product = np.zeros((GROUPS, 4), np.int64)
-        self._decided_members = self._decided_above_2 = 0
-        self._decided_s = np.zeros((GROUPS, 2))
-        self._free = np.zeros(4)  # sums over members: lowest and highest S, and whether each is above 2
+        self._undecided = UndecidedTally(GROUPS)
 
     def passing(self, batches: Any) -> Any:
         """The batches, as they are, added up on the way."""
@@ -153,24 +146,14 @@ class _Tally:
         self.members_diverged += int((~whole).sum())
         np.add.at(self._counts, group, batch.counts)
         self._differences.add(batch.counts, batch.diverged)
-        np.add.at(self._decided_product, group, batch.decided_product)
-        self._rows_undecided += np.stack([batch.undecided_alice.sum(axis=0), batch.undecided_bob.sum(axis=0)], axis=1)
-        self._networks_undecided += batch.undecided().sum(axis=0)
+        self._undecided.add(batch)
         statistics = chsh_statistics(batch.joint[whole])
         self.whole += int(whole.sum())
         if not whole.any():
             return
-        self.above_2 += int(np.sum(statistics.s > 2 + ROUNDING))
-        ranges = member_ranges(batch.take(whole))
-        ends = (ranges.low, ranges.high, ranges.low > 2 + ROUNDING, ranges.high > 2 + ROUNDING)
-        self._free += [np.sum(end) for end in ends]
-        self.contextual += int(np.sum(statistics.contextuality > ROUNDING))
+        self.above_2 += int(np.sum(statistics.s > 2))
+        self.contextual += int(np.sum(statistics.contextuality > 0))
         self.largest_contextuality = max(self.largest_contextuality, float(np.max(statistics.contextuality)))
-        decided = ~batch.undecided()[whole].any(axis=1)
-        self._decided_members += int(decided.sum())
-        self._decided_above_2 += int(np.sum(statistics.s[decided] > 2 + ROUNDING))
-        np.add.at(self._decided_s[:, 0], group[whole][decided], statistics.s[decided])
-        np.add.at(self._decided_s[:, 1], group[whole][decided], 1)
 
     def context(self, number: int) -> dict[str, Any]:
         """Pooled accuracies and correlator of one context."""
@@ -179,33 +162,31 @@ class _Tally:
             "accuracy_alice": float(alice + both),
             "accuracy_bob": float(bob + both),
             "correlator": float(both + neither - alice - bob),
-            "networks_with_an_undecided_answer": int(self._networks_undecided[number]),
+            "networks_with_an_undecided_answer": int(self._undecided.networks[number]),
         }
 
     def undecided(self) -> dict[str, Any]:
         """What share of answers is undecided, and S under the three conventions for them."""
         networks = self.members * 4 - self.diverged
-        items = self._counts.sum(axis=2)
-        product = self._counts @ np.array([1, -1, -1, 1])
+        found = self._undecided
 
         def mean_s(products: np.ndarray) -> Estimate:
-            return _ratio_estimate(products, items, lambda c: float(c @ S_SIGNS), self.members)
+            return _ratio_estimate(products, found.items, lambda c: float(c @ S_SIGNS), self.members)
 
-        decided = self._decided_s
+        def mean_of_decided() -> Estimate:
+            total, number = found.decided_s[:, :1], found.decided_s[:, 1:]
+            return _ratio_estimate(total, number, lambda m: float(m[0]), found.decided_members)
+
         return {
-            "answers": float(self._rows_undecided.sum() / max(networks * self._rows * 2, 1)),
-            "networks": float(self._networks_undecided.sum() / max(networks, 1)),
-            "mean_s_as_they_fell": mean_s(product)._asdict(),
-            "mean_s_as_coin_tosses": mean_s(self._decided_product)._asdict(),
-            "mean_s_whatever_they_are": (self._free[:2] / max(self.whole, 1)).tolist(),
-            "members_with_s_above_2_whatever_they_are": (self._free[2:] / max(self.whole, 1)).tolist(),
-            "decided_members": clopper_pearson(self._decided_members, self.whole)._asdict(),
-            "mean_s_of_decided_members": _ratio_estimate(
-                decided[:, :1], decided[:, 1:], lambda m: float(m[0]), self._decided_members
-            )._asdict()
-            if self._decided_members
-            else None,
-            "decided_members_with_s_above_2": clopper_pearson(self._decided_above_2, self._decided_members)._asdict(),
+            "answers": float(found.answers.sum() / max(networks * self._rows * 2, 1)),
+            "networks": float(found.networks.sum() / max(networks, 1)),
+            "mean_s_as_they_fell": mean_s(found.products)._asdict(),
+            "mean_s_as_coin_tosses": mean_s(found.decided_products)._asdict(),
+            "mean_s_whatever_they_are": list(found.range_of_mean) if found.members else [0.0, 0.0],
+            "members_with_s_above_2_whatever_they_are": list(found.range_above_two) if found.members else [0.0, 0.0],
+            "decided_members": clopper_pearson(found.decided_members, found.members)._asdict(),
+            "mean_s_of_decided_members": mean_of_decided()._asdict() if found.decided_members else None,
+            "decided_members_with_s_above_2": found.above_two("decided_only")._asdict(),
         }
 
     def pooled(self) -> dict[str, Any]:

@@ -22,6 +22,9 @@ FEWEST_OFF_MODE = 20
 #: The smallest mean, on a scale from 0 to 1, that Hoeffding's interval looks at.
 SMALLEST = 1e-300
 
+#: Means that differ by less differ by rounding: steps of a lattice over members and rows are larger.
+TIED = 1e-12
+
 #: float64 numbers of one block of resampled histograms, or of weights by items.
 BLOCK = 2**22
 
@@ -173,18 +176,19 @@ def crossed_bootstrap_mean_s(
     members, items = signs.shape[0], signs.shape[-1]
     # Each part is a sample of items of its own: [members, items of the part].
     parts = [agree.sum(axis=(1, 2))] if same_items else [agree[:, i, j] for i in (0, 1) for j in (0, 1)]
-    mean = float(sum(part.mean(dtype=np.float64) for part in parts))
+    mean = float(sum(part.sum(dtype=np.float64) for part in parts)) / (signs.shape[0] * signs.shape[-1])
     generator = np.random.default_rng(seed)
     resampled = np.empty(resamples)
     step = max(1, BLOCK // max(members, items))
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
-        weight = generator.multinomial(members, np.full(members, 1 / members), size).astype(np.float32) / members
+        # Whole numbers, which float32 adds up exactly.
+        weight = generator.multinomial(members, np.full(members, 1 / members), size).astype(np.float32)
         s = np.zeros(size)
         for part in parts:
             chosen = generator.multinomial(items, np.full(items, 1 / items), size)
-            s += np.einsum("rn,rn->r", weight @ part, chosen, dtype=np.float64) / items
-        resampled[first : first + size] = s
+            s += np.einsum("rn,rn->r", weight @ part, chosen, dtype=np.float64)
+        resampled[first : first + size] = s / (members * items)
     low, high = _bca_limits(resampled, mean, 0.0, min(members, items) - 1, level)
     # Resampling cannot show the kind of member, or of item, that all but a few of those at hand are not.
     unseen = [_unseen_reach(parts[0].sum(axis=1) / items, 4.0, level)] if same_items else []
@@ -267,7 +271,8 @@ def _bca_limits(
     from scipy.stats import norm, t
 
     # Resampled means on a lattice tie with the value itself: half of the ties count as below.
-    below = np.mean(resampled < value) + np.mean(resampled == value) / 2
+    tied = np.abs(resampled - value) <= TIED
+    below = np.mean((resampled < value) & ~tied) + np.mean(tied) / 2
     few = 0.5 / len(resampled)
     bias = float(norm.ppf(min(max(below, few), 1 - few)))
     reach = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt((freedom + 1) / freedom)

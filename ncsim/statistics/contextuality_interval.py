@@ -1,4 +1,4 @@
-"""How sure the contextuality Delta of one table of counts is, and what may be said of it."""
+"""How sure the contextuality Delta of one table of counts is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.records.joint_counts import validated_counts
+from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality import context_probabilities
 from ncsim.statistics.intervals import Estimate
 
@@ -51,34 +52,24 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     counts = np.asarray(validated_counts(table), np.float64)
     probabilities = context_probabilities(counts)
     tail = (1 - level) / 2
-    value = _largest_of_smallest(probabilities, 0.0 * probabilities, same_items)
+    value = float(chsh_statistics(counts).contextuality)
     low_reach, high_reach = _binomial_reaches(counts, tail / 8), _binomial_reaches(counts, tail / 16)
     low = _largest_of_smallest(probabilities, low_reach, same_items, sign=-1)
     high = _largest_of_smallest(probabilities, high_reach, same_items, sign=1)
-    return Estimate(value, low, min(high, 2.0), "128 linear forms, exact binomial limits, conservative", level)
-
-
-def verdict(s: float, contextuality: Estimate) -> str:
-    """What may be said of an S and the interval of its Delta, in words.
-
-    "Contextual" is said only where Delta's lower limit is above 0.
-    """
-    if math.isnan(s) or math.isnan(contextuality.value):
-        return "no verdict: a context has no items"
-    if contextuality.low > 0:
-        return "contextual beyond direct influence"
-    if s <= 2:
-        return "S not above 2"
-    if contextuality.value <= 0:
-        return "S above 2, explained by direct influence"
-    return "S above 2, not shown to exceed direct influence"
+    return Estimate(
+        value,
+        min(low, value),
+        max(min(high, 2.0), value),
+        "128 linear forms, exact binomial limits, conservative",
+        level,
+    )
 
 
 # The 128 linear forms. In context (i, j) a form takes the outcomes x, y to s x y - t_A x - t_B y, where t_A is -t for
 # the connection's second context. That is -1 + 4 [one cell] where s = t_A t_B, and 1 - 4 [one cell] elsewhere.
 
 
-def _largest_of_smallest(p: np.ndarray, reaches: np.ndarray, same_items: bool, sign: int = 0) -> float:
+def _largest_of_smallest(p: np.ndarray, reaches: np.ndarray, same_items: bool, sign: int) -> float:
     """max over s, min over t, of a form's value, moved by `sign` times its reach."""
     best = -math.inf
     for s in itertools.product((1, -1), repeat=4):
@@ -99,10 +90,7 @@ def _form(
         direction = 1 if s[number] == alice * bob else -1
         cell = (i, j, int(-direction * alice > 0), int(-direction * bob > 0))
         value += direction * (4 * float(p[cell]) - 1)
-        if sign:
-            moves.append(4 * float(reaches[(int(sign * direction > 0), *cell)]))
-    if not sign:
-        return value
+        moves.append(4 * float(reaches[(int(sign * direction > 0), *cell)]))
     return value + sign * (sum(moves) if same_items else math.hypot(*moves))
 
 

@@ -161,17 +161,16 @@ class _Tally:
         there: Any = chsh_statistics(part.joint)
         whole = ~np.isnan(there.s)
         self._members += whole.sum(axis=0)
-        lattice = 2 / self._rows
-        self._sum("s", there.s, 8, _Bins(-4, lattice, 4 * self._rows + 1))
+        self._sum("s", there.s, 8, _Lattice(-4, 4, 2, self._rows))
         self._sum("s_factorised", there.s_factorised, 8)
-        self._sum("influence", there.influence, 8, _Bins(0, lattice, 4 * self._rows + 1))
-        self._sum("contextuality", there.contextuality, 12, _Bins(-10, lattice, 6 * self._rows + 1))
+        self._sum("influence", there.influence, 8, _Lattice(0, 8, 2, self._rows))
+        self._sum("contextuality", there.contextuality, 12, _Lattice(-10, 2, 2, self._rows))
         self._count("above_2", there.s > 2, whole)
         self._count("contextual", there.contextuality > 0, whole)
         networks = np.any(part.counts, axis=-1)
         self._count("solved", np.equal(part.counts[..., 3], self._rows), networks)
         for name, accuracy in (("accuracy_alice", there.accuracy_alice), ("accuracy_bob", there.accuracy_bob)):
-            self._sum(name, accuracy.reshape(networks.shape), 1, _Bins(0, 1 / self._rows, self._rows + 1))
+            self._sum(name, accuracy.reshape(networks.shape), 1, _Lattice(0, 1, 1, self._rows))
         for name in self._observed:
             self._sum(
                 f"observed {name}",
@@ -206,24 +205,25 @@ class _Tally:
         )
 
 
-class _Bins:
-    """Bins that are the points of a lattice."""
+class _Lattice:
+    """Bins that are the fractions of so many rows from `low` to `high`, `step` rows apart."""
 
-    def __init__(self, low: float, step: float, count: int) -> None:
-        self.low, self.step, self.count = low, step, count
+    def __init__(self, low: int, high: int, step: int, rows: int) -> None:
+        self.low, self.step, self.rows = low, step, rows
+        self.count = (high - low) * rows // step + 1
 
     def place(self, values: np.ndarray) -> np.ndarray:
-        return np.rint((values - self.low) / self.step)
+        return np.rint((values - self.low) * self.rows / self.step)
 
     def value(self, place: np.ndarray) -> np.ndarray:
-        return self.low + self.step * place
+        # A whole number over the rows, so that it is the float that a member's value is.
+        return np.asarray((self.low * self.rows + self.step * place) / self.rows)
 
 
-class _LogBins(_Bins):
+class _LogBins:
     """Bins of equal ratio; a value is its bin's middle."""
 
-    def __init__(self) -> None:
-        super().__init__(LOSS_DECADES[0], 1 / LOSS_BINS_A_DECADE, LOSS_BINS_A_DECADE * int(np.ptp(LOSS_DECADES)))
+    low, step, count = LOSS_DECADES[0], 1 / LOSS_BINS_A_DECADE, LOSS_BINS_A_DECADE * (LOSS_DECADES[1] - LOSS_DECADES[0])
 
     def place(self, values: np.ndarray) -> np.ndarray:
         logarithms = np.log10(np.maximum(values, 10.0 ** LOSS_DECADES[0]))
@@ -231,6 +231,9 @@ class _LogBins(_Bins):
 
     def value(self, place: np.ndarray) -> np.ndarray:
         return 10.0 ** (self.low + self.step * (place + 0.5))
+
+
+_Bins = _Lattice | _LogBins
 
 
 class _Sums:
@@ -266,8 +269,11 @@ class _Sums:
         if self._bins is None or self._histogram is None:
             return None
         cumulative = np.cumsum(self._histogram, axis=-1)
-        levels = np.array(QUANTILES).reshape(-1, *[1] * cumulative.ndim)
-        place = (cumulative < levels * self._number[..., None]).sum(axis=-1)  # the first bin that reaches the level
+        # Whole per cent: 0.05 x 140 members are 7, and in floating point a little more.
+        levels = np.rint(100 * np.array(QUANTILES)).astype(np.int64).reshape(-1, *[1] * cumulative.ndim)
+        place = (100 * cumulative < levels * self._number[..., None]).sum(
+            axis=-1
+        )  # the first bin that reaches the level
         values = self._bins.value(np.minimum(place, self._bins.count - 1))
         return np.where(self._number > 0, values, np.nan)
 

@@ -9,7 +9,7 @@ from scipy.stats import ttest_rel
 
 import ncsim
 from ncsim.errors import StoreError
-from ncsim.report.sentences import sentences_on_tests, signalling_rows, verdict
+from ncsim.report.sentences import cell_verdict, sentences_on_tests, signalling_rows
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
 from ncsim.results import Run
@@ -137,12 +137,12 @@ def test_words_follow_the_numbers(tmp_path):
     contextual.counts[:] = pr_box
     contextual.decided_product[:] = pr_box @ [1, -1, -1, 1]
     (cell,) = summarise(a_run(tmp_path / "a", contextual)).numbers["cells"]
-    assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in verdict(cell)
-    assert "Delta is above 0: contextual" in verdict(cell)
+    assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in cell_verdict(cell)
+    assert "Delta is above 0: contextual" in cell_verdict(cell)
     (cell,) = summarise(a_run(tmp_path / "b", made_up(300, seed=2))).numbers["cells"]
-    assert "explained by direct influence: no member has Delta > 0" in verdict(cell)
-    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in verdict(cell)
-    assert "Delta is not above 0" in verdict(cell)
+    assert "explained by direct influence: no member has Delta > 0" in cell_verdict(cell)
+    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in cell_verdict(cell)
+    assert "Delta is not above 0" in cell_verdict(cell)
 
 
 def test_runs_with_nothing_to_report(tmp_path):

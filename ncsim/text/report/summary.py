@@ -8,9 +8,10 @@ import numpy as np
 
 from ncsim.config.tasks import context_names
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
+from ncsim.statistics.contextuality_interval import contextuality_interval
 from ncsim.statistics.locality_tests import game_p_value
 from ncsim.statistics.signalling_tests import signalling_tests
+from ncsim.statistics.verdicts import verdict
 from ncsim.text.records import SPLITS
 from ncsim.text.results import TextRun
 
