@@ -55,7 +55,7 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     low_reach, high_reach = _binomial_reaches(counts, tail / 8), _binomial_reaches(counts, tail / 16)
     low = _largest_of_smallest(probabilities, low_reach, same_items, sign=-1)
     high = _largest_of_smallest(probabilities, high_reach, same_items, sign=1)
-    return Estimate(value, low, min(high, 2.0), "128 linear forms, exact binomial limits, conservative", level)
+    return Estimate(value, max(low, -8.0), min(high, 2.0), "128 linear forms, exact binomial limits, conservative", level)
 
 
 def verdict(s: float, contextuality: Estimate) -> str:
