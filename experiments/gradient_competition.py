@@ -41,7 +41,7 @@ from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members, unseen_share
 from ncsim.statistics.loss_traces import auc_between, oscillation
 from ncsim.storage.files import write_atomically
 
@@ -122,7 +122,7 @@ def rows_of(width: int, seen: Observed) -> list[Row]:
                 width,
                 name,
                 clopper_pearson(int(unsolved.sum()), members),
-                mean_over_members(seen.overall[:, context]),
+                mean_over_members(seen.overall[:, context], (0.0, 1.0)),
                 auc(share),
                 auc(-seen.cosine[:, context]),
                 auc(seen.loss[:, context]),
@@ -131,12 +131,6 @@ def rows_of(width: int, seen: Observed) -> list[Row]:
             )
         )
     return found
-
-
-def mean_over_members(values: np.ndarray) -> Estimate:
-    """Mean with the normal 95 % interval."""
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")
 
 
 def odds_ratio(exposed: np.ndarray, event: np.ndarray) -> Estimate:
@@ -158,7 +152,11 @@ def spearman(one: np.ndarray, other: np.ndarray) -> Estimate:
     if np.ptp(one) == 0 or np.ptp(other) == 0 or len(one) < 5:
         return Estimate(math.nan, -1.0, 1.0, "no variation")
     value = float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
-    z = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+    if abs(value) > 1 - 1e-12:
+        # Without an exception among so many, one in a share of 1 - tail^(1/M) of them may have been missed.
+        low = 1 - 2 * unseen_share(len(one), 1, 0.95)
+        return Estimate(value, *sorted((value, value * low)), "no exception seen")
+    z = math.atanh(value)
     reach = 1.96 * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
     return Estimate(value, math.tanh(z - reach), math.tanh(z + reach), "Fisher's z, Bonett-Wright")
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +43,7 @@ from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILL
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members
 from ncsim.storage.files import write_atomically
 from ncsim.terminal import Progress
 
@@ -108,26 +107,21 @@ def effects(run: Run, names: Sequence[str]) -> list[Effect]:
                 case=name,
                 common_initialization=config.common_initialization,
                 members=members,
-                s=_mean(there.s),
+                s=mean_over_members(there.s, (-4.0, 4.0)),
                 above_2=share(there.s > 2),
                 s_retry=laws[cell][RETRY].mean if laws else None,
-                bob_on_alice=_mean((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1)),
-                alice_on_bob=_mean((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1)),
-                member_influence=_mean(there.influence),
+                bob_on_alice=mean_over_members((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1), (-4.0, 4.0)),
+                alice_on_bob=mean_over_members((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1), (-4.0, 4.0)),
+                member_influence=mean_over_members(there.influence, (0.0, 8.0)),
                 largest_influence=float(there.influence.max()),
                 s_factorised=float(pooled.s_factorised),
                 largest_s=float(np.abs(there.s).max()),
                 contextual=share(there.contextuality > 0),
                 solved=tuple(share(solved[:, context]) for context in range(4)),
-                correlators=tuple(_mean(flat[:, context]) for context in range(4)),
+                correlators=tuple(mean_over_members(flat[:, context], (-1.0, 1.0)) for context in range(4)),
             )
         )
     return found
-
-
-def _mean(values: np.ndarray) -> Estimate:
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")
 
 
 def printed(found: Sequence[Effect]) -> list[str]:

@@ -13,7 +13,6 @@ References: Efron 1982 (the delete-a-group jackknife); Bonferroni's inequality.
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Any
 
 import numpy as np
@@ -53,10 +52,9 @@ def pooled_estimates(
     """
     means = GroupedMeans(np.asarray(counts) @ _OUTCOMES, np.asarray(counts).sum(axis=-1))
     contexts = 4 if common_initialization else 1
-    a, b, c = np.moveaxis(means.value, -1, 0)
     found = {}
-    for name, forms, constant in (("s", _s_forms(SIGNS[:1]), 0), ("s_odd", _s_forms(SIGNS), 0)):
-        found[name] = _largest_of_smallest(name, means, forms[:, None] + constant, networks, 2 * contexts, level)
+    for name, forms in (("s", _s_forms(SIGNS[:1])), ("s_odd", _s_forms(SIGNS))):
+        found[name] = _largest_of_smallest(name, means, forms[:, None], networks, 2 * contexts, level)
     t = _influence_forms()
     found["influence"] = _largest_of_smallest("influence", means, t[:, None], networks, 4 * contexts, level)
     delta = _s_forms(SIGNS)[:, None] - t
@@ -65,7 +63,7 @@ def pooled_estimates(
     )
     left_out = means.value - means.change
     found["s_factorised"] = mean_estimate(
-        float(a * b @ S_SIGNS),
+        float(means.value[:, 0] * means.value[:, 1] @ S_SIGNS),
         left_out[..., 0] * left_out[..., 1] @ S_SIGNS,
         networks,
         level=level,
@@ -103,9 +101,7 @@ class GroupedMeans:
         return values, np.sqrt((groups - 1) * changes.var(axis=-1))
 
 
-def pooled_s(
-    products: np.ndarray, items: np.ndarray, networks: int, common_initialization: bool = False
-) -> Estimate:
+def pooled_s(products: np.ndarray, items: np.ndarray, networks: int, common_initialization: bool = False) -> Estimate:
     """S of sums of products over members' groups, [G, context], whatever the products are of; items [G, context]."""
     means = GroupedMeans(products[..., None], items)
     forms = np.asarray(S_SIGNS, float).reshape(1, 1, 4, 1)
