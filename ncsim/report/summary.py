@@ -93,7 +93,10 @@ def _summarise_cell(tally: _Tally, outcomes: Outcomes, laws: list[ProtocolLaw]) 
         "diverged": {"networks": tally.diverged, "members": tally.members_diverged},
     }
     if not laws:
-        return result | {"note": "no network to report on: none stored, or every one of a context diverged"}
+        return result | {
+            "note": "no network to report on: none stored, or every one of a context diverged, or with "
+            "common starts every member"
+        }
     result["contexts"] = {
         name: {"solved": clopper_pearson(*outcomes.solved_fraction(n))._asdict()} | tally.context(n)
         for n, name in enumerate(CONTEXT_NAMES)
@@ -112,7 +115,7 @@ def _summarise_protocol(protocol_law: ProtocolLaw, outcomes: Outcomes) -> dict[s
     protocol, law = protocol_law.protocol, protocol_law.law
     runs = draw_runs(protocol, outcomes, CONTEXTUALITY_RUNS)
     statistics = chsh_statistics(joint_counts_of(runs, outcomes))
-    contextual = protocol_law.fraction_of_runs(outcomes, runs, statistics.contextuality > ROUNDING)
+    contextual = protocol_law.fraction_of_runs(outcomes, runs, np.asarray(statistics.contextuality > ROUNDING))
     return {
         "protocol": protocol.label,
         "kind": protocol.kind,

@@ -83,6 +83,7 @@ def bootstrap_mean(
     unseen = unseen_share(total, 1, level)
     low = mean - math.hypot(mean - low, unseen * (mean - support[0]))
     high = mean + math.hypot(high - mean, unseen * (support[1] - mean))
+    low, high = max(low, support[0]), min(high, support[1])
     return Estimate(mean, low, high, "BCa bootstrap, widened for unseen members", level)
 
 

@@ -208,6 +208,7 @@ def bits_from_bins(
     error = math.sqrt((number - 1) / number * float(np.sum((left_out - left_out.mean()) ** 2)))
     reach = float(t.ppf((1 + level) / 2, number - 1)) * error
     method = f"plug-in on {len(edges) + 1} bins, Miller's correction, delete-a-group jackknife"
+    reach = math.hypot(reach, unseen_share(len(scores), 1, level))  # of a class, no trace tells more than 1 bit
     # The correction can leave a value below 0, which no information is; that of a class is at most 1 bit.
     low, high = max(value - reach, min(value, 0.0)), min(max(value + reach, 0.0), 1.0)
     return Estimate(value, low, max(high, value), method, level)

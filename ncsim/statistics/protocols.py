@@ -65,7 +65,6 @@ class ContextOutcomes(NamedTuple):
 
     member: np.ndarray  # uint32: where each stands in the ensemble
     table: np.ndarray  # int32: which of the context's distinct tables of counts
-    unequal: np.ndarray  # uint8: k
     solved: np.ndarray  # bool: both heads right on every row
     loss: np.ndarray  # float32, ascending
     right: np.ndarray  # uint8: right answers, both heads together
@@ -79,6 +78,7 @@ class Outcomes:
         counts: uint8[size, 4, 4], as in `MemberRecords`.
         whole: bool[size], no context diverged.
         contexts: four `ContextOutcomes`.
+        unequal: of each context, k of its distinct tables, uint8[tables].
     """
 
     def __init__(self, batches: Iterable[MemberRecords], config: EnsembleConfig) -> None:
@@ -89,6 +89,7 @@ class Outcomes:
         self.counts, diverged, loss = (np.concatenate(columns) for columns in zip(*kept, strict=True))
         self.size = len(self.counts)
         self.whole = ~diverged.any(axis=1)
+        self.unequal: list[np.ndarray] = []
         self.contexts = [self._context(context, ~diverged[:, context], loss[:, context]) for context in range(4)]
 
     def _context(self, context: int, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
@@ -97,15 +98,16 @@ class Outcomes:
         _, bob, alice, both = np.moveaxis(self.counts[member, context], -1, 0)
         # Three of the four counts tell a table: they add up to the rows.
         code = (bob.astype(np.int32) * 256 + alice) * 256 + both
-        table = np.unique(code, return_inverse=True)[1].astype(np.int32)
-        return ContextOutcomes(member, table, bob + alice, both == self.rows, loss[member], 2 * both + bob + alice)
+        _, first, table = np.unique(code, return_index=True, return_inverse=True)
+        self.unequal.append((bob + alice)[first])
+        return ContextOutcomes(member, table.astype(np.int32), both == self.rows, loss[member], 2 * both + bob + alice)
 
     @property
     def networks(self) -> int:
         """Networks in the context that has fewest; whole members where all contexts of a member start alike."""
         if self.common_initialization:
             return int(self.whole.sum())
-        return min(len(context.unequal) for context in self.contexts)
+        return min(len(context.member) for context in self.contexts)
 
     def solved_fraction(self, context: int) -> tuple[int, int]:
         """Networks that solved a context, and all that did not diverge in it."""
@@ -114,18 +116,18 @@ class Outcomes:
 
 def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
     """The probability that a run under the protocol ends with each network of the context: float64[M], sum 1."""
-    if len(outcomes.unequal) == 0:
+    if len(outcomes.member) == 0:
         return np.zeros(0)
     return PROTOCOLS[protocol.kind].weights(outcomes, protocol.tries)
 
 
 def _all_alike(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    count = len(outcomes.unequal)
+    count = len(outcomes.member)
     return np.full(count, 1 / count)
 
 
 def _until_solved(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    count, solved = len(outcomes.unequal), int(outcomes.solved.sum())
+    count, solved = len(outcomes.member), int(outcomes.solved.sum())
     failed_always = ((count - solved) / count) ** tries
     return np.where(
         outcomes.solved,
@@ -194,24 +196,19 @@ def _table_laws(protocol: Protocol, outcomes: Outcomes, kept: np.ndarray | None 
     Where none of a context's networks is kept its law is that of all: leaving them out says nothing.
     """
     laws = []
-    for context in outcomes.contexts:
+    for context, unequal in zip(outcomes.contexts, outcomes.unequal, strict=True):
         part = context
         if kept is not None:
             there = kept[context.member]
-            part = context._replace(**{name: getattr(context, name)[there] for name in ContextOutcomes._fields[1:]})
-            part = part if len(part.table) else context
-        laws.append(np.bincount(part.table, weights(protocol, part), context.table.max(initial=0) + 1))
+            part = ContextOutcomes(*(column[there] for column in context)) if there.any() else context
+        laws.append(np.bincount(part.table, weights(protocol, part), len(unequal)))
     return laws
 
 
 def _unequal_laws(outcomes: Outcomes, table_laws: list[np.ndarray]) -> np.ndarray:
     """The law of k in each context: float64[4, rows + 1]."""
-    laws = []
-    for context, law in zip(outcomes.contexts, table_laws, strict=True):
-        unequal = np.zeros(len(law), np.int64)
-        unequal[context.table] = context.unequal
-        laws.append(np.bincount(unequal, law, outcomes.rows + 1))
-    return np.array(laws)
+    pairs = zip(outcomes.unequal, table_laws, strict=True)
+    return np.array([np.bincount(unequal, law, outcomes.rows + 1) for unequal, law in pairs])
 
 
 def _law(
