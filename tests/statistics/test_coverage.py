@@ -26,8 +26,8 @@ from ncsim.statistics.intervals import clopper_pearson, mean_over_members
 from ncsim.statistics.loss_traces import auc_between, auc_estimate, bits_from_bins, bits_from_log_loss
 from ncsim.statistics.pooled import POSSIBLE, pooled_estimates
 from ncsim.statistics.training_curves import trajectory_statistics
-from tests.support.populations import PROTOCOLS, ROWS, Population, law_of_tables, reported, trajectories_of
 from tests.support import reference_statistics as reference
+from tests.support.populations import PROTOCOLS, ROWS, Population, law_of_tables, reported, trajectories_of
 
 SEED = 20261127
 SOLVED = (0, 0, 0, ROWS)
