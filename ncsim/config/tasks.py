@@ -51,32 +51,28 @@ def context_names(style: str = "{i}{j}") -> tuple[str, ...]:
 class TruthTables:
     """Two binary tasks a party over the same binary inputs (arXiv:2603.04451, section 4.1, equations 2 and 3).
 
-        Attributes:
-            inputs: 1 to 64 `rows`, each a tuple of 1 to 16 `features`, zeros and ones. Every row weighs the same in training
-                and in S.
-            alice: the right answers of Alice's tasks alpha_1 and alpha_2, two tuples of `rows` zeros and ones.
-            bob: the right answers of Bob's tasks beta_1 and beta_2, likewise.
-            alice_features: the features that belong to Alice's side, for the `overlap` topology; numbers from 0.
-            bob_features: the features that belong to Bob's side, likewise.
-            name: what reports call it.
+    Attributes:
+        inputs: 1 to 64 `rows`, each a tuple of 1 to 16 `features`, zeros and ones. Every row weighs the same in training
+            and in S.
+        alice: the right answers of Alice's tasks alpha_1 and alpha_2, two tuples of `rows` zeros and ones.
+        bob: the right answers of Bob's tasks beta_1 and beta_2, likewise.
+        alice_features: the features that belong to Alice's side, for the `overlap` topology; numbers from 0.
+        bob_features: the features that belong to Bob's side, likewise.
+        name: what reports call it.
 
-        Raises:
-    <<<<<<< HEAD
-            ValueError: a row of another length, a value that is not 0 or 1, a feature out of range, or a name that is no text.
-    =======
-            ValueError: a row of another length, a value that is not 0 or 1, or a feature out of range.
+    Raises:
+        ValueError: a row of another length, a value that is not 0 or 1, a feature out of range, or a name that is no text.
 
-        Example:
-            >>> tables = TruthTables(
-            ...     inputs=[(0, 0), (0, 1), (1, 0), (1, 1)],
-            ...     alice=[(0, 0, 1, 1), (0, 1, 1, 0)],  # x, and x xor y
-            ...     bob=[(0, 1, 0, 1), (0, 0, 0, 1)],  # y, and x and y
-            ...     alice_features=[0],
-            ...     bob_features=[1],
-            ... )
-            >>> tables.rows, tables.features
-            (4, 2)
-    >>>>>>> de2b3f291d768f97a3a1678af748e43f55035ec8
+    Example:
+        >>> tables = TruthTables(
+        ...     inputs=[(0, 0), (0, 1), (1, 0), (1, 1)],
+        ...     alice=[(0, 0, 1, 1), (0, 1, 1, 0)],  # x, and x xor y
+        ...     bob=[(0, 1, 0, 1), (0, 0, 0, 1)],  # y, and x and y
+        ...     alice_features=[0],
+        ...     bob_features=[1],
+        ... )
+        >>> tables.rows, tables.features
+        (4, 2)
     """
 
     inputs: tuple[tuple[int, ...], ...]

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, unseen_share
 
 RESAMPLES = 4_000
 
 #: With fewer values off the most common one, and that one being at least half, resampling says too little.
 FEWEST_OFF_MODE = 20
+
+#: With fewer members than this, resampling alone misses the rare ones too often.
+FEWEST_MEMBERS = 100
 
 #: The smallest mean, on a scale from 0 to 1, that Hoeffding's interval looks at.
 SMALLEST = 1e-300
@@ -43,7 +46,8 @@ def bootstrap_mean(
     Where fewer than 20 members are off the most common value, and at least half are on it, a resampled sample cannot
     know what was missed; above all when all are equal. Then the interval is the range of means that the law can have if
     values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever
-    in `support` they lie: conservative, and wide when members are few.
+    in `support` they lie: conservative, and wide when members are few. With fewer than 100 members the limits of any other
+    sample are moved outwards by what so few may have missed, as independent errors add.
 
     Args:
         values: numbers, [K]; one a member, or one a bin of the histogram.
@@ -76,7 +80,14 @@ def bootstrap_mean(
     deviation = bins - mean
     acceleration = float(count @ deviation**3) / (6 * float(count @ deviation**2) ** 1.5)
     low, high = _bca_limits(resampled, mean, acceleration, total - 1, level)
-    return Estimate(mean, min(low, mean), max(high, mean), "BCa bootstrap", level)
+    low, high = min(low, mean), max(high, mean)
+    if total >= FEWEST_MEMBERS:
+        return Estimate(mean, low, high, "BCa bootstrap", level)
+    unseen = unseen_share(total, 1, level)
+    low = mean - math.hypot(mean - low, unseen * (mean - support[0]))
+    high = mean + math.hypot(high - mean, unseen * (support[1] - mean))
+    low, high = max(low, support[0]), min(high, support[1])
+    return Estimate(mean, low, high, "BCa bootstrap, widened for unseen members", level)
 
 
 def hoeffding_mean(

@@ -113,7 +113,7 @@ def table_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
         [
             str(cell["rank"]),
             str(cell["seed"]),
-            f"{cell['s']:.4f} +- {cell['s_error']:.4f}",
+            str(estimate(cell["s_interval"])),
             f"{cell['s_factorised']:.4f}",
             f"{cell['influence']:.4f}",
             str(estimate(cell["contextuality"])),
