@@ -26,7 +26,7 @@ from typing import TypeVar
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 #: How long the main thread may take to end by itself where nothing is being stored.
-PATIENCE_SECONDS = 0.6
+PATIENCE_SECONDS = 0.4
 #: How often a wait looks for signals, and how often it tells that it still waits.
 LOOK_SECONDS, TELL_SECONDS = 0.1, 30.0
 

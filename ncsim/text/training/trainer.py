@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ncsim import signals
 from ncsim.config.tasks import CONTEXTS
 from ncsim.errors import ConfigError, StoreError
+from ncsim.forks import check_not_forked
 from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
@@ -39,6 +40,7 @@ MEMORY_SHARE = 0.85
 
 def mesh_of(devices: int | None) -> Mesh:
     """The devices to use. On a CPU one device has all cores, unless more are asked for."""
+    check_not_forked()
     with contextlib.suppress(RuntimeError):  # raised once JAX has started
         if devices is not None:
             jax.config.update("jax_num_cpu_devices", devices)
