@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name}: run / forecast: {ratios}", flush=True)
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        parsed.json.write_text(json.dumps({"machine": here, "cases": measured}, indent=1) + "\n")
+        parsed.json.write_text(json_text({"machine": here, "cases": measured}) + "\n")
 
 
 def case(options: list[str]) -> dict[str, Any]:
@@ -80,7 +80,9 @@ def case(options: list[str]) -> dict[str, Any]:
 #: A command of ncsim that says at its end, last on standard error, how much memory it has had at most.
 _WITH_PEAK = """
 import sys
+from ncsim.formatting import json_text
 from ncsim.cli import main
+from ncsim.formatting import json_text
 from ncsim.planning.memory import peak_memory
 main(sys.argv[1:])
 print(peak_memory(), file=sys.stderr)

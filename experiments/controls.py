@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +39,7 @@ from ncsim.config.tasks import CONTEXTS, PAPER_TASKS, TruthTables, context_targe
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import prepare_jax
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.records.joint_counts import from_context_order, joint_counts, merge_counts
 from ncsim.report.figures import BLACK, BLUE, ORANGE, PURPLE, STYLE, VERMILLION, save_figure
 from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
@@ -532,7 +531,7 @@ def _run(parsed: argparse.Namespace) -> None:
         for control in found
         for check in control.checks
     ]
-    write_atomically(out / "controls.json", json.dumps(checks, indent=1).encode())
+    write_atomically(out / "controls.json", json_text(checks).encode())
     print(f"Controls, {parsed.members:,} members each\n")
     print("\n".join(printed(found)))
     if failures(found):

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +45,7 @@ from ncsim.config.ensemble import config_grid
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
@@ -132,7 +131,7 @@ def _run(parsed: argparse.Namespace) -> None:
     rows = row_findings(runs["rows"])
     plot_widths(found, critical, folder / "figures" / "critical-width")
     plot_rows(rows, folder / "figures" / "training-rows")
-    write_atomically(folder / "critical_width.json", json.dumps(numbers(found, critical, rows), indent=1).encode())
+    write_atomically(folder / "critical_width.json", json_text(numbers(found, critical, rows)).encode())
     print(f"{sizes['members']:,} members a width, {sizes['steps']:,} steps, 95 % intervals\n")
     print("\n".join(width_table(found)))
     print("\nCritical width (solved with probability one half):")

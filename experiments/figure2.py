@@ -21,7 +21,6 @@ Writes into the run folder: figures/figure2a.*, figures/figure2b.* (PNG, SVG, PD
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +31,7 @@ from ncsim.cli.options import add_config_options, configs_of, device_count
 from ncsim.config.ensemble import swept_fields
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.report.sentences import verdict
 from ncsim.report.write import write_report
 from ncsim.statistics.intervals import Estimate
@@ -186,7 +185,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
     found = findings(laws)
     claims = [f._asdict() | {"estimate": f.estimate._asdict()} for f in found]
-    run.storage.write("claims.json", json.dumps(claims, indent=1).encode())
+    run.storage.write("claims.json", json_text(claims).encode())
     members = run.configs[0].members
     print(
         f"Figure 2 of arXiv:2603.04451 from {members:,} members a width, {run.configs[0].steps:,} steps, 95 % intervals\n"

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
@@ -84,7 +83,7 @@ def _run(parsed: argparse.Namespace) -> None:
     assert run.path is not None
     plot_s(found, run.path / "figures" / "figure4")
     plot_underneath(found, run.path / "figures" / "figure4-underneath")
-    write_atomically(run.path / "figure4.json", json.dumps(numbers(found), indent=1).encode())
+    write_atomically(run.path / "figure4.json", json_text(numbers(found)).encode())
     print(f"S along training of {configs[0].members:,} members a width, {steps:,} steps, 95 % intervals\n")
     print("\n".join(summary_table(found)))
     print(f"\nStored in {run.path}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")

@@ -21,7 +21,6 @@ Writes into the folder: gradient_competition.png, .svg, .pdf, .csv and gradient_
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.loss_traces import auc_between, oscillation
@@ -277,7 +276,7 @@ def _run(parsed: argparse.Namespace) -> None:
         "seed": parsed.seed,
         "window": window,
     }
-    write_atomically(out / "gradient_competition.json", json.dumps(description | {"rows": listed}, indent=1).encode())
+    write_atomically(out / "gradient_competition.json", json_text(description | {"rows": listed}).encode())
     print(
         f"Gradient competition, {parsed.members:,} members a width, {parsed.steps:,} steps, 95 % intervals; conflict of steps "
         f"{window[0]:g} to {window[1]:g}, against what is unsolved at the end\n"

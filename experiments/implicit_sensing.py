@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +38,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.records.trajectories import MemberTrajectories, concatenated
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
@@ -227,7 +226,7 @@ def _run(parsed: argparse.Namespace) -> None:
         "seed": parsed.seed,
         "level": LEVEL,
     }
-    write_atomically(out / "implicit_sensing.json", json.dumps(description | {"answers": listed}, indent=1).encode())
+    write_atomically(out / "implicit_sensing.json", json_text(description | {"answers": listed}).encode())
     print(f"Implicit sensing, {parsed.members:,} members a cell, {parsed.steps:,} steps, 99 % intervals\n")
     print("\n".join(printed(found)))
     print(f"\n{conclusion(found)}")

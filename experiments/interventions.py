@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
 from ncsim.report.summary import summarise
 from ncsim.results import Run
@@ -259,7 +258,7 @@ def _run(parsed: argparse.Namespace) -> None:
     draw(found, out / "interventions")
     judged = verdicts(found)
     listed = {"effects": [_as_json(e) for e in found], "expectations": [v._asdict() for v in judged]}
-    write_atomically(out / "interventions.json", json.dumps(listed, indent=1).encode())
+    write_atomically(out / "interventions.json", json_text(listed).encode())
     print(f"Interventions at n = {parsed.hidden}, {parsed.steps:,} steps, 95 % intervals over members\n")
     print("\n".join(printed(found)))
     print()

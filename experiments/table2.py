@@ -19,13 +19,12 @@ Writes into each suite's run folder: what `ncsim report` writes, and table2.json
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from experiments.shared.text_runs import run_experiment, text_runs
 from experiments.table2_recheck import configurations
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 from ncsim.storage.files import write_atomically
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import CONTEXT_COLUMNS, TABLE_COLUMNS, context_rows, sentences, table_rows
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():
         numbers = summarise_text(run).numbers
-        write_atomically(run.path / "table2.json", json.dumps(numbers["cells"], indent=1).encode())
+        write_atomically(run.path / "table2.json", json_text(numbers["cells"]).encode())
         print(f"\n{suite}: {run.config.model}, {run.config.epochs} epochs, training pairs")
         print("\n".join(table(CONTEXT_COLUMNS, context_rows(numbers, "train"))))
         print("\n" + "\n".join(table(TABLE_COLUMNS, table_rows(numbers, "train"))))

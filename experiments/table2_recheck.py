@@ -22,12 +22,12 @@ What is computed from what:
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ncsim.formatting import json_text
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
 from ncsim.statistics.intervals import Estimate
@@ -239,7 +239,7 @@ def main(arguments: list[str] | None = None) -> None:
         for row_results in rows:
             for test in row_results["signalling"]:
                 test["statistic"] = None if np.isnan(test["statistic"]) else test["statistic"]
-        options.json.write_text(json.dumps({"items": options.items, "rows": rows}, indent=1, allow_nan=False) + "\n")
+        options.json.write_text(json_text({"items": options.items, "rows": rows}) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ and every ratio but mixed r=32's, printed 1.070 where its own row gives 1.069. T
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ncsim.errors import ConfigError
+from ncsim.formatting import json_text
 from ncsim.text.model.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
 from ncsim.text.model.lora import check_rank, trainable_parameters
 
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     for slip in found:
         print(f"  {slip}")
     if options.json:
-        options.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "slips": found}, indent=1) + "\n")
+        options.json.write_text(json_text({"rows": [asdict(row) for row in rows], "slips": found}) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from ncsim import signals
+from ncsim.formatting import json_text
 from ncsim.storage.files import Storage, is_temporary
 
 HEARTBEAT_SECONDS = 10.0
@@ -142,7 +143,7 @@ class Claims:
             "began": self._began,
             "beats": beats,
         }
-        return json.dumps(claim).encode()
+        return json_text(claim, None).encode()
 
 
 def _claim(part: str) -> str:

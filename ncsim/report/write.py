@@ -7,12 +7,12 @@ members that have it, is above 0.
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ncsim import signals
 from ncsim.errors import StoreError, reason
+from ncsim.formatting import json_text
 from ncsim.report.figures import plot_means, plot_runs_and_laws
 from ncsim.report.page import html_page, html_table
 from ncsim.report.sentences import (
@@ -43,7 +43,7 @@ def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) ->
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
     summary = summarise(run)
     try:
-        run.storage.write("summary.json", json.dumps(summary.numbers, indent=1).encode())
+        run.storage.write("summary.json", json_text(summary.numbers).encode())
         # Drawn elsewhere and then stored, so that a figure is there whole or not at all, also in an object store.
         with signals.scratch("ncsim-") as drawn:
             for path in _draw(run, summary, drawn, figure_names):

@@ -23,6 +23,7 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.config.recording import Recording
 from ncsim.errors import ConfigError, StoreError, one_line, reason
+from ncsim.formatting import json_text
 from ncsim.records.members import MemberRecords
 from ncsim.records.members import concatenated as concatenated_records
 from ncsim.records.trajectories import MemberTrajectories, concatenated
@@ -271,4 +272,4 @@ class TrajectoryFolder:
 
 def _described(recording: Recording, observed: tuple[str, ...]) -> bytes:
     stored = {"recording": recording.to_dict(), "observed": observed, "checksum": UNSEALED}
-    return sealed(json.dumps(stored, indent=2).encode())
+    return sealed(json_text(stored, 2).encode())
