@@ -26,6 +26,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
+from ncsim.formatting import json_text
+
 #: The largest error that counts as right.
 WITHIN = 0.2
 CASES = {
@@ -80,9 +82,7 @@ def case(options: list[str]) -> dict[str, Any]:
 #: A command of ncsim that says at its end, last on standard error, how much memory it has had at most.
 _WITH_PEAK = """
 import sys
-from ncsim.formatting import json_text
 from ncsim.cli import main
-from ncsim.formatting import json_text
 from ncsim.planning.memory import peak_memory
 main(sys.argv[1:])
 print(peak_memory(), file=sys.stderr)

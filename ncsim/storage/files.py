@@ -1,7 +1,7 @@
 """Where a run folder is: a folder of this machine (or of a network file system), or keys of an object store.
 
 Both promise the same of `write`: a file is there whole or not at all, whatever is killed and whenever. A local folder
-takes a temporary name in a folder of its own, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
+takes a temporary name outside its folders, where no reader of parts meets it, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
 all by itself, so nothing is renamed there: what was put is read back and compared.
 
 Names are relative, with "/" between folders: "parts/hidden=3/members-0000000000-16384.parquet".
@@ -28,8 +28,6 @@ _EXTRAS = {"s3fs": "s3", "gcsfs": "gcs"}
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET}
 ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 0.2
-#: The folder of a run that has what is being written, which readers of whole folders, such as polars, would take for parts.
-UNFINISHED = ".unfinished"
 
 _Result = TypeVar("_Result")
 
@@ -127,10 +125,10 @@ class LocalStorage:
         return _persistently(read)
 
     def write(self, name: str, content: bytes) -> None:
-        write_atomically(self.root / name, content, self.root / UNFINISHED)
+        write_atomically(self.root / name, content, self.root)
 
     def create(self, name: str, content: bytes) -> bool:
-        return _persistently(lambda: _create(self.root / name, content, self.root / UNFINISHED))
+        return _persistently(lambda: _create(self.root / name, content, self.root))
 
     def exists(self, name: str) -> bool:
         return (self.root / name).is_file()

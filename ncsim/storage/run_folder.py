@@ -5,7 +5,6 @@
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
       recording.json  trajectories/                 of members recorded along training (`trajectory_parts.py`)
       claims/                                       parts that workers of a shared run train (`ncsim.cluster.claims`)
-      .unfinished/                                  what is being written, until it is whole
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import NoRunError, StoreError, reason
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
-from ncsim.storage.files import UNFINISHED, LocalStorage, Storage, is_temporary, open_storage
+from ncsim.storage.files import LocalStorage, Storage, is_temporary, open_storage
 from ncsim.storage.parts import Part, gaps
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
@@ -82,11 +82,11 @@ def verify(path: str | os.PathLike[str]) -> Verification:
             return Verification(None, findings, [], 0, 0, 0, 0)
         trajectories = TrajectoryFolder(folder)
         # In this order: what a worker stores between the two looks is ours.
-        there = [name for top in ("parts", FOLDER, UNFINISHED) for name in storage.names(top)]
+        there = [name for top in ("parts", FOLDER) for name in storage.names(top)]
         ours = {name for config in folder.configs for name in folder.part_names(config)}
         ours |= {name for config in folder.configs for name in trajectories.part_names(config)}
         others = [name for name in there if name not in ours]
-        leftovers = sum(is_temporary(name) for name in others)
+        leftovers = sum(map(is_temporary, storage.names("")))
         # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]

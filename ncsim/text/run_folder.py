@@ -7,7 +7,7 @@
       adapters/rank=4/seed=0/context=11/       a trained adapter in PEFT's format, and its heads
       summary.json  report.html  figures/      made from the parts, and made again at any time
 
-Every file is written under a temporary name in `.unfinished/`, flushed to disk and renamed. A checkpoint carries a checksum of its content.
+Every file is written under a temporary name outside its folders, flushed to disk and renamed. A checkpoint carries a checksum of its content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from ncsim.errors import NoRunError, StoreError, one_line
 from ncsim.formatting import json_text
 from ncsim.storage.environment import environment
-from ncsim.storage.files import UNFINISHED, LocalStorage, discard_unfinished, hold, write_atomically
+from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
 from ncsim.text.config import TextConfig, from_dict, to_dict
 from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
 
@@ -243,7 +243,7 @@ class TextFolder:
     def _write(self, path: Path, content: Any) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content, self.path / UNFINISHED)
+            write_atomically(path, content, self.path)
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"
