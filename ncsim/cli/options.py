@@ -160,7 +160,9 @@ def audit_of(parsed: argparse.Namespace) -> tuple[float | None, int]:
 
     if parsed.audit is None:
         raise ConfigError("--audit-seed: without --audit; allowed: with --audit SHARE")
-    return checked_share(parsed.audit), checked_seed(parsed.audit_seed)
+    seed = count("--audit-seed", parsed.audit_seed, SEEDS - 1, smallest=0)
+    # Without one, a new one.
+    return checked_share(parsed.audit), int.from_bytes(os.urandom(4), "big") % SEEDS if seed is None else seed
 
 
 SEEDS = 2**31
@@ -179,16 +181,3 @@ def checked_share(word: str) -> float:
     if not 0 < share <= 1:
         raise ConfigError(f"--audit: {word}; allowed: a share of the members, above 0 to 1, as 0.01")
     return share
-
-
-def checked_seed(word: str | None) -> int:
-    """The option --audit-seed as a number; a new one where it is not given.
-
-    Raises:
-        ConfigError: it is not a whole number below SEEDS.
-    """
-    if word is None:
-        return int.from_bytes(os.urandom(4), "big") % SEEDS
-    if not (word.isascii() and word.isdigit() and len(word) < 11 and int(word) < SEEDS):
-        raise ConfigError(f"--audit-seed: {word}; allowed: a whole number from 0 to {SEEDS - 1}")
-    return int(word)

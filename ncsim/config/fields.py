@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, one_line
 
 
 def integer(default: int, low: int, high: int, text: str) -> Any:
@@ -114,16 +114,17 @@ def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
         raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}") from None
 
 
-def count(option: str, word: str | None, largest: int = 4096) -> int | None:
-    """A word of the command line as a whole number from 1, for options that are no field of a config; None where not given.
+def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1) -> int | None:
+    """A word of the command line as a whole number, for options that are no field of a config; None where not given.
 
     Raises:
-        ConfigError: it is none, or larger than `largest`.
+        ConfigError: it is none, or not from `smallest` to `largest`.
     """
     if word is None:
         return None
-    if not (word.isascii() and word.isdecimal()) or not 1 <= int(word) <= largest:
-        raise ConfigError(f"{option}: {word}; allowed: a whole number from 1 to {largest}")
+    digits = word.isascii() and word.isdecimal() and len(word) <= 10
+    if not digits or not smallest <= int(word) <= largest:
+        raise ConfigError(f"{option}: {one_line(word)}; allowed: a whole number from {smallest} to {largest}")
     return int(word)
 
 

@@ -20,10 +20,8 @@ from ncsim.forks import check_not_forked
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.storage.environment import recorded_executors
-from ncsim.storage.parts import part_ranges
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
-from ncsim.storage.trajectory_parts import part_pieces
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
 from ncsim.training.optimizers import validate_optimizers
@@ -39,7 +37,7 @@ def run_ensemble(
     shard: tuple[int, int] | None = None,
     recording: Recording | None = None,
 ) -> Run:
-    """Train every member of one config, or of every cell of a grid (`ncsim.config_grid`).
+    """Train every member of one config, or of every cell of a grid (arXiv:2603.04451, section 4.2; `ncsim.config_grid`).
 
     The joint counts of a member depend on its config, the root seed and its id, and on nothing else: `out`, `devices`,
     the members trained beside it and a resumed run do not change them. This holds on one kind of processor and with
@@ -72,9 +70,10 @@ def run_ensemble(
         DeviceError: a device does not start, fails, or has no memory for the smallest blocks; or this process was forked
             from one that had started JAX.
 
-    >>> from ncsim import EnsembleConfig, run_ensemble
-    >>> run_ensemble(EnsembleConfig(hidden=2, members=4, steps=10)).counts.shape
-    (4, 2, 2, 2, 2)
+    Example:
+        >>> from ncsim import EnsembleConfig, run_ensemble
+        >>> run_ensemble(EnsembleConfig(hidden=2, members=4, steps=10)).counts.shape
+        (4, 2, 2, 2, 2)
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
@@ -173,7 +172,7 @@ def _made_folder(job: Job) -> RunFolder:
 
 def _store(job: Job, worker: Worker) -> None:
     """Train and store the parts of this process."""
-    for (cell, _), batches in _trained(job, worker.parts()):
+    for (cell, _), batches in _trained(job, worker.share(worker.folder)):
         records = concatenated(list(batches))
         worker.writing.do(functools.partial(worker.folder.write_part, job.configs[cell], records))
 
@@ -185,31 +184,20 @@ def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
     folder, writing = worker.folder, worker.writing
     trajectories = TrajectoryFolder(folder)
     trajectories.check(recording, OBSERVED)
-    for (cell, ids), batches in _trained(job, worker.parts()):
+    for (cell, ids), batches in _trained(job, worker.share(worker.folder)):
         config = job.configs[cell]
         trajectories.discard(config, ids)
         # In this order: members that no part holds have no trajectory that counts.
         records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
         writing.do(functools.partial(folder.write_part, config, records))
     writing.finish()
-    share = worker.share(functools.partial(_unrecorded, trajectories, job.configs, recording), trajectories.part)
+    share = worker.share(trajectories, recording)
     parts = {cell: folder.parts(job.configs[cell]) for cell in {cell for cell, _ in share.missing}}
     for (cell, _), batches in _trained(job, share):
         config = job.configs[cell]
         again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
         for _ in trajectories.stored(config, recording, again, writing):
             pass
-
-
-def _unrecorded(trajectories: TrajectoryFolder, configs: Sequence[EnsembleConfig], recording: Recording) -> list[Work]:
-    """Members without a trajectory, cut into the parts that their trajectories will make."""
-    return [
-        (cell, piece)
-        for cell, config in enumerate(configs)
-        for gap in trajectories.missing(config)
-        for part in part_ranges(config, gap)
-        for piece in part_pieces(part, recording.steps(config.steps).size)
-    ]
 
 
 def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:

@@ -34,10 +34,9 @@ from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, littl
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
 from ncsim.storage.environment import recorded_executors
-from ncsim.storage.parts import part_ranges, part_size
+from ncsim.storage.parts import cut, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
-from ncsim.storage.trajectory_parts import part_members, part_pieces
 
 #: Programs that are calibrated; those of a larger grid take the costs of the nearest of them.
 MOST_PROGRAMS = 12
@@ -148,7 +147,7 @@ def _training_memory(configs: Sequence[EnsembleConfig], recording: Recording | N
     memory = before + PART_BYTES_A_MEMBER * max(part - seen, 0)
     if recording is not None:
         points = max(recording.steps(config.steps).size for config in configs)
-        memory += POINT_BYTES * points * max(min(part_members(points), part) - seen, 0)
+        memory += POINT_BYTES * points * max(min(trajectory_part_size(points), part) - seen, 0)
     return memory
 
 
@@ -174,7 +173,7 @@ def _cells(
     for config, ids in zip(configs, todo, strict=True):
         shape = program_of(config)
         cost = costs.get(shape) or costs[_nearest(shape, list(costs))]
-        parts = [part for gap in ids for part in part_ranges(config, gap)]
+        parts = [part for gap in ids for part in cut(gap, part_size(config))]
         cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
         compiled.add(shape)
     return tuple(cells)
@@ -190,7 +189,7 @@ def _cell(
 ) -> CellForecast:
     members = sum(map(len, parts))
     points = 0 if recording is None else recording.steps(config.steps).size
-    trajectories = sum(len(list(part_pieces(part, points))) for part in parts) if points else 0
+    trajectories = sum(len(list(cut(part, trajectory_part_size(points)))) for part in parts) if points else 0
     files = len(parts) + trajectories
     a_member = cost.seconds_a_member + cost.seconds_a_step * config.steps
     disk = members * (cost.bytes_a_member + points * cost.bytes_a_point)
@@ -272,9 +271,8 @@ def _to_train(
     """What of each config a folder does not hold yet, or has not recorded: everything where there is none."""
     if stored is None:
         return [[config.member_ids] for config in configs]
-    if recording is None:
-        return [stored.missing(config) for config in configs]
-    return [TrajectoryFolder(stored).missing(config) for config in configs]
+    parts = stored if recording is None else TrajectoryFolder(stored)
+    return [parts.missing(config) for config in configs]
 
 
 def _disk_of(out: str | os.PathLike[str] | None) -> Path:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ncsim.formatting import json_text
-from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.checksums import is_whole, sealed_json
 
 #: Format of config.json: 1 had no checksum, and is still read.
 FORMAT = 2
@@ -17,7 +17,7 @@ def described(stored: dict[str, Any]) -> bytes:
     """The content of config.json; an old run that is extended stays in its format."""
     if stored["format"] == 1:
         return json_text(stored, 2).encode()
-    return sealed(json_text(stored | {"checksum": UNSEALED}, 2).encode())
+    return sealed_json(stored)
 
 
 def description(content: bytes) -> dict[str, Any]:

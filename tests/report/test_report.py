@@ -205,8 +205,8 @@ def test_a_part_that_is_stored_while_files_are_verified_is_no_stranger(tmp_path,
     folder.write_part(CONFIG, records.take(slice(0, 100)))
     part_names, stored = RunFolder.part_names, []
 
-    def stored_meanwhile(self, config, cell=None):
-        found = part_names(self, config, cell)
+    def stored_meanwhile(self, config):
+        found = part_names(self, config)
         if not stored:
             stored.append(folder.write_part(CONFIG, records.take(slice(100, 300))))
         return found
