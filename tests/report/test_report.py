@@ -169,11 +169,11 @@ def test_summary_json_is_json(tmp_path):
         raise ValueError(f"{word} is no JSON")
 
     records = made_up(300, seed=2)
-    undecided = records._replace(
-        undecided_alice=records.counts[..., 0] * 0 + 1, decided_product=records.counts[..., 0] * 0
-    )
+    none = np.zeros_like(records.undecided_alice)
+    undecided = records._replace(undecided_alice=none + 16, undecided_bob=none, decided_product=none)
     one = (np.arange(4) == 1) & np.ones((300, 1), bool)
-    diverged = records._replace(diverged=one, counts=np.where(one[..., None], 0, records.counts))
+    zeroed = {n: np.where(one, 0, getattr(records, n)) for n in ("undecided_alice", "undecided_bob", "decided_product")}
+    diverged = records._replace(diverged=one, counts=np.where(one[..., None], 0, records.counts), **zeroed)
     for name, each in (("undecided", undecided), ("diverged", diverged)):
         write_report(a_run(tmp_path / name, each))
         numbers = json.loads((tmp_path / name / "summary.json").read_text(), parse_constant=refused)
