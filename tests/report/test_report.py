@@ -171,7 +171,7 @@ def test_summary_json_is_json(tmp_path):
     records = made_up(300, seed=2)
     none = np.zeros_like(records.undecided_alice)
     undecided = records._replace(undecided_alice=none + 16, undecided_bob=none, decided_product=none)
-    one = (np.arange(4) == 1) & np.ones((300, 1), bool)
+    one = np.arange(4) == np.arange(300)[:, None] % 4
     zeroed = {n: np.where(one, 0, getattr(records, n)) for n in ("undecided_alice", "undecided_bob", "decided_product")}
     diverged = records._replace(diverged=one, counts=np.where(one[..., None], 0, records.counts), **zeroed)
     for name, each in (("undecided", undecided), ("diverged", diverged)):
