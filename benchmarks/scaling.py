@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ncsim.formatting import json_text
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
 MEMORY_LIMIT = 1.5e9  # bytes, of the largest run that is streamed to disk
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--point", metavar="JSON", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
     if parsed.point is not None:
-        print(json.dumps(_measure_here(json.loads(parsed.point))))
+        print(json_text(_measure_here(json.loads(parsed.point)), None))
         return
     try:
         sys.exit(_run(parsed))
@@ -89,7 +91,7 @@ def _run(parsed: argparse.Namespace) -> int:
     checks = growth_checks(measured)
     parsed.out.mkdir(parents=True, exist_ok=True)
     result = {"machine": here, "curves": measured, "checks": checks}
-    (parsed.out / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
+    (parsed.out / "scaling.json").write_text(json_text(result) + "\n")
     # After the points: a parent with matplotlib in it is a heavier one to start processes from.
     for name, points in measured.items():
         _draw(CURVES[name], points, parsed.out / name)

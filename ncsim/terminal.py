@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Protocol, TextIO, runtime_checkable
 
 SECONDS_BETWEEN_LINES = 10.0
+#: The same of work that has no number of things done.
+SECONDS_BETWEEN_WORDS = 30.0
 
 
 class Progress:
@@ -41,7 +47,7 @@ class Progress:
             self._line(f"training {members:,} {self._things}")
 
     def advance(self, members: int, network_steps: int) -> None:
-        """A batch is done."""
+        """A batch is done; or, with 0 and 0, one takes long."""
         self._done_members += members
         self._done_steps += network_steps
         now = time.monotonic()
@@ -50,6 +56,9 @@ class Progress:
             self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
         elif now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
+            if not self._done_steps:
+                self._line(f"0 of {self._members:,} {self._things} after {_duration(now - self._begun)}")
+                return
             rate = self._done_steps / (now - self._begun)
             left = (self._steps - self._done_steps) / rate
             self._line(
@@ -86,9 +95,31 @@ def say(text: str) -> None:
     print(f"ncsim: {text}", file=sys.stderr, flush=True)
 
 
+@contextlib.contextmanager
+def telling(words: str | None) -> Iterator[None]:
+    """Say what is being done now and then, where it takes long; nothing for None."""
+    done = threading.Event()
+
+    def tell() -> None:
+        begun = time.monotonic()
+        while words is not None and not done.wait(SECONDS_BETWEEN_WORDS):
+            say(f"{words}, for {_duration(time.monotonic() - begun)} so far")
+
+    threading.Thread(target=tell, name="ncsim-telling", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def waiting(progress: ProgressListener | None) -> Callable[[], object] | None:
+    """What tells a listener, while a call goes on, that nothing more is done yet."""
+    return None if progress is None else functools.partial(progress.advance, 0, 0)
+
+
 @runtime_checkable
 class ProgressListener(Protocol):
-    """Told what there is to train and, after every batch, what has been."""
+    """Told what there is to train and, after every batch, what has been; while a batch takes long, 0 and 0 now and then."""
 
     def start(self, members: int, network_steps: int) -> None:
         """Members to train over all cells, and their network-steps; what is stored already is not among them."""

@@ -6,6 +6,7 @@ argparse, and nothing heavier, so that `--help` answers at once; jax is imported
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
@@ -72,19 +73,23 @@ def run_guarded(action: Any) -> None:
     from ncsim import signals
     from ncsim.errors import DeviceError, StoreError
 
+    def end(status: int) -> None:
+        word = "terminated" if status == 143 else "interrupted"
+        lost = f"; {signals.at_stake} is lost" if signals.at_stake else ""
+        words = f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes{lost}"
+        with contextlib.suppress(OSError, ValueError):
+            print(words, file=sys.stderr, flush=True)
+        # Calls that are still on the devices are nobody's any more: do not wait for them.
+        os._exit(status)
+
     try:
-        with signals.handled():
+        with signals.handled(end):
             action()
         sys.stdout.flush()
     except (ConfigError, StoreError, DeviceError) as error:
         fail(str(error))
     except (KeyboardInterrupt, signals.Stopped) as stopped:
-        word = "terminated" if getattr(stopped, "status", 130) == 143 else "interrupted"
-        print(
-            f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", file=sys.stderr, flush=True
-        )
-        # Calls that are still on the devices are nobody's any more: do not wait for them.
-        os._exit(getattr(stopped, "status", 130))
+        end(getattr(stopped, "status", 130))
     except BrokenPipeError:
         # The reader of our output has gone, as `head` does; that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from ncsim.cli.options import add_audit_options, audit_of
 from ncsim.cli.text import report_text
 from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM, say
+from ncsim.terminal import PROGRAM, say, telling
 
 
 def add_report_command(commands: Any) -> None:
@@ -70,9 +70,12 @@ def _verify(folder: str, mend: bool) -> None:
     from ncsim.storage.verify import repair, verify
     from ncsim.terminal import Progress
 
-    found = (
-        repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress())) if mend else verify(folder)
-    )
+    with telling(f"reading every file of {folder}"):
+        found = (
+            repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress()))
+            if mend
+            else verify(folder)
+        )
     print("\n".join(found.lines()))
     if not found.right:
         if not mend:
@@ -95,7 +98,8 @@ def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
     from ncsim.report.write import printed, write_report
 
-    summary = write_report(run)
+    with telling(None if quiet else f"reporting {run.location}"):
+        summary = write_report(run)
     if not quiet:
         print(printed(summary))
         print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")

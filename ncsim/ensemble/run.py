@@ -17,6 +17,7 @@ from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Share, Worker, working_on
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import device_description, validate_device_count
+from ncsim.forks import check_not_forked
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.storage.environment import recorded_executors
@@ -67,7 +68,8 @@ def run_ensemble(
         ConfigError: too few or too many devices, configs that do not make a grid, an executor that cannot train them or
             that the stored run did not begin with, or a value outside the ranges above.
         StoreError: the folder holds another run, has a damaged part, or cannot be written to.
-        DeviceError: a device does not start, fails, or has no memory for the smallest blocks.
+        DeviceError: a device does not start, fails, or has no memory for the smallest blocks; or this process was forked
+            from one that had started JAX.
 
     Example:
         >>> from ncsim import EnsembleConfig, run_ensemble
@@ -96,6 +98,7 @@ class Job:
 
     def executors(self) -> list[str]:
         """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""
+        check_not_forked()
         return self.recorded_executors() or trainer(self.devices).executors(self.configs, self.executor)
 
     def recorded_executors(self) -> list[str] | None:
@@ -215,6 +218,7 @@ def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:
     missing, progress = share.missing, job.progress
     if not missing:
         return
+    check_not_forked()
     feeder = trainer(job.devices)
     executors = job.executors()
     if progress is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError, DeviceError, one_line
+from ncsim.forks import check_not_forked
 
 
 def prepare_jax(devices: int | None = None) -> None:
@@ -40,6 +41,7 @@ def devices_to_use(count: int | None) -> list[Any]:
         DeviceError: none starts.
     """
     validate_device_count(count)
+    check_not_forked()
     prepare_jax(count)
     available = _started_devices()
     if count is not None and count > len(available):

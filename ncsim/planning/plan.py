@@ -13,6 +13,7 @@ run in a process of its own: what only the first run ever does, as to try a comp
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import math
@@ -20,9 +21,10 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import Job, forget_programs, run_ensemble
@@ -87,7 +89,7 @@ def forecast(
         description = device_description(devices)
         importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
         started = age + time.perf_counter() - begun
-        places = {shape: Path(scratch) / str(number) for number, shape in enumerate(chosen)}
+        places = {shape: scratch / str(number) for number, shape in enumerate(chosen)}
         costs = _calibrated(programs, places, devices, executor, recording, say)
         before_report = peak_memory()
         reporting = ReportCost(0, 0, 0)
@@ -235,11 +237,14 @@ def _nearest(shape: EnsembleConfig, calibrated: Sequence[EnsembleConfig]) -> Ens
 # ----------------------------------------------------------------------------------------------- folder and machine
 
 
-def _scratch(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=".ncsim-plan-", dir=beside)
-    except OSError as error:
-        raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+@contextlib.contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(signals.scratch(".ncsim-plan-", beside))
+        except OSError as error:
+            raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+        yield made
 
 
 def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | None) -> RunFolder | None:

@@ -139,8 +139,12 @@ def draw_bounds(axis: Any) -> None:
 
 def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
     """Where all dots are, and all of a law but its last thousandth at either end."""
-    low = min(min(law.law.quantile(0.001) for panel in laws for law in panel), min(r.min() for p in runs for r in p))
-    high = max(max(law.law.quantile(0.999) for panel in laws for law in panel), max(r.max() for p in runs for r in p))
+    low = min(
+        min(law.law.quantile(0.001) for panel in laws for law in panel), min(r.min(initial=2) for p in runs for r in p)
+    )
+    high = max(
+        max(law.law.quantile(0.999) for panel in laws for law in panel), max(r.max(initial=2) for p in runs for r in p)
+    )
     return min(low, 1.5) - 0.2, max(high, 3.0) + 0.2
 
 

@@ -71,7 +71,8 @@ def summarise(run: Run, dots: int = 50) -> Summary:
     numbers = {
         "run": run.location,
         "swept": run.swept,
-        "members_missing": run.missing(),
+        # Not a second look at the folder, where workers may have stored parts since.
+        "members_missing": sum(max(c.members - cell["members"], 0) for c, cell in zip(run.configs, cells, strict=True)),
         "cells": cells,
     }
     return Summary(numbers, laws, drawn)
@@ -237,5 +238,5 @@ class _Tally:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """As JSON can hold it, which knows no NaN: null."""
+    """None in place of NaN, as summary.json has it."""
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()}

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ncsim.forks import check_not_forked
 from ncsim.statistics.rationals import EXACT, common_denominator, nearest
 
 AnyArray = Array | np.ndarray
@@ -93,6 +94,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
 
     Raises:
         ValueError: the last four axes are not (2, 2, 2, 2), or, outside `jit`, a count is negative or not finite.
+        DeviceError: outside `jit`, in a process that was forked from one that had started JAX.
 
     Example:
         >>> import numpy as np
@@ -117,6 +119,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
     # Narrow and unsigned integers would wrap around in the sums below.
     wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
+    check_not_forked()
     with jax.enable_x64(True):
         return _with_large_denominators(jax.tree.map(np.asarray, _jitted(jnp.asarray(wide))), wide)
 

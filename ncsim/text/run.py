@@ -7,7 +7,7 @@ from pathlib import Path
 from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import validate_device_count
-from ncsim.terminal import ProgressListener
+from ncsim.terminal import ProgressListener, telling
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
 from ncsim.text.model.bert import BertConfig
@@ -66,11 +66,12 @@ def run_text(
     bert, parameters = load_backbone(folder_of_model)
     for rank in config.ranks:
         check_rank(rank, bert)
-    prepared = prepare_suite(
-        config.suite, tokenizer=folder_of_model, length=config.length, vocab_size=bert.vocab_size,
-        max_positions=bert.max_positions, items=config.items or None, test_items=config.test_items or None,
-        form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
-    )  # fmt: skip
+    with telling(None if progress is None else "preparing the items"):
+        prepared = prepare_suite(
+            config.suite, tokenizer=folder_of_model, length=config.length, vocab_size=bert.vocab_size,
+            max_positions=bert.max_positions, items=config.items or None, test_items=config.test_items or None,
+            form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
+        )  # fmt: skip
     check_segments(prepared, bert)
     digits = {"fingerprint": backbone_fingerprint(folder_of_model)}
     sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ncsim"
 
 #: The units, bottom first: each imports only from units before it.
 UNITS = (
-    *("errors", "formatting", "signals", "terminal"),
+    *("errors", "formatting", "forks", "signals", "terminal"),
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 
+from ncsim import signals
 from ncsim.errors import ConfigError
 from ncsim.executors.native.c_template import PROCESSORS
 
@@ -61,10 +62,10 @@ def built(text: str) -> Path:
     library = folder / name
     if _ours(library):
         return library
-    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
-        (Path(scratch) / "step.c").write_text(text)
-        made = Path(scratch) / name
-        _compile([*command, "-I", jax.ffi.include_dir(), str(Path(scratch) / "step.c"), "-o", str(made), "-lm"])
+    with signals.scratch("build-", folder) as scratch:
+        (scratch / "step.c").write_text(text)
+        made = scratch / name
+        _compile([*command, "-I", jax.ffi.include_dir(), str(scratch / "step.c"), "-o", str(made), "-lm"])
         made.chmod(0o700)
         os.replace(made, library)  # another process may have put the same there: either is right
     return library
@@ -106,8 +107,13 @@ def cache_folder() -> Path:
 
 @functools.lru_cache(maxsize=1)
 def _temporary_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="ncsim-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder, maker = tempfile.mkdtemp(prefix="ncsim-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == maker:  # and not where a forked process ends
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     return folder
 
 

@@ -76,6 +76,16 @@ def block_program(
     return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)), points)
 
 
+#: Every library that this process has loaded.
+_libraries: list[ctypes.CDLL] = []
+
+
+def ask_to_end(asked: bool) -> None:
+    """Ask the calls that are running, and those that follow, to end without a result; or no longer."""
+    for library in _libraries:
+        ctypes.c_int.in_dll(library, "ncsim_ending").value = asked
+
+
 @functools.lru_cache(maxsize=64)
 def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     """A function as `ncsim.training.step.train`, for parameters [P, N], that calls the code compiled for this config.
@@ -85,6 +95,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     """
     library = ctypes.CDLL(str(compiler.built(source(config))))
     target = f"ncsim_{Path(library._name).stem}"
+    _libraries.append(library)
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")
 
     def train(_: EnsembleConfig, vector: jax.Array, targets: jax.Array, rate: jax.Array, steps: jax.Array) -> jax.Array:

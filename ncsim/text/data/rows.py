@@ -1,6 +1,7 @@
 """Rows of the five data sets, and of a user's own, read from their official formats and checked line by line.
 
-Files are UTF-8. Tab-separated ones have one row a line and no quoting: a quotation mark is a character of the text.
+Files are UTF-8. Tab-separated ones have one row a line and no quoting: a quotation mark is a character of the text. Only the
+translated files of PAWS-X are quoted as CSV is: a cell with marks is wrapped in marks, and its own are doubled.
 Lines end at newlines only (texts may hold other characters that Unicode calls line ends).
 """
 
@@ -66,10 +67,17 @@ def paws_x(file: SourceFile) -> Iterator[Labelled | LeftOut]:
     """PAWS-X of one language. Rows that were not translated ("NS" or nothing for a sentence) are left out."""
     for where, (row, first, second, label) in _table(file, ("id", "sentence1", "sentence2", "label")):
         value = _binary(label, where)
+        first, second = _unquoted(first), _unquoted(second)
         if {first.strip(), second.strip()}.isdisjoint((NOT_TRANSLATED, "")):
             yield Labelled(_filled(row, "id", where), first.strip(), second.strip(), value)
         else:
             yield LeftOut("not translated")
+
+
+def _unquoted(cell: str) -> str:
+    """A cell as it was before it was quoted. Only one with marks of its own is quoted; others that are wrapped in marks were
+    written so, as in the English file, which is not quoted."""
+    return cell[1:-1].replace('""', '"') if re.fullmatch(r'"[^"]*(""[^"]*)+"', cell) else cell
 
 
 def commonsense_qa(file: SourceFile) -> Iterator[Question]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ncsim.errors import StoreError
-from ncsim.formatting import p_value_text, table
+from ncsim.formatting import json_text, p_value_text, table
 from ncsim.report.page import html_page, html_table
 from ncsim.report.sentences import estimate
 from ncsim.storage.files import write_atomically
@@ -34,7 +33,7 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
     """
     summary = summarise_text(run)
     try:
-        write_atomically(run.path / "summary.json", json.dumps(summary.numbers, indent=1).encode())
+        write_atomically(run.path / "summary.json", json_text(summary.numbers).encode())
         figures = run.path / "figures"
         plot_s_by_rank(run, summary, figures / "figure3")
         plot_s_by_epoch(run, summary, figures / "figure4")
