@@ -28,11 +28,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 import optax
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ncsim.cli.command import run_guarded
 from ncsim.config.ensemble import EnsembleConfig
@@ -42,7 +39,7 @@ from ncsim.errors import ConfigError
 from ncsim.executors.devices import prepare_jax
 from ncsim.formatting import table
 from ncsim.records.joint_counts import from_context_order, joint_counts, merge_counts
-from ncsim.report.figures import BLACK, BLUE, ORANGE, PURPLE, STYLE, VERMILLION, save_figure
+from ncsim.report.figures import BLACK, BLUE, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.intervals import Estimate, clopper_pearson
@@ -428,9 +425,7 @@ def draw(found: Sequence[Control], stem: Path) -> list[Path]:
     """S and Delta of every control: what theory allows as bars or diamonds, members as dots, their mean as a mark."""
     rows: list[list[Any]] = []
     generator = np.random.default_rng(0)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 0.42 * len(found) + 1.5), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(8.6, 0.42 * len(found) + 1.5) as figure:
         axes = figure.subplots(1, 2, sharey=True)
         panels = (("S", "s", "expected_s"), ("Delta", "contextuality", "expected_delta"))
         smallest = min(float(control.statistics.contextuality.min()) for control in found)

@@ -34,10 +34,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from scipy.stats import rankdata, t
 
 from ncsim.cli.command import run_guarded
@@ -47,7 +44,7 @@ from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error, mean_reach
@@ -216,9 +213,7 @@ def plot_widths(found: Sequence[WidthFinding], critical: Sequence[Critical], ste
     """Solved probability of each context by width; beside it S by width under each protocol, with its quantiles."""
     rows: list[list[Any]] = []
     widths = np.array([each.width for each in found])
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.9 * (1 + len(PROTOCOLS)), 3.8), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(3.9 * (1 + len(PROTOCOLS)), 3.8) as figure:
         axes = figure.subplots(1, 1 + len(PROTOCOLS))
         axes[0].axhline(0.5, color="0.7", linewidth=0.8)
         for context, (name, (color, mark)) in enumerate(zip(CONTEXT_NAMES, MARKS, strict=True)):
@@ -359,9 +354,7 @@ def plot_rows(found: Sequence[RowFinding], stem: Path) -> list[Path]:
     rows trained on."""
     rows: list[list[Any]] = []
     counts = sorted({each.rows for each in found})
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.3 * len(counts) + 0.6, 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(3.3 * len(counts) + 0.6, 4.0) as figure:
         axes = figure.subplots(1, len(counts), squeeze=False)[0]
         for number, (axis, count) in enumerate(zip(axes, counts, strict=True)):
             right = axis.twinx()

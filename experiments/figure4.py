@@ -25,10 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
@@ -38,7 +35,7 @@ from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
 from ncsim.storage.files import write_atomically
@@ -161,9 +158,7 @@ def numbers(found: Mapping[int, TrajectoryStatistics]) -> dict[str, Any]:
 def plot_s(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
     """(a) S along training, a panel a width, with bands over members; (b) mu_gradS by width, the windows side by side."""
     rows: list[list[Any]] = []
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.0 * len(found) + 3.4, 3.5), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(2.0 * len(found) + 3.4, 3.5) as figure:
         axes = figure.subplots(1, len(found) + 1, width_ratios=[1] * len(found) + [1.5])
         for axis, (width, there) in zip(axes, found.items(), strict=False):
             s = there.s
@@ -221,9 +216,7 @@ def _slopes(axis: Any, found: Mapping[int, TrajectoryStatistics], rows: list[lis
 def plot_underneath(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
     """By context along training, a column a width: solved networks; mean losses of both heads; conflicting gradients."""
     rows: list[list[Any]] = []
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.1 * len(found) + 0.8, 6.6), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(2.1 * len(found) + 0.8, 6.6) as figure:
         axes = figure.subplots(3, len(found), sharex=True, sharey="row", squeeze=False)
         for column, (width, there) in enumerate(found.items()):
             quantities = {"solved": there.solved, "conflict": there.observed["conflict"]}

@@ -27,10 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from experiments.implicit_sensing import watched
 from ncsim.cli.command import run_guarded
@@ -40,7 +37,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.loss_traces import auc_between, oscillation
 from ncsim.storage.files import write_atomically
@@ -201,9 +198,7 @@ def conclusion(found: Sequence[Row]) -> str:
 def draw(seen: dict[int, Observed], stem: Path) -> list[Path]:
     """A column a width: conflict along training above, and below the share unsolved by conflict."""
     rows: list[list[Any]] = []
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(seen) + 0.8, 5.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(2.6 * len(seen) + 0.8, 5.2) as figure:
         axes = figure.subplots(2, len(seen), sharey="row", squeeze=False)
         for column, (width, of) in enumerate(seen.items()):
             for context, (name, (color, mark, line)) in enumerate(zip(CONTEXT_NAMES, MARKS, strict=True)):

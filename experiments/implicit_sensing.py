@@ -28,10 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
@@ -41,7 +38,7 @@ from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
 from ncsim.records.trajectories import MemberTrajectories, concatenated
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
 from ncsim.storage.files import write_atomically
 
@@ -155,9 +152,7 @@ def draw(found: Sequence[Answer], stem: Path) -> list[Path]:
     ]
     series.append(("its oscillation alone, all steps", VERMILLION, "x", windows[-1], "oscillation"))
     rows: list[list[Any]] = []
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.5 * len(names) + 2.5, 4.6), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(1.5 * len(names) + 2.5, 4.6) as figure:
         axes = figure.subplots(2, 1, sharex=True, sharey=True)
         for task, axis in zip((1, 2), axes, strict=True):
             axis.axhline(0.5, color="0.6", linestyle="--", linewidth=1, zorder=0)

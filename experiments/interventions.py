@@ -29,10 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ncsim.cli.command import run_guarded
 from ncsim.cli.options import device_count
@@ -40,7 +37,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, STYLE, VERMILLION, save_figure
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
@@ -194,9 +191,7 @@ def draw(found: Sequence[Effect], stem: Path) -> list[Path]:
     found = [e for e in found if not e.common_initialization]
     rows: list[list[Any]] = []
     place = np.arange(len(found))[::-1]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11.5, 0.42 * len(found) + 1.9), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(11.5, 0.42 * len(found) + 1.9) as figure:
         axes = figure.subplots(1, 4, sharey=True)
 
         def points(axis: Any, label: str, color: str, mark: str, estimates: Sequence[Estimate], shift: float) -> None:

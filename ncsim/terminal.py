@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from typing import Protocol, TextIO, runtime_checkable
+
+from ncsim.errors import ConfigError, reason
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -25,7 +29,7 @@ class Progress:
         self._members, self._steps = members, network_steps
         self._done_members = self._done_steps = 0
         self._begun = self._printed = time.monotonic()
-        if self._stream.isatty():
+        if self._stream is not None and self._stream.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(
@@ -46,8 +50,9 @@ class Progress:
         self._done_steps += network_steps
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(network_steps)
-            self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
+            with contextlib.suppress(OSError, ValueError):  # a terminal that has gone ends no run
+                self._bar.update(network_steps)
+                self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
         elif now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
             rate = self._done_steps / (now - self._begun)
@@ -59,7 +64,8 @@ class Progress:
     def close(self) -> None:
         """The end, reached or not."""
         if self._bar is not None:
-            self._bar.close()
+            with contextlib.suppress(OSError, ValueError):
+                self._bar.close()
             self._bar = None
         elif self._done_steps == self._steps:
             seconds = max(time.monotonic() - self._begun, 1e-9)
@@ -69,7 +75,7 @@ class Progress:
             )
 
     def _line(self, text: str) -> None:
-        print(f"ncsim: {text}", file=self._stream, flush=True)
+        write_line(f"ncsim: {text}", self._stream)
 
 
 def _duration(seconds: float) -> str:
@@ -83,7 +89,53 @@ PROGRAM = "ncsim"
 
 def say(text: str) -> None:
     """One line on standard error."""
-    print(f"ncsim: {text}", file=sys.stderr, flush=True)
+    write_line(f"ncsim: {text}", sys.stderr)
+
+
+def write_line(text: str, stream: TextIO | None) -> None:
+    """A line on a stream, or nowhere: a stream that is closed, full or not there ends no run."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=stream, flush=True)
+
+
+def fill_standard_streams() -> None:
+    """Give the null device to standard streams that are closed: a file of a run must not get the number of one, which
+    libraries write their messages to. What no encoding of a stream has is written with backslashes."""
+    handle = os.open(os.devnull, os.O_RDWR)
+    while handle <= 2:
+        handle = os.open(os.devnull, os.O_RDWR)
+    os.close(handle)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def output(text: str) -> None:
+    """Print what was asked for; where standard output is closed, a line says so.
+
+    Raises:
+        ConfigError: it cannot be written to, as on a full disk.
+    """
+    if sys.stdout is None:
+        say("standard output is closed, so that nothing is printed")
+        return
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"standard output: cannot be written ({reason(error)})") from None
+
+
+def settle_standard_streams() -> None:
+    """Give up streams that cannot be written, so that Python does not complain of them when it ends."""
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @runtime_checkable

@@ -17,7 +17,8 @@ from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.text import add_text_command
 from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM
+from ncsim.machine import check_system
+from ncsim.terminal import PROGRAM, fill_standard_streams, settle_standard_streams, write_line
 
 #: Characters of an error: what a user gave may be a whole file.
 LONGEST_ERROR = 1_500
@@ -33,14 +34,19 @@ class _Parser(argparse.ArgumentParser):
 def fail(message: str) -> NoReturn:
     """End the program with one line on standard error and exit status 2."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"{PROGRAM}: error: {line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + '...'}", file=sys.stderr)
+    line = line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + "..."
+    write_line(f"{PROGRAM}: error: {line}", sys.stderr)
     raise SystemExit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `ncsim` command."""
+    fill_standard_streams()
     parser = _parser()
-    parsed, unknown = parser.parse_known_args(arguments)
+    try:
+        parsed, unknown = parser.parse_known_args(arguments)
+    finally:
+        settle_standard_streams()  # --help and --version have printed
     if unknown:
         known = [flag for flag in parsed.flags if flag.startswith("--")]
         close = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
@@ -54,22 +60,22 @@ def run_guarded(action: Any) -> None:
     from ncsim import signals
     from ncsim.errors import DeviceError, StoreError
 
+    fill_standard_streams()
     try:
+        check_system()
         with signals.handled():
             action()
-        sys.stdout.flush()
     except (ConfigError, StoreError, DeviceError) as error:
         fail(str(error))
     except (KeyboardInterrupt, signals.Stopped) as stopped:
         word = "terminated" if getattr(stopped, "status", 130) == 143 else "interrupted"
-        print(
-            f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", file=sys.stderr, flush=True
-        )
+        write_line(f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", sys.stderr)
         # Calls that are still on the devices are nobody's any more: do not wait for them.
         os._exit(getattr(stopped, "status", 130))
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # the reader of our output has gone, as `head` does; that is no error of ours
+    finally:
+        settle_standard_streams()
 
 
 def _parser() -> argparse.ArgumentParser:

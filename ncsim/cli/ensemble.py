@@ -18,7 +18,7 @@ from ncsim.cli.options import (
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.config.ensemble import EXECUTORS, swept_fields
-from ncsim.terminal import PROGRAM
+from ncsim.terminal import PROGRAM, output
 
 
 def add_ensemble_command(commands: Any) -> None:
@@ -77,4 +77,4 @@ def run_command(parsed: argparse.Namespace) -> None:
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+        output(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")

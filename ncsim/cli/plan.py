@@ -8,7 +8,7 @@ from typing import Any
 
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
 from ncsim.config.ensemble import swept_fields
-from ncsim.terminal import say
+from ncsim.terminal import output, say
 
 
 def add_plan_command(commands: Any) -> None:
@@ -39,4 +39,4 @@ def run_command(parsed: argparse.Namespace) -> None:
     from ncsim.planning.plan import forecast
 
     found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
-    print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
+    output(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))

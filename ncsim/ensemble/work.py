@@ -75,10 +75,10 @@ class Worker:
                 the members' own part.
         """
         missing = look()
-        if self.claims is None:
-            return Share(missing)
         if missing:
             workers.say_differences(self.folder, device_description(self.devices))
+        if self.claims is None:
+            return Share(missing)
         return ClaimedShare(missing, self, self.claims, look, part_of)
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ncsim.jax_settings import own_settings
+
 AnyArray = Array | np.ndarray
 
 #: Sign vectors over the contexts 11, 12, 21, 22 whose product is -1. The first is the paper's S.
@@ -84,7 +86,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
     # Narrow and unsigned integers would wrap around in the sums below.
     wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
-    with jax.enable_x64(True):
+    with own_settings(), jax.enable_x64(True):
         return jax.tree.map(np.asarray, _jitted(jnp.asarray(wide)))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, StoreError
+from ncsim.jax_settings import own_settings
+from ncsim.machine import check_system
 from ncsim.terminal import ProgressListener
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import prepare_suite
@@ -15,6 +17,8 @@ from ncsim.text.run_folder import TextFolder
 from ncsim.text.training.trainer import Trainer, mesh_of
 
 
+# JAX's check of keys takes the gradient of a scan that draws a dropout mask for a second draw.
+@own_settings(debug_key_reuse=False)
 def run_text(
     config: TextConfig,
     out: str | Path,
@@ -43,6 +47,7 @@ def run_text(
         ConfigError: an option that does not fit the model, the data or the machine.
         StoreError: the folder holds another run or cannot be written to; the data or the model cannot be read.
     """
+    check_system()
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
     mesh = mesh_of(devices)
@@ -59,6 +64,10 @@ def run_text(
     sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}
     trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
-    with folder.exclusive():
-        trainer.train(folder, progress)
+    try:
+        with folder.exclusive():
+            trainer.train(folder, progress)
+    except StoreError:  # a run that is complete is given also from a folder that cannot be written to
+        if not all(folder.complete(number) for number in range(len(folder.groups))):
+            raise
     return TextRun(folder)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ncsim.errors import NoRunError, StoreError, one_line
-from ncsim.storage.environment import environment
+from ncsim.executors.devices import arithmetic_settings
+from ncsim.storage.environment import differences, environment
 from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
+from ncsim.terminal import say
 from ncsim.text.config import TextConfig, from_dict, to_dict
 from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
 
@@ -102,7 +104,9 @@ class TextFolder:
                 (path / folder_name).mkdir(parents=True, exist_ok=True)
             if any((path / "parts").iterdir()):
                 raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
-            stored = json.dumps(description | planned | {"environment": environment()}, indent=1)
+            stored = json.dumps(
+                description | planned | {"environment": environment() | arithmetic_settings()}, indent=1
+            )
             write_atomically(path / "config.json", stored.encode())
         except OSError as error:
             raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
@@ -112,6 +116,19 @@ class TextFolder:
         """Change how adapters are trained from here on, such as the microbatch."""
         self.description.update(planned)
         self._write(self.path / "config.json", json.dumps(self.description, indent=1).encode())
+
+    def note_environment(self, device: str, incomplete: Sequence[int]) -> None:
+        """Say where this process is not of the kind that trained the run before it, and put it on record with the numbers
+        of the groups that are not complete: single adapters may then differ."""
+        here = environment() | {"device": device} | arithmetic_settings()
+        later = self.description.get("later", [])
+        begun = self.description["environment"] | {"device": self.description["device"]}
+        found = [begun, *(each["environment"] for each in later)]
+        different = dict.fromkeys(words for there in found for words in differences(here, there))
+        if different:
+            say(f"this process is not of the kind that began the run ({'; '.join(different)}): adapters may differ")
+        if differences(here, found[-1]):
+            self.replan(later=[*later, {"environment": here, "groups": list(incomplete)}])
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:

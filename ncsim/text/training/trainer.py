@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ncsim import signals
 from ncsim.config.tasks import CONTEXTS
 from ncsim.errors import ConfigError, StoreError
+from ncsim.machine import available_memory
 from ncsim.terminal import ProgressListener, say
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
@@ -90,14 +91,19 @@ class Trainer:
         return {
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
-            "device": f"{devices} x {platform} ({self._mesh.devices.flat[0].device_kind})",
+            "device": self._device_words(),
         }
+
+    def _device_words(self) -> str:
+        first = self._mesh.devices.flat[0]
+        return f"{self._mesh.devices.size} x {first.platform} ({first.device_kind})"
 
     def train(self, folder: TextFolder, progress: ProgressListener | None) -> None:
         """Train every group that is not complete."""
         work = [n for n in range(len(folder.groups)) if not folder.complete(n)]
         if not work:
             return
+        folder.note_environment(self._device_words(), work)
         items = self._pairs["train"].shape[1]
         checkpoints = {n: self._resumable(folder, n) for n in work}
         if progress is not None:
@@ -318,11 +324,6 @@ def free_memory(mesh: Mesh) -> float:
     """Bytes that a program may have on each device; infinite where the platform does not say."""
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
-        try:
-            with open("/proc/meminfo") as file:
-                words = next(line for line in file if line.startswith("MemAvailable")).split()
-            return float(words[1]) * 1024 / mesh.devices.size
-        except (OSError, StopIteration):
-            return float("inf")
+        return available_memory() / mesh.devices.size
     stats = device.memory_stats() or {}
     return float(stats.get("bytes_limit", float("inf"))) - float(stats.get("bytes_in_use", 0))
