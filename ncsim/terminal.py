@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 from ncsim.errors import ConfigError, reason
 
@@ -36,7 +36,7 @@ class Progress:
                 total=network_steps,
                 unit=self._work,
                 unit_scale=True,
-                file=self._stream,
+                file=_Forgiving(self._stream),
                 dynamic_ncols=True,
                 desc="training",
                 smoothing=0.05,
@@ -50,9 +50,8 @@ class Progress:
         self._done_steps += network_steps
         now = time.monotonic()
         if self._bar is not None:
-            with contextlib.suppress(OSError, ValueError):  # a terminal that has gone ends no run
-                self._bar.update(network_steps)
-                self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
+            self._bar.update(network_steps)
+            self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
         elif now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
             rate = self._done_steps / (now - self._begun)
@@ -64,8 +63,7 @@ class Progress:
     def close(self) -> None:
         """The end, reached or not."""
         if self._bar is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._bar.close()
+            self._bar.close()
             self._bar = None
         elif self._done_steps == self._steps:
             seconds = max(time.monotonic() - self._begun, 1e-9)
@@ -76,6 +74,24 @@ class Progress:
 
     def _line(self, text: str) -> None:
         write_line(f"ncsim: {text}", self._stream)
+
+
+class _Forgiving:
+    """A stream whose failures end no run, as of a terminal that has gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _duration(seconds: float) -> str:

@@ -99,7 +99,7 @@ def test_devices_and_forecasts_heed_them(made_up, monkeypatch):
         [], "1 x cpu (cpu)", (), start_seconds=1, report_seconds=1, peak_memory_bytes=2**31, free_disk_bytes=1,
         calibration_seconds=1,
     )  # fmt: skip
-    assert any(line.startswith("Not enough memory: this machine has 1.1 GB") for line in forecast.lines())
+    assert any(line.startswith("Not enough memory: this machine has 1.07 GB") for line in forecast.lines())
 
 
 #: What macOS has not; /proc and control groups are missing as well.
