@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS, PAPER_TASKS, TruthTables, context_targets, encoded_inputs
 from ncsim.ensemble.run import run_ensemble
@@ -45,7 +44,6 @@ from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.locality_tests import STRATEGIES
 from ncsim.statistics.protocols import TSIRELSON
-from ncsim.storage.files import write_atomically
 from ncsim.training.initialization import initial_vector, member_key, row_tuples
 from ncsim.training.network import Architecture, forward
 from ncsim.training.step import train
@@ -503,31 +501,25 @@ def _shown(measured: float | Estimate) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, check, draw, and print; exit status 1 if a check fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", metavar="N", type=int, default=1_000, help="members a control (default: 1000)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of all controls (default: 0)")
-    parser.add_argument("--out", metavar="FOLDER", default="runs/controls", help="folder (default: runs/controls)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_number(parser, "--members", 1_000, "members a control")
+    add_number(parser, "--seed", 0, "seed of all controls")
+    add_place(parser, "runs/controls", "folder (default: {})", devices=None)
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    if parsed.members < 2:
-        raise ConfigError(f"--members: {parsed.members}; allowed: 2 or more")
+    at_least("--members", parsed.members, 2)
     if not 0 <= parsed.seed < 2**31:
         raise ConfigError(f"--seed: {parsed.seed}; allowed: 0 to {2**31 - 1}")
+    out = local_folder("--out", parsed.out)
     prepare_jax(devices=1)
     found = controls(parsed.members, parsed.seed)
-    out = Path(parsed.out)
     draw(found, out / "controls")
-    checks = [
-        {"control": control.name}
-        | check._asdict()
-        | {"measured": check.measured._asdict() if isinstance(check.measured, Estimate) else check.measured}
-        for control in found
-        for check in control.checks
-    ]
-    write_atomically(out / "controls.json", json.dumps(checks, indent=1).encode())
+    checks = [{"control": control.name} | check._asdict() for control in found for check in control.checks]
+    write_json(out / "controls.json", checks)
     print(f"Controls, {parsed.members:,} members each\n")
     print("\n".join(printed(found)))
     if failures(found):

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,19 +36,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata, t
 
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import add_place, at_least, local_folder, run_experiment, write_json
+from experiments.shared.figures import points, reach
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import config_grid
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
+from ncsim.report.figures import BLACK, CONTEXT_MARKS, VERMILLION, draw_bounds, new_figure, save_figure
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error, mean_reach
 from ncsim.statistics.protocols import Outcomes, Protocol, ProtocolLaw
-from ncsim.storage.files import write_atomically
 from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -57,7 +56,6 @@ ROW_WIDTHS = (1, 2, 3, 4, 8, 16)
 TRAINING_ROWS = (8, 10, 12, 14)
 PROTOCOLS = (Protocol("single"), Protocol("retry", 20))
 CONTEXT_NAMES = context_names("A{i} B{j}")
-MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
 GROUPS = 32  # of the jackknife over members
 
 
@@ -98,13 +96,13 @@ class RowFinding(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, draw both figures and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--members", metavar="N", default="1000", help="members a width (default: 1000)")
     parser.add_argument("--steps", metavar="N", default="3000", help="optimiser steps (default: 3000)")
-    parser.add_argument("--out", metavar="FOLDER", default="runs/critical-width", help="default: runs/critical-width")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    add_place(parser, "runs/critical-width", "default: {}")
 
 
 def _run(parsed: argparse.Namespace) -> None:
@@ -114,9 +112,8 @@ def _run(parsed: argparse.Namespace) -> None:
         if not word.isdecimal() or not 1 <= int(word) <= 10**9:
             raise ConfigError(f"--{name}: {word}; allowed: a whole number from 1 to 1000000000")
         sizes[name] = int(word)
-    if sizes["members"] < 2:
-        raise ConfigError("--members: 1; allowed: 2 or more, or there is no interval")
-    folder, devices = Path(parsed.out), device_count(parsed.devices)
+    at_least("--members", sizes["members"], 2, ", or there is no interval")
+    folder, devices = local_folder("--out", parsed.out), device_count(parsed.devices)
     grids = {
         "widths": config_grid(hidden=list(WIDTHS), **sizes),
         "rows": config_grid(hidden=list(ROW_WIDTHS), training_rows=list(TRAINING_ROWS), **sizes),
@@ -129,7 +126,7 @@ def _run(parsed: argparse.Namespace) -> None:
     rows = row_findings(runs["rows"])
     plot_widths(found, critical, folder / "figures" / "critical-width")
     plot_rows(rows, folder / "figures" / "training-rows")
-    write_atomically(folder / "critical_width.json", json.dumps(numbers(found, critical, rows), indent=1).encode())
+    write_json(folder / "critical_width.json", numbers(found, critical, rows))
     print(f"{sizes['members']:,} members a width, {sizes['steps']:,} steps, 95 % intervals\n")
     print("\n".join(width_table(found)))
     print("\nCritical width (solved with probability one half):")
@@ -216,13 +213,13 @@ def plot_widths(found: Sequence[WidthFinding], critical: Sequence[Critical], ste
     with new_figure(3.9 * (1 + len(PROTOCOLS)), 3.8) as figure:
         axes = figure.subplots(1, 1 + len(PROTOCOLS))
         axes[0].axhline(0.5, color="0.7", linewidth=0.8)
-        for context, (name, (color, mark)) in enumerate(zip(CONTEXT_NAMES, MARKS, strict=True)):
+        for context, (name, (color, mark)) in enumerate(zip(CONTEXT_NAMES, CONTEXT_MARKS, strict=True)):
             there = [each.solved[context] for each in found]
             where = critical[context].value
             label = f"{name}: never" if where is None else f"{name}: passes 1/2 at n = {where:.1f}"
             if where == widths[0]:
                 label = f"{name}: above 1/2 throughout"
-            _line(axes[0], widths, there, color, mark, label)
+            points(axes[0], widths, there, color=color, marker=mark, linewidth=1.3, label=label)
             rows += [
                 ["solved", name, int(n), e.value, e.low, e.high, "", ""] for n, e in zip(widths, there, strict=True)
             ]
@@ -231,13 +228,12 @@ def plot_widths(found: Sequence[WidthFinding], critical: Sequence[Critical], ste
         axes[0].legend(fontsize=7.5, loc="lower right")
         for number, protocol in enumerate(PROTOCOLS):
             axis, laws = axes[1 + number], [each.laws[number] for each in found]
-            axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
-            axis.axhline(2 * np.sqrt(2), color=BLUE, linestyle="-.", linewidth=1.2, label=r"Tsirelson's $2\sqrt{2}$")
+            draw_bounds(axis)
             low, middle, high = ([law.law.quantile(level) for law in laws] for level in (0.05, 0.5, 0.95))
-            axis.fill_between(widths, low, high, color="0.88", linewidth=0, label="5 % to 95 % of runs")
+            axis.fill_between(widths, low, high, color="0.88", linewidth=0, zorder=0, label="5 % to 95 % of runs")
             axis.plot(widths, middle, color="0.45", linestyle=":", linewidth=1.4, label="median")
             means = [law.mean for law in laws]
-            _line(axis, widths, means, BLACK, "P", "mean S")
+            points(axis, widths, means, color=BLACK, marker="P", linewidth=1.3, label="mean S")
             axis.set_ylim(0, 4)
             axis.set_ylabel("S")
             axis.set_title(protocol.label)
@@ -249,15 +245,6 @@ def plot_widths(found: Sequence[WidthFinding], critical: Sequence[Critical], ste
         for axis in axes:
             _width_axis(axis, widths)
         return save_figure(figure, stem, ["quantity", "of", "n", "mean", "low", "high", "5 %", "95 %"], rows)
-
-
-def _line(axis: Any, widths: np.ndarray, there: Sequence[Estimate], color: str, mark: str, label: str) -> None:
-    values = np.array([each.value for each in there])
-    reach = np.array([[e.value - e.low for e in there], [e.high - e.value for e in there]])
-    axis.errorbar(
-        widths, values, yerr=reach, color=color, marker=mark, markersize=5, markeredgecolor=BLACK, markeredgewidth=0.5,
-        linewidth=1.3, capsize=2, ecolor=BLACK, elinewidth=0.8, label=label,
-    )  # fmt: skip
 
 
 def _width_axis(axis: Any, widths: np.ndarray) -> None:
@@ -360,10 +347,15 @@ def plot_rows(found: Sequence[RowFinding], stem: Path) -> list[Path]:
             right = axis.twinx()
             _row_panel(axis, right, [each for each in found if each.rows == count])
             axis.set_title(f"trained on {count} of 16 rows")
+            # All panels have the same axes, named at the two ends.
             if number == 0:
                 axis.set_ylabel("accuracy on rows not trained on")
+            else:
+                axis.set_yticklabels([])
             if number == len(counts) - 1:
                 right.set_ylabel("S on the rows trained on")
+            else:
+                right.set_yticklabels([])
         for each in found:
             cell = [each.rows, each.width]
             for name, value in zip(CONTEXT_NAMES, each.test_by_context, strict=True):
@@ -380,21 +372,23 @@ def plot_rows(found: Sequence[RowFinding], stem: Path) -> list[Path]:
 def _row_panel(axis: Any, right: Any, found: Sequence[RowFinding]) -> None:
     place = np.arange(len(found))
     hatches = ("", "//", "..", "xx")
-    for context, (name, (color, _), hatch) in enumerate(zip(CONTEXT_NAMES, MARKS, hatches, strict=True)):
+    for context, (name, (color, _), hatch) in enumerate(zip(CONTEXT_NAMES, CONTEXT_MARKS, hatches, strict=True)):
         axis.bar(
             place + 0.19 * (context - 1.5), [each.test_by_context[context].value for each in found], 0.18, color=color,
             hatch=hatch, edgecolor=BLACK, linewidth=0.5, label=f"test accuracy, {name}",
         )  # fmt: skip
     mean = [each.test_accuracy.value for each in found]
-    axis.plot(place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="its mean over contexts")
+    axis.plot(
+        place, mean, color="0.35", marker="s", markersize=4, linewidth=1.4, label="test accuracy, mean over contexts"
+    )
     axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle=":", label="accuracy of guessing")
     axis.set_ylim(0, 1)
     axis.set_xticks(place, [str(each.width) for each in found])
     axis.set_xlabel("n, units in the shared layer")
     right.spines["right"].set_visible(True)
-    reach = np.array([[each.s.value - each.s.low for each in found], [each.s.high - each.s.value for each in found]])
+    s = [each.s for each in found]
     right.errorbar(
-        place, [each.s.value for each in found], yerr=reach, color=BLACK, marker="D", linewidth=1.8, capsize=2.5,
+        place, [each.value for each in s], yerr=reach(s), color=BLACK, marker="D", linewidth=1.8, capsize=2.5,
         label="S on the rows trained on",
     )  # fmt: skip
     right.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
@@ -435,33 +429,29 @@ def conclusions(found: Sequence[WidthFinding], critical: Sequence[Critical], row
 def numbers(
     found: Sequence[WidthFinding], critical: Sequence[Critical], rows: Sequence[RowFinding]
 ) -> Mapping[str, Any]:
-    """All numbers as JSON can hold them."""
+    """All numbers, as they are stored."""
     widths = []
     for each in found:
         laws = {}
         for law in each.laws:
             laws[law.protocol.label] = {
-                "mean": law.mean._asdict(),
-                "above_2": law.above(2.0)._asdict(),
+                "mean": law.mean,
+                "above_2": law.above(2.0),
                 "quantiles": {str(level): law.law.quantile(level) for level in (0.05, 0.25, 0.5, 0.75, 0.95)},
-                "correlators": [c._asdict() for c in law.correlators],
+                "correlators": law.correlators,
             }
-        widths.append({"n": each.width, "solved": [e._asdict() for e in each.solved], "s": laws})
+        widths.append({"n": each.width, "solved": each.solved, "s": laws})
     shown = [
-        {"rows": e.rows, "n": e.width, "s": e.s._asdict(), "train_accuracy": e.train_accuracy._asdict()}
-        | {"test_accuracy": e.test_accuracy._asdict(), "within": e.within._asdict() if e.within else None}
-        | {"test_by_context": [c._asdict() for c in e.test_by_context]}
+        {"rows": e.rows, "n": e.width, "s": e.s, "train_accuracy": e.train_accuracy, "test_accuracy": e.test_accuracy}
+        | {"within": e.within, "test_by_context": e.test_by_context}
         for e in rows
     ]
     return {
         "widths": widths,
-        "critical_width": [each._asdict() for each in critical],
+        "critical_width": critical,
         "settled": {protocol.label: settled(found, number) for number, protocol in enumerate(PROTOCOLS)},
         "rows": shown,
-        "across_cells": {
-            name: correlation._asdict() if correlation else None
-            for name, correlation in (("pearson", across_cells(rows)), ("spearman", across_cells(rows, rank=True)))
-        },
+        "across_cells": {"pearson": across_cells(rows), "spearman": across_cells(rows, rank=True)},
     }
 
 

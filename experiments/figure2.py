@@ -21,15 +21,13 @@ Writes into the run folder: figures/figure2a.*, figures/figure2b.* (PNG, SVG, PD
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cli.command import run_guarded
-from ncsim.cli.options import add_config_options, configs_of, device_count
-from ncsim.config.ensemble import swept_fields
+from experiments.shared.command import add_place, as_json, configs_of_widths, run_experiment
+from ncsim.cli.options import add_config_options, device_count
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
@@ -161,21 +159,16 @@ def conclusion(found: Sequence[Finding], summary: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, draw figure 2 and print the claims."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
-    parser.add_argument("--out", metavar="FOLDER", default="runs/figure2", help="run folder (default: runs/figure2)")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    add_place(parser, "runs/figure2", "run folder (default: {})")
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    if parsed.hidden is not None:
-        raise ConfigError(f"--hidden: {' '.join(parsed.hidden)}; allowed: none here, the figure is of n = 2, 3, 4")
-    parsed.hidden = [str(width) for width in WIDTHS]
-    configs = configs_of(parsed)
-    if swept_fields(configs) != ["hidden"]:
-        raise ConfigError("figure 2 is of one setting; allowed: one value an option (ncsim ensemble takes grids)")
+    configs = configs_of_widths(parsed, WIDTHS)
     run = run_ensemble(configs, parsed.out, devices=device_count(parsed.devices), progress=Progress())
     summary = write_report(run, figure_names=("figure2a", "figure2b"))
     if not all(summary.laws):
@@ -185,8 +178,7 @@ def _run(parsed: argparse.Namespace) -> None:
     assert run.storage is not None
 
     found = findings(laws)
-    claims = [f._asdict() | {"estimate": f.estimate._asdict()} for f in found]
-    run.storage.write("claims.json", json.dumps(claims, indent=1).encode())
+    run.storage.write("claims.json", as_json(found))
     members = run.configs[0].members
     print(
         f"Figure 2 of arXiv:2603.04451 from {members:,} members a width, {run.configs[0].steps:,} steps, 95 % intervals\n"

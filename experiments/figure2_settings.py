@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.figure2 import WIDTHS, Finding, findings
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import add_number, add_place, run_experiment
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig, config_grid
 from ncsim.ensemble.run import run_ensemble
@@ -35,14 +35,14 @@ SETTINGS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train the grid and print, for each setting and protocol, which claims hold, best first."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", metavar="N", type=int, default=2000, help="members a cell (default: 2000)")
-    parser.add_argument("--steps", metavar="N", type=int, default=3000, help="optimiser steps (default: 3000)")
-    parser.add_argument("--out", metavar="FOLDER", default="runs/figure2-settings", help="run folder")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parser.add_argument("--rows", metavar="N", type=int, default=20, help="rows of the table to print (default: 20)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_number(parser, "--members", 2000, "members a cell")
+    add_number(parser, "--steps", 3000, "optimiser steps")
+    add_place(parser, "runs/figure2-settings", "run folder")
+    add_number(parser, "--rows", 20, "rows of the table to print")
 
 
 def _run(parsed: argparse.Namespace) -> None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from experiments.shared.text_runs import run_experiment, text_runs
+from experiments.shared.command import run_experiment
+from experiments.shared.text_runs import add_options, text_runs
 from ncsim.formatting import table
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import TABLE_COLUMNS, table_rows
@@ -26,7 +27,7 @@ from ncsim.text.report.write import TABLE_COLUMNS, table_rows
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, draw the figure and print its numbers."""
-    run_experiment(__doc__, _run, arguments)
+    run_experiment(__doc__, add_options, _run, arguments)
 
 
 def _run(parsed: argparse.Namespace) -> None:

@@ -20,25 +20,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ncsim.cli.command import run_guarded
-from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
-from ncsim.config.ensemble import swept_fields
+from experiments.shared.command import add_place, configs_of_widths, local_folder, run_experiment, write_json
+from experiments.shared.figures import reach
+from ncsim.cli.options import add_config_options, add_recording_options, device_count, recording_of
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
-from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
+from ncsim.report.figures import BLACK, GREEN, ORANGE, PURPLE, SKY, draw_bounds, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
-from ncsim.storage.files import write_atomically
 from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4, 6, 8)
@@ -51,40 +48,32 @@ LINES = ((SKY, "-"), (GREEN, "--"), (ORANGE, "-."), (BLACK, ":"))
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train and record what is missing, draw figure 4 and print the slopes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     add_recording_options(parser)
-    parser.add_argument("--out", metavar="FOLDER", default="runs/figure4", help="run folder (default: runs/figure4)")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    add_place(parser, "runs/figure4", "run folder (default: {})")
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    if parsed.hidden is not None:
-        raise ConfigError(f"--hidden: {' '.join(parsed.hidden)}; allowed: none here, the figure has its widths")
-    parsed.hidden = [str(width) for width in WIDTHS]
     parsed.members = parsed.members or ["4000"]
-    configs = configs_of(parsed)
-    if swept_fields(configs) != ["hidden"]:
-        raise ConfigError("figure 4 is of one setting; allowed: one value an option (ncsim ensemble takes grids)")
+    configs, out = configs_of_widths(parsed, WIDTHS), local_folder("--out", parsed.out)
     recording = recording_of(parsed, default=Recording())
-    run = run_ensemble(
-        configs, parsed.out, devices=device_count(parsed.devices), progress=Progress(), recording=recording
-    )
+    run = run_ensemble(configs, out, devices=device_count(parsed.devices), progress=Progress(), recording=recording)
     steps = configs[0].steps
     windows = [(round(first * steps), round(last * steps)) for first, last in WINDOWS]
     found = {
         config.hidden: trajectory_statistics(run.trajectories(cell), config.tasks.rows, windows)
         for cell, config in enumerate(run.configs)
     }
-    assert run.path is not None
-    plot_s(found, run.path / "figures" / "figure4")
-    plot_underneath(found, run.path / "figures" / "figure4-underneath")
-    write_atomically(run.path / "figure4.json", json.dumps(numbers(found), indent=1).encode())
+    plot_s(found, out / "figures" / "figure4")
+    plot_underneath(found, out / "figures" / "figure4-underneath")
+    write_json(out / "figure4.json", numbers(found))
     print(f"S along training of {configs[0].members:,} members a width, {steps:,} steps, 95 % intervals\n")
     print("\n".join(summary_table(found)))
-    print(f"\nStored in {run.path}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")
+    print(f"\nStored in {out}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")
     print(f"\n{conclusion(found)}")
 
 
@@ -138,21 +127,8 @@ def conclusion(found: Mapping[int, TrajectoryStatistics]) -> str:
 
 
 def numbers(found: Mapping[int, TrajectoryStatistics]) -> dict[str, Any]:
-    """All series as JSON can hold them; NaN as null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Series | Slope):
-            return {name: plain(each) for name, each in value._asdict().items() if each is not None}
-        if isinstance(value, np.ndarray):
-            return plain(value.tolist())
-        if isinstance(value, list | tuple):
-            return [plain(each) for each in value]
-        if isinstance(value, dict):
-            return {str(name): plain(each) for name, each in value.items()}
-        return None if isinstance(value, float) and not np.isfinite(value) else value
-
-    widths = {str(width): plain(dict(there._asdict())) for width, there in found.items()}
-    return {"quantiles": list(QUANTILES), "slope_unit": "S per 1,000 steps", "widths": widths}
+    """All series, as they are stored."""
+    return {"quantiles": QUANTILES, "slope_unit": "S per 1,000 steps", "widths": found}
 
 
 def plot_s(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
@@ -160,19 +136,24 @@ def plot_s(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
     rows: list[list[Any]] = []
     with new_figure(2.0 * len(found) + 3.4, 3.5) as figure:
         axes = figure.subplots(1, len(found) + 1, width_ratios=[1] * len(found) + [1.5])
+        bands = np.concatenate(
+            [there.s.quantiles for there in found.values() if there.s.quantiles is not None], axis=None
+        )
+        limits = min(-0.6, np.nanmin(bands) - 0.1), max(3.4, np.nanmax(bands) + 0.1)
         for axis, (width, there) in zip(axes, found.items(), strict=False):
             s = there.s
             assert s.quantiles is not None
-            axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, label="classical bound 2")
-            axis.axhline(2 * np.sqrt(2), color=BLUE, linestyle="-.", linewidth=1.2, label=r"Tsirelson's $2\sqrt{2}$")
+            draw_bounds(axis)
             wide = f"{QUANTILES[0]:.0%} to {QUANTILES[-1]:.0%} of members"
-            axis.fill_between(there.step, s.quantiles[0], s.quantiles[-1], color="0.88", linewidth=0, label=wide)
             axis.fill_between(
-                there.step, s.quantiles[1], s.quantiles[-2], color=SKY, linewidth=0, label="the middle half"
+                there.step, s.quantiles[0], s.quantiles[-1], color="0.88", linewidth=0, zorder=0, label=wide
+            )
+            axis.fill_between(
+                there.step, s.quantiles[1], s.quantiles[-2], color=SKY, linewidth=0, zorder=0, label="the middle half"
             )
             axis.plot(there.step, s.mean, color=BLACK, linewidth=1.6, label="mean S")
             axis.set_title(f"n = {width}")
-            axis.set_ylim(-0.6, 3.4)
+            axis.set_ylim(*limits)
             axis.set_xlabel("steps")
             axis.set_xticks([0, int(there.step[-1])])
             if axis is axes[0]:
@@ -180,8 +161,7 @@ def plot_s(found: Mapping[int, TrajectoryStatistics], stem: Path) -> list[Path]:
             else:
                 axis.set_yticklabels([])
             for place, step in enumerate(there.step):
-                bands = [float(each) for each in s.quantiles[:, place]]
-                rows.append(["s", width, int(step), *(float(v[place]) for v in s[:3]), *bands])
+                rows.append(["s", width, int(step), *(float(v[place]) for v in (*s[:3], *s.quantiles))])
         _slopes(axes[-1], found, rows)
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower left", ncols=5)
@@ -194,11 +174,10 @@ def _slopes(axis: Any, found: Mapping[int, TrajectoryStatistics], rows: list[lis
     places = np.arange(len(found))
     for number, (color, hatch) in enumerate(zip((SKY, ORANGE, "0.8"), ("", "//", ".."), strict=True)):
         slopes = [there.slopes[number] for there in found.values()]
-        values = np.array([slope.mean for slope in slopes])
-        reach = np.array([[s.mean - s.low for s in slopes], [s.high - s.mean for s in slopes]])
+        values = [Estimate(slope.mean, slope.low, slope.high, "") for slope in slopes]
         shift = (number - (windows - 1) / 2) * 0.27
         axis.bar(
-            places + shift, values, 0.25, yerr=reach, color=color, hatch=hatch, edgecolor=BLACK, linewidth=0.6, capsize=2,
+            places + shift, [each.value for each in values], 0.25, yerr=reach(values), color=color, hatch=hatch, edgecolor=BLACK, linewidth=0.6, capsize=2,
             error_kw={"linewidth": 1}, label=f"steps {slopes[0].first} to {slopes[0].last}",
         )  # fmt: skip
         rows += [

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import permutation_test, spearmanr
 
-from experiments.shared.text_runs import run_experiment, text_runs
+from experiments.shared.command import run_experiment
+from experiments.shared.text_runs import add_options, text_runs
 from ncsim.formatting import table
 from ncsim.text.report.summary import curves
 
@@ -39,7 +40,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float] | None
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, draw the figure and print its numbers."""
-    run_experiment(__doc__, _run, arguments)
+    run_experiment(__doc__, add_options, _run, arguments)
 
 
 def _run(parsed: argparse.Namespace) -> None:

@@ -21,7 +21,6 @@ Writes into the folder: gradient_competition.png, .svg, .pdf, .csv and gradient_
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,24 +28,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.implicit_sensing import watched
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import (
+    add_number,
+    add_place,
+    add_widths,
+    at_least,
+    each_once,
+    local_folder,
+    run_experiment,
+    write_json,
+)
+from experiments.shared.figures import points
+from experiments.shared.members import mean_over_members, watched
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
-from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
+from ncsim.report.figures import BLACK, CONTEXT_MARKS, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.loss_traces import auc_between, oscillation
-from ncsim.storage.files import write_atomically
 
 EVERY = 25
 #: Where conflict is read to foretell the end, as shares of training: past the first moves, before most are done.
 WINDOW = (0.05, 0.25)
 CONTEXT_NAMES = context_names()
-MARKS = ((SKY, "o", "-"), (GREEN, "s", "--"), (ORANGE, "^", "-."), (VERMILLION, "D", ":"))
+DASHES = ("-", "--", "-.", ":")
 QUINTILES = 5
 
 
@@ -130,12 +137,6 @@ def rows_of(width: int, seen: Observed) -> list[Row]:
     return found
 
 
-def mean_over_members(values: np.ndarray) -> Estimate:
-    """Mean with the normal 95 % interval."""
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")
-
-
 def odds_ratio(exposed: np.ndarray, event: np.ndarray) -> Estimate:
     """Odds of the event where exposed over those where not; Woolf's 95 % interval, a half added to each cell (Haldane).
     NaN where all are exposed or none, or the event befalls all or none."""
@@ -201,7 +202,9 @@ def draw(seen: dict[int, Observed], stem: Path) -> list[Path]:
     with new_figure(2.6 * len(seen) + 0.8, 5.2) as figure:
         axes = figure.subplots(2, len(seen), sharey="row", squeeze=False)
         for column, (width, of) in enumerate(seen.items()):
-            for context, (name, (color, mark, line)) in enumerate(zip(CONTEXT_NAMES, MARKS, strict=True)):
+            for context, (name, (color, mark), line) in enumerate(
+                zip(CONTEXT_NAMES, CONTEXT_MARKS, DASHES, strict=True)
+            ):
                 axes[0, column].plot(
                     of.step, of.conflict[:, context], color=color, linestyle=line, marker=mark, markevery=15, markersize=4,
                     linewidth=1.3, label=f"context {name}", markeredgecolor=BLACK, markeredgewidth=0.4,
@@ -212,11 +215,9 @@ def draw(seen: dict[int, Observed], stem: Path) -> list[Path]:
                 ]
                 groups = quintiles(of.share[:, context], of.unsolved[:, context])
                 places, estimates = zip(*groups, strict=True)
-                values = np.array([e.value for e in estimates])
-                reach = np.abs(np.array([[e.low, e.high] for e in estimates]).T - values)
-                axes[1, column].errorbar(
-                    places, values, yerr=reach, color=color, linestyle=line, marker=mark, markersize=4.5, linewidth=1.1,
-                    ecolor=BLACK, elinewidth=0.8, capsize=2, markeredgecolor=BLACK, markeredgewidth=0.4,
+                points(
+                    axes[1, column], places, estimates, color=color, linestyle=line, marker=mark, markersize=4.5, linewidth=1.1,
+                    markeredgewidth=0.4,
                 )  # fmt: skip
                 rows += [[width, name, "share unsolved", p, e.value, e.low, e.high] for p, e in groups]
             axes[0, column].set_title(f"n = {width}")
@@ -234,26 +235,21 @@ def draw(seen: dict[int, Observed], stem: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, read off, draw and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", metavar="N", type=int, default=4_000, help="members a width (default: 4000)")
-    parser.add_argument("--steps", metavar="N", type=int, default=3_000, help="optimiser steps (default: 3000)")
-    parser.add_argument(
-        "--widths", metavar="N", type=int, nargs="+", default=[2, 3, 4, 6], help="hidden units (default: 2 3 4 6)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="root seed (default: 0)")
-    parser.add_argument(
-        "--out", metavar="FOLDER", default="runs/gradient-competition", help="folder for what is written"
-    )
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_number(parser, "--members", 4_000, "members a width")
+    add_number(parser, "--steps", 3_000, "optimiser steps")
+    add_widths(parser, 2, 3, 4, 6)
+    add_number(parser, "--seed", 0, "root seed")
+    add_place(parser, "runs/gradient-competition", "folder for what is written")
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    if parsed.steps < 20 * EVERY:
-        raise ConfigError(f"--steps: {parsed.steps}; allowed: {20 * EVERY} or more")
-    if len(set(parsed.widths)) != len(parsed.widths):
-        raise ConfigError(f"--widths: {' '.join(map(str, parsed.widths))}; allowed: each width once")
+    at_least("--steps", parsed.steps, 20 * EVERY)
+    each_once("--widths", parsed.widths)
+    out = local_folder("--out", parsed.out)
     devices = device_count(parsed.devices)
     configs = [
         EnsembleConfig(hidden=width, members=parsed.members, steps=parsed.steps, root_seed=parsed.seed)
@@ -261,9 +257,7 @@ def _run(parsed: argparse.Namespace) -> None:
     ]
     seen = {config.hidden: observe(config, devices) for config in configs}
     found = [row for width, of in seen.items() for row in rows_of(width, of)]
-    out = Path(parsed.out)
     draw(seen, out / "gradient_competition")
-    listed = [{name: _as_json(value) for name, value in row._asdict().items()} for row in found]
     window = [share * parsed.steps for share in WINDOW]
     description = {
         "members": parsed.members,
@@ -272,20 +266,13 @@ def _run(parsed: argparse.Namespace) -> None:
         "seed": parsed.seed,
         "window": window,
     }
-    write_atomically(out / "gradient_competition.json", json.dumps(description | {"rows": listed}, indent=1).encode())
+    write_json(out / "gradient_competition.json", description | {"rows": found})
     print(
         f"Gradient competition, {parsed.members:,} members a width, {parsed.steps:,} steps, 95 % intervals; conflict of steps "
         f"{window[0]:g} to {window[1]:g}, against what is unsolved at the end\n"
     )
     print("\n".join(printed(found)))
     print(f"\n{conclusion(found)}")
-
-
-def _as_json(value: Any) -> Any:
-    """Estimates as dictionaries; what is not known as null, which is what JSON has for it."""
-    if isinstance(value, Estimate):
-        return {name: _as_json(each) for name, each in value._asdict().items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

@@ -23,27 +23,31 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import (
+    add_number,
+    add_place,
+    add_widths,
+    at_least,
+    each_once,
+    local_folder,
+    run_experiment,
+    write_json,
+)
+from experiments.shared.figures import points
+from experiments.shared.members import watched
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
-from ncsim.ensemble.run import run_ensemble
-from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.records.trajectories import MemberTrajectories, concatenated
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
-from ncsim.storage.files import write_atomically
 
-#: Members whose traces are held at a time.
-CHUNK = 4096
 EVERY = 10
 LEVEL = 0.99
 #: Parts of a training, as shares of its steps; the last is all of it.
@@ -64,16 +68,6 @@ class Answer(NamedTuple):
     window: tuple[int, int]  # steps
     observer: str
     found: Detection
-
-
-def watched(
-    config: EnsembleConfig, recording: Recording, devices: int | None = None, chunk: int = CHUNK
-) -> Iterator[MemberTrajectories]:
-    """The config's members and what they did along training, some thousand at a time; nothing is stored."""
-    for first in range(0, config.members, chunk):
-        members = min(chunk, config.members - first)
-        part = dataclasses.replace(config, first_member=config.first_member + first, members=members)
-        yield concatenated(list(run_ensemble(part, recording=recording, devices=devices).trajectories()))
 
 
 def cells(widths: Sequence[int], members: int, steps: int, seed: int) -> dict[str, EnsembleConfig]:
@@ -168,17 +162,13 @@ def draw(found: Sequence[Answer], stem: Path) -> list[Path]:
                     )
                     for name in names
                 ]  # fmt: skip
-                values = np.array([e.value for e in picked])
-                reach = np.array([[e.value - e.low for e in picked], [e.high - e.value for e in picked]])
-                axis.errorbar(
-                    np.arange(len(names)) + 0.13 * (number - (len(drawn) - 1) / 2), values, yerr=reach, color=color,
-                    marker=mark, linestyle="none", markersize=5, ecolor=BLACK, elinewidth=0.8, capsize=2, label=label,
-                    markeredgecolor=color if mark == "x" else BLACK, markeredgewidth=1.2 if mark == "x" else 0.5,
-                )  # fmt: skip
+                places = np.arange(len(names)) + 0.13 * (number - (len(drawn) - 1) / 2)
+                cross: dict[str, Any] = {"markeredgecolor": color, "markeredgewidth": 1.2} if mark == "x" else {}
+                points(axis, places, picked, color=color, marker=mark, linestyle="none", label=label, **cross)
                 rows += [[task, name, label, e.value, e.low, e.high] for name, e in zip(names, picked, strict=True)]
             axis.set_title(f"Alice trains on $\\alpha_{task}$", loc="left")
             axis.set_ylabel(r"AUC, $\beta_1$ against $\beta_2$")
-        axes[0].set_ylim(0.4, 1.03)
+        axes[0].set_ylim(min(0.4, *(a.found.auc.low - 0.02 for a in found)), 1.03)
         axes[-1].set_xticks(range(len(names)), [name.replace(", n", "\nn") for name in names])
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
@@ -187,34 +177,27 @@ def draw(found: Sequence[Answer], stem: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, detect, draw and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", metavar="N", type=int, default=10_000, help="members a cell (default: 10000)")
-    parser.add_argument("--steps", metavar="N", type=int, default=1_500, help="optimiser steps (default: 1500)")
-    parser.add_argument(
-        "--widths", metavar="N", type=int, nargs="+", default=[2, 3, 4], help="hidden units (default: 2 3 4)"
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="root seed (default: 0)")
-    parser.add_argument("--out", metavar="FOLDER", default="runs/implicit-sensing", help="folder for what is written")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_number(parser, "--members", 10_000, "members a cell")
+    add_number(parser, "--steps", 1_500, "optimiser steps")
+    add_widths(parser, 2, 3, 4)
+    add_number(parser, "--seed", 0, "root seed")
+    add_place(parser, "runs/implicit-sensing", "folder for what is written")
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    if parsed.members < 16:
-        raise ConfigError(f"--members: {parsed.members}; allowed: 16 or more, half of them to train an observer on")
-    fewest = 10 * EVERY * FEWEST
-    if parsed.steps < fewest:
-        raise ConfigError(f"--steps: {parsed.steps}; allowed: {fewest} or more, for {FEWEST} points in a tenth of them")
-    if len(set(parsed.widths)) != len(parsed.widths):
-        raise ConfigError(f"--widths: {' '.join(map(str, parsed.widths))}; allowed: each width once")
+    at_least("--members", parsed.members, 16, ", half of them to train an observer on")
+    at_least("--steps", parsed.steps, 10 * EVERY * FEWEST, f", for {FEWEST} points in a tenth of them")
+    each_once("--widths", parsed.widths)
+    out = local_folder("--out", parsed.out)
     devices = device_count(parsed.devices)
     found: list[Answer] = []
     for name, config in cells(parsed.widths, parsed.members, parsed.steps, parsed.seed).items():
         found += answers(name, config, devices)
-    out = Path(parsed.out)
     draw(found, out / "implicit_sensing")
-    listed = [a._asdict() | {"found": _as_json(a.found)} for a in found]
     description = {
         "members": parsed.members,
         "steps": parsed.steps,
@@ -222,14 +205,10 @@ def _run(parsed: argparse.Namespace) -> None:
         "seed": parsed.seed,
         "level": LEVEL,
     }
-    write_atomically(out / "implicit_sensing.json", json.dumps(description | {"answers": listed}, indent=1).encode())
+    write_json(out / "implicit_sensing.json", description | {"answers": found})
     print(f"Implicit sensing, {parsed.members:,} members a cell, {parsed.steps:,} steps, 99 % intervals\n")
     print("\n".join(printed(found)))
     print(f"\n{conclusion(found)}")
-
-
-def _as_json(found: Detection) -> dict[str, Any]:
-    return {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in found._asdict().items()}
 
 
 if __name__ == "__main__":

@@ -23,26 +23,25 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
+from experiments.shared.figures import points
+from experiments.shared.members import mean_over_members
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
-from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
+from ncsim.report.figures import BLACK, BLUE, CONTEXT_MARKS, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate, clopper_pearson
-from ncsim.storage.files import write_atomically
 from ncsim.terminal import Progress
 
 #: Name, and the fields that differ from an ensemble without intervention.
@@ -59,7 +58,6 @@ CASES: dict[str, dict[str, Any]] = {
 #: And those whose theory is exact where all contexts of a member start alike.
 COMMON = ("no intervention", "stop Bob's gradient", "frozen trunk", "separate trunks")
 RETRY = 4  # of STANDARD_PROTOCOLS: until solved, at most 100 tries
-CONTEXT_MARKS = (("11", SKY, "o"), ("12", GREEN, "s"), ("21", ORANGE, "^"), ("22", VERMILLION, "D"))
 
 
 class Effect(NamedTuple):
@@ -105,26 +103,21 @@ def effects(run: Run, names: Sequence[str]) -> list[Effect]:
                 case=name,
                 common_initialization=config.common_initialization,
                 members=members,
-                s=_mean(there.s),
+                s=mean_over_members(there.s),
                 above_2=share(there.s > 2),
                 s_retry=laws[cell][RETRY].mean if laws else None,
-                bob_on_alice=_mean((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1)),
-                alice_on_bob=_mean((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1)),
-                member_influence=_mean(there.influence),
+                bob_on_alice=mean_over_members((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1)),
+                alice_on_bob=mean_over_members((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1)),
+                member_influence=mean_over_members(there.influence),
                 largest_influence=float(there.influence.max()),
                 s_factorised=float(pooled.s_factorised),
                 largest_s=float(np.abs(there.s).max()),
                 contextual=share(there.contextuality > 0),
                 solved=tuple(share(solved[:, context]) for context in range(4)),
-                correlators=tuple(_mean(flat[:, context]) for context in range(4)),
+                correlators=tuple(mean_over_members(flat[:, context]) for context in range(4)),
             )
         )
     return found
-
-
-def _mean(values: np.ndarray) -> Estimate:
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")
 
 
 def printed(found: Sequence[Effect]) -> list[str]:
@@ -194,29 +187,25 @@ def draw(found: Sequence[Effect], stem: Path) -> list[Path]:
     with new_figure(11.5, 0.42 * len(found) + 1.9) as figure:
         axes = figure.subplots(1, 4, sharey=True)
 
-        def points(axis: Any, label: str, color: str, mark: str, estimates: Sequence[Estimate], shift: float) -> None:
-            values = np.array([e.value for e in estimates])
-            reach = np.abs(np.array([[e.low, e.high] for e in estimates]).T - values)
-            axis.errorbar(
-                values, place + shift, xerr=reach, color=color, marker=mark, markersize=5, linestyle="none", ecolor=BLACK,
-                elinewidth=0.9, capsize=2, markeredgecolor=BLACK, markeredgewidth=0.5, label=label,
-            )  # fmt: skip
+        def series(axis: Any, label: str, color: str, mark: str, estimates: Sequence[Estimate], shift: float) -> None:
+            points(axis, place + shift, estimates, across=True, color=color, marker=mark, linestyle="none", label=label)
             rows.extend([e.case, label, x.value, x.low, x.high] for e, x in zip(found, estimates, strict=True))
 
         axes[0].axvline(2, color=VERMILLION, linestyle="--", linewidth=1.1)
-        points(axes[0], "S, single shot", BLACK, "o", [e.s for e in found], 0.12)
-        points(axes[0], "S, retry until solved", SKY, "s", [e.s_retry or e.s for e in found], -0.12)
+        series(axes[0], "S, single shot", BLACK, "o", [e.s for e in found], 0.12)
+        series(axes[0], "S, retry until solved", SKY, "s", [e.s_retry or e.s for e in found], -0.12)
         axes[1].axvline(0, color="0.6", linewidth=0.9)
-        points(axes[1], "Bob's task on Alice", BLUE, "^", [e.bob_on_alice for e in found], 0.12)
-        points(axes[1], "Alice's task on Bob", ORANGE, "v", [e.alice_on_bob for e in found], -0.12)
-        for number, (name, color, mark) in enumerate(CONTEXT_MARKS):
-            points(axes[2], f"solved {name}", color, mark, [e.solved[number] for e in found], 0.21 - 0.14 * number)
-            points(axes[3], f"C{name}", color, mark, [e.correlators[number] for e in found], 0.21 - 0.14 * number)
+        series(axes[1], "Bob's task on Alice", BLUE, "^", [e.bob_on_alice for e in found], 0.12)
+        series(axes[1], "Alice's task on Bob", ORANGE, "v", [e.alice_on_bob for e in found], -0.12)
+        for number, (name, (color, mark)) in enumerate(zip(context_names(), CONTEXT_MARKS, strict=True)):
+            series(axes[2], f"solved {name}", color, mark, [e.solved[number] for e in found], 0.21 - 0.14 * number)
+            series(axes[3], f"C{name}", color, mark, [e.correlators[number] for e in found], 0.21 - 0.14 * number)
         for axis, title in zip(
             axes, ("S", "influence (change of mean outcomes)", "share solved", "mean correlators"), strict=True
         ):
             axis.set_title(title)
-            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, fontsize=7.5, handletextpad=0.2)
+            columns = len(axis.get_legend_handles_labels()[0]) // 2  # two lines under every panel
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=columns, fontsize=7.5, handletextpad=0.2)
             for y in place:
                 axis.axhline(y - 0.5, color="0.92", linewidth=0.7, zorder=0)
         axes[0].set_yticks(place, [e.case for e in found])
@@ -225,27 +214,25 @@ def draw(found: Sequence[Effect], stem: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, judge, draw and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--members", metavar="N", type=int, default=10_000, help="members a case (default: 10000)")
-    parser.add_argument(
-        "--common-members", metavar="N", type=int, default=2_000, help="members with common starts (default: 2000)"
-    )
-    parser.add_argument("--steps", metavar="N", type=int, default=3_000, help="optimiser steps (default: 3000)")
-    parser.add_argument("--hidden", metavar="N", type=int, default=3, help="hidden units (default: 3)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="root seed (default: 0)")
-    parser.add_argument("--out", metavar="FOLDER", default="runs/interventions", help="folder for what is written")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_number(parser, "--members", 10_000, "members a case")
+    add_number(parser, "--common-members", 2_000, "members with common starts")
+    add_number(parser, "--steps", 3_000, "optimiser steps")
+    add_number(parser, "--hidden", 3, "hidden units")
+    add_number(parser, "--seed", 0, "root seed")
+    add_place(parser, "runs/interventions", "folder for what is written")
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    if parsed.members < 2 or parsed.common_members < 2:
-        raise ConfigError(f"--members: {parsed.members} and {parsed.common_members} common; allowed: 2 or more of each")
+    at_least("--members", parsed.members, 2)
+    at_least("--common-members", parsed.common_members, 2)
+    out = local_folder("--out", parsed.out)
     devices = device_count(parsed.devices)
     base = EnsembleConfig(hidden=parsed.hidden, members=parsed.members, steps=parsed.steps, root_seed=parsed.seed)
     common = dataclasses.replace(base, members=parsed.common_members, common_initialization=True)
-    out = Path(parsed.out)
     found: list[Effect] = []
     for folder, start, names in (("own-starts", base, list(CASES)), ("common-starts", common, list(COMMON))):
         configs = [dataclasses.replace(start, **CASES[name]) for name in names]
@@ -253,8 +240,7 @@ def _run(parsed: argparse.Namespace) -> None:
         found += effects(run, names)
     draw(found, out / "interventions")
     judged = verdicts(found)
-    listed = {"effects": [_as_json(e) for e in found], "expectations": [v._asdict() for v in judged]}
-    write_atomically(out / "interventions.json", json.dumps(listed, indent=1).encode())
+    write_json(out / "interventions.json", {"effects": found, "expectations": judged})
     print(f"Interventions at n = {parsed.hidden}, {parsed.steps:,} steps, 95 % intervals over members\n")
     print("\n".join(printed(found)))
     print()
@@ -268,12 +254,6 @@ def _run(parsed: argparse.Namespace) -> None:
         )
     )
     print(f"\n{sum(v.met for v in judged)} of {len(judged)} expectations met. Stored in {out}.")
-
-
-def _as_json(value: Any) -> Any:
-    if hasattr(value, "_asdict"):
-        return {name: _as_json(each) for name, each in value._asdict().items()}
-    return [_as_json(each) for each in value] if isinstance(value, tuple) else value
 
 
 if __name__ == "__main__":

@@ -19,14 +19,13 @@ Writes into each suite's run folder: what `ncsim report` writes, and table2.json
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.shared.text_runs import run_experiment, text_runs
+from experiments.shared.command import run_experiment, write_json
+from experiments.shared.text_runs import add_options, text_runs
 from experiments.table2_recheck import configurations
 from ncsim.formatting import table
-from ncsim.storage.files import write_atomically
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import CONTEXT_COLUMNS, TABLE_COLUMNS, context_rows, sentences, table_rows
 
@@ -44,13 +43,13 @@ def beside_the_paper(numbers: dict[str, Any]) -> list[list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing and print the table."""
-    run_experiment(__doc__, _run, arguments)
+    run_experiment(__doc__, add_options, _run, arguments)
 
 
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():
         numbers = summarise_text(run).numbers
-        write_atomically(run.path / "table2.json", json.dumps(numbers["cells"], indent=1).encode())
+        write_json(run.path / "table2.json", numbers["cells"])
         print(f"\n{suite}: {run.config.model}, {run.config.epochs} epochs, training pairs")
         print("\n".join(table(CONTEXT_COLUMNS, context_rows(numbers, "train"))))
         print("\n" + "\n".join(table(TABLE_COLUMNS, table_rows(numbers, "train"))))

@@ -22,12 +22,13 @@ What is computed from what:
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from experiments.shared.command import at_least, run_experiment, write_json
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
 from ncsim.statistics.intervals import Estimate
@@ -205,16 +206,20 @@ def conclusion(table: list[Configuration], results: list[Recheck], items: int) -
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table, the slips and the conclusion."""
-    parser = argparse.ArgumentParser(description="Recheck Table 2 of arXiv:2603.04451 from its printed numbers.")
+    run_experiment("Recheck Table 2 of arXiv:2603.04451 from its printed numbers.", _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=int, default=5_000, help="items a context that the tests assume")
     parser.add_argument("--json", type=Path, help="also write the results here")
-    options = parser.parse_args(arguments)
-    if options.items < 1:
-        parser.error(f"--items: {options.items}; allowed: 1 or more")
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    at_least("--items", parsed.items, 1)
     table = configurations()
-    results = [recheck(row, options.items) for row in table]
+    results = [recheck(row, parsed.items) for row in table]
 
     head = f"{'configuration':16} {'S print':>8} {'S':>7} {'S_fact':>7} {'influence':>9} {'Delta':>8}  {'95 % of Delta':18}"
     print(f"{head} {'game p':>8} {'Hoeffding':>9}  {'signalling, Holm < 0.05':24} verdict")
@@ -232,14 +237,9 @@ def main(arguments: list[str] | None = None) -> None:
     print("\nPrinted numbers that contradict each other beyond rounding:")
     for slip in printed_slips(table):
         print(f"  {slip}")
-    print(f"\n{conclusion(table, results, options.items)}")
-    if options.json:
-        # The exact tests have no statistic: null, as JSON knows no NaN.
-        rows = [asdict(r) | {"interval": r.interval._asdict()} for r in results]
-        for row_results in rows:
-            for test in row_results["signalling"]:
-                test["statistic"] = None if np.isnan(test["statistic"]) else test["statistic"]
-        options.json.write_text(json.dumps({"items": options.items, "rows": rows}, indent=1, allow_nan=False) + "\n")
+    print(f"\n{conclusion(table, results, parsed.items)}")
+    if parsed.json:
+        write_json(parsed.json, {"items": parsed.items, "rows": results})
 
 
 if __name__ == "__main__":

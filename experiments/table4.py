@@ -15,10 +15,11 @@ and every ratio but mixed r=32's, printed 1.070 where its own row gives 1.069. T
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.shared.command import run_experiment, write_json
 from ncsim.errors import ConfigError
 from ncsim.text.model.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
 from ncsim.text.model.lora import check_rank, trainable_parameters
@@ -91,17 +92,22 @@ def slips(table: list[Counts]) -> list[str]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table as counted, beside what is printed, and the slips."""
-    parser = argparse.ArgumentParser(description="Count the parameters of Table 4 of arXiv:2603.04451.")
+    run_experiment("Count the parameters of Table 4 of arXiv:2603.04451.", _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=list(RANKS), help="ranks to count")
     parser.add_argument("--json", type=Path, help="also write the counts here")
-    options = parser.parse_args(arguments)
+
+
+def _run(parsed: argparse.Namespace) -> None:
     paper = {(row.suite, row.rank): row for row in printed()}
     try:
-        rows = [counted(suite, rank) for suite in BACKBONES for rank in options.ranks]
+        rows = [counted(suite, rank) for suite in BACKBONES for rank in parsed.ranks]
     except ConfigError as error:
-        parser.error(str(error).replace("--rank:", "--ranks:"))
+        raise ConfigError(str(error).replace("--rank:", "--ranks:")) from None
 
     print(f"{'':18} {'total':>12} {'trainable':>11} {'ratio %':>8}   printed in the paper")
     for row in rows:
@@ -117,8 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
     print("\nPrinted otherwise than counted:")
     for slip in found:
         print(f"  {slip}")
-    if options.json:
-        options.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "slips": found}, indent=1) + "\n")
+    if parsed.json:
+        write_json(parsed.json, {"rows": rows, "slips": found})
 
 
 if __name__ == "__main__":

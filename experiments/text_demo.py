@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from experiments.shared.command import add_place, local_folder, run_experiment
 from experiments.shared.text_runs import small_model
-from ncsim.cli.command import run_guarded
 from ncsim.cli.text import SOURCE_VARIABLE, report_text
 from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
@@ -135,13 +135,15 @@ def demo_config(out: Path) -> TextConfig:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing, print the table, draw figure 3."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", metavar="FOLDER", default="runs/text-demo", help="default: runs/text-demo")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(Path(parsed.out)))
+    run_experiment(__doc__, _options, _run, arguments)
 
 
-def _run(out: Path) -> None:
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_place(parser, "runs/text-demo", "default: {}", devices=None)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    out = local_folder("--out", parsed.out)
     try:
         from ncsim.text.run import run_text
     except ImportError as error:

@@ -30,7 +30,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import add_place, run_experiment
 from ncsim.cli.options import add_config_options, add_worker_options, configs_of, device_count, place_of
 from ncsim.ensemble.run import run_ensemble
 from ncsim.report.write import printed, write_report
@@ -47,14 +47,14 @@ DEFAULTS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train this process's share; where it is the only one or the first, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     add_worker_options(parser)
-    parser.add_argument("--out", metavar="FOLDER", default="runs/sweep", help="run folder (default: runs/sweep)")
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all of this process)")
+    add_place(parser, "runs/sweep", "run folder (default: {})", "devices to use (default: all of this process)")
     parser.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: _run(parsed))
 
 
 def _run(parsed: argparse.Namespace) -> None:

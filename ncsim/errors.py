@@ -13,7 +13,14 @@ def missing_extra(error: ImportError) -> ImportError:
 
 
 class ConfigError(ValueError):
-    """A value that no run can have. The message names the option, the value and what is allowed, in one line."""
+    """A value that no run can have. The message names the option, the value and what is allowed, in one line.
+
+    Example:
+        >>> from ncsim import EnsembleConfig
+        >>> EnsembleConfig(hidden=0)
+        Traceback (most recent call last):
+        ncsim.errors.ConfigError: --hidden: 0; allowed: a whole number from 1 to 64
+    """
 
 
 class DeviceError(RuntimeError):
@@ -27,6 +34,14 @@ class StoreError(Exception):
         problem: what is wrong.
         place: the folder or file that it is wrong with; "" where the problem says it.
         remedy: what to do; "" where there is nothing to say.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> try:
+        ...     open_run("no-such-folder")
+        ... except StoreError as error:
+        ...     print(error.problem)
+        no run is stored there (no config.json)
     """
 
     def __init__(self, problem: str, place: str = "", remedy: str = "") -> None:
@@ -50,4 +65,11 @@ def reason(error: OSError) -> str:
 
 
 class DataError(ConfigError):
-    """A data file that is missing or cannot be used as it is. The message is one line that names it."""
+    """A data file that is missing or cannot be used as it is. The message is one line that names it.
+
+    Example:
+        >>> import ncsim
+        >>> ncsim.text.open_suite("mine.toml")
+        Traceback (most recent call last):
+        ncsim.errors.DataError: mine.toml: cannot be read (No such file or directory)
+    """

@@ -22,11 +22,32 @@ from ncsim.storage.trajectory_folder import TrajectoryFolder
 class Run:
     """A run's results, in memory or in a folder: joint counts, records, a table, statistics.
 
+    `run_ensemble` and `open_run` make it.
+
+    Args:
+        configs: the cells of the grid.
+        source: the run's folder, or the records of each cell.
+        trajectories: what was recorded along training of each cell; empty where nothing was.
+
     Attributes:
         configs: the cells of the grid, one where nothing was swept.
         swept: the names of the fields in which the cells differ.
         location: where it is stored, a path or an address; None for a run in memory.
         path: the folder on this machine; None for a run in memory or in an object store.
+        storage: what reads and writes the folder; None for a run in memory.
+
+    Example:
+        >>> run = open_run("grid-run")  # the folder of any run; this one has two learning rates and 130 members
+        >>> run.swept, run.counts.shape, run.missing()
+        (['learning_rate'], (2, 130, 2, 2, 2, 2), 0)
+        >>> run.statistics().s.shape
+        (2, 130)
+        >>> run.records(cell=1).size, [part.size for part in run.batches(cell=1)]
+        (130, [80, 50])
+        >>> run.table().num_rows
+        260
+        >>> [part.step.tolist() for part in open_run("recorded-run").trajectories()]
+        [[0, 20, 40], [0, 20, 40]]
     """
 
     def __init__(
@@ -44,21 +65,48 @@ class Run:
         self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
 
     def batches(self, cell: int = 0) -> Iterator[MemberRecords]:
-        """The records of a cell part by part, in the order of member ids, however many there are."""
+        """The records of a cell part by part, in the order of member ids, however many there are.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+
+        Yields:
+            `MemberRecords`; memory holds one part at a time.
+
+        Raises:
+            StoreError: a part is torn or foreign.
+        """
         if isinstance(self._source, RunFolder):
             yield from self._source.read(self.configs[cell])
         else:
             yield self._source[cell]
 
     def trajectories(self, cell: int = 0) -> Iterator[MemberTrajectories]:
-        """What was recorded along training of a cell's members, part by part; nothing where the run does not record."""
+        """What was recorded along training of a cell's members, part by part; nothing where the run does not record.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+
+        Yields:
+            `MemberTrajectories`, as `ncsim.trajectory_statistics` takes them.
+
+        Raises:
+            StoreError: a part is torn or foreign.
+        """
         if isinstance(self._source, RunFolder):
             yield from TrajectoryFolder(self._source).read(self.configs[cell])
         elif self._trajectories:
             yield from self._trajectories[cell]
 
     def records(self, cell: int = 0) -> MemberRecords:
-        """All records of one cell."""
+        """All records of one cell, in the order of member ids.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+
+        Raises:
+            StoreError: a part is torn or foreign.
+        """
         return concatenated(list(self.batches(cell)))
 
     def missing(self) -> int:
@@ -109,6 +157,10 @@ def open_run(path: str | os.PathLike[str]) -> Run:
 
     Raises:
         StoreError: no run is there, or a part of it is torn or foreign.
+
+    Example:
+        >>> open_run("grid-run").counts.shape  # the folder of any run
+        (2, 130, 2, 2, 2, 2)
     """
     folder = RunFolder.open(path)
     for config in folder.configs:

@@ -20,11 +20,10 @@ import argparse
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncsim.cli.command import run_guarded
+from experiments.shared.command import local_folder
 from ncsim.cli.text import SOURCE_VARIABLE, report_text
 from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
@@ -85,21 +84,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
 
 
-def run_experiment(
-    document: str | None, action: Callable[[argparse.Namespace], None], arguments: Sequence[str] | None
-) -> None:
-    """What all four do: read the options, with the file's own words as help, and end as a command should."""
-    parser = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
-    parsed = parser.parse_args(arguments)
-    run_guarded(lambda: action(parsed))
-
-
 def text_runs(parsed: argparse.Namespace) -> dict[str, Any]:
     """A `TextRun` a suite, trained as far as it is not yet, and reported into its folder."""
     from ncsim.text.run import run_text
 
-    runs = {}
+    runs, place = {}, local_folder("--runs", parsed.runs)
     for suite in parsed.suites:
         config = paper_config(suite) if parsed.size == "paper" else small_config(suite)
         names = ("ranks", "seeds", "epochs", "items", "test_items")
@@ -109,7 +98,7 @@ def text_runs(parsed: argparse.Namespace) -> dict[str, Any]:
         if changes.get("epochs", config.evaluate_every) < config.evaluate_every:
             changes["evaluate_every"] = 1
         config = dataclasses.replace(config, **changes)
-        folder = Path(parsed.runs) / f"text-{parsed.size}-{suite}"
+        folder = place / f"text-{parsed.size}-{suite}"
         progress = Progress(things=f"adapters of {suite}", work="items")
         runs[suite] = run_text(config, folder, parsed.source_dir, parsed.cache_dir, progress=progress)
         report_text(runs[suite], quiet=True)

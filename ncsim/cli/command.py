@@ -24,7 +24,7 @@ from ncsim.terminal import PROGRAM, fill_standard_streams, settle_standard_strea
 LONGEST_ERROR = 1_500
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -79,7 +79,7 @@ def run_guarded(action: Any) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         description="Train very many small multi-task networks and measure the CHSH statistic S of what they get right.",
         allow_abbrev=False,

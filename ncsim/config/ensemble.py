@@ -54,10 +54,43 @@ class EnsembleConfig:
     """One ensemble of NCnets: `members` quadruples of networks, one network a context.
 
     Every field is checked when the object is made; `dataclasses.replace` checks again. For a grid over fields see
-    `config_grid`. The paper leaves open what all of these but `hidden` were (`tasks` are its equations 2 and 3).
+    `config_grid`. The paper (arXiv:2603.04451, section 4) gives `hidden`, and `tasks` are its equations 2 and 3. It leaves open
+    what all others were.
+
+    Attributes:
+        hidden: hidden units in the layer that both heads share, 1 to 64; n in the paper's figure 2.
+        members: networks per context, 1 to 4,294,967,296.
+        first_member: id of the first member, 0 to 4,294,967,295; ids lie below 4,294,967,296.
+        steps: optimiser steps, each on all rows that are trained on, 1 to 1,000,000,000.
+        learning_rate: of the optimiser, above 0; constant over training.
+        optimizer: an optax optimiser by its name, of those that `ncsim ensemble --help` lists.
+        optimizer_options: its further arguments as text, "momentum=0.9,nesterov=true"; "" for none.
+        loss: "bce", "squared_error" or "cross_entropy", per head and averaged over rows.
+        initialization: law of the weights, "uniform" (+-1/sqrt(fan_in)) or normal of variance 2/fan_in ("he"), 1/fan_in
+            ("lecun") or 1 ("normal").
+        bias_initialization: "uniform" (+-1/sqrt(fan_in)) or "zeros".
+        initialization_scale: factor on every initial weight and bias, above 0.
+        encoding: inputs as 0 and 1 ("binary") or as -1 and +1 ("sign").
+        topology: "dense", one shared layer, or "overlap", two XORnets that share units (the paper's figure 1b).
+        shared: units that both XORnets share, 0 to 64 and at most `hidden`; with "overlap" alone.
+        common_initialization: whether a member's four contexts start from the same parameters.
+        root_seed: seed of the run, 0 to 2,147,483,647.
+        precision: arithmetic of training, "float32" or "float64".
+        undecided_tolerance: distance from 0, in logits, within which an answer is recorded as undecided; 0 or above.
+        tasks: `TruthTables` of both parties; the paper's unless given.
+        intervention: what becomes of the heads' gradients in the shared layer: "none", "stop_gradient_alice",
+            "stop_gradient_bob", "frozen_trunk", "separate_trunks" or "pcgrad" (Yu et al. 2020).
+        alice_weight: factor on Alice's loss, 0 or above; not 0 for both.
+        bob_weight: factor on Bob's loss, likewise.
+        training_rows: rows of the truth table that a member trains on, 0 to 64 and at most the tasks'; 0 is all.
 
     Raises:
         ConfigError: a field that is out of range, in one line.
+
+    Example:
+        >>> config = EnsembleConfig(hidden=4, members=100, first_member=50)
+        >>> config.steps, config.loss, config.member_ids
+        (3000, 'bce', range(50, 150))
     """
 
     hidden: int = _integer(3, 1, 64, "hidden units in the layer that both heads share")

@@ -19,9 +19,23 @@ class Recording:
 
     `spacing`: "linear", about `points` steps at equal distances; "logarithmic", about `points` steps at equal ratios,
     close together at first; or "every", each `every`-th step. Steps are whole, so that fewer points may be left.
+    The paper shows S along training in figure 4 (arXiv:2603.04451, section 5.3).
+
+    Attributes:
+        points: how many steps, about; 2 to 10,000. Unused where `spacing` is "every".
+        spacing: "linear", "logarithmic" or "every".
+        every: optimiser steps between two records, 1 or more, with `spacing` "every"; else 0.
 
     Raises:
         ConfigError: a value out of range, in one line.
+
+    Example:
+        >>> Recording(points=5).steps(1000).tolist()
+        [0, 250, 500, 750, 1000]
+        >>> Recording(spacing="every", every=400).steps(1000).tolist()
+        [0, 400, 800, 1000]
+        >>> Recording(points=5).to_dict()
+        {'points': 5, 'spacing': 'linear', 'every': 0}
     """
 
     points: int = 50
@@ -39,7 +53,13 @@ class Recording:
             raise ConfigError(f"--record-every: {self.every} with --record-spacing {self.spacing}; allowed: with every")
 
     def steps(self, total: int) -> np.ndarray:
-        """The recorded numbers of steps of a training of `total` steps: int32[R], ascending, from 0 to `total`.
+        """The steps that are recorded.
+
+        Args:
+            total: optimiser steps of the training, 1 or more.
+
+        Returns:
+            Numbers of optimiser steps taken, int32[R], ascending from 0 to `total`.
 
         Raises:
             ConfigError: more than MOST_POINTS of them.

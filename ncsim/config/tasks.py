@@ -31,18 +31,30 @@ def context_names(style: str = "{i}{j}") -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TruthTables:
-    """Two binary tasks a party over the same binary inputs.
+    """Two binary tasks a party over the same binary inputs (arXiv:2603.04451, section 4.1, equations 2 and 3).
 
     Attributes:
-        inputs: `rows` tuples of `features` zeros and ones. Every row weighs the same in training and in S.
+        inputs: 1 to 64 `rows`, each a tuple of 1 to 16 `features`, zeros and ones. Every row weighs the same in training
+            and in S.
         alice: the right answers of Alice's tasks alpha_1 and alpha_2, two tuples of `rows` zeros and ones.
         bob: the right answers of Bob's tasks beta_1 and beta_2, likewise.
-        alice_features: the features that belong to Alice's side, for the `overlap` topology.
-        bob_features: the features that belong to Bob's side.
+        alice_features: the features that belong to Alice's side, for the `overlap` topology; numbers from 0.
+        bob_features: the features that belong to Bob's side, likewise.
         name: what reports call it.
 
     Raises:
         ValueError: a row of another length, a value that is not 0 or 1, or a feature out of range.
+
+    Example:
+        >>> tables = TruthTables(
+        ...     inputs=[(0, 0), (0, 1), (1, 0), (1, 1)],
+        ...     alice=[(0, 0, 1, 1), (0, 1, 1, 0)],  # x, and x xor y
+        ...     bob=[(0, 1, 0, 1), (0, 0, 0, 1)],  # y, and x and y
+        ...     alice_features=[0],
+        ...     bob_features=[1],
+        ... )
+        >>> tables.rows, tables.features
+        (4, 2)
     """
 
     inputs: tuple[tuple[int, ...], ...]
@@ -118,7 +130,10 @@ def truth_tables(
         name: a name for reports.
 
     Returns:
-        The tables, to give to `EnsembleConfig(tasks=...)`.
+        The tables, to give to `EnsembleConfig(tasks=...)`. The paper's are equations 2 and 3 of arXiv:2603.04451.
+
+    Raises:
+        ValueError: an answer other than 0 or 1, not two functions per party, or a number out of range.
 
     Example:
         >>> truth_tables([lambda x, y: x, lambda x, y: 1 - x], [lambda x, y: y, lambda x, y: x & y], features=2).rows

@@ -40,7 +40,7 @@ def run_ensemble(
     shard: tuple[int, int] | None = None,
     recording: Recording | None = None,
 ) -> Run:
-    """Train every member of one config, or of every cell of a grid (`ncsim.config_grid`).
+    """Train every member of one config, or of every cell of a grid (arXiv:2603.04451, section 4.2; `ncsim.config_grid`).
 
     The joint counts of a member depend on its config, the root seed and its id, and on nothing else: `out`, `devices`,
     the members trained beside it and a resumed run do not change them. This holds on one kind of processor and with
@@ -72,9 +72,10 @@ def run_ensemble(
         StoreError: the folder holds another run, has a damaged part, or cannot be written to.
         DeviceError: a device does not start, fails, or has no memory for the smallest blocks.
 
-    >>> from ncsim import EnsembleConfig, run_ensemble
-    >>> run_ensemble(EnsembleConfig(hidden=2, members=4, steps=10)).counts.shape
-    (4, 2, 2, 2, 2)
+    Example:
+        >>> from ncsim import EnsembleConfig, run_ensemble
+        >>> run_ensemble(EnsembleConfig(hidden=2, members=4, steps=10)).counts.shape
+        (4, 2, 2, 2, 2)
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)

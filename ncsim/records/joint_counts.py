@@ -23,7 +23,7 @@ def joint_counts(outcomes: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
         outcomes: +1 (right) or -1 (wrong), [..., 2, 2, 2, items]: Alice's task i, Bob's task j, party, item.
 
     Returns:
-        int32 [..., i, j, a, b], a and b being 0 (wrong) or 1 (right).
+        int32 [..., i, j, a, b], a and b being 0 (wrong) or 1 (right), as in arXiv:2603.04451, section 4.1.
 
     Raises:
         ValueError: another shape, or a value other than -1 and +1, named with its place.

@@ -38,17 +38,38 @@ class MemberRecords(NamedTuple):
     """Records of M members, in the order of their ids. Contexts are in the order 11, 12, 21, 22.
 
     A network that diverged has zero counts in its context; it is never counted as wrong.
+
+    Attributes:
+        member: ids, uint64[M].
+        counts: rows of the truth table, int32[M, 4, 4]: context, then (a, b) as 00, 01, 10, 11.
+        loss: final training loss, float32[M, 4].
+        margin: smallest logit in favour of the right answer over rows and heads, float32[M, 4].
+        diverged: whether training left the finite numbers, bool[M, 4].
+        undecided_alice: rows whose logit of Alice's is within the tolerance of 0, int32[M, 4].
+        undecided_bob: likewise of Bob's, int32[M, 4].
+        decided_product: sum of A B over the rows that both heads decided, int32[M, 4].
+        training_counts: as `counts`, of the rows trained on, int32[M, 4, 4]; None where those were all.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> records = open_run("grid-run").records()  # any run; this one trained on 3 of the 16 rows
+        >>> records.size, records.joint.shape, records.undecided().shape
+        (130, (130, 2, 2, 2, 2), (130, 4))
+        >>> int(records.training_joint[0, 0, 0].sum()), int(records.held_out_joint[0, 0, 0].sum())
+        (3, 13)
+        >>> records.take(records.member > 127).member.tolist()
+        [128, 129]
     """
 
-    member: np.ndarray  # uint64[M]
-    counts: np.ndarray  # int32[M, 4, 4]: context, then (a, b) as 00, 01, 10, 11
-    loss: np.ndarray  # float32[M, 4]: final training loss
-    margin: np.ndarray  # float32[M, 4]: smallest logit in favour of the right answer over rows and heads
-    diverged: np.ndarray  # bool[M, 4]
-    undecided_alice: np.ndarray  # int32[M, 4]: rows whose logit is within the tolerance of 0
-    undecided_bob: np.ndarray  # int32[M, 4]
-    decided_product: np.ndarray  # int32[M, 4]: sum of A B over the rows that both heads decided
-    training_counts: np.ndarray | None = None  # as counts, of the rows trained on; None where those were all
+    member: np.ndarray
+    counts: np.ndarray
+    loss: np.ndarray
+    margin: np.ndarray
+    diverged: np.ndarray
+    undecided_alice: np.ndarray
+    undecided_bob: np.ndarray
+    decided_product: np.ndarray
+    training_counts: np.ndarray | None = None
 
     @property
     def training_joint(self) -> np.ndarray:
@@ -67,7 +88,11 @@ class MemberRecords(NamedTuple):
         return from_context_order(self.counts)
 
     def take(self, index: slice | np.ndarray) -> MemberRecords:
-        """The records of some members: a slice, a mask, or positions."""
+        """The records of some members.
+
+        Args:
+            index: a slice, a mask bool[M], or positions.
+        """
         columns: list[Any] = [None if column is None else column[index] for column in self]
         return MemberRecords(*columns)
 

@@ -12,12 +12,27 @@ from ncsim.records.joint_counts import from_context_order
 
 
 class MemberTrajectories(NamedTuple):
-    """M members at R recorded steps, in the order of their ids. Contexts are in the order 11, 12, 21, 22."""
+    """M members at R recorded steps, in the order of their ids. Contexts are in the order 11, 12, 21, 22.
 
-    member: np.ndarray  # uint64[M]
-    step: np.ndarray  # int32[R]: optimiser steps taken, ascending from 0
-    counts: np.ndarray  # uint16[M, R, 4, 4]: context, then (a, b); zero where the network has diverged
-    values: dict[str, np.ndarray]  # float32[M, R, 4] each: the observed numbers by name
+    Attributes:
+        member: ids, uint64[M].
+        step: optimiser steps taken, int32[R], ascending from 0.
+        counts: rows of the truth table, uint16[M, R, 4, 4]: context, then (a, b); zero where the network has diverged.
+        values: the observed numbers by name, float32[M, R, 4] each.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> part = next(open_run("recorded-run").trajectories())  # any run that was recorded along training
+        >>> part.step.tolist(), part.joint.shape, part.value("conflict").shape
+        ([0, 20, 40], (40, 3, 2, 2, 2, 2), (40, 3, 4))
+        >>> part.take(slice(2)).member.tolist()
+        [0, 1]
+    """
+
+    member: np.ndarray
+    step: np.ndarray
+    counts: np.ndarray
+    values: dict[str, np.ndarray]
 
     @property
     def joint(self) -> np.ndarray:
@@ -28,6 +43,9 @@ class MemberTrajectories(NamedTuple):
         """One observed number, float32[M, R, 4], or one that follows from them: "conflict", 1 where the cosine is
         negative, and "magnitude_similarity", 2 |a| |b| / (|a|^2 + |b|^2), 0 where a norm is 0
         (`ncsim.training.gradients`).
+
+        Args:
+            name: a key of `values`, "conflict" or "magnitude_similarity".
 
         Raises:
             KeyError: nothing of that name was observed.
@@ -44,7 +62,11 @@ class MemberTrajectories(NamedTuple):
         return self.values[name]
 
     def take(self, index: slice) -> MemberTrajectories:
-        """The trajectories of some members."""
+        """The trajectories of some members.
+
+        Args:
+            index: a slice of the M members.
+        """
         values = {name: each[index] for name, each in self.values.items()}
         return self._replace(member=self.member[index], counts=self.counts[index], values=values)
 

@@ -32,9 +32,7 @@ if _backend is not None and "matplotlib.pyplot" not in sys.modules:
     with suppress(ValueError):
         mpl.rcParams["backend"] = _backend
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
-    "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
-)
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
 #: Fonts are embedded as text, so that figures can be searched and edited; ids in SVG do not change from run to run.
 STYLE = {
     "pdf.fonttype": 42,
@@ -46,7 +44,8 @@ STYLE = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
-_CORRELATOR_MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
+#: Of the contexts 11, 12, 21, 22.
+CONTEXT_MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
 
 
 def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Path]:
@@ -178,7 +177,7 @@ def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axi
             place = np.arange(len(labels))
             series = [("S", BLACK, "P", [law.mean for law in protocol_laws], 0.28)]
             for context, (name, (color, mark)) in enumerate(
-                zip(context_names("A{i}, B{j}"), _CORRELATOR_MARKS, strict=True)
+                zip(context_names("A{i}, B{j}"), CONTEXT_MARKS, strict=True)
             ):
                 estimates = [law.correlators[context] for law in protocol_laws]
                 series.append((f"C({name})", color, mark, estimates, -0.28 + 0.14 * context))

@@ -51,7 +51,7 @@ def bootstrap_mean(
         seed: of the resampling; the same seed gives the same interval.
 
     Returns:
-        The sample's mean and its interval. Without members, NaN and the support.
+        The sample's mean and its interval (Efron 1987). Without members, NaN and the support.
 
     Raises:
         ValueError: numbers that are not finite or outside the support, members that are not whole and 0 or above, or

@@ -26,22 +26,45 @@ class ChshStatistics(NamedTuple):
     """Statistics of joint counts, as NumPy arrays outside `jit` and JAX arrays inside; `*batch` are the counts' leading axes.
 
     A context without any item makes its own entries, and whatever uses them, NaN.
+
+    Attributes:
+        accuracy_alice: fraction of items that Alice's head got right, [..., 2, 2] per context, 0 to 1.
+        accuracy_bob: likewise of Bob's head.
+        correlator: c = <A B> per context, [..., 2, 2], -1 to 1.
+        s: c11 + c12 + c21 - c22, -4 to 4 (arXiv:2603.04451, equation 4).
+        s_variants: the eight CHSH sums, [..., 8] in the order of SIGNS; the first is `s`.
+        s_odd: the largest of the variants, 0 to 4.
+        s_factorised: S had every correlator been the product of its outcomes' means, a b.
+        influence: |a11-a12| + |a21-a22| + |b11-b21| + |b12-b22|, direct influence, 0 to 8.
+        contextuality: Delta = s_odd - 2 - influence, at most 2; contextual if and only if above 0 (Kujala and Dzhafarov 2016).
+        cnt2: max(Delta, 0) / 4.
+        ncnt2: how deep inside the noncontextual polytope, 0 where Delta >= 0.
+        pearson: correlation coefficient per context, [..., 2, 2], -1 to 1; 0 where a head has no variance.
+        s_pearson: S of the Pearson coefficients; its classical bound is 5/2, not 2.
+        degenerate: bool[..., 2, 2]: a head was always right, or always wrong, so Pearson is undefined.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = chsh_statistics(np.stack([[same, same], [same, other]]))  # a PR box
+        >>> box.correlator.tolist(), float(box.s), float(box.influence), float(box.contextuality)
+        ([[1.0, 1.0], [1.0, -1.0]], 4.0, 0.0, 2.0)
     """
 
-    accuracy_alice: Float[AnyArray, "*batch 2 2"]  # fraction of items that Alice's head got right, per context
+    accuracy_alice: Float[AnyArray, "*batch 2 2"]
     accuracy_bob: Float[AnyArray, "*batch 2 2"]
-    correlator: Float[AnyArray, "*batch 2 2"]  # c = <A B>, in [-1, 1]
-    s: Float[AnyArray, "*batch"]  # c11 + c12 + c21 - c22, the paper's equation (4), in [-4, 4]
-    s_variants: Float[AnyArray, "*batch 8"]  # sums of s.c over SIGNS; the first is s
-    s_odd: Float[AnyArray, "*batch"]  # the largest of the variants
-    s_factorised: Float[AnyArray, "*batch"]  # S had every correlator been the product of its accuracies' means, a b
-    influence: Float[AnyArray, "*batch"]  # |a11-a12| + |a21-a22| + |b11-b21| + |b12-b22|: direct influence
-    contextuality: Float[AnyArray, "*batch"]  # Delta = s_odd - 2 - influence; contextual if and only if above 0
-    cnt2: Float[AnyArray, "*batch"]  # max(Delta, 0) / 4
-    ncnt2: Float[AnyArray, "*batch"]  # how deep inside the noncontextual polytope, 0 where Delta >= 0
-    pearson: Float[AnyArray, "*batch 2 2"]  # correlation coefficient, 0 where a head has no variance
-    s_pearson: Float[AnyArray, "*batch"]  # S of the Pearson coefficients; its classical bound is 5/2, not 2
-    degenerate: Array  # bool[*batch, 2, 2]: a head was always right, or always wrong, so Pearson is undefined
+    correlator: Float[AnyArray, "*batch 2 2"]
+    s: Float[AnyArray, "*batch"]
+    s_variants: Float[AnyArray, "*batch 8"]
+    s_odd: Float[AnyArray, "*batch"]
+    s_factorised: Float[AnyArray, "*batch"]
+    influence: Float[AnyArray, "*batch"]
+    contextuality: Float[AnyArray, "*batch"]
+    cnt2: Float[AnyArray, "*batch"]
+    ncnt2: Float[AnyArray, "*batch"]
+    pearson: Float[AnyArray, "*batch 2 2"]
+    s_pearson: Float[AnyArray, "*batch"]
+    degenerate: Array
 
 
 def chsh_statistics(counts: Any) -> ChshStatistics:
@@ -57,8 +80,8 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         counts: joint counts or probabilities, [..., 2, 2, 2, 2] with axes (i, j, a, b).
 
     Returns:
-        `ChshStatistics`, each field [...] (or [..., 2, 2] per context); NaN where a context has no items. S as in
-        arXiv:2603.04451, section 2.2.
+        `ChshStatistics`, each field [...] (or [..., 2, 2] per context); NaN where a context has no items. S is
+        equation 4 of arXiv:2603.04451.
 
     Raises:
         ValueError: the last four axes are not (2, 2, 2, 2), or, outside `jit`, a count is negative or not finite.

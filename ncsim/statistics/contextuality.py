@@ -42,7 +42,8 @@ class DiscountedInequality:
     """A Contextuality-by-Default inequality that a table breaks, as the dual of the CNT2 programme gave it.
 
     correlator . c + alice . a + bob . b - discount . |differences of the connected means| <= bound holds for every
-    noncontextual table; the coefficients are scaled so that the largest correlator coefficient is 1.
+    noncontextual table; the coefficients are scaled so that the largest correlator coefficient is 1 (Kujala and Dzhafarov
+    2019).
 
     Attributes:
         correlator: coefficients of <Ai Bj>, float64[2, 2].
@@ -50,6 +51,14 @@ class DiscountedInequality:
         bob: coefficients of <Bj> in context (i, j), float64[2, 2].
         discount: coefficients of the four absolute differences, in the order of CONNECTIONS, float64[4].
         bound: the right-hand side.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> witness = contextuality_measures(box).discounted_witness
+        >>> round(witness.excess(box), 6)
+        2.0
     """
 
     correlator: np.ndarray
@@ -59,7 +68,14 @@ class DiscountedInequality:
     bound: float
 
     def excess(self, table: Any) -> float:
-        """Left-hand side less the bound: above 0 only for a contextual table."""
+        """Left-hand side less the bound: above 0 only for a contextual table.
+
+        Args:
+            table: joint counts or probabilities, [2, 2, 2, 2] with axes (i, j, a, b).
+
+        Raises:
+            ValueError: another shape, a value that is negative or not finite, or a context without items.
+        """
         a, b, c = _means(context_probabilities(table))
         value = np.sum(self.correlator * c) + np.sum(self.alice * a) + np.sum(self.bob * b)
         return float(value - self.discount @ _differences(a, b) - self.bound)
@@ -94,6 +110,14 @@ class ContextualityMeasures:
         witness: an inequality that holds for every joint distribution of four answers and that the table breaks by as
             much as it can; None where the contextual fraction is 0.
         discounted_witness: likewise, after direct influence is discounted; None where CNT2 is 0.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> measures = contextuality_measures(box)
+        >>> round(measures.cnt2, 6), round(measures.signalling_fraction, 6), measures.witness.expression
+        (0.5, 0.0, '<A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2')
     """
 
     contextual_fraction: float
@@ -126,7 +150,8 @@ def contextuality_measures(table: Any) -> ContextualityMeasures:
         table: [2, 2, 2, 2] with axes (i, j, a, b); each context is divided by its own total.
 
     Returns:
-        Fractions, CNT1, CNT2, CNT3, NCNT2 and witnesses, by the names of its fields.
+        Fractions (Abramsky, Barbosa and Mansfield 2017), CNT1, CNT2, CNT3 and NCNT2 (Kujala and Dzhafarov 2019;
+        Dzhafarov, Kujala and Cervantes 2020), and witnesses.
 
     Raises:
         ValueError: another shape, a value that is negative or not finite, or a context without items.

@@ -39,6 +39,24 @@ class LinearInequality:
 
     Raises:
         ValueError: coefficients whose axes are not k axes of settings and k axes of length 2, or that are not finite.
+
+    Sources: Clauser, Horne, Shimony and Holt 1969 (CHSH); Svetlichny 1987 (hybrid bound).
+
+    Example:
+        >>> import numpy as np
+        >>> wins = np.zeros((2, 2, 2, 2))  # the CHSH game: equal answers win, in context 22 different ones
+        >>> wins[..., [0, 1], [0, 1]] = 1 / 4
+        >>> wins[1, 1] = wins[0, 0][::-1]
+        >>> game = LinearInequality("CHSH game", wins)
+        >>> game.parties, game.settings
+        (2, (2, 2))
+        >>> game.classical_bound, game.hybrid_bound, game.algebraic_bound
+        (0.75, 0.75, 1.0)
+        >>> print(game.expression)
+        0.125 <A1 B1> + 0.125 <A1 B2> + 0.125 <A2 B1> - 0.125 <A2 B2> <= 0.25
+        >>> fair = np.full((2, 2, 2, 2), 4)
+        >>> float(game.value(fair)), float(game.standard_error(fair))
+        (0.5, 0.0625)
     """
 
     name: str
@@ -102,6 +120,12 @@ class LinearInequality:
 
         Settings whose coefficients are all 0 need no items. NaN where settings that matter have none.
 
+        Args:
+            counts: joint counts, each 0 or above, with the axes of `coefficients` last.
+
+        Returns:
+            [...], from the least to the `algebraic_bound` that the coefficients allow.
+
         Raises:
             ValueError: axes that are not those of the coefficients; a count that is negative or not finite.
         """
@@ -112,6 +136,12 @@ class LinearInequality:
         """Standard error of `value`, the items of each choice of settings being a sample of their own.
 
         It is 0 where every item of each choice gave the same coefficient, which is no certainty about further items.
+
+        Args:
+            counts: as for `value`; counts alone, since probabilities do not say how many items there are.
+
+        Returns:
+            [...], in the unit of `value`.
 
         Raises:
             ValueError: as for `value`.
@@ -173,7 +203,7 @@ def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | N
         quantum_bound: where it is known; it is not computed.
 
     Returns:
-        The inequality; its classical bound is found by enumeration.
+        The inequality; its classical bound is found by enumeration (Werner and Wolf 2001).
 
     Raises:
         ValueError: coefficients without an axis, or that are not finite.
@@ -192,6 +222,9 @@ def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | N
 def chsh_inequality() -> LinearInequality:
     """The paper's S = <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2>: classical 2, quantum 2 sqrt 2, algebraic 4.
 
+    Returns:
+        Equation 4 of arXiv:2603.04451 (Clauser, Horne, Shimony and Holt 1969), two parties with two settings.
+
     Example:
         >>> print(chsh_inequality())
         CHSH: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
@@ -207,6 +240,9 @@ def chained_inequality(settings: int) -> LinearInequality:
 
     Args:
         settings: m, 2 or more.
+
+    Returns:
+        The inequality, with its quantum bound.
 
     Raises:
         ValueError: fewer than 2 settings.
@@ -228,6 +264,9 @@ def chained_inequality(settings: int) -> LinearInequality:
 def mermin_inequality() -> LinearInequality:
     """<A1 B1 C2> + <A1 B2 C1> + <A2 B1 C1> - <A2 B2 C2>: classical 2, quantum 4, which is also algebraic.
 
+    Returns:
+        The inequality of three parties with two settings (Mermin 1990).
+
     Example:
         >>> print(mermin_inequality())
         Mermin: <A1 B1 C2> + <A1 B2 C1> + <A2 B1 C1> - <A2 B2 C2> <= 2
@@ -240,6 +279,9 @@ def mermin_inequality() -> LinearInequality:
 
 def svetlichny_inequality() -> LinearInequality:
     """Plus where at most one party has its second setting, else minus: classical and hybrid 4, quantum 4 sqrt 2.
+
+    Returns:
+        The inequality of three parties with two settings (Svetlichny 1987).
 
     Example:
         >>> svetlichny_inequality().classical_bound
@@ -258,7 +300,10 @@ def joint_counts_many(outcomes: Any) -> Int[np.ndarray, "..."]:
     heads with two settings this is `ncsim.joint_counts`. No items give zero counts.
 
     Args:
-        outcomes: +1/-1, with the axes above.
+        outcomes: +1 (right) or -1 (wrong), with the axes above; arXiv:2603.04451, section 4.1, has two heads.
+
+    Returns:
+        Counts, with the axes above.
 
     Raises:
         ValueError: fewer axes than the parties need, or a value other than -1 and +1, named with its place.

@@ -15,7 +15,20 @@ from ncsim.formatting import significant
 
 
 class Estimate(NamedTuple):
-    """A number with its interval. `low <= value <= high`, never NaN where `value` is a number."""
+    """A number with its interval. `low <= value <= high`, never NaN where `value` is a number.
+
+    Attributes:
+        value: the estimate; NaN where there was nothing to estimate from.
+        low: lower limit, in the unit of `value`.
+        high: upper limit.
+        method: how the limits were found, in words.
+        level: probability with which the interval should hold the number, between 0 and 1.
+
+    Example:
+        >>> estimate = Estimate(2.125, 2.0, 2.25, "bootstrap")
+        >>> print(estimate, estimate.level)
+        2.125 [2.000, 2.250] 0.95
+    """
 
     value: float
     low: float

@@ -79,7 +79,7 @@ def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -
         inequality: any `LinearInequality`; CHSH if not given.
 
     Returns:
-        [...], each in [0, 1].
+        [...], each in [0, 1] (Hoeffding 1963).
 
     Raises:
         ValueError: counts whose axes are not those of the inequality, or that are not whole numbers, 0 or above.
@@ -110,6 +110,13 @@ class RatioTest:
         log_evidence: natural logarithm of the e-value after each block, float64[blocks]. Under locality the e-value's
             mean is at most 1, whenever one stops.
         p_value: anytime-valid: at most alpha with probability at most alpha, however often one looks.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> print(prediction_based_ratio(np.stack([box] * 4)))
+        prediction-based ratio: evidence 10^21.01 after 4 blocks, p = 9.8e-22
     """
 
     log_evidence: np.ndarray
@@ -135,7 +142,7 @@ def prediction_based_ratio(blocks: Any) -> RatioTest:
         blocks: [blocks, 2, 2, 2, 2], in the order of collection.
 
     Returns:
-        `RatioTest`: the e-value after every block, and the p-value.
+        `RatioTest`: the e-value after every block, and the p-value (Zhang, Glancy and Knill 2011).
 
     Raises:
         ValueError: counts that are none, or axes other than [blocks, 2, 2, 2, 2].

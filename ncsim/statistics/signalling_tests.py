@@ -158,6 +158,13 @@ class SignallingTest:
         p_value: two-sided, of this comparison alone.
         p_holm: adjusted for there being four comparisons; a family-wise error rate is kept by comparing it with that.
         method: which test.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> box = np.stack([[same, same], [same, other]])  # a PR box: S = 4, [i, j, a, b]
+        >>> print(signalling_tests(box)[0])
+        A1: 0.5000 against 0.5000, p = 1, Holm 1 (Fisher exact)
     """
 
     answer: str
@@ -183,7 +190,7 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
         counts: [2, 2, 2, 2] with axes (i, j, a, b), whole numbers.
 
     Returns:
-        Four tests, each with its p-value, Holm's adjustment and the two accuracies.
+        Four tests, each with its p-value, Holm's adjustment and the two accuracies (Fisher 1935; Holm 1979).
 
     Raises:
         ValueError: counts that are none, another shape, or a context without items.
@@ -230,7 +237,7 @@ def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
         outcomes: +1/-1, [2, 2, 2, items] with axes (i, j, party, item).
 
     Returns:
-        As `signalling_tests`.
+        As `signalling_tests` (McNemar 1947; Holm 1979).
 
     Raises:
         ValueError: another shape, a value other than -1 and +1, or no items.

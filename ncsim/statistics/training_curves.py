@@ -22,21 +22,44 @@ LOSS_BINS_A_DECADE, LOSS_DECADES = 50, (-8, 4)
 
 
 class Series(NamedTuple):
-    """A quantity at R recorded steps, of each context where it has contexts: `*C` is nothing or 4."""
+    """A quantity at R recorded steps, of each context where it has contexts: `*C` is nothing or 4.
 
-    mean: np.ndarray  # [R, *C]
-    low: np.ndarray  # of an interval of the mean: Student's t over members, or Clopper-Pearson for a fraction
+    Attributes:
+        mean: over members, float64[R, *C]; NaN where all have diverged.
+        low: lower limit of an interval of the mean: Student's t over members, or Clopper-Pearson for a fraction.
+        high: upper limit, likewise.
+        quantiles: 5, 25, 50, 75 and 95 % over members, [5, R, *C]; None for fractions.
+
+    Example:
+        >>> import numpy as np
+        >>> Series(np.array([0.0, 1.5]), np.array([-0.5, 1.0]), np.array([0.5, 2.0])).mean.tolist()
+        [0.0, 1.5]
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
     high: np.ndarray
-    quantiles: np.ndarray | None = None  # [QUANTILES, R, *C] over members; None for fractions
+    quantiles: np.ndarray | None = None
 
 
 class Slope(NamedTuple):
     """mu_gradS of section 5.3: the mean of the slopes of S over a window, per thousand steps, with its interval.
 
     The mean of the slopes between equally spaced steps is the slope between the first and the last.
+
+    Attributes:
+        first: recorded step at which the window begins, in optimiser steps.
+        last: recorded step at which it ends.
+        mean: change of S per thousand steps, in the mean over members.
+        low: lower limit of its interval, in the same unit.
+        high: upper limit.
+
+    Example:
+        >>> Slope(first=0, last=1000, mean=1.5, low=1.2, high=1.8).mean
+        1.5
     """
 
-    first: int  # recorded steps that bound the window
+    first: int
     last: int
     mean: float
     low: float
@@ -44,20 +67,43 @@ class Slope(NamedTuple):
 
 
 class TrajectoryStatistics(NamedTuple):
-    """What members do along training. NaN where every member has diverged."""
+    """What members do along training (arXiv:2603.04451, section 5.3). NaN where every member has diverged.
 
-    step: np.ndarray  # int32[R]
-    members: np.ndarray  # int64[R]: that have not diverged in any context
+    Attributes:
+        step: optimiser steps taken, int32[R].
+        members: how many have not diverged in any context, int64[R].
+        s: S, -4 to 4.
+        s_factorised: S had every correlator been a product of means.
+        influence: direct influence, 0 to 8.
+        contextuality: Delta, at most 2.
+        above_2: fraction of members with S > 2.
+        contextual: fraction of members with Delta > 0.
+        solved: fraction of networks with every answer right, by context.
+        accuracy_alice: fraction of rows that Alice's head got right, by context.
+        accuracy_bob: likewise of Bob's head.
+        observed: losses, margin and gradients by name and context; "conflict" is the share whose cosine is negative.
+        slopes: mu_gradS of each window.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> run = open_run("recorded-run")  # the folder of any run that was recorded along training
+        >>> found = trajectory_statistics(run.trajectories(), rows=16)
+        >>> found.members.tolist(), found.s.mean.shape, found.solved.mean.shape
+        ([64, 64, 64], (3,), (3, 4))
+    """
+
+    step: np.ndarray
+    members: np.ndarray
     s: Series
     s_factorised: Series
     influence: Series
-    contextuality: Series  # Delta
-    above_2: Series  # fraction with S > 2
-    contextual: Series  # fraction with Delta > 0
-    solved: Series  # by context: fraction of networks with every answer right
-    accuracy_alice: Series  # by context
+    contextuality: Series
+    above_2: Series
+    contextual: Series
+    solved: Series
+    accuracy_alice: Series
     accuracy_bob: Series
-    observed: dict[str, Series]  # by context: losses, margin, gradients; "conflict": the share whose cosine is negative
+    observed: dict[str, Series]
     slopes: tuple[Slope, ...]
 
 
@@ -73,9 +119,17 @@ def trajectory_statistics(
 
     Returns:
         Series over the recorded steps: S, accuracies, P(S > 2), contextuality, what is solved, losses with bands.
+        mu_gradS is as in arXiv:2603.04451, section 5.3.
 
     Raises:
         ValueError: no trajectory, or a window that lies between two recorded steps.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> run = open_run("recorded-run")  # the folder of any run that was recorded along training
+        >>> found = trajectory_statistics(run.trajectories(), rows=16, windows=[(0, 40)])
+        >>> found.step.tolist(), found.slopes[0].last
+        ([0, 20, 40], 40)
     """
     tally: _Tally | None = None
     for part in trajectories:

@@ -70,6 +70,13 @@ class UndecidedConventions:
         above_two_decided: likewise, of the decided members.
         range_above_two: fraction of members with S > 2 whatever the undecided answers are, and with some choice.
         tight: whether every member's range is known to be attained.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> run = open_run("recorded-run")  # the folder of any run
+        >>> found = undecided_conventions(run.records())
+        >>> found.members, found.excluded
+        (64, 0)
     """
 
     members: int
@@ -108,10 +115,18 @@ def undecided_conventions(records: MemberRecords, level: float = 0.95, seed: int
         seed: of the resampling.
 
     Returns:
-        Mean S and the fraction of members above 2 per convention, each with its interval.
+        Mean S and the fraction of members above 2 per convention, each with its interval. "As they fell" is what
+        arXiv:2603.04451, section 4.1, does.
 
     Raises:
         ValueError: records that contradict themselves, as for `member_ranges`.
+
+    Example:
+        >>> from ncsim import open_run
+        >>> run = open_run("recorded-run")  # the folder of any run
+        >>> found = undecided_conventions(run.records())
+        >>> found.range_of_mean[0] <= found.as_they_fell.value <= found.range_of_mean[1]
+        True
     """
     ranges = member_ranges(records)
     whole = ~np.isnan(ranges.as_they_fell)

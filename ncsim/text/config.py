@@ -20,12 +20,43 @@ class TextConfig:
     """Adapters of several ranks and seeds, one a context each, trained on one suite over one frozen backbone.
 
     An adapter is LoRA on query and value of every layer and two linear heads, Alice's first. In context (i, j) Alice's
-    head learns her task i and Bob's head his task j, on pairs of items, one of either task. The paper (section 5) gives
-    suites, models, ranks and 80 or more epochs; it does not give the optimiser, rate, batch, alpha or length: those
-    defaults are ours.
+    head learns her task i and Bob's head his task j, on pairs of items, one of either task. The paper (arXiv:2603.04451,
+    section 5) gives suites, models, ranks and 80 or more epochs; it does not give the optimiser, rate, batch, alpha or
+    length: those defaults are ours. LoRA is of Hu et al. 2021.
+
+    Attributes:
+        model: a BERT: a folder with config.json and model.safetensors, or the id of a model on a Hugging Face hub.
+        suite: "multilingual", "mixed" (the paper's table 3), or the path of a suite file.
+        ranks: LoRA ranks, different, each 1 to 4,096; sorted.
+        seeds: adapters of each rank in each context, 1 to 10,000.
+        epochs: passes over the training pairs, 1 to 100,000.
+        evaluate_every: epochs between evaluations on training and test pairs, 1 to 100,000 and at most `epochs`.
+        items: training pairs per context, 0 to 100,000,000; 0 is as many as the smallest task has items.
+        test_items: test pairs per context, likewise.
+        batch_size: pairs per step, 1 to 65,536.
+        length: tokens that an item is cut or padded to, 8 to 65,536.
+        learning_rate: AdamW's at its highest, above 0.
+        schedule: how the rate falls to 0 over the run, "cosine" or "linear", or "constant".
+        warmup: share of all steps over which the rate rises, 0 to 1.
+        weight_decay: AdamW's, of the adapters, 0 or above.
+        clip: largest norm of an adapter's gradient, 0 or above; 0 is no limit.
+        alpha: LoRA's alpha, above 0: A B is scaled by alpha / rank.
+        dropout: of LoRA's inputs while training, 0 to 0.99.
+        pooling: what the heads see, the backbone's "pooler" of the first token, or that token ("cls").
+        form: multiple choice as two classes: "balanced", the right option against one wrong one, or "all-options".
+        pairing: Alice's and Bob's items of a pair: "shuffled", unrelated, or "aligned", of the same id.
+        precision: arithmetic of the frozen backbone, "float32" or "bfloat16".
+        remat: whether activations are computed again in the backward pass, for less memory.
+        undecided_tolerance: difference of two logits below which an answer is recorded as undecided, 0 or above.
+        root_seed: seed of adapters, data order, pairing and dropout, 0 to 2,147,483,647.
 
     Raises:
         ConfigError: a field that is out of range, in one line.
+
+    Example:
+        >>> config = TextConfig(ranks=(8, 2), epochs=5, evaluate_every=2)
+        >>> config.ranks, config.evaluated_epochs
+        ((2, 8), [0, 2, 4, 5])
     """
 
     model: str = fields.text("bert-base-uncased", "a BERT: folder with config.json and model.safetensors, or hub id")

@@ -15,12 +15,24 @@ from ncsim.text.run_folder import TextFolder
 
 
 class TextRun:
-    """A text run's results.
+    """A text run's results. `run_text` and `open_text_run` make it.
+
+    Args:
+        folder: where it is stored.
 
     Attributes:
         config: the run.
         path: its folder.
         data: what it was trained on: per task the data set, split, items, majority rate and truncated fraction.
+        backbone: "fingerprint", 16 hex digits of the frozen model's files.
+
+    Example:
+        >>> run = open_text_run("text-run")  # the folder of any text run; this one has one rank and one seed
+        >>> run.epochs, run.counts.shape, run.missing(), run.table().num_rows
+        ([0, 1, 2], (1, 1, 3, 2, 2, 2, 2, 2), 0, 24)
+        >>> counts, missing = run.counts_and_missing()
+        >>> run.statistics().s.shape
+        (1, 1, 3, 2)
     """
 
     def __init__(self, folder: TextFolder) -> None:
@@ -31,6 +43,9 @@ class TextRun:
 
     def table(self) -> pa.Table:
         """Evaluations, a row an adapter, epoch and split; `.to_pandas()` where pandas is installed.
+
+        Returns:
+            The columns of `ncsim.text.records.SCHEMA`: counts per pair of answers, losses, undecided answers.
 
         Raises:
             StoreError: a part is torn, or nothing is stored yet.
@@ -77,7 +92,17 @@ class TextRun:
 def open_text_run(path: str | Path) -> TextRun:
     """The text run stored in a folder, complete or not.
 
+    Args:
+        path: a folder on this machine, as `run_text` was given.
+
+    Returns:
+        The run; its parts are read when they are asked for.
+
     Raises:
         StoreError: no text run is there.
+
+    Example:
+        >>> open_text_run("text-run").missing()  # the folder of any text run
+        0
     """
     return TextRun(TextFolder.open(path))

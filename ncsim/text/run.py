@@ -28,7 +28,7 @@ def run_text(
     at_once: int | None = None,
     progress: ProgressListener | None = None,
 ) -> TextRun:
-    """Train every adapter of a run and evaluate it on the way.
+    """Train every adapter of a run and evaluate it on the way (arXiv:2603.04451, section 5).
 
     Killed at any moment and called again, it goes on from its last checkpoint and ends with the same evaluations, bit for
     bit on one machine with as many devices. Ctrl-C and SIGTERM, where `ncsim.signals` handles them, let the call that is
@@ -39,13 +39,22 @@ def run_text(
         out: its folder; one that holds this run is resumed.
         source_dir: data files that are on disk already; None downloads them from their official addresses.
         cache_dir: where prepared data is kept (default: $XDG_CACHE_HOME/ncsim/text).
-        devices: how many to use; None uses all accelerators, or the CPU as one device that uses all cores.
-        at_once: adapters trained at once; None leaves it to the program.
+        devices: how many to use, 1 or more; None uses all accelerators, or the CPU as one device that uses all cores.
+        at_once: adapters trained at once, 1 or more; None leaves it to the program.
         progress: told how it goes on; `ncsim.terminal.Progress` prints it.
+
+    Returns:
+        The run, opened from its folder.
 
     Raises:
         ConfigError: an option that does not fit the model, the data or the machine.
         StoreError: the folder holds another run or cannot be written to; the data or the model cannot be read.
+
+    Example:
+        >>> config = TextConfig(model="model", suite="multilingual", ranks=(2,), epochs=1, batch_size=2, length=12)
+        >>> run = run_text(config, "run", source_dir="data")  # doctest: +SKIP
+        >>> run.counts.shape, run.missing()  # doctest: +SKIP
+        ((1, 1, 2, 2, 2, 2, 2, 2), 0)
     """
     check_system()
     if "://" in str(out):

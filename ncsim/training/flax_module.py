@@ -18,7 +18,19 @@ from ncsim.training.network import Architecture, Parameters, forward
 class NCnet(nn.Module):
     """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2].
 
-    An answer is 1 where its logit is above 0. `NCnet.variables(config, vector)` gives the variables of a trained member.
+    An answer is 1 where its logit is above 0. It is the network of arXiv:2603.04451, section 4.1 and figure 1.
+
+    Attributes:
+        config: sizes, topology, input coding and initialisation. With the paper's tasks F, the inputs, is 4.
+        name: of the module inside another one, as Flax has it.
+        parent: the module around it, as Flax has it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from ncsim import EnsembleConfig
+        >>> config = EnsembleConfig(hidden=3)
+        >>> NCnet(config).apply(NCnet.variables(config, jnp.zeros(23)), jnp.zeros((16, 4))).shape
+        (16, 2)
     """
 
     config: EnsembleConfig
@@ -39,5 +51,13 @@ class NCnet(nn.Module):
 
     @staticmethod
     def variables(config: EnsembleConfig, vector: Float[Array, " P"]) -> dict[str, Any]:
-        """A parameter vector as the module's variables."""
+        """A parameter vector as the module's variables.
+
+        Args:
+            config: the config that the vector belongs to.
+            vector: weights and biases in the order of `Parameters`, [P]; P is 23 for three hidden units and four inputs.
+
+        Returns:
+            What `NCnet.apply` takes: {"params": arrays by name}.
+        """
         return {"params": Architecture.of(config).split(vector)._asdict()}

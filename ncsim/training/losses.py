@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.training.initialization import row_tuples, row_weights
-from ncsim.training.network import Architecture, forward
 
 
 class Loss(NamedTuple):
@@ -36,20 +34,8 @@ LOSSES = {
 }
 
 
-def loss_value(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
-    """The training loss, [*L]: each head's mean over the rows trained on, times its weight, summed over both heads."""
-    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
-    return mean_loss(config, logits, targets, row_weights(config, vector))
-
-
-def head_losses(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
-    """Each head's own mean loss over the rows trained on, without loss weights: [2, *L]."""
-    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
-    return head_losses_at(config, logits, targets, row_weights(config, vector))
-
-
-def head_losses_at(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
-    """As `head_losses`, from the decision logits [R, 2, *L]."""
+def head_losses(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
+    """Each head's own mean loss over the rows trained on, without loss weights: [2, *L], from decision logits [R, 2, *L]."""
     values = LOSSES[config.loss].value(logits, with_lanes(targets, logits))
     if rows_used is None:
         return sum_rows(values) / len(values)
@@ -57,6 +43,7 @@ def head_losses_at(config: EnsembleConfig, logits: Array, targets: Array, rows_u
 
 
 def mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
+    """The training loss, [*L]: each head's mean over the rows trained on, times its weight, summed over both heads."""
     values = LOSSES[config.loss].value(logits, with_lanes(targets, logits))
     alice, bob = values[:, 0], values[:, 1]
     if (config.alice_weight, config.bob_weight) != (1.0, 1.0):

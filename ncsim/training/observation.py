@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt16
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import row_tuples, row_weights
-from ncsim.training.losses import head_losses_at, mean_loss, sum_rows, with_lanes
+from ncsim.training.losses import head_losses, mean_loss, sum_rows, with_lanes
 from ncsim.training.network import Architecture, forward
 
 #: The diagnostics that are kept; the rest follows from them (`MemberTrajectories.value`).
@@ -34,7 +34,7 @@ def observe(config: EnsembleConfig, vector: Array, targets: Array) -> Observatio
     logits = jax.lax.optimization_barrier(logits)  # else computed again for everything that is made of them
     diverged = has_diverged(vector, logits)
     counts = [jnp.where(diverged, 0, sum_rows(cell.astype(jnp.int32))) for cell in outcome_cells(logits, targets)]
-    alice, bob = head_losses_at(config, logits, targets, row_weights(config, vector))
+    alice, bob = head_losses(config, logits, targets, row_weights(config, vector))
     gradients = diagnostics(config, vector, targets)
     values = {"loss_alice": alice, "loss_bob": bob, "margin": smallest_margin(logits, targets)}
     values |= {name: getattr(gradients, name) for name in GRADIENTS}

@@ -140,7 +140,8 @@ def test_main_jobs(tmp_path, capsys):
         (implicit_sensing, ["--steps", "100"], "--steps: 100; allowed: 800 or more"),
         (gradient_competition, ["--steps", "30"], "--steps: 30; allowed: 500 or more"),
         (gradient_competition, ["--widths", "3", "3"], "--widths: 3 3; allowed: each width once"),
-        (interventions, ["--members", "1"], "--members: 1 and 2000 common; allowed: 2 or more"),
+        (interventions, ["--members", "1"], "--members: 1; allowed: 2 or more"),
+        (interventions, ["--common-members", "1"], "--common-members: 1; allowed: 2 or more"),
         (interventions, ["--hidden", "0"], "--hidden: 0; allowed: a whole number from 1 to 64"),
     ],
 )

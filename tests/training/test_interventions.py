@@ -18,11 +18,12 @@ from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, de
 from ncsim.storage.run_folder import RunFolder
 from ncsim.training.gradients import gradient
 from ncsim.training.initialization import initial_vector, member_key, row_tuples, row_weights, start_vector, vector_size
-from ncsim.training.losses import LOSSES, head_losses, loss_value
+from ncsim.training.losses import LOSSES
 from ncsim.training.network import Architecture, backward, forward
 from ncsim.training.observation import record
 from ncsim.training.step import train
 from tests.support import reference
+from tests.support.training_losses import loss_of_heads, loss_value
 
 CHANGES = [
     *({"intervention": name} for name in INTERVENTIONS if name != "none"),
@@ -192,7 +193,7 @@ def test_losses_count_weights_and_rows():
     inputs = encoded_inputs(config.tasks, config.encoding)
     answers = jnp.asarray(targets, jnp.float32)
     measured = jax.jit(
-        lambda v: (record(config, v, answers), head_losses(config, v, answers), loss_value(config, v, answers))
+        lambda v: (record(config, v, answers), loss_of_heads(config, v, answers), loss_value(config, v, answers))
     )
     kept, heads, value = measured(vectors)
     for lane in range(6):

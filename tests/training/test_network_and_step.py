@@ -15,12 +15,12 @@ from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.training.flax_module import NCnet
 from ncsim.training.gradients import gradient
 from ncsim.training.initialization import initial_vector, member_key, row_tuples
-from ncsim.training.losses import loss_value
 from ncsim.training.network import Architecture
 from ncsim.training.observation import record
 from ncsim.training.optimizers import make_optimizer
 from ncsim.training.step import train
 from tests.support import reference
+from tests.support.training_losses import loss_value
 
 LOSSES = ("bce", "squared_error", "cross_entropy")
 INITIALIZATIONS = ("uniform", "he", "lecun", "normal")

@@ -21,14 +21,24 @@ PARTS = ("A1", "A2", "B1", "B2")
 class Task:
     """One task of two classes.
 
+    Attributes:
+        dataset: sst2, mrpc, paws_x, commonsense_qa, math_qa, or file.
+        language: of paws_x: de, en, es, fr, ja, ko, zh.
+        train: of file: a TSV or JSON-lines file with text, label and where wanted text2, id.
+        test: of file: the same for testing; empty: a share of the training items is held out.
+
     Raises:
         ConfigError: there is no such data set, or an option is not one of its.
+
+    Example:
+        >>> Task(dataset="paws_x", language="ja").name
+        'paws_x-ja'
     """
 
-    dataset: str  # sst2, mrpc, paws_x, commonsense_qa, math_qa, or file
-    language: str = ""  # of paws_x: de, en, es, fr, ja, ko, zh
-    train: str = ""  # of file: a TSV or JSON-lines file with text, label and where wanted text2, id
-    test: str = ""  # of file: the same for testing; empty: a share of the training items is held out
+    dataset: str
+    language: str = ""
+    train: str = ""
+    test: str = ""
 
     def __post_init__(self) -> None:
         if self.dataset not in (*DATA_SETS, "file"):
@@ -52,10 +62,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Suite:
-    """Two tasks for Alice and two for Bob.
+    """Two tasks for Alice and two for Bob (arXiv:2603.04451, table 3).
+
+    Attributes:
+        name: what reports call it.
+        alice: her two tasks, A1 and A2.
+        bob: his two tasks, B1 and B2.
 
     Raises:
         ConfigError: a party has not two tasks.
+
+    Example:
+        >>> {place: task.name for place, task in SUITES["mixed"].tasks.items()}
+        {'A1': 'sst2', 'A2': 'commonsense_qa', 'B1': 'mrpc', 'B2': 'math_qa'}
     """
 
     name: str
@@ -88,7 +107,7 @@ SUITES = {
 
 
 def open_suite(name: str | Path) -> Suite:
-    """A suite by its name, or from a TOML or JSON file.
+    """A suite by its name (arXiv:2603.04451, table 3), or from a TOML or JSON file.
 
     A file has a name, and two tables (objects) under `alice` and two under `bob`, each with the fields of `Task`:
 
@@ -98,9 +117,19 @@ def open_suite(name: str | Path) -> Suite:
 
     Paths are relative to the file.
 
+    Args:
+        name: "multilingual", "mixed", or the path of a .toml or .json file.
+
+    Returns:
+        The suite; its data is not read yet.
+
     Raises:
         ConfigError: no such suite, or one that is not whole.
         DataError: the file cannot be read or is no TOML (JSON).
+
+    Example:
+        >>> [task.language for task in open_suite("multilingual").bob]
+        ['ja', 'ko']
     """
     if str(name) in SUITES:
         return SUITES[str(name)]

@@ -49,11 +49,20 @@ _READ = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 class StoredAdapter(NamedTuple):
-    """An adapter as a folder holds it."""
+    """An adapter as a folder holds it (Hu et al. 2021).
 
-    adapter: dict[
-        str, Any
-    ]  # NumPy float32, as `lora.init_adapter` makes them; without "heads" where there is no such file
+    Attributes:
+        adapter: NumPy float32, as `save_adapter` takes it; without "heads" where there is no such file.
+        rank: of the factors, 1 to the backbone's width.
+        alpha: LoRA's alpha, 0 or above.
+        dropout: of LoRA's inputs while it was trained, 0 or above.
+
+    Example:
+        >>> StoredAdapter({}, rank=2, alpha=16.0, dropout=0.0).scale
+        8.0
+    """
+
+    adapter: dict[str, Any]
     rank: int
     alpha: float
     dropout: float
@@ -73,14 +82,26 @@ def save_adapter(
     dropout: float = 0.0,
     base_model: str | None = None,
 ) -> None:
-    """Write an adapter, cut to its true rank. Each file is there whole or not at all, the config last.
+    """Write an adapter (Hu et al. 2021), cut to its true rank. Each file is there whole or not at all, the config last.
 
     Args:
         folder: made if it is not there; an adapter in it is replaced.
+        adapter: float32 arrays of L layers, width D and rank R: a [L, D, R], b [L, R, D]; of heads [2, D, 2] and [2, 2].
+        rank: 1 or more; beyond it the factors must be 0.
+        alpha: LoRA's alpha; the factors' product is scaled by alpha / rank.
+        dropout: of LoRA's inputs, for the record, 0 to 0.99.
         base_model: name or folder of the backbone, for the record.
 
     Raises:
         ConfigError: the adapter has more than `rank` in it.
+
+    Example:
+        >>> pair = {"a": np.ones((2, 32, 4)), "b": np.zeros((2, 4, 32))}
+        >>> lora = {"layers": {"attention": {"query": pair, "value": pair}}}
+        >>> heads = {"kernel": np.zeros((2, 32, 2)), "bias": np.zeros((2, 2))}
+        >>> save_adapter("adapter", {"lora": lora, "heads": heads}, rank=4, alpha=16.0)
+        >>> load_adapter("adapter", BertConfig(hidden_size=32, layers=2, heads=4)).scale
+        4.0
     """
     folder = Path(folder)
     adapter = jax.tree.map(np.asarray, pad_adapter(adapter, rank))
@@ -118,10 +139,22 @@ def save_adapter(
 
 
 def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
-    """An adapter for a backbone of these sizes, written by us or by PEFT.
+    """An adapter for a backbone of these sizes, written by us or by PEFT (Hu et al. 2021).
+
+    Args:
+        folder: with adapter_config.json and adapter_model.safetensors, and heads.safetensors where it has heads.
+        config: the backbone's sizes, as `load_backbone` gives them.
+
+    Returns:
+        The adapter, its rank, alpha and dropout.
 
     Raises:
         ConfigError: no adapter is there, it is of another kind or for another backbone, or tensors are missing or surplus.
+
+    Example:
+        >>> stored = load_adapter("tiny-adapter", BertConfig(hidden_size=32, layers=2, heads=4))  # a folder of PEFT's
+        >>> stored.rank, stored.alpha, sorted(stored.adapter["lora"]["layers"]["attention"])
+        (4, 6.0, ['query', 'value'])
     """
     folder = Path(folder)
     description = _description(folder)

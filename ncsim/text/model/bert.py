@@ -57,22 +57,42 @@ _SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Sizes of a BERT. The defaults are bert-base-uncased's.
+    """Sizes of a BERT (Devlin et al. 2019). The defaults are bert-base-uncased's.
+
+    Attributes:
+        vocab_size: tokens, 1 or more.
+        hidden_size: width D of the hidden states, 1 or more.
+        layers: 1 or more.
+        heads: of attention, 1 or more; they divide `hidden_size`.
+        intermediate_size: units of a feed-forward layer, 1 or more.
+        max_positions: longest sequence in tokens, 1 or more.
+        type_vocab_size: kinds of segments, 1 or more.
+        layer_norm_eps: added to the variance, above 0 and below 1.
+        activation: of the feed-forward layers: "gelu", "gelu_new", "gelu_pytorch_tanh" or "relu".
+        pooler: False for a checkpoint without one, whose first token's hidden state can still be read.
 
     Raises:
         ConfigError: a size below 1, a width that the heads do not divide, an unknown activation.
+
+    Example:
+        >>> BertConfig(hidden_size=32, heads=4).layers
+        12
+        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+        >>> sizes |= {"vocab_size": 97, "max_position_embeddings": 32, "type_vocab_size": 2, "model_type": "bert"}
+        >>> BertConfig.from_dict(sizes).vocab_size
+        97
     """
 
-    vocab_size: int = 30_522  # tokens
-    hidden_size: int = 768  # D
+    vocab_size: int = 30_522
+    hidden_size: int = 768
     layers: int = 12
-    heads: int = 12  # of attention; they divide hidden_size
-    intermediate_size: int = 3_072  # units of a feed-forward layer
-    max_positions: int = 512  # longest sequence, tokens
-    type_vocab_size: int = 2  # kinds of segments
+    heads: int = 12
+    intermediate_size: int = 3_072
+    max_positions: int = 512
+    type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
     activation: str = "gelu"
-    pooler: bool = True  # False: a checkpoint without one, whose first token's hidden state can still be read
+    pooler: bool = True
 
     def __post_init__(self) -> None:
         for name in _SIZES.values():
@@ -89,6 +109,10 @@ class BertConfig:
     @staticmethod
     def from_dict(description: Mapping[str, Any], pooler: bool = True) -> BertConfig:
         """What Hugging Face's config.json says, as read from JSON. Dropout rates in it are ignored: nothing frozen drops.
+
+        Args:
+            description: the file's object.
+            pooler: whether the checkpoint has a pooler.
 
         Raises:
             ConfigError: it describes another network than BERT's encoder, or a size is missing or out of range.
@@ -111,10 +135,6 @@ class BertConfig:
 
 BERT_BASE_UNCASED = BertConfig()
 BERT_BASE_MULTILINGUAL_CASED = BertConfig(vocab_size=119_547)
-#: Small enough for tests and demonstrations without pretrained weights.
-TINY = BertConfig(
-    vocab_size=97, hidden_size=32, layers=2, heads=4, intermediate_size=64, max_positions=32, layer_norm_eps=1e-12
-)
 
 
 class Projection(nn.Module):

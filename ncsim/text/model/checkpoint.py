@@ -237,10 +237,18 @@ def load_backbone(source: str | Path, revision: str | None = None) -> tuple[Bert
     Args:
         source: a folder with config.json and model.safetensors (or its shards), or the id of a model on a Hugging Face
             hub, which is fetched into its cache.
-        revision: of a hub's model: a branch, tag or commit.
+        revision: of a hub's model: a branch, tag or commit; None for its main branch.
+
+    Returns:
+        The sizes, and arrays of L layers in front, as `ncsim/text/model/bert.py` has them (Devlin et al. 2019).
 
     Raises:
         ConfigError: nothing usable is there: no BERT, no safetensors, tensors missing, surplus or of a wrong shape.
+
+    Example:
+        >>> config, parameters = load_backbone("tiny-bert")  # the folder of any BERT
+        >>> config.layers, config.hidden_size, sorted(parameters)
+        (2, 32, ['embeddings', 'layers', 'pooler'])
     """
     folder = backbone_folder(source, revision)
     description = _read_json(folder / CONFIG_FILE)

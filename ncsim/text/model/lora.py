@@ -139,16 +139,6 @@ def head_logits(
     return jnp.einsum("bd,hdc->bhc", features, kernel, precision=jax.lax.Precision.HIGHEST) + bias
 
 
-def merge(backbone: Any, adapter: Any, scale: Array | float) -> Any:
-    """The backbone with scale A B added to its query and value kernels: the same function without an adapter."""
-    attention = dict(backbone["layers"]["attention"])
-    for target, factors in adapter["lora"]["layers"]["attention"].items():
-        change = jnp.einsum("lir,lro->lio", factors["a"], factors["b"], precision=jax.lax.Precision.HIGHEST)
-        kernel = attention[target]["kernel"]
-        attention[target] = {**attention[target], "kernel": (kernel + scale * change).astype(kernel.dtype)}
-    return {**backbone, "layers": {**backbone["layers"], "attention": attention}}
-
-
 def pad_adapter(adapter: Any, width: int) -> Any:
     """The same adapter at another width, wider or narrower: zeros are added or dropped. Give the true rank to undo.
 

@@ -82,6 +82,7 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> list[Path
                 [rank, seed, e, s] for seed, line in enumerate(along[n]) for e, s in zip(epochs, line, strict=True)
             ]
         left.set_xlabel("epoch")
+        left.locator_params(axis="x", integer=True)
         left.set_ylabel("S on training pairs")
         place = np.arange(len(ranks))
         right.bar(place, slopes.mean(axis=1), color=SKY, edgecolor=BLACK, linewidth=0.6)

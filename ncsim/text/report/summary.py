@@ -26,7 +26,6 @@ class Curves(NamedTuple):
     contextuality: np.ndarray
     accuracy: np.ndarray  # mean over the contexts and heads
     test_accuracy: np.ndarray
-    test_s: np.ndarray
 
 
 class TextSummary(NamedTuple):
@@ -46,7 +45,6 @@ def curves(counts: np.ndarray) -> Curves:
         contextuality=np.asarray(statistics.contextuality)[..., 0],
         accuracy=accuracy[..., 0],
         test_accuracy=accuracy[..., 1],
-        test_s=np.asarray(statistics.s)[..., 1],
     )
 
 

@@ -14,13 +14,13 @@ from ncsim.errors import ConfigError
 from ncsim.text.model.bert import (
     BERT_BASE_MULTILINGUAL_CASED,
     BERT_BASE_UNCASED,
-    TINY,
     Bert,
     BertConfig,
     parameter_shapes,
     parameters,
 )
 from ncsim.text.model.checkpoint import load_backbone
+from tests.support.text_model import TINY
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "tiny_bert"
 

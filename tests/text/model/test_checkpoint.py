@@ -16,9 +16,9 @@ from safetensors.numpy import load_file, save_file
 
 from ncsim.errors import ConfigError
 from ncsim.text.model.adapter_files import load_adapter, save_adapter
-from ncsim.text.model.bert import TINY
 from ncsim.text.model.checkpoint import load_backbone
 from ncsim.text.model.lora import init_adapter
+from tests.support.text_model import TINY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file
 
 from ncsim.errors import ConfigError
 from ncsim.text.model.adapter_files import load_adapter
-from ncsim.text.model.bert import BERT_BASE_UNCASED, TINY, Bert
+from ncsim.text.model.bert import BERT_BASE_UNCASED, Bert
 from ncsim.text.model.checkpoint import load_backbone
-from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter, merge, pad_adapter, trainable_parameters
+from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter, pad_adapter, trainable_parameters
+from tests.support.text_model import TINY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 RANKS, WIDTH, ALPHA, STEPS = (1, 4), 4, 8.0, 3
@@ -103,6 +104,15 @@ def test_pefts_adapter_computes_what_peft_did(backbone, recorded):
     np.testing.assert_allclose(hidden, recorded["adapted_hidden"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(pooled, recorded["adapted_pooled"], atol=1e-5, rtol=0)
     assert np.abs(recorded["adapted_hidden"] - recorded["hidden"]).max() > 0.1
+
+
+def merge(backbone, adapter, scale):
+    """The backbone with scale A B added to its query and value kernels: the same function without an adapter."""
+    attention = dict(backbone["layers"]["attention"])
+    for target, factors in adapter["lora"]["layers"]["attention"].items():
+        change = jnp.einsum("lir,lro->lio", factors["a"], factors["b"], precision=jax.lax.Precision.HIGHEST)
+        attention[target] = {**attention[target], "kernel": attention[target]["kernel"] + scale * change}
+    return {**backbone, "layers": {**backbone["layers"], "attention": attention}}
 
 
 def test_merged_weights_agree(backbone, recorded):

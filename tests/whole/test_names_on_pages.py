@@ -1,0 +1,62 @@
+"""What the pages name is there: names of ncsim, and files and folders of the repository."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+#: A path begins with one of these, or is a file at the top.
+FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in (".git", ".venv"))
+PATH = re.compile(rf"(?:(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./*{{}},-]*)")
+
+
+def quoted(text):
+    """What stands in backticks, and the lines of code blocks."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [*re.findall(r"`([^`]+)`", rest), *"\n".join(blocks).split("\n")]
+
+
+def names(text):
+    """Dotted names of ncsim, without a file's ending or an argument behind them."""
+    return {name for words in quoted(text) for name in re.findall(r"(?<![\w./-])ncsim(?:\.[A-Za-z_]\w*)+", words)}
+
+
+def paths(text):
+    """Files and folders of the repository."""
+    return {path.rstrip(".,") for words in quoted(text) for path in re.findall(rf"(?<![\w./:=-]){PATH.pattern}", words)}
+
+
+def is_there(name):
+    """Whether a dotted name leads to a module, or to something in one."""
+    value = importlib.import_module("ncsim")
+    for number, part in enumerate(name.split(".")[1:], start=2):
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            try:
+                value = importlib.import_module(".".join(name.split(".")[:number]))
+            except ImportError:
+                return part in getattr(value, "__annotations__", {})
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_are_there(page):
+    missing = [name for name in sorted(names(page.read_text())) if not is_there(name)]
+    assert not missing, f"{page.name}: {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_are_there(page):
+    missing = [path for path in sorted(paths(page.read_text())) if not list(ROOT.glob(path.rstrip("/")))]
+    assert not missing, f"{page.name}: {missing}"
+
+
+def test_what_is_missing_is_found():
+    text = "See `ncsim.nothing`, `ncsim.Run.counts`, `ncsim.text.nothing`, `ncsim/nothing.py` and `ncsim/results.py`."
+    assert [name for name in sorted(names(text)) if not is_there(name)] == ["ncsim.nothing", "ncsim.text.nothing"]
+    assert [path for path in sorted(paths(text)) if not (ROOT / path).exists()] == ["ncsim/nothing.py"]
