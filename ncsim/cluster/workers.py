@@ -145,7 +145,7 @@ def say_differences(folder: RunFolder, device: str) -> None:
     """
     here = _environment(device)
     found = recorded_environments(folder.location)
-    different = _differences(here, found)
+    different = _differences(here, found[:1])
     if different:
         say(f"this process is not of the kind that began the run ({'; '.join(different)}): single members may differ")
     if found and environment_differences(here, found[-1]):

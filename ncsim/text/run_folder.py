@@ -124,7 +124,7 @@ class TextFolder:
         later = self.description.get("later", [])
         begun = self.description["environment"] | {"device": self.description["device"]}
         found = [begun, *(each["environment"] for each in later)]
-        different = dict.fromkeys(words for there in found for words in differences(here, there))
+        different = differences(here, begun)
         if different:
             say(f"this process is not of the kind that began the run ({'; '.join(different)}): adapters may differ")
         if differences(here, found[-1]):
