@@ -16,6 +16,7 @@ from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.text import add_text_command
+from ncsim.config import fields
 from ncsim.errors import ConfigError
 from ncsim.machine import check_system
 from ncsim.terminal import PROGRAM, fill_standard_streams, settle_standard_streams, write_line
@@ -24,8 +25,25 @@ from ncsim.terminal import PROGRAM, fill_standard_streams, settle_standard_strea
 LONGEST_ERROR = 1_500
 
 
+class _Once(argparse._StoreAction):
+    """An option that is given once: argparse would take the last one and say nothing."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = namespace.__dict__.setdefault("given", set())
+        if self.dest in given:
+            parser.error(f"{option_string}: given twice; allowed: once, several values after one another")
+        given.add(self.dest)
+        super().__call__(parser, namespace, values, option_string)
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose options are given once."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register("action", None, _Once)
+        for kind in (int, float):  # of experiments: int would read 1_0 as 10
+            self.register("type", kind, lambda word, kind=kind: fields.parsed("", kind, word, ""))
 
     def error(self, message: str) -> NoReturn:
         fail(message)

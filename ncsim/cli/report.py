@@ -7,6 +7,7 @@ from typing import Any
 
 from ncsim.cli.options import add_audit_options, audit_of
 from ncsim.cli.text import report_text
+from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError, StoreError
 from ncsim.terminal import PROGRAM, output, say
 
@@ -40,6 +41,8 @@ def run_command(parsed: argparse.Namespace) -> None:
     share, seed = audit_of(parsed)
     kind = run_kind(parsed.folder)
     asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
+    if parsed.verify and parsed.repair:
+        raise ConfigError("--verify: with --repair, which verifies too; allowed: one of the two")
     if kind == "text" and asked is not None:
         raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
     if share is not None:
@@ -55,7 +58,11 @@ def run_command(parsed: argparse.Namespace) -> None:
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)
         return
-    report_run(open_run(parsed.folder), quiet=False)
+    run = open_run(parsed.folder)
+    refused = next(filter(None, map(refusal, run.configs)), None)
+    if refused is not None:
+        say(f"no new run may be as this one ({refused})")
+    report_run(run, quiet=False)
 
 
 def _verify(folder: str, mend: bool) -> None:

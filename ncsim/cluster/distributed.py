@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from ncsim.cluster.workers import Shard
+from ncsim.config.fields import count
 from ncsim.errors import ConfigError, one_line
 from ncsim.terminal import write_line
 
@@ -52,13 +53,14 @@ def checked(
     """
     if coordinator is not None:
         host, _, port = coordinator.rpartition(":")
-        if not host or not _is_number(port) or not 1 <= int(port) <= 65_535 or any(c.isspace() for c in host):
+        digits = port.isascii() and port.isdigit() and len(port) < 10
+        if not host or not digits or not 1 <= int(port) <= 65_535 or any(c.isspace() for c in host):
             raise ConfigError(f"--coordinator: {coordinator}; allowed: HOST:PORT of process 0, as node1:6000")
-    count = _number("--processes", processes, 1, MOST_PROCESSES)
-    number = _number("--process", process, 0, (count or MOST_PROCESSES) - 1)
+    several = count("--processes", processes, MOST_PROCESSES)
+    number = count("--process", process, (several or MOST_PROCESSES) - 1, smallest=0)
     if len({value is None for value in (coordinator, processes, process)}) > 1:
         raise ConfigError("--coordinator, --processes and --process: go together; allowed: all three or none")
-    return coordinator, count, number
+    return coordinator, several, number
 
 
 def join(
@@ -120,15 +122,3 @@ def _ending_after(seconds: float, words: str) -> Iterator[None]:
         yield
     finally:
         left.set()
-
-
-def _number(option: str, word: str | None, low: int, high: int) -> int | None:
-    if word is None:
-        return None
-    if not _is_number(word) or not low <= int(word) <= high:
-        raise ConfigError(f"{option}: {word}; allowed: a whole number from {low} to {high}")
-    return int(word)
-
-
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) < 10

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncsim import signals
-from ncsim.cluster.workers import Work
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, swept_fields
+from ncsim.cluster.workers import Shard, Work
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
+from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Share, Worker, working_on
@@ -21,10 +22,8 @@ from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.storage.environment import recorded_executors
-from ncsim.storage.parts import part_ranges
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
-from ncsim.storage.trajectory_parts import part_pieces
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
 from ncsim.training.optimizers import validate_optimizers
@@ -78,6 +77,7 @@ def run_ensemble(
         (4, 2, 2, 2, 2)
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job)
     with own_settings():
@@ -129,9 +129,20 @@ def _check(job: Job) -> None:
     check_system()
     if not job.configs:
         raise ConfigError("config: no config; allowed: one or more")
+    for config in job.configs:
+        if not isinstance(config, EnsembleConfig):
+            raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+        problem = refusal(config)  # a config that was read from a run folder may have one
+        if problem is not None:
+            raise ConfigError(problem)
     swept_fields(job.configs)
     if job.executor not in EXECUTORS:
         raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
+    if not isinstance(job.resume, bool):
+        raise ConfigError(f"resume: {shown(job.resume)}; allowed: True or False")
+    if job.recording is not None and not isinstance(job.recording, Recording):
+        raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
+    validate_device_count(job.devices)
     validate_optimizers(job.configs)
     if job.recording is not None:
         for config in job.configs:
@@ -197,7 +208,6 @@ def _trained_into_folder(job: Job) -> Run:
 
 def _made_folder(job: Job) -> RunFolder:
     assert job.out is not None
-    validate_device_count(job.devices)
     if job.recorded_executors() is None and job.executor in ("pallas", "native"):
         job.executors()  # what they cannot train is refused before a folder is made
     return RunFolder.create(job.out, job.configs, job.resume, job.environment)
@@ -205,7 +215,7 @@ def _made_folder(job: Job) -> RunFolder:
 
 def _store(job: Job, worker: Worker) -> None:
     """Train and store the parts of this process."""
-    for (cell, _), batches in _trained(job, worker.parts()):
+    for (cell, _), batches in _trained(job, worker.share(worker.folder)):
         records = concatenated(list(batches))
         worker.writing.do(functools.partial(worker.folder.write_part, job.configs[cell], records))
 
@@ -217,31 +227,20 @@ def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
     folder, writing = worker.folder, worker.writing
     trajectories = TrajectoryFolder(folder)
     trajectories.check(recording, OBSERVED)
-    for (cell, ids), batches in _trained(job, worker.parts()):
+    for (cell, ids), batches in _trained(job, worker.share(worker.folder)):
         config = job.configs[cell]
         trajectories.discard(config, ids)
         # In this order: members that no part holds have no trajectory that counts.
         records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
         writing.do(functools.partial(folder.write_part, config, records))
     writing.finish()
-    share = worker.share(functools.partial(_unrecorded, trajectories, job.configs, recording), trajectories.part)
+    share = worker.share(trajectories, recording)
     parts = {cell: folder.parts(job.configs[cell]) for cell in {cell for cell, _ in share.missing}}
     for (cell, _), batches in _trained(job, share):
         config = job.configs[cell]
         again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
         for _ in trajectories.stored(config, recording, again, writing):
             pass
-
-
-def _unrecorded(trajectories: TrajectoryFolder, configs: Sequence[EnsembleConfig], recording: Recording) -> list[Work]:
-    """Members without a trajectory, cut into the parts that their trajectories will make."""
-    return [
-        (cell, piece)
-        for cell, config in enumerate(configs)
-        for gap in trajectories.missing(config)
-        for part in part_ranges(config, gap)
-        for piece in part_pieces(part, recording.steps(config.steps).size)
-    ]
 
 
 def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:

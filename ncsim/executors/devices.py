@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError, DeviceError, one_line
 from ncsim.machine import cores
 
@@ -86,7 +87,7 @@ def devices_to_use(count: int | None) -> list[Any]:
 
 def validate_device_count(devices: int | None) -> None:
     """Raise a ConfigError if no machine could have so many devices."""
-    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= 4096):
+    if devices is not None and (whole_number(devices) is None or not 1 <= devices <= 4096):
         raise ConfigError(f"--devices: {devices!r}; allowed: a whole number from 1 to 4096")
 
 

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.formatting import duration, size
+from ncsim.formatting import duration, size, table
 from ncsim.machine import memory
 
 
@@ -82,8 +82,6 @@ class Forecast:
 
     def lines(self) -> list[str]:
         """The forecast as text for a terminal."""
-        from ncsim.formatting import table
-
         header = [*(self.swept or ["cell"]), "members", "network-steps", "executor", "rate/s", "training", "compile"]
         rows = [[*self._labels(cell), *_row(cell)] for cell in self.cells]
         total = [f"{sum(c.members for c in self.cells):,}", f"{sum(c.network_steps for c in self.cells):.3g}", ""]

@@ -7,6 +7,8 @@ and its checksum cannot come apart: they are written, moved and copied as one.
 from __future__ import annotations
 
 import hashlib
+import json
+from typing import Any
 
 _MARK = b"sha256:"
 _DIGITS = 64
@@ -21,6 +23,11 @@ def sealed(content: bytes) -> bytes:
     start = content.rindex(_MARK) + len(_MARK)
     view = memoryview(content)
     return b"".join((view[:start], _digest(content, start), view[start + _DIGITS :]))
+
+
+def sealed_json(stored: dict[str, Any]) -> bytes:
+    """A description as sealed JSON, with its digest under "checksum"."""
+    return sealed(json.dumps(stored | {"checksum": UNSEALED}, indent=2).encode())
 
 
 def is_whole(content: bytes) -> bool | None:

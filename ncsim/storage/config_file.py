@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.checksums import is_whole, sealed_json
 
 #: Format of config.json: 1 had no checksum, and is still read.
 FORMAT = 2
@@ -16,7 +16,7 @@ def described(stored: dict[str, Any]) -> bytes:
     """The content of config.json; an old run that is extended stays in its format."""
     if stored["format"] == 1:
         return json.dumps(stored, indent=2).encode()
-    return sealed(json.dumps(stored | {"checksum": UNSEALED}, indent=2).encode())
+    return sealed_json(stored)
 
 
 def description(content: bytes) -> dict[str, Any]:

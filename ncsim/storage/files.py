@@ -243,8 +243,8 @@ def is_temporary(name: str) -> bool:
 
 
 def discard_unfinished(storage: Storage) -> None:
-    """Remove the files that killed writers had begun. Only for who holds the folder for himself, beside no worker of
-    another machine.
+    """Remove the files that killed writers had begun. Call it only while you hold the folder exclusively, beside no worker
+    of another machine.
 
     Raises:
         StoreError: one cannot be removed.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ncsim.config import fields
-from ncsim.config.fields import option_name, shown
+from ncsim.config.fields import option_name, shown, whole_number
 from ncsim.errors import ConfigError
 
 MAX_RANK = 4096
@@ -49,6 +49,7 @@ class TextConfig:
         remat: whether activations are computed again in the backward pass, for less memory.
         undecided_tolerance: difference of two logits below which an answer is recorded as undecided, 0 or above.
         root_seed: seed of adapters, data order, pairing and dropout, 0 to 2,147,483,647.
+        revision: branch, tag or commit of a hub's model.
 
     Raises:
         ConfigError: a field that is out of range, in one line.
@@ -101,6 +102,7 @@ class TextConfig:
         0.01, 0.0, math.inf, "an answer whose two logits differ by less is recorded as undecided", open_low=False
     )
     root_seed: int = fields.integer(0, 0, 2**31 - 1, "seed of adapters, data order, pairing and dropout")
+    revision: str = fields.text("main", "branch, tag or commit of a hub's model")
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -112,6 +114,10 @@ class TextConfig:
             object.__setattr__(self, spec.name, value)
         if self.evaluate_every > self.epochs:
             raise ConfigError(f"--evaluate-every: {self.evaluate_every}; allowed: 1 to --epochs, {self.epochs}")
+        if self.warmup == 1 and self.schedule != TextConfig.schedule:
+            raise ConfigError(
+                f"--schedule: {self.schedule} with --warmup 1, which leaves no step for it; allowed: below 1"
+            )
 
     @property
     def evaluated_epochs(self) -> list[int]:
@@ -121,15 +127,27 @@ class TextConfig:
 
 def _checked_ranks(value: Any) -> tuple[int, ...]:
     allowed = f"different whole numbers from 1 to {MAX_RANK}"
-    values = (value,) if isinstance(value, int) else value
+    values = value if whole_number(value) is None else (value,)
     if not isinstance(values, tuple | list | range) or not values:
         raise ConfigError(f"--ranks: {shown(value)}; allowed: {allowed}")
-    for rank in values:
-        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
-            raise ConfigError(f"--ranks: {shown(rank)}; allowed: {allowed}")
-    if len(set(values)) != len(values):
+    ranks: list[int] = []
+    for given in values[: MAX_RANK + 1]:  # more cannot be different
+        rank = whole_number(given)
+        if rank is None or not 1 <= rank <= MAX_RANK:
+            raise ConfigError(f"--ranks: {shown(given)}; allowed: {allowed}")
+        ranks.append(rank)
+    if len(set(ranks)) != len(ranks):
         raise ConfigError(f"--ranks: {shown(list(values))} names a rank twice; allowed: {allowed}")
-    return tuple(sorted(values))
+    return tuple(sorted(ranks))
+
+
+#: Fields that say how a run is computed and not what it is: a run may be taken up again with others.
+MEANS = ("remat",)
+
+
+#: Fields that came after runs were stored.
+LATER_FIELDS = ("revision",)
+_DEFAULT = TextConfig()
 
 
 def field_specs() -> dict[str, Mapping[str, Any]]:
@@ -138,8 +156,11 @@ def field_specs() -> dict[str, Mapping[str, Any]]:
 
 
 def to_dict(config: TextConfig) -> dict[str, Any]:
-    """A config as JSON can hold it."""
-    return dataclasses.asdict(config) | {"ranks": list(config.ranks)}
+    """A config as JSON can hold it. Later fields are left out at their defaults, so that stored runs keep their names."""
+    values = dataclasses.asdict(config) | {"ranks": list(config.ranks)}
+    return {
+        name: value for name, value in values.items() if name not in LATER_FIELDS or value != getattr(_DEFAULT, name)
+    }
 
 
 def from_dict(values: Mapping[str, Any]) -> TextConfig:

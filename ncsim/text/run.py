@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError, StoreError
+from ncsim.executors.devices import validate_device_count
 from ncsim.jax_settings import own_settings
 from ncsim.machine import check_system
 from ncsim.terminal import ProgressListener
 from ncsim.text.config import TextConfig
-from ncsim.text.data.prepare import prepare_suite
+from ncsim.text.data.prepare import PreparedSuite, prepare_suite
+from ncsim.text.model.bert import BertConfig
 from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, load_backbone
 from ncsim.text.model.lora import check_rank
 from ncsim.text.results import TextRun
@@ -40,7 +43,8 @@ def run_text(
         source_dir: data files that are on disk already; None downloads them from their official addresses.
         cache_dir: where prepared data is kept (default: $XDG_CACHE_HOME/ncsim/text).
         devices: how many to use, 1 or more; None uses all accelerators, or the CPU as one device that uses all cores.
-        at_once: adapters trained at once, 1 or more; None leaves it to the program.
+        at_once: adapters trained at once, 1 or more; None leaves it to the program. A run that is taken up again with
+            another number is grouped anew, which changes results by rounding only.
         progress: told how it goes on; `ncsim.terminal.Progress` prints it.
 
     Returns:
@@ -59,8 +63,11 @@ def run_text(
     check_system()
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
+    validate_device_count(devices)
+    if at_once is not None and (whole_number(at_once) is None or not 1 <= at_once <= 4096):
+        raise ConfigError(f"--at-once: {at_once!r}; allowed: a whole number from 1 to 4096")
     mesh = mesh_of(devices)
-    folder_of_model = backbone_folder(config.model)
+    folder_of_model = backbone_folder(config.model, config.revision)
     bert, parameters = load_backbone(folder_of_model)
     for rank in config.ranks:
         check_rank(rank, bert)
@@ -69,14 +76,32 @@ def run_text(
         max_positions=bert.max_positions, items=config.items or None, test_items=config.test_items or None,
         form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
     )  # fmt: skip
+    check_segments(prepared, bert)
     digits = {"fingerprint": backbone_fingerprint(folder_of_model)}
     sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}
     trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
     try:
         with folder.exclusive():
+            if at_once is not None:
+                trainer.regroup(folder, at_once)
             trainer.train(folder, progress)
     except StoreError:  # a run that is complete is given also from a folder that cannot be written to
         if not all(folder.complete(number) for number in range(len(folder.groups))):
             raise
     return TextRun(folder)
+
+
+def check_segments(prepared: PreparedSuite, bert: BertConfig) -> None:
+    """Refuse items whose tokeniser numbers more segments than the model has rows for: they would be NaN.
+
+    Raises:
+        ConfigError: naming the task.
+    """
+    for place, splits in prepared.tasks.items():
+        kinds = max(int(encoded.types.max(initial=0)) for encoded in splits.values()) + 1
+        if kinds > bert.type_vocab_size:
+            raise ConfigError(
+                f"--model: knows {bert.type_vocab_size} kind of segment (type_vocab_size), and its tokeniser numbers those of "
+                f"{place}, which has two texts, from 0 to {kinds - 1}; allowed: a suite of single texts, or another model"
+            )

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ from ncsim.executors.devices import arithmetic_settings
 from ncsim.storage.environment import differences, environment
 from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
 from ncsim.terminal import say
-from ncsim.text.config import TextConfig, from_dict, to_dict
+from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
 from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
 
 FORMAT = 1
@@ -130,6 +130,28 @@ class TextFolder:
         if differences(here, found[-1]):
             self.replan(later=[*later, {"environment": here, "groups": list(incomplete)}])
 
+    def regroup(self, groups: Sequence[tuple[AdapterId, ...]], moved: Mapping[int, tuple[int, Sequence[int]]]) -> None:
+        """Train adapters in other groups from here on. A kill at any moment leaves the old groups or the new ones.
+
+        Args:
+            groups: all of them; one that is dissolved is empty, and what it becomes comes behind the old ones.
+            moved: for each new group of adapters that have begun, the group that they were in and their places there.
+        """
+        for new, (old, places) in moved.items():
+            begun = self.read_checkpoint(old)
+            if begun is None:
+                continue
+            # Ranks were padded to the old group's largest: `Trainer` cuts the state to what the new one has.
+            leaves = [leaf[list(places)] for leaf in begun.leaves]
+            evaluations = {name: values[:, :, list(places)] for name, values in begun.evaluations.items()}
+            self.write_checkpoint(new, Checkpoint(begun.epoch, begun.step, leaves, evaluations))
+        self.description.setdefault("first_groups", self.description["groups"])
+        self.replan(groups=[list(map(list, group)) for group in groups])
+        self.groups = list(groups)
+        for old in {old for old, _ in moved.values()}:
+            self.drop_checkpoint(old)
+            self.part_path(old).unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the folder against a second writer."""
@@ -205,6 +227,8 @@ class TextFolder:
 
     def completed_by(self, group: int, table: pa.Table | None) -> bool:
         """As `complete`, of a part that was read already."""
+        if not self.groups[group]:
+            return True
         wanted = len(self.config.evaluated_epochs) * len(SPLITS) * len(self.groups[group])
         stored = all((self.adapter_path(adapter) / "heads.safetensors").exists() for adapter in self.groups[group])
         return table is not None and table.num_rows == wanted and stored
@@ -253,7 +277,9 @@ class TextFolder:
 
     def _digits(self) -> str:
         """What this run is, in sixteen digits."""
-        same = _identity(self.description) | {"groups": self.description["groups"]}
+        # The groups of its beginning: those of today may have been divided since.
+        groups = self.description.get("first_groups", self.description["groups"])
+        same = {**_seen(self.description), "groups": groups}
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, path: Path, content: Any) -> None:
@@ -274,10 +300,16 @@ def _checksum(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _identity(description: dict[str, Any]) -> dict[str, Any]:
-    """What makes a run that run: its config, and which data and weights it saw."""
+def _seen(description: dict[str, Any]) -> dict[str, Any]:
+    """A run's config, and which data and weights it saw."""
     seen = {name: description.get(name, {}).get("fingerprint") for name in ("data", "backbone")}
     return {"config": description["config"], **seen}
+
+
+def _identity(description: dict[str, Any]) -> dict[str, Any]:
+    """What makes a run that run: all that is seen but options that change memory and speed, and results by rounding."""
+    seen = _seen(description)
+    return seen | {"config": {name: value for name, value in seen["config"].items() if name not in MEANS}}
 
 
 def _difference(name: str, held: Any, wanted: Any) -> str:

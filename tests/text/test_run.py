@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ncsim.cli.command import main
-from ncsim.errors import StoreError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.text.config import TextConfig
 from ncsim.text.model.adapter_files import load_adapter
@@ -217,6 +217,9 @@ def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_pa
     assert listener.calls == 0
     with pytest.raises(StoreError, match=r"holds another run .learning_rate is 0.01 there, 0.02 here"):
         trained(files, whole.path, learning_rate=0.02)
+    for at_once in (0, 2.0, True, "2"):
+        with pytest.raises(ConfigError, match=r"--at-once: .*; allowed: a whole number from 1"):
+            run_text(config(files), whole.path, files / "data", files / "cache", at_once=at_once)
     changed = tmp_path / "changed"
     shutil.copytree(files / "data", changed)
     path = changed / "x-final" / "en" / "dev_2k.tsv"
@@ -252,6 +255,112 @@ def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch
     run = trained(files, tmp_path / "run", dropout=0.0, epochs=1)
     assert "1 of 2 pairs of a step at a time" in capsys.readouterr().err
     assert json.loads((run.path / "config.json").read_text())["microbatch"] == 1
+
+
+@pytest.mark.slow
+def test_dropout_is_the_same_in_any_microbatch(files, tmp_path, monkeypatch):
+    """Masks belong to the pairs: short memory changes rounding only."""
+    found = []
+    for name, free in (("much", 1e12), ("little", 1.0)):
+        monkeypatch.setattr(trainer, "free_memory", lambda mesh, free=free: free)
+        found.append(trained(files, tmp_path / name, dropout=0.3).path)
+    much, little = (contents_of_adapters(path) for path in found)
+    assert much.keys() == little.keys()
+    assert max(float(np.abs(much[key] - little[key]).max()) for key in much) < 1e-5
+
+
+def contents_of_adapters(path):
+    from safetensors.numpy import load_file
+
+    return {
+        (str(file.parent.relative_to(path)), name): tensor
+        for file in sorted(path.glob("adapters/*/*/*/*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(4, 1), (4, 3), (1, 4)])
+def test_another_at_once_groups_what_is_left_anew(files, whole, tmp_path, monkeypatch, capsys, first, then):
+    """Stopped in the first group, taken up with another number: begun adapters go on, and all end as in one go."""
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CALL_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        run_text(
+            config(files), tmp_path / "run", files / "data", files / "cache", at_once=first, progress=Listener(end=4)
+        )
+    run = run_text(config(files), tmp_path / "run", files / "data", files / "cache", at_once=then)
+    assert f"--at-once {then}: what is left is trained in" in capsys.readouterr().err
+    assert max(map(len, TextFolder.open(run.path).groups)) <= max(then, 1 if first > then else then)
+    assert run.missing() == 0
+    assert run.counts.shape == whole.counts.shape
+    assert (run.counts.sum(axis=(-2, -1)) == whole.counts.sum(axis=(-2, -1))).all()
+    ours, theirs = contents_of_adapters(run.path), contents_of_adapters(whole.path)
+    assert ours.keys() == theirs.keys()
+    assert max(float(np.abs(ours[key] - theirs[key]).max()) for key in ours) < 1e-5
+    again = run_text(config(files), tmp_path / "run", files / "data", files / "cache", at_once=then)
+    assert contents(again.path) == contents(run.path)
+
+
+@pytest.mark.slow
+def test_a_means_of_memory_does_not_make_another_run(files, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, tmp_path / "run", Listener(end=3))
+    run = trained(files, tmp_path / "run", remat=True)
+    ours, theirs = contents_of_adapters(run.path), contents_of_adapters(whole.path)
+    assert max(float(np.abs(ours[key] - theirs[key]).max()) for key in ours) < 1e-5
+    with pytest.raises(StoreError, match="holds another run"):
+        trained(files, tmp_path / "run", learning_rate=0.02)
+
+
+def changed_model(files, folder, sizes=None, weights=None):
+    """The tiny model with other sizes in config.json, or other tensors."""
+    from safetensors.numpy import load_file, save_file
+
+    shutil.copytree(files / "model", folder)
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | (sizes or {})))
+    tensors = load_file(folder / "model.safetensors")
+    changed = {name: weights(name, tensor) if weights else tensor for name, tensor in tensors.items()}
+    save_file(changed, folder / "model.safetensors")
+    return folder
+
+
+def one_segment(name, tensor):
+    return tensor[:1] if name.endswith("token_type_embeddings.weight") else tensor
+
+
+def huge(name, tensor):
+    return np.full_like(tensor, 1e30) if name.endswith("intermediate.dense.weight") else tensor
+
+
+def broken(name, tensor):
+    return np.where(tensor == tensor.flat[0], np.nan, tensor) if name.endswith("LayerNorm.weight") else tensor
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights", "message"),
+    [
+        ({"type_vocab_size": 1}, one_segment, r"--model: knows 1 kind of segment .* which has two texts, from 0 to 1"),
+        (None, huge, r"--model: before the first step its logits are not finite on the train pairs of context 11"),
+        (None, broken, r"LayerNorm.weight holds numbers that are not finite"),
+    ],
+)
+def test_a_model_that_answers_nothing_is_refused_before_training(files, tmp_path, sizes, weights, message):
+    folder = changed_model(files, tmp_path / "model", sizes, weights)
+    with pytest.raises(ConfigError, match=message) as caught:
+        trained(files, tmp_path / "run", model=str(folder))
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "run").glob("parts/*"))
+
+
+def test_notes_of_the_suite_are_printed(files, tmp_path, capsys):
+    main(["text", *options_of(files, tmp_path / "run"), "--items", "5000", "--epochs", "1"])
+    printed = capsys.readouterr().out
+    assert "train: 5000 items were asked for, the smallest task has" in printed
+    assert "5000 items were asked for" in (tmp_path / "run" / "report.html").read_text()
+    assert "unknown" in printed
 
 
 def test_the_command_prints_a_table_and_report_reads_it(files, whole, capsys):

@@ -257,7 +257,7 @@ stored_parts.PART_MEMBERS = (128, 128)
 config = EnsembleConfig(hidden=2, members=1000, steps=60)
 in_order = work.missing_parts
 for devices in (1, 2, 4, 8):
-    work.missing_parts = lambda folder: random.Random(devices).sample(in_order(folder), len(in_order(folder)))
+    work.missing_parts = lambda *asked: random.Random(devices).sample(in_order(*asked), len(in_order(*asked)))
     run_ensemble(config, out=f"{sys.argv[1]}/{devices}", devices=devices, executor=sys.argv[2])
 """
 

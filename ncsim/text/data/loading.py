@@ -310,18 +310,21 @@ def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]
 
 def own_rows(task: Task) -> Rows:
     named, spaces = {}, {}
+    notes: list[str] = []
     for split, path in (("train", task.train), ("test", task.test)):
         if path:
             file = read(Path(path))
             # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
-            spaces[split] = "file" if has_ids(file) else f"file-{digest([file])}"
-            named[split] = _named(read_rows("file", file)[0], spaces[split])
+            spaces[split] = "file" if has_ids(file, task.columns) else f"file-{digest([file])}"
+            told: list[str] = []
+            named[split] = _named(read_rows("file", file, task.columns, told)[0], spaces[split])
+            notes += [f"{split}: {note}" for note in told]
     both = {row.id for row in named["train"]} & {row.id for row in named.get("test", [])}
     if both:
         example = min(both).split(":", 1)[1]
         raise DataError(f"{task.test}: {len(both)} of its rows are in {task.train} too, by id (as {example})")
     splits = {"train": task.train, "test": task.test or task.train}
-    return Rows(spaces["train"], named["train"], named.get("test", []), splits, [])
+    return Rows(spaces["train"], named["train"], named.get("test", []), splits, notes)
 
 
 def _named(rows: Iterable[Row], space: str) -> list[Row]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from ncsim.errors import ConfigError
+from ncsim.text.data.datasets import DATA_SETS
 from ncsim.text.data.items import FORMS, Items, TaskItems, drawn, suite_items
 from ncsim.text.data.loading import text_cache
 from ncsim.text.data.suites import PARTS, Suite, open_suite
@@ -20,6 +21,8 @@ from ncsim.text.data.tokens import Encoded, Tokenizer
 
 SPLITS = ("train", "test")
 PAIRINGS = ("shuffled", "aligned")
+#: Largest share of a task's tokens that the tokeniser may not know. A text of another script has about 0.8.
+MOST_UNKNOWN = 0.9
 #: Alice's and Bob's task in each context, in the order 11, 12, 21, 22.
 CONTEXTS = (("A1", "B1"), ("A1", "B2"), ("A2", "B1"), ("A2", "B2"))
 
@@ -71,6 +74,7 @@ def prepare_suite(
     seed: int = 0,
     source_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    revision: str | None = None,
 ) -> PreparedSuite:
     """A suite's items, tokenised and paired. The same for the same files, options and seed, on any machine.
 
@@ -85,6 +89,7 @@ def prepare_suite(
         seed: of all that is drawn.
         source_dir: folder with the data sets' files; None: download them.
         cache_dir: where what was prepared is kept; `text_cache()` if None.
+        revision: of a hub's tokeniser: a branch, tag or commit.
 
     Raises:
         ConfigError: an option that cannot be (`DataError`: a file), in one line.
@@ -92,7 +97,10 @@ def prepare_suite(
     wanted = {"train": items, "test": test_items}
     _check_options(wanted, form, pairing, seed)
     suite = suite if isinstance(suite, Suite) else open_suite(suite)
-    fitted = Tokenizer(tokenizer, length=length, vocab_size=vocab_size, max_positions=max_positions)
+    questions = any(task.dataset != "file" and not DATA_SETS[task.dataset].classes for task in suite.tasks.values())
+    if form != "balanced" and not questions:
+        raise ConfigError(f"form={form}: suite={suite.name} has no multiple choice; allowed: balanced")
+    fitted = Tokenizer(tokenizer, length=length, vocab_size=vocab_size, max_positions=max_positions, revision=revision)
     cache = text_cache() if cache_dir is None else Path(cache_dir)
     found = suite_items(suite, form=form, seed=seed, source_dir=source_dir, cache_dir=cache)
     chosen, notes = _chosen(found, wanted, pairing)
@@ -101,8 +109,8 @@ def prepare_suite(
     tasks: dict[str, dict[str, Encoded]] = {}
     described = {}
     for place in PARTS:
-        tasks[place], truncated, rebuilt = _encoded(chosen[place], fitted, cache)
-        described[place] = _described(suite, place, found[place], chosen[place], truncated, rebuilt)
+        tasks[place], shares, rebuilt = _encoded(place, chosen[place], fitted, cache)
+        described[place] = _described(suite, place, found[place], chosen[place], rebuilt) | shares
     report = {
         "suite": suite.name,
         "length": length,
@@ -111,7 +119,7 @@ def prepare_suite(
         "seed": seed,
         "items": {split: int(pairs[split].shape[1]) for split in SPLITS},
         "tasks": described,
-        "notes": notes,
+        "notes": [*notes, *fitted.notes],
     }
     if pairing == "aligned":
         report["differing_labels"] = {split: _differing(tasks, pairs[split], split) for split in SPLITS}
@@ -186,21 +194,31 @@ def _pairs(number: int, split: str, pairing: str, seed: int) -> Int32[np.ndarray
 
 
 def _encoded(
-    chosen: dict[str, Items], tokenizer: Tokenizer, cache: Path
-) -> tuple[dict[str, Encoded], dict[str, float], bool]:
-    """A task's items as numbers, the share that was truncated by split, and whether a damaged cache was replaced."""
-    encoded, truncated, rebuilt = {}, {}, False
+    place: str, chosen: dict[str, Items], tokenizer: Tokenizer, cache: Path
+) -> tuple[dict[str, Encoded], dict[str, dict[str, float]], bool]:
+    """A task's items as numbers, what of them the model does not see by split, and whether a damaged cache was replaced.
+
+    Raises:
+        ConfigError: nearly all tokens are unknown to the tokeniser.
+    """
+    encoded: dict[str, Encoded] = {}
+    shares: dict[str, dict[str, float]] = {"truncated_fraction": {}, "unknown_fraction": {}}
+    rebuilt = False
     for split, items in chosen.items():
         tokens = tokenizer.encode(items.first, items.second, cache)
         encoded[split] = Encoded(tokens.ids, tokens.mask, tokens.types, items.labels)
-        truncated[split] = float(np.mean(tokens.truncated))
+        shares["truncated_fraction"][split] = float(np.mean(tokens.truncated))
+        unknown = shares["unknown_fraction"][split] = tokenizer.unknown_fraction(tokens)
+        if unknown > MOST_UNKNOWN:
+            raise ConfigError(
+                f"--model: its tokeniser does not know {unknown:.0%} of the tokens of {place} ({split}); "
+                f"allowed: at most {MOST_UNKNOWN:.0%}, a model whose vocabulary has the texts' language"
+            )
         rebuilt |= tokens.rebuilt
-    return encoded, truncated, rebuilt
+    return encoded, shares, rebuilt
 
 
-def _described(
-    suite: Suite, place: str, found: TaskItems, chosen: dict[str, Items], truncated: dict[str, float], rebuilt: bool
-) -> dict[str, Any]:
+def _described(suite: Suite, place: str, found: TaskItems, chosen: dict[str, Items], rebuilt: bool) -> dict[str, Any]:
     return {
         "task": suite.tasks[place].name,
         "dataset": suite.tasks[place].dataset,
@@ -208,7 +226,6 @@ def _described(
         "available": {split: len(getattr(found, split).ids) for split in SPLITS},
         "items": {split: len(chosen[split].ids) for split in SPLITS},
         "majority_rate": {split: chosen[split].majority_rate for split in SPLITS},
-        "truncated_fraction": truncated,
         "notes": [*found.notes, *(["kept tokens were damaged and were made anew"] if rebuilt else [])],
     }
 

@@ -6,13 +6,15 @@ Lines end at newlines only (texts may hold other characters that Unicode calls l
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ncsim.config.fields import shown
 from ncsim.errors import DataError
+from ncsim.text.data.json_rows import json_array, json_lines, lines
+from ncsim.text.data.own_files import USUAL, Columns, label_of, own_table
 from ncsim.text.data.sources import SourceFile
 
 #: What PAWS-X has in place of a sentence that was not translated.
@@ -72,7 +74,7 @@ def paws_x(file: SourceFile) -> Iterator[Labelled | LeftOut]:
 
 def commonsense_qa(file: SourceFile) -> Iterator[Question]:
     """CommonsenseQA, `{train,dev}_rand_split.jsonl`."""
-    for where, row in _json_lines(file):
+    for where, row in json_lines(file):
         try:
             stem, choices = row["question"]["stem"], row["question"]["choices"]
             texts = {choice["label"]: choice["text"] for choice in choices}
@@ -92,7 +94,7 @@ def math_qa(file: SourceFile) -> Iterator[Question | LeftOut]:
 
     A row whose options are not five, or of which one is empty, is left out.
     """
-    for number, (where, row) in enumerate(_json_array(file)):
+    for number, (where, row) in enumerate(json_array(file)):
         try:
             problem, options, answer = row["Problem"], row["options"], row["correct"]
         except (KeyError, TypeError):
@@ -127,40 +129,57 @@ def math_options(text: str) -> tuple[str, ...] | None:
     return tuple(options) if all(options) else None
 
 
-def own(file: SourceFile) -> Iterator[Labelled]:
-    """A user's own file: columns (TSV) or keys (JSON lines) `text`, `label` (0 or 1), and where wanted `text2` and `id`.
+def own(file: SourceFile, columns: Columns = USUAL, notes: list[str] | None = None) -> Iterator[Labelled]:
+    """A user's own file, as `own_files` reads it: a text, a label, and where wanted a second text and an id.
 
     Without ids, a row's is its number; ids are then those of this file only, and pair with no other file's.
     """
-    if file.shown.endswith((".jsonl", ".json")):
-        rows: Iterator[tuple[str, dict[str, Any]]] = _own_json(file)
-    else:
-        rows = ((where, row) for where, row in _own_table(file))
-    for number, (where, row) in enumerate(rows):
-        second = row.get("text2") or ""
+    table = own_table(file)
+    if table.names and not {columns.text, columns.label} <= set(table.names):
+        raise DataError(
+            f"{file.shown}: columns are {', '.join(table.names)[:80]}; allowed: {columns.text} and {columns.label}, "
+            f"and where wanted {columns.text2} and {columns.id}, or other names in the suite (text = ...)"
+        )
+    for number, (where, row) in enumerate(table.rows):
+        second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
-            raise DataError(f"{where}: text2 is not a text")
-        key = str(row["id"]) if row.get("id") not in (None, "") else str(number)
-        yield Labelled(key, _filled(row["text"], "text", where), second, _binary(str(row["label"]), where))
+            raise DataError(f"{where}: {columns.text2} is not a text")
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise DataError(f"{where}: {columns.id} is {shown(key)}; allowed: a text or a whole number")
+        first = _filled(row.get(columns.text), columns.text, where)
+        named = str(number) if key == "" else str(key)
+        yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
+    if notes is not None:
+        notes += table.notes
+        unread = [name for name in table.names if name not in columns[:4]]
+        notes += [f"columns that are not read: {', '.join(unread)[:80]}"] if unread else []
 
 
-def has_ids(file: SourceFile) -> bool:
+def has_ids(file: SourceFile, columns: Columns = USUAL) -> bool:
     """Whether a user's own file has ids, by which its rows can be those of another file."""
-    head = file.text().split("\n", 1)[0]
-    if not file.shown.endswith((".jsonl", ".json")):
-        return "id" in head.rstrip("\r").split("\t")
-    return "id" in next(_json_lines(file), ("", {}))[1]
+    return columns.id in own_table(file).names
 
 
-def read_rows(name: str, file: SourceFile) -> tuple[list[Row], Counter[str]]:
-    """All rows of a data set's file, and how many were left out, by reason.
+def read_rows(
+    name: str,
+    file: SourceFile,
+    columns: Columns = USUAL,
+    notes: list[str] | None = None,
+) -> tuple[list[Row], Counter[str]]:
+    """All rows of a data set's file, or of a user's own ("file"), and how many were left out, by reason.
+
+    Args:
+        name: of the data set.
+        file: its content.
+        columns: of a user's own file.
+        notes: gets what is to be told of a user's own file.
 
     Raises:
         DataError: a broken row, an id that two rows have, or no row at all.
     """
     kept: dict[str, Row] = {}
     left_out: Counter[str] = Counter()
-    for row in READERS[name](file):
+    for row in own(file, columns, notes) if name == "file" else READERS[name](file):
         if isinstance(row, LeftOut):
             left_out[row.reason] += 1
         elif row.id in kept:
@@ -178,19 +197,12 @@ READERS: dict[str, Callable[[SourceFile], Iterator[Any]]] = {
     "paws_x": paws_x,
     "commonsense_qa": commonsense_qa,
     "math_qa": math_qa,
-    "file": own,
 }
-
-
-def _lines(file: SourceFile) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(file.text().split("\n"), start=1):
-        if line.strip():
-            yield f"{file.shown}, line {number}", line.removesuffix("\r")
 
 
 def _table(file: SourceFile, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     header = None
-    for where, line in _lines(file):
+    for where, line in lines(file):
         cells = line.split("\t")
         if header is None:
             header = cells
@@ -200,78 +212,6 @@ def _table(file: SourceFile, columns: Sequence[str]) -> Iterator[tuple[str, list
             raise DataError(f"{where}: has {len(cells)} columns; allowed: {len(columns)} ({', '.join(columns)})")
         else:
             yield where, cells
-
-
-def _own_table(file: SourceFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    header: list[str] = []
-    for where, line in _lines(file):
-        cells = line.split("\t")
-        if not header:
-            header = cells
-            _check_keys(header, where)
-        elif len(cells) != len(header):
-            raise DataError(f"{where}: has {len(cells)} columns; allowed: {len(header)} ({', '.join(header)})")
-        else:
-            yield where, dict(zip(header, cells, strict=True))
-
-
-def _own_json(file: SourceFile) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, row in _json_lines(file):
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: is not an object")
-        _check_keys(list(row), where)
-        yield where, row
-
-
-def _check_keys(keys: Sequence[str], where: str) -> None:
-    allowed = ("text", "text2", "label", "id")
-    if not {"text", "label"} <= set(keys) <= set(allowed) or len(set(keys)) != len(keys):
-        raise DataError(
-            f"{where}: columns are {', '.join(keys)[:80]}; allowed: text and label, and where wanted text2 and id"
-        )
-
-
-def _json_lines(file: SourceFile) -> Iterator[tuple[str, Any]]:
-    for where, line in _lines(file):
-        try:
-            yield where, json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: is not JSON ({_said(error)})") from None
-
-
-def _json_array(file: SourceFile) -> Iterator[tuple[str, Any]]:
-    """Objects of an array one by one, so that each has the line that it begins on."""
-    text, decoder, line, counted = file.text(), json.JSONDecoder(), 1, 0
-    at = _skip(text, 0)
-    if text[at : at + 1] != "[":
-        raise DataError(f"{file.shown}, line 1: is not a JSON array")
-    at = _skip(text, at + 1)
-    while text[at : at + 1] != "]":
-        line, counted = line + text.count("\n", counted, at), at
-        where = f"{file.shown}, line {line}"
-        try:
-            row, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError) as error:
-            place = f"{file.shown}, line {error.lineno}" if isinstance(error, json.JSONDecodeError) else where
-            raise DataError(f"{place}: is not JSON ({_said(error)})") from None
-        yield where, row
-        at = _skip(text, end)
-        if text[at : at + 1] not in (",", "]"):
-            raise DataError(
-                f"{file.shown}, line {text.count(chr(10), 0, at) + 1}: is not JSON (the array does not end)"
-            )
-        if text[at] == ",":
-            at = _skip(text, at + 1)
-
-
-def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\n", "\r", "\t"):
-        at += 1
-    return at
-
-
-def _said(error: Exception) -> str:
-    return error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
 
 
 def _filled(text: Any, column: str, where: str) -> str:

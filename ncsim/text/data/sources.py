@@ -6,6 +6,7 @@ are read into memory up to a bound.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import logging
@@ -36,11 +37,16 @@ class SourceFile(NamedTuple):
     content: bytes
 
     def text(self) -> str:
-        """The content as UTF-8, without a byte order mark.
+        """The content as UTF-8, without a byte order mark; as UTF-16 where such a mark says so.
 
         Raises:
-            DataError: it is not UTF-8; names the line.
+            DataError: it is neither; names the line.
         """
+        if self.content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # Excel's "Unicode text"
+            try:
+                return self.content.decode("utf-16")
+            except UnicodeDecodeError:
+                raise DataError(f"{self.shown}: begins as UTF-16 text and is none") from None
         try:
             return self.content.decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES
+from ncsim.text.data.own_files import Columns
 from ncsim.text.data.sources import one_line
 
 #: The four tasks of a suite, in the order in which a report has them.
@@ -24,8 +25,13 @@ class Task:
     Attributes:
         dataset: sst2, mrpc, paws_x, commonsense_qa, math_qa, or file.
         language: of paws_x: de, en, es, fr, ja, ko, zh.
-        train: of file: a TSV or JSON-lines file with text, label and where wanted text2, id.
+        train: of file: a table (CSV, TSV, JSON, Parquet) with text, label and where wanted text2, id.
         test: of file: the same for testing; empty: a share of the training items is held out.
+        text: of file: name of the column with the texts.
+        text2: of file: name of the column with the second texts.
+        label: of file: name of the column with the labels.
+        id: of file: name of the column with the ids.
+        right: of file: labels that are 1, every other is 0; empty: 0 and 1, or false and true.
 
     Raises:
         ConfigError: there is no such data set, or an option is not one of its.
@@ -33,12 +39,19 @@ class Task:
     Example:
         >>> Task(dataset="paws_x", language="ja").name
         'paws_x-ja'
+        >>> Task(dataset="file", train="nli.csv", text="premise", right=("yes",)).columns.text
+        'premise'
     """
 
     dataset: str
     language: str = ""
     train: str = ""
     test: str = ""
+    text: str = "text"
+    text2: str = "text2"
+    label: str = "label"
+    id: str = "id"
+    right: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.dataset not in (*DATA_SETS, "file"):
@@ -48,11 +61,22 @@ class Task:
         if self.dataset != "paws_x" and self.language:
             raise ConfigError(f"language={self.language}: {self.dataset} has none; allowed: leave it out")
         if self.dataset == "file" and not self.train:
-            raise ConfigError("dataset=file: needs train, the path of a TSV or JSON-lines file")
+            raise ConfigError("dataset=file: needs train, the path of a table (CSV, TSV, JSON, Parquet)")
         if self.dataset != "file" and (self.train or self.test):
             raise ConfigError(
                 f"train={self.train or self.test}: {self.dataset} has its own files; allowed: dataset=file"
             )
+        changed = [name for name, usual in zip(Columns._fields, Columns(), strict=True) if getattr(self, name) != usual]
+        if changed and self.dataset != "file":
+            raise ConfigError(f"{changed[0]}={getattr(self, changed[0])}: allowed: dataset=file")
+        empty = [name for name in ("text", "text2", "label", "id") if not getattr(self, name)]
+        if empty:
+            raise ConfigError(f"{empty[0]}=: allowed: the name of a column")
+
+    @property
+    def columns(self) -> Columns:
+        """Where a user's own file has its items."""
+        return Columns(self.text, self.text2, self.label, self.id, self.right)
 
     @property
     def name(self) -> str:
@@ -146,8 +170,11 @@ def open_suite(name: str | Path) -> Suite:
     if not isinstance(described, Mapping) or not set(described) <= {"name", "alice", "bob"}:
         keys = ", ".join(described) if isinstance(described, Mapping) else type(described).__name__
         raise ConfigError(f"suite={path}: has {keys or 'nothing'}; allowed: name, alice, bob")
+    name = described.get("name", path.stem)
+    if not isinstance(name, str):
+        raise ConfigError(f"suite={path}: name is {name!r}; allowed: a text")
     parties = [_tasks(described.get(party), party, path) for party in ("alice", "bob")]
-    return Suite(str(described.get("name", path.stem)), *parties)
+    return Suite(name, *parties)
 
 
 def _tasks(described: Any, party: str, path: Path) -> tuple[Task, ...]:
@@ -161,8 +188,16 @@ def _task(described: Any, party: str, path: Path) -> Task:
     if not isinstance(described, Mapping) or not set(described) <= set(fields) or "dataset" not in described:
         keys = ", ".join(map(str, described)) if isinstance(described, Mapping) else repr(described)[:40]
         raise ConfigError(f"suite={path}: a task of {party} has {keys or 'nothing'}; allowed: {', '.join(fields)}")
-    for field, value in described.items():
-        if not isinstance(value, str):
+    given = dict(described)
+    if "right" in given:
+        many = given["right"] if isinstance(given["right"], list) else [given["right"]]
+        if not many or not all(isinstance(one, str | int) for one in many):
+            raise ConfigError(
+                f"suite={path}: right of a task of {party} is {given['right']!r}; allowed: a label or a list"
+            )
+        given["right"] = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in many)
+    for field, value in given.items():
+        if field != "right" and not isinstance(value, str):
             raise ConfigError(f"suite={path}: {field} of a task of {party} is {value!r}; allowed: a text")
-    files = {key: str(path.parent / described[key]) for key in ("train", "test") if described.get(key)}
-    return Task(**{**described, **files})
+    files = {key: str(path.parent / given[key]) for key in ("train", "test") if given.get(key)}
+    return Task(**{**given, **files})

@@ -1,13 +1,13 @@
-"""Texts to numbers: a fast tokeniser of transformers, at a fixed length, kept on disk by content."""
+"""Texts to numbers: a model's own tokeniser, at a fixed length, kept on disk by content."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,8 @@ from jaxtyping import Bool, Int8, Int32
 
 from ncsim.errors import ConfigError, DataError
 from ncsim.storage.files import write_atomically
-from ncsim.text.data.sources import errors_only, one_line
+from ncsim.text.data.tokenizer_files import open_tokenizer
+from ncsim.text.hub import TOKENIZER_FILES, backbone_folder
 
 FORMAT = 1
 #: [CLS], a token of each text, and two [SEP].
@@ -43,31 +44,44 @@ class Tokens(NamedTuple):
 
 
 class Tokenizer:
-    """A fast tokeniser that fits a model: its ids are below `vocab_size`, it has [CLS], [SEP] and [PAD] and uses them.
+    """The tokeniser of a model's files, which fits the model: its ids are below `vocab_size`, and it marks texts' ends.
 
     Args:
-        source: a local folder with tokenizer.json (or vocab.txt), or a hub id.
+        source: a local folder with tokenizer.json (or vocab.txt, or vocab.json and merges.txt), or a hub id.
         length: tokens an item has, special ones included; longer items lose tokens of their longer text first.
         vocab_size: of the model. max_positions: of the model.
+        revision: of a hub's model: a branch, tag or commit.
 
     Raises:
         ConfigError: it cannot be loaded, does not fit, or `length` is out of range.
     """
 
-    def __init__(self, source: str | Path, *, length: int, vocab_size: int, max_positions: int) -> None:
+    def __init__(
+        self, source: str | Path, *, length: int, vocab_size: int, max_positions: int, revision: str | None = None
+    ) -> None:
         if type(length) is not int or not SHORTEST <= length <= max_positions:
             raise ConfigError(
                 f"length={length}: allowed: {SHORTEST} to {max_positions}, the positions that the model has"
             )
-        self.length = length
-        self._inner = _loaded(source)
-        _check_fit(self._inner, source, vocab_size)
-        self._inner.padding_side = self._inner.truncation_side = "right"
-        import tokenizers  # after transformers, which says what to install where it is missing
-
+        if Path(source).exists() and not Path(source).is_dir():
+            raise ConfigError(f"tokenizer={source}: is a file; allowed: its folder, or a hub id")
+        self.length, self._name = length, str(source)
+        opened = open_tokenizer(backbone_folder(source, revision, TOKENIZER_FILES), source)
+        self._inner, self._unknown, self.notes = opened.inner, opened.unknown, opened.notes
+        _check_fit(self._inner, opened.pad, source, length, vocab_size)
+        self._inner.enable_truncation(length, strategy="longest_first", direction="right")
+        self._inner.enable_padding(direction="right", pad_id=opened.pad, length=length)
         # What a text becomes depends on this description and on the library that follows it.
-        described = self._inner.backend_tokenizer.to_str() + f"\n{self._inner.pad_token_id} {tokenizers.__version__}"
+        described = self._inner.to_str() + f"\n{opened.pad} {metadata.version('tokenizers')}"
         self.digest = hashlib.sha256(described.encode()).hexdigest()
+
+    def unknown_fraction(self, tokens: Tokens) -> float:
+        """What share of the texts' tokens the vocabulary does not have; special tokens and padding do not count."""
+        if self._unknown is None:
+            return 0.0
+        special = self._inner.num_special_tokens_to_add(bool(tokens.types.any()))
+        unknown = int(((tokens.ids == self._unknown) & (tokens.mask > 0)).sum())
+        return unknown / max(int(tokens.mask.sum()) - special * len(tokens.ids), 1)
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None, cache_dir: Path | None) -> Tokens:
         """Tokenise texts, or pairs of texts, or read back what was made of the same ones before.
@@ -87,19 +101,13 @@ class Tokenizer:
         return made._replace(rebuilt=kept)
 
     def _encoded(self, first: Sequence[str], second: Sequence[str] | None) -> Tokens:
-        batch = self._inner(
-            list(first),
-            None if second is None else list(second),
-            padding="max_length",
-            truncation="longest_first",
-            max_length=self.length,
-            return_token_type_ids=True,
-            return_attention_mask=True,
-            return_tensors="np",
-        )
-        truncated = np.asarray([bool(encoding.overflowing) for encoding in batch.encodings], bool)
-        ids, mask = batch["input_ids"].astype(np.int32), batch["attention_mask"].astype(np.int8)
-        return Tokens(ids, mask, batch["token_type_ids"].astype(np.int8), truncated)
+        batch = self._inner.encode_batch(list(first) if second is None else list(zip(first, second, strict=True)))
+
+        def array(name: str, dtype: Any) -> np.ndarray:
+            return np.array([getattr(encoding, name) for encoding in batch], dtype).reshape(len(batch), self.length)
+
+        truncated = np.asarray([bool(encoding.overflowing) for encoding in batch], bool)
+        return Tokens(array("ids", np.int32), array("attention_mask", np.int8), array("type_ids", np.int8), truncated)
 
     def _key(self, first: Sequence[str], second: Sequence[str] | None) -> str:
         content = hashlib.sha256(f"{FORMAT} {self.digest} {self.length} {len(first)} {second is None}".encode())
@@ -111,40 +119,22 @@ class Tokenizer:
         return content.hexdigest()[:32]
 
 
-def _loaded(source: str | Path) -> Any:
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it says that there is no torch, which is meant
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
-        raise ConfigError(
-            "tokenizer: needs the text extra; allowed: pip install '.[text]' in a clone of this repository"
-        ) from None
-    if Path(source).exists() and not Path(source).is_dir():
-        raise ConfigError(f"tokenizer={source}: is a file; allowed: its folder, or a hub id")
-    try:
-        with errors_only("huggingface_hub", "huggingface_hub.utils._http"):
-            inner = AutoTokenizer.from_pretrained(str(source), use_fast=True, trust_remote_code=False)
-    except Exception as error:  # what it raises comes from several libraries, and runs over many lines
-        raise ConfigError(
-            f"tokenizer={source}: cannot be loaded ({one_line(error)}); allowed: a folder with tokenizer.json, or a hub id"
-        ) from None
-    if not inner.is_fast:
-        raise ConfigError(f"tokenizer={source}: has no fast form; allowed: a folder with tokenizer.json")
-    return inner
-
-
-def _check_fit(inner: Any, source: str | Path, vocab_size: int) -> None:
-    largest = max(inner.get_vocab().values(), default=-1)
+def _check_fit(inner: Any, pad: int, source: str | Path, length: int, vocab_size: int) -> None:
+    largest = max(pad, *inner.get_vocab().values())
     if largest >= vocab_size:
         raise ConfigError(f"tokenizer={source}: has ids up to {largest}; allowed: below the model's {vocab_size}")
-    special = {"[CLS]": inner.cls_token_id, "[SEP]": inner.sep_token_id, "[PAD]": inner.pad_token_id}
-    missing = [name for name, number in special.items() if number is None or not 0 <= number < vocab_size]
-    if missing:
-        raise ConfigError(f"tokenizer={source}: has no {', '.join(missing)}; allowed: a tokeniser of the BERT family")
-    probe = inner("a", "a")["input_ids"]
-    if probe[0] != special["[CLS]"] or probe[-1] != special["[SEP]"] or probe.count(special["[SEP]"]) < 2:
+    inner.no_truncation()
+    inner.no_padding()
+    probe = inner.encode("a", "a")
+    special = probe.special_tokens_mask
+    if len(special) < 3 or not special[0] or not special[-1] or not any(special[2:-2]):
         raise ConfigError(
-            f"tokenizer={source}: does not put [CLS] and [SEP] around texts; allowed: a tokeniser of the BERT family"
+            f"tokenizer={source}: does not put [CLS] and [SEP], or <s> and </s>, around texts; "
+            "allowed: a tokeniser of the BERT family"
+        )
+    if length < sum(special) + 2:
+        raise ConfigError(
+            f"length={length}: allowed: from {sum(special) + 2}, two texts' special tokens and one of each"
         )
 
 

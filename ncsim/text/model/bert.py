@@ -153,7 +153,9 @@ class Projection(nn.Module):
         if not self.has_variable("lora", "a"):
             return out
         if dropout_key is not None and self.dropout > 0:
-            kept = jax.random.bernoulli(dropout_key, 1 - self.dropout, x.shape)
+            # A mask of each sequence's own: what is computed beside it, and how far it is padded, change nothing of it.
+            draw = functools.partial(jax.random.bernoulli, p=1 - self.dropout, shape=x.shape[1:])
+            kept = jax.vmap(draw)(dropout_key)
             x = jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
         # The scale is one number a member: folded into the small factor, it costs nothing per token.
         a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b") * scale
@@ -170,10 +172,10 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, keep: Array, scale: Array | float, key: Array | None) -> Array:
-        """x [B, T, D], keep bool[B, T], key of this layer's dropout or None: [B, outputs, D]."""
+        """x [B, T, D], keep bool[B, T], keys [B] of this layer's dropout or None: [B, outputs, D]."""
         size, heads = self.config.hidden_size, self.config.heads
         projection = functools.partial(Projection, size, self.dtype)
-        keys = (None, None) if key is None else tuple(jax.random.split(key))
+        keys = (None, None) if key is None else tuple(jax.vmap(jax.random.split, out_axes=1)(key))
         asking = x[:, : self.outputs]
 
         def by_head(array: Array) -> Array:
@@ -288,7 +290,7 @@ class Bert(nn.Module):
             mask: 1 for tokens, 0 for padding. Hidden states at padding mean nothing.
             types: segment of each token.
             scale: alpha / rank of the adapter in the collection `lora`, where there is one.
-            dropout_key: switches `dropout` on.
+            dropout_key: one for each sequence, [B]; switches `dropout` on.
 
         Raises:
             ConfigError: more tokens than BERT has positions.
@@ -346,7 +348,10 @@ class Bert(nn.Module):
 
     @nn.nowrap
     def _keys(self, key: Array | None) -> Array | None:
-        return None if key is None or self.dropout == 0 else jax.random.split(key, self.config.layers)
+        """Keys [L, B] of the layers from those of the sequences, [B]."""
+        if key is None or self.dropout == 0:
+            return None
+        return jax.vmap(functools.partial(jax.random.split, num=self.config.layers), out_axes=1)(key)
 
 
 def parameter_shapes(config: BertConfig) -> Any:

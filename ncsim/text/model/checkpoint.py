@@ -17,17 +17,15 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
+from ncsim.text.hub import backbone_folder
 from ncsim.text.model.bert import BertConfig
 
 try:
-    import huggingface_hub
     import safetensors
 except ImportError as error:
     raise missing_extra(error) from error
 
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
-#: What is fetched from a hub: sizes, weights, and what a tokeniser is made of.
-HUB_FILES = (CONFIG_FILE, "model*.safetensors", INDEX_FILE, "vocab.txt", "tokenizer*.json", "special_tokens_map.json")
 #: Tensors that a checkpoint may have and an encoder does not need: buffers, and the heads of other tasks.
 HARMLESS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)|(cls|classifier|qa_outputs)\..+")
 #: Types of numbers that become float32 without more than rounding.
@@ -50,28 +48,6 @@ _LAYER = {
     "output.dense": ("feed_forward", "outer"),
 }
 _LAYER_NORMS = {"attention.output.": ("attention",), "output.": ("feed_forward",)}
-
-
-def backbone_folder(source: str | Path, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: itself, or where a hub's cache has it once it is fetched.
-
-    Raises:
-        ConfigError: no such folder, and no such model on the hub or no way to it.
-    """
-    path = Path(source)
-    if path.is_dir():
-        return path
-    # A name that can only be a path should not be asked of a hub.
-    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)) or str(source).startswith("."):
-        raise ConfigError(f"{source}: no folder is there; allowed: a folder with {CONFIG_FILE} and {WEIGHTS_FILE}")
-    try:
-        found = huggingface_hub.snapshot_download(str(source), revision=revision, allow_patterns=list(HUB_FILES))
-    except Exception as error:
-        # Whatever is wrong with a hub, a proxy, a disk or an id: the first line says it.
-        reason = str(error).strip().splitlines()
-        why = reason[0] if reason else type(error).__name__
-        raise ConfigError(f"{source}: neither a folder nor to be had from the Hugging Face hub ({why})") from error
-    return Path(found)
 
 
 class _Tensors:
@@ -222,6 +198,8 @@ def _tree(
         for branch in branches:
             place = place.setdefault(branch, {})
         array = tensors.array(names[name])
+        if not np.isfinite(array).all():
+            raise ConfigError(f"{tensors.path}: {names[name]} holds numbers that are not finite")
         array = array.T if leaf == "kernel" else array
         if layer is None:
             place[leaf] = np.ascontiguousarray(array)

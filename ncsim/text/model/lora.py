@@ -114,7 +114,7 @@ def head_logits(
     types: Int[Array, "B T"],
     *,
     options: ForwardOptions = DEFAULT_OPTIONS,
-    dropout_key: Key[Array, ""] | None = None,
+    dropout_key: Key[Array, " B"] | None = None,
 ) -> Float[Array, "B heads classes"]:
     """Logits of every head for every sequence, float32.
 
@@ -124,7 +124,7 @@ def head_logits(
         adapter: as `init_adapter` makes them.
         scale: alpha / rank, at the true rank.
         ids: token ids; `mask`, 1 for tokens and 0 for padding; `types`, segments.
-        dropout_key: given in training, switches `options.dropout` on.
+        dropout_key: one for each sequence, given in training; switches `options.dropout` on.
 
     Raises:
         ConfigError: pooling by a pooler that the backbone lacks, or sequences longer than it can take.

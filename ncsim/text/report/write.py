@@ -18,7 +18,7 @@ from ncsim.text.results import TextRun
 
 CONTEXT_COLUMNS = ["r", "seed", "context", "pairs", "accuracy A", "accuracy B", "C", "product", "C - product"]
 TABLE_COLUMNS = ["r", "seed", "S", "S_fact", "influence", "Delta", "game p", "verdict"]
-DATA_COLUMNS = ["task", "data set", "items", "test items", "majority rate", "truncated", "notes"]
+DATA_COLUMNS = ["task", "data set", "items", "test items", "majority rate", "truncated", "unknown", "notes"]
 FIGURES = {
     "figure3": "S by rank, with what accuracies alone give, and Delta",
     "figure4": "S along training and its mean slope, by rank",
@@ -55,7 +55,7 @@ def printed_text(numbers: Mapping[str, Any]) -> str:
     lines = []
     if numbers["adapters_missing"]:
         lines += [f"Not complete: {numbers['adapters_missing']:,} adapters are still to be trained.", ""]
-    lines += table(DATA_COLUMNS, data_rows(numbers))
+    lines += [*table(DATA_COLUMNS, data_rows(numbers)), *data_notes(numbers)]
     for split in ("test", "train"):
         lines += ["", f"{split.capitalize()} pairs, after {numbers['epochs']} epochs:"]
         lines += table(CONTEXT_COLUMNS, context_rows(numbers, split))
@@ -73,10 +73,23 @@ def data_rows(numbers: Mapping[str, Any]) -> list[list[str]]:
             f"{task['items']['test']:,}",
             f"{task['majority_rate']['train']:.1%}",
             f"{task['truncated_fraction']['train']:.1%}",
+            # Runs that were stored before it was counted do not say.
+            f"{task['unknown_fraction']['train']:.1%}" if "unknown_fraction" in task else "",
             "; ".join(task["notes"]),
         ]
         for name, task in numbers["data"]["tasks"].items()
     ]
+
+
+def data_notes(numbers: Mapping[str, Any]) -> list[str]:
+    """What was noted of the suite as a whole: items that there are not, files that contradict, labels that differ."""
+    data = numbers["data"]
+    found = [f"{note}." for note in data.get("notes", [])]
+    for split, counts in data.get("differing_labels", {}).items():
+        differ = ", ".join(f"{name}: {count:,}" for name, count in counts.items() if count)
+        if differ:
+            found.append(f"{split}: pairs of one id whose two labels differ, by context: {differ}.")
+    return found
 
 
 def context_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
@@ -153,6 +166,7 @@ def _page(run: TextRun, summary: TextSummary) -> str:
     numbers = summary.numbers
     title = html.escape(f"ncsim: {run.path.name}")
     body = [f"<h1>{title}</h1>", html_table(DATA_COLUMNS, data_rows(numbers))]
+    body += [f"<p>{html.escape(note)}</p>" for note in data_notes(numbers)]
     for name, text in FIGURES.items():
         body.append(f'<figure><img src="figures/{name}.svg" alt="{text}"><figcaption>{text}</figcaption></figure>')
     for split in ("train", "test"):

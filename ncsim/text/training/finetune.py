@@ -165,7 +165,7 @@ def _forward(
     logits, labels = [], []
     for head, items in enumerate(tokens):
         own = Tokens(*(jnp.take(array, chosen[:, head], axis=0) for array in items))
-        own_key = None if key is None else jax.random.fold_in(key, head)
+        own_key = None if key is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, head)
         both = head_logits(
             setting.bert, frozen, adapter, scale, own.ids, own.mask, own.types, options=setting.options, dropout_key=own_key
         )  # fmt: skip
@@ -199,10 +199,16 @@ def train_steps(
     gradient = jax.grad(total, has_aux=True)
 
     def part_keys(number: Array, part: Any) -> Array | None:
+        """A key [G, b] for each pair of a part of step `number`: of the pair's place in the step, whatever the parts."""
         if not setting.config.dropout:
             return None
-        where = (epoch * steps + number) * parts + part
-        return jax.vmap(lambda data: jax.random.fold_in(_key_of(data, _DROPOUT), where))(keys)
+        places = part * setting.microbatch + jnp.arange(setting.microbatch)
+
+        def of_pairs(data: Array) -> Array:
+            of_step = jax.random.fold_in(_key_of(data, _DROPOUT), epoch * steps + number)
+            return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(of_step, places)
+
+        return jax.vmap(of_pairs)(keys)
 
     def step(number: Array, carry: tuple[GroupState, Array]) -> tuple[GroupState, Array]:
         state, losses = carry

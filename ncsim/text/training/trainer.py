@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,37 @@ class Trainer:
         first = self._mesh.devices.flat[0]
         return f"{self._mesh.devices.size} x {first.platform} ({first.device_kind})"
 
+    def regroup(self, folder: TextFolder, at_once: int) -> None:
+        """Take up a run with other groups than it was begun with, as --at-once asks.
+
+        Complete groups stay. Adapters that have not begun are grouped anew; those in training are divided where they are
+        more than `at_once`, each with its state.
+        """
+        size = -(-at_once // self._mesh.devices.size) * self._mesh.devices.size
+        groups: list[tuple[AdapterId, ...]] = []
+        divided: list[tuple[AdapterId, ...]] = []
+        moved: dict[int, tuple[int, Sequence[int]]] = {}
+        waiting: list[AdapterId] = []
+        for n, group in enumerate(folder.groups):
+            begun = not folder.complete(n) and self._resumable(folder, n) is not None
+            stays = folder.complete(n) or (begun and len(group) <= size)
+            groups.append(group if stays else ())
+            if begun and not stays:
+                for first in range(0, len(group), size):
+                    moved[len(folder.groups) + len(divided)] = n, range(first, min(first + size, len(group)))
+                    divided.append(group[first : first + size])
+            elif not stays:
+                waiting += group
+        again = grouped(waiting, size)
+        before = [group for n, group in enumerate(folder.groups) if group and not groups[n]]
+        if [*divided, *again] == before:
+            return
+        folder.regroup([*groups, *divided, *again], moved)
+        say(
+            f"--at-once {at_once}: what is left is trained in {len(divided) + len(again)} groups of at most {size} adapters"
+        )
+        folder.replan(microbatch=self.plan(at_once)["microbatch"])
+
     def train(self, folder: TextFolder, progress: ProgressListener | None) -> None:
         """Train every group that is not complete."""
         work = [n for n in range(len(folder.groups)) if not folder.complete(n)]
@@ -161,7 +192,7 @@ class Trainer:
         if begun is not None:
             run.go_on(begun, self._restored(run.state, begun))
         if not run.evaluations:
-            run.evaluate()
+            run.evaluate(self._check_untrained)
         else:
             run.write_part()  # a kill may have come between checkpoint and part
         run.stored = time.monotonic()
@@ -179,6 +210,21 @@ class Trainer:
         folder.drop_checkpoint(number)
         if progress is not None:
             progress.advance(len(group), 0)
+
+    def _check_untrained(self, group: Sequence[AdapterId], found: dict[str, np.ndarray]) -> None:
+        """Refuse a model that answers nothing before the first step: training could not mend it.
+
+        Raises:
+            ConfigError: naming the context.
+        """
+        diverged = np.argwhere(found["diverged"])
+        if len(diverged):
+            split, place = diverged[0]
+            raise ConfigError(
+                f"--model: before the first step its logits are not finite on the {SPLITS[split]} pairs of context "
+                f"{group[place].context_name} (--precision {self._config.precision}); allowed: a model whose weights, "
+                "positions and segments fit its tokeniser's ids"
+            )
 
     def _train_epoch(self, run: _GroupRun, calls: _CallLength, progress: ProgressListener | None) -> None:
         """Train what is left of a group's epoch, in calls of a few seconds."""
@@ -207,6 +253,12 @@ class Trainer:
 
     def _restored(self, like: GroupState, begun: Checkpoint) -> GroupState:
         leaves, structure = jax.tree.flatten(like)
+        # A group that was divided has the padding of the wider ranks beside it, which is zero, and no fillers of devices.
+        filled = len(leaves[0]) - len(begun.leaves[0])
+        stored = [np.concatenate([leaf, *[leaf[-1:]] * max(filled, 0)]) for leaf in begun.leaves]
+        if len(stored) == len(leaves) and all(old.ndim == leaf.ndim for old, leaf in zip(stored, leaves, strict=True)):
+            inner = [tuple(map(slice, leaf.shape[1:])) for leaf in leaves]
+            begun = begun._replace(leaves=[old[:, *cut] for old, cut in zip(stored, inner, strict=True)])
         if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(leaf.shape, leaf.dtype) for leaf in begun.leaves]:
             raise ConfigError(
                 f"--devices: {self._mesh.devices.size}; the run in training was begun with another number, "
@@ -241,13 +293,16 @@ class _GroupRun:
             for n in range(len(begun.evaluations["counts"]))
         ]
 
-    def evaluate(self) -> None:
-        """Evaluate both splits, and write the part with it."""
+    def evaluate(self, check: Callable[[Sequence[AdapterId], dict[str, np.ndarray]], None] | None = None) -> None:
+        """Evaluate both splits, and write the part with it, unless `check` raises."""
         found = [self.program.evaluate(self.state, split) for split in SPLITS]
         size = len(self.group)
-        self.evaluations.append({
+        evaluation = {
             name: np.stack([np.asarray(getattr(each, name))[:size] for each in found]) for name in Evaluation._fields
-        })  # fmt: skip
+        }
+        if check is not None:
+            check(self.group, evaluation)
+        self.evaluations.append(evaluation)
         self.write_part()
 
     def write_part(self) -> None:

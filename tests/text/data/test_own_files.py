@@ -1,0 +1,155 @@
+"""A user's own tables, as other programs write them: each format gives the same rows, or one line says what is wrong."""
+
+import csv
+import gzip
+import io
+
+import pandas as pd
+import pytest
+
+from ncsim.errors import ConfigError, DataError
+from ncsim.text.data.own_files import Columns, own_table
+from ncsim.text.data.rows import read_rows
+from ncsim.text.data.sources import SourceFile
+from ncsim.text.data.suites import Task, open_suite
+
+TEXTS = ['he said "good"', '"quoted whole"', "a, b; c", "two\nlines", "tab\there", "caf\u00e9", "plain"]
+FRAME = pd.DataFrame({"text": TEXTS, "label": [n % 2 for n in range(len(TEXTS))]})
+
+
+def table(delimiter, quoting=csv.QUOTE_MINIMAL, end="\n"):
+    return FRAME.to_csv(index=False, sep=delimiter, quoting=quoting, lineterminator=end).encode()
+
+
+def parquet(frame):
+    sink = io.BytesIO()
+    frame.to_parquet(sink)
+    return sink.getvalue()
+
+
+WRITTEN = {
+    "comma": table(","),
+    "comma, all quoted": table(",", csv.QUOTE_ALL),
+    "comma, texts quoted": table(",", csv.QUOTE_NONNUMERIC),
+    "semicolon": table(";"),
+    "tab": table("\t"),
+    "tab, all quoted": table("\t", csv.QUOTE_ALL),
+    "tab, lines of Windows": table("\t", end="\r\n"),
+    "comma, byte order mark": b"\xef\xbb\xbf" + table(","),
+    "tab, UTF-16": table("\t").decode().encode("utf-16"),
+    "comma, gzip": gzip.compress(table(",")),
+    "JSON array": FRAME.to_json(orient="records").encode(),
+    "JSON array, indented": FRAME.to_json(orient="records", indent=2).encode(),
+    "JSON lines": FRAME.to_json(orient="records", lines=True).encode(),
+    "JSON lines, gzip": gzip.compress(FRAME.to_json(orient="records", lines=True).encode()),
+    "Parquet": parquet(FRAME),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_format_gives_the_same_rows(name):
+    rows, _ = read_rows("file", SourceFile("own", WRITTEN[name]))
+    assert [row.first for row in rows] == TEXTS
+    assert [row.label for row in rows] == list(FRAME.label)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ['he said "good"', "plain"],  # bare marks: no program that quotes leaves them so
+        ['"hello" he said', 'and she "hi"'],
+        ['"begins here', 'ends there"'],
+        ['it is 5" long', "plain"],
+    ],
+)
+def test_a_table_without_quoting_keeps_its_marks(texts):
+    content = "text\tlabel\n" + "".join(f"{text}\t{n % 2}\n" for n, text in enumerate(texts))
+    assert [row.first for row in read_rows("file", SourceFile("own.tsv", content.encode()))[0]] == texts
+
+
+def test_a_table_that_is_quoted_in_part_is_refused():
+    content = b'text\tlabel\n"he said ""good"""\t1\nshe said "bad"\t0\n'
+    with pytest.raises(DataError, match=r"own.tsv: is written with quoting in part \(1 cells"):
+        own_table(SourceFile("own.tsv", content))
+
+
+def test_what_is_left_out_is_told():
+    notes: list[str] = []
+    content = b'text\tlabel\tscore\n"a ""b"""\t1\t3\n\n  \t\t\nc\t0\t4\n'
+    rows, _ = read_rows("file", SourceFile("own.tsv", content), notes=notes)
+    assert len(rows) == 2
+    assert notes == ["read as written with quoting", "2 blank lines left out", "columns that are not read: score"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "right", "found"),
+    [
+        (["0", "1"], (), [0, 1]),
+        (["False", "TRUE"], (), [0, 1]),
+        (["0.0", "1.0"], (), [0, 1]),
+        (["neg", "pos"], ("pos",), [0, 1]),
+        (["entailment", "neutral", "contradiction"], ("entailment", "neutral"), [1, 1, 0]),
+        (["1", "5", "3"], ("5",), [0, 1, 0]),
+    ],
+)
+def test_labels_as_they_are(labels, right, found):
+    columns = Columns(right=right)
+    as_table = "text,label\n" + "".join(f"a {n},{label}\n" for n, label in enumerate(labels))
+    assert [row.label for row in read_rows("file", SourceFile("own.csv", as_table.encode()), columns)[0]] == found
+    typed = pd.DataFrame({"text": list("abc")[: len(labels)], "label": labels})
+    frames = [typed]
+    if all(label.replace(".", "").isdigit() for label in labels):
+        frames.append(typed.assign(label=typed.label.astype(float)))
+    for frame in frames:
+        content = frame.to_json(orient="records", lines=True).encode()
+        assert [row.label for row in read_rows("file", SourceFile("own.jsonl", content), columns)[0]] == found
+
+
+def test_columns_have_the_names_that_the_suite_gives(tmp_path):
+    (tmp_path / "pairs.csv").write_text("uid,premise,hypothesis,gold\n7,a,b,yes\n8,c,d,no\n")
+    (tmp_path / "suite.toml").write_text(
+        'alice = [{dataset = "file", train = "pairs.csv", id = "uid", text = "premise", text2 = "hypothesis", '
+        'label = "gold", right = "yes"}, {dataset = "sst2"}]\nbob = [{dataset = "mrpc"}, {dataset = "math_qa"}]\n'
+    )
+    task = open_suite(tmp_path / "suite.toml").tasks["A1"]
+    rows, _ = read_rows("file", SourceFile("pairs.csv", (tmp_path / "pairs.csv").read_bytes()), task.columns)
+    assert rows == [("7", "a", "b", 1), ("8", "c", "d", 0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"text,label\na,maybe\n", r"own, line 2: label is 'maybe'; allowed: 0, 1 \(or false, true\), or right = "),
+        (b"text,label\na,0.5\n", "own, line 2: label is '0.5'"),
+        (b"text,label\na,2\n", "own, line 2: label is '2'"),
+        (b"texts,label\na,1\n", "own: columns are texts, label; allowed: text and label"),
+        (b"text,label,label\na,1,0\n", "own, line 1: columns are text, label, label; allowed: each name once"),
+        (b"text,label\na,1,0\n", r"own, line 2: has 3 columns; allowed: 2 \(text, label\)"),
+        (b'text,label\n"a,1\n', "own: does not read as written with quoting"),
+        (b'{"text": {"0": "a"}, "label": {"0": 1}}', "own, line 1: text is empty or no text"),
+        (b'{\n "text": "a", "label": 1\n}', "own, line 1: is not JSON"),
+        (b"[1, 2]", "own, line 1: is not an object; allowed: a CSV or TSV"),
+        (b"PAR1broken", "own: is not a Parquet file that can be read"),
+        (b"\x1f\x8bbroken", "own: is not a gzip file that can be read"),
+        (b"\xff\xfeabc", "own: begins as UTF-16 text and is none"),
+        (b"", "own: has no rows"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_rows("file", SourceFile("own", content))
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_surrogate_pair_is_a_replacement_character():
+    lines = b'{"text": "cut \\ud83d", "label": 1}\n{"text": "whole \\ud83d\\ude00", "label": 0}\n'
+    for content in (lines, b"[" + lines.strip().replace(b"\n", b",") + b"]"):
+        rows, _ = read_rows("file", SourceFile("own", content))
+        assert [row.first for row in rows] == ["cut \ufffd", "whole \U0001f600"]
+
+
+def test_options_of_a_file_are_refused_for_other_data_sets():
+    with pytest.raises(ConfigError, match="label=gold: allowed: dataset=file"):
+        Task(dataset="sst2", label="gold")
+    with pytest.raises(ConfigError, match="text=: allowed: the name of a column"):
+        Task(dataset="file", train="a.csv", text="")
