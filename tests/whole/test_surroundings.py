@@ -238,7 +238,7 @@ def test_a_complete_run_in_a_folder_that_is_only_read(monkeypatch, capsys):
         assert printed.out == shown.partition("\n\nStored in")[0] + "\n"
         assert printed.err.splitlines()[-1].endswith("run: the report cannot be written (Read-only file system)")
     with pytest.raises(SystemExit):
-        main([*COMMAND.split(), "--members", "5", "--out", "run"])
+        main([*COMMAND.replace("members 4", "members 5").split(), "--out", "run"])
     assert "cannot be written to (Read-only file system)" in capsys.readouterr().err
 
 
