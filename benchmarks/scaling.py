@@ -231,20 +231,15 @@ def _print(measured: dict[str, list[dict[str, Any]]], checks: Sequence[dict[str,
 
 def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
     """Rate and peak memory, and for widths the compile time, against what was varied."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    from ncsim.report.figures import BLUE, STYLE, VERMILLION, save_figure
+    from ncsim.report.figures import BLUE, VERMILLION, new_figure, save_figure
 
     third = (
         ("compile_seconds", 1, "compile time, s") if curve.vary == "hidden" else ("peak_bytes", 1e6, "peak memory, MB")
     )
     panels = (("rate", 1, "network-steps a second"), third)
     x = [point[curve.vary] for point in points]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(7.2, 3.0) as figure:
         axes = figure.subplots(1, len(panels))
         for axis, (column, unit, label), color, mark in zip(axes, panels, (BLUE, VERMILLION), "os", strict=True):
             axis.plot(x, [point[column] / unit for point in points], color=color, marker=mark)

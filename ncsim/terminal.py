@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Any, Protocol, TextIO, runtime_checkable
+
+from ncsim.errors import ConfigError, reason
 
 SECONDS_BETWEEN_LINES = 10.0
 #: The same of work that has no number of things done.
@@ -31,14 +34,14 @@ class Progress:
         self._members, self._steps = members, network_steps
         self._done_members = self._done_steps = 0
         self._begun = self._printed = time.monotonic()
-        if self._stream.isatty():
+        if self._stream is not None and self._stream.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(
                 total=network_steps,
                 unit=self._work,
                 unit_scale=True,
-                file=self._stream,
+                file=_Forgiving(self._stream),
                 dynamic_ncols=True,
                 desc="training",
                 smoothing=0.05,
@@ -78,7 +81,25 @@ class Progress:
             )
 
     def _line(self, text: str) -> None:
-        print(f"ncsim: {text}", file=self._stream, flush=True)
+        write_line(f"ncsim: {text}", self._stream)
+
+
+class _Forgiving:
+    """A stream whose failures end no run, as of a terminal that has gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _duration(seconds: float) -> str:
@@ -92,7 +113,53 @@ PROGRAM = "ncsim"
 
 def say(text: str) -> None:
     """One line on standard error."""
-    print(f"ncsim: {text}", file=sys.stderr, flush=True)
+    write_line(f"ncsim: {text}", sys.stderr)
+
+
+def write_line(text: str, stream: TextIO | None) -> None:
+    """A line on a stream, or nowhere: a stream that is closed, full or not there ends no run."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=stream, flush=True)
+
+
+def fill_standard_streams() -> None:
+    """Give the null device to standard streams that are closed: a file of a run must not get the number of one, which
+    libraries write their messages to. What no encoding of a stream has is written with backslashes."""
+    handle = os.open(os.devnull, os.O_RDWR)
+    while handle <= 2:
+        handle = os.open(os.devnull, os.O_RDWR)
+    os.close(handle)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def output(text: str) -> None:
+    """Print what was asked for; where standard output is closed, a line says so.
+
+    Raises:
+        ConfigError: it cannot be written to, as on a full disk.
+    """
+    if sys.stdout is None:
+        say("standard output is closed, so that nothing is printed")
+        return
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"standard output: cannot be written ({reason(error)})") from None
+
+
+def settle_standard_streams() -> None:
+    """Give up streams that cannot be written, so that Python does not complain of them when it ends."""
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from ncsim.cli.options import (
 from ncsim.cli.report import audit_run, report_run
 from ncsim.config.ensemble import EXECUTORS, swept_fields
 from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM
+from ncsim.terminal import PROGRAM, output
 
 #: How a run of several workers is audited: no one of them knows when the last has ended.
 _LATER = f"allowed: when the run is stored, {PROGRAM} report FOLDER --audit SHARE"
@@ -85,4 +85,4 @@ def run_command(parsed: argparse.Namespace) -> None:
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+        output(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")

@@ -8,7 +8,7 @@ from typing import Any
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
 from ncsim.config.ensemble import swept_fields
 from ncsim.formatting import json_text
-from ncsim.terminal import say, telling
+from ncsim.terminal import output, say, telling
 
 
 def add_plan_command(commands: Any) -> None:
@@ -40,4 +40,4 @@ def run_command(parsed: argparse.Namespace) -> None:
 
     with telling("calibrating"):
         found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
-    print(json_text(found.numbers()) if parsed.json else "\n".join(found.lines()))
+    output(json_text(found.numbers()) if parsed.json else "\n".join(found.lines()))

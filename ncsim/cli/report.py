@@ -8,8 +8,8 @@ from typing import Any
 from ncsim.cli.options import add_audit_options, audit_of
 from ncsim.cli.text import report_text
 from ncsim.config.ensemble import refusal
-from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM, say, telling
+from ncsim.errors import ConfigError, StoreError
+from ncsim.terminal import PROGRAM, output, say, telling
 
 
 def add_report_command(commands: Any) -> None:
@@ -76,10 +76,10 @@ def _verify(folder: str, mend: bool) -> None:
             if mend
             else verify(folder)
         )
-    print("\n".join(found.lines()))
+    output("\n".join(found.lines()))
     if not found.right:
         if not mend:
-            print(f"{PROGRAM} report --repair {folder} puts this right")
+            output(f"{PROGRAM} report --repair {folder} puts this right")
         raise SystemExit(1)
 
 
@@ -89,17 +89,25 @@ def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None
     from ncsim.terminal import Progress
 
     found = audit(folder, share, seed, devices, Progress())
-    print("\n".join(found.lines()))
+    output("\n".join(found.lines()))
     if not found.right:
         raise SystemExit(1)
 
 
 def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
-    from ncsim.report.write import printed, write_report
+    from ncsim.report.summary import summarise
+    from ncsim.report.write import printed, store_report
 
+    where = f"\n\nStored in {run.location}: parts/, summary.json, report.html, figures/"
     with telling(None if quiet else f"reporting {run.location}"):
-        summary = write_report(run)
+        summary = summarise(run)
+        try:
+            store_report(run, summary)
+        except StoreError as error:
+            if quiet:
+                raise
+            say(str(error))  # as in a folder that can only be read: what was asked for is printed all the same
+            where = ""
     if not quiet:
-        print(printed(summary))
-        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
+        output(printed(summary) + where)

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from ncsim.cluster.workers import Shard
 from ncsim.config.fields import count
 from ncsim.errors import ConfigError, one_line
-from ncsim.terminal import say
+from ncsim.terminal import say, write_line
 
 #: How long processes wait for one another.
 RENDEZVOUS_SECONDS = 300
@@ -127,7 +127,7 @@ def _ending_after(seconds: float, words: str) -> Iterator[None]:
     def watch() -> None:
         deadline = time.monotonic() + seconds
         while not left.wait(max(deadline - time.monotonic(), 0)):
-            print(f"ncsim: error: {words}", file=sys.stderr, flush=True)
+            write_line(f"ncsim: error: {words}", sys.stderr)
             os._exit(2)
 
     threading.Thread(target=watch, name="ncsim-rendezvous", daemon=True).start()

@@ -15,9 +15,11 @@ from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Share, Worker, working_on
-from ncsim.errors import ConfigError
-from ncsim.executors.devices import device_description, validate_device_count
+from ncsim.errors import ConfigError, StoreError
+from ncsim.executors.devices import arithmetic_settings, device_description, validate_device_count
 from ncsim.forks import check_not_forked
+from ncsim.jax_settings import own_settings
+from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.storage.environment import recorded_executors
@@ -80,7 +82,8 @@ def run_ensemble(
     shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job)
-    return _in_memory(job) if out is None else _into_folder(job)
+    with own_settings():
+        return _in_memory(job) if out is None else _into_folder(job)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +124,12 @@ class Job:
     def environment(self) -> dict[str, Any]:
         """What config.json says of a new run's devices and executors."""
         by_cell = {fingerprint(config): name for config, name in zip(self.configs, self.executors(), strict=True)}
-        return {"device": device_description(self.devices), "executor": by_cell}
+        return {"device": device_description(self.devices), "executor": by_cell} | arithmetic_settings()
 
 
 def _check(job: Job) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
+    check_system()
     if not job.configs:
         raise ConfigError("config: no config; allowed: one or more")
     for config in job.configs:
@@ -161,6 +165,36 @@ def _in_memory(job: Job) -> Run:
 
 
 def _into_folder(job: Job) -> Run:
+    """Train what the folder lacks. A run that is complete is given also from a folder that cannot be written to."""
+    try:
+        return _trained_into_folder(job)
+    except StoreError:
+        folder = _complete(job)
+        if folder is None:
+            raise
+        return Run(job.configs, folder)
+
+
+def _complete(job: Job) -> RunFolder | None:
+    """The folder that is asked for, if it holds all of this run, and all that is to be recorded of it."""
+    assert job.out is not None
+    try:
+        folder = RunFolder.open(job.out)
+        trajectories = TrajectoryFolder(folder)
+        recording = trajectories.recording()
+        complete = (
+            job.resume
+            and list(folder.configs) == job.configs
+            and not any(folder.missing(config) for config in job.configs)
+            and job.recording in (None, recording)
+            and (recording is None or not any(trajectories.missing(config) for config in job.configs))
+        )
+    except (StoreError, OSError):
+        return None
+    return folder if complete else None
+
+
+def _trained_into_folder(job: Job) -> Run:
     """Train what the folder lacks, part by part."""
     folder = _made_folder(job)
     if job.recording is None:

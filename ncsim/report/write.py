@@ -39,9 +39,15 @@ def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) ->
     Raises:
         StoreError: the run is in memory, or its folder cannot be written to.
     """
+    summary = summarise(run)
+    store_report(run, summary, figure_names)
+    return summary
+
+
+def store_report(run: Run, summary: Summary, figure_names: tuple[str, str] = ("laws", "means")) -> None:
+    """Write a summary as `write_report` does. Raises as it does."""
     if run.storage is None:
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
-    summary = summarise(run)
     try:
         run.storage.write("summary.json", json_text(summary.numbers).encode())
         # Drawn elsewhere and then stored, so that a figure is there whole or not at all, also in an object store.
@@ -51,7 +57,6 @@ def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) ->
         run.storage.write("report.html", _page(run, summary, figure_names).encode())
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
-    return summary
 
 
 def _draw(run: Run, summary: Summary, folder: Path, names: tuple[str, str]) -> list[Path]:

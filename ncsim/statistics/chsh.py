@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ncsim.forks import check_not_forked
+from ncsim.jax_settings import own_settings
 from ncsim.statistics.rationals import EXACT, common_denominator, nearest
 
 AnyArray = Array | np.ndarray
@@ -120,7 +121,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
     # Narrow and unsigned integers would wrap around in the sums below.
     wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
     check_not_forked()
-    with jax.enable_x64(True):
+    with own_settings(), jax.enable_x64(True):
         return _with_large_denominators(jax.tree.map(np.asarray, _jitted(jnp.asarray(wide))), wide)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ncsim.config.fields import whole_number
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import validate_device_count
+from ncsim.jax_settings import own_settings
+from ncsim.machine import check_system
 from ncsim.terminal import ProgressListener, telling
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
@@ -15,9 +17,12 @@ from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, l
 from ncsim.text.model.lora import check_rank
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import TextFolder
-from ncsim.text.training.trainer import Trainer, mesh_of
+from ncsim.text.training.devices import mesh_of
+from ncsim.text.training.trainer import Trainer
 
 
+# JAX's check of keys takes the gradient of a scan that draws a dropout mask for a second draw.
+@own_settings(debug_key_reuse=False)
 def run_text(
     config: TextConfig,
     out: str | Path,
@@ -56,6 +61,7 @@ def run_text(
         >>> run.counts.shape, run.missing()  # doctest: +SKIP
         ((1, 1, 2, 2, 2, 2, 2, 2), 0)
     """
+    check_system()
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
     validate_device_count(devices)
@@ -77,10 +83,14 @@ def run_text(
     sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}
     trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
-    with folder.exclusive():
-        if at_once is not None:
-            trainer.regroup(folder, at_once)
-        trainer.train(folder, progress)
+    try:
+        with folder.exclusive():
+            if at_once is not None:
+                trainer.regroup(folder, at_once)
+            trainer.train(folder, progress)
+    except StoreError:  # a run that is complete is given also from a folder that cannot be written to
+        if not all(folder.complete(number) for number in range(len(folder.groups))):
+            raise
     return TextRun(folder)
 
 

@@ -24,9 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ncsim.errors import NoRunError, StoreError, one_line
+from ncsim.executors.devices import arithmetic_settings
 from ncsim.formatting import json_text
-from ncsim.storage.environment import environment
+from ncsim.storage.environment import differences, environment
 from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
+from ncsim.terminal import say
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
 from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
 
@@ -103,7 +105,7 @@ class TextFolder:
                 (path / folder_name).mkdir(parents=True, exist_ok=True)
             if any((path / "parts").iterdir()):
                 raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
-            stored = json_text(description | planned | {"environment": environment()})
+            stored = json_text(description | planned | {"environment": environment() | arithmetic_settings()})
             write_atomically(path / "config.json", stored.encode())
         except OSError as error:
             raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
@@ -113,6 +115,19 @@ class TextFolder:
         """Change how adapters are trained from here on, such as the microbatch."""
         self.description.update(planned)
         self._write(self.path / "config.json", json_text(self.description).encode())
+
+    def note_environment(self, device: str, incomplete: Sequence[int]) -> None:
+        """Say where this process is not of the kind that trained the run before it, and put it on record with the numbers
+        of the groups that are not complete: single adapters may then differ."""
+        here = environment() | {"device": device} | arithmetic_settings()
+        later = self.description.get("later", [])
+        begun = self.description["environment"] | {"device": self.description["device"]}
+        found = [begun, *(each["environment"] for each in later)]
+        different = differences(here, begun)
+        if different:
+            say(f"this process is not of the kind that began the run ({'; '.join(different)}): adapters may differ")
+        if differences(here, found[-1]):
+            self.replan(later=[*later, {"environment": here, "groups": list(incomplete)}])
 
     def regroup(self, groups: Sequence[tuple[AdapterId, ...]], moved: Mapping[int, tuple[int, Sequence[int]]]) -> None:
         """Train adapters in other groups from here on. A kill at any moment leaves the old groups or the new ones.

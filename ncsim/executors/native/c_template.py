@@ -219,7 +219,8 @@ end:
    out; or R ascending numbers of steps in, parameters [R, P, networks] out. */
 XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
 {{
-    const XLA_FFI_Extension_Base *const extension = frame->extension_start;
+    /* Not by the type's name, which differs between versions of the header. */
+    const __typeof__(*frame->extension_start) *const extension = frame->extension_start;
     if (extension != NULL && extension->type == XLA_FFI_Extension_Metadata) {{
         XLA_FFI_Metadata *const metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
         metadata->api_version.major_version = XLA_FFI_API_MAJOR;

@@ -37,6 +37,7 @@ LANES = 128
 #: Wider networks take compilers too long: their code grows with the width times the rows, compile time faster.
 MAX_HIDDEN = 8
 MAX_ROWS = 16
+NO_COMPILER = "without a C compiler"
 
 
 def unsupported(config: EnsembleConfig) -> str | None:
@@ -52,7 +53,7 @@ def unsupported(config: EnsembleConfig) -> str | None:
     if compiler.processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"
     if compiler.compiler() is None:
-        return f"without a C compiler; looked for {', '.join(compiler.COMPILERS)}"
+        return f"{NO_COMPILER}; looked for {', '.join(compiler.COMPILERS)}"
     try:
         source(config)
     except ScalariseError as error:
@@ -93,7 +94,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     Raises:
         ConfigError: the code does not compile.
     """
-    library = ctypes.CDLL(str(compiler.built(source(config))))
+    library = compiler.loaded(source(config))
     target = f"ncsim_{Path(library._name).stem}"
     _libraries.append(library)
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")

@@ -8,7 +8,6 @@ files, so that a file that was changed is never served stale.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
@@ -273,6 +272,8 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """One process prepares, others wait and find it done. The operating system lets go when a process ends."""
+    import fcntl
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()

@@ -32,6 +32,12 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
         StoreError: nothing is stored yet, a part is torn, or the folder cannot be written to.
     """
     summary = summarise_text(run)
+    store_text_report(run, summary)
+    return summary.numbers
+
+
+def store_text_report(run: TextRun, summary: TextSummary) -> None:
+    """Write a summary as `write_text_report` does. Raises as it does where the folder cannot be written to."""
     try:
         write_atomically(run.path / "summary.json", json_text(summary.numbers).encode())
         figures = run.path / "figures"
@@ -41,7 +47,6 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
         write_atomically(run.path / "report.html", _page(run, summary).encode())
     except OSError as error:
         raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
-    return summary.numbers
 
 
 def printed_text(numbers: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ncsim import signals
 from ncsim.config.tasks import CONTEXTS
 from ncsim.errors import ConfigError, StoreError
-from ncsim.forks import check_not_forked
 from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
@@ -23,8 +21,9 @@ from ncsim.text.model.adapter_files import save_adapter
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import Checkpoint, TextFolder
+from ncsim.text.training.devices import free_memory
 from ncsim.text.training.finetune import GroupState, Setting, Tokens, all_adapters, grouped
-from ncsim.text.training.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
+from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
 AT_ONCE = {"cpu": 1}
@@ -36,22 +35,6 @@ CHECKPOINT_SECONDS = 60.0
 PATIENCE_SECONDS = 5 * CALL_SECONDS
 #: Share of a device's free memory that a program may ask for.
 MEMORY_SHARE = 0.85
-
-
-def mesh_of(devices: int | None) -> Mesh:
-    """The devices to use. On a CPU one device has all cores, unless more are asked for."""
-    check_not_forked()
-    with contextlib.suppress(RuntimeError):  # raised once JAX has started
-        if devices is not None:
-            jax.config.update("jax_num_cpu_devices", devices)
-    available = jax.devices()
-    if devices is None:
-        devices = 1 if available[0].platform == "cpu" else len(available)
-    if not 1 <= devices <= len(available):
-        raise ConfigError(
-            f"--devices: {devices}; allowed: 1 to {len(available)}, the devices that JAX has started with"
-        )
-    return adapter_mesh(available[:devices])
 
 
 class Trainer:
@@ -95,8 +78,12 @@ class Trainer:
         return {
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
-            "device": f"{devices} x {platform} ({self._mesh.devices.flat[0].device_kind})",
+            "device": self._device_words(),
         }
+
+    def _device_words(self) -> str:
+        first = self._mesh.devices.flat[0]
+        return f"{self._mesh.devices.size} x {first.platform} ({first.device_kind})"
 
     def regroup(self, folder: TextFolder, at_once: int) -> None:
         """Take up a run with other groups than it was begun with, as --at-once asks.
@@ -134,6 +121,7 @@ class Trainer:
         work = [n for n in range(len(folder.groups)) if not folder.complete(n)]
         if not work:
             return
+        folder.note_environment(self._device_words(), work)
         items = self._pairs["train"].shape[1]
         checkpoints = {n: self._resumable(folder, n) for n in work}
         if progress is not None:
@@ -393,17 +381,3 @@ def _joined(prepared: PreparedSuite) -> tuple[tuple[Tokens, Tokens], dict[str, n
             )
         )
     return (parties[0], parties[1]), pairs
-
-
-def free_memory(mesh: Mesh) -> float:
-    """Bytes that a program may have on each device; infinite where the platform does not say."""
-    device = mesh.devices.flat[0]
-    if device.platform == "cpu":
-        try:
-            with open("/proc/meminfo") as file:
-                words = next(line for line in file if line.startswith("MemAvailable")).split()
-            return float(words[1]) * 1024 / mesh.devices.size
-        except (OSError, StopIteration):
-            return float("inf")
-    stats = device.memory_stats() or {}
-    return float(stats.get("bytes_limit", float("inf"))) - float(stats.get("bytes_in_use", 0))
