@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from ncsim.cluster.workers import Shard
 from ncsim.config.fields import count
 from ncsim.errors import ConfigError, one_line
+from ncsim.terminal import say, write_line
 
 #: How long processes wait for one another.
 RENDEZVOUS_SECONDS = 300
@@ -40,6 +41,15 @@ def launched_by(environment: Mapping[str, str] = os.environ) -> str | None:
     if "," in environment.get("TPU_WORKER_HOSTNAMES", "").strip(","):
         return "TPU pod"
     return None
+
+
+def _told(environment: Mapping[str, str]) -> str:
+    """How many processes the launcher says there are, in words."""
+    launcher = launched_by(environment)
+    if launcher == "TPU pod":
+        return f"TPU pod says {len(environment['TPU_WORKER_HOSTNAMES'].strip(',').split(','))} processes"
+    names = {"SLURM": "SLURM_NTASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+    return f"{launcher} says {environment[names[launcher]]} processes" if launcher else "several processes"
 
 
 def checked(
@@ -81,10 +91,14 @@ def join(
     if processes == 1:
         return Shard(1, 1)
     where = coordinator or f"the address that {launched_by() or 'the environment'} gives"
+    count = f"{processes} processes" if processes else _told(os.environ)
+    say(f"{count}: waiting up to {seconds:.0f} s for the others; --shard 1/1 runs alone")
     with _ending_after(
         seconds, f"not all processes came to {where} within {seconds:.0f} s; start all of them together"
     ):
         try:
+            with contextlib.suppress(AttributeError):  # it takes SIGTERM for itself, and for ever
+                jax.config.update("jax_enable_preemption_service", False)
             jax.distributed.initialize(
                 coordinator,
                 processes,
@@ -113,7 +127,7 @@ def _ending_after(seconds: float, words: str) -> Iterator[None]:
     def watch() -> None:
         deadline = time.monotonic() + seconds
         while not left.wait(max(deadline - time.monotonic(), 0)):
-            print(f"ncsim: error: {words}", file=sys.stderr, flush=True)
+            write_line(f"ncsim: error: {words}", sys.stderr)
             os._exit(2)
 
     threading.Thread(target=watch, name="ncsim-rendezvous", daemon=True).start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ import numpy as np
 
 from ncsim.cluster.workers import differences
 from ncsim.config.ensemble import network_steps
+from ncsim.config.fields import whole_number
 from ncsim.ensemble.run import run_ensemble
-from ncsim.errors import StoreError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import device_description
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import concatenated
@@ -94,8 +96,12 @@ def audit(
 
     Raises:
         StoreError: no run is there, or a part of it is torn or foreign.
-        ConfigError: the executor on record cannot train here.
+        ConfigError: a share or seed out of range, or the executor on record cannot train here.
     """
+    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share <= 1:
+        raise ConfigError(f"--audit: {share!r}; allowed: a share of the members, above 0 to 1, as 0.01")
+    if whole_number(seed) is None or seed < 0:
+        raise ConfigError(f"--audit-seed: {seed!r}; allowed: a whole number from 0")
     folder = RunFolder.open(path)
     executors = recorded_executors(folder.location, folder.configs)
     if executors is None:

@@ -61,10 +61,10 @@ class Worker:
         """The share of the parts that are missing; beside others, a worker looks for them again as it goes. Arguments as
         for `missing_parts`."""
         missing = missing_parts(parts, recording)
-        if self.claims is None:
-            return Share(missing)
         if missing:
             workers.say_differences(self.folder, device_description(self.devices))
+        if self.claims is None:
+            return Share(missing)
         claimed = workers.claimed(parts, self.place, self.claims, lambda: missing_parts(parts, recording))
         return ClaimedShare(missing, claimed, self.writing)
 

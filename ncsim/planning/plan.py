@@ -13,6 +13,7 @@ run in a process of its own: what only the first run ever does, as to try a comp
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import math
@@ -20,18 +21,18 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
 from ncsim.config.recording import Recording
-from ncsim.ensemble.run import forget_programs, run_ensemble
+from ncsim.ensemble.run import Job, forget_programs, run_ensemble
 from ncsim.errors import ConfigError, NoRunError, StoreError
 from ncsim.executors.devices import device_description
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
-from ncsim.storage.environment import recorded_executors
 from ncsim.storage.parts import cut, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -75,20 +76,20 @@ def forecast(
     begun, age = time.perf_counter(), _process_age() if command else 0.0
     swept = swept_fields(configs)
     stored = _stored(configs, out)
-    if recording is None and stored is not None:
-        recording = TrajectoryFolder(stored).recording()
+    if stored is not None:
+        recording = _recording(TrajectoryFolder(stored), recording)
+    begun_with = Job(list(configs), devices, None, executor, recording, out, True, None).recorded_executors()
     todo = _to_train(configs, stored, recording)
     beside = _disk_of(out)
     programs = _programs(configs)
     chosen = _spread(list(programs), MOST_PROGRAMS)
-    if out is not None and executor == "auto":
-        recorded = set(recorded_executors(out, configs) or ())
-        executor = recorded.pop() if len(recorded) == 1 else executor
+    if begun_with is not None and len(set(begun_with)) == 1:
+        executor = begun_with[0]
     with _scratch(beside) as scratch:
         description = device_description(devices)
         importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
         started = age + time.perf_counter() - begun
-        places = {shape: Path(scratch) / str(number) for number, shape in enumerate(chosen)}
+        places = {shape: scratch / str(number) for number, shape in enumerate(chosen)}
         costs = _calibrated(programs, places, devices, executor, recording, say)
         before_report = peak_memory()
         reporting = ReportCost(0, 0, 0)
@@ -236,11 +237,14 @@ def _nearest(shape: EnsembleConfig, calibrated: Sequence[EnsembleConfig]) -> Ens
 # ----------------------------------------------------------------------------------------------- folder and machine
 
 
-def _scratch(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=".ncsim-plan-", dir=beside)
-    except OSError as error:
-        raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+@contextlib.contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(signals.scratch(".ncsim-plan-", beside))
+        except OSError as error:
+            raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+        yield made
 
 
 def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | None) -> RunFolder | None:
@@ -258,6 +262,18 @@ def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | Non
     if {fingerprint(c) for c in stored.configs} != {fingerprint(c) for c in configs}:
         raise ConfigError(f"--out: {os.fspath(out)}; holds another config's run; allowed: its own, or a new folder")
     return stored
+
+
+def _recording(trajectories: TrajectoryFolder, asked: Recording | None) -> Recording | None:
+    """At which steps a stored run goes on recording.
+
+    Raises:
+        StoreError: at other ones than are asked for.
+    """
+    there = trajectories.recording()
+    if there is not None and asked not in (None, there):
+        trajectories.refuse(there, asked)
+    return there or asked
 
 
 def _to_train(

@@ -7,8 +7,9 @@ and its checksum cannot come apart: they are written, moved and copied as one.
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
+
+from ncsim.formatting import json_text
 
 _MARK = b"sha256:"
 _DIGITS = 64
@@ -27,7 +28,7 @@ def sealed(content: bytes) -> bytes:
 
 def sealed_json(stored: dict[str, Any]) -> bytes:
     """A description as sealed JSON, with its digest under "checksum"."""
-    return sealed(json.dumps(stored | {"checksum": UNSEALED}, indent=2).encode())
+    return sealed(json_text(stored | {"checksum": UNSEALED}, 2).encode())
 
 
 def is_whole(content: bytes) -> bool | None:

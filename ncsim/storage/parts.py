@@ -160,7 +160,7 @@ TRAJECTORIES = PartKind(
     3,
     {"compression": "snappy", "use_dictionary": ["member", "step"], "write_statistics": ["member", "step"]},
     {
-        "recording": lambda fields: Recording(**fields),
+        "recording": Recording.stored,
         "steps": lambda steps: np.asarray(steps, np.int32),
         "observed": lambda names: tuple(map(str, names)),
     },

@@ -141,20 +141,48 @@ class RunFolder(PartFolder[MemberRecords]):
         cells = json.loads(json.dumps([to_dict(config) for config in self.configs]))
         held = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else None
         if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
-            record = environment() | (training() if training else {"device": "unknown"})
-            form = FORMAT if held is None else json.loads(held)["format"]
-            content = described({"format": form, "swept": self.swept, "cells": cells, "environment": record})
             if held is not None:
+                content = described(json.loads(held) | {"swept": self.swept, "cells": cells})
                 self.storage.write(CONFIG, content)
-            elif not self.storage.create(CONFIG, content):  # another worker began the run just now
+            else:
+                record = environment() | (training() if training else {"device": "unknown"})
+                content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
+            if held is None and not self.storage.create(CONFIG, content):  # another worker began the run just now
                 self._check_same_run(RunFolder.within(self.storage))
                 content = self.storage.read(CONFIG)
         else:
             content = held
+        self._copy(content)
+
+    def _copy(self, content: bytes) -> None:
         if description(content)["format"] == 1:
             return
         if not self.storage.exists(CONFIG_COPY) or self.storage.read(CONFIG_COPY) != content:
             self.storage.write(CONFIG_COPY, content)
+
+    def note_environment(self, record: dict[str, Any]) -> None:
+        """Put on record that the run goes on in another environment than the last one, which made no member that was not
+        missing then: [first, number] of these, by fingerprint of their cell.
+
+        Raises:
+            StoreError: config.json cannot be written.
+        """
+        missing = {
+            fingerprint(config): [[gap.start, len(gap)] for gap in self.missing(config)] for config in self.configs
+        }
+        missing = {cell: gaps for cell, gaps in missing.items() if gaps}
+        if not missing:
+            return
+        try:
+            stored = description(self.storage.read(CONFIG))
+            if stored["format"] == 1:
+                return  # has no place for it
+            later = [*stored.get("later", ()), {"environment": record, "members": missing}]
+            content = described(stored | {"later": later})
+            self.storage.write(CONFIG, content)
+            self._copy(content)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot be written to ({one_line(error)})", f"{self.location}/{CONFIG}") from None
 
     # -- writers ------------------------------------------------------------------------------------------------
 

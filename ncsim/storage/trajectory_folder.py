@@ -16,6 +16,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -77,9 +78,9 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
             except OSError as error:
                 raise StoreError(f"{self.location}/{RECORDING}: cannot be written ({reason(error)})") from None
             there = self.recording()  # another worker's, where one was faster
-        place = f"{self.location}/{FOLDER}"
         if there != recording:
-            raise StoreError(f"{place}: records at {there}, and {recording} is asked for; allowed: its own")
+            self.refuse(there, recording)
+        place = f"{self.location}/{FOLDER}"
         stored = self._stored_recording()
         if stored is not None and stored[1] != observed:
             raise StoreError(f"{place}: records {', '.join(stored[1])}, not {', '.join(observed)}")
@@ -87,6 +88,11 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
             if (stamp["recording"], stamp["observed"]) != (recording, observed):
                 with self.naming(part.name):
                     raise StoreError("is of another recording")
+
+    def refuse(self, there: Recording | None, asked: Recording | None) -> NoReturn:
+        """Raise the StoreError of a run that records at other steps than are asked for."""
+        place = f"{self.location}/{FOLDER}"
+        raise StoreError(f"{place}: records at {there}, and {asked} is asked for; allowed: its own")
 
     def restore_description(self) -> bool:
         """Write recording.json anew, as the parts say; False where none says it. Raises as `recording`, and OSError."""
@@ -108,7 +114,7 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
                 if not is_whole(content):
                     raise ValueError("its checksum is not that of its content")
                 stored = json.loads(content)
-                return Recording(**stored["recording"]), tuple(map(str, stored["observed"]))
+                return Recording.stored(stored["recording"]), tuple(map(str, stored["observed"]))
             except (ValueError, KeyError, TypeError, ConfigError) as error:
                 raise StoreError(f"is torn ({one_line(error)})") from None
 

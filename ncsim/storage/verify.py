@@ -82,9 +82,11 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         if folder is None:
             return Verification(None, findings, [], 0, 0, 0, 0)
         trajectories = TrajectoryFolder(folder)
+        # In this order: what a worker stores between the two looks is ours.
+        there = [name for top in ("parts", FOLDER) for name in storage.names(top)]
         ours = {n for parts in (folder, trajectories) for config in folder.configs for n in parts.part_names(config)}
-        others = [name for top in ("parts", FOLDER) for name in storage.names(top) if name not in ours]
-        leftovers = sum(is_temporary(name) for name in others)
+        others = [name for name in there if name not in ours]
+        leftovers = sum(map(is_temporary, storage.names("")))
         # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]

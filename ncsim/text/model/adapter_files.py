@@ -10,7 +10,6 @@ itself wrote is read by `adapter_settings.py` and `adapter_tensors.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
+from ncsim.formatting import json_text
 from ncsim.storage.files import write_atomically
 from ncsim.text.model.adapter_settings import AdapterSettings
 from ncsim.text.model.adapter_tensors import read_factors
@@ -137,7 +137,7 @@ def save_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save(factors, {"format": "pt"}))
     write_atomically(folder / HEADS_FILE, safetensors.numpy.save(heads, {"format": "pt"}))
-    write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+    write_atomically(folder / CONFIG_FILE, (json_text(description, 2) + "\n").encode())
 
 
 def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:

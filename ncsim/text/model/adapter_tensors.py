@@ -96,9 +96,13 @@ def read_factors(
         part = "bias" if found[4] == "bias" else found[2]
         module = modules.setdefault(place, _Module(found[1], {}))
         if place not in dense or (found[2], found[4]) == ("A", "bias"):
-            raise ConfigError(f"{file}: {key} has no place here; allowed: factors of dense layers of {config.layers} layers")
+            raise ConfigError(
+                f"{file}: {key} has no place here; allowed: factors of dense layers of {config.layers} layers"
+            )
         if part == "bias" and not settings.bias:
-            raise ConfigError(f"{file}: {key} is there, and adapter_config.json does not say lora_bias; allowed: both alike")
+            raise ConfigError(
+                f"{file}: {key} is there, and adapter_config.json does not say lora_bias; allowed: both alike"
+            )
         if part in module.parts or module.name != found[1]:
             raise ConfigError(f"{file}: {key} has more than one tensor; allowed: one each")
         module.parts[part] = tensor
@@ -160,7 +164,9 @@ def _check_agreement(file: Path, modules: Mapping[str, _Module], settings: Adapt
         if not extra and not missing:
             break
         if extra:
-            words = f"{modules[extra[0]].name} has factors, which adapter_config.json does not say ({settings.targets()})"
+            words = (
+                f"{modules[extra[0]].name} has factors, which adapter_config.json does not say ({settings.targets()})"
+            )
         else:
             words = f"{len(missing)} tensors missing, the first {missing[0]}, of what adapter_config.json says ({settings.targets()})"
         wrong = wrong or f"{file}: {words}; allowed: both alike, on a backbone of {config.layers} layers"

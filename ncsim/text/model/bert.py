@@ -243,7 +243,9 @@ class Bert(nn.Module):
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
         hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), ids, types, scale)
         if config.layers > 1:
-            hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, self._keys(dropout_key, config.layers - 1), keep, scale)
+            hidden, _ = self._stack(config.layers - 1).apply(
+                part(slice(-1)), hidden, self._keys(dropout_key, config.layers - 1), keep, scale
+            )
         above = _folded(dropout_key, config.layers - 1) if self.dropout else None
         last = EncoderLayer(config, self.dtype, self.dropout, outputs=1)
         hidden, _ = last.apply(part(-1), hidden, above, keep, scale)

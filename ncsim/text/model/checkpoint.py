@@ -165,7 +165,9 @@ def _encoder(folder: Path, tensors: _Tensors) -> _Encoder:
         raise wrong[0]
     if len(found) > 1:
         fronts = ", ".join(f"{prefix}{WORDS}" for prefix, _ in found)
-        raise ConfigError(f"{folder}: holds {len(found)} encoders of the sizes in {CONFIG_FILE} ({fronts}); allowed: one")
+        raise ConfigError(
+            f"{folder}: holds {len(found)} encoders of the sizes in {CONFIG_FILE} ({fronts}); allowed: one"
+        )
     return found[0][1]
 
 

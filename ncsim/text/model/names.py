@@ -45,7 +45,9 @@ _DISTILBERT = {
     "output.LayerNorm": "output_layer_norm",
 }
 _BERT = {theirs: ours for ours, theirs in _DISTILBERT.items()}
-_DISTILBERT_LAYER = re.compile(r"(?<![^.])transformer\.(layer\.\d+\.)(" + "|".join(map(re.escape, _BERT)) + r")(?![^.])")
+_DISTILBERT_LAYER = re.compile(
+    r"(?<![^.])transformer\.(layer\.\d+\.)(" + "|".join(map(re.escape, _BERT)) + r")(?![^.])"
+)
 
 #: Where the encoder's own part of a name may begin.
 _START = re.compile(r"(?<![^.])(?:embeddings\.|encoder\.layer\.|embeddings_project\.|pooler\.dense\.)")

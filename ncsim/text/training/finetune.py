@@ -24,8 +24,8 @@ from jaxtyping import Array, Int
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
-from ncsim.text.model.sizes import BertConfig
 from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import AdapterId, Evaluation
 
 # What an adapter's key is folded with, for each of its uses.
@@ -124,7 +124,8 @@ def learning_rate_schedule(config: TextConfig, steps: int) -> optax.Schedule:
 
 def adapter_key(config: TextConfig, adapter: AdapterId) -> Array:
     """The key of one adapter: its seed, its rank and its context folded into the run's."""
-    key = jax.random.key(config.root_seed)
+    # As jax.random.key(root_seed), whatever offset JAX is told to add to seeds.
+    key = jax.random.wrap_key_data(jnp.array([0, config.root_seed], jnp.uint32))
     for number in (adapter.seed, adapter.rank, adapter.context):
         key = jax.random.fold_in(key, number)
     return key

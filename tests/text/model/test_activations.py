@@ -37,7 +37,9 @@ def test_activations_are_their_formulas():
     assert set(EXPECTED) == set(ACTIVATIONS)
     for name, expected in EXPECTED.items():
         assert float(ACTIVATIONS[name](np.float32(X))) == pytest.approx(expected, rel=1e-5), name
-    ends = {name: [float(ACTIVATIONS[name](np.float32(x))) for x in (-2, 20)] for name in ("gelu_10", "relu6", "leaky_relu")}
+    ends = {
+        name: [float(ACTIVATIONS[name](np.float32(x))) for x in (-2, 20)] for name in ("gelu_10", "relu6", "leaky_relu")
+    }
     assert ends["gelu_10"] == pytest.approx([-0.0455003, 10], abs=1e-6)
     assert ends["relu6"] == [0, 6]
     assert ends["leaky_relu"] == pytest.approx([-0.02, 20])

@@ -101,7 +101,10 @@ def test_an_adapter_without_heads_and_with_a_prefix(tmp_path):
         ({"target_modules": ".*query"}, "value has factors, which adapter_config.json does not say (target_modules"),
         ({"target_modules": "(query"}, "'(query' is no regular expression ("),
         ({"target_modules": 3}, "target_modules is 3; allowed: a list of names, or a regular expression"),
-        ({"target_modules": ["query", "value", "key"]}, "4 tensors missing, the first encoder.layer.0.attention.self.key"),
+        (
+            {"target_modules": ["query", "value", "key"]},
+            "4 tensors missing, the first encoder.layer.0.attention.self.key",
+        ),
         ({"modules_to_save": ["value"]}, "value has factors, which adapter_config.json does not say"),
         ({"exclude_modules": ["query"]}, "query has factors, which adapter_config.json does not say"),
         ({"layers_to_transform": [0]}, "layer.1.attention.self.query has factors, which adapter_config.json"),
@@ -127,11 +130,11 @@ def test_torn_adapters_are_refused(saved, tmp_path):
     factors = load_file(file)
     name = "base_model.model.encoder.layer.1.attention.self.value.lora_B.weight"
     save_file({key: tensor for key, tensor in factors.items() if key != name}, file)
-    assert "1 tensors missing, the first encoder.layer.1.attention.self.value.lora_B" in refused(load_adapter, saved, TINY)
-    save_file(factors | {name.replace("layer.1", "layer.2"): factors[name]}, file)
-    assert "has no place here; allowed: factors of dense layers of 2 layers" in refused(
+    assert "1 tensors missing, the first encoder.layer.1.attention.self.value.lora_B" in refused(
         load_adapter, saved, TINY
     )
+    save_file(factors | {name.replace("layer.1", "layer.2"): factors[name]}, file)
+    assert "has no place here; allowed: factors of dense layers of 2 layers" in refused(load_adapter, saved, TINY)
     save_file(factors, file)
     heads = load_file(saved / "heads.safetensors")
     save_file(heads | {"1.weight": np.zeros((3, 31), np.float32)}, saved / "heads.safetensors")

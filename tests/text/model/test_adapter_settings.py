@@ -32,7 +32,10 @@ def settings(tmp_path, **fields):
         ({"target_modules": ["dense"], "exclude_modules": r".*attention.*"}, [OUTPUT, POOLER]),
         ({"target_modules": ["dense", "query"], "modules_to_save": ["pooler"]}, [QUERY, OUTPUT, ATTENTION]),
         ({"target_modules": ["query", "dense"], "layers_to_transform": 1}, [QUERY]),
-        ({"target_modules": ["query", "dense"], "layers_to_transform": [0], "layers_pattern": "layer"}, [OUTPUT, ATTENTION]),
+        (
+            {"target_modules": ["query", "dense"], "layers_to_transform": [0], "layers_pattern": "layer"},
+            [OUTPUT, ATTENTION],
+        ),
         ({"target_modules": ["query", "dense"], "layers_to_transform": [0], "layers_pattern": ["h"]}, []),
         ({"target_modules": ["query"], "layers_to_transform": []}, [QUERY]),
         ({"target_modules": [OUTPUT], "layers_to_transform": [1]}, [OUTPUT]),  # a whole name is taken as it is
@@ -45,7 +48,10 @@ def test_targets(tmp_path, fields, named):
 
 
 def test_ranks_and_scales(tmp_path):
-    patterns = {"rank_pattern": {"attention.output.dense": 4, r"layer\.\d\.output.dense": 16}, "alpha_pattern": {"query": 3}}
+    patterns = {
+        "rank_pattern": {"attention.output.dense": 4, r"layer\.\d\.output.dense": 16},
+        "alpha_pattern": {"query": 3},
+    }
     made = settings(tmp_path, r=2, lora_alpha=8, **patterns)
     assert [made.rank_of(module) for module in ALL] == [2, 16, 4, 2]
     assert [made.scale_of(module) for module in ALL] == [1.5, 0.5, 2, 4]

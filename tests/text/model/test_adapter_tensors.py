@@ -62,7 +62,11 @@ def matrix(*shape):
     ("others", "heads", "left_out"),
     [
         ({"classifier.weight": matrix(3, 32), "classifier.bias": matrix(3)}, (1, 32, 3), 0),
-        ({"score.modules_to_save.default.weight": matrix(4, 32), "score.original_module.weight": matrix(4, 32)}, (1, 32, 4), 0),
+        (
+            {"score.modules_to_save.default.weight": matrix(4, 32), "score.original_module.weight": matrix(4, 32)},
+            (1, 32, 4),
+            0,
+        ),
         ({"bert.classifier.weight": matrix(2, 32), "bert.classifier.bias": matrix(2)}, (1, 32, 2), 0),
         ({"classifier.weight": matrix(3, 31), "classifier.bias": matrix(3)}, None, 2),
         ({"classifier.dense.weight": matrix(32, 32), "classifier.out_proj.weight": matrix(3, 32)}, None, 2),
@@ -85,11 +89,17 @@ def test_heads_beside_factors(tmp_path, others, heads, left_out):
     [
         ({"encoder.layer.0.attention.self.query.lora_magnitude_vector": matrix(32)}, "is of DoRA; allowed"),
         ({"embeddings.word_embeddings.lora_embedding_A": matrix(2, 97)}, "is of LoRA of embeddings; allowed"),
-        ({"pooler.dense.weight": matrix(32, 32)}, "is the encoder's own, which was trained too; allowed: LoRA and heads"),
+        (
+            {"pooler.dense.weight": matrix(32, 32)},
+            "is the encoder's own, which was trained too; allowed: LoRA and heads",
+        ),
         ({"bert.embeddings.word_embeddings.weight": matrix(97, 32)}, "is the encoder's own"),
         ({"encoder.layer.0.attention.self.query.lora_A.two.weight": matrix(2, 32)}, "has more than one tensor"),
         ({"bert.encoder.layer.0.attention.self.key.lora_A.weight": matrix(2, 32)}, "factors of several models, under"),
-        ({"encoder.layer.0.attention.self.query.lora_B.bias": matrix(32)}, "adapter_config.json does not say lora_bias"),
+        (
+            {"encoder.layer.0.attention.self.query.lora_B.bias": matrix(32)},
+            "adapter_config.json does not say lora_bias",
+        ),
         ({"encoder.layer.0.attention.self.query.lora_A.bias": matrix(2)}, "has no place here"),
         ({"encoder.layer.0.crossattention.self.query.lora_A.weight": matrix(2, 32)}, "has no place here"),
     ],

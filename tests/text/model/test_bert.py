@@ -15,7 +15,6 @@ from ncsim.text.model.bert import (
     BERT_BASE_MULTILINGUAL_CASED,
     BERT_BASE_UNCASED,
     Bert,
-    BertConfig,
     parameter_shapes,
     parameters,
 )

@@ -86,7 +86,9 @@ def test_pefts_adapters_compute_what_peft_did(name, tmp_path):
         np.testing.assert_array_equal(stored.adapter["heads"]["kernel"][0].T, weight)
     # Written again by us, it is the same adapter.
     heads = {"kernel": np.zeros((1, config.hidden_size, 2)), "bias": np.zeros((1, 2))}
-    save_adapter(tmp_path, {"heads": heads} | stored.adapter, rank=rank, alpha=stored.alpha, model_type=config.model_type)
+    save_adapter(
+        tmp_path, {"heads": heads} | stored.adapter, rank=rank, alpha=stored.alpha, model_type=config.model_type
+    )
     again = load_adapter(tmp_path, config)
     assert again.scale == stored.scale
     jax.tree.map(np.testing.assert_array_equal, again.adapter["lora"], stored.adapter["lora"])
@@ -102,7 +104,13 @@ LIVE = {
     "BertForMaskedLM": {"hidden_act": "silu"},
     "BertForPreTraining": {"hidden_act": "quick_gelu"},
     "DPRQuestionEncoder": {"projection_dim": 5},
-    "DistilBertForTokenClassification": {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 20, "activation": "relu"},
+    "DistilBertForTokenClassification": {
+        "dim": 24,
+        "n_layers": 2,
+        "n_heads": 3,
+        "hidden_dim": 20,
+        "activation": "relu",
+    },
     "RobertaModel": {"pad_token_id": 2, "type_vocab_size": 1},
     "RobertaForSequenceClassification": {"pad_token_id": 1, "type_vocab_size": 1, "hidden_act": "mish"},
     "XLMRobertaForTokenClassification": {"pad_token_id": 1, "type_vocab_size": 1},
@@ -169,7 +177,10 @@ SETTINGS = {
     "suffixes": ("BertModel", {"target_modules": ["self.query", "attention.output.dense", "intermediate.dense"]}),
     "output.dense is attention's too": ("BertModel", {"target_modules": ["output.dense"]}),
     "excluded": ("BertModel", {"target_modules": ["dense"], "exclude_modules": r".*(pooler|attention).*"}),
-    "all of them": ("BertForSequenceClassification", {"target_modules": "all-linear", "task_type": "SEQ_CLS", "use_rslora": True}),
+    "all of them": (
+        "BertForSequenceClassification",
+        {"target_modules": "all-linear", "task_type": "SEQ_CLS", "use_rslora": True},
+    ),
     "a token's": ("BertForTokenClassification", {"target_modules": ["key"], "task_type": "TOKEN_CLS"}),
     "layers": ("BertModel", {"target_modules": ["value"], "layers_to_transform": 1, "layers_pattern": "layer"}),
     "patterns": (
@@ -181,7 +192,10 @@ SETTINGS = {
     ),
     "roberta": ("RobertaForSequenceClassification", {"target_modules": "all-linear", "task_type": "SEQ_CLS"}),
     "electra": ("ElectraForSequenceClassification", {"target_modules": "all-linear", "task_type": "SEQ_CLS"}),
-    "distilbert": ("DistilBertForSequenceClassification", {"target_modules": ["q_lin", "lin1"], "task_type": "SEQ_CLS"}),
+    "distilbert": (
+        "DistilBertForSequenceClassification",
+        {"target_modules": ["q_lin", "lin1"], "task_type": "SEQ_CLS"},
+    ),
     "untargeted": ("BertModel", {}),
 }
 DISTILBERT = LIVE["DistilBertForTokenClassification"]

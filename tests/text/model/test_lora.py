@@ -124,7 +124,10 @@ def test_other_targets(backbone, recorded):
     options = ForwardOptions(dropout=0.5)
     moved = logits(backbone, adapter, 1.0, batch)
     assert np.abs(moved - plain).max() > 1e-2
-    assert np.abs(logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(1), 4), options) - moved).max() > 1e-3
+    assert (
+        np.abs(logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(1), 4), options) - moved).max()
+        > 1e-3
+    )
 
 
 def test_pefts_adapter_computes_what_peft_did(backbone, recorded):
@@ -177,11 +180,14 @@ def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded
     plain = logits(backbone, adapter, 1.0, batch)
     dropped = logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options)
     assert np.abs(dropped - plain).max() > 1e-3
-    np.testing.assert_array_equal(dropped, logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options))
+    np.testing.assert_array_equal(
+        dropped, logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options)
+    )
     # Nothing but the adapter's input is dropped: an adapter that is zero computes the base.
     none = new(4, 4)
     np.testing.assert_array_equal(
-        logits(backbone, none, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options), logits(backbone, none, 1.0, batch)
+        logits(backbone, none, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options),
+        logits(backbone, none, 1.0, batch),
     )
 
 

@@ -31,7 +31,10 @@ def test_a_description_is_read():
     [
         ({"model_type": "gpt2"}, "model_type is 'gpt2'; allowed: 'bert', "),
         ({"model_type": ["bert"]}, "model_type is ['bert']; allowed: 'bert', "),
-        ({"model_type": None, "max_position_embeddings": 514}, "has no model_type, and its padding or its 514 positions"),
+        (
+            {"model_type": None, "max_position_embeddings": 514},
+            "has no model_type, and its padding or its 514 positions",
+        ),
         ({"model_type": "roberta", "max_position_embeddings": 2}, "max_position_embeddings is 2; allowed: above 2"),
         ({"model_type": "camembert", "pad_token_id": "1"}, "pad_token_id is '1'; allowed: whole numbers from 0"),
         ({"model_type": "electra", "embedding_size": 1.5}, "embedding_size: 1.5; allowed: whole numbers from 0"),
@@ -65,8 +68,16 @@ def test_a_missing_size_is_named():
         ({"architectures": ["BertForMaskedLM"]}, ["model_type"], {}),
         ({"architectures": ["HF_ColBERT"]}, ["model_type"], {}),
         ({"model_type": "dpr", "projection_dim": 3}, [], {}),
-        ({"architectures": ["RobertaModel"]}, ["model_type"], {"model_type": "roberta", "pad_id": 1, "max_positions": 30}),
-        ({"architectures": ["XLMRobertaForMaskedLM"], "pad_token_id": 5}, ["model_type"], {"model_type": "xlm-roberta", "pad_id": 5, "max_positions": 26}),
+        (
+            {"architectures": ["RobertaModel"]},
+            ["model_type"],
+            {"model_type": "roberta", "pad_id": 1, "max_positions": 30},
+        ),
+        (
+            {"architectures": ["XLMRobertaForMaskedLM"], "pad_token_id": 5},
+            ["model_type"],
+            {"model_type": "xlm-roberta", "pad_id": 5, "max_positions": 26},
+        ),
         ({"model_type": "camembert"}, [], {"model_type": "camembert", "pad_id": 1, "max_positions": 30}),
         ({"model_type": "electra"}, [], {"model_type": "electra", "embedding_size": 128}),
         ({"model_type": "electra", "embedding_size": 32}, [], {"model_type": "electra"}),
