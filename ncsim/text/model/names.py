@@ -132,7 +132,7 @@ def expected(config: BertConfig) -> dict[str, Place]:
     found: dict[str, Place] = {}
     for name, path in _EMBEDDINGS.items():
         if path != ("type",) or config.type_vocab_size:
-            shape = (rows[path[0]], width) if path[0] in rows else (width,)
+            shape: tuple[int, ...] = (rows[path[0]], width) if path[0] in rows else (width,)
             found[f"embeddings.{name}"] = (("embeddings", *path), None, shape)
     for name, (path, layer, shape) in dense_layers(config).items():
         found[f"{name}.weight"] = ((*path, "kernel"), layer, shape)
