@@ -81,11 +81,8 @@ def run_text(
             form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
         )  # fmt: skip
     check_segments(prepared, bert)
-    backbone: dict[str, Any] = {"fingerprint": backbone_fingerprint(folder_of_model)}
-    if left_out := tensors_left_out(folder_of_model):
-        backbone["left_out"] = left_out
-        say(f"--model: {len(left_out)} tensors that are not of its encoder are left out: {listed(left_out)}")
-    sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": backbone}
+    data = prepared.report() | {"fingerprint": prepared.fingerprint}
+    sources = {"data": data, "backbone": _described(folder_of_model)}
     trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
     try:
@@ -97,6 +94,15 @@ def run_text(
         if not all(folder.complete(number) for number in range(len(folder.groups))):
             raise
     return TextRun(folder)
+
+
+def _described(model: Path) -> dict[str, Any]:
+    """What a run's config.json says of its backbone. What is left out of the checkpoint is said on the terminal too."""
+    described: dict[str, Any] = {"fingerprint": backbone_fingerprint(model)}
+    if left_out := tensors_left_out(model):
+        described["left_out"] = left_out
+        say(f"--model: {len(left_out)} tensors that are not of its encoder are left out: {listed(left_out)}")
+    return described
 
 
 def check_segments(prepared: PreparedSuite, bert: BertConfig) -> None:

@@ -19,8 +19,12 @@ def test_target_modules_are_ends_of_names_and_the_default_is_not_stored():
     assert [name.removeprefix("attention.self.") for name in LAYER_DENSE] == list(TARGET_MODULES)
 
 
-@pytest.mark.parametrize("value", [(), ("pooler",), ("query", "query"), 3, None, ("query", 1), (["query"],), "queryvalue"])
+@pytest.mark.parametrize(
+    "value", [(), ("pooler",), ("query", "query"), 3, None, ("query", 1), (["query"],), "queryvalue"]
+)
 def test_other_target_modules_are_one_line(value):
-    with pytest.raises(ConfigError, match=r"^--target-modules: .*; allowed: different ones of query, key, value, ") as error:
+    with pytest.raises(
+        ConfigError, match=r"^--target-modules: .*; allowed: different ones of query, key, value, "
+    ) as error:
         TextConfig(target_modules=value)
     assert "\n" not in str(error.value)

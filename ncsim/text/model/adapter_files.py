@@ -100,13 +100,7 @@ def save_adapter(
     """
     folder = Path(folder)
     adapter = jax.tree.map(np.asarray, pad_adapter(adapter, rank))
-    factors = {}
-    modules = list(_dense(adapter["lora"], model_type))
-    for _, name, pair in modules:
-        for part, leaf in (("A.weight", "a"), ("B.weight", "b"), ("B.bias", "bias")):
-            if leaf in pair:
-                factors[f"base_model.model.{name}.lora_{part}"] = np.ascontiguousarray(pair[leaf].T, np.float32)
-    targets = list(dict.fromkeys(target for target, _, _ in modules))
+    factors, targets = _factors(adapter["lora"], model_type)
     heads = {}
     for head, (kernel, bias) in enumerate(zip(adapter["heads"]["kernel"], adapter["heads"]["bias"], strict=True)):
         heads[f"{head}.weight"] = np.ascontiguousarray(kernel.T, np.float32)
@@ -130,10 +124,9 @@ def save_adapter(
     }
     if any(name.endswith(".bias") for name in factors):
         description["lora_bias"] = True
-    outputs = ["output.dense", "attention.output.dense"]
-    if outputs[0] in targets and outputs[1] not in targets:
+    if "output.dense" in targets and "attention.output.dense" not in targets:
         # PEFT takes ends of names, and this is the end of attention's too.
-        description["exclude_modules"] = outputs[1:]
+        description["exclude_modules"] = ["attention.output.dense"]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save(factors, {"format": "pt"}))
     write_atomically(folder / HEADS_FILE, safetensors.numpy.save(heads, {"format": "pt"}))
@@ -178,6 +171,18 @@ def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
     plain = found.rank == settings.rank and found.scales == {settings.alpha / settings.rank}
     alpha = settings.alpha if plain else max(found.scales) * found.rank
     return StoredAdapter(adapter, found.rank, alpha, settings.dropout, tuple(left_out))
+
+
+def _factors(lora: Mapping[str, Any], model_type: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Tensors as PEFT names them, and the targets that they are of."""
+    modules = list(_dense(lora, model_type))
+    factors = {
+        f"base_model.model.{name}.lora_{part}": np.ascontiguousarray(pair[leaf].T, np.float32)
+        for _, name, pair in modules
+        for part, leaf in (("A.weight", "a"), ("B.weight", "b"), ("B.bias", "bias"))
+        if leaf in pair
+    }
+    return factors, list(dict.fromkeys(target for target, _, _ in modules))
 
 
 def _dense(lora: Mapping[str, Any], model_type: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
