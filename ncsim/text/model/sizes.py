@@ -74,8 +74,9 @@ class BertConfig:
         12
         >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
         >>> sizes |= {"vocab_size": 97, "max_position_embeddings": 34, "model_type": "roberta"}
-        >>> BertConfig.from_dict(sizes).max_positions
-        32
+        >>> roberta = BertConfig.from_dict(sizes)
+        >>> roberta.max_positions, roberta.position_rows, roberta.embedding_width, roberta.reads_segments
+        (32, 34, 32, True)
     """
 
     vocab_size: int = 30_522
