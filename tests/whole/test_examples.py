@@ -93,7 +93,7 @@ def documented():
     return found
 
 
-DOCUMENTED = documented()
+DOCUMENTED = dict(sorted(documented().items()))
 FUNCTIONS = {name: value for name, value in DOCUMENTED.items() if not inspect.isclass(value)}
 CLASSES = {name: value for name, value in DOCUMENTED.items() if inspect.isclass(value)}
 METHODS = {f"{name}.{method}": value for name, kind in CLASSES.items() for method, value in members(kind).items()}
@@ -152,7 +152,7 @@ def test_everything_has_an_example(name):
         assert not skipped(example) or name in TOO_SLOW, f"{name}: an example is not run"
 
 
-@pytest.mark.parametrize("name", public().keys() - NO_SOURCE)
+@pytest.mark.parametrize("name", sorted(public().keys() - NO_SOURCE))
 def test_everything_has_a_source(name):
     assert SOURCE.search(inspect.getdoc(DOCUMENTED[name])), f"{name} does not say where it is from"
 
