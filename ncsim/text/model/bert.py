@@ -10,7 +10,8 @@ They are the variable collection `params`, frozen when adapters are trained. The
 factors of the query and value kernels (Hu et al. 2021): `lora.py` makes and trains them. What is frozen and what is
 trained are therefore two trees, and mapping over adapters leaves every frozen product one matrix product.
 
-Axes: L layers, B batch, T tokens, H heads, D width, V vocabulary, P positions, S token types, R rank.
+Axes: L layers, B batch, T tokens, Q sequences in one row, H heads, D width, V vocabulary, P positions, S token types,
+R rank.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ncsim.errors import ConfigError
+from ncsim.text.model.packing import Packed
 
 #: Activations of the feed-forward layers, by the names of Hugging Face's config.json.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -153,9 +155,9 @@ class Projection(nn.Module):
         if not self.has_variable("lora", "a"):
             return out
         if dropout_key is not None and self.dropout > 0:
-            # A mask of each sequence's own: what is computed beside it, and how far it is padded, change nothing of it.
-            draw = functools.partial(jax.random.bernoulli, p=1 - self.dropout, shape=x.shape[1:])
-            kept = jax.vmap(draw)(dropout_key)
+            # A mask of each token's own: what is computed beside it, and how far it is padded, change nothing of it.
+            draw = functools.partial(jax.random.bernoulli, p=1 - self.dropout, shape=x.shape[2:])
+            kept = jax.vmap(jax.vmap(draw))(dropout_key)
             x = jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
         # The scale is one number a member: folded into the small factor, it costs nothing per token.
         a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b") * scale
@@ -163,20 +165,26 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with its residual and norm; softmax in float32, no weight on padding."""
+    """Self-attention with its residual and norm; softmax in float32, no weight on other sequences and padding."""
 
     config: BertConfig
     dtype: Any
     dropout: float
-    outputs: int | None
 
     @nn.compact
-    def __call__(self, x: Array, keep: Array, scale: Array | float, key: Array | None) -> Array:
-        """x [B, T, D], keep bool[B, T], keys [B] of this layer's dropout or None: [B, outputs, D]."""
+    def __call__(
+        self, x: Array, sequences: Array, firsts: Array | None, scale: Array | float, key: Array | None
+    ) -> Array:
+        """x [B, T, D], sequences int[B, T], keys [B, T] of this layer's dropout or None: [B, T, D], or [B, Q, D] where
+        the tokens at `firsts` [B, Q] alone are wanted."""
         size, heads = self.config.hidden_size, self.config.heads
         projection = functools.partial(Projection, size, self.dtype)
-        keys = (None, None) if key is None else tuple(jax.vmap(jax.random.split, out_axes=1)(key))
-        asking = x[:, : self.outputs]
+        keys = (None, None) if key is None else tuple(_split(key, 2))
+        asking, asked = x, sequences
+        if firsts is not None:
+            asking = jnp.take_along_axis(x, firsts[..., None], axis=1)
+            asked = jnp.take_along_axis(sequences, firsts, axis=1)
+            keys = (None if key is None else jnp.take_along_axis(keys[0], firsts, axis=1), keys[1])
 
         def by_head(array: Array) -> Array:
             return array.reshape(*array.shape[:-1], heads, size // heads)
@@ -192,8 +200,10 @@ class Attention(nn.Module):
             preferred_element_type=jnp.float32,
         )
         scores = scores / np.sqrt(size // heads).astype(np.float32)
-        # The least float and not -inf: a row of padding alone gives equal weights, not NaN.
-        scores = jnp.where(keep[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+        # Padding asks the row's first sequence, and nothing asks padding. The least float and not -inf: a row of padding
+        # alone gives equal weights, not NaN.
+        keep = jnp.maximum(asked, 0)[:, None, :, None] == sequences[:, None, None, :]
+        scores = jnp.where(keep, scores, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=precision).reshape(asking.shape)
         return _norm(self.config, self.dtype)(asking + projection(name="output")(mixed))
@@ -215,20 +225,23 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One layer, as `nn.scan` wants it: hidden [B, T, D] to (hidden [B, outputs, D], nothing).
-
-    `outputs`: how many of the first tokens are wanted; None is all of them.
-    """
+    """One layer, as `nn.scan` wants it: hidden [B, T, D] to (hidden, nothing); of the tokens at `firsts` where given."""
 
     config: BertConfig
     dtype: Any = jnp.float32
     dropout: float = 0.0
-    outputs: int | None = None
 
     @nn.compact
-    def __call__(self, hidden: Array, key: Array | None, keep: Array, scale: Array | float = 1.0) -> tuple[Array, None]:
-        attention = Attention(self.config, self.dtype, self.dropout, self.outputs, name="attention")
-        hidden = attention(hidden, keep, scale, key)
+    def __call__(
+        self,
+        hidden: Array,
+        key: Array | None,
+        sequences: Array,
+        scale: Array | float = 1.0,
+        firsts: Array | None = None,
+    ) -> tuple[Array, None]:
+        attention = Attention(self.config, self.dtype, self.dropout, name="attention")
+        hidden = attention(hidden, sequences, firsts, scale, key)
         return FeedForward(self.config, self.dtype, name="feed_forward")(hidden), None
 
 
@@ -239,15 +252,16 @@ class Embeddings(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, ids: Array, types: Array) -> Array:
+    def __call__(self, ids: Array, types: Array, positions: Array | None = None) -> Array:
         config, normal = self.config, nn.initializers.normal(0.02)
         word = self.param("word", normal, (config.vocab_size, config.hidden_size))
         position = self.param("position", normal, (config.max_positions, config.hidden_size))
         kind = self.param("type", normal, (config.type_vocab_size, config.hidden_size))
         tokens = ids.shape[-1]
-        if tokens > config.max_positions:
+        if positions is None and tokens > config.max_positions:
             raise ConfigError(f"sequence length: {tokens} tokens; allowed: at most {config.max_positions}, BERT's own")
-        total = jnp.take(word, ids, axis=0) + position[:tokens] + jnp.take(kind, types, axis=0)
+        placed = position[:tokens] if positions is None else jnp.take(position, positions, axis=0)
+        total = jnp.take(word, ids, axis=0) + placed + jnp.take(kind, types, axis=0)
         return _norm(config, self.dtype)(total).astype(self.dtype)
 
 
@@ -296,38 +310,44 @@ class Bert(nn.Module):
             ConfigError: more tokens than BERT has positions.
         """
         hidden = self.embeddings(ids, types)
-        hidden, _ = self.layers(hidden, self._keys(dropout_key), jnp.asarray(mask) > 0, scale)
+        packed = Packed.of(ids, mask, types)
+        keys = self._keys(None if dropout_key is None else dropout_key[:, None], packed)
+        hidden, _ = self.layers(hidden, keys, packed.sequences, scale)
         return hidden, jnp.tanh(self.pooler(hidden[:, 0])) if self.config.pooler else None
 
     @nn.nowrap
-    def first_token(
+    def first_tokens(
         self,
         variables: Mapping[str, Any],
-        ids: Array,
-        mask: Array,
-        types: Array,
+        packed: Packed,
         scale: Array | float = 1.0,
         dropout_key: Array | None = None,
-    ) -> tuple[Float[Array, "B D"], Float[Array, "B D"] | None]:
-        """`hidden[:, 0]` and `pooled` of `apply(variables, ...)`, without what the other tokens alone would need.
+    ) -> tuple[Float[Array, "B Q D"], Float[Array, "B Q D"] | None]:
+        """Each sequence's first hidden state and pooler's output, as `apply(variables, ...)` gives them for it alone.
 
         In the last layer only keys and values are computed for all tokens: about 1 / L of the work is saved.
+
+        Args:
+            variables: `params`, and `lora` where there is one.
+            packed: the rows. Positions must be below BERT's own: what is beyond them is NaN.
+            scale: alpha / rank of the adapter.
+            dropout_key: one for each sequence, [B, Q]; switches `dropout` on.
         """
-        config, keys = self.config, self._keys(dropout_key)
-        keep = jnp.asarray(mask) > 0
+        config, keys = self.config, self._keys(dropout_key, packed)
 
         def part(rows: slice | int) -> dict[str, Any]:
             return {name: jax.tree.map(lambda leaf: leaf[rows], tree["layers"]) for name, tree in stacked.items()}
 
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
         parameters = variables["params"]
-        hidden = Embeddings(config, self.dtype).apply({"params": parameters["embeddings"]}, ids, types)
+        embeddings = Embeddings(config, self.dtype)
+        hidden = embeddings.apply({"params": parameters["embeddings"]}, packed.ids, packed.types, packed.positions)
         if config.layers > 1:
             below = None if keys is None else keys[:-1]
-            hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, below, keep, scale)
-        last = EncoderLayer(config, self.dtype, self.dropout, outputs=1)
-        hidden, _ = last.apply(part(-1), hidden, None if keys is None else keys[-1], keep, scale)
-        first = hidden[:, 0]
+            hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, below, packed.sequences, scale)
+        last = EncoderLayer(config, self.dtype, self.dropout)
+        own = None if keys is None else keys[-1]
+        first, _ = last.apply(part(-1), hidden, own, packed.sequences, scale, packed.firsts)
         if not config.pooler:
             return first, None
         pooler = Projection(config.hidden_size, self.dtype)
@@ -347,11 +367,18 @@ class Bert(nn.Module):
         return scanned(self.config, self.dtype, self.dropout)
 
     @nn.nowrap
-    def _keys(self, key: Array | None) -> Array | None:
-        """Keys [L, B] of the layers from those of the sequences, [B]."""
+    def _keys(self, key: Array | None, packed: Packed) -> Array | None:
+        """Keys [L, B, T] of the layers and tokens from those of the sequences, [B, Q]."""
         if key is None or self.dropout == 0:
             return None
-        return jax.vmap(functools.partial(jax.random.split, num=self.config.layers), out_axes=1)(key)
+        own = jnp.take_along_axis(key, jnp.maximum(packed.sequences, 0), axis=1)
+        return _split(jax.vmap(jax.vmap(jax.random.fold_in))(own, packed.positions), self.config.layers)
+
+
+def _split(keys: Array, number: int) -> Array:
+    """Each key [B, T] as so many, [number, B, T]."""
+    split = functools.partial(jax.random.split, num=number)
+    return jax.vmap(jax.vmap(split, out_axes=1), out_axes=1)(keys)
 
 
 def parameter_shapes(config: BertConfig) -> Any:

@@ -140,17 +140,18 @@ def test_heads_read_the_pooler_or_the_first_token(backbone, recorded):
         head_logits(bare, backbone, adapter, 1.0, *batch)
 
 
-def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded):
+def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded, key_slices):
     options, batch = ForwardOptions(dropout=0.5), batch_of(recorded)
     adapter = drawn(4, 4)
     plain = logits(backbone, adapter, 1.0, batch)
-    dropped = logits(backbone, adapter, 1.0, batch, jax.random.key(9), options=options)
+    keys = jax.random.split(jax.random.key(9), len(batch[0]))
+    dropped = logits(backbone, adapter, 1.0, batch, keys, options=options)
     assert np.abs(dropped - plain).max() > 1e-3
-    np.testing.assert_array_equal(dropped, logits(backbone, adapter, 1.0, batch, jax.random.key(9), options=options))
+    np.testing.assert_array_equal(dropped, logits(backbone, adapter, 1.0, batch, keys, options=options))
     # Nothing but the adapter's input is dropped: an adapter that is zero computes the base.
     none = new(4, 4)
     np.testing.assert_array_equal(
-        logits(backbone, none, 1.0, batch, jax.random.key(9), options=options), logits(backbone, none, 1.0, batch)
+        logits(backbone, none, 1.0, batch, keys, options=options), logits(backbone, none, 1.0, batch)
     )
 
 
