@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jax.sharding import Mesh
+
 from ncsim.errors import ConfigError
 from ncsim.terminal import ProgressListener
 from ncsim.text.config import TextConfig
@@ -13,6 +15,7 @@ from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, l
 from ncsim.text.model.lora import check_rank
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import TextFolder
+from ncsim.text.training.compiled import kept_programs
 from ncsim.text.training.trainer import Trainer, mesh_of
 
 
@@ -57,6 +60,20 @@ def run_text(
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
     mesh = mesh_of(devices)
+    with kept_programs():
+        return _run(config, out, source_dir, cache_dir, mesh, at_once, progress)
+
+
+def _run(
+    config: TextConfig,
+    out: str | Path,
+    source_dir: str | Path | None,
+    cache_dir: str | Path | None,
+    mesh: Mesh,
+    at_once: int | None,
+    progress: ProgressListener | None,
+) -> TextRun:
+    """`run_text` on these devices."""
     folder_of_model = backbone_folder(config.model, config.revision)
     bert, parameters = load_backbone(folder_of_model)
     for rank in config.ranks:

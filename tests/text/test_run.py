@@ -20,6 +20,7 @@ from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
+from ncsim.text.training.programs import _Programs
 from tests.support.text_model import write_model_and_data
 
 
@@ -110,6 +111,29 @@ def test_what_a_run_leaves(whole, files):
         assert (stored.rank, stored.alpha) == (2, 16)
         assert np.asarray(stored.adapter["lora"]["layers"]["attention"]["query"]["b"]).any()
     assert (whole.table().to_pandas().groupby(["epoch", "split", "context"]).size() == 1).all()
+
+
+def test_compiled_programs_are_kept_and_give_the_same_bits(files, whole, tmp_path, monkeypatch):
+    """A run that compiles, and one that reads what it compiled; outside of runs JAX keeps nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    events = []
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+    found = []
+    for name in ("cold", "warm"):
+        _Programs.of.cache_clear()
+        jax.clear_caches()
+        events.clear()
+        assert contents(trained(files, tmp_path / name).path) == contents(whole.path)
+        found.append((events.count("/jax/compilation_cache/cache_hits"), kept_in(tmp_path / "cache")))
+    (cold, kept), (warm, still) = found
+    assert cold == 0
+    assert warm == len(kept) > 0
+    assert still == kept
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def kept_in(folder):
+    return sorted(path.name for path in folder.glob("ncsim/programs/*/*-cache"))
 
 
 @pytest.mark.parametrize("end", [1, 4, 11])
