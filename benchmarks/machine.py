@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.native import compiler_version
+from ncsim.machine import cores
 
 #: Processor flags that decide how fast small networks train.
 FLAGS = ("avx2", "fma", "avx512f", "avx512dq", "asimd", "sve")
@@ -26,7 +27,7 @@ def description() -> dict[str, Any]:
     backend, devices, kind = accelerator()
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "flags": [flag for flag in FLAGS if flag in _cpuinfo_field("flags|Features").split()],
         "backend": backend,
         "devices": devices,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.work import LEARNING_RATE, TARGETS, parameter_count
+from ncsim.machine import cores
 
 SOURCE = Path(__file__).resolve().parent / "native" / "ncnet.c"
 FLAGS = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-std=gnu11")
@@ -81,7 +82,7 @@ class NativeReference:
         library.ncnet_description.restype = ctypes.c_char_p
         self._library = library
         self._lanes = int(library.ncnet_lanes())
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or cores()
         self.description = library.ncnet_description().decode()
         assert library.ncnet_parameters() == parameter_count(hidden)
 

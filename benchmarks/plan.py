@@ -26,6 +26,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
+from ncsim.formatting import json_text
+
 #: The largest error that counts as right.
 WITHIN = 0.2
 CASES = {
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name}: run / forecast: {ratios}", flush=True)
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        parsed.json.write_text(json.dumps({"machine": here, "cases": measured}, indent=1) + "\n")
+        parsed.json.write_text(json_text({"machine": here, "cases": measured}) + "\n")
 
 
 def case(options: list[str]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ anything is timed; the four take turns, and the medians of the rounds are compar
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from ncsim.formatting import json_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name}: recorded / not: in memory {ratios['memory']:.2f}, stored {ratios['stored']:.2f}", flush=True)
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        parsed.json.write_text(json.dumps({"machine": here, "executors": measured}, indent=1) + "\n")
+        parsed.json.write_text(json_text({"machine": here, "executors": measured}) + "\n")
 
 
 def cost(executor: str, members: int, steps: int, rounds: int) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ncsim.formatting import json_text
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
 MEMORY_LIMIT = 1.5e9  # bytes, of the largest run that is streamed to disk
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--point", metavar="JSON", help=argparse.SUPPRESS)
     parsed = parser.parse_args(arguments)
     if parsed.point is not None:
-        print(json.dumps(_measure_here(json.loads(parsed.point))))
+        print(json_text(_measure_here(json.loads(parsed.point)), None))
         return
     try:
         sys.exit(_run(parsed))
@@ -89,7 +91,7 @@ def _run(parsed: argparse.Namespace) -> int:
     checks = growth_checks(measured)
     parsed.out.mkdir(parents=True, exist_ok=True)
     result = {"machine": here, "curves": measured, "checks": checks}
-    (parsed.out / "scaling.json").write_text(json.dumps(result, indent=1) + "\n")
+    (parsed.out / "scaling.json").write_text(json_text(result) + "\n")
     # After the points: a parent with matplotlib in it is a heavier one to start processes from.
     for name, points in measured.items():
         _draw(CURVES[name], points, parsed.out / name)
@@ -229,20 +231,15 @@ def _print(measured: dict[str, list[dict[str, Any]]], checks: Sequence[dict[str,
 
 def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
     """Rate and peak memory, and for widths the compile time, against what was varied."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    from ncsim.report.figures import BLUE, STYLE, VERMILLION, save_figure
+    from ncsim.report.figures import BLUE, VERMILLION, new_figure, save_figure
 
     third = (
         ("compile_seconds", 1, "compile time, s") if curve.vary == "hidden" else ("peak_bytes", 1e6, "peak memory, MB")
     )
     panels = (("rate", 1, "network-steps a second"), third)
     x = [point[curve.vary] for point in points]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-        FigureCanvasAgg(figure)
+    with new_figure(7.2, 3.0) as figure:
         axes = figure.subplots(1, len(panels))
         for axis, (column, unit, label), color, mark in zip(axes, panels, (BLUE, VERMILLION), "os", strict=True):
             axis.plot(x, [point[column] / unit for point in points], color=color, marker=mark)

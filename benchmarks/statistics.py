@@ -9,7 +9,6 @@ the host, as NumPy arrays, which is what users get. The result goes to benchmark
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from ncsim.formatting import json_text
 from ncsim.statistics.chsh import chsh_statistics
 
 RESULTS = Path(__file__).parent / "results"
@@ -61,9 +61,9 @@ def main() -> None:
         "jax": jax.__version__,
         "numpy": np.__version__,
     }
-    print(json.dumps(result, indent=1))
+    print(json_text(result))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "statistics.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / "statistics.json").write_text(json_text(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import statistics
 import sys
@@ -35,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 from benchmarks import machine
 from benchmarks.text_work import SIZES, TextWork, executed_share, flops_per_token, minilm_folder
 from benchmarks.workers import Worker
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 
 CHECKED_STEPS = 3
 TOLERANCE = 2e-4  # of a loss of order 1, float32, after as many AdamW steps as are checked
@@ -90,7 +89,7 @@ def _run(parsed: argparse.Namespace) -> None:
             found["accelerator"] = measure_accelerator(parsed.rounds)
     if parsed.json:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        parsed.json.write_text(json.dumps(found, indent=1) + "\n")
+        parsed.json.write_text(json_text(found) + "\n")
 
 
 # ---------------------------------------------------------------------------------------------------------- peers

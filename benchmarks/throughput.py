@@ -17,7 +17,6 @@ ncsim's do. A peer that cannot run here is named with the reason.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -31,7 +30,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 from benchmarks import ceilings, machine, work
 from benchmarks.workers import Worker
-from ncsim.formatting import table
+from ncsim.formatting import json_text, table
 
 STEPS = 2000  # of a run that is timed: a short training, in which starts and records hardly count
 TOLERANCE = 1e-4  # parameters after one and after ten steps, against the NumPy reference
@@ -134,7 +133,7 @@ def _run(parsed: argparse.Namespace) -> None:
         result = _measure_peers(here, parsed.rounds or 7, parsed.seconds or 2.0)
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        parsed.json.write_text(json.dumps({"machine": here, **result}, indent=1) + "\n")
+        parsed.json.write_text(json_text({"machine": here, **result}) + "\n")
 
 
 # ---------------------------------------------------------------------------------------------------------- peers

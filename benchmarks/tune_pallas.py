@@ -11,7 +11,6 @@ nothing about rates; try `--lanes 32 64 --warps 4 --block 128 --steps 20 --membe
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS
 from ncsim.executors.devices import prepare_jax
+from ncsim.formatting import json_text
 from ncsim.training.step import train
 
 #: Chance that four tests on right programs together raise an alarm.
@@ -83,7 +83,7 @@ def main() -> None:
     found["laws"] = _laws(on_cpu, others)
     found["members"] = _members(on_cpu, same, config.tasks.rows)
     if given.json:
-        Path(given.json).write_text(json.dumps(found, indent=2))
+        Path(given.json).write_text(json_text(found, 2))
 
 
 def _records(choice: Any, config: EnsembleConfig, program: Any, mesh: Any, given: Any, first: int) -> Any:

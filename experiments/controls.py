@@ -329,7 +329,7 @@ def label_noise(name: str, counts: np.ndarray, shared: float) -> Control:
     """No head is perfect, and a Delta above 0 is no failure. It may not exceed 2 (1 - the largest |mean|)."""
     found = chsh_statistics(counts)
     means = np.abs(2 * np.stack([found.accuracy_alice, found.accuracy_bob]) - 1).max(axis=(0, 2, 3))
-    above = int(np.sum(found.contextuality > ROUNDING))
+    above = int(np.sum(found.contextuality > 0))
     share, _ = noise_if_learned(shared)
     checks = (
         equal("perfect heads", 0, np.sum((found.accuracy_alice == 1) | (found.accuracy_bob == 1))),
@@ -356,7 +356,7 @@ def noise_if_learned(shared: float) -> tuple[float, tuple[tuple[float, float], t
     tables = np.array([[same if each else different for each in pattern] for pattern in patterns])
     found = chsh_statistics(from_context_order(tables.reshape(len(patterns), 4, 4)))
     chance = np.array([np.prod([probability_same if p else 1 - probability_same for p in ps]) for ps in patterns])
-    share = float(chance[found.contextuality > ROUNDING].sum())
+    share = float(chance[found.contextuality > 0].sum())
     s, delta = found.s, found.contextuality
     return share, ((float(s.min()), float(s.max())), (float(delta.min()), float(delta.max())))
 
@@ -386,7 +386,7 @@ def given_context_counts(members: int, seed: int) -> np.ndarray:
 def given_context(counts: np.ndarray) -> Control:
     """A PR box, which no influence on accuracies explains: knowing the context is what it takes."""
     found = chsh_statistics(counts)
-    full = int(np.sum(found.contextuality > 2 - ROUNDING))
+    full = int(np.sum(found.contextuality == 2))
     checks = (
         equal("mean S", 4, found.s.mean(), NEAR),
         equal("mean influence", 0, found.influence.mean(), NEAR),

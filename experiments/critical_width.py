@@ -47,7 +47,7 @@ from ncsim.formatting import table
 from ncsim.report.figures import BLACK, CONTEXT_MARKS, VERMILLION, draw_bounds, new_figure, save_figure
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error, mean_reach
+from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error, mean_over_members
 from ncsim.statistics.protocols import Outcomes, Protocol, ProtocolLaw
 from ncsim.terminal import Progress
 
@@ -274,20 +274,15 @@ def row_findings(run: Run) -> list[RowFinding]:
             RowFinding(
                 config.training_rows,
                 config.hidden,
-                _mean(members[:, 0], 8),
-                _mean(accuracy, 1),
-                _mean(members[:, 1], 1),
-                [_mean(by_context[:, context], 1) for context in range(4)],
+                mean_over_members(members[:, 0], (-4.0, 4.0)),
+                mean_over_members(accuracy, (0.0, 1.0)),
+                mean_over_members(members[:, 1], (0.0, 1.0)),
+                [mean_over_members(by_context[:, context], (0.0, 1.0)) for context in range(4)],
                 _correlation(members),
                 members,
             )
         )
     return found
-
-
-def _mean(values: np.ndarray, span: float) -> Estimate:
-    reach = float(mean_reach(values.std(ddof=1) / math.sqrt(len(values)), len(values), span))
-    return Estimate(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach, "Student's t")
 
 
 def _correlation(pairs: np.ndarray) -> Estimate | None:

@@ -31,7 +31,7 @@ from ncsim.cli.options import add_config_options, device_count
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
-from ncsim.report.sentences import verdict
+from ncsim.report.sentences import cell_verdict
 from ncsim.report.write import write_report
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
@@ -145,7 +145,7 @@ def conclusion(found: Sequence[Finding], summary: dict[str, Any]) -> str:
     contextual = [cell["members_contextual"]["value"] > 0 for cell in cells]
     sampled = [p["sampled_runs_contextual"]["value"] > 0 for cell in cells for p in cell["protocols"]]
     if any(contextual) or any(sampled):
-        text += " " + " ".join(f"n={cell['cell']['hidden']}: {verdict(cell)}" for cell in cells)
+        text += " " + " ".join(f"n={cell['cell']['hidden']}: {cell_verdict(cell)}" for cell in cells)
     else:
         members = sum(cell["members"] for cell in cells)
         bound = max(cell["members_contextual"]["high"] for cell in cells)

@@ -39,14 +39,14 @@ from experiments.shared.command import (
     write_json,
 )
 from experiments.shared.figures import points
-from experiments.shared.members import mean_over_members, watched
+from experiments.shared.members import watched
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, CONTEXT_MARKS, new_figure, save_figure
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members, unseen_share
 from ncsim.statistics.loss_traces import auc_between, oscillation
 
 EVERY = 25
@@ -126,7 +126,7 @@ def rows_of(width: int, seen: Observed) -> list[Row]:
                 width,
                 name,
                 clopper_pearson(int(unsolved.sum()), members),
-                mean_over_members(seen.overall[:, context]),
+                mean_over_members(seen.overall[:, context], (0.0, 1.0)),
                 auc(share),
                 auc(-seen.cosine[:, context]),
                 auc(seen.loss[:, context]),
@@ -156,7 +156,11 @@ def spearman(one: np.ndarray, other: np.ndarray) -> Estimate:
     if np.ptp(one) == 0 or np.ptp(other) == 0 or len(one) < 5:
         return Estimate(math.nan, -1.0, 1.0, "no variation")
     value = float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
-    z = math.atanh(min(max(value, -1 + 1e-12), 1 - 1e-12))
+    if abs(value) > 1 - 1e-12:
+        # Without an exception among so many, one in a share of 1 - tail^(1/M) of them may have been missed.
+        low = 1 - 2 * unseen_share(len(one), 1, 0.95)
+        return Estimate(value, *sorted((value, value * low)), "no exception seen")
+    z = math.atanh(value)
     reach = 1.96 * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
     return Estimate(value, math.tanh(z - reach), math.tanh(z + reach), "Fisher's z, Bonett-Wright")
 

@@ -31,7 +31,6 @@ import numpy as np
 
 from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
 from experiments.shared.figures import points
-from experiments.shared.members import mean_over_members
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_names
@@ -41,7 +40,7 @@ from ncsim.report.figures import BLACK, BLUE, CONTEXT_MARKS, ORANGE, SKY, VERMIL
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members
 from ncsim.terminal import Progress
 
 #: Name, and the fields that differ from an ensemble without intervention.
@@ -103,18 +102,18 @@ def effects(run: Run, names: Sequence[str]) -> list[Effect]:
                 case=name,
                 common_initialization=config.common_initialization,
                 members=members,
-                s=mean_over_members(there.s),
+                s=mean_over_members(there.s, (-4.0, 4.0)),
                 above_2=share(there.s > 2),
                 s_retry=laws[cell][RETRY].mean if laws else None,
-                bob_on_alice=mean_over_members((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1)),
-                alice_on_bob=mean_over_members((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1)),
-                member_influence=mean_over_members(there.influence),
+                bob_on_alice=mean_over_members((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1), (-4.0, 4.0)),
+                alice_on_bob=mean_over_members((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1), (-4.0, 4.0)),
+                member_influence=mean_over_members(there.influence, (0.0, 8.0)),
                 largest_influence=float(there.influence.max()),
                 s_factorised=float(pooled.s_factorised),
                 largest_s=float(np.abs(there.s).max()),
                 contextual=share(there.contextuality > 0),
                 solved=tuple(share(solved[:, context]) for context in range(4)),
-                correlators=tuple(mean_over_members(flat[:, context]) for context in range(4)),
+                correlators=tuple(mean_over_members(flat[:, context], (-1.0, 1.0)) for context in range(4)),
             )
         )
     return found

@@ -30,10 +30,11 @@ import numpy as np
 
 from experiments.shared.command import at_least, run_experiment, write_json
 from ncsim.statistics.chsh import SIGNS
-from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
+from ncsim.statistics.contextuality_interval import contextuality_interval
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value
 from ncsim.statistics.signalling_tests import SignallingTest, holm, signalling_tests
+from ncsim.statistics.verdicts import verdict
 
 #: Suite, rank, printed S; then, for contexts A1B1, A1B2, A2B1, A2B2: accuracy of A and of B in %, correlator.
 TABLE_2 = """

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ncsim import forks as forks  # from now on it watches for forks
+
 if TYPE_CHECKING:
     from ncsim import text
     from ncsim.config.ensemble import EnsembleConfig, config_grid

@@ -1,8 +1,29 @@
-"""Numbers as words: estimates, p-values, durations, sizes, and tables of fixed width."""
+"""Numbers as words: estimates, p-values, durations, sizes, tables of fixed width, and JSON."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
+from typing import Any
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """A value as JSON, which knows neither NaN nor infinities: null.
+
+    Args:
+        value: dictionaries, lists, tuples, texts and numbers.
+        indent: as of `json.dumps`.
+    """
+    return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def duration(seconds: float) -> str:

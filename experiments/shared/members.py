@@ -1,18 +1,14 @@
-"""Members of an ensemble along training, and means over them, as several experiments take them."""
+"""Members of an ensemble along training, as several experiments take them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
-
-import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.ensemble.run import run_ensemble
 from ncsim.records.trajectories import MemberTrajectories, concatenated
-from ncsim.statistics.intervals import Estimate
 
 #: Members whose trajectories are held at a time.
 CHUNK = 4096
@@ -26,9 +22,3 @@ def watched(
         members = min(chunk, config.members - first)
         part = dataclasses.replace(config, first_member=config.first_member + first, members=members)
         yield concatenated(list(run_ensemble(part, recording=recording, devices=devices).trajectories()))
-
-
-def mean_over_members(values: np.ndarray) -> Estimate:
-    """Mean with the normal 95 % interval."""
-    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error, "normal, over members")

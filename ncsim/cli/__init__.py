@@ -6,8 +6,11 @@ function. Nothing here needs JAX before something is trained.
 
 Decisions
 ---------
-A signal is a flag that training looks at between two calls, for commands only: in a user's own process Ctrl-C is
-Python's. Nothing of a part in work is stored, so that parts do not depend on when a run was interrupted.
+A signal is a flag that training looks at while it waits for a call, for commands only: in a user's own process Ctrl-C is
+Python's, and comes through, because calls are awaited in a thread. Python runs no handler while the main thread is in a
+library (a compiler, a rendezvous, a download); a second thread is told of signals too, and ends a command that does not
+come back within half a second, once nothing is being stored. Cutting a training into calls by steps would have
+needed a state that each executor can hand over, and a proof that no bit depends on where it is cut. Nothing of a part in work is stored, so that parts do not depend on when a run was interrupted.
 
 Command line: argparse, not a generator of interfaces. Options are made from the config's field metadata in one loop;
 errors must be one line and `--help` must answer at once without importing jax, which the libraries tried did not give

@@ -16,15 +16,34 @@ from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.text import add_text_command
+from ncsim.config import fields
 from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM
+from ncsim.machine import check_system
+from ncsim.terminal import PROGRAM, fill_standard_streams, settle_standard_streams, write_line
 
 #: Characters of an error: what a user gave may be a whole file.
 LONGEST_ERROR = 1_500
 
 
+class _Once(argparse._StoreAction):
+    """An option that is given once: argparse would take the last one and say nothing."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        given = namespace.__dict__.setdefault("given", set())
+        if self.dest in given:
+            parser.error(f"{option_string}: given twice; allowed: once, several values after one another")
+        given.add(self.dest)
+        super().__call__(parser, namespace, values, option_string)
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose options are given once."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register("action", None, _Once)
+        for kind in (int, float):  # of experiments: int would read 1_0 as 10
+            self.register("type", kind, lambda word, kind=kind: fields.parsed("", kind, word, ""))
 
     def error(self, message: str) -> NoReturn:
         fail(message)
@@ -33,14 +52,19 @@ class Parser(argparse.ArgumentParser):
 def fail(message: str) -> NoReturn:
     """End the program with one line on standard error and exit status 2."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-    print(f"{PROGRAM}: error: {line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + '...'}", file=sys.stderr)
+    line = line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + "..."
+    write_line(f"{PROGRAM}: error: {line}", sys.stderr)
     raise SystemExit(2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `ncsim` command."""
+    fill_standard_streams()
     parser = _parser()
-    parsed, unknown = parser.parse_known_args(arguments)
+    try:
+        parsed, unknown = parser.parse_known_args(arguments)
+    finally:
+        settle_standard_streams()  # --help and --version have printed
     if unknown:
         known = [flag for flag in parsed.flags if flag.startswith("--")]
         close = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
@@ -54,22 +78,27 @@ def run_guarded(action: Any) -> None:
     from ncsim import signals
     from ncsim.errors import DeviceError, StoreError
 
+    def end(status: int) -> None:
+        word = "terminated" if status == 143 else "interrupted"
+        lost = f"; {signals.at_stake} is lost" if signals.at_stake else ""
+        words = f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes{lost}"
+        write_line(words, sys.stderr)
+        # Calls that are still on the devices are nobody's any more: do not wait for them.
+        os._exit(status)
+
+    fill_standard_streams()
     try:
-        with signals.handled():
+        check_system()
+        with signals.handled(end):
             action()
-        sys.stdout.flush()
     except (ConfigError, StoreError, DeviceError) as error:
         fail(str(error))
     except (KeyboardInterrupt, signals.Stopped) as stopped:
-        word = "terminated" if getattr(stopped, "status", 130) == 143 else "interrupted"
-        print(
-            f"\n{PROGRAM}: {word}; what is stored is whole, and the same command resumes", file=sys.stderr, flush=True
-        )
-        # Calls that are still on the devices are nobody's any more: do not wait for them.
-        os._exit(getattr(stopped, "status", 130))
+        end(getattr(stopped, "status", 130))
     except BrokenPipeError:
-        # The reader of our output has gone, as `head` does; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # the reader of our output has gone, as `head` does; that is no error of ours
+    finally:
+        settle_standard_streams()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,11 @@ from ncsim.cli.options import (
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.config.ensemble import EXECUTORS, swept_fields
-from ncsim.terminal import PROGRAM
+from ncsim.errors import ConfigError
+from ncsim.terminal import PROGRAM, output
+
+#: How a run of several workers is audited: no one of them knows when the last has ended.
+_LATER = f"allowed: when the run is stored, {PROGRAM} report FOLDER --audit SHARE"
 
 
 def add_ensemble_command(commands: Any) -> None:
@@ -60,7 +64,11 @@ def run_command(parsed: argparse.Namespace) -> None:
     from ncsim.terminal import Progress
 
     share, seed = audit_of(parsed)
+    if share is not None and parsed.shard is not None:
+        raise ConfigError(f"--audit: with --shard; {_LATER}")
     shard, reports = place_of(parsed, devices)
+    if share is not None and shard is not None:
+        raise ConfigError(f"--audit: as one of {shard.of} processes; {_LATER}")
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(
@@ -77,4 +85,4 @@ def run_command(parsed: argparse.Namespace) -> None:
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        print(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+        output(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")

@@ -8,15 +8,17 @@ An option that is a field of a run is made from `config/ensemble.py`: add the fi
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ncsim.config.ensemble import EnsembleConfig, allowed_values, config_grid, field_specs
 from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
-from ncsim.config.recording import SPACINGS, Recording
+from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ncsim.cluster.workers import Shard
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -59,11 +61,8 @@ def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -
         ConfigError: a value that is not allowed.
     """
     given: dict[str, Any] = {"spacing": parsed.record_spacing}
-    for name in ("points", "every"):
-        word = getattr(parsed, f"record_{name}")
-        if word is not None and not word.isdecimal():
-            raise ConfigError(f"--record-{name}: {word}; allowed: a whole number, 1 or above")
-        given[name] = None if word is None else int(word)
+    for name, most in (("points", MOST_POINTS), ("every", MOST_STEPS)):
+        given[name] = count(f"--record-{name}", getattr(parsed, f"record_{name}"), most)
     given = {name: value for name, value in given.items() if value is not None}
     if "points" in given and "every" in given:
         raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")
@@ -116,7 +115,7 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int, int] | None, bool]:
+def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[Shard | None, bool]:
     """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
 
     Raises:
@@ -130,6 +129,8 @@ def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[tuple[int
         if given[0] is not None or parsed.distributed:
             raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
         return Shard.parse(parsed.shard), False
+    if given[0] is not None and parsed.distributed:
+        raise ConfigError("--distributed: with --coordinator; allowed: one of the two ways")
     if given[0] is None and not parsed.distributed and launched_by() is None:
         return None, True
     from ncsim.executors.devices import prepare_jax
@@ -160,7 +161,9 @@ def audit_of(parsed: argparse.Namespace) -> tuple[float | None, int]:
 
     if parsed.audit is None:
         raise ConfigError("--audit-seed: without --audit; allowed: with --audit SHARE")
-    return checked_share(parsed.audit), checked_seed(parsed.audit_seed)
+    seed = count("--audit-seed", parsed.audit_seed, SEEDS - 1, smallest=0)
+    # Without one, a new one.
+    return checked_share(parsed.audit), int.from_bytes(os.urandom(4), "big") % SEEDS if seed is None else seed
 
 
 SEEDS = 2**31
@@ -172,23 +175,8 @@ def checked_share(word: str) -> float:
     Raises:
         ConfigError: it is not above 0 and at most 1.
     """
-    try:
-        share = float(word)
-    except ValueError:
-        share = math.nan
+    allowed = "a share of the members, above 0 to 1, as 0.01"
+    share: float = parsed_word("audit", float, word, allowed)
     if not 0 < share <= 1:
-        raise ConfigError(f"--audit: {word}; allowed: a share of the members, above 0 to 1, as 0.01")
+        raise ConfigError(f"--audit: {word}; allowed: {allowed}")
     return share
-
-
-def checked_seed(word: str | None) -> int:
-    """The option --audit-seed as a number; a new one where it is not given.
-
-    Raises:
-        ConfigError: it is not a whole number below SEEDS.
-    """
-    if word is None:
-        return int.from_bytes(os.urandom(4), "big") % SEEDS
-    if not (word.isascii() and word.isdigit() and len(word) < 11 and int(word) < SEEDS):
-        raise ConfigError(f"--audit-seed: {word}; allowed: a whole number from 0 to {SEEDS - 1}")
-    return int(word)

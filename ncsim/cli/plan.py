@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
 from ncsim.config.ensemble import swept_fields
-from ncsim.terminal import say
+from ncsim.formatting import json_text
+from ncsim.terminal import output, say, telling
 
 
 def add_plan_command(commands: Any) -> None:
@@ -38,5 +38,6 @@ def run_command(parsed: argparse.Namespace) -> None:
     devices, recording = device_count(parsed.devices), recording_of(parsed)
     from ncsim.planning.plan import forecast
 
-    found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
-    print(json.dumps(found.numbers(), indent=1) if parsed.json else "\n".join(found.lines()))
+    with telling("calibrating"):
+        found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
+    output(json_text(found.numbers()) if parsed.json else "\n".join(found.lines()))

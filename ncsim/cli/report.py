@@ -7,8 +7,9 @@ from typing import Any
 
 from ncsim.cli.options import add_audit_options, audit_of
 from ncsim.cli.text import report_text
-from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM
+from ncsim.config.ensemble import refusal
+from ncsim.errors import ConfigError, StoreError
+from ncsim.terminal import PROGRAM, output, say, telling
 
 
 def add_report_command(commands: Any) -> None:
@@ -40,6 +41,8 @@ def run_command(parsed: argparse.Namespace) -> None:
     share, seed = audit_of(parsed)
     kind = run_kind(parsed.folder)
     asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
+    if parsed.verify and parsed.repair:
+        raise ConfigError("--verify: with --repair, which verifies too; allowed: one of the two")
     if kind == "text" and asked is not None:
         raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
     if share is not None:
@@ -55,7 +58,11 @@ def run_command(parsed: argparse.Namespace) -> None:
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)
         return
-    report_run(open_run(parsed.folder), quiet=False)
+    run = open_run(parsed.folder)
+    refused = next(filter(None, map(refusal, run.configs)), None)
+    if refused is not None:
+        say(f"no new run may be as this one ({refused})")
+    report_run(run, quiet=False)
 
 
 def _verify(folder: str, mend: bool) -> None:
@@ -63,13 +70,16 @@ def _verify(folder: str, mend: bool) -> None:
     from ncsim.storage.verify import repair, verify
     from ncsim.terminal import Progress
 
-    found = (
-        repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress())) if mend else verify(folder)
-    )
-    print("\n".join(found.lines()))
+    with telling(f"reading every file of {folder}"):
+        found = (
+            repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress()))
+            if mend
+            else verify(folder)
+        )
+    output("\n".join(found.lines()))
     if not found.right:
         if not mend:
-            print(f"{PROGRAM} report --repair {folder} puts this right")
+            output(f"{PROGRAM} report --repair {folder} puts this right")
         raise SystemExit(1)
 
 
@@ -79,16 +89,25 @@ def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None
     from ncsim.terminal import Progress
 
     found = audit(folder, share, seed, devices, Progress())
-    print("\n".join(found.lines()))
+    output("\n".join(found.lines()))
     if not found.right:
         raise SystemExit(1)
 
 
 def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
-    from ncsim.report.write import printed, write_report
+    from ncsim.report.summary import summarise
+    from ncsim.report.write import printed, store_report
 
-    summary = write_report(run)
+    where = f"\n\nStored in {run.location}: parts/, summary.json, report.html, figures/"
+    with telling(None if quiet else f"reporting {run.location}"):
+        summary = summarise(run)
+        try:
+            store_report(run, summary)
+        except StoreError as error:
+            if quiet:
+                raise
+            say(str(error))  # as in a folder that can only be read: what was asked for is printed all the same
+            where = ""
     if not quiet:
-        print(printed(summary))
-        print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
+        output(printed(summary) + where)

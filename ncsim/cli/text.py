@@ -10,7 +10,8 @@ from typing import Any
 
 from ncsim.config import fields
 from ncsim.config.fields import option_name
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, StoreError
+from ncsim.terminal import output, say
 from ncsim.text.config import MAX_RANK, TextConfig, field_specs, to_dict
 
 #: Where data files are looked for when --source-dir is not given.
@@ -112,9 +113,17 @@ def run_command(parsed: argparse.Namespace) -> None:
 
 def report_text(run: Any, quiet: bool = False) -> None:
     """Write a text run's report and print it."""
-    from ncsim.text.report.write import printed_text, write_text_report
+    from ncsim.text.report.summary import summarise_text
+    from ncsim.text.report.write import printed_text, store_text_report
 
-    numbers = write_text_report(run)
+    summary = summarise_text(run)
+    where = f"\n\nStored in {run.path}: parts/, adapters/, summary.json, report.html, figures/"
+    try:
+        store_text_report(run, summary)
+    except StoreError as error:
+        if quiet:
+            raise
+        say(str(error))
+        where = ""
     if not quiet:
-        print(printed_text(numbers))
-        print(f"\nStored in {run.path}: parts/, adapters/, summary.json, report.html, figures/")
+        output(printed_text(summary.numbers) + where)

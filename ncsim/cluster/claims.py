@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ncsim import signals
+from ncsim.formatting import json_text
 from ncsim.storage.files import Storage, is_temporary
 
 HEARTBEAT_SECONDS = 10.0
@@ -57,11 +59,12 @@ class Claims:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ending.set()
-        self._thread.join()
-        with contextlib.suppress(OSError):  # what is left expires
-            for part in list(self._held):
-                self.release(part)
+        with signals.finishing():
+            self._ending.set()
+            self._thread.join()
+            with contextlib.suppress(OSError):  # what is left expires
+                for part in list(self._held):
+                    self.release(part)
 
     def take(self, part: str) -> bool:
         """Claim a part; False where a worker that may be alive has it. Raises OSError as the storage does."""
@@ -140,7 +143,7 @@ class Claims:
             "began": self._began,
             "beats": beats,
         }
-        return json.dumps(claim).encode()
+        return json_text(claim, None).encode()
 
 
 def _claim(part: str) -> str:

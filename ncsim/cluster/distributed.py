@@ -17,7 +17,9 @@ import time
 from collections.abc import Iterator, Mapping
 
 from ncsim.cluster.workers import Shard
+from ncsim.config.fields import count
 from ncsim.errors import ConfigError, one_line
+from ncsim.terminal import say, write_line
 
 #: How long processes wait for one another.
 RENDEZVOUS_SECONDS = 300
@@ -41,6 +43,15 @@ def launched_by(environment: Mapping[str, str] = os.environ) -> str | None:
     return None
 
 
+def _told(environment: Mapping[str, str]) -> str:
+    """How many processes the launcher says there are, in words."""
+    launcher = launched_by(environment)
+    if launcher == "TPU pod":
+        return f"TPU pod says {len(environment['TPU_WORKER_HOSTNAMES'].strip(',').split(','))} processes"
+    names = {"SLURM": "SLURM_NTASKS", "Open MPI": "OMPI_COMM_WORLD_SIZE"}
+    return f"{launcher} says {environment[names[launcher]]} processes" if launcher else "several processes"
+
+
 def checked(
     coordinator: str | None, processes: str | None, process: str | None
 ) -> tuple[str | None, int | None, int | None]:
@@ -51,13 +62,14 @@ def checked(
     """
     if coordinator is not None:
         host, _, port = coordinator.rpartition(":")
-        if not host or not _is_number(port) or not 1 <= int(port) <= 65_535 or any(c.isspace() for c in host):
+        digits = port.isascii() and port.isdigit() and len(port) < 10
+        if not host or not digits or not 1 <= int(port) <= 65_535 or any(c.isspace() for c in host):
             raise ConfigError(f"--coordinator: {coordinator}; allowed: HOST:PORT of process 0, as node1:6000")
-    count = _number("--processes", processes, 1, MOST_PROCESSES)
-    number = _number("--process", process, 0, (count or MOST_PROCESSES) - 1)
+    several = count("--processes", processes, MOST_PROCESSES)
+    number = count("--process", process, (several or MOST_PROCESSES) - 1, smallest=0)
     if len({value is None for value in (coordinator, processes, process)}) > 1:
         raise ConfigError("--coordinator, --processes and --process: go together; allowed: all three or none")
-    return coordinator, count, number
+    return coordinator, several, number
 
 
 def join(
@@ -79,10 +91,14 @@ def join(
     if processes == 1:
         return Shard(1, 1)
     where = coordinator or f"the address that {launched_by() or 'the environment'} gives"
+    count = f"{processes} processes" if processes else _told(os.environ)
+    say(f"{count}: waiting up to {seconds:.0f} s for the others; --shard 1/1 runs alone")
     with _ending_after(
         seconds, f"not all processes came to {where} within {seconds:.0f} s; start all of them together"
     ):
         try:
+            with contextlib.suppress(AttributeError):  # it takes SIGTERM for itself, and for ever
+                jax.config.update("jax_enable_preemption_service", False)
             jax.distributed.initialize(
                 coordinator,
                 processes,
@@ -111,7 +127,7 @@ def _ending_after(seconds: float, words: str) -> Iterator[None]:
     def watch() -> None:
         deadline = time.monotonic() + seconds
         while not left.wait(max(deadline - time.monotonic(), 0)):
-            print(f"ncsim: error: {words}", file=sys.stderr, flush=True)
+            write_line(f"ncsim: error: {words}", sys.stderr)
             os._exit(2)
 
     threading.Thread(target=watch, name="ncsim-rendezvous", daemon=True).start()
@@ -119,15 +135,3 @@ def _ending_after(seconds: float, words: str) -> Iterator[None]:
         yield
     finally:
         left.set()
-
-
-def _number(option: str, word: str | None, low: int, high: int) -> int | None:
-    if word is None:
-        return None
-    if not _is_number(word) or not low <= int(word) <= high:
-        raise ConfigError(f"{option}: {word}; allowed: a whole number from {low} to {high}")
-    return int(word)
-
-
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdigit() and len(word) < 10

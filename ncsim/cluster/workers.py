@@ -9,14 +9,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ncsim import signals
 from ncsim.cluster import claims
 from ncsim.cluster.claims import Claims
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import shown, whole_number
 from ncsim.errors import ConfigError, StoreError, reason
-from ncsim.storage.environment import environment, recorded_environment
+from ncsim.executors.devices import arithmetic_settings
+from ncsim.storage.environment import differences as environment_differences
+from ncsim.storage.environment import environment, recorded_environments
+from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.run_folder import RunFolder
 from ncsim.terminal import say
 
@@ -46,6 +49,18 @@ class Shard(NamedTuple):
             raise ConfigError(f"--shard: {word}; allowed: I/N with I from 1 to N, as 3/16, N up to {MOST_SHARDS}")
         return cls(int(number), int(of))
 
+    @classmethod
+    def checked(cls, place: Any) -> Shard:
+        """A pair (number, workers) as a shard.
+
+        Raises:
+            ConfigError: it is not a number from 1 to N and N.
+        """
+        numbers = [whole_number(each) for each in place] if isinstance(place, tuple | list) else []
+        if len(numbers) != 2 or None in numbers or not 1 <= numbers[0] <= numbers[1] <= MOST_SHARDS:  # type: ignore[operator]
+            raise ConfigError(f"--shard: {shown(place)}; allowed: (I, N) with I from 1 to N, N up to {MOST_SHARDS}")
+        return cls(*numbers)  # type: ignore[arg-type]
+
 
 def in_order(work: Sequence[Work], shard: Shard) -> list[Work]:
     """A worker's own share from its front, then the shares that follow, each from the end that its worker is far from."""
@@ -56,38 +71,32 @@ def in_order(work: Sequence[Work], shard: Shard) -> list[Work]:
 
 
 def claimed(
-    folder: RunFolder,
-    shard: Shard,
-    claims: Claims,
-    missing: Callable[[], Sequence[Work]],
-    part_of: Callable[[EnsembleConfig, int, int], str] | None = None,
+    parts: PartFolder[Any], shard: Shard, claims: Claims, missing: Callable[[], Sequence[Work]]
 ) -> Iterator[Work]:
     """The work of one worker, each piece claimed until the next is asked for, when it must have been stored. It ends when
     nothing is missing, of whomever.
 
     Args:
-        folder, shard, claims: of what, as which worker, with which claims.
+        parts, shard, claims: of what, as which worker, with which claims.
         missing: what there is to do still.
-        part_of: the name of the part that a piece of work makes, from its config, first member and number; None for the
-            members' own.
 
     Raises:
         StoreError: the folder cannot be read or written to.
     """
-    part_of, said = part_of or folder.part, False
+    storage, said = parts.storage, False
     try:
         while work := missing():
             taken = False
             left = []
             for cell, ids in in_order(work, shard):
                 signals.check()
-                part = part_of(folder.configs[cell], ids.start, len(ids))
-                if folder.storage.exists(part):
+                part = parts.part(parts.configs[cell], ids.start, len(ids))
+                if storage.exists(part):
                     continue
                 if not claims.take(part):
                     left.append(part)
                     continue
-                if not folder.storage.exists(part):  # it may have been stored between the look and the claim
+                if not storage.exists(part):  # it may have been stored between the look and the claim
                     taken = True
                     yield cell, ids
                 claims.release(part)
@@ -95,14 +104,14 @@ def claimed(
                 if not said:
                     say(f"waiting for {len(left)} parts that other workers are training")
                     said = True
-                while all(claims.alive(part) and not folder.storage.exists(part) for part in left):
+                while all(claims.alive(part) and not storage.exists(part) for part in left):
                     signals.check()
                     time.sleep(SECONDS_BETWEEN_LOOKS)
         for part in claims.of_others():
-            if folder.storage.exists(part):
+            if storage.exists(part):
                 claims.forget(part)
     except OSError as error:
-        raise StoreError(f"{folder.location}: cannot be worked on ({reason(error)})") from None
+        raise StoreError(f"{parts.location}: cannot be worked on ({reason(error)})") from None
 
 
 def refuse_beside_workers(folder: RunFolder) -> None:
@@ -135,26 +144,29 @@ def refuse_beside_workers(folder: RunFolder) -> None:
 
 
 def say_differences(folder: RunFolder, device: str) -> None:
-    """Say where a worker is not of the kind that the run was begun with: single members may then differ."""
-    different = differences(folder, device)
+    """Say where this process is not of the kind that trained the run before it, and put it on record: single members may
+    then differ.
+
+    Raises:
+        StoreError: config.json cannot be written.
+    """
+    here = _environment(device)
+    found = recorded_environments(folder.location)
+    different = _differences(here, found[:1])
     if different:
-        say(f"this worker is not of the kind that began the run ({'; '.join(different)}): single members may differ")
+        say(f"this process is not of the kind that began the run ({'; '.join(different)}): single members may differ")
+    if found and environment_differences(here, found[-1]):
+        folder.note_environment(here)
 
 
 def differences(folder: RunFolder, device: str) -> list[str]:
-    """In what this process is not of the kind that a run was begun with, in words: versions and devices."""
-    recorded = recorded_environment(folder.location) or {}
-    ours, theirs = environment(), recorded.get("versions")
-    if not isinstance(theirs, dict):
-        return []
-    different = [
-        f"{name} {ours['versions'].get(name)} here, {theirs.get(name)} there"
-        for name in ("ncsim", "jax", "jaxlib")
-        if ours["versions"].get(name) != theirs.get(name)
-    ]
-    if ours["platform"] != recorded.get("platform"):
-        different.append(f"{ours['platform']} here, {recorded.get('platform')} there")
-    kinds = [text.partition(" x ")[2] for text in (device, str(recorded.get("device")))]
-    if kinds[0] != kinds[1] and all(kinds):
-        different.append(f"{kinds[0]} here, {kinds[1]} there")
-    return different
+    """In what this process is not of the kinds that have trained a run, in words: versions, devices, settings."""
+    return _differences(_environment(device), recorded_environments(folder.location))
+
+
+def _environment(device: str) -> dict[str, Any]:
+    return environment() | {"device": device} | arithmetic_settings()
+
+
+def _differences(here: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(words for there in found for words in environment_differences(here, there)))

@@ -85,7 +85,7 @@ class EnsembleConfig:
         training_rows: rows of the truth table that a member trains on, 0 to 64 and at most the tasks'; 0 is all.
 
     Raises:
-        ConfigError: a field that is out of range, in one line.
+        ConfigError: a field that is out of range, or that another one switches off or breaks, in one line.
 
     Example:
         >>> config = EnsembleConfig(hidden=4, members=100, first_member=50)
@@ -149,6 +149,13 @@ class EnsembleConfig:
     )
 
     def __post_init__(self) -> None:
+        self._check()
+        problem = refusal(self)
+        if problem is not None:
+            raise ConfigError(problem)
+
+    def _check(self) -> None:
+        """Every field in its own type and range, also of a run that is stored."""
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             object.__setattr__(self, spec.name, checked(spec.name, value))
@@ -187,6 +194,38 @@ class EnsembleConfig:
         return range(self.first_member, self.first_member + self.members)
 
 
+def isolating(config: EnsembleConfig) -> str | None:
+    """The option that promises that a head trains without anything of the other's, in words; None where none does."""
+    if config.intervention not in ("none", "pcgrad"):
+        return f"--intervention {config.intervention}"
+    if config.topology == "overlap" and config.shared == 0:
+        return "--shared 0"
+    unheard = [name for name in ("alice_weight", "bob_weight") if getattr(config, name) == 0]
+    return f"{option_name(unheard[0])} 0" if unheard else None
+
+
+def refusal(config: EnsembleConfig) -> str | None:
+    """Why no new run has these fields together, in one line; None where one may. Stored runs of them can be read."""
+    if config.topology == "dense" and config.shared != EnsembleConfig.shared:
+        return f"--shared: {config.shared} with --topology dense, which all share; allowed: with --topology overlap"
+    promise = isolating(config)
+    if promise is not None and config.optimizer in LAYERWISE_OPTIMIZERS:
+        # Their norms span a layer, and both heads are one, as both trunks are.
+        return (
+            f"--optimizer: {config.optimizer} with {promise}; it takes norms over both heads, so that each moves the "
+            f"other; allowed: {', '.join(ELEMENTWISE_OPTIMIZERS)}"
+        )
+    for party, weight in (("alice", config.alice_weight), ("bob", config.bob_weight)):
+        if weight == 0 and config.intervention in ("pcgrad", f"stop_gradient_{party}"):
+            return (
+                f"--intervention: {config.intervention} with --{party}-weight 0, which leaves it nothing to do; "
+                "allowed: a weight above 0"
+            )
+    if config.intervention == "pcgrad" and promise is not None:
+        return f"--intervention: pcgrad with {promise}, where gradients cannot conflict; allowed: --shared 1 or more"
+    return None
+
+
 @functools.cache  # asked for every field of every cell
 def field_specs() -> dict[str, Mapping[str, Any]]:
     """Each field's metadata: type, help, and either choices or low and high."""
@@ -213,15 +252,15 @@ def checked(name: str, value: Any) -> Any:
 
 
 def parse_optimizer_options(text: str) -> dict[str, float | bool]:
-    """ "momentum=0.9,nesterov=true" as a dict; a ConfigError where it does not read as that."""
+    """ "momentum=0.9,nesterov=true" as a dict; a ConfigError where it does not read as that, or names one twice."""
     options: dict[str, float | bool] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = pair.partition("=")
         try:
             words: dict[str, float | bool] = {"true": True, "false": False}
             number = words.get(value.strip().lower())
-            number = float(value) if number is None else number
-            if not name.strip().isidentifier() or not math.isfinite(number):
+            number = fields.parsed("", float, value.strip(), "") if number is None else number
+            if not name.strip().isidentifier() or not math.isfinite(number) or name.strip() in options:
                 raise ValueError
         except ValueError:
             allowed = allowed_values("optimizer_options")
@@ -250,16 +289,23 @@ def config_grid(**fields: Any) -> list[EnsembleConfig]:
     for name in fields:
         if name not in known:
             raise ConfigError(f"{option_name(name)}: no such option; allowed: {', '.join(known)}")
+    for name, values in fields.items():
+        if isinstance(values, range) and values[MAX_CELLS:]:  # before a list is made of it
+            raise ConfigError(f"{option_name(name)}: {values} has too many values; allowed: up to {MAX_CELLS:,} cells")
     axes = {name: list(v) if isinstance(v, list | tuple | range) else [v] for name, v in fields.items()}
     for name, values in axes.items():
         if not values:
             raise ConfigError(f"{option_name(name)}: no value; allowed: one or more, each {allowed_values(name)}")
+        values[:] = [checked(name, value) for value in values]
         if len(set(values)) != len(values):
             raise ConfigError(f"{option_name(name)}: {shown(values)} names a value twice")
     cells = math.prod(map(len, axes.values()))
     if cells > MAX_CELLS:
         swept = ", ".join(option_name(name) for name, values in axes.items() if len(values) > 1)
         raise ConfigError(f"{swept}: a grid of {cells:,} cells; allowed: up to {MAX_CELLS:,}")
+    if "shared" in axes and "overlap" not in axes.get("topology", ()):
+        # Even as the default: it was asked for.
+        raise ConfigError(f"--shared: {axes['shared'][0]} with --topology dense; allowed: with --topology overlap")
     return [EnsembleConfig(**dict(zip(axes, cell, strict=True))) for cell in itertools.product(*axes.values())]
 
 
@@ -295,7 +341,7 @@ def identity(config: EnsembleConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:
-    """The config that `to_dict` gave, checked again."""
+    """The config that `to_dict` gave, checked again: also of a run that was begun before its fields were refused together."""
     known = field_specs()
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -303,7 +349,11 @@ def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:
     values = dict(values)
     if isinstance(values.get("tasks"), Mapping):
         values["tasks"] = TruthTables(**values["tasks"])
-    return EnsembleConfig(**values)
+    config = object.__new__(EnsembleConfig)
+    for spec in dataclasses.fields(EnsembleConfig):
+        object.__setattr__(config, spec.name, values.get(spec.name, spec.default))
+    config._check()
+    return config
 
 
 def network_steps(config: EnsembleConfig) -> int:

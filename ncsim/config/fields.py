@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+import numbers
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, one_line
+
+#: Words that are numbers. Digits may stand in groups of three as 1_000; a comma is how lists are written elsewhere, so that
+#: "2,3" is none.
+_WORDS = {
+    int: re.compile(r"[+-]?([0-9]+|[1-9][0-9]{0,2}(_[0-9]{3})+)"),
+    float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
+}
 
 
 def integer(default: int, low: int, high: int, text: str) -> Any:
@@ -75,19 +84,16 @@ def checked(name: str, value: Any, spec: Mapping[str, Any], allowed: str | None 
             raise error
         return value
     if kind is int:
-        try:
-            whole = operator.index(value)
-        except TypeError:
-            raise error from None
-        if isinstance(value, bool) or not spec["low"] <= whole <= spec["high"]:
+        whole = whole_number(value)
+        if whole is None or not spec["low"] <= whole <= spec["high"]:
             raise error
         return whole
     if kind is float:
-        if isinstance(value, bool | str):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise error
         try:
-            real = float(value)
-        except (TypeError, ValueError, OverflowError):
+            real = float(value) + 0.0  # -0.0 is 0.0, or one config would have two names
+        except OverflowError:
             raise error from None
         outside = not spec["low"] <= real <= spec["high"] or (spec["open_low"] and real == spec["low"])
         if not math.isfinite(real) or outside:
@@ -95,7 +101,15 @@ def checked(name: str, value: Any, spec: Mapping[str, Any], allowed: str | None 
         return real
     if not isinstance(value, kind) or ("choices" in spec and value not in spec["choices"]):
         raise error
-    return value
+    return str(value) if kind is str else value
+
+
+def whole_number(value: Any) -> int | None:
+    """A value that is a whole number, also one of NumPy's, as an int; None for any other: True, 2.0, "2"."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
@@ -107,23 +121,25 @@ def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[word.lower()]
-        if kind is int:
-            return int(word.replace("_", "").replace(",", ""))
+        if kind in _WORDS and not _WORDS[kind].fullmatch(word):
+            raise ValueError
         return kind(word)
     except (KeyError, ValueError):
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}") from None
+        several = "; several have spaces between them, not commas" if "," in word else ""
+        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}{several}") from None
 
 
-def count(option: str, word: str | None, largest: int = 4096) -> int | None:
-    """A word of the command line as a whole number from 1, for options that are no field of a config; None where not given.
+def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1) -> int | None:
+    """A word of the command line as a whole number, for options that are no field of a config; None where not given.
 
     Raises:
-        ConfigError: it is none, or larger than `largest`.
+        ConfigError: it is none, or not from `smallest` to `largest`.
     """
     if word is None:
         return None
-    if not (word.isascii() and word.isdecimal()) or not 1 <= int(word) <= largest:
-        raise ConfigError(f"{option}: {word}; allowed: a whole number from 1 to {largest}")
+    digits = word.isascii() and word.isdecimal() and len(word) <= 10
+    if not digits or not smallest <= int(word) <= largest:
+        raise ConfigError(f"{option}: {one_line(word)}; allowed: a whole number from {smallest} to {largest}")
     return int(word)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError
 
 SPACINGS = ("linear", "logarithmic", "every")
-MOST_POINTS = 10_000
+MOST_POINTS, MOST_STEPS = 10_000, 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Recording:
     The paper shows S along training in figure 4 (arXiv:2603.04451, section 5.3).
 
     Attributes:
-        points: how many steps, about; 2 to 10,000. Unused where `spacing` is "every".
+        points: how many steps, about; 2 to 10,000. Left out where `spacing` is "every".
         spacing: "linear", "logarithmic" or "every".
         every: optimiser steps between two records, 1 or more, with `spacing` "every"; else 0.
 
@@ -45,12 +47,17 @@ class Recording:
     def __post_init__(self) -> None:
         if self.spacing not in SPACINGS:
             raise ConfigError(f"--record-spacing: {self.spacing}; allowed: {', '.join(SPACINGS)}")
-        if not _whole(self.points) or not 2 <= self.points <= MOST_POINTS:
-            raise ConfigError(f"--record-points: {self.points}; allowed: a whole number from 2 to {MOST_POINTS}")
-        if not _whole(self.every) or self.every < (self.spacing == "every"):
-            raise ConfigError(f"--record-every: {self.every}; allowed: a whole number, 1 or above")
-        if self.spacing != "every" and self.every:
-            raise ConfigError(f"--record-every: {self.every} with --record-spacing {self.spacing}; allowed: with every")
+        points, every = whole_number(self.points), whole_number(self.every)
+        if points is None or not 2 <= points <= MOST_POINTS:
+            raise ConfigError(f"--record-points: {self.points!r}; allowed: a whole number from 2 to {MOST_POINTS}")
+        if every is None or not (self.spacing == "every") <= every <= MOST_STEPS:
+            raise ConfigError(f"--record-every: {self.every!r}; allowed: a whole number, 1 or above")
+        if self.spacing != "every" and every:
+            raise ConfigError(f"--record-every: {every} with --record-spacing {self.spacing}; allowed: with every")
+        if self.spacing == "every" and points != Recording.points:
+            raise ConfigError(f"--record-points: {points} with --record-spacing every; allowed: one of the two")
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "every", every)
 
     def steps(self, total: int) -> np.ndarray:
         """The steps that are recorded.
@@ -80,6 +87,18 @@ class Recording:
         """The recording as JSON can hold it."""
         return asdict(self)
 
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> Recording:
+        """The recording that `to_dict` gave; `points` beside "every" meant nothing, and was once allowed.
 
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        Args:
+            values: as `to_dict` gave them.
+
+        Returns:
+            The same recording.
+
+        Raises:
+            ConfigError: a value out of range, in one line.
+        """
+        values = dict(values)
+        return cls(**(values | {"points": cls.points} if values.get("spacing") == "every" else values))

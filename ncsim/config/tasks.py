@@ -7,10 +7,14 @@ of its own, trained on that pair alone (arXiv:2603.04451, section 4.2).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from ncsim.config.fields import shown, whole_number
 
 #: The contexts (i, j) in the order in which they are trained, stored and printed: 11, 12, 21, 22.
 CONTEXTS: tuple[tuple[int, int], ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -22,6 +26,20 @@ MAX_ROWS = 64
 MAX_FEATURES = 16
 
 BinaryFunction = Callable[..., int]
+
+
+def _bits(what: str, values: Iterable[Any]) -> tuple[int, ...]:
+    """Values that are 0 or 1, as True and 1.0 are; 0.9 and "0" are neither.
+
+    Raises:
+        ValueError: another value.
+    """
+    bits = tuple(values)
+    for value in bits:
+        kind = isinstance(value, numbers.Real | np.bool_) or whole_number(value) is not None
+        if not kind or value not in (0, 1):
+            raise ValueError(f"{what}: {shown(value)}; allowed: 0 or 1")
+    return tuple(map(int, bits))
 
 
 def context_names(style: str = "{i}{j}") -> tuple[str, ...]:
@@ -43,7 +61,7 @@ class TruthTables:
         name: what reports call it.
 
     Raises:
-        ValueError: a row of another length, a value that is not 0 or 1, or a feature out of range.
+        ValueError: a row of another length, a value that is not 0 or 1, a feature out of range, or a name that is no text.
 
     Example:
         >>> tables = TruthTables(
@@ -66,11 +84,12 @@ class TruthTables:
 
     def __post_init__(self) -> None:
         # Lists and arrays are taken too; tuples are what keeps the table hashable and safe to compare.
-        object.__setattr__(self, "inputs", tuple(tuple(int(v) for v in row) for row in self.inputs))
-        for party in ("alice", "bob"):
-            tables = tuple(tuple(int(v) for v in table) for table in getattr(self, party))
-            object.__setattr__(self, party, tables)
-            object.__setattr__(self, f"{party}_features", tuple(int(f) for f in getattr(self, f"{party}_features")))
+        for what in ("inputs", "alice", "bob"):
+            object.__setattr__(self, what, tuple(_bits(f"tasks.{what}", row) for row in getattr(self, what)))
+        for what in ("alice_features", "bob_features"):
+            object.__setattr__(self, what, tuple(getattr(self, what)))
+        if not isinstance(self.name, str):
+            raise ValueError(f"tasks.name: {shown(self.name)}; allowed: a text")
         if not 1 <= len(self.inputs) <= MAX_ROWS:
             raise ValueError(f"tasks.inputs: {len(self.inputs)} rows; allowed: 1 to {MAX_ROWS}")
         features = len(self.inputs[0])
@@ -88,14 +107,11 @@ class TruthTables:
                     raise ValueError(
                         f"tasks.{party}: table {number} has {len(table)} answers; allowed: one a row, {len(self.inputs)}"
                     )
-            for feature in getattr(self, f"{party}_features"):
-                if not 0 <= feature < features:
-                    raise ValueError(f"tasks.{party}_features: {feature}; allowed: 0 to {features - 1}")
-        for what, rows in (("inputs", self.inputs), ("alice", self.alice), ("bob", self.bob)):
-            for row in rows:
-                for value in row:
-                    if value not in (0, 1):
-                        raise ValueError(f"tasks.{what}: {value}; allowed: 0 or 1")
+            numbered = tuple(map(whole_number, getattr(self, f"{party}_features")))
+            for given, feature in zip(getattr(self, f"{party}_features"), numbered, strict=True):
+                if feature is None or not 0 <= feature < features:
+                    raise ValueError(f"tasks.{party}_features: {shown(given)}; allowed: 0 to {features - 1}")
+            object.__setattr__(self, f"{party}_features", numbered)
 
     @property
     def rows(self) -> int:
@@ -135,18 +151,27 @@ def truth_tables(
     Raises:
         ValueError: an answer other than 0 or 1, not two functions per party, or a number out of range.
 
+    Raises:
+        ValueError: features out of range, not two functions a party, or as for `TruthTables`.
+
     Example:
         >>> truth_tables([lambda x, y: x, lambda x, y: 1 - x], [lambda x, y: y, lambda x, y: x & y], features=2).rows
         4
     """
-    rows = tuple(itertools.product((0, 1), repeat=features))
-    half = (features + 1) // 2
+    number, most = whole_number(features), MAX_ROWS.bit_length() - 1
+    if number is None or not 1 <= number <= most:
+        raise ValueError(f"features: {shown(features)}; allowed: a whole number from 1 to {most}")
+    for party, functions in (("alice", alice), ("bob", bob)):
+        if len(functions) != 2:
+            raise ValueError(f"{party}: {len(functions)} functions; allowed: 2")
+    rows = tuple(itertools.product((0, 1), repeat=number))
+    half = (number + 1) // 2
     return TruthTables(
         inputs=rows,
-        alice=tuple(tuple(int(function(*row)) for row in rows) for function in alice),  # type: ignore[arg-type]
-        bob=tuple(tuple(int(function(*row)) for row in rows) for function in bob),  # type: ignore[arg-type]
+        alice=tuple(tuple(function(*row) for row in rows) for function in alice),  # type: ignore[arg-type]
+        bob=tuple(tuple(function(*row) for row in rows) for function in bob),  # type: ignore[arg-type]
         alice_features=tuple(range(half)) if alice_features is None else tuple(alice_features),
-        bob_features=tuple(range(half, features)) if bob_features is None else tuple(bob_features),
+        bob_features=tuple(range(half, number)) if bob_features is None else tuple(bob_features),
         name=name,
     )
 

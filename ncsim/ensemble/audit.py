@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +18,14 @@ import numpy as np
 
 from ncsim.cluster.workers import differences
 from ncsim.config.ensemble import network_steps
+from ncsim.config.fields import whole_number
 from ncsim.ensemble.run import run_ensemble
-from ncsim.errors import StoreError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import device_description
 from ncsim.records.members import MemberRecords
-from ncsim.records.trajectories import MemberTrajectories, concatenated
+from ncsim.records.trajectories import concatenated
 from ncsim.storage.environment import recorded_executors
+from ncsim.storage.parts import Part
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.terminal import ProgressListener
@@ -93,10 +96,21 @@ def audit(
 
     Raises:
         StoreError: no run is there, or a part of it is torn or foreign.
-        ConfigError: the executor on record cannot train here.
+        ConfigError: a share or seed out of range, or the executor on record cannot train here.
     """
+    if isinstance(share, bool) or not isinstance(share, numbers.Real) or not 0 < share <= 1:
+        raise ConfigError(f"--audit: {share!r}; allowed: a share of the members, above 0 to 1, as 0.01")
+    if whole_number(seed) is None or seed < 0:
+        raise ConfigError(f"--audit-seed: {seed!r}; allowed: a whole number from 0")
     folder = RunFolder.open(path)
-    executors, trajectories = _executors(folder), _Trajectories(folder)
+    executors = recorded_executors(folder.location, folder.configs)
+    if executors is None:
+        raise StoreError(
+            f"{folder.location}: has no executor on record, so that members cannot be trained as they were"
+        )
+    trajectories = TrajectoryFolder(folder)
+    recording = trajectories.recording()
+    recorded = [trajectories.parts(config) if recording else [] for config in folder.configs]
     groups = list(_groups(folder))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(groups))[: math.ceil(share * len(groups))])
     stored = sum(len(ids) for _, _, ids in groups)
@@ -106,26 +120,23 @@ def audit(
         work = [(len(groups[n][2]), groups[n][0]) for n in chosen]
         progress.start(sum(m for m, _ in work), sum(m * network_steps(folder.configs[cell]) for m, cell in work))
     try:
-        held: tuple[str, MemberRecords] | None = None
         for number in map(int, chosen):
             cell, part, ids = groups[number]
             config = folder.configs[cell]
-            if held is None or held[0] != part:
-                held = part, folder.read_part(config, part)
-            begin = ids.start - int(held[1].member[0])
-            kept = held[1].take(slice(begin, begin + len(ids)))
+            (kept,) = folder.of_members(config, [part], ids)
             once_more = dataclasses.replace(config, first_member=ids.start, members=len(ids))
-            seen = trajectories.of(cell, ids)
+            seen = trajectories.of_members(config, recorded[cell], ids)
+            all_seen = sum(len(each.member) for each in seen) == len(ids)
             again = run_ensemble(
                 once_more,
                 devices=devices,
                 executor=executors[cell],
-                recording=trajectories.recording if seen is not None else None,
+                recording=recording if all_seen else None,
             )
             columns = _unequal(kept._asdict(), again.records()._asdict())
-            if seen is not None:
-                then = concatenated(list(again.trajectories()))
-                unequal = _unequal({"counts": seen.counts} | seen.values, {"counts": then.counts} | then.values)
+            if all_seen:
+                pair = map(concatenated, (seen, list(again.trajectories())))
+                unequal = _unequal(*({"counts": each.counts} | each.values for each in pair))
                 columns += [(row, f"trajectory {name}") for row, name in unequal]
             differing += _differences(folder.cell_name(config), kept, columns)
             audited += len(ids)
@@ -138,44 +149,12 @@ def audit(
     return Audit(seed, audited, stored, differing, elsewhere)
 
 
-def _groups(folder: RunFolder) -> Iterator[tuple[int, str, range]]:
+def _groups(folder: RunFolder) -> Iterator[tuple[int, Part, range]]:
     """Cell, part and ids of every group of stored members."""
     for cell, config in enumerate(folder.configs):
         for part in folder.parts(config):
-            end = part.first + part.members
-            for first in range(part.first, end, GROUP):
-                yield cell, part.name, range(first, min(first + GROUP, end))
-
-
-def _executors(folder: RunFolder) -> list[str]:
-    """The executor on record, one a cell."""
-    recorded = recorded_executors(folder.location, folder.configs)
-    if recorded is None:
-        raise StoreError(
-            f"{folder.location}: has no executor on record, so that members cannot be trained as they were"
-        )
-    return recorded
-
-
-class _Trajectories:
-    """What a run recorded along training, of consecutive members."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = TrajectoryFolder(folder)
-        self._configs = folder.configs
-        self.recording = self._folder.recording()
-        self._parts = [self._folder.parts(config) if self.recording else [] for config in folder.configs]
-        self._held: tuple[str, MemberTrajectories] | None = None  # the part that was read last
-
-    def of(self, cell: int, ids: range) -> MemberTrajectories | None:
-        """The trajectories of these members; None where the run has not recorded all of them."""
-        found = []
-        for name, first, members in self._parts[cell]:
-            if first < ids.stop and ids.start < first + members:
-                if self._held is None or self._held[0] != name:
-                    self._held = name, self._folder.read_part(self._configs[cell], name)
-                found.append(self._held[1].take(slice(max(ids.start - first, 0), ids.stop - first)))
-        return concatenated(found) if sum(each.member.size for each in found) == len(ids) else None
+            for begin in range(0, part.members, GROUP):
+                yield cell, part, part.ids[begin : begin + GROUP]
 
 
 def _unequal(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[tuple[int, str]]:

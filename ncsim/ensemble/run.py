@@ -9,20 +9,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncsim import signals
-from ncsim.cluster.workers import Work
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, swept_fields
+from ncsim.cluster.workers import Shard, Work
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
+from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Share, Worker, working_on
-from ncsim.errors import ConfigError
-from ncsim.executors.devices import device_description, validate_device_count
+from ncsim.errors import ConfigError, StoreError
+from ncsim.executors.devices import arithmetic_settings, device_description, validate_device_count
+from ncsim.forks import check_not_forked
+from ncsim.jax_settings import own_settings
+from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.storage.environment import recorded_executors
-from ncsim.storage.parts import part_ranges
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
-from ncsim.storage.trajectory_parts import part_pieces
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
 from ncsim.training.optimizers import validate_optimizers
@@ -68,7 +70,8 @@ def run_ensemble(
         ConfigError: too few or too many devices, configs that do not make a grid, an executor that cannot train them or
             that the stored run did not begin with, or a value outside the ranges above.
         StoreError: the folder holds another run, has a damaged part, or cannot be written to.
-        DeviceError: a device does not start, fails, or has no memory for the smallest blocks.
+        DeviceError: a device does not start, fails, or has no memory for the smallest blocks; or this process was forked
+            from one that had started JAX.
 
     Example:
         >>> from ncsim import EnsembleConfig, run_ensemble
@@ -76,9 +79,11 @@ def run_ensemble(
         (4, 2, 2, 2, 2)
     """
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job)
-    return _in_memory(job) if out is None else _into_folder(job)
+    with own_settings():
+        return _in_memory(job) if out is None else _into_folder(job)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Job:
 
     def executors(self) -> list[str]:
         """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""
+        check_not_forked()
         return self.recorded_executors() or trainer(self.devices).executors(self.configs, self.executor)
 
     def recorded_executors(self) -> list[str] | None:
@@ -118,16 +124,28 @@ class Job:
     def environment(self) -> dict[str, Any]:
         """What config.json says of a new run's devices and executors."""
         by_cell = {fingerprint(config): name for config, name in zip(self.configs, self.executors(), strict=True)}
-        return {"device": device_description(self.devices), "executor": by_cell}
+        return {"device": device_description(self.devices), "executor": by_cell} | arithmetic_settings()
 
 
 def _check(job: Job) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
+    check_system()
     if not job.configs:
         raise ConfigError("config: no config; allowed: one or more")
+    for config in job.configs:
+        if not isinstance(config, EnsembleConfig):
+            raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+        problem = refusal(config)  # a config that was read from a run folder may have one
+        if problem is not None:
+            raise ConfigError(problem)
     swept_fields(job.configs)
     if job.executor not in EXECUTORS:
         raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
+    if not isinstance(job.resume, bool):
+        raise ConfigError(f"resume: {shown(job.resume)}; allowed: True or False")
+    if job.recording is not None and not isinstance(job.recording, Recording):
+        raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
+    validate_device_count(job.devices)
     validate_optimizers(job.configs)
     if job.recording is not None:
         for config in job.configs:
@@ -147,6 +165,36 @@ def _in_memory(job: Job) -> Run:
 
 
 def _into_folder(job: Job) -> Run:
+    """Train what the folder lacks. A run that is complete is given also from a folder that cannot be written to."""
+    try:
+        return _trained_into_folder(job)
+    except StoreError:
+        folder = _complete(job)
+        if folder is None:
+            raise
+        return Run(job.configs, folder)
+
+
+def _complete(job: Job) -> RunFolder | None:
+    """The folder that is asked for, if it holds all of this run, and all that is to be recorded of it."""
+    assert job.out is not None
+    try:
+        folder = RunFolder.open(job.out)
+        trajectories = TrajectoryFolder(folder)
+        recording = trajectories.recording()
+        complete = (
+            job.resume
+            and list(folder.configs) == job.configs
+            and not any(folder.missing(config) for config in job.configs)
+            and job.recording in (None, recording)
+            and (recording is None or not any(trajectories.missing(config) for config in job.configs))
+        )
+    except (StoreError, OSError):
+        return None
+    return folder if complete else None
+
+
+def _trained_into_folder(job: Job) -> Run:
     """Train what the folder lacks, part by part."""
     folder = _made_folder(job)
     if job.recording is None:
@@ -163,7 +211,6 @@ def _into_folder(job: Job) -> Run:
 
 def _made_folder(job: Job) -> RunFolder:
     assert job.out is not None
-    validate_device_count(job.devices)
     if job.recorded_executors() is None and job.executor in ("pallas", "native"):
         job.executors()  # what they cannot train is refused before a folder is made
     return RunFolder.create(job.out, job.configs, job.resume, job.environment)
@@ -171,7 +218,7 @@ def _made_folder(job: Job) -> RunFolder:
 
 def _store(job: Job, worker: Worker) -> None:
     """Train and store the parts of this process."""
-    for (cell, _), batches in _trained(job, worker.parts()):
+    for (cell, _), batches in _trained(job, worker.share(worker.folder)):
         records = concatenated(list(batches))
         worker.writing.do(functools.partial(worker.folder.write_part, job.configs[cell], records))
 
@@ -183,14 +230,14 @@ def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
     folder, writing = worker.folder, worker.writing
     trajectories = TrajectoryFolder(folder)
     trajectories.check(recording, OBSERVED)
-    for (cell, ids), batches in _trained(job, worker.parts()):
+    for (cell, ids), batches in _trained(job, worker.share(worker.folder)):
         config = job.configs[cell]
         trajectories.discard(config, ids)
         # In this order: members that no part holds have no trajectory that counts.
         records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
         writing.do(functools.partial(folder.write_part, config, records))
     writing.finish()
-    share = worker.share(functools.partial(_unrecorded, trajectories, job.configs, recording), trajectories.part)
+    share = worker.share(trajectories, recording)
     parts = {cell: folder.parts(job.configs[cell]) for cell in {cell for cell, _ in share.missing}}
     for (cell, _), batches in _trained(job, share):
         config = job.configs[cell]
@@ -199,23 +246,13 @@ def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
             pass
 
 
-def _unrecorded(trajectories: TrajectoryFolder, configs: Sequence[EnsembleConfig], recording: Recording) -> list[Work]:
-    """Members without a trajectory, cut into the parts that their trajectories will make."""
-    return [
-        (cell, piece)
-        for cell, config in enumerate(configs)
-        for gap in trajectories.missing(config)
-        for part in part_ranges(config, gap)
-        for piece in part_pieces(part, recording.steps(config.steps).size)
-    ]
-
-
 def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:
     """Each part of this process with its results in batches, which are trained as they are asked for: `MemberRecords`, or
     pairs of them and `MemberTrajectories` where the run records. A run that is complete starts no device."""
     missing, progress = share.missing, job.progress
     if not missing:
         return
+    check_not_forked()
     feeder = trainer(job.devices)
     executors = job.executors()
     if progress is not None:

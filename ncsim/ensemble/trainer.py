@@ -14,10 +14,11 @@ from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, network_steps
 from ncsim.config.recording import Recording
 from ncsim.errors import DeviceError
+from ncsim.executors.calls import InFlight
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_memory
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
-from ncsim.terminal import ProgressListener, say
+from ncsim.terminal import ProgressListener, say, telling, waiting
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
 BLOCKS = 128
@@ -100,6 +101,8 @@ class Trainer:
         """What a program gives of these members, in batches: a tree of arrays [members of the batch, ...]. In smaller
         blocks, which change no member, where the devices have no memory for these."""
         first = members.start
+        # Nothing of a part in work is stored, so that parts do not depend on when a run was interrupted.
+        signals.at_stake = f"the training of members {first:,} to {members.stop - 1:,}"
         while first < members.stop:
             try:
                 with failing_in_one_line(unless=out_of_memory):
@@ -110,6 +113,7 @@ class Trainer:
                 if not out_of_memory(error):
                     raise
                 self._make_smaller(config, executor)
+        signals.at_stake = ""
 
     def _calls(
         self,
@@ -125,31 +129,34 @@ class Trainer:
 
         points = None if recorded is None else len(recorded)
         most = self._blocks if points is None else min(max(RECORDED_POINTS // points, 1), self._blocks)
-        program = choice.program(executor, config, self._mesh, most, self._lanes.get(executor), points)
+        with telling("compiling the training" if progress is not None else None):
+            program = choice.program(executor, config, self._mesh, most, self._lanes.get(executor), points)
         cost = (executor, _same_cost(config), points)
         pending: tuple[range, np.ndarray, Any, float] | None = None
         first = members.start
-        while first < members.stop or pending is not None:
-            issued = None
-            if first < members.stop:
-                blocks = self._blocks_a_call(cost, most)
-                batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
-                ids, used = self._layout(batch, program)
-                with jax.enable_x64(config.precision == "float64"):
-                    steps = config.steps if recorded is None else recorded
-                    result = program.run(config.root_seed, ids, used, config.learning_rate, steps)
-                issued = (batch, used, result, time.perf_counter())
-                first = batch.stop
-            if pending is not None:
-                batch, used, result, started = pending
-                kept = jax.tree.map(functools.partial(_of_members, used=used, members=len(batch)), result)
-                # With one call always waiting behind another, the time between two results is the time of one call.
-                self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
-                if progress is not None:
-                    progress.advance(len(batch), len(batch) * network_steps(config))
-                yield batch, kept
-                signals.check()
-            pending = issued
+        with InFlight() as calls:
+            while first < members.stop or pending is not None:
+                issued = None
+                if first < members.stop:
+                    blocks = self._blocks_a_call(cost, most)
+                    batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
+                    ids, used = self._layout(batch, program)
+                    with jax.enable_x64(config.precision == "float64"):
+                        steps = config.steps if recorded is None else recorded
+                        result = calls.add(program.run(config.root_seed, ids, used, config.learning_rate, steps))
+                    issued = (batch, used, result, time.perf_counter())
+                    first = batch.stop
+                if pending is not None:
+                    batch, used, result, started = pending
+                    take = functools.partial(_of_members, used=used, members=len(batch))
+                    kept = calls.kept(result, functools.partial(jax.tree.map, take), waiting(progress))
+                    # With one call always waiting behind another, the time between two results is that of one call.
+                    self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
+                    if progress is not None:
+                        progress.advance(len(batch), len(batch) * network_steps(config))
+                    yield batch, kept
+                    signals.check()
+                pending = issued
 
     def _make_smaller(self, config: EnsembleConfig, executor: str) -> None:
         """Fewer blocks in a buffer, then narrower ones."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ncsim.cluster import workers
 from ncsim.cluster.claims import Claims
 from ncsim.cluster.workers import Shard, Work
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.recording import Recording
 from ncsim.executors.devices import device_description
-from ncsim.storage.files import LocalStorage
-from ncsim.storage.parts import part_ranges
+from ncsim.storage.files import LocalStorage, discard_unfinished
+from ncsim.storage.part_folder import PartFolder
+from ncsim.storage.parts import cut, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.writer import Background
 
@@ -35,17 +37,14 @@ class Share:
 class ClaimedShare(Share):
     """The work of one of several workers: it claims each part before it trains it."""
 
-    worker: Worker
-    claims: Claims
-    look: Callable[[], Sequence[Work]]
-    part_of: Callable[[EnsembleConfig, int, int], str] | None
+    claimed: Iterable[Work]
+    writing: Background
 
     def mine(self) -> Iterator[Work]:
         """The parts that this process has claimed, one after another, until no part is missing."""
-        worker = self.worker
-        for piece in workers.claimed(worker.folder, worker.place, self.claims, self.look, self.part_of):
+        for piece in self.claimed:
             yield piece
-            worker.writing.finish()  # a claim is given up when its part is there
+            self.writing.finish()  # a claim is given up when its part is there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,28 +57,16 @@ class Worker:
     place: Shard
     claims: Claims | None
 
-    def parts(self) -> Share:
-        """The share of the parts that the run folder lacks."""
-        return self.share(lambda: missing_parts(self.folder))
-
-    def share(
-        self,
-        look: Callable[[], Sequence[Work]],
-        part_of: Callable[[EnsembleConfig, int, int], str] | None = None,
-    ) -> Share:
-        """The share of some work.
-
-        Args:
-            look: lists what is missing now; a worker beside others looks again as it goes.
-            part_of: the file that a piece of work makes, from its config, first member and number of members; None for
-                the members' own part.
-        """
-        missing = look()
-        if self.claims is None:
-            return Share(missing)
+    def share(self, parts: PartFolder[Any], recording: Recording | None = None) -> Share:
+        """The share of the parts that are missing; beside others, a worker looks for them again as it goes. Arguments as
+        for `missing_parts`."""
+        missing = missing_parts(parts, recording)
         if missing:
             workers.say_differences(self.folder, device_description(self.devices))
-        return ClaimedShare(missing, self, self.claims, look, part_of)
+        if self.claims is None:
+            return Share(missing)
+        claimed = workers.claimed(parts, self.place, self.claims, lambda: missing_parts(parts, recording))
+        return ClaimedShare(missing, claimed, self.writing)
 
 
 @contextlib.contextmanager
@@ -92,14 +79,24 @@ def working_on(
     if shard is None and isinstance(folder.storage, LocalStorage):
         with folder.exclusive():
             workers.refuse_beside_workers(folder)
-            folder.discard_unfinished()
+            discard_unfinished(folder.storage)
             yield Worker(folder, devices, writing, place, None)
         return
     with folder.shared(), Claims(folder.storage) as claims:
         yield Worker(folder, devices, writing, place, claims)
 
 
-def missing_parts(folder: RunFolder) -> list[Work]:
-    """The parts that a run folder lacks: each with the number of its cell and the ids of its members."""
-    gaps = ((cell, gap) for cell, config in enumerate(folder.configs) for gap in folder.missing(config))
-    return [(cell, part) for cell, gap in gaps for part in part_ranges(folder.configs[cell], gap)]
+def missing_parts(parts: PartFolder[Any], recording: Recording | None = None) -> list[Work]:
+    """The parts that a run folder lacks: each with the number of its cell and the ids of its members.
+
+    Args:
+        parts: those of members, or of trajectories.
+        recording: of the trajectories; None for parts of members.
+    """
+    found = []
+    for cell, config in enumerate(parts.configs):
+        size = part_size(config)
+        if recording is not None:  # both are powers of two: trajectories are cut where members are, too
+            size = min(size, trajectory_part_size(recording.steps(config.steps).size))
+        found += [(cell, ids) for gap in parts.missing(config) for ids in cut(gap, size)]
+    return found

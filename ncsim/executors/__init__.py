@@ -30,7 +30,8 @@ that takes one row from its inputs to its share of every gradient; the system's 
 once a shape of network, into the user's cache, and XLA calls it (`jax.ffi`) in place of its own loop. There is no second
 definition of the network. "auto" takes it where it builds, has XLA's losses after ten steps and is at least 1.2 times as
 fast in a short trial, by processor time, since others may use the machine meanwhile; the verdict is kept beside the code, so that a machine trains the same config by the same executor
-every time. No flag lets the compiler assume NaN away, and division and roots are IEEE's. Measured: `benchmarks/notes-native.md`.
+every time. Where it cannot be compiled, one line says why. The cache's key has the compiler, the processor and jaxlib's header,
+since a library of another header may not fit. No flag lets the compiler assume NaN away, and division and roots are IEEE's. Measured: `benchmarks/notes-native.md`.
 
 One program for any number of members. A device has a buffer of blocks and is told how many of them to train; learning
 rate and steps are arguments. Configs that differ only in those, the seed or the members share a compiled program. A call

@@ -6,6 +6,7 @@ undecided then answers by the program it ran in: laws agree between executors, m
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -108,7 +109,10 @@ def _alike(configs: Sequence[EnsembleConfig]) -> list[EnsembleConfig]:
 def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool:
     """Whether C can be made and compiled for this config, has XLA's losses, and is clearly faster. Tried once a machine
     and remembered: members differ between executors, and another run of the same config is to have the same ones."""
-    if native.unsupported(config):
+    reason = native.unsupported(config)
+    if reason:
+        if reason.startswith(native.NO_COMPILER):
+            _say_not_native(reason)
         return False
     try:
         known = verdict(native.source(config))
@@ -119,11 +123,21 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
                 [seconds_a_network(config, each, mesh, time.process_time) for each in (tried, by_xla)] for _ in range(3)
             ]
             seconds = np.min(rounds, axis=0)
-            worth = seconds[0] * NATIVE_GAIN <= seconds[1] and _agree(config, by_xla, tried, mesh)
+            agrees = _agree(config, by_xla, tried, mesh)
+            if not agrees:
+                _say_not_native("its losses are not those of xla here")
+            worth = bool(seconds[0] * NATIVE_GAIN <= seconds[1]) and agrees
             known = remember(native.source(config), worth)
         return known
-    except Exception:  # no compiler that works, no folder to build in: nothing that a run needs
+    except Exception as error:  # no compiler that works, no folder to build in: nothing that a run needs
+        _say_not_native(_first_line(error).removeprefix("--executor: native; ").removesuffix("; allowed here: xla"))
         return False
+
+
+@functools.lru_cache(maxsize=64)
+def _say_not_native(reason: str) -> None:
+    """One line for one reason, however many cells of a grid it is true of."""
+    say(f"native is not taken: {reason}; using xla")
 
 
 def seconds_a_network(
@@ -167,10 +181,10 @@ def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgra
 
 def forget_programs() -> None:
     """Forget what was compiled in this process; what is built and kept on disk stays."""
-    for kept in (xla._block_program, native.training, native._source):
+    for kept in (xla._block_program, native.training, native._source, _say_not_native):
         kept.cache_clear()
 
 
 def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+    return text if len(text) <= 300 else text[:297] + "..."

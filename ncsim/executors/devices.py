@@ -7,7 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError, DeviceError, one_line
+from ncsim.forks import check_not_forked
+from ncsim.machine import cores
 
 
 def prepare_jax(devices: int | None = None) -> None:
@@ -22,13 +25,50 @@ def prepare_jax(devices: int | None = None) -> None:
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     with contextlib.suppress(RuntimeError):  # raised once backends are there
-        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", devices or cores())
 
 
 def device_description(devices: int | None = None) -> str:
     """The devices that a run would use, in words for config.json."""
     used = devices_to_use(devices)
     return f"{len(used)} x {used[0].platform} ({used[0].device_kind})"
+
+
+#: JAX's settings that may change roundings and have no context of their own, with what they are where nobody sets them.
+_ARITHMETIC: dict[str, Any] = {
+    "jax_compiler_enable_remat_pass": True,
+    "jax_disable_most_optimizations": False,
+    "jax_enable_pgle": False,
+    "jax_exec_time_optimization_effort": 0.0,
+    "jax_memory_fitting_effort": 0.0,
+    "jax_memory_fitting_level": "O2",
+    "jax_optimization_level": "UNKNOWN",
+    "jax_use_direct_linearize": True,
+    "jax_use_hlo_logistic_lowering": None,
+    "jax_xla_profile_version": 0,
+}
+#: Compilers and libraries read these.
+_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "TF32_OVERRIDE")
+#: XLA's flags that change no member.
+_HARMLESS = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_cpu_parallel_codegen", "--xla_hlo_profile")
+
+
+def arithmetic_settings() -> dict[str, list[str]]:
+    """Settings of JAX and XLA that are not as usual and may change arithmetic, for config.json; {} where there are none."""
+    import jax
+
+    ours = f"--xla_backend_extra_options={SMALL_LOOP_OPTION}"
+    found = []
+    for variable in _VARIABLES:
+        words = os.environ.get(variable, "").split()
+        given = [word for word in words if word != ours and not word.startswith(_HARMLESS)]
+        if given:
+            found.append(f"{variable}={' '.join(sorted(given))}")
+    for name, usual in _ARITHMETIC.items():
+        value = getattr(jax.config, name, usual)  # a version of JAX may not have it
+        if value != usual:
+            found.append(f"{name.upper()}={value}")
+    return {"settings": found} if found else {}
 
 
 def devices_to_use(count: int | None) -> list[Any]:
@@ -39,6 +79,7 @@ def devices_to_use(count: int | None) -> list[Any]:
         DeviceError: none starts.
     """
     validate_device_count(count)
+    check_not_forked()
     prepare_jax(count)
     available = _started_devices()
     if count is not None and count > len(available):
@@ -48,7 +89,7 @@ def devices_to_use(count: int | None) -> list[Any]:
 
 def validate_device_count(devices: int | None) -> None:
     """Raise a ConfigError if no machine could have so many devices."""
-    if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or not 1 <= devices <= 4096):
+    if devices is not None and (whole_number(devices) is None or not 1 <= devices <= 4096):
         raise ConfigError(f"--devices: {devices!r}; allowed: a whole number from 1 to 4096")
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.sharding import AbstractMesh, use_abstract_mesh
 
 
 class ScalariseError(NotImplementedError):
@@ -146,7 +147,8 @@ class _Evaluation:
         if equation.primitive.name == "select_n" and _is_constant(elements[0]):
             return elements[1 + int(elements[0])]  # a mask of the topology costs nothing
         if all(_is_constant(element) for element in elements):
-            with jax.ensure_compile_time_eval():  # kernels want no operation that has only literals
+            # Kernels want no operation that has only literals. Computed here, whatever mesh it is lowered for.
+            with jax.ensure_compile_time_eval(), use_abstract_mesh(AbstractMesh((), ())):
                 return np.asarray(equation.primitive.bind(*elements, **equation.params))[()]
         if equation.primitive.name == "sign":
             return _sign(elements[0])

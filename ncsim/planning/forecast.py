@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.formatting import duration, size
-from ncsim.planning.memory import memory_of_machine
+from ncsim.formatting import duration, size, table
+from ncsim.machine import memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +82,6 @@ class Forecast:
 
     def lines(self) -> list[str]:
         """The forecast as text for a terminal."""
-        from ncsim.formatting import table
-
         header = [*(self.swept or ["cell"]), "members", "network-steps", "executor", "rate/s", "training", "compile"]
         rows = [[*self._labels(cell), *_row(cell)] for cell in self.cells]
         total = [f"{sum(c.members for c in self.cells):,}", f"{sum(c.network_steps for c in self.cells):.3g}", ""]
@@ -102,9 +100,9 @@ class Forecast:
         lines.append(f"Disk: {size(self.disk_bytes)}, with {size(self.free_disk_bytes)} free.")
         if self.disk_bytes > self.free_disk_bytes:
             lines.append("Not enough disk: the run would stop when it is full, and resume once there is room.")
-        memory = memory_of_machine()
-        if memory and self.peak_memory_bytes > memory:
-            lines.append(f"Not enough memory: this machine has {size(memory)}.")
+        most = memory()
+        if most and self.peak_memory_bytes > most:
+            lines.append(f"Not enough memory: this machine has {size(most)}.")
         if not all(cell.calibrated for cell in self.cells):
             lines.append("~ not calibrated itself: with the costs of the most similar program that was.")
         return lines

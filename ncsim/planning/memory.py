@@ -1,8 +1,7 @@
-"""How much memory this process has had, and the machine has."""
+"""How much memory this process has had."""
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 from pathlib import Path
@@ -16,11 +15,3 @@ def peak_memory() -> int:
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def memory_of_machine() -> int:
-    """Bytes that the machine has; 0 where it does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return 0

@@ -13,6 +13,7 @@ run in a process of its own: what only the first run ever does, as to try a comp
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import math
@@ -20,22 +21,21 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
 from ncsim.config.recording import Recording
-from ncsim.ensemble.run import forget_programs, run_ensemble
+from ncsim.ensemble.run import Job, forget_programs, run_ensemble
 from ncsim.errors import ConfigError, NoRunError, StoreError
 from ncsim.executors.devices import device_description
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
-from ncsim.storage.environment import recorded_executors
-from ncsim.storage.parts import part_ranges, part_size
+from ncsim.storage.parts import cut, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
-from ncsim.storage.trajectory_parts import part_members, part_pieces
 
 #: Programs that are calibrated; those of a larger grid take the costs of the nearest of them.
 MOST_PROGRAMS = 12
@@ -76,20 +76,20 @@ def forecast(
     begun, age = time.perf_counter(), _process_age() if command else 0.0
     swept = swept_fields(configs)
     stored = _stored(configs, out)
-    if recording is None and stored is not None:
-        recording = TrajectoryFolder(stored).recording()
+    if stored is not None:
+        recording = _recording(TrajectoryFolder(stored), recording)
+    begun_with = Job(list(configs), devices, None, executor, recording, out, True, None).recorded_executors()
     todo = _to_train(configs, stored, recording)
     beside = _disk_of(out)
     programs = _programs(configs)
     chosen = _spread(list(programs), MOST_PROGRAMS)
-    if out is not None and executor == "auto":
-        recorded = set(recorded_executors(out, configs) or ())
-        executor = recorded.pop() if len(recorded) == 1 else executor
+    if begun_with is not None and len(set(begun_with)) == 1:
+        executor = begun_with[0]
     with _scratch(beside) as scratch:
         description = device_description(devices)
         importlib.import_module("ncsim.executors.choice")  # with optimisers and all that a run imports
         started = age + time.perf_counter() - begun
-        places = {shape: Path(scratch) / str(number) for number, shape in enumerate(chosen)}
+        places = {shape: scratch / str(number) for number, shape in enumerate(chosen)}
         costs = _calibrated(programs, places, devices, executor, recording, say)
         before_report = peak_memory()
         reporting = ReportCost(0, 0, 0)
@@ -146,7 +146,7 @@ def _training_memory(configs: Sequence[EnsembleConfig], recording: Recording | N
     memory = before + PART_BYTES_A_MEMBER * max(part - seen, 0)
     if recording is not None:
         points = max(recording.steps(config.steps).size for config in configs)
-        memory += POINT_BYTES * points * max(min(part_members(points), part) - seen, 0)
+        memory += POINT_BYTES * points * max(min(trajectory_part_size(points), part) - seen, 0)
     return memory
 
 
@@ -172,7 +172,7 @@ def _cells(
     for config, ids in zip(configs, todo, strict=True):
         shape = program_of(config)
         cost = costs.get(shape) or costs[_nearest(shape, list(costs))]
-        parts = [part for gap in ids for part in part_ranges(config, gap)]
+        parts = [part for gap in ids for part in cut(gap, part_size(config))]
         cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
         compiled.add(shape)
     return tuple(cells)
@@ -188,7 +188,7 @@ def _cell(
 ) -> CellForecast:
     members = sum(map(len, parts))
     points = 0 if recording is None else recording.steps(config.steps).size
-    trajectories = sum(len(list(part_pieces(part, points))) for part in parts) if points else 0
+    trajectories = sum(len(list(cut(part, trajectory_part_size(points)))) for part in parts) if points else 0
     files = len(parts) + trajectories
     a_member = cost.seconds_a_member + cost.seconds_a_step * config.steps
     disk = members * (cost.bytes_a_member + points * cost.bytes_a_point)
@@ -237,11 +237,14 @@ def _nearest(shape: EnsembleConfig, calibrated: Sequence[EnsembleConfig]) -> Ens
 # ----------------------------------------------------------------------------------------------- folder and machine
 
 
-def _scratch(beside: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix=".ncsim-plan-", dir=beside)
-    except OSError as error:
-        raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+@contextlib.contextmanager
+def _scratch(beside: Path) -> Iterator[Path]:
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(signals.scratch(".ncsim-plan-", beside))
+        except OSError as error:
+            raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+        yield made
 
 
 def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | None) -> RunFolder | None:
@@ -261,15 +264,26 @@ def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | Non
     return stored
 
 
+def _recording(trajectories: TrajectoryFolder, asked: Recording | None) -> Recording | None:
+    """At which steps a stored run goes on recording.
+
+    Raises:
+        StoreError: at other ones than are asked for.
+    """
+    there = trajectories.recording()
+    if there is not None and asked not in (None, there):
+        trajectories.refuse(there, asked)
+    return there or asked
+
+
 def _to_train(
     configs: Sequence[EnsembleConfig], stored: RunFolder | None, recording: Recording | None
 ) -> list[list[range]]:
     """What of each config a folder does not hold yet, or has not recorded: everything where there is none."""
     if stored is None:
         return [[config.member_ids] for config in configs]
-    if recording is None:
-        return [stored.missing(config) for config in configs]
-    return [TrajectoryFolder(stored).missing(config) for config in configs]
+    parts = stored if recording is None else TrajectoryFolder(stored)
+    return [parts.missing(config) for config in configs]
 
 
 def _disk_of(out: str | os.PathLike[str] | None) -> Path:

@@ -6,18 +6,31 @@ Colours are Okabe and Ito's, told apart by the colour-blind; lightness and marks
 from __future__ import annotations
 
 import csv
+import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ncsim.config.tasks import context_names
 from ncsim.statistics.protocols import TSIRELSON, ProtocolLaw
+
+# Only files are drawn. A backend that the user has asked for, as Jupyter's, may not be installed here, and even to import
+# matplotlib would fail; where it is, it is the user's for figures of their own.
+_backend = os.environ.pop("MPLBACKEND", None)
+try:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+finally:
+    if _backend is not None:
+        os.environ["MPLBACKEND"] = _backend
+if _backend is not None and "matplotlib.pyplot" not in sys.modules:
+    with suppress(ValueError):
+        mpl.rcParams["backend"] = _backend
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
 #: Fonts are embedded as text, so that figures can be searched and edited; ids in SVG do not change from run to run.
@@ -39,7 +52,7 @@ def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequen
     """Write stem.png, .svg, .pdf and .csv; the CSV holds the numbers that the figure shows."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
-    with mpl.rc_context(STYLE):
+    with _style():
         figure.canvas.draw()  # places everything; the three files need not do it again
         figure.set_layout_engine("none")
         for suffix, metadata in (("png", {}), ("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
@@ -47,7 +60,7 @@ def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequen
             figure.savefig(path, dpi=200, metadata=metadata)
             paths.append(path)
     path = stem.with_name(f"{stem.name}.csv")
-    with open(path, "w", newline="") as handle:
+    with open(path, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(columns)
         writer.writerows(rows)
@@ -59,9 +72,18 @@ def _panel_width(labels: Sequence[str]) -> float:
 
 
 @contextmanager
+def _style() -> Iterator[None]:
+    """Our style alone: a user's own may ask for what is not there, as LaTeX."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
+
+
+@contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A figure in our style that needs no display and is no global state."""
-    with mpl.rc_context(STYLE):
+    with _style():
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
@@ -139,8 +161,12 @@ def draw_bounds(axis: Any) -> None:
 
 def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
     """Where all dots are, and all of a law but its last thousandth at either end."""
-    low = min(min(law.law.quantile(0.001) for panel in laws for law in panel), min(r.min() for p in runs for r in p))
-    high = max(max(law.law.quantile(0.999) for panel in laws for law in panel), max(r.max() for p in runs for r in p))
+    low = min(
+        min(law.law.quantile(0.001) for panel in laws for law in panel), min(r.min(initial=2) for p in runs for r in p)
+    )
+    high = max(
+        max(law.law.quantile(0.999) for panel in laws for law in panel), max(r.max(initial=2) for p in runs for r in p)
+    )
     return min(low, 1.5) - 0.2, max(high, 3.0) + 0.2
 
 

@@ -1,4 +1,4 @@
-"""Words of a report: verdicts, sentences and the rows of its tables."""
+"""Words of a report: sentences and the rows of its tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from ncsim.formatting import p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.verdicts import verdict_on_members
 
 
 def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
@@ -86,8 +87,14 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
         f"direct influence {estimate(pooled['influence'])}; contextuality Delta = s_odd - 2 - influence = "
         f"{estimate(pooled['contextuality'])}."
     )
-    result.append(verdict(cell))
+    result.append(cell_verdict(cell))
     return result
+
+
+def cell_verdict(cell: Mapping[str, Any]) -> str:
+    """What may be said of a cell's S and Delta."""
+    numbers = (cell["members_with_s_above_2"], cell["members_contextual"], cell["pooled"]["contextuality"])
+    return verdict_on_members(*(estimate(values) for values in numbers))
 
 
 SIGNALLING_COLUMNS = [
@@ -131,28 +138,6 @@ def sentences_on_tests(cell: Mapping[str, Any]) -> list[str]:
         f"draws, which they are not: all members answer the same {cell['rows']} rows, and each member's errors go "
         "together. The tests across members are the ones that count.",
     ]
-
-
-def verdict(cell: Mapping[str, Any]) -> str:
-    """One sentence on S above 2 and contextuality, member by member and pooled."""
-    above, contextual = estimate(cell["members_with_s_above_2"]), estimate(cell["members_contextual"])
-    pooled = estimate(cell["pooled"]["contextuality"])
-    text = f"S is above 2 in {above} of members. "
-    if contextual.low > 0:
-        text += f"Contextual once direct influence is discounted: {contextual} of members (Delta > 0)."
-    elif above.value == 0:
-        text += f"No member has Delta > 0 (at most {_upper(contextual)} of members, 95 %)."
-    else:
-        text += (
-            "S above 2, explained by direct influence: no member has Delta > 0 "
-            f"(at most {_upper(contextual)} of members, 95 %)."
-        )
-    text += f" Pooled over members, Delta {'is above 0: contextual' if pooled.low > 0 else 'is not above 0'}."
-    return text
-
-
-def _upper(fraction: Estimate) -> str:
-    return f"{fraction.high:.2g}"
 
 
 def estimate(values: Mapping[str, Any]) -> Estimate:

@@ -8,23 +8,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.tasks import S_SIGNS, context_names
+from ncsim.config.tasks import context_names
 from ncsim.errors import StoreError
 from ncsim.records.joint_counts import from_context_order
 from ncsim.records.members import MemberRecords
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_estimate
+from ncsim.statistics.intervals import clopper_pearson, mean_estimate
 from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value
-from ncsim.statistics.protocols import GROUPS, STANDARD_PROTOCOLS, TSIRELSON, Outcomes, ProtocolLaw, sample_runs
+from ncsim.statistics.pooled import GroupedMeans, pooled_estimates, pooled_s
+from ncsim.statistics.protocols import (
+    GROUPS,
+    STANDARD_PROTOCOLS,
+    TSIRELSON,
+    Outcomes,
+    ProtocolLaw,
+    draw_runs,
+    joint_counts_of,
+)
 from ncsim.statistics.signalling_tests import AccuracyDifferences, member_signalling_tests, signalling_tests
-from ncsim.statistics.undecided import member_ranges
+from ncsim.statistics.undecided import UndecidedTally
 
 CONTEXT_NAMES = context_names()
 #: Runs drawn under a protocol to see how many are contextual.
 CONTEXTUALITY_RUNS = 10_000
-#: Delta is a multiple of 1/8 or so; what differs from 0 by less is rounding.
-ROUNDING = 1e-9
 
 
 class Summary(NamedTuple):
@@ -64,7 +71,8 @@ def summarise(run: Run, dots: int = 50) -> Summary:
     numbers = {
         "run": run.location,
         "swept": run.swept,
-        "members_missing": run.missing(),
+        # Not a second look at the folder, where workers may have stored parts since.
+        "members_missing": sum(max(c.members - cell["members"], 0) for c, cell in zip(run.configs, cells, strict=True)),
         "cells": cells,
     }
     return Summary(numbers, laws, drawn)
@@ -84,7 +92,10 @@ def _summarise_cell(tally: _Tally, outcomes: Outcomes, laws: list[ProtocolLaw]) 
         "diverged": {"networks": tally.diverged, "members": tally.members_diverged},
     }
     if not laws:
-        return result | {"note": "no network to report on: none stored, or every one of a context diverged"}
+        return result | {
+            "note": "no network to report on: none stored, or every one of a context diverged, or with "
+            "common starts every member"
+        }
     result["contexts"] = {
         name: {"solved": clopper_pearson(*outcomes.solved_fraction(n))._asdict()} | tally.context(n)
         for n, name in enumerate(CONTEXT_NAMES)
@@ -101,8 +112,9 @@ def _summarise_cell(tally: _Tally, outcomes: Outcomes, laws: list[ProtocolLaw]) 
 
 def _summarise_protocol(protocol_law: ProtocolLaw, outcomes: Outcomes) -> dict[str, Any]:
     protocol, law = protocol_law.protocol, protocol_law.law
-    statistics = chsh_statistics(sample_runs(protocol, outcomes, CONTEXTUALITY_RUNS))
-    contextual = int(np.sum(statistics.contextuality > ROUNDING))
+    runs = draw_runs(protocol, outcomes, CONTEXTUALITY_RUNS)
+    statistics = chsh_statistics(joint_counts_of(runs, outcomes))
+    contextual = protocol_law.fraction_of_runs(outcomes, runs, np.asarray(statistics.contextuality > 0))
     return {
         "protocol": protocol.label,
         "kind": protocol.kind,
@@ -116,7 +128,7 @@ def _summarise_protocol(protocol_law: ProtocolLaw, outcomes: Outcomes) -> dict[s
             name: estimate._asdict() for name, estimate in zip(CONTEXT_NAMES, protocol_law.correlators, strict=True)
         },
         "sampled_runs": CONTEXTUALITY_RUNS,
-        "sampled_runs_contextual": clopper_pearson(contextual, CONTEXTUALITY_RUNS)._asdict(),
+        "sampled_runs_contextual": contextual._asdict(),
         "sampled_largest_contextuality": float(np.max(statistics.contextuality)),
         "law": {"s": law.values.tolist(), "probability": law.probabilities.tolist()},
     }
@@ -127,17 +139,14 @@ class _Tally:
 
     def __init__(self, config: EnsembleConfig) -> None:
         self._rows = config.tasks.rows
+        self._common = config.common_initialization
         self.members = self.diverged = self.members_diverged = 0
         self.whole = self.above_2 = self.contextual = 0
         self.largest_contextuality = -np.inf
         self._counts = np.zeros((GROUPS, 4, 4), np.int64)
         self._differences = AccuracyDifferences(config.tasks.rows)
-        self._rows_undecided = np.zeros((4, 2), np.int64)
-        self._networks_undecided = np.zeros(4, np.int64)
-        self._decided_product = np.zeros((GROUPS, 4), np.int64)
-        self._decided_members = self._decided_above_2 = 0
-        self._decided_s = np.zeros((GROUPS, 2))
-        self._free = np.zeros(4)  # sums over members: lowest and highest S, and whether each is above 2
+        self._undecided = UndecidedTally(GROUPS)
+        self._networks = np.zeros(4, np.int64)
 
     def passing(self, batches: Any) -> Any:
         """The batches, as they are, added up on the way."""
@@ -149,28 +158,19 @@ class _Tally:
         group = (np.arange(batch.size) + self.members) % GROUPS
         self.members += batch.size
         self.diverged += int(batch.diverged.sum())
+        self._networks += (~batch.diverged).sum(axis=0)
         whole = np.logical_not(batch.diverged.any(axis=1))
         self.members_diverged += int((~whole).sum())
         np.add.at(self._counts, group, batch.counts)
         self._differences.add(batch.counts, batch.diverged)
-        np.add.at(self._decided_product, group, batch.decided_product)
-        self._rows_undecided += np.stack([batch.undecided_alice.sum(axis=0), batch.undecided_bob.sum(axis=0)], axis=1)
-        self._networks_undecided += batch.undecided().sum(axis=0)
+        self._undecided.add(batch)
         statistics = chsh_statistics(batch.joint[whole])
         self.whole += int(whole.sum())
         if not whole.any():
             return
-        self.above_2 += int(np.sum(statistics.s > 2 + ROUNDING))
-        ranges = member_ranges(batch.take(whole))
-        ends = (ranges.low, ranges.high, ranges.low > 2 + ROUNDING, ranges.high > 2 + ROUNDING)
-        self._free += [np.sum(end) for end in ends]
-        self.contextual += int(np.sum(statistics.contextuality > ROUNDING))
+        self.above_2 += int(np.sum(statistics.s > 2))
+        self.contextual += int(np.sum(statistics.contextuality > 0))
         self.largest_contextuality = max(self.largest_contextuality, float(np.max(statistics.contextuality)))
-        decided = ~batch.undecided()[whole].any(axis=1)
-        self._decided_members += int(decided.sum())
-        self._decided_above_2 += int(np.sum(statistics.s[decided] > 2 + ROUNDING))
-        np.add.at(self._decided_s[:, 0], group[whole][decided], statistics.s[decided])
-        np.add.at(self._decided_s[:, 1], group[whole][decided], 1)
 
     def context(self, number: int) -> dict[str, Any]:
         """Pooled accuracies and correlator of one context."""
@@ -179,48 +179,45 @@ class _Tally:
             "accuracy_alice": float(alice + both),
             "accuracy_bob": float(bob + both),
             "correlator": float(both + neither - alice - bob),
-            "networks_with_an_undecided_answer": int(self._networks_undecided[number]),
+            "networks_with_an_undecided_answer": int(self._undecided.networks[number]),
         }
 
     def undecided(self) -> dict[str, Any]:
         """What share of answers is undecided, and S under the three conventions for them."""
         networks = self.members * 4 - self.diverged
-        items = self._counts.sum(axis=2)
-        product = self._counts @ np.array([1, -1, -1, 1])
-
-        def mean_s(products: np.ndarray) -> Estimate:
-            return _ratio_estimate(products, items, lambda c: float(c @ S_SIGNS), self.members)
-
-        decided = self._decided_s
+        found = self._undecided
+        fewest = int(self._networks.min())
         return {
-            "answers": float(self._rows_undecided.sum() / max(networks * self._rows * 2, 1)),
-            "networks": float(self._networks_undecided.sum() / max(networks, 1)),
-            "mean_s_as_they_fell": mean_s(product)._asdict(),
-            "mean_s_as_coin_tosses": mean_s(self._decided_product)._asdict(),
-            "mean_s_whatever_they_are": (self._free[:2] / max(self.whole, 1)).tolist(),
-            "members_with_s_above_2_whatever_they_are": (self._free[2:] / max(self.whole, 1)).tolist(),
-            "decided_members": clopper_pearson(self._decided_members, self.whole)._asdict(),
-            "mean_s_of_decided_members": _ratio_estimate(
-                decided[:, :1], decided[:, 1:], lambda m: float(m[0]), self._decided_members
-            )._asdict()
-            if self._decided_members
-            else None,
-            "decided_members_with_s_above_2": clopper_pearson(self._decided_above_2, self._decided_members)._asdict(),
+            "answers": float(found.answers.sum() / max(networks * self._rows * 2, 1)),
+            "networks": float(found.networks.sum() / max(networks, 1)),
+            "mean_s_as_they_fell": pooled_s(found.products, found.items, fewest, self._common)._asdict(),
+            "mean_s_as_coin_tosses": pooled_s(found.decided_products, found.items, fewest, self._common)._asdict(),
+            "mean_s_whatever_they_are": list(found.range_of_mean) if found.members else [0.0, 0.0],
+            "members_with_s_above_2_whatever_they_are": list(found.range_above_two) if found.members else [0.0, 0.0],
+            "decided_members": clopper_pearson(found.decided_members, found.members)._asdict(),
+            "mean_s_of_decided_members": self._mean_s_of_decided_members(),
+            "decided_members_with_s_above_2": found.above_two("decided_only")._asdict(),
         }
+
+    def _mean_s_of_decided_members(self) -> dict[str, Any] | None:
+        sums = self._undecided.decided_s
+        if self._undecided.decided_members == 0:
+            return None
+        means = GroupedMeans(sums[:, None, :1], sums[:, 1:])
+        return mean_estimate(
+            float(means.value[0, 0]),
+            (means.value - means.change)[:, 0, 0],
+            self._undecided.decided_members,
+            span=8.0 if self._common else 2.0,
+            freedom=means.freedom,
+        )._asdict()
 
     def pooled(self) -> dict[str, Any]:
         """Statistics of the counts summed over members: one table, as if all members were one experiment."""
+        found = pooled_estimates(self._counts, int(self._networks.min()), self._common)
+        # The value of a table is the same to the last bit wherever it is told.
         total = chsh_statistics(self._counts.sum(axis=0).reshape(2, 2, 2, 2))
-        rest = chsh_statistics((self._counts.sum(axis=0) - self._counts).reshape(-1, 2, 2, 2, 2))
-        used = self._counts.sum(axis=(1, 2)) > 0
-
-        def estimate(name: str) -> dict[str, Any]:
-            value, left_out = float(getattr(total, name)), np.asarray(getattr(rest, name))[used]
-            if used.sum() < 2:
-                return Estimate(value, -4.0, 4.0, "one member: no interval")._asdict()
-            return mean_estimate(value, left_out, self.members)._asdict()
-
-        return {name: estimate(name) for name in ("s", "s_odd", "s_factorised", "influence", "contextuality")}
+        return {name: found[name]._replace(value=float(getattr(total, name)))._asdict() for name in found}
 
     def tests(self) -> dict[str, Any]:
         """Locality and no-signalling, of the pooled rows as if they were independent, and across members."""
@@ -241,15 +238,5 @@ class _Tally:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """As JSON can hold it, which knows no NaN: null."""
+    """None in place of NaN, as summary.json has it."""
     return {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in values.items()}
-
-
-def _ratio_estimate(numerator: np.ndarray, denominator: np.ndarray, statistic: Any, members: int) -> Estimate:
-    """A function of ratios of sums over groups [GROUPS, n], with its jackknife interval."""
-    used = denominator.sum(axis=1) > 0
-    value = statistic(numerator.sum(axis=0) / denominator.sum(axis=0))
-    if used.sum() < 2:
-        return Estimate(value, -4.0, 4.0, "one member: no interval")
-    rest = (numerator.sum(axis=0) - numerator[used]) / (denominator.sum(axis=0) - denominator[used])
-    return mean_estimate(value, np.array([statistic(row) for row in rest]), members)

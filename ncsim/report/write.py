@@ -7,12 +7,12 @@ members that have it, is above 0.
 from __future__ import annotations
 
 import html
-import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncsim import signals
 from ncsim.errors import StoreError, reason
+from ncsim.formatting import json_text
 from ncsim.report.figures import plot_means, plot_runs_and_laws
 from ncsim.report.page import html_page, html_table
 from ncsim.report.sentences import (
@@ -39,19 +39,24 @@ def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) ->
     Raises:
         StoreError: the run is in memory, or its folder cannot be written to.
     """
+    summary = summarise(run)
+    store_report(run, summary, figure_names)
+    return summary
+
+
+def store_report(run: Run, summary: Summary, figure_names: tuple[str, str] = ("laws", "means")) -> None:
+    """Write a summary as `write_report` does. Raises as it does."""
     if run.storage is None:
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
-    summary = summarise(run)
     try:
-        run.storage.write("summary.json", json.dumps(summary.numbers, indent=1).encode())
+        run.storage.write("summary.json", json_text(summary.numbers).encode())
         # Drawn elsewhere and then stored, so that a figure is there whole or not at all, also in an object store.
-        with tempfile.TemporaryDirectory(prefix="ncsim-") as drawn:
-            for path in _draw(run, summary, Path(drawn), figure_names):
+        with signals.scratch("ncsim-") as drawn:
+            for path in _draw(run, summary, drawn, figure_names):
                 run.storage.write(f"figures/{path.name}", path.read_bytes())
         run.storage.write("report.html", _page(run, summary, figure_names).encode())
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
-    return summary
 
 
 def _draw(run: Run, summary: Summary, folder: Path, names: tuple[str, str]) -> list[Path]:

@@ -12,15 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, unseen_share
 
 RESAMPLES = 4_000
 
 #: With fewer values off the most common one, and that one being at least half, resampling says too little.
 FEWEST_OFF_MODE = 20
 
+#: With fewer members than this, resampling alone misses the rare ones too often.
+FEWEST_MEMBERS = 100
+
 #: The smallest mean, on a scale from 0 to 1, that Hoeffding's interval looks at.
 SMALLEST = 1e-300
+
+#: Means that differ by less differ by rounding: steps of a lattice over members and rows are larger.
+TIED = 1e-12
 
 #: float64 numbers of one block of resampled histograms, or of weights by items.
 BLOCK = 2**22
@@ -40,7 +46,8 @@ def bootstrap_mean(
     Where fewer than 20 members are off the most common value, and at least half are on it, a resampled sample cannot
     know what was missed; above all when all are equal. Then the interval is the range of means that the law can have if
     values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever
-    in `support` they lie: conservative, and wide when members are few.
+    in `support` they lie: conservative, and wide when members are few. With fewer than 100 members the limits of any other
+    sample are moved outwards by what so few may have missed, as independent errors add.
 
     Args:
         values: numbers, [K]; one a member, or one a bin of the histogram.
@@ -73,7 +80,14 @@ def bootstrap_mean(
     deviation = bins - mean
     acceleration = float(count @ deviation**3) / (6 * float(count @ deviation**2) ** 1.5)
     low, high = _bca_limits(resampled, mean, acceleration, total - 1, level)
-    return Estimate(mean, min(low, mean), max(high, mean), "BCa bootstrap", level)
+    low, high = min(low, mean), max(high, mean)
+    if total >= FEWEST_MEMBERS:
+        return Estimate(mean, low, high, "BCa bootstrap", level)
+    unseen = unseen_share(total, 1, level)
+    low = mean - math.hypot(mean - low, unseen * (mean - support[0]))
+    high = mean + math.hypot(high - mean, unseen * (support[1] - mean))
+    low, high = max(low, support[0]), min(high, support[1])
+    return Estimate(mean, low, high, "BCa bootstrap, widened for unseen members", level)
 
 
 def hoeffding_mean(
@@ -173,18 +187,19 @@ def crossed_bootstrap_mean_s(
     members, items = signs.shape[0], signs.shape[-1]
     # Each part is a sample of items of its own: [members, items of the part].
     parts = [agree.sum(axis=(1, 2))] if same_items else [agree[:, i, j] for i in (0, 1) for j in (0, 1)]
-    mean = float(sum(part.mean(dtype=np.float64) for part in parts))
+    mean = float(sum(part.sum(dtype=np.float64) for part in parts)) / (signs.shape[0] * signs.shape[-1])
     generator = np.random.default_rng(seed)
     resampled = np.empty(resamples)
     step = max(1, BLOCK // max(members, items))
     for first in range(0, resamples, step):
         size = min(step, resamples - first)
-        weight = generator.multinomial(members, np.full(members, 1 / members), size).astype(np.float32) / members
+        # Whole numbers, which float32 adds up exactly.
+        weight = generator.multinomial(members, np.full(members, 1 / members), size).astype(np.float32)
         s = np.zeros(size)
         for part in parts:
             chosen = generator.multinomial(items, np.full(items, 1 / items), size)
-            s += np.einsum("rn,rn->r", weight @ part, chosen, dtype=np.float64) / items
-        resampled[first : first + size] = s
+            s += np.einsum("rn,rn->r", weight @ part, chosen, dtype=np.float64)
+        resampled[first : first + size] = s / (members * items)
     low, high = _bca_limits(resampled, mean, 0.0, min(members, items) - 1, level)
     # Resampling cannot show the kind of member, or of item, that all but a few of those at hand are not.
     unseen = [_unseen_reach(parts[0].sum(axis=1) / items, 4.0, level)] if same_items else []
@@ -267,7 +282,8 @@ def _bca_limits(
     from scipy.stats import norm, t
 
     # Resampled means on a lattice tie with the value itself: half of the ties count as below.
-    below = np.mean(resampled < value) + np.mean(resampled == value) / 2
+    tied = np.abs(resampled - value) <= TIED
+    below = np.mean((resampled < value) & ~tied) + np.mean(tied) / 2
     few = 0.5 / len(resampled)
     bias = float(norm.ppf(min(max(below, few), 1 - few)))
     reach = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt((freedom + 1) / freedom)

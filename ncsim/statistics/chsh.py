@@ -3,6 +3,9 @@
 Notation, per context (i, j): p accuracies, a = 2 p_A - 1 and b = 2 p_B - 1 the means of the outcomes, c = <A B> the
 correlator. The literature for the discounting of direct influence is Contextuality-by-Default; the system here is
 cyclic of rank 4 (Dzhafarov, Kujala and Larsson 2015; Kujala and Dzhafarov 2016).
+
+Sums over contexts are made of whole numbers over a common denominator (`rationals.py`), so that S > 2 and Delta > 0 are
+decided by counts and not by rounding.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from ncsim.forks import check_not_forked
+from ncsim.jax_settings import own_settings
+from ncsim.statistics.rationals import EXACT, common_denominator, nearest
 
 AnyArray = Array | np.ndarray
 
@@ -69,10 +76,15 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
     """All statistics of joint counts [..., i, j, a, b].
 
     Called on arrays, it computes in float64, gives NumPy arrays, and is right to 1e-6 or better for counts up to 10^12
-    in all. Called under a caller's own `jit` or `vmap` it follows the caller's types: with int32 counts and 64-bit types off it
-    computes in float32, right to about 2e-6.
+    in all. S, its variants, influence and Delta of counts are the floats nearest to what they are: `s > 2` and
+    `contextuality > 0` are exact, whatever the contexts' totals, and equal fractions are equal floats.
 
-    Probabilities, each context's adding up to 1 or to anything else, are taken too.
+    Called under a caller's own `jit` or `vmap` it follows the caller's types: with int32 counts and 64-bit types off it
+    computes in float32, right to about 2e-6. The comparisons are then exact where the contexts' totals are equal, or 16 times
+    their product is below 2^31 (2^63 with 64-bit types).
+
+    Probabilities, each context's adding up to 1 or to anything else, are taken too. They are rounded before they come
+    here: compare what is computed from them with a tolerance.
 
     Args:
         counts: joint counts or probabilities, [..., 2, 2, 2, 2] with axes (i, j, a, b).
@@ -83,6 +95,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
 
     Raises:
         ValueError: the last four axes are not (2, 2, 2, 2), or, outside `jit`, a count is negative or not finite.
+        DeviceError: outside `jit`, in a process that was forked from one that had started JAX.
 
     Example:
         >>> import numpy as np
@@ -107,62 +120,140 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
     # Narrow and unsigned integers would wrap around in the sums below.
     wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
-    with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, _jitted(jnp.asarray(wide)))
+    check_not_forked()
+    with own_settings(), jax.enable_x64(True):
+        return _with_large_denominators(jax.tree.map(np.asarray, _jitted(jnp.asarray(wide))), wide)
 
 
 def _statistics(counts: Array) -> ChshStatistics:
     # Differences of whole numbers are exact; only the division rounds.
     n = jnp.sum(counts, axis=(-2, -1))
-    wrong_alice = counts[..., 0, 0] + counts[..., 0, 1]
-    wrong_bob = counts[..., 0, 0] + counts[..., 1, 0]
-    unequal = counts[..., 0, 1] + counts[..., 1, 0]
     real = jnp.result_type(float)  # float64 where 64-bit types are on
     items = jnp.where(n > 0, n, jnp.nan).astype(real)
-    a, b, c = ((n - 2 * x).astype(real) / items for x in (wrong_alice, wrong_bob, unequal))
+    p = counts.astype(real) / items[..., None, None]
+    sums = _outcome_sums(counts)
+    a, b, c = (x.astype(real) / items for x in sums)
+    denominator, scale, exact = _common_denominator(counts, n)
+    scaled = tuple(x.astype(scale.dtype) * scale for x in sums)
 
-    variants = sum_signed(c)
-    influence = (
-        jnp.abs(a[..., 0, 0] - a[..., 0, 1])
-        + jnp.abs(a[..., 1, 0] - a[..., 1, 1])
-        + jnp.abs(b[..., 0, 0] - b[..., 1, 0])
-        + jnp.abs(b[..., 0, 1] - b[..., 1, 1])
-    )
-    s_odd = jnp.max(variants, axis=-1)
-    delta = s_odd - 2 - influence
-    # Distance of the correlators from the edges of their boxes: |a + b| - 1 <= c <= 1 - |a - b|.
-    room = jnp.minimum(c - (jnp.abs(a + b) - 1), 1 - jnp.abs(a - b) - c)
-    inside = jnp.minimum(-delta, jnp.min(room, axis=(-2, -1))) / 4
+    def divided(whole: Array, rounded: Array) -> Array:
+        return jnp.where(exact, whole.astype(real) / denominator.astype(real), rounded)
+
+    whole, rounded = _chsh(scaled, 2 * denominator), _chsh((a, b, c), 2)
+    # One by one: XLA takes a division by what it broadcasts for a product with the reciprocal, which rounds twice.
+    variants = jnp.stack([divided(whole[0][..., k], rounded[0][..., k]) for k in range(8)], axis=-1)
+    influence, delta = divided(whole[1], rounded[1]), divided(whole[2], rounded[2])
+    # Products have the denominator squared, which must fit as well.
+    square = denominator**2
+    fits = exact & (denominator < (jnp.iinfo(square.dtype).max // 16) ** 0.5)
+    products = sum_signed(scaled[0] * scaled[1])[..., 0].astype(real) / square.astype(real)
+    cnt2, ncnt2 = _degrees(delta, jnp.min(jnp.min(counts, axis=(-2, -1)).astype(real) / items, axis=(-2, -1)))
 
     # The correlation coefficient from the four cells: near accuracy 1 the difference c - a b would lose its digits.
-    p = counts.astype(real) / items[..., None, None]
     wrong = (p[..., 0, 0] + p[..., 0, 1]) * (p[..., 0, 0] + p[..., 1, 0])
     right = (p[..., 1, 0] + p[..., 1, 1]) * (p[..., 0, 1] + p[..., 1, 1])
     degenerate = wrong * right == 0
     spread = jnp.sqrt(jnp.where(degenerate, 1, wrong * right))
     pearson = jnp.where(degenerate, 0, (p[..., 0, 0] * p[..., 1, 1] - p[..., 0, 1] * p[..., 1, 0]) / spread)
     return ChshStatistics(
-        accuracy_alice=(a + 1) / 2,
-        accuracy_bob=(b + 1) / 2,
+        accuracy_alice=jnp.sum(counts[..., 1, :], axis=-1).astype(real) / items,
+        accuracy_bob=jnp.sum(counts[..., :, 1], axis=-1).astype(real) / items,
         correlator=c,
         s=variants[..., 0],
         s_variants=variants,
-        s_odd=s_odd,
-        s_factorised=sum_signed(a * b)[..., 0],
+        s_odd=jnp.max(variants, axis=-1),
+        s_factorised=jnp.where(fits, products, sum_signed(a * b)[..., 0]),
         influence=influence,
         contextuality=delta,
-        cnt2=jnp.where(jnp.isnan(delta), jnp.nan, jnp.maximum(delta, 0) / 4),
-        ncnt2=jnp.where(delta >= 0, 0, inside),
+        cnt2=cnt2,
+        ncnt2=ncnt2,
         pearson=pearson,
         s_pearson=sum_signed(pearson)[..., 0],
         degenerate=degenerate,
     )
 
 
-def sum_signed(c: Float[AnyArray, "*batch 2 2"]) -> Float[AnyArray, "*batch 8"]:
-    """The eight CHSH sums of four numbers, in the order of SIGNS."""
+def _outcome_sums(counts: Any) -> tuple[Any, Any, Any]:
+    """Sums over a context's items of A, B and A B, [..., 2, 2] each: the means times the items."""
+    n = counts.sum(axis=(-2, -1))
+    wrong_alice = counts[..., 0, 0] + counts[..., 0, 1]
+    wrong_bob = counts[..., 0, 0] + counts[..., 1, 0]
+    unequal = counts[..., 0, 1] + counts[..., 1, 0]
+    return n - 2 * wrong_alice, n - 2 * wrong_bob, n - 2 * unequal
+
+
+def _common_denominator(counts: Array, n: Array) -> tuple[Array, Array, Array]:
+    """The total where all are equal, else their product; what each goes into it; whether sums over it are exact."""
+    totals = n.astype(jnp.result_type(int))
+    first = totals[..., :1, :1]
+    equal = jnp.all(totals == first, axis=(-2, -1))
+    size = jnp.where(equal, first[..., 0, 0], jnp.prod(totals.astype(jnp.result_type(float)), axis=(-2, -1)))
+    denominator = jnp.where(equal, first[..., 0, 0], jnp.prod(totals, axis=(-2, -1)))
+    # Delta's numerator is at most 14 denominators.
+    fits = (size > 0) & (size < jnp.iinfo(totals.dtype).max / 16)
+    exact = fits & jnp.all(jnp.floor(counts) == counts, axis=(-4, -3, -2, -1))
+    return denominator, denominator[..., None, None] // jnp.maximum(totals, 1), exact
+
+
+def _chsh(means: tuple[Any, ...], bound: Any) -> tuple[Any, Any, Any]:
+    """The variants of S, influence and Delta of means; or of means times a denominator, `bound` being twice that."""
+    a, b, c = means
+    variants = sum_signed(c)
+    influence = (
+        abs(a[..., 0, 0] - a[..., 0, 1])
+        + abs(a[..., 1, 0] - a[..., 1, 1])
+        + abs(b[..., 0, 0] - b[..., 1, 0])
+        + abs(b[..., 0, 1] - b[..., 1, 1])
+    )
+    return variants, influence, variants.max(axis=-1) - bound - influence
+
+
+def _degrees(delta: Any, smallest: Any) -> tuple[Any, Any]:
+    """CNT2 and NCNT2 of Delta and the smallest of the sixteen probabilities.
+
+    A correlator is four such probabilities away from the edges of its box, |a + b| - 1 <= c <= 1 - |a - b|.
+    """
+    cnt2 = jnp.where(jnp.isnan(delta), jnp.nan, jnp.maximum(delta, 0) / 4)
+    return cnt2, jnp.where(delta >= 0, 0, jnp.minimum(-delta / 4, smallest))
+
+
+def _with_large_denominators(found: ChshStatistics, counts: np.ndarray) -> ChshStatistics:
+    """The statistics, those of tables whose common denominator may be too large for float64 with Python's integers."""
+    totals = counts.sum(axis=(-2, -1)).reshape(*counts.shape[:-4], 4)
+    with np.errstate(over="ignore"):
+        equal = (totals == totals[..., :1]).all(axis=-1)
+        largest = np.where(equal, totals[..., 0], np.prod(totals, axis=-1, dtype=np.float64))
+    large = (totals > 0).all(axis=-1) & (16 * largest >= EXACT)
+    if large.any():
+        large &= (counts == np.floor(counts)).all(axis=(-4, -3, -2, -1))
+    if not large.any():
+        return found
+    table = counts[large].astype(np.int64).astype(object)
+    denominator, scale = common_denominator(totals[large].astype(np.int64))
+    a, b, c = (x * scale.reshape(-1, 2, 2) for x in _outcome_sums(table))
+    variants, influence, delta = _chsh((a, b, c), 2 * denominator)
+    exact: dict[str, np.ndarray] = {
+        "s_variants": nearest(variants, denominator[:, None]),
+        "influence": nearest(influence, denominator),
+        "contextuality": nearest(delta, denominator),
+        "s_factorised": nearest(sum_signed(a * b)[:, 0], denominator**2),
+    }
+    exact["s"], exact["s_odd"] = exact["s_variants"][:, 0], exact["s_variants"].max(axis=-1)
+    p = counts[large] / totals[large].reshape(-1, 2, 2, 1, 1)
+    degrees = _degrees(exact["contextuality"], p.min(axis=(-4, -3, -2, -1)))
+    exact["cnt2"], exact["ncnt2"] = (np.asarray(degree, np.float64) for degree in degrees)
+    fields = found._asdict()
+    for name, values in exact.items():
+        fields[name] = fields[name].copy()
+        fields[name][large] = values
+    return ChshStatistics(**fields)
+
+
+def sum_signed(c: Any) -> Any:
+    """The eight CHSH sums [..., 8] of four numbers [..., 2, 2], in the order of SIGNS."""
     c11, c12, c21, c22 = c[..., 0, 0], c[..., 0, 1], c[..., 1, 0], c[..., 1, 1]
-    return jnp.stack([s11 * c11 + s12 * c12 + s21 * c21 + s22 * c22 for s11, s12, s21, s22 in SIGNS], axis=-1)
+    xp = jnp if isinstance(c, jax.Array) else np  # Python's integers are no array of JAX
+    return xp.stack([s11 * c11 + s12 * c12 + s21 * c21 + s22 * c22 for s11, s12, s21, s22 in SIGNS], axis=-1)
 
 
 _jitted = jax.jit(_statistics)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ncsim.formatting import linear_text, rounded_text
+from ncsim.statistics.rationals import sum_of_fractions
 
 PARTY_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -118,7 +119,8 @@ class LinearInequality:
     def value(self, counts: Any) -> Float[np.ndarray, "*batch"]:
         """The value on joint counts [..., settings, outcomes], or on conditional probabilities.
 
-        Settings whose coefficients are all 0 need no items. NaN where settings that matter have none.
+        Settings whose coefficients are all 0 need no items. NaN where settings that matter have none. With whole
+        coefficients and counts it is the float nearest to the value, so that it is above a bound just where the counts are.
 
         Args:
             counts: joint counts, each 0 or above, with the axes of `coefficients` last.
@@ -130,7 +132,14 @@ class LinearInequality:
             ValueError: axes that are not those of the coefficients; a count that is negative or not finite.
         """
         mean, _ = self._moments(counts)
-        return np.asarray(mean.sum(axis=-1))
+        value = np.asarray(mean.sum(axis=-1))
+        cells = np.asarray(counts, np.float64).reshape(*value.shape, *self._by_context.shape)
+        cells = cells[..., (self._by_context != 0).any(axis=-1), :]
+        if not (np.all(self._by_context == np.round(self._by_context)) and np.all(cells == np.floor(cells))):
+            return value
+        # Whole coefficients of whole counts: the sum is a fraction, and a comparison with a bound is exact.
+        weights = self._by_context[(self._by_context != 0).any(axis=-1)].astype(np.int64)
+        return sum_of_fractions((cells.astype(np.int64) * weights).sum(axis=-1), cells.sum(axis=-1))
 
     def standard_error(self, counts: Any) -> Float[np.ndarray, "*batch"]:
         """Standard error of `value`, the items of each choice of settings being a sample of their own.

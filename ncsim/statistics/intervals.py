@@ -76,57 +76,128 @@ def jackknife_error(left_out: np.ndarray) -> float:
     return float(math.sqrt((groups - 1) / groups * np.sum((left_out - np.mean(left_out)) ** 2)))
 
 
-def mean_estimate(value: float, left_out: np.ndarray, networks: int, tries: int = 1, level: float = 0.95) -> Estimate:
+#: Said where nothing is known of how members differ; the interval is then all that is possible.
+NO_INTERVAL = "one member: no interval"
+
+
+def mean_estimate(
+    value: float,
+    left_out: np.ndarray,
+    networks: int,
+    tries: int = 1,
+    level: float = 0.95,
+    *,
+    support: tuple[float, float] = (-4.0, 4.0),
+    span: float = 2.0,
+    freedom: int | None = None,
+) -> Estimate:
     """Interval of a smooth function of the ensemble: jackknife standard error and Student's t over the groups.
 
-    Widened by what the ensemble cannot show, as in `fraction_estimate`: an outcome that none of its networks has moves
-    a correlator, and so S, by at most 2. An ensemble of equal members has an interval that is no point.
+    Widened by what the ensemble cannot show, as in `fraction_estimate`. That adds as independent errors do: it is all
+    of the reach where all members are equal, and what a rare outcome that some members have lacks otherwise.
+
+    Args:
+        value: of the whole ensemble.
+        left_out: with each of G groups of members left out, [G].
+        networks: members, or networks of the context that has fewest.
+        tries: networks that a run looks at.
+        level: probability with which the interval should hold what `value` estimates.
+        support: the smallest and the largest possible value.
+        span: how far it moves, at most, for each unit of probability that an outcome which no network has takes. In
+            one of several independent contexts that is 2 for a correlator, and so for S.
+        freedom: degrees of freedom; G - 1 if not given.
+
+    Returns:
+        The value and its interval; all of the support without a degree of freedom.
     """
     from scipy.stats import t
 
-    reach = float(t.ppf((1 + level) / 2, len(left_out) - 1)) * jackknife_error(left_out)
-    reach = max(reach, 2 * _unseen(networks, tries, level))
-    return Estimate(value, value - reach, value + reach, "delete-a-group jackknife, widened for unseen outcomes", level)
+    freedom = len(left_out) - 1 if freedom is None else freedom
+    if freedom < 1:
+        return Estimate(value, *support, NO_INTERVAL, level)
+    reach = float(t.ppf((1 + level) / 2, freedom)) * jackknife_error(left_out)
+    reach = math.hypot(reach, span * unseen_share(networks, tries, level))
+    low, high = max(value - reach, support[0]), min(value + reach, support[1])
+    return Estimate(
+        value, min(low, value), max(high, value), "delete-a-group jackknife, widened for unseen outcomes", level
+    )
 
 
 def mean_reach(error: Any, members: Any, span: float = 0.0, level: float = 0.95) -> Any:
     """Half the interval of means over members: Student's t times the standard error.
 
-    At least `span` (the largest distance between two members' values, where it is known) times the share of members, at
-    most, of a kind that none of these is. Arrays broadcast; infinite for fewer than two members.
+    Widened, as independent errors add, by `span` (the largest distance between two members' values, where it is known)
+    times the share of members, at most, of a kind that none of these is. Arrays broadcast; infinite for fewer than two
+    members.
     """
     from scipy.stats import t
 
     members = np.asarray(members)
     tail = (1 - level) / 2
     unseen = np.where(members > 0, 1 - tail ** (1 / np.maximum(members, 1)), 1.0)
-    reach = np.maximum(t.ppf(1 - tail, np.maximum(members - 1, 1)) * error, span * unseen)
+    reach = np.hypot(t.ppf(1 - tail, np.maximum(members - 1, 1)) * error, span * unseen)
     return np.where(members > 1, reach, np.inf)
 
 
-def _unseen(networks: int, tries: int, level: float) -> float:
+def mean_over_members(values: np.ndarray, support: tuple[float, float], level: float = 0.95) -> Estimate:
+    """Mean of members' values [M] in a known range, with `mean_reach` and no limit outside the range."""
+    value = float(np.mean(values)) if len(values) else math.nan
+    if len(values) < 2:
+        return Estimate(value, *support, NO_INTERVAL, level)
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = float(mean_reach(error, len(values), support[1] - support[0], level))
+    low, high = max(value - reach, support[0]), min(value + reach, support[1])
+    return Estimate(value, min(low, value), max(high, value), "Student's t, widened for unseen members", level)
+
+
+def unseen_share(networks: int, tries: int, level: float) -> float:
     """The probability, at most, that a run which looks at `tries` networks meets an outcome that none of these has."""
     return 1.0 if networks == 0 else 1 - ((1 - level) / 2) ** (min(tries, networks) / networks)
 
 
-def fraction_estimate(value: float, left_out: np.ndarray, networks: int, tries: int, level: float = 0.95) -> Estimate:
+def fraction_estimate(
+    value: float,
+    left_out: np.ndarray,
+    networks: int,
+    tries: int,
+    level: float = 0.95,
+    *,
+    runs: float = math.inf,
+    freedom: int | None = None,
+) -> Estimate:
     """Interval of a probability that was computed from a stored ensemble, not counted in runs.
 
     Clopper-Pearson at the effective number of runs, value (1 - value) / error^2 with the jackknife's error and its
     degrees of freedom, at most `networks`; then widened for what the ensemble cannot show: an outcome that none of its
     `networks` has may still be met by a run that looks at `tries` of them, with a probability of up to
     1 - tail^(tries / networks).
+
+    Args:
+        value: of the whole ensemble, 0 to 1.
+        left_out: with each of G groups of members left out, [G].
+        networks: of the context that has fewest.
+        tries: networks that a run looks at.
+        level: probability with which the interval should hold what `value` estimates.
+        runs: drawn from the stored networks where `value` is their share, and not exact. Their error is added.
+        freedom: degrees of freedom; G - 1 if not given.
+
+    Returns:
+        The value and its interval; [0, 1] without networks.
     """
     from scipy.stats import t
 
     value = min(max(value, 0.0), 1.0)
     if networks == 0:
         return Estimate(value, 0.0, 1.0, "no network", level)
+    freedom = len(left_out) - 1 if freedom is None else freedom
     error, effective = jackknife_error(left_out), float(networks)
-    if error > 0 and 0 < value < 1:
-        ratio = t.ppf((1 + level) / 2, max(networks - 1, 1)) / t.ppf((1 + level) / 2, len(left_out) - 1)
+    if freedom < 1:
+        effective = 1.0
+    elif error > 0 and 0 < value < 1:
+        ratio = t.ppf((1 + level) / 2, max(networks - 1, 1)) / t.ppf((1 + level) / 2, freedom)
         effective = min(max(value * (1 - value) / error**2 * ratio**2, 1.0), float(networks))
+    effective = 1 / (1 / effective + 1 / runs)
     interval = clopper_pearson(value * effective, effective, level)
-    unseen = _unseen(networks, tries, level)
+    unseen = unseen_share(networks, tries, level)
     low, high = min(interval.low, value * (1 - unseen)), max(interval.high, value + (1 - value) * unseen)
     return Estimate(value, low, high, "Korn-Graubard, widened for unseen outcomes", level)

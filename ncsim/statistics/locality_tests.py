@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,11 @@ from ncsim.formatting import p_value_text
 from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
 
+#: Totals less probable than this are not what fair settings give.
+UNFAIR = 1e-6
 
-def game_p_value(counts: Any) -> Float[np.ndarray, "*batch"]:
+
+def game_p_value(counts: Any, random_settings: bool = False) -> Float[np.ndarray, "*batch"]:
     """P[Bin(n, 3/4) >= wins], the CHSH game's p-value for locality, from joint counts [..., 2, 2, 2, 2].
 
     A trial is won where A B = +1, or -1 in context 22; the rate of wins is 1/2 + S/8, and no local strategy wins
@@ -36,14 +40,22 @@ def game_p_value(counts: Any) -> Float[np.ndarray, "*batch"]:
     independent trials, whose upper tail beyond its mean is at most the binomial's (Hoeffding 1956): below about 1/2
     the p-value is valid without contexts having been drawn at random. NaN without any items.
 
+    A Bell test draws the settings anew for every trial, so that totals differ. Then no strategy wins a trial with
+    more than 3/4, whatever happened before, and the p-value is valid even if the devices have a memory; with the best
+    strategy it is exact (Elkouss and Wehner 2016). It takes for granted that each trial's four contexts had
+    probability 1/4, unknown to either party's device, and that the number of trials was not chosen by the outcomes. A
+    warning names totals that fair settings hardly give.
+
     Args:
-        counts: joint counts, [..., 2, 2, 2, 2], whole numbers, equal totals in all contexts.
+        counts: joint counts, [..., 2, 2, 2, 2], whole numbers; equal totals in all contexts unless settings are random.
+        random_settings: whether each trial's settings were drawn fairly and independently of all else.
 
     Returns:
         [...], each in [0, 1].
 
     Raises:
-        ValueError: counts that are none, or contexts with unequal totals (`hoeffding_p_value` takes those).
+        ValueError: counts that are none, or contexts with unequal totals where settings are not random
+            (`hoeffding_p_value` takes those).
 
     Example:
         >>> import numpy as np
@@ -57,14 +69,35 @@ def game_p_value(counts: Any) -> Float[np.ndarray, "*batch"]:
     table = validated_counts(counts).astype(np.int64)
     items = table.sum(axis=(-2, -1))
     unequal = (items != items[..., :1, :1]).any(axis=(-2, -1))
-    if unequal.any():
+    if unequal.any() and not random_settings:
         place = tuple(int(index) for index in np.argwhere(unequal)[0])
         totals = ", ".join(str(n) for n in items[place].ravel())
-        raise ValueError(f"counts: {totals} items in contexts 11, 12, 21, 22 at {place}; allowed: equal totals")
+        raise ValueError(
+            f"counts: {totals} items in contexts 11, 12, 21, 22 at {place}; allowed: equal totals, or "
+            "random_settings=True if settings were drawn fairly at every trial"
+        )
+    if random_settings:
+        _warn_of_unfair(items)
     equal = table[..., 0, 0] + table[..., 1, 1]
     wins = equal.sum(axis=(-2, -1)) - 2 * equal[..., 1, 1] + items[..., 1, 1]
     trials = items.sum(axis=(-2, -1))
     return np.asarray(np.where(trials > 0, binom.sf(wins - 1, trials, 0.75), np.nan))
+
+
+def _warn_of_unfair(items: np.ndarray) -> None:
+    """Totals [..., 2, 2] that fair settings hardly give favour the strategy that loses in the rarest context."""
+    from scipy.stats import chi2
+
+    expected = np.maximum(items.mean(axis=(-2, -1), keepdims=True), 0.25)
+    p_value = chi2.sf(((items - expected) ** 2 / expected).sum(axis=(-2, -1)), 3)
+    if (p_value < UNFAIR).any():
+        place = tuple(int(index) for index in np.argwhere(p_value < UNFAIR)[0])
+        totals = ", ".join(str(n) for n in items[place].ravel())
+        warnings.warn(
+            f"counts: {totals} items in contexts 11, 12, 21, 22 at {place}; fair settings give totals so different with "
+            f"p = {p_value_text(float(p_value[place]))}, and without them the p-value for locality is not valid",
+            stacklevel=3,
+        )
 
 
 def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -> Float[np.ndarray, "*batch"]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.intervals import NO_INTERVAL, Estimate, unseen_share
 
 #: Where levels are read, as shares of the window; slopes are taken between neighbours.
 PLACES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -128,7 +128,8 @@ def auc_estimate(scores: Float[np.ndarray, "M 2"], level: float = 0.95) -> Estim
     M members gives a score of either class.
 
     The interval is DeLong's with Obuchowski's variance for clusters, on the scale of the logit. Where the classes do not
-    overlap at all that variance is 0, and the interval is what M members cannot exclude: 1 - tail^(1/M).
+    overlap at all, or all scores tie, that variance is 0: the interval is always at least what M members cannot exclude,
+    the share 1 - tail^(1/M) of a kind of member that none of them is.
     """
     members = len(scores)
     zeros, ones = np.sort(scores[:, 0]), np.sort(scores[:, 1])
@@ -136,6 +137,8 @@ def auc_estimate(scores: Float[np.ndarray, "M 2"], level: float = 0.95) -> Estim
         _share_below(scores[:, 1], zeros) + 1 - _share_below(scores[:, 0], ones)
     )  # of both of a member's scores
     value = float(np.mean(placements) / 2)
+    if members < 2:
+        return Estimate(value, 0.0, 1.0, NO_INTERVAL, level)
     variance = float(np.sum((placements - 2 * value) ** 2)) / (members * (members - 1))
     return _auc_interval(value, variance, members, "DeLong, clustered by member (Obuchowski), logit scale", level)
 
@@ -159,13 +162,14 @@ def _share_below(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 def _auc_interval(value: float, variance: float, members: int, method: str, level: float) -> Estimate:
     from scipy.stats import norm
 
-    if value in (0.0, 1.0):
-        unseen = 1 - ((1 - level) / 2) ** (1 / members)
-        return Estimate(value, max(value - unseen, 0.0), min(value + unseen, 1.0), method, level)
-    reach = float(norm.ppf((1 + level) / 2)) * math.sqrt(variance) / (value * (1 - value))
-    logit = math.log(value / (1 - value))
-    low, high = (1 / (1 + math.exp(-(logit + sign * reach))) for sign in (-1, 1))
-    return Estimate(value, min(low, value), max(high, value), method, level)
+    low = high = value
+    if 0 < value < 1:
+        reach = float(norm.ppf((1 + level) / 2)) * math.sqrt(variance) / (value * (1 - value))
+        logit = math.log(value / (1 - value))
+        low, high = (1 / (1 + math.exp(-(logit + sign * reach))) for sign in (-1, 1))
+    unseen = unseen_share(members, 1, level)
+    low, high = min(low, value * (1 - unseen)), max(high, value + (1 - value) * unseen)
+    return Estimate(value, low, high, method, level)
 
 
 def bits_from_log_loss(scores: Float[np.ndarray, "M 2"], level: float = 0.95) -> Estimate:
@@ -177,7 +181,8 @@ def bits_from_log_loss(scores: Float[np.ndarray, "M 2"], level: float = 0.95) ->
     losses = (np.logaddexp(0, scores[:, 0]) + np.logaddexp(0, -scores[:, 1])) / (2 * math.log(2))
     value = 1 - float(losses.mean())
     reach = float(t.ppf((1 + level) / 2, len(losses) - 1)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
-    return Estimate(value, value - reach, value + reach, "1 - held-out log loss, Student's t over members", level)
+    method = "1 - held-out log loss, Student's t over members"
+    return Estimate(value, value - reach, min(value + reach, 1.0), method, level)  # no loss is below 0
 
 
 def bits_from_bins(
@@ -203,7 +208,10 @@ def bits_from_bins(
     error = math.sqrt((number - 1) / number * float(np.sum((left_out - left_out.mean()) ** 2)))
     reach = float(t.ppf((1 + level) / 2, number - 1)) * error
     method = f"plug-in on {len(edges) + 1} bins, Miller's correction, delete-a-group jackknife"
-    return Estimate(value, value - reach, value + reach, method, level)
+    reach = math.hypot(reach, unseen_share(len(scores), 1, level))  # of a class, no trace tells more than 1 bit
+    # The correction can leave a value below 0, which no information is; that of a class is at most 1 bit.
+    low, high = max(value - reach, min(value, 0.0)), min(max(value + reach, 0.0), 1.0)
+    return Estimate(value, low, max(high, value), method, level)
 
 
 def _information(counts: np.ndarray) -> float:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from ncsim.config.tasks import S_SIGNS
 from ncsim.records.joint_counts import from_context_order, unequal_outcomes
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.intervals import Estimate, fraction_estimate, mean_estimate
+from ncsim.statistics.lattice_law import LatticeLaw
 
 GROUPS = 32  # of the jackknife: enough for a stable error, few enough to recompute a law for each
 TSIRELSON = 2 * np.sqrt(2)
@@ -60,62 +60,11 @@ class Protocol:
         return self.kind == "single"
 
 
-@dataclass(frozen=True)
-class LatticeLaw:
-    """A law of S on its lattice. `probabilities[n]` belongs to S = -4 + 2 n / rows, n = 0 to 4 rows."""
-
-    rows: int
-    probabilities: np.ndarray
-
-    @cached_property
-    def values(self) -> np.ndarray:
-        """The lattice, ascending: float64[4 rows + 1]."""
-        return (2.0 * np.arange(4 * self.rows + 1) - 4 * self.rows) / self.rows
-
-    @property
-    def mean(self) -> float:
-        """Mean of S."""
-        return float(self.values @ self.probabilities)
-
-    @property
-    def variance(self) -> float:
-        """Variance of S."""
-        return float((self.values - self.mean) ** 2 @ self.probabilities)
-
-    def quantile(self, level: float) -> float:
-        """The smallest lattice value that S does not exceed with at least this probability."""
-        cumulative = np.cumsum(self.probabilities)
-        # The sum ends within rounding of 1, and a median of exactly one half must not move by it.
-        return float(self.values[np.searchsorted(cumulative, level * cumulative[-1] - 1e-12)])
-
-    def above(self, bound: float) -> float:
-        """P(S > bound)."""
-        return float(self.probabilities[self.values > bound].sum())
-
-    def below(self, bound: float) -> float:
-        """P(S < bound)."""
-        return float(self.probabilities[self.values < bound].sum())
-
-    def between(self, low: float, high: float) -> float:
-        """P(low <= S <= high)."""
-        return float(self.probabilities[(self.values >= low) & (self.values <= high)].sum())
-
-    def maximum_of(self, runs: int) -> LatticeLaw:
-        """The law of the largest S of some independent runs."""
-        cumulative = np.cumsum(self.probabilities)
-        return LatticeLaw(self.rows, np.diff((cumulative / cumulative[-1]) ** runs, prepend=0.0))
-
-    def sample(self, runs: int, seed: int = 0) -> np.ndarray:
-        """S of some independent runs, float64[runs]."""
-        law = self.probabilities / self.probabilities.sum()
-        return np.random.default_rng(seed).choice(self.values, size=runs, p=law)
-
-
 class ContextOutcomes(NamedTuple):
     """The networks of one context that did not diverge, in the order of their losses."""
 
     member: np.ndarray  # uint32: where each stands in the ensemble
-    unequal: np.ndarray  # uint8: k
+    table: np.ndarray  # int32: which of the context's distinct tables of counts
     solved: np.ndarray  # bool: both heads right on every row
     loss: np.ndarray  # float32, ascending
     right: np.ndarray  # uint8: right answers, both heads together
@@ -129,6 +78,7 @@ class Outcomes:
         counts: uint8[size, 4, 4], as in `MemberRecords`.
         whole: bool[size], no context diverged.
         contexts: four `ContextOutcomes`.
+        unequal: of each context, k of its distinct tables, uint8[tables].
     """
 
     def __init__(self, batches: Iterable[MemberRecords], config: EnsembleConfig) -> None:
@@ -139,18 +89,25 @@ class Outcomes:
         self.counts, diverged, loss = (np.concatenate(columns) for columns in zip(*kept, strict=True))
         self.size = len(self.counts)
         self.whole = ~diverged.any(axis=1)
+        self.unequal: list[np.ndarray] = []
         self.contexts = [self._context(context, ~diverged[:, context], loss[:, context]) for context in range(4)]
 
     def _context(self, context: int, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
         member = np.flatnonzero(kept).astype(np.uint32)
         member = member[np.argsort(loss[member], kind="stable")]
         _, bob, alice, both = np.moveaxis(self.counts[member, context], -1, 0)
-        return ContextOutcomes(member, bob + alice, both == self.rows, loss[member], 2 * both + bob + alice)
+        # Three of the four counts tell a table: they add up to the rows.
+        code = (bob.astype(np.int32) * 256 + alice) * 256 + both
+        _, first, table = np.unique(code, return_index=True, return_inverse=True)
+        self.unequal.append((bob + alice)[first])
+        return ContextOutcomes(member, table.astype(np.int32), both == self.rows, loss[member], 2 * both + bob + alice)
 
     @property
     def networks(self) -> int:
-        """Networks in the context that has fewest."""
-        return min(len(context.unequal) for context in self.contexts)
+        """Networks in the context that has fewest; whole members where all contexts of a member start alike."""
+        if self.common_initialization:
+            return int(self.whole.sum())
+        return min(len(context.member) for context in self.contexts)
 
     def solved_fraction(self, context: int) -> tuple[int, int]:
         """Networks that solved a context, and all that did not diverge in it."""
@@ -159,18 +116,18 @@ class Outcomes:
 
 def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
     """The probability that a run under the protocol ends with each network of the context: float64[M], sum 1."""
-    if len(outcomes.unequal) == 0:
+    if len(outcomes.member) == 0:
         return np.zeros(0)
     return PROTOCOLS[protocol.kind].weights(outcomes, protocol.tries)
 
 
 def _all_alike(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    count = len(outcomes.unequal)
+    count = len(outcomes.member)
     return np.full(count, 1 / count)
 
 
 def _until_solved(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    count, solved = len(outcomes.unequal), int(outcomes.solved.sum())
+    count, solved = len(outcomes.member), int(outcomes.solved.sum())
     failed_always = ((count - solved) / count) ** tries
     return np.where(
         outcomes.solved,
@@ -230,16 +187,28 @@ def law(protocol: Protocol, outcomes: Outcomes) -> LatticeLaw:
     Contexts are independent, also under a retry; a single shot from a common initialisation is not, and its law is
     then that of the members.
     """
-    return _law(protocol, outcomes, _context_laws(protocol, outcomes))
+    return _law(protocol, outcomes, _unequal_laws(outcomes, _table_laws(protocol, outcomes)))
 
 
-def _context_laws(protocol: Protocol, outcomes: Outcomes, kept: np.ndarray | None = None) -> np.ndarray:
-    """The law of k in each context, of the ensemble or of the members kept: float64[4, rows + 1]."""
+def _table_laws(protocol: Protocol, outcomes: Outcomes, kept: np.ndarray | None = None) -> list[np.ndarray]:
+    """The law of each context's table of counts, of the ensemble or of the members kept: four float64[tables].
+
+    Where none of a context's networks is kept its law is that of all: leaving them out says nothing.
+    """
     laws = []
-    for context in outcomes.contexts:
-        part = context if kept is None else ContextOutcomes(*(column[kept[context.member]] for column in context))
-        laws.append(np.bincount(part.unequal, weights(protocol, part), outcomes.rows + 1))
-    return np.array(laws)
+    for context, unequal in zip(outcomes.contexts, outcomes.unequal, strict=True):
+        part = context
+        if kept is not None:
+            there = kept[context.member]
+            part = ContextOutcomes(*(column[there] for column in context)) if there.any() else context
+        laws.append(np.bincount(part.table, weights(protocol, part), len(unequal)))
+    return laws
+
+
+def _unequal_laws(outcomes: Outcomes, table_laws: list[np.ndarray]) -> np.ndarray:
+    """The law of k in each context: float64[4, rows + 1]."""
+    pairs = zip(outcomes.unequal, table_laws, strict=True)
+    return np.array([np.bincount(unequal, law, outcomes.rows + 1) for unequal, law in pairs])
 
 
 def _law(
@@ -250,6 +219,8 @@ def _law(
         whole = outcomes.whole if kept is None else outcomes.whole & kept
         k = unequal_outcomes(from_context_order(outcomes.counts[whole])).reshape(-1, 4)
         index = 3 * rows - (k @ S_SIGNS)
+        if len(index) == 0 and kept is not None:
+            return _law(protocol, outcomes, context_laws)
         return LatticeLaw(rows, np.bincount(index, minlength=4 * rows + 1) / max(len(index), 1))
     # S = 2 - 2 (k11 + k12 + k21 - k22) / rows; the convolution's index is that sum plus rows, so S runs downwards.
     k11, k12, k21, k22 = context_laws
@@ -263,15 +234,23 @@ class ProtocolLaw:
         self.protocol = protocol
         self.networks = outcomes.networks
         self.rows = outcomes.rows
-        self.context_laws = _context_laws(protocol, outcomes)
+        self.table_laws = _table_laws(protocol, outcomes)
+        self.context_laws = _unequal_laws(outcomes, self.table_laws)
         self.law = _law(protocol, outcomes, self.context_laws)
         groups = max(min(GROUPS, outcomes.size), 2)
         # Groups are of members, so that contexts that share an initialisation are left out together.
         group_of = np.arange(outcomes.size) % groups
-        self.left_out_context_laws, self.left_out = [], []
+        # Divergence can leave a context networks in a few groups only, and its error has no more than those tell.
+        self.freedoms = [len(np.unique(group_of[context.member])) - 1 for context in outcomes.contexts]
+        self._members = protocol.is_single_shot and outcomes.common_initialization
+        if self._members:
+            self.freedoms = [len(np.unique(group_of[outcomes.whole])) - 1] * 4
+        self.left_out_table_laws, self.left_out_context_laws, self.left_out = [], [], []
         for group in range(groups):
             kept = group_of != group
-            laws = _context_laws(protocol, outcomes, kept)
+            tables = _table_laws(protocol, outcomes, kept)
+            laws = _unequal_laws(outcomes, tables)
+            self.left_out_table_laws.append(tables)
             self.left_out_context_laws.append(laws)
             self.left_out.append(_law(protocol, outcomes, laws, kept))
 
@@ -279,7 +258,11 @@ class ProtocolLaw:
     def mean(self) -> Estimate:
         """Mean of S."""
         left_out = np.array([other.mean for other in self.left_out])
-        return mean_estimate(self.law.mean, left_out, self.networks, self.protocol.tries)
+        # A kind of member that was not seen has another outcome in all four contexts, where those hang together.
+        span = 8.0 if self._members else 2.0
+        return mean_estimate(
+            self.law.mean, left_out, self.networks, self.protocol.tries, span=span, freedom=min(self.freedoms)
+        )
 
     @property
     def correlators(self) -> list[Estimate]:
@@ -287,7 +270,14 @@ class ProtocolLaw:
         values = 1 - 2 * np.arange(self.rows + 1) / self.rows
         left_out = np.array([laws @ values for laws in self.left_out_context_laws])
         return [
-            mean_estimate(float(law @ values), left_out[:, n], self.networks, self.protocol.tries)
+            mean_estimate(
+                float(law @ values),
+                left_out[:, n],
+                self.networks,
+                self.protocol.tries,
+                support=(-1.0, 1.0),
+                freedom=self.freedoms[n],
+            )
             for n, law in enumerate(self.context_laws)
         ]
 
@@ -306,7 +296,64 @@ class ProtocolLaw:
     def fraction(self, probability: Callable[[LatticeLaw], float], runs: int = 1) -> Estimate:
         """The probability of any event of S of one run, or of several runs, as a function of its law."""
         left_out = np.array([probability(other) for other in self.left_out])
-        return fraction_estimate(probability(self.law), left_out, self.networks, runs * self.protocol.tries)
+        return fraction_estimate(
+            probability(self.law), left_out, self.networks, runs * self.protocol.tries, freedom=min(self.freedoms)
+        )
+
+    def fraction_of_runs(self, outcomes: Outcomes, runs: np.ndarray, event: np.ndarray) -> Estimate:
+        """The probability of an event that is no function of S, from runs drawn with `draw_runs` and whether it befell each.
+
+        What leaving a group of members out changes is computed to first order: each context's law of tables changes, and
+        the drawn runs say how likely the event is beside each table. The error of drawing so many runs is added.
+
+        Args:
+            outcomes: the ensemble that the law is of.
+            runs: places of networks in their contexts, [runs, 4].
+            event: bool[runs].
+
+        Returns:
+            The share of runs, with an interval for a new ensemble and not for these networks alone.
+        """
+        value, left_out = float(np.mean(event)), np.zeros(len(self.left_out))
+        # Where a run is a member, it is as good as a draw from the population: there is nothing to add up.
+        for number, context in enumerate(outcomes.contexts if not self._members else ()):
+            table = context.table[runs[:, number]]
+            drawn = np.bincount(table, minlength=len(self.table_laws[number]))
+            beside = np.where(drawn, np.bincount(table, event, len(drawn)) / np.maximum(drawn, 1), value)
+            left_out += [(laws[number] - self.table_laws[number]) @ beside for laws in self.left_out_table_laws]
+        return fraction_estimate(
+            value, left_out, self.networks, self.protocol.tries, runs=len(event), freedom=min(self.freedoms)
+        )
+
+
+def draw_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:
+    """Runs under a protocol as places of their networks in `Outcomes.contexts`, int64[runs, 4].
+
+    Under a single shot from a common initialisation a run is a whole member.
+
+    Raises:
+        ValueError: a context in which every network diverged.
+    """
+    generator = np.random.default_rng(seed)
+    if outcomes.networks == 0:
+        raise ValueError("a context has no network that did not diverge, so no run can be drawn")
+    if protocol.is_single_shot and outcomes.common_initialization:
+        chosen = generator.choice(np.flatnonzero(outcomes.whole), size=runs)
+        place = np.zeros((4, outcomes.size), np.int64)
+        for number, context in enumerate(outcomes.contexts):
+            place[number, context.member] = np.arange(len(context.member))
+        return place[:, chosen].T
+    drawn = []
+    for context in outcomes.contexts:
+        cumulative = np.cumsum(weights(protocol, context))
+        drawn.append(np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right"))
+    return np.stack(drawn, axis=1)
+
+
+def joint_counts_of(runs: np.ndarray, outcomes: Outcomes) -> np.ndarray:
+    """Joint counts of drawn runs [runs, 4], int32[runs, 2, 2, 2, 2]."""
+    counts = [outcomes.counts[context.member[runs[:, n]], n] for n, context in enumerate(outcomes.contexts)]
+    return from_context_order(np.stack(counts, axis=1)).astype(np.int32)
 
 
 def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:
@@ -317,15 +364,4 @@ def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0
     Raises:
         ValueError: a context in which every network diverged.
     """
-    generator = np.random.default_rng(seed)
-    if outcomes.networks == 0:
-        raise ValueError("a context has no network that did not diverge, so no run can be drawn")
-    if protocol.is_single_shot and outcomes.common_initialization:
-        chosen = generator.choice(np.flatnonzero(outcomes.whole), size=runs)
-        return from_context_order(outcomes.counts[chosen]).astype(np.int32)
-    drawn = []
-    for number, context in enumerate(outcomes.contexts):
-        cumulative = np.cumsum(weights(protocol, context))
-        place = np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right")
-        drawn.append(outcomes.counts[context.member[place], number])
-    return from_context_order(np.stack(drawn, axis=1)).astype(np.int32)
+    return joint_counts_of(draw_runs(protocol, outcomes, runs, seed), outcomes)

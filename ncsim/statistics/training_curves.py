@@ -19,6 +19,12 @@ from ncsim.statistics.intervals import clopper_pearson, mean_reach
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: Losses are counted in bins of equal ratio, from 1e-8 to 1e4: a quantile is right to 2.4 %.
 LOSS_BINS_A_DECADE, LOSS_DECADES = 50, (-8, 4)
+#: The smallest and largest possible value of what is observed; a loss and a norm are 0 or more, the rest any number.
+OBSERVED_RANGES = {
+    "margin": (-np.inf, np.inf),
+    "cosine": (-1.0, 1.0),
+    **dict.fromkeys(("conflict", "neurons_in_conflict"), (0.0, 1.0)),
+}
 
 
 class Series(NamedTuple):
@@ -26,7 +32,8 @@ class Series(NamedTuple):
 
     Attributes:
         mean: over members, float64[R, *C]; NaN where all have diverged.
-        low: lower limit of an interval of the mean: Student's t over members, or Clopper-Pearson for a fraction.
+        low: lower limit of an interval of the mean: Student's t over members, or Clopper-Pearson for a fraction; none is
+            outside of what is possible.
         high: upper limit, likewise.
         quantiles: 5, 25, 50, 75 and 95 % over members, [5, R, *C]; None for fractions.
 
@@ -161,31 +168,30 @@ class _Tally:
         there: Any = chsh_statistics(part.joint)
         whole = ~np.isnan(there.s)
         self._members += whole.sum(axis=0)
-        lattice = 2 / self._rows
-        self._sum("s", there.s, 8, _Bins(-4, lattice, 4 * self._rows + 1))
-        self._sum("s_factorised", there.s_factorised, 8)
-        self._sum("influence", there.influence, 8, _Bins(0, lattice, 4 * self._rows + 1))
-        self._sum("contextuality", there.contextuality, 12, _Bins(-10, lattice, 6 * self._rows + 1))
+        self._sum("s", there.s, (-4, 4), _Lattice(-4, 4, 2, self._rows))
+        self._sum("s_factorised", there.s_factorised, (-4, 4))
+        self._sum("influence", there.influence, (0, 8), _Lattice(0, 8, 2, self._rows))
+        self._sum("contextuality", there.contextuality, (-8, 2), _Lattice(-10, 2, 2, self._rows))
         self._count("above_2", there.s > 2, whole)
         self._count("contextual", there.contextuality > 0, whole)
         networks = np.any(part.counts, axis=-1)
         self._count("solved", np.equal(part.counts[..., 3], self._rows), networks)
         for name, accuracy in (("accuracy_alice", there.accuracy_alice), ("accuracy_bob", there.accuracy_bob)):
-            self._sum(name, accuracy.reshape(networks.shape), 1, _Bins(0, 1 / self._rows, self._rows + 1))
+            self._sum(name, accuracy.reshape(networks.shape), (0, 1), _Lattice(0, 1, 1, self._rows))
         for name in self._observed:
             self._sum(
                 f"observed {name}",
                 np.where(networks, part.value(name), np.nan),
-                0,
+                OBSERVED_RANGES.get(name, (0, np.inf)),
                 _LogBins() if name.startswith("loss") else None,
             )
         for number, (first, last) in enumerate(self._windows):
             between = (int(self._step[last]) - int(self._step[first])) / 1000
-            self._sum(f"slope {number}", (there.s[:, last] - there.s[:, first]) / between, 8 / between)
+            self._sum(f"slope {number}", (there.s[:, last] - there.s[:, first]) / between, (-8 / between, 8 / between))
 
-    def _sum(self, name: str, values: np.ndarray, reach: float, bins: _Bins | None = None) -> None:
+    def _sum(self, name: str, values: np.ndarray, support: tuple[float, float], bins: _Bins | None = None) -> None:
         if name not in self._sums:
-            self._sums[name] = _Sums(values.shape[1:], reach, bins)
+            self._sums[name] = _Sums(values.shape[1:], support, bins)
         self._sums[name].add(values)
 
     def _count(self, name: str, event: np.ndarray, known: np.ndarray) -> None:
@@ -206,24 +212,25 @@ class _Tally:
         )
 
 
-class _Bins:
-    """Bins that are the points of a lattice."""
+class _Lattice:
+    """Bins that are the fractions of so many rows from `low` to `high`, `step` rows apart."""
 
-    def __init__(self, low: float, step: float, count: int) -> None:
-        self.low, self.step, self.count = low, step, count
+    def __init__(self, low: int, high: int, step: int, rows: int) -> None:
+        self.low, self.step, self.rows = low, step, rows
+        self.count = (high - low) * rows // step + 1
 
     def place(self, values: np.ndarray) -> np.ndarray:
-        return np.rint((values - self.low) / self.step)
+        return np.rint((values - self.low) * self.rows / self.step)
 
     def value(self, place: np.ndarray) -> np.ndarray:
-        return self.low + self.step * place
+        # A whole number over the rows, so that it is the float that a member's value is.
+        return np.asarray((self.low * self.rows + self.step * place) / self.rows)
 
 
-class _LogBins(_Bins):
+class _LogBins:
     """Bins of equal ratio; a value is its bin's middle."""
 
-    def __init__(self) -> None:
-        super().__init__(LOSS_DECADES[0], 1 / LOSS_BINS_A_DECADE, LOSS_BINS_A_DECADE * int(np.ptp(LOSS_DECADES)))
+    low, step, count = LOSS_DECADES[0], 1 / LOSS_BINS_A_DECADE, LOSS_BINS_A_DECADE * (LOSS_DECADES[1] - LOSS_DECADES[0])
 
     def place(self, values: np.ndarray) -> np.ndarray:
         logarithms = np.log10(np.maximum(values, 10.0 ** LOSS_DECADES[0]))
@@ -233,11 +240,14 @@ class _LogBins(_Bins):
         return 10.0 ** (self.low + self.step * (place + 0.5))
 
 
+_Bins = _Lattice | _LogBins
+
+
 class _Sums:
     """Number, sum, sum of squares and histogram over members, at each place of an array."""
 
-    def __init__(self, shape: tuple[int, ...], reach: float, bins: _Bins | None) -> None:
-        self._reach, self._bins = reach, bins
+    def __init__(self, shape: tuple[int, ...], support: tuple[float, float], bins: _Bins | None) -> None:
+        self._support, self._bins = support, bins
         self._number, self._first, self._second = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
         self._histogram = np.zeros((*shape, bins.count), np.int64) if bins else None
 
@@ -259,15 +269,20 @@ class _Sums:
         number = np.where(self._number > 0, self._number, np.nan)
         mean = self._first / number
         variance = np.maximum(self._second / number - mean**2, 0) * number / np.maximum(number - 1, 1)
-        reach = mean_reach(np.sqrt(variance / number), self._number, self._reach)
-        return Series(mean, mean - reach, mean + reach, self._quantiles())
+        low, high = self._support
+        span = high - low if np.isfinite(high - low) else 0.0
+        reach = mean_reach(np.sqrt(variance / number), self._number, span)
+        return Series(mean, np.maximum(mean - reach, low), np.minimum(mean + reach, high), self._quantiles())
 
     def _quantiles(self) -> np.ndarray | None:
         if self._bins is None or self._histogram is None:
             return None
         cumulative = np.cumsum(self._histogram, axis=-1)
-        levels = np.array(QUANTILES).reshape(-1, *[1] * cumulative.ndim)
-        place = (cumulative < levels * self._number[..., None]).sum(axis=-1)  # the first bin that reaches the level
+        # Whole per cent: 0.05 x 140 members are 7, and in floating point a little more.
+        levels = np.rint(100 * np.array(QUANTILES)).astype(np.int64).reshape(-1, *[1] * cumulative.ndim)
+        place = (100 * cumulative < levels * self._number[..., None]).sum(
+            axis=-1
+        )  # the first bin that reaches the level
         values = self._bins.value(np.minimum(place, self._bins.count - 1))
         return np.where(self._number > 0, values, np.nan)
 

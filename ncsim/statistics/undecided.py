@@ -19,15 +19,17 @@ some row was left undecided by both heads.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from ncsim.config.tasks import S_SIGNS
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.rationals import sum_of_fractions
 
 
 @dataclass(frozen=True)
@@ -128,31 +130,99 @@ def undecided_conventions(records: MemberRecords, level: float = 0.95, seed: int
         >>> found.range_of_mean[0] <= found.as_they_fell.value <= found.range_of_mean[1]
         True
     """
-    ranges = member_ranges(records)
-    whole = ~np.isnan(ranges.as_they_fell)
-    decided = whole & ranges.decided
-    members = int(whole.sum())
+    tally = UndecidedTally()
+    tally.add(records)
 
-    def mean(s: np.ndarray) -> Estimate:
-        return bootstrap_mean(np.clip(s, -4, 4), level=level, seed=seed)
+    def mean(name: str) -> Estimate:
+        return bootstrap_mean(*tally.law(name), level=level, seed=seed)
 
-    def fraction(s: np.ndarray) -> Estimate:
-        return clopper_pearson(float(np.sum(s > 2)), float(len(s)), level)
-
-    low, high = ranges.low[whole], ranges.high[whole]
     return UndecidedConventions(
-        members=members,
-        excluded=records.size - members,
-        decided_members=int(decided.sum()),
-        as_they_fell=mean(ranges.as_they_fell[whole]),
-        coin_toss=mean(ranges.coin_toss[whole]),
-        decided_only=mean(ranges.as_they_fell[decided]),
-        range_of_mean=(_mean(low), _mean(high)),
-        above_two=fraction(ranges.as_they_fell[whole]),
-        above_two_decided=fraction(ranges.as_they_fell[decided]),
-        range_above_two=(_mean(low > 2), _mean(high > 2)),
-        tight=bool(ranges.tight[whole].all()),
+        members=tally.members,
+        excluded=tally.excluded,
+        decided_members=tally.decided_members,
+        as_they_fell=mean("as_they_fell"),
+        coin_toss=mean("coin_toss"),
+        decided_only=mean("decided_only"),
+        range_of_mean=tally.range_of_mean,
+        above_two=tally.above_two("as_they_fell", level),
+        above_two_decided=tally.above_two("decided_only", level),
+        range_above_two=tally.range_above_two,
+        tight=tally.tight,
     )
+
+
+class UndecidedTally:
+    """What records add up to under every convention, batch by batch; its memory does not grow with the members.
+
+    Attributes:
+        members: with items in all four contexts.
+        excluded: the others: a context diverged.
+        decided_members: members without any undecided answer.
+        tight: whether every member's range is known to be attained.
+        answers: undecided answers of each context and party, int64[4, 2].
+        networks: networks with an undecided answer by context, int64[4].
+        items: rows by group and context, int64[groups, 4], of all networks that have an outcome. Member n of all that
+            were added is in group n modulo `groups`, for the jackknife.
+        products: sums of products as they fell, int64[groups, 4].
+        decided_products: the same with coin tosses, int64[groups, 4].
+        decided_s: sum of S and number of the decided members, float64[groups, 2].
+    """
+
+    def __init__(self, groups: int = 1) -> None:
+        self.members = self.excluded = self.decided_members = 0
+        self.tight = True
+        self.answers, self.networks = np.zeros((4, 2), np.int64), np.zeros(4, np.int64)
+        self.items, self.products, self.decided_products = np.zeros((3, groups, 4), np.int64)
+        self.decided_s = np.zeros((groups, 2))
+        self._laws: dict[str, Counter[float]] = {
+            name: Counter() for name in ("as_they_fell", "coin_toss", "decided_only", "low", "high")
+        }
+
+    def add(self, records: MemberRecords) -> None:
+        """Add a batch of members.
+
+        Raises:
+            ValueError: records that contradict themselves, as for `member_ranges`.
+        """
+        ranges = member_ranges(records)
+        group = (np.arange(records.size) + self.members + self.excluded) % len(self.items)
+        whole = ~np.isnan(ranges.as_they_fell)
+        decided = whole & ranges.decided
+        self.members += int(whole.sum())
+        self.excluded += int((~whole).sum())
+        self.decided_members += int(decided.sum())
+        self.tight &= bool(ranges.tight[whole].all())
+        self.answers += np.stack([records.undecided_alice.sum(axis=0), records.undecided_bob.sum(axis=0)], axis=1)
+        self.networks += records.undecided().sum(axis=0)
+        np.add.at(self.items, group, _rows(records))
+        np.add.at(self.products, group, _products(records))
+        np.add.at(self.decided_products, group, records.decided_product)
+        s = ranges.as_they_fell[decided]
+        np.add.at(self.decided_s, group[decided], np.stack([s, np.ones_like(s)], axis=1))
+        for name, law in self._laws.items():
+            values = s if name == "decided_only" else getattr(ranges, name)[whole]
+            bins, count = np.unique(values, return_counts=True)
+            law.update(dict(zip(bins.tolist(), count.tolist(), strict=True)))
+
+    def law(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Values of S, ascending, and how many members have each; `name` is a convention or an end of the range."""
+        values = sorted(self._laws[name])
+        return np.array(values, np.float64), np.array([self._laws[name][value] for value in values], np.int64)
+
+    def above_two(self, name: str, level: float = 0.95) -> Estimate:
+        """Fraction of members with S > 2."""
+        values, members = self.law(name)
+        return clopper_pearson(float(members[values > 2].sum()), float(members.sum()), level)
+
+    @property
+    def range_of_mean(self) -> tuple[float, float]:
+        """As in `UndecidedConventions`; NaN without members."""
+        return _mean(*self.law("low")), _mean(*self.law("high"))
+
+    @property
+    def range_above_two(self) -> tuple[float, float]:
+        """As in `UndecidedConventions`; NaN without members."""
+        return self.above_two("low").value, self.above_two("high").value
 
 
 def member_ranges(records: MemberRecords) -> MemberRanges:
@@ -161,20 +231,13 @@ def member_ranges(records: MemberRecords) -> MemberRanges:
     Raises:
         ValueError: records in which the undecided rows and products cannot have come from the counts.
     """
-    counts = records.counts.astype(np.int64)
-    rows = counts.sum(axis=2)
-    fallen = counts[:, :, 0] + counts[:, :, 3] - counts[:, :, 1] - counts[:, :, 2]
-    decided = records.decided_product.astype(np.int64)
+    rows, tossed = _rows(records), records.decided_product.astype(np.int64) * S_SIGNS
     least, most = undecided_rows(records)
-    n = np.where(rows > 0, rows, np.nan)
-    # S as a sum of whole numbers over n stays on its lattice, so that S > 2 is decided without rounding.
-    coin = _on_lattice((decided / n) @ S_SIGNS, rows)
-    reach = (most / n).sum(axis=1)
     return MemberRanges(
-        as_they_fell=_on_lattice((fallen / n) @ S_SIGNS, rows),
-        coin_toss=coin,
-        low=_on_lattice(coin - reach, rows),
-        high=_on_lattice(coin + reach, rows),
+        as_they_fell=sum_of_fractions(_products(records) * S_SIGNS, rows),
+        coin_toss=sum_of_fractions(tossed, rows),
+        low=sum_of_fractions(tossed - most, rows),
+        high=sum_of_fractions(tossed + most, rows),
         tight=(least == most).all(axis=1),
         decided=np.asarray(~records.undecided().any(axis=1)),
     )
@@ -186,9 +249,7 @@ def undecided_rows(records: MemberRecords) -> tuple[Int[np.ndarray, "M 4"], Int[
     Raises:
         ValueError: no number of rows fits the records; the member and the context are named.
     """
-    counts = records.counts.astype(np.int64)
-    rows = counts.sum(axis=2)
-    fallen = counts[:, :, 0] + counts[:, :, 3] - counts[:, :, 1] - counts[:, :, 2]
+    rows, fallen = _rows(records), _products(records)
     alice, bob = records.undecided_alice.astype(np.int64), records.undecided_bob.astype(np.int64)
     decided = records.decided_product.astype(np.int64)
     # Rows with an undecided answer made up the difference of the two sums, one sign each.
@@ -203,17 +264,19 @@ def undecided_rows(records: MemberRecords) -> tuple[Int[np.ndarray, "M 4"], Int[
         raise ValueError(
             f"records: member {int(records.member[member])}, context {'11 12 21 22'.split()[context]}: "
             f"{alice[member, context]} and {bob[member, context]} undecided rows and a decided product of "
-            f"{decided[member, context]} contradict the counts {counts[member, context].tolist()}"
+            f"{decided[member, context]} contradict the counts {records.counts[member, context].tolist()}"
         )
     return least, most
 
 
-def _on_lattice(s: Float[np.ndarray, " M"], rows: Int[np.ndarray, "M 4"]) -> Float[np.ndarray, " M"]:
-    """S rounded to the nearest value that whole numbers over equal rows can give; unequal rows are left as they are."""
-    equal = (rows == rows[:, :1]).all(axis=1) & (rows[:, 0] > 0)
-    scale = np.where(equal, rows[:, 0], 1)
-    return np.where(equal, np.round(s * scale) / scale, s)
+def _rows(records: MemberRecords) -> Int[np.ndarray, "M 4"]:
+    return np.asarray(records.counts.sum(axis=2, dtype=np.int64))
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values)) if len(values) else math.nan
+def _products(records: MemberRecords) -> Int[np.ndarray, "M 4"]:
+    """Sums over a context's rows of the product of the outcomes."""
+    return np.asarray(records.counts.astype(np.int64) @ np.array([1, -1, -1, 1]))
+
+
+def _mean(values: np.ndarray, members: np.ndarray) -> float:
+    return float(values @ members / members.sum()) if len(values) else math.nan

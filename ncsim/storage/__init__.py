@@ -1,7 +1,7 @@
 """The files of a run.
 
-`files` writes whole or not at all, on a disk or in an object store; `run_folder` and `trajectory_folder` are the folders; `parts` and
-`trajectory_parts` one file of each; `config_file` and `environment` what a run is and what it was begun with; `verify` checks every bit.
+`files` writes whole or not at all, on a disk or in an object store. `part_folder` is the base of both folders of parts: `run_folder`
+and `trajectory_folder`. `parts` is one file of either; `config_file` and `environment` what a run is and what it was begun with; `verify` checks every bit.
 
 Decisions
 ---------
@@ -11,6 +11,10 @@ killed and resumed has the same files, byte for byte, as one that was not. A par
 
 A checksum stands in the file that it is of, over the bytes with zeros in its place, so that the two cannot come apart
 by a kill between two writes, or by a copy. config.json has a copy besides, because it cannot be trained again.
+
+The environment that began a run stays in config.json whatever the run goes on with. Another one is listed beside it (`later`)
+with the members that were missing when it began to train: it made none of the others. Nothing is added where all is of one
+kind, so that the bytes of such a folder are always the same.
 
 Trajectories are parts like any other: sealed, in the same storage, claimed by workers, checked and repaired. They are
 written before the members' own part, so that a part which is there has its trajectories; members that were stored before

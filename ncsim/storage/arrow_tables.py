@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -71,36 +71,23 @@ def trajectories_to_table(trajectories: MemberTrajectories) -> pa.Table:
     return pa.table(columns)
 
 
-def trajectories_from_table(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
-    points = len(stamp["steps"])
+def trajectories_from_table(table: pa.Table, steps: np.ndarray, observed: Sequence[str]) -> MemberTrajectories:
+    """The inverse of `trajectories_to_table`, of these steps and observed numbers. Formats 1 and 2 had one column of lists
+    for all columns of a name."""
+    lists = {field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)}
 
-    def column(name: str) -> np.ndarray:
-        return table[name].to_numpy().reshape(-1, points)
+    def columns(name: str, names: Sequence[str]) -> np.ndarray:
+        if name in lists:
+            flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        else:
+            flat = np.stack([table[each].to_numpy() for each in names], axis=-1)
+        return flat.reshape(-1, steps.size, len(names))
 
-    def columns(names: list[str], kind: type) -> np.ndarray:
-        return np.stack([column(name).astype(kind, copy=False) for name in names], axis=-1)
-
-    if np.any(column("step") != stamp["steps"]):
+    if np.any(columns("step", ["step"])[..., 0] != steps):
         raise ValueError("its steps are not those of its footer")
     return MemberTrajectories(
-        member=column("member")[:, 0],
-        step=np.asarray(stamp["steps"], np.int32),
-        counts=columns(COUNTS, np.uint16).reshape(-1, points, 4, 4),
-        values={name: columns(of_contexts(name), np.float32) for name in stamp["observed"]},
-    )
-
-
-def trajectories_from_lists(table: pa.Table, stamp: dict[str, Any]) -> MemberTrajectories:
-    """The same of formats 1 and 2, whose columns are lists."""
-    points = len(stamp["steps"])
-
-    def flat(name: str) -> np.ndarray:
-        column = table[name].combine_chunks()
-        return (column.flatten() if pa.types.is_fixed_size_list(column.type) else column).to_numpy(zero_copy_only=False)
-
-    return MemberTrajectories(
-        member=flat("member").reshape(-1, points)[:, 0],
-        step=np.asarray(stamp["steps"], np.int32),
-        counts=flat("counts").reshape(-1, points, 4, 4),
-        values={name: flat(name).reshape(-1, points, 4) for name in stamp["observed"]},
+        member=columns("member", ["member"])[:, 0, 0],
+        step=steps,
+        counts=columns("counts", COUNTS).astype(np.uint16, copy=False).reshape(-1, steps.size, 4, 4),
+        values={name: columns(name, of_contexts(name)).astype(np.float32, copy=False) for name in observed},
     )

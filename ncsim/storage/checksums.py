@@ -7,6 +7,9 @@ and its checksum cannot come apart: they are written, moved and copied as one.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
+
+from ncsim.formatting import json_text
 
 _MARK = b"sha256:"
 _DIGITS = 64
@@ -21,6 +24,11 @@ def sealed(content: bytes) -> bytes:
     start = content.rindex(_MARK) + len(_MARK)
     view = memoryview(content)
     return b"".join((view[:start], _digest(content, start), view[start + _DIGITS :]))
+
+
+def sealed_json(stored: dict[str, Any]) -> bytes:
+    """A description as sealed JSON, with its digest under "checksum"."""
+    return sealed(json_text(stored | {"checksum": UNSEALED}, 2).encode())
 
 
 def is_whole(content: bytes) -> bool | None:

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,42 @@ def environment() -> dict[str, Any]:
     }
 
 
+#: Packages whose versions shape bits.
+COMPARED = ("ncsim", "jax", "jaxlib", "optax")
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """In what one environment is not of the kind of another, in words: versions, platforms, kinds of devices, and
+    settings that change arithmetic. Empty where nothing is known of the other."""
+    theirs = there.get("versions")
+    if not isinstance(theirs, dict):
+        return []
+    ours = here["versions"]
+    pairs = [(f"{name} {ours.get(name)}", theirs.get(name)) for name in COMPARED if ours.get(name) != theirs.get(name)]
+    if here["platform"] != there.get("platform"):
+        pairs.append((here["platform"], there.get("platform")))
+    kinds = [str(each.get("device", "")).partition(" x ")[2] for each in (here, there)]
+    if kinds[0] != kinds[1] and all(kinds):
+        pairs.append((kinds[0], kinds[1]))
+    settings = [" ".join(each.get("settings", ())) or "no such settings" for each in (here, there)]
+    if settings[0] != settings[1]:
+        pairs.append((settings[0], settings[1]))
+    return [f"{one} here, {other} there" for one, other in pairs]
+
+
 def recorded_environment(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """What the run in a folder was begun with; None where no run is there, or none that can be read."""
+    return next(iter(recorded_environments(path)), None)
+
+
+def recorded_environments(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """What the run in a folder was begun with, and what it went on with where that was of another kind."""
     try:
-        record = description(open_storage(path).read(CONFIG))["environment"]
+        stored = description(open_storage(path).read(CONFIG))
+        records = [stored["environment"], *(each["environment"] for each in stored.get("later", ()))]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if isinstance(record, dict) else None
+        return []
+    return [record for record in records if isinstance(record, dict)]
 
 
 def recorded_executors(path: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Where a run folder is: a folder of this machine (or of a network file system), or keys of an object store.
 
 Both promise the same of `write`: a file is there whole or not at all, whatever is killed and whenever. A local folder
-takes a temporary name, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
+takes a temporary name outside its folders, where no reader of parts meets it, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
 all by itself, so nothing is renamed there: what was put is read back and compared.
 
 Names are relative, with "/" between folders: "parts/hidden=3/members-0000000000-16384.parquet".
@@ -125,10 +125,10 @@ class LocalStorage:
         return _persistently(read)
 
     def write(self, name: str, content: bytes) -> None:
-        write_atomically(self.root / name, content)
+        write_atomically(self.root / name, content, self.root)
 
     def create(self, name: str, content: bytes) -> bool:
-        return _persistently(lambda: _create(self.root / name, content))
+        return _persistently(lambda: _create(self.root / name, content, self.root))
 
     def exists(self, name: str) -> bool:
         return (self.root / name).is_file()
@@ -219,9 +219,15 @@ def _probe() -> str:
     return f".writable-{secrets.token_hex(8)}.tmp"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made."""
-    _persistently(lambda: _write(path, content))
+def write_atomically(path: Path, content: bytes, unfinished: Path | None = None) -> None:
+    """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        unfinished: a folder of the same file system that has it until it is whole; None for its own.
+    """
+    _persistently(lambda: _write(path, content, unfinished or path.parent))
 
 
 def make_folder(path: Path) -> None:
@@ -243,8 +249,8 @@ def is_temporary(name: str) -> bool:
 
 
 def discard_unfinished(storage: Storage) -> None:
-    """Remove the files that killed writers had begun. Only for who holds the folder for himself, beside no worker of
-    another machine.
+    """Remove the files that killed writers had begun. Call it only while you hold the folder exclusively, beside no worker
+    of another machine.
 
     Raises:
         StoreError: one cannot be removed.
@@ -283,17 +289,17 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
         os.close(handle)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, unfinished: Path) -> None:
     make_folder(path.parent)
-    with _temporary(path, content) as temporary:
+    with _temporary(path, content, unfinished) as temporary:
         os.replace(temporary, path)
     _flush_folder(path.parent)
 
 
-def _create(path: Path, content: bytes) -> bool:
+def _create(path: Path, content: bytes, unfinished: Path) -> bool:
     """A link is made only where nothing has the name, also on network file systems, and what it names is whole."""
     make_folder(path.parent)
-    with _temporary(path, content) as temporary:
+    with _temporary(path, content, unfinished) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -310,9 +316,13 @@ def _create(path: Path, content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: bytes) -> Iterator[Path]:
-    """A file beside `path` with this content, on disk, that is gone afterwards unless it was renamed."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}.tmp")
+def _temporary(path: Path, content: bytes, folder: Path) -> Iterator[Path]:
+    """A file with this content, on disk, that is gone afterwards unless it was renamed: in `folder`, or beside `path` where
+    that is on another file system, to which nothing can be renamed."""
+    make_folder(folder)
+    if folder.stat().st_dev != path.parent.stat().st_dev:
+        folder = path.parent
+    temporary = folder / f".{path.name}-{secrets.token_hex(8)}.tmp"
     try:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:

@@ -1,47 +1,74 @@
-"""One part of a run: member records as a sealed Parquet file, and back again."""
+"""One part of a run as a sealed Parquet file, and back again: records of members, or their trajectories.
+
+A part's footer holds its stamp: its format, its config's fingerprint, its first member, and how many there are. The stamp
+of trajectories also says at which steps what was recorded.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.config.ensemble import EnsembleConfig, network_steps
+from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps
+from ncsim.config.recording import Recording
 from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
-from ncsim.storage.arrow_tables import from_table, schema, to_table
+from ncsim.records.trajectories import MemberTrajectories
+from ncsim.storage.arrow_tables import from_table, schema, to_table, trajectories_from_table, trajectories_to_table
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 
-#: Format of a part: 1 had no checksum of the whole file, and is still read.
-PART_FORMAT = 2
-#: As much of a part's end as holds its footer.
-FOOTER_BYTES = 1 << 16
-_STAMP, _CHECKSUM = b"ncsim", b"ncsim-checksum"
+_CHECKSUM = b"ncsim-checksum"
+
+Kept = TypeVar("Kept", MemberRecords, MemberTrajectories)
+Stamp = dict[str, Any]
 
 
-def part_name(first: int, count: int) -> str:
-    """File name of a part; ids are padded so that names sort."""
-    return f"members-{first:010d}-{count}.parquet"
+@dataclasses.dataclass(frozen=True)
+class PartKind(Generic[Kept]):
+    """What parts of one kind have of their own.
+
+    Attributes:
+        folder: the folder of all of them.
+        words: what they are parts of.
+        key: the name of the stamp in the footer.
+        format: of a new part. Those from 1 on are read; only 1 had no checksum of the whole file.
+        options: of the Parquet writer.
+        stamped: what its stamp says besides what every stamp says, with what reads each.
+        to_table: gives the columns.
+        from_table: the inverse, of a table, its stamp and its config. It raises StoreError where the numbers cannot be.
+    """
+
+    folder: str
+    words: str
+    key: bytes
+    format: int
+    options: Mapping[str, Any]
+    stamped: Mapping[str, Callable[[Any], Any]]
+    to_table: Callable[[Kept], pa.Table]
+    from_table: Callable[[pa.Table, Stamp, EnsembleConfig], Kept]
 
 
-def to_bytes(records: MemberRecords, fingerprint: str) -> bytes:
-    """Records with consecutive ids as the file of one part. The same records give the same bytes with one version of
-    pyarrow, so that a part that two workers write is one part."""
-    stamp = {"format": PART_FORMAT, "fingerprint": fingerprint, "first": int(records.member[0]), "count": records.size}
-    sink = pa.BufferOutputStream()
-    table = to_table(records)
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+def to_bytes(kind: PartKind[Kept], kept: Kept, config: EnsembleConfig, **stamp: Any) -> bytes:
+    """What is kept of members with consecutive ids as the file of one part. The same gives the same bytes with one version
+    of pyarrow, so that a part that two workers write is one part. `stamp` has what this kind says besides."""
+    ids = {"first": int(kept.member[0]), "count": len(kept.member)}
+    stamp = {"format": kind.format, "fingerprint": fingerprint(config), **ids, **stamp}
+    table, sink = kind.to_table(kept), pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **kind.options) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({_STAMP: json.dumps(stamp), _CHECKSUM: UNSEALED})
+        writer.add_key_value_metadata({kind.key: json.dumps(stamp), _CHECKSUM: UNSEALED})
     return sealed(sink.getvalue().to_pybytes())
 
 
-def stamp_of(content: bytes, name: str, fingerprint: str) -> tuple[int, int]:
-    """First member and number of members of a part, from its name and footer. `content` may be its last FOOTER_BYTES.
+def stamp_of(kind: PartKind[Any], content: bytes, name: str, config: EnsembleConfig) -> Stamp:
+    """What a part says of itself, from its name and footer. `content` may be the end of it that holds the footer.
 
     Raises:
         StoreError: it is torn, is no part, is of another config, or does not hold what its name says; without the name.
@@ -50,24 +77,31 @@ def stamp_of(content: bytes, name: str, fingerprint: str) -> tuple[int, int]:
         metadata = pq.read_metadata(pa.BufferReader(content))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
-    stamp = _stamp(metadata.metadata)
-    if stamp is None:
-        raise StoreError("is not a part of an ncsim run")
-    if stamp["fingerprint"] != fingerprint:
+    foreign = f"is not a part of {kind.words}"
+    try:
+        stamp = json.loads((metadata.metadata or {}).get(kind.key, b"{}"))
+        if not isinstance(stamp, dict) or stamp.get("format") not in range(1, kind.format + 1):
+            raise StoreError(foreign)
+        first, count, of = operator.index(stamp["first"]), operator.index(stamp["count"]), stamp["fingerprint"]
+        stamp |= {field: read(stamp[field]) for field, read in kind.stamped.items()}
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        # Parts of text runs have a stamp of the same name as parts of members, with other fields.
+        raise StoreError(foreign if kind is MEMBERS else f"is torn ({one_line(error)})") from None
+    if of != fingerprint(config):
         raise StoreError("is of another config")
-    first, count = stamp["first"], stamp["count"]
-    if name.rpartition("/")[2] != part_name(first, count) or metadata.num_rows != count:
+    rows = count * len(stamp.get("steps", [0]))
+    if name.rpartition("/")[2] != part_name(first, count) or metadata.num_rows != rows:
         raise StoreError("does not hold what its name says")
-    return first, count
+    return stamp
 
 
-def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConfig) -> tuple[MemberRecords, bool]:
-    """The records of a part, checked, and whether it has a checksum, which parts of old versions do not have.
+def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: EnsembleConfig) -> tuple[Kept, bool]:
+    """What a part holds, checked, and whether it has a checksum, which parts of old versions do not have.
 
     Args:
+        kind: what it is to be.
         content: the whole file.
         name: its name, which says what members it holds.
-        fingerprint: of this config.
         config: that it is to be of.
 
     Raises:
@@ -76,15 +110,19 @@ def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConf
     whole = is_whole(content)
     if whole is False:
         raise StoreError("is torn (its checksum is not that of its content)")
-    first, count = stamp_of(content, name, fingerprint)
+    stamp = stamp_of(kind, content, name, config)
+    if whole is None and stamp["format"] != 1:
+        raise StoreError("is torn (its checksum is gone)")
     try:
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        if whole is None and (_stamp(reader.metadata.metadata) or {}).get("format") != 1:
-            raise StoreError("is torn (its checksum is gone)")
-        records = from_table(reader.read(use_threads=False).cast(schema(config)))
+        return kind.from_table(reader.read(use_threads=False), stamp, config), whole is True
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
-    if not np.array_equal(records.member, np.arange(first, first + count, dtype=np.uint64)):
+
+
+def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:
+    records = from_table(table.cast(schema(config)))
+    if not _are_stamped(records.member, stamp):
         raise StoreError("has members that are not those of its name")
     if np.any(records.counts.sum(axis=2) != np.where(records.diverged, 0, config.tasks.rows)):
         raise StoreError("has counts that do not add up")
@@ -93,34 +131,73 @@ def from_bytes(content: bytes, name: str, fingerprint: str, config: EnsembleConf
         expected = np.where(records.diverged, 0, config.training_rows)
         if np.any(trained.sum(axis=2) != expected) or np.any(trained > records.counts):
             raise StoreError("has training counts that do not add up")
-    return records, whole is True
+    return records
 
 
-def _stamp(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:
-    try:
-        stamp = json.loads((metadata or {})[_STAMP])
-        whole = stamp["format"] in (1, PART_FORMAT) and isinstance(stamp["fingerprint"], str)
-        return stamp if whole and type(stamp["first"]) is int and type(stamp["count"]) is int else None
-    except (KeyError, ValueError, TypeError):
-        return None
+def _trajectories(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberTrajectories:
+    trajectories = trajectories_from_table(table, stamp["steps"], stamp["observed"])
+    totals = trajectories.counts.sum(axis=-1)
+    if not _are_stamped(trajectories.member, stamp) or np.any((totals != 0) & (totals != config.tasks.rows)):
+        raise StoreError("does not hold what its name says")
+    return trajectories
 
+
+def _are_stamped(members: np.ndarray, stamp: Stamp) -> bool:
+    return np.array_equal(members, np.arange(stamp["first"], stamp["first"] + stamp["count"], dtype=np.uint64))
+
+
+#: Format 1 had no checksum.
+MEMBERS = PartKind(
+    "parts", "an ncsim run", b"ncsim", 2, {"compression": "zstd"}, {}, to_table=to_table, from_table=_members
+)
+#: Format 1 had no checksum, and 1 and 2 had lists for columns.
+#: A recording has many numbers, and is written while the devices train: neither repetitions are looked for in what was
+#: observed nor smallest and largest values, and snappy takes half the time of zstd for a seventh more bytes.
+TRAJECTORIES = PartKind(
+    "trajectories",
+    "ncsim trajectories",
+    b"ncsim-trajectories",
+    3,
+    {"compression": "snappy", "use_dictionary": ["member", "step"], "write_statistics": ["member", "step"]},
+    {
+        "recording": Recording.stored,
+        "steps": lambda steps: np.asarray(steps, np.int32),
+        "observed": lambda names: tuple(map(str, names)),
+    },
+    to_table=trajectories_to_table,
+    from_table=_trajectories,
+)
+
+
+# ------------------------------------------------------------------------------------------ which members are in a part
 
 #: Work in one part of a run folder, in network-steps at three hidden units: some seconds of training, which is what a
 #: kill can cost. Derived from the config alone, so that the same run is always cut into the same parts.
 PART_WORK = 2.0e8
 PART_MEMBERS = (512, 262_144)
+#: Members times recorded steps in one part of trajectories: about 20 MB in memory. Twice as many take a tenth longer to write.
+PART_ROWS = 2**17
+
+
+def part_name(first: int, count: int) -> str:
+    """File name of a part; ids are padded so that names sort."""
+    return f"members-{first:010d}-{count}.parquet"
 
 
 def part_size(config: EnsembleConfig) -> int:
-    """Members a part: a power of two, from the config's work a member alone."""
+    """Members per part: a power of two, from the work per member of the config alone."""
     work = network_steps(config) * max(config.hidden / 3, 1)
     members = min(max(PART_WORK / work, PART_MEMBERS[0]), PART_MEMBERS[1])
     return 2 ** int(np.log2(members))
 
 
-def part_ranges(config: EnsembleConfig, members: range) -> Iterator[range]:
-    """Cut ids at the multiples of the part size, so that parts are the same whichever of them were there already."""
-    size = part_size(config)
+def trajectory_part_size(points: int) -> int:
+    """Members per part of trajectories of so many recorded steps: a power of two."""
+    return 2 ** int(np.log2(max(PART_ROWS / points, 1)))
+
+
+def cut(members: range, size: int) -> Iterator[range]:
+    """Cut ids at the multiples of a size, so that parts are the same whichever of them were there already."""
     first = members.start
     while first < members.stop:
         stop = min((first // size + 1) * size, members.stop)
@@ -135,14 +212,16 @@ class Part(NamedTuple):
     first: int
     members: int
 
+    @property
+    def ids(self) -> range:
+        """The ids of its members."""
+        return range(self.first, self.first + self.members)
 
-def gaps(config: EnsembleConfig, held: Iterable[range]) -> list[range]:
-    """The config's members that are in none of these ranges, which are in ascending order, as ranges of ids."""
+
+def gaps(config: EnsembleConfig, parts: Iterable[Part]) -> list[range]:
+    """The config's members that are in none of these parts, which are in ascending order, as ranges of ids."""
     found, cursor, end = [], config.first_member, config.first_member + config.members
-    for ids in held:
-        if ids.start > cursor:
-            found.append(range(cursor, min(ids.start, end)))
-        cursor = max(cursor, ids.stop)
-    if cursor < end:
-        found.append(range(cursor, end))
-    return [gap for gap in found if len(gap)]
+    for part in parts:
+        found.append(range(cursor, min(part.first, end)))
+        cursor = max(cursor, part.ids.stop)
+    return [gap for gap in [*found, range(cursor, end)] if gap]

@@ -3,7 +3,7 @@
     runs/figure2/
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
-      recording.json  trajectories/                 of members recorded along training (`trajectory_parts.py`)
+      recording.json  trajectories/                 of members recorded along training (`trajectory_folder.py`)
       claims/                                       parts that workers of a shared run train (`ncsim.cluster.claims`)
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
@@ -14,31 +14,29 @@ Every file is there whole or not at all (`files.py`), and config.json and the pa
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
-import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, swept_fields, to_dict
+from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, to_dict
 from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
 from ncsim.storage.environment import environment
-from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
-from ncsim.storage.parts import FOOTER_BYTES, Part, from_bytes, gaps, part_name, stamp_of, to_bytes
+from ncsim.storage.files import LocalStorage, Storage, hold, open_storage
+from ncsim.storage.part_folder import PartFolder
+from ncsim.storage.parts import MEMBERS
 
 
-class RunFolder:
+class RunFolder(PartFolder[MemberRecords]):
     """One run folder, on a disk or in an object store. Use `create` to write to it, `open` to read it."""
 
+    kind = MEMBERS
+
     def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig]) -> None:
-        self.storage = storage
-        self.location = storage.location
-        self.configs = tuple(configs)
-        self.swept = swept_fields(self.configs)
+        super().__init__(storage, configs)
         self.sealed = True  # whether config.json has a checksum, which an old version did not write
 
     @property
@@ -116,13 +114,8 @@ class RunFolder:
             raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
         return folder
 
-    def discard_unfinished(self) -> None:
-        """Remove files that killed writers had begun. Only within `exclusive`, beside no worker of another machine.
-        Raises StoreError."""
-        discard_unfinished(self.storage)
-
     def _check_same_run(self, stored: RunFolder) -> None:
-        ours, theirs = (dict(_by_fingerprint(folder.configs)) for folder in (self, stored))
+        ours, theirs = ({fingerprint(config): config for config in folder.configs} for folder in (self, stored))
         if set(ours) != set(theirs):
             difference = _first_difference(self.configs, stored.configs)
             raise StoreError(
@@ -148,136 +141,68 @@ class RunFolder:
         cells = json.loads(json.dumps([to_dict(config) for config in self.configs]))
         held = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else None
         if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
-            record = environment() | (training() if training else {"device": "unknown"})
-            form = FORMAT if held is None else json.loads(held)["format"]
-            content = described({"format": form, "swept": self.swept, "cells": cells, "environment": record})
             if held is not None:
+                content = described(json.loads(held) | {"swept": self.swept, "cells": cells})
                 self.storage.write(CONFIG, content)
-            elif not self.storage.create(CONFIG, content):  # another worker began the run just now
+            else:
+                record = environment() | (training() if training else {"device": "unknown"})
+                content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
+            if held is None and not self.storage.create(CONFIG, content):  # another worker began the run just now
                 self._check_same_run(RunFolder.within(self.storage))
                 content = self.storage.read(CONFIG)
         else:
             content = held
+        self._copy(content)
+
+    def _copy(self, content: bytes) -> None:
         if description(content)["format"] == 1:
             return
         if not self.storage.exists(CONFIG_COPY) or self.storage.read(CONFIG_COPY) != content:
             self.storage.write(CONFIG_COPY, content)
 
+    def note_environment(self, record: dict[str, Any]) -> None:
+        """Put on record that the run goes on in another environment than the last one, which made no member that was not
+        missing then: [first, number] of these, by fingerprint of their cell.
+
+        Raises:
+            StoreError: config.json cannot be written.
+        """
+        missing = {
+            fingerprint(config): [[gap.start, len(gap)] for gap in self.missing(config)] for config in self.configs
+        }
+        missing = {cell: gaps for cell, gaps in missing.items() if gaps}
+        if not missing:
+            return
+        try:
+            stored = description(self.storage.read(CONFIG))
+            if stored["format"] == 1:
+                return  # has no place for it
+            later = [*stored.get("later", ()), {"environment": record, "members": missing}]
+            content = described(stored | {"later": later})
+            self.storage.write(CONFIG, content)
+            self._copy(content)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"cannot be written to ({one_line(error)})", f"{self.location}/{CONFIG}") from None
+
     # -- writers ------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> contextlib.AbstractContextManager[None]:
         """Hold a local folder against any other writer. The operating system lets go of it when the process ends.
 
         Raises:
             StoreError: another process is writing to it, or it cannot be written to.
         """
-        with hold(self.path):
-            yield
+        return hold(self.path)
 
-    @contextlib.contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> contextlib.AbstractContextManager[None]:
         """Write beside other workers, and not beside a process that holds the folder for itself.
 
         Raises:
             StoreError: a process of this machine holds the folder for itself, or it cannot be written to.
         """
         if not isinstance(self.storage, LocalStorage):
-            yield
-            return
-        with hold(self.path, exclusively=False):
-            yield
-
-    # -- parts --------------------------------------------------------------------------------------------------
-
-    def cell_name(self, config: EnsembleConfig) -> str:
-        """Where a cell's parts are, relative to the run folder: hive partitions of the swept fields."""
-        return "/".join(["parts", *(f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)])
-
-    def part(self, config: EnsembleConfig, first: int, members: int) -> str:
-        """The name of a part, relative to the run folder, whether it is there or not."""
-        return f"{self.cell_name(config)}/{part_name(first, members)}"
-
-    def part_names(self, config: EnsembleConfig, cell: str | None = None) -> list[str]:
-        """The names of the files in a cell's folder, or another, that are called as parts are, whatever they hold."""
-        cell = self.cell_name(config) if cell is None else cell
-        names = (name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell)
-        return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
-
-    def parts(self, config: EnsembleConfig) -> list[Part]:
-        """The cell's parts by first member, from their names and footers.
-
-        Raises:
-            StoreError: a part is torn, foreign, of another config, or overlaps another.
-        """
-        found = []
-        for name in self.part_names(config):
-            with self.naming(name):
-                footer = self.storage.read_tail(name, FOOTER_BYTES)
-                found.append(Part(name, *stamp_of(footer, name, fingerprint(config))))
-        found.sort(key=lambda part: part.first)
-        for before, after in itertools.pairwise(found):
-            if before.first + before.members > after.first:
-                with self.naming(after.name):
-                    raise StoreError(f"overlaps {before.name.rpartition('/')[2]}")
-        return found
-
-    def missing(self, config: EnsembleConfig) -> list[range]:
-        """The config's members that no part holds yet, as ranges of ids."""
-        return gaps(config, [range(part.first, part.first + part.members) for part in self.parts(config)])
-
-    def write_part(self, config: EnsembleConfig, records: MemberRecords) -> str:
-        """Store members with consecutive ids as one part, and give its name.
-
-        Raises:
-            StoreError: it cannot be written; what was stored before it is whole.
-        """
-        content = to_bytes(records, fingerprint(config))
-        name = self.part(config, int(records.member[0]), records.size)
-        try:
-            self.storage.write(name, content)
-        except OSError as error:
-            raise StoreError(
-                f"{self.location}/{name}: cannot be written ({reason(error)}); what was stored before it is whole, and "
-                "the same command resumes"
-            ) from None
-        return name
-
-    def read(self, config: EnsembleConfig) -> Iterator[MemberRecords]:
-        """The cell's records, part by part.
-
-        Raises:
-            StoreError: a part whose content is damaged.
-        """
-        for part in self.parts(config):
-            yield self.read_part(config, part.name)
-
-    def read_part(self, config: EnsembleConfig, name: str) -> MemberRecords:
-        """The records of one part. Raises as `read`."""
-        with self.naming(name):
-            records, _ = self.checked_part(config, name)
-        return records
-
-    def checked_part(self, config: EnsembleConfig, name: str) -> tuple[MemberRecords, bool]:
-        """A part's records, and whether it has a checksum.
-
-        Raises:
-            StoreError: what is wrong with it, without its name.
-            OSError: it cannot be read.
-        """
-        return from_bytes(self.storage.read(name), name, fingerprint(config), config)
-
-    @contextlib.contextmanager
-    def naming(self, name: str) -> Iterator[None]:
-        """Turn what is wrong with a file of the run into one line that names it and says what to do."""
-        place = f"{self.location}/{name}"
-        remedy = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
-        try:
-            yield
-        except StoreError as error:
-            raise StoreError(error.problem, place, remedy) from None
-        except OSError as error:
-            raise StoreError(f"cannot be read ({reason(error)})", place) from None
+            return contextlib.nullcontext()
+        return hold(self.path, exclusively=False)
 
 
 def run_kind(path: str | Path) -> str | None:
@@ -287,10 +212,6 @@ def run_kind(path: str | Path) -> str | None:
     except (OSError, ValueError):
         return None
     return str(stored.get("kind", "ensemble")) if isinstance(stored, dict) else None
-
-
-def _by_fingerprint(configs: Iterable[EnsembleConfig]) -> Iterator[tuple[str, EnsembleConfig]]:
-    return ((fingerprint(config), config) for config in configs)
 
 
 def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleConfig]) -> str:
@@ -303,8 +224,3 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
             shown = (", ".join(map(str, values)) if name != "tasks" else values[0].name for values in (there, here))
             return "{} is {} there, {} here".format(name, *shown)
     return "its grid has other cells"
-
-
-def _partition_value(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take

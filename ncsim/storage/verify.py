@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import NoRunError, StoreError, reason
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
-from ncsim.storage.files import LocalStorage, Storage, is_temporary, open_storage
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_temporary, open_storage
+from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import Part, gaps
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
@@ -81,28 +82,27 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         if folder is None:
             return Verification(None, findings, [], 0, 0, 0, 0)
         trajectories = TrajectoryFolder(folder)
-        ours = {name for config in folder.configs for name in folder.part_names(config)}
-        ours |= {name for config in folder.configs for name in trajectories.part_names(config)}
-        others = [name for top in ("parts", FOLDER) for name in storage.names(top) if name not in ours]
-        leftovers = sum(is_temporary(name) for name in others)
+        # In this order: what a worker stores between the two looks is ours.
+        there = [name for top in ("parts", FOLDER) for name in storage.names(top)]
+        ours = {n for parts in (folder, trajectories) for config in folder.configs for n in parts.part_names(config)}
+        others = [name for name in there if name not in ours]
+        leftovers = sum(map(is_temporary, storage.names("")))
         # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]
-        missing, parts, members, unsealed, recorded = [], 0, 0, 0, 0
-        records = _records(storage, trajectories, findings)
+        missing, unsealed = [], 0
+        whole: dict[str, list[Part]] = {"parts": [], FOLDER: []}
+        kinds = (folder, trajectories) if _records(storage, trajectories, findings) else (folder,)
         for config in folder.configs:
-            whole, without = _whole_parts(folder, config, findings)
-            parts, members, unsealed = parts + len(whole), members + sum(p.members for p in whole), unsealed + without
-            held = [range(part.first, part.first + part.members) for part in whole]
-            missing += [Gap(folder.cell_name(config), gap) for gap in gaps(config, held)]
-            if records:
-                whole, without = _whole_parts(trajectories, config, findings)
-                recorded, unsealed = recorded + len(whole), unsealed + without
-                held = [range(part.first, part.first + part.members) for part in whole]
-                missing += [Gap(trajectories.cell_name(config), gap) for gap in gaps(config, held)]
+            for parts in kinds:
+                used, without = _whole_parts(parts, config, findings)
+                whole[parts.kind.folder] += used
+                unsealed += without
+                missing += [Gap(parts.cell_name(config), gap) for gap in gaps(config, used)]
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({reason(error)})") from None
-    return Verification(folder, sorted(findings), missing, parts, members, unsealed, leftovers, recorded)
+    members, recorded = sum(part.members for part in whole["parts"]), len(whole[FOLDER])
+    return Verification(folder, sorted(findings), missing, len(whole["parts"]), members, unsealed, leftovers, recorded)
 
 
 def repair(
@@ -128,7 +128,7 @@ def repair(
     try:
         with found.folder.exclusive() if isinstance(storage, LocalStorage) else contextlib.nullcontext():
             if isinstance(storage, LocalStorage):
-                found.folder.discard_unfinished()
+                discard_unfinished(storage)
             for finding in found.findings:
                 if storage.exists(finding.name):
                     to = _free_name(storage, f"{REJECTED}/{finding.name}")
@@ -183,9 +183,7 @@ def _records(storage: Storage, trajectories: TrajectoryFolder, findings: list[Fi
         return True
 
 
-def _whole_parts(
-    folder: RunFolder | TrajectoryFolder, config: EnsembleConfig, findings: list[Finding]
-) -> tuple[list[Part], int]:
+def _whole_parts(folder: PartFolder[Any], config: EnsembleConfig, findings: list[Finding]) -> tuple[list[Part], int]:
     """A cell's parts that can be used, by first member, and how many of them have no checksum; what is wrong with others
     is added to the findings."""
     whole, unsealed = [], 0
@@ -199,7 +197,7 @@ def _whole_parts(
         unsealed += not sealed
     used: list[Part] = []
     for part in sorted(whole, key=lambda part: (part.first, -part.members)):
-        if used and part.first < used[-1].first + used[-1].members:
+        if used and part.first < used[-1].ids.stop:
             findings.append(Finding(part.name, f"overlaps {used[-1].name.rpartition('/')[2]}"))
         else:
             used.append(part)

@@ -7,6 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+from ncsim import signals
+
 
 class Background:
     """Does one thing at a time in a thread of its own, in the order given. Use it as a context: at its end everything is
@@ -33,10 +35,15 @@ class Background:
         """Have something done after all that was given before. Raises what the thing before it raised, and does not do
         this one then."""
         self.finish()
-        self._last = self._thread.submit(action)
+        self._last = self._thread.submit(_finished, action)
 
     def finish(self) -> None:
         """Wait until all is done. Raises what the last thing raised."""
         last, self._last = self._last, None
         if last is not None:
             last.result()
+
+
+def _finished(action: Callable[[], object]) -> None:
+    with signals.finishing():
+        action()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ncsim.config import fields
-from ncsim.config.fields import option_name, shown
+from ncsim.config.fields import option_name, shown, whole_number
 from ncsim.errors import ConfigError
 
 MAX_RANK = 4096
@@ -114,6 +114,10 @@ class TextConfig:
             object.__setattr__(self, spec.name, value)
         if self.evaluate_every > self.epochs:
             raise ConfigError(f"--evaluate-every: {self.evaluate_every}; allowed: 1 to --epochs, {self.epochs}")
+        if self.warmup == 1 and self.schedule != TextConfig.schedule:
+            raise ConfigError(
+                f"--schedule: {self.schedule} with --warmup 1, which leaves no step for it; allowed: below 1"
+            )
 
     @property
     def evaluated_epochs(self) -> list[int]:
@@ -123,15 +127,18 @@ class TextConfig:
 
 def _checked_ranks(value: Any) -> tuple[int, ...]:
     allowed = f"different whole numbers from 1 to {MAX_RANK}"
-    values = (value,) if isinstance(value, int) else value
+    values = value if whole_number(value) is None else (value,)
     if not isinstance(values, tuple | list | range) or not values:
         raise ConfigError(f"--ranks: {shown(value)}; allowed: {allowed}")
-    for rank in values:
-        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
-            raise ConfigError(f"--ranks: {shown(rank)}; allowed: {allowed}")
-    if len(set(values)) != len(values):
+    ranks: list[int] = []
+    for given in values[: MAX_RANK + 1]:  # more cannot be different
+        rank = whole_number(given)
+        if rank is None or not 1 <= rank <= MAX_RANK:
+            raise ConfigError(f"--ranks: {shown(given)}; allowed: {allowed}")
+        ranks.append(rank)
+    if len(set(ranks)) != len(ranks):
         raise ConfigError(f"--ranks: {shown(list(values))} names a rank twice; allowed: {allowed}")
-    return tuple(sorted(values))
+    return tuple(sorted(ranks))
 
 
 #: Fields that say how a run is computed and not what it is: a run may be taken up again with others.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jax.sharding import Mesh
-
-from ncsim.errors import ConfigError
-from ncsim.terminal import ProgressListener
+from ncsim.config.fields import whole_number
+from ncsim.errors import ConfigError, StoreError
+from ncsim.executors.devices import validate_device_count
+from ncsim.jax_settings import own_settings
+from ncsim.machine import check_system
+from ncsim.terminal import ProgressListener, telling
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
 from ncsim.text.model.bert import BertConfig
@@ -16,9 +18,13 @@ from ncsim.text.model.lora import check_rank
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training.compiled import kept_programs
-from ncsim.text.training.trainer import Trainer, mesh_of
+from ncsim.text.training.devices import mesh_of
+from ncsim.text.training.trainer import Trainer
 
 
+# JAX's check of keys takes the gradient of a scan that draws a dropout mask for a second draw.
+@own_settings(debug_key_reuse=False)
+@kept_programs()
 def run_text(
     config: TextConfig,
     out: str | Path,
@@ -57,41 +63,36 @@ def run_text(
         >>> run.counts.shape, run.missing()  # doctest: +SKIP
         ((1, 1, 2, 2, 2, 2, 2, 2), 0)
     """
+    check_system()
     if "://" in str(out):
         raise ConfigError(f"--out: {out}; allowed: a folder of this machine, which is where text runs are stored")
+    validate_device_count(devices)
+    if at_once is not None and (whole_number(at_once) is None or not 1 <= at_once <= 4096):
+        raise ConfigError(f"--at-once: {at_once!r}; allowed: a whole number from 1 to 4096")
     mesh = mesh_of(devices)
-    with kept_programs():
-        return _run(config, out, source_dir, cache_dir, mesh, at_once, progress)
-
-
-def _run(
-    config: TextConfig,
-    out: str | Path,
-    source_dir: str | Path | None,
-    cache_dir: str | Path | None,
-    mesh: Mesh,
-    at_once: int | None,
-    progress: ProgressListener | None,
-) -> TextRun:
-    """`run_text` on these devices."""
     folder_of_model = backbone_folder(config.model, config.revision)
     bert, parameters = load_backbone(folder_of_model)
     for rank in config.ranks:
         check_rank(rank, bert)
-    prepared = prepare_suite(
-        config.suite, tokenizer=folder_of_model, length=config.length, vocab_size=bert.vocab_size,
-        max_positions=bert.max_positions, items=config.items or None, test_items=config.test_items or None,
-        form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
-    )  # fmt: skip
+    with telling(None if progress is None else "preparing the items"):
+        prepared = prepare_suite(
+            config.suite, tokenizer=folder_of_model, length=config.length, vocab_size=bert.vocab_size,
+            max_positions=bert.max_positions, items=config.items or None, test_items=config.test_items or None,
+            form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
+        )  # fmt: skip
     check_segments(prepared, bert)
     digits = {"fingerprint": backbone_fingerprint(folder_of_model)}
     sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}
     trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
-    with folder.exclusive():
-        if at_once is not None:
-            trainer.regroup(folder, at_once)
-        trainer.train(folder, progress)
+    try:
+        with folder.exclusive():
+            if at_once is not None:
+                trainer.regroup(folder, at_once)
+            trainer.train(folder, progress)
+    except StoreError:  # a run that is complete is given also from a folder that cannot be written to
+        if not all(folder.complete(number) for number in range(len(folder.groups))):
+            raise
     return TextRun(folder)
 
 

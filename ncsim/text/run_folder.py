@@ -7,7 +7,7 @@
       adapters/rank=4/seed=0/context=11/       a trained adapter in PEFT's format, and its heads
       summary.json  report.html  figures/      made from the parts, and made again at any time
 
-Every file is written under a temporary name, flushed to disk and renamed. A checkpoint carries a checksum of its content.
+Every file is written under a temporary name outside its folders, flushed to disk and renamed. A checkpoint carries a checksum of its content.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ncsim.errors import NoRunError, StoreError, one_line
-from ncsim.storage.environment import environment
+from ncsim.executors.devices import arithmetic_settings
+from ncsim.formatting import json_text
+from ncsim.storage.environment import differences, environment
 from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
+from ncsim.terminal import say
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
 from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
 
@@ -102,7 +105,7 @@ class TextFolder:
                 (path / folder_name).mkdir(parents=True, exist_ok=True)
             if any((path / "parts").iterdir()):
                 raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
-            stored = json.dumps(description | planned | {"environment": environment()}, indent=1)
+            stored = json_text(description | planned | {"environment": environment() | arithmetic_settings()})
             write_atomically(path / "config.json", stored.encode())
         except OSError as error:
             raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
@@ -111,7 +114,20 @@ class TextFolder:
     def replan(self, **planned: Any) -> None:
         """Change how adapters are trained from here on, such as the microbatch."""
         self.description.update(planned)
-        self._write(self.path / "config.json", json.dumps(self.description, indent=1).encode())
+        self._write(self.path / "config.json", json_text(self.description).encode())
+
+    def note_environment(self, device: str, incomplete: Sequence[int]) -> None:
+        """Say where this process is not of the kind that trained the run before it, and put it on record with the numbers
+        of the groups that are not complete: single adapters may then differ."""
+        here = environment() | {"device": device} | arithmetic_settings()
+        later = self.description.get("later", [])
+        begun = self.description["environment"] | {"device": self.description["device"]}
+        found = [begun, *(each["environment"] for each in later)]
+        different = differences(here, begun)
+        if different:
+            say(f"this process is not of the kind that began the run ({'; '.join(different)}): adapters may differ")
+        if differences(here, found[-1]):
+            self.replan(later=[*later, {"environment": here, "groups": list(incomplete)}])
 
     def regroup(self, groups: Sequence[tuple[AdapterId, ...]], moved: Mapping[int, tuple[int, Sequence[int]]]) -> None:
         """Train adapters in other groups from here on. A kill at any moment leaves the old groups or the new ones.
@@ -268,7 +284,7 @@ class TextFolder:
     def _write(self, path: Path, content: Any) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
+            write_atomically(path, content, self.path)
         except OSError as error:
             raise StoreError(
                 f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"

@@ -23,6 +23,8 @@ initialisation. `fold_in` takes 32 bits, so member ids are below 2^32. Variates 
 
 Optimisers are optax's, by name. Elementwise ones run on all lanes' parameters at once; those that look at a layer's
 norm are vmapped over lanes on the four tensors. A test compares every one of them with optax on a single network.
+Both heads stand in one tensor, so such a norm joins them: these optimisers are refused where an option promises that the heads are
+apart (`config.ensemble.isolating`), and tests train twins that differ in one party to see that the other party does not.
 
 Squared error is of a linear output against -1 and +1, so that every loss decides at 0 and one tolerance serves all.
 

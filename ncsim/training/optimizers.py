@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, parse_optimizer_options
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, one_line
 from ncsim.training.network import Architecture
 
 
 def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
-    """An optimiser option that does not exist is found before anything is made or trained."""
+    """Refuse an optimiser's options before anything is made or trained.
 
-    for config in {(config.optimizer, config.optimizer_options): config for config in configs}.values():
+    Raises:
+        ConfigError: an option that does not exist, is of another type, fails, or changes nothing beside the others.
+    """
+    alike = {(c.optimizer, c.optimizer_options, Architecture.of(c), c.precision): c for c in configs}
+    for config in alike.values():
+        options = parse_optimizer_options(config.optimizer_options)
+        for name, value in options.items():
+            default = _known_options(config.optimizer, name)[name].default
+            if isinstance(default, bool) != isinstance(value, bool):
+                allowed = "true or false" if isinstance(default, bool) else "a number"
+                words = f"{config.optimizer} with {name}={str(value).lower()}"
+                raise ConfigError(f"--optimizer-options: {words}; allowed for {name}: {allowed}")
+        program = _program(config, options) if options else ""
+        for name, value in options.items():
+            default = _known_options(config.optimizer, name)[name].default
+            if value != default and program == _program(config, {k: v for k, v in options.items() if k != name}):
+                words = f"{config.optimizer} with {config.optimizer_options}"
+                raise ConfigError(
+                    f"--optimizer-options: {words}; {name} changes nothing there; allowed: without {name}"
+                )
+
+
+def _known_options(optimizer: str, wanted: str = "") -> Mapping[str, inspect.Parameter]:
+    """The options of an optimiser that are numbers or flags.
+
+    Raises:
+        ConfigError: it has not the wanted one.
+    """
+    known = {
+        name: each
+        for name, each in inspect.signature(getattr(optax, optimizer)).parameters.items()
+        if name != "learning_rate" and not name.endswith("mask") and "dtype" not in name
+    }
+    if wanted and wanted not in known:
+        raise ConfigError(f"--optimizer-options: {optimizer} has no {wanted!r}; allowed: {', '.join(known)}")
+    return known
+
+
+def _program(config: EnsembleConfig, options: Mapping[str, float | bool]) -> str:
+    """What an optimiser does at its start and at a step, as text: two that are the same train the same."""
+    words = ",".join(f"{name}={str(value).lower()}" for name, value in options.items())
+    with jax.enable_x64(config.precision == "float64"):
+        vector = jax.ShapeDtypeStruct((Architecture.of(config).size, 1), config.precision)
+        optimizer = make_optimizer(dataclasses.replace(config, optimizer_options=words), config.learning_rate)
         try:
-            make_optimizer(config, config.learning_rate)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(
-                f"--optimizer-options: {config.optimizer_options!r}; {config.optimizer}: {error}"
-            ) from None
+            start, state = jax.make_jaxpr(optimizer.init, return_shape=True)(vector)
+            step = jax.make_jaxpr(optimizer.update)(vector, state, vector)
+        except Exception as error:  # whatever a library says of a number that it cannot take
+            raise ConfigError(f"--optimizer-options: {words}; {config.optimizer}: {one_line(error)}") from None
+    return "".join(f"{each} {[np.asarray(constant) for constant in each.consts]}" for each in (start, step))
 
 
 def make_optimizer(config: EnsembleConfig, learning_rate: Any) -> optax.GradientTransformation:
@@ -35,14 +79,14 @@ def make_optimizer(config: EnsembleConfig, learning_rate: Any) -> optax.Gradient
     Raises:
         ConfigError: an option that the optimiser does not have.
     """
-    constructor = getattr(optax, config.optimizer)
     options = parse_optimizer_options(config.optimizer_options)
-    known = [name for name in inspect.signature(constructor).parameters if name != "learning_rate"]
     for name in options:
-        if name not in known:
-            allowed = ", ".join(known)
-            raise ConfigError(f"--optimizer-options: {config.optimizer} has no {name!r}; allowed: {allowed}")
-    optimizer = constructor(learning_rate, **options)
+        _known_options(config.optimizer, name)
+    try:
+        optimizer = getattr(optax, config.optimizer)(learning_rate, **options)
+    except (TypeError, ValueError) as error:
+        words = f"{config.optimizer_options!r}; {config.optimizer}: {one_line(error)}"
+        raise ConfigError(f"--optimizer-options: {words}") from None
     if config.optimizer in ELEMENTWISE_OPTIMIZERS:
         return optimizer
     return _one_member_at_a_time(optimizer, Architecture.of(config))
@@ -58,8 +102,15 @@ def _one_member_at_a_time(
             function = jax.vmap(function, in_axes=-1, out_axes=-1)
         return function
 
+    def own(state: Any, vector: Array) -> Any:
+        """The state as it is. JAX takes zeros to be one for all devices (novograd's first, adafactor's always), and a loop's
+        carry to stay what it is: so every leaf is made of the vector, which each device has for itself."""
+        there = vector[0] == vector[0]
+        return jax.tree.map(lambda leaf: jnp.where(there, leaf, leaf), state)
+
     def init(vector: Array) -> Any:
-        return over_lanes(lambda v: optimizer.init(architecture.split(v)), vector.ndim - 1)(vector)
+        state = over_lanes(lambda v: optimizer.init(architecture.split(v)), vector.ndim - 1)(vector)
+        return own(state, vector)
 
     def update(gradient: Array, state: Any, vector: Array | None = None) -> tuple[Array, Any]:
         def one(g: Array, s: Any, v: Array) -> tuple[Array, Any]:
@@ -67,6 +118,7 @@ def _one_member_at_a_time(
             return architecture.join(updates), s
 
         assert vector is not None
-        return over_lanes(one, vector.ndim - 1)(gradient, state, vector)
+        updates, state = over_lanes(one, vector.ndim - 1)(gradient, state, vector)
+        return updates, own(state, vector)
 
     return optax.GradientTransformation(init, update)

@@ -99,6 +99,7 @@ def test_default_folder_is_the_runs_own(capsys, tmp_path):
         (["--hiden", "3"], "--hiden: no such option; did you mean --hidden?"),
         (["--devices", "no"], "--devices: no; allowed: a whole number from 1"),
         (["--devices", "9"], "--devices: 9; allowed: 1 to 4"),
+        (["--devices", "9" * 5000], "9...; allowed: a whole number from 1"),
         (["--hidden"], "argument --hidden: expected at least one argument"),
         (["--hidden", "2", "2"], "--hidden: [2, 2] names a value twice"),
     ],

@@ -185,8 +185,8 @@ def test_two_workers_that_overlap_on_purpose_change_nothing(tmp_path, monkeypatc
     listings = []
     missing = work.missing_parts
 
-    def missing_parts(folder):
-        found = missing(folder)
+    def missing_parts(*asked):
+        found = missing(*asked)
         if len(listings) < 4:  # both have looked before either writes
             listings.append(found)
             both.wait(timeout=60)

@@ -87,7 +87,10 @@ def test_values_that_need_each_other():
         ncsim.EnsembleConfig(first_member=2**32 - 5, members=6)
     with pytest.raises(ncsim.ConfigError, match="--shared: 4; allowed: 0 to --hidden, 3"):
         ncsim.EnsembleConfig(topology="overlap", shared=4)
-    assert ncsim.EnsembleConfig(topology="dense", shared=4).shared == 4  # it means nothing there
+    with pytest.raises(
+        ncsim.ConfigError, match=r"--shared: 4 with --topology dense.*; allowed: with --topology overlap"
+    ):
+        ncsim.EnsembleConfig(topology="dense", shared=4)  # it would mean nothing
 
 
 def test_every_named_optimizer_is_one_of_optax():

@@ -8,11 +8,10 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
-from ncsim.config.ensemble import fingerprint
 from ncsim.ensemble.audit import GROUP, audit
-from ncsim.storage import trajectory_parts
+from ncsim.storage import parts
 from ncsim.storage.checksums import UNSEALED, sealed
-from ncsim.storage.parts import to_bytes
+from ncsim.storage.parts import MEMBERS, to_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 
@@ -34,7 +33,7 @@ def change(folder, member, **columns):
     records = run.read_part(config, part.name)
     for name, value in columns.items():
         getattr(records, name)[member] = value
-    (folder / part.name).write_bytes(to_bytes(records, fingerprint(config)))
+    (folder / part.name).write_bytes(to_bytes(MEMBERS, records, config))
 
 
 def test_what_is_right_is_right_and_a_share_is_a_share(folder):
@@ -102,7 +101,7 @@ def test_bad_options_are_named(options, words, capsys):
 
 
 def test_what_was_recorded_along_training_is_compared_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(trajectory_parts, "PART_ROWS", 3 * 100)  # groups of members do not end where parts do
+    monkeypatch.setattr(parts, "PART_ROWS", 3 * 100)  # groups of members do not end where parts do
     recording = ncsim.Recording(points=3)
     ncsim.run_ensemble(CONFIG, tmp_path / "run", executor="xla", recording=recording)
     assert audit(tmp_path / "run", 1.0, seed=1).right
@@ -111,7 +110,7 @@ def test_what_was_recorded_along_training_is_compared_too(tmp_path, monkeypatch)
     part = stored.parts(CONFIG)[2]
     recorded = stored.read_part(CONFIG, part.name)
     recorded.values["cosine"][5, 1, 3] += np.float32(1e-6)
-    (tmp_path / "run" / part.name).write_bytes(trajectory_parts.to_bytes(recorded, recording, fingerprint(CONFIG)))
+    stored.write_recorded(CONFIG, recorded, recording)
     found = audit(tmp_path / "run", 1.0, seed=1)
     assert found.differing == [("parts", part.first + 5, ("trajectory cosine",))]
     # Where a part of it is not recorded, members are compared by what is there.

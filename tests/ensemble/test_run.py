@@ -17,7 +17,7 @@ import ncsim
 from ncsim.ensemble.run import run_ensemble
 from ncsim.statistics.protocols import Outcomes
 from ncsim.storage import parts as stored_parts
-from ncsim.storage.parts import part_ranges, part_size
+from ncsim.storage.parts import cut, part_size
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
 
@@ -141,8 +141,11 @@ def test_parts_are_cut_by_the_config_alone():
     assert part_size(ncsim.EnsembleConfig()) == 16_384
     assert part_size(ncsim.EnsembleConfig(steps=10**9)) == 512
     assert part_size(ncsim.EnsembleConfig(steps=1)) == 262_144
-    cut = list(part_ranges(ncsim.EnsembleConfig(), range(10_000, 40_000)))
-    assert cut == [range(10_000, 16_384), range(16_384, 32_768), range(32_768, 40_000)]
+    assert list(cut(range(10_000, 40_000), part_size(ncsim.EnsembleConfig()))) == [
+        range(10_000, 16_384),
+        range(16_384, 32_768),
+        range(32_768, 40_000),
+    ]
 
 
 def test_more_devices_than_there_are():

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -215,10 +217,7 @@ def test_no_compiler_or_one_that_fails_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native .* without a C compiler; looked for no-such"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
-    broken = tmp_path / "broken-cc"
-    broken.write_text("#!/bin/sh\necho 'step.c:1: error: no' >&2; exit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setattr(compiler, "COMPILERS", (str(broken),))
+    monkeypatch.setattr(compiler, "COMPILERS", (broken_compiler(tmp_path),))
     with pytest.raises(ncsim.ConfigError, match=r"does not compile here \(step.c:1: error: no\); allowed here: xla$"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
     monkeypatch.setattr(compiler, "processor", lambda: None)
@@ -302,9 +301,60 @@ def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "d"))
     monkeypatch.setattr(choice, "AGREEMENT_TOLERANCE", -1.0)
     assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
-    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
+    assert capsys.readouterr().err == "ncsim: native is not taken: its losses are not those of xla here; using xla\n"
+
+
+def broken_compiler(folder):
+    """A compiler that refuses everything, with gcc's words."""
+    path = folder / "broken-cc"
+    path.write_text("#!/bin/sh\necho 'step.c:1: error: no' >&2; exit 1\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_auto_says_once_why_native_is_not_taken(mesh, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
+    for compilers, words in [
+        (("no-such-compiler",), "without a C compiler; looked for no-such-compiler"),
+        ((broken_compiler(tmp_path),), "its code does not compile here (step.c:1: error: no)"),
+    ]:
+        choice.forget_programs()
+        monkeypatch.setattr(compiler, "COMPILERS", compilers)
+        grid = [CONFIG, dataclasses.replace(CONFIG, hidden=3)]
+        assert [choice.choose("auto", [config], mesh, BLOCKS) for config in grid] == ["xla", "xla"]
+        assert capsys.readouterr().err == f"ncsim: native is not taken: {words}; using xla\n"
+    monkeypatch.setattr(compiler, "processor", lambda: None)  # nothing that a user could mend
+    choice.forget_programs()
     assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_built_with_another_header_is_built_again(monkeypatch, tmp_path):
+    """And with the names that jaxlib 0.11.1 has given to the type of an extension."""
+    if says_why_not():
+        return
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    here = compiler.built(native.source(CONFIG))
+    original = Path(jax.ffi.include_dir(), compiler.FFI_HEADER).read_text()
+    names = ["XLA_FFI_Extension_Base", "XLA_FFI_InternalExtension"]
+    old, new = names if re.search(rf"\b{names[0]}\b", original) else reversed(names)
+    other = tmp_path / "include" / compiler.FFI_HEADER
+    other.parent.mkdir(parents=True)
+    other.write_text(re.sub(rf"\b{old}\b", new, original))
+    monkeypatch.setattr(jax.ffi, "include_dir", lambda: str(tmp_path / "include"))
+    assert compiler.built(native.source(CONFIG)) != here
+
+
+def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch, tmp_path):
+    """As from a file system that is mounted noexec, or after a folder could not be written to."""
+    if says_why_not():
+        return
+    torn = tmp_path / "torn.so"
+    torn.write_bytes(b"no library")
+    monkeypatch.setattr(compiler, "built", lambda text: torn)
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: native; .*torn\.so.*; allowed here: xla$"):
+        native.training.__wrapped__(native._shape(CONFIG))
 
 
 def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from scipy.stats import ttest_rel
 
 import ncsim
 from ncsim.errors import StoreError
-from ncsim.report.sentences import sentences_on_tests, signalling_rows, verdict
+from ncsim.formatting import json_text
+from ncsim.report.sentences import cell_verdict, sentences_on_tests, signalling_rows
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
 from ncsim.results import Run
@@ -18,6 +19,7 @@ from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.locality_tests import game_p_value
 from ncsim.statistics.signalling_tests import signalling_tests
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import verify
 from tests.statistics.test_protocols import made_up
 
 CONFIG = ncsim.EnsembleConfig(members=300)
@@ -137,12 +139,12 @@ def test_words_follow_the_numbers(tmp_path):
     contextual.counts[:] = pr_box
     contextual.decided_product[:] = pr_box @ [1, -1, -1, 1]
     (cell,) = summarise(a_run(tmp_path / "a", contextual)).numbers["cells"]
-    assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in verdict(cell)
-    assert "Delta is above 0: contextual" in verdict(cell)
+    assert "Contextual once direct influence is discounted: 1.000 [0.988, 1.000] of members" in cell_verdict(cell)
+    assert "Delta is above 0: contextual" in cell_verdict(cell)
     (cell,) = summarise(a_run(tmp_path / "b", made_up(300, seed=2))).numbers["cells"]
-    assert "explained by direct influence: no member has Delta > 0" in verdict(cell)
-    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in verdict(cell)
-    assert "Delta is not above 0" in verdict(cell)
+    assert "explained by direct influence: no member has Delta > 0" in cell_verdict(cell)
+    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in cell_verdict(cell)
+    assert "Delta is not above 0" in cell_verdict(cell)
 
 
 def test_runs_with_nothing_to_report(tmp_path):
@@ -158,3 +160,56 @@ def test_runs_with_nothing_to_report(tmp_path):
     assert "NaN" not in json.dumps(summary.numbers).replace('"decided_members_with_s_above_2": {"value": NaN', "")
     with pytest.raises(StoreError, match="in memory only"):
         write_report(Run([one], [made_up(1)]))
+
+
+def test_summary_json_is_json(tmp_path):
+    """Where no member is without undecided answers, and where every member has a diverged context."""
+
+    def refused(word):
+        raise ValueError(f"{word} is no JSON")
+
+    records = made_up(300, seed=2)
+    none = np.zeros_like(records.undecided_alice)
+    undecided = records._replace(undecided_alice=none + 16, undecided_bob=none, decided_product=none)
+    one = np.arange(4) == np.arange(300)[:, None] % 4
+    zeroed = {n: np.where(one, 0, getattr(records, n)) for n in ("undecided_alice", "undecided_bob", "decided_product")}
+    diverged = records._replace(diverged=one, counts=np.where(one[..., None], 0, records.counts), **zeroed)
+    for name, each in (("undecided", undecided), ("diverged", diverged)):
+        write_report(a_run(tmp_path / name, each))
+        numbers = json.loads((tmp_path / name / "summary.json").read_text(), parse_constant=refused)
+        assert numbers["cells"][0]["members"] == 300
+    assert numbers["cells"][0]["largest_contextuality_of_a_member"] is None
+    assert json.loads(json_text({"a": [float("nan"), (1.5, float("-inf"))], "b": None, "c": True})) == {
+        "a": [None, [1.5, None]], "b": None, "c": True,
+    }  # fmt: skip
+
+
+def test_a_report_while_a_part_is_stored_counts_it_nowhere_or_once(tmp_path, monkeypatch):
+    records = made_up(300, seed=2)
+    folder = RunFolder.create(tmp_path, [CONFIG])
+    folder.write_part(CONFIG, records.take(slice(0, 100)))
+    batches = Run.batches
+
+    def stored_meanwhile(self, cell=0):
+        yield from batches(self, cell)
+        folder.write_part(CONFIG, records.take(slice(100, 300)))
+
+    monkeypatch.setattr(Run, "batches", stored_meanwhile)
+    numbers = summarise(ncsim.open_run(tmp_path)).numbers
+    assert (numbers["cells"][0]["members"], numbers["members_missing"]) == (100, 200)
+
+
+def test_a_part_that_is_stored_while_files_are_verified_is_no_stranger(tmp_path, monkeypatch):
+    records = made_up(300, seed=2)
+    folder = RunFolder.create(tmp_path, [CONFIG])
+    folder.write_part(CONFIG, records.take(slice(0, 100)))
+    part_names, stored = RunFolder.part_names, []
+
+    def stored_meanwhile(self, config):
+        found = part_names(self, config)
+        if not stored:
+            stored.append(folder.write_part(CONFIG, records.take(slice(100, 300))))
+        return found
+
+    monkeypatch.setattr(RunFolder, "part_names", stored_meanwhile)
+    assert verify(tmp_path).findings == []

@@ -8,8 +8,9 @@ from scipy.stats import binom
 
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
-from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
+from ncsim.statistics.contextuality_interval import contextuality_interval
 from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.verdicts import verdict
 from tests.support import reference_statistics as reference
 
 TO_9_DIGITS = 1e-9

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 
+from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.inequalities import chsh_inequality, mermin_inequality
 from ncsim.statistics.locality_tests import _betting_ratio, game_p_value, hoeffding_p_value, prediction_based_ratio
 from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
@@ -199,3 +200,47 @@ def test_refusals():
         paired_signalling_tests(np.zeros((2, 2, 2, 3)))
     with pytest.raises(ValueError, match="1 item or more"):
         paired_signalling_tests(np.zeros((2, 2, 2, 0)))
+
+
+def bell_test(*contexts):
+    """Joint counts from N(++), N(+-), N(-+), N(--) by context."""
+    return np.array([[[mm, mp], [pm, pp]] for pp, pm, mp, mm in contexts]).reshape(2, 2, 2, 2)
+
+
+#: Hensen et al. 2015, as Gill tabulates them (arXiv:2209.00702).
+DELFT = bell_test((23, 3, 4, 23), (33, 11, 5, 30), (22, 10, 6, 24), (4, 20, 21, 6))
+#: Giustina et al. 2015, likewise; + is a detection.
+VIENNA = bell_test(
+    (141439, 73391, 76224, 875392736),
+    (146831, 67941, 326768, 874976534),
+    (158338, 425067, 58742, 875239860),
+    (8392, 576445, 463985, 874651457),
+)
+
+
+def test_game_form_gives_delft_its_published_numbers():
+    """Nature 526, 682: 245 trials, S = 2.42 +- 0.20, p = 0.039."""
+    found = chsh_statistics(DELFT)
+    assert DELFT.sum() == 245
+    assert f"{found.s:.2f}" == "2.42"
+    assert f"{np.sqrt(np.sum((1 - found.correlator**2) / DELFT.sum(axis=(2, 3)))):.2f}" == "0.20"
+    p_value = game_p_value(DELFT, random_settings=True)
+    wins = sum(math.comb(245, w) * Fraction(3, 4) ** w * Fraction(1, 4) ** (245 - w) for w in range(196, 246))
+    assert p_value == pytest.approx(float(wins), rel=1e-9)
+    assert round(float(p_value), 3) == 0.039
+
+
+def test_totals_that_fair_settings_do_not_give_are_named():
+    with pytest.warns(UserWarning, match=r"875683790, 875518074, 875882007, 875700279 items .* not valid"):
+        game_p_value(VIENNA, random_settings=True)
+
+
+def test_with_random_settings_no_local_strategy_is_rejected_too_often():
+    """The best strategy wins three contexts of four: the p-value is exact, and at most alpha as often as alpha."""
+    generator = np.random.default_rng(5)
+    totals = generator.multinomial(245, [0.25] * 4, size=4_000).reshape(-1, 2, 2)
+    counts = np.zeros((4_000, 2, 2, 2, 2), int)
+    counts[..., 1, 1] = totals
+    p_values = game_p_value(counts, random_settings=True)
+    assert np.mean(p_values <= 0.05) <= binom.ppf(1 - 1e-4, 4_000, 0.05) / 4_000
+    assert np.mean(p_values <= 0.05) > 0.02

@@ -11,7 +11,7 @@ import ncsim
 from ncsim.errors import StoreError
 from ncsim.storage import files as storage
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.files import LocalStorage, open_storage, write_atomically
+from ncsim.storage.files import LocalStorage, discard_unfinished, is_temporary, open_storage, write_atomically
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, same, some_records, stored
@@ -241,3 +241,31 @@ def test_an_s3_server(bucket, tmp_path):
         StoreError, match=r"s3://nobody/run: cannot be written to \(The specified bucket does not exist\)"
     ):
         RunFolder.create("s3://nobody/run", [CONFIG])
+
+
+@pytest.mark.parametrize(
+    "name", ["parts/hidden=2/members-0.parquet", "trajectories/members-0.parquet", "claims/a.json"]
+)
+@pytest.mark.parametrize("call", ["write", "create"])
+def test_what_is_being_written_lies_in_no_folder_of_parts(tmp_path, monkeypatch, name, call):
+    """Readers of whole folders, such as polars, take any file in them for a part."""
+    seen = []
+    replace, link = os.replace, os.link
+    files = LocalStorage(tmp_path)
+
+    def look(action):
+        def looked(source, target):
+            seen.append(sorted(path.name for path in (tmp_path / name).parent.iterdir()))
+            assert [is_temporary(each) for each in files.names("")] == [True]
+            return action(source, target)
+
+        return looked
+
+    monkeypatch.setattr(os, "replace", look(replace))
+    monkeypatch.setattr(os, "link", look(link))
+    getattr(files, call)(name, b"whole")
+    assert seen == [[]]
+    assert files.names("") == [name]
+    (tmp_path / name).with_name(".old-1.tmp").write_bytes(b"left by a version that wrote beside")
+    discard_unfinished(files)
+    assert files.names("") == [name]

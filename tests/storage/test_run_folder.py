@@ -14,6 +14,7 @@ from ncsim.config.ensemble import fingerprint, run_digits
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
+from ncsim.storage.files import discard_unfinished
 from ncsim.storage.run_folder import RunFolder
 
 CONFIG = ncsim.EnsembleConfig(members=20, steps=5)
@@ -188,7 +189,7 @@ def test_a_second_writer_is_refused_and_leftovers_of_a_killed_one_go(tmp_path):
     leftover.write_bytes(b"half")
     assert len(folder.parts(CONFIG)) == 2
     with folder.exclusive():
-        folder.discard_unfinished()
+        discard_unfinished(folder.storage)
         assert not leftover.exists()
         assert len(folder.parts(CONFIG)) == 2
         with pytest.raises(StoreError, match="another process is writing"), RunFolder.open(tmp_path).exclusive():

@@ -21,7 +21,7 @@ from ncsim.executors.native import compiler
 from ncsim.executors.native import program as native
 from ncsim.records.trajectories import concatenated
 from ncsim.statistics.training_curves import QUANTILES, trajectory_statistics
-from ncsim.storage import parts, trajectory_parts
+from ncsim.storage import parts
 from ncsim.storage.verify import repair, verify
 from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import initial_vector, member_key
@@ -167,7 +167,7 @@ def hashes(folder):
 @pytest.fixture
 def small_parts(monkeypatch):
     monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
-    monkeypatch.setattr(trajectory_parts, "PART_ROWS", 4 * 32)
+    monkeypatch.setattr(parts, "PART_ROWS", 4 * 32)
 
 
 def test_stored_resumed_and_added_afterwards(recorded, together, tmp_path, small_parts):

@@ -1,6 +1,7 @@
 """Every bit of a run folder that matters: seen where it changes, named, and put right by training exactly what it hit."""
 
 import dataclasses
+import functools
 import json
 import random
 import shutil
@@ -18,7 +19,7 @@ from ncsim.storage import parts
 from ncsim.storage.arrow_tables import SCHEMA, to_table
 from ncsim.storage.checksums import is_whole
 from ncsim.storage.config_file import description
-from ncsim.storage.parts import from_bytes
+from ncsim.storage.parts import MEMBERS, from_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, some_records, stored
@@ -83,10 +84,10 @@ def test_one_flipped_bit_in_every_byte(tmp_path):
         for position in range(len(before)):
             flipped = bytearray(before)
             flipped[position] ^= 1 << chance.randrange(8)
-            reads = from_bytes if name.startswith("parts/") else description
-            arguments = (name, fingerprint(TINY), 2) if name.startswith("parts/") else ()
+            is_part = name.startswith("parts/")
+            reads = functools.partial(from_bytes, MEMBERS, name=name, config=TINY) if is_part else description
             with pytest.raises((StoreError, ValueError), match=r".+"):
-                reads(bytes(flipped), *arguments)
+                reads(content=bytes(flipped))
             if chance.random() < 0.005:
                 assert_named(folder, name, bytes(flipped))
                 assert_repaired(folder, name, bytes(flipped), before)
@@ -246,7 +247,7 @@ def test_a_new_part_whose_checksum_was_taken_out_is_torn(tmp_path):
     assert is_whole(whole)
     without = whole.replace(b"sha256:", b"sha257:")
     with pytest.raises(StoreError, match="its checksum is gone"):
-        from_bytes(without, part, fingerprint(CONFIG), CONFIG)
+        from_bytes(MEMBERS, without, part, CONFIG)
     assert pq.read_table(pa.BufferReader(whole)).schema.equals(SCHEMA)
 
 

@@ -24,13 +24,6 @@ from ncsim.text.training.programs import _Programs
 from tests.support.text_model import write_model_and_data
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_use_of_keys_is_not_checked():
-    """The check takes the gradient of a scan that draws a dropout mask for a second draw."""
-    with jax.debug_key_reuse(False):
-        yield
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A model's folder and a source folder."""
@@ -210,12 +203,47 @@ def test_what_reports_of_ensembles_can_is_refused(whole, capsys, option):
     assert "holds a text run; allowed: with a run of ncsim ensemble\n" in capsys.readouterr().err
 
 
+def test_jax_settings_change_no_adapter(files, whole, tmp_path):
+    """Neither seeds and arithmetic nor errors of what is none here."""
+    others = {"random_seed_offset": 7, "threefry_partitionable": False, "enable_x64": True, "default_prng_impl": "rbg"}
+    others |= {"numpy_rank_promotion": "raise", "numpy_dtype_promotion": "strict", "softmax_custom_jvp": True}
+    before = {name: getattr(jax.config, f"jax_{name}") for name in others}
+    try:
+        for name, value in others.items():
+            jax.config.update(f"jax_{name}", value)
+        run = trained(files, tmp_path / "run")
+    finally:
+        for name, value in before.items():
+            jax.config.update(f"jax_{name}", value)
+    assert contents(run.path) == contents(whole.path)
+
+
+def test_going_on_with_another_version_is_said_and_on_record(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trainer.Trainer, "_train_group", lambda *_: None)
+    trained(files, tmp_path / "run")
+    first = (tmp_path / "run" / "config.json").read_bytes()
+    trained(files, tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").read_bytes() == first
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.9.99")
+    for _ in range(2):
+        trained(files, tmp_path / "run")
+        assert f"jax 0.9.99 here, {jax.__version__} there" in capsys.readouterr().err
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert stored["environment"] == json.loads(first)["environment"]
+    (later,) = stored["later"]
+    assert later["environment"]["versions"]["jax"] == "0.9.99"
+    assert later["groups"] == [0]
+
+
 def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_path):
     listener = Listener()
     trained(files, whole.path, listener)
     assert listener.calls == 0
     with pytest.raises(StoreError, match=r"holds another run .learning_rate is 0.01 there, 0.02 here"):
         trained(files, whole.path, learning_rate=0.02)
+    for at_once in (0, 2.0, True, "2"):
+        with pytest.raises(ConfigError, match=r"--at-once: .*; allowed: a whole number from 1"):
+            run_text(config(files), whole.path, files / "data", files / "cache", at_once=at_once)
     changed = tmp_path / "changed"
     shutil.copytree(files / "data", changed)
     path = changed / "x-final" / "en" / "dev_2k.tsv"

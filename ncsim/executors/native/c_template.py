@@ -158,8 +158,12 @@ static __attribute__((noinline)) void step(vec *restrict s, const float *restric
 
 int ncsim_lanes(void) {{ return LANES; }}
 
+/* Set from outside where nobody waits for results any more. */
+volatile int ncsim_ending = 0;
+
 /* Train `networks` networks, a multiple of the lanes, from start[p * stride + network], and store their parameters after
-   each of `points` ascending numbers of steps: trained[(point * SIZE + p) * stride + network]. 1: no memory. */
+   each of `points` ascending numbers of steps: trained[(point * SIZE + p) * stride + network]. 1: no memory, 2: asked
+   to end. */
 int ncsim_train(const float *start, float *trained, int64_t stride, int64_t networks, const float *given,
                 const int32_t *stops, int64_t points)
 {{
@@ -187,6 +191,7 @@ int ncsim_train(const float *start, float *trained, int64_t stride, int64_t netw
         int64_t done = 0, made = 0, base = 0; /* steps taken; steps whose rows are there; the step of the first row */
         for (int64_t point = 0; point < points; point++) {{
             while (done < stops[point]) {{
+                if (ncsim_ending) goto end;
                 if (done == made) {{
                     base = made;
                     made = steps - base < most ? steps : base + most;
@@ -203,17 +208,19 @@ int ncsim_train(const float *start, float *trained, int64_t stride, int64_t netw
                     store(trained + (point * SIZE + p) * stride + first + v * LANES, block[v * SLOTS + p]);
         }}
     }}
+end:
     _mm_setcsr(control);
     free(rows);
     free(block);
-    return 0;
+    return ncsim_ending ? 2 : 0;
 }}
 
 /* What XLA calls: parameters [P, networks], targets and learning rate, and either a number of steps (int32) in, parameters
    out; or R ascending numbers of steps in, parameters [R, P, networks] out. */
 XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
 {{
-    const XLA_FFI_Extension_Base *const extension = frame->extension_start;
+    /* Not by the type's name, which differs between versions of the header. */
+    const __typeof__(*frame->extension_start) *const extension = frame->extension_start;
     if (extension != NULL && extension->type == XLA_FFI_Extension_Metadata) {{
         XLA_FFI_Metadata *const metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
         metadata->api_version.major_version = XLA_FFI_API_MAJOR;
@@ -223,11 +230,12 @@ XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
     const XLA_FFI_Buffer *const start = frame->args.args[0], *const trained = frame->rets.rets[0];
     const XLA_FFI_Buffer *const given = frame->args.args[1], *const steps = frame->args.args[2];
     const int64_t networks = start->dims[1], points = steps->rank == 0 ? 1 : steps->dims[0];
-    if (ncsim_train(start->data, trained->data, networks, networks, given->data, steps->data, points) == 0) return NULL;
+    const int failed = ncsim_train(start->data, trained->data, networks, networks, given->data, steps->data, points);
+    if (failed == 0) return NULL;
     XLA_FFI_Error_Create_Args error = {{
         .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE,
-        .message = "ncsim: no memory for a training step",
-        .errc = XLA_FFI_Error_Code_RESOURCE_EXHAUSTED,
+        .message = failed == 1 ? "ncsim: no memory for a training step" : "ncsim: asked to end",
+        .errc = failed == 1 ? XLA_FFI_Error_Code_RESOURCE_EXHAUSTED : XLA_FFI_Error_Code_CANCELLED,
     }};
     return frame->api->XLA_FFI_Error_Create(&error);
 }}

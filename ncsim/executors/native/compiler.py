@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import hashlib
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import jax
 
-from ncsim.errors import ConfigError
+from ncsim import signals
+from ncsim.errors import ConfigError, one_line, reason
 from ncsim.executors.native.c_template import PROCESSORS
 
 COMPILERS = ("cc", "gcc", "clang")
@@ -24,6 +26,9 @@ FLAGS = "-O2 -std=gnu11 -march=native -fPIC -shared -ffp-contract=fast -fno-math
 #: GCC's scheduler before registers are given out, which keeps their number in mind. Other compilers do it unasked.
 GCC_FLAGS = ("-fschedule-insns", "-fsched-pressure")
 COMPILE_SECONDS = 60.0
+#: What generated code includes from jaxlib, and what a library that was built with another version of it may not fit.
+FFI_HEADER = "xla/ffi/api/c_api.h"
+FAILURE = "--executor: native; its code does not compile here"
 
 
 # ------------------------------------------------------------------------------------------------ from source to library
@@ -51,23 +56,41 @@ def built(text: str) -> Path:
     """The shared library of a C file: built, or found in the cache.
 
     Raises:
-        ConfigError: the compiler refuses it, or takes longer than COMPILE_SECONDS.
+        ConfigError: the compiler refuses it, or takes longer than COMPILE_SECONDS, or nothing can be written.
     """
     command = _command()
-    # What -march=native comes to depends on the processor, which a cache on a shared file system may outlive.
-    key = "\0".join([text, *command, _version(command[0]), processor_key()])
-    name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
-    folder = cache_folder()
-    library = folder / name
-    if _ours(library):
-        return library
-    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
-        (Path(scratch) / "step.c").write_text(text)
-        made = Path(scratch) / name
-        _compile([*command, "-I", jax.ffi.include_dir(), str(Path(scratch) / "step.c"), "-o", str(made), "-lm"])
-        made.chmod(0o700)
-        os.replace(made, library)  # another process may have put the same there: either is right
+    include = jax.ffi.include_dir()
+    try:
+        # What -march=native comes to depends on the processor, which a cache on a shared file system may outlive.
+        header = (Path(include) / FFI_HEADER).read_text()
+        key = "\0".join([text, header, *command, _version(command[0]), processor_key()])
+        name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
+        folder = cache_folder()
+        library = folder / name
+        if _ours(library):
+            return library
+        with signals.scratch("build-", folder) as scratch:
+            (scratch / "step.c").write_text(text)
+            made = scratch / name
+            _compile([*command, "-I", include, str(scratch / "step.c"), "-o", str(made), "-lm"])
+            made.chmod(0o700)
+            os.replace(made, library)  # another process may have put the same there: either is right
+    except OSError as error:
+        raise ConfigError(f"{FAILURE} ({reason(error)}); allowed here: xla") from None
     return library
+
+
+def loaded(text: str) -> ctypes.CDLL:
+    """The library of a C file, loaded.
+
+    Raises:
+        ConfigError: it is not built, or cannot be loaded, as from a file system that runs nothing.
+    """
+    library = built(text)
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise ConfigError(f"{FAILURE} ({one_line(error)}); allowed here: xla") from None
 
 
 def verdict(text: str) -> bool | None:
@@ -106,8 +129,13 @@ def cache_folder() -> Path:
 
 @functools.lru_cache(maxsize=1)
 def _temporary_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="ncsim-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder, maker = tempfile.mkdtemp(prefix="ncsim-"), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == maker:  # and not where a forked process ends
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     return folder
 
 
@@ -147,11 +175,10 @@ def processor_key() -> str:
 
 
 def _compile(command: list[str]) -> None:
-    failure = "--executor: native; its code does not compile here"
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"{failure} ({type(error).__name__}); allowed here: xla") from None
+        raise ConfigError(f"{FAILURE} ({type(error).__name__}); allowed here: xla") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
-        raise ConfigError(f"{failure} ({lines[0].strip()[:160]}); allowed here: xla")
+        raise ConfigError(f"{FAILURE} ({lines[0].strip()[:160]}); allowed here: xla")

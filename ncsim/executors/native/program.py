@@ -37,6 +37,7 @@ LANES = 128
 #: Wider networks take compilers too long: their code grows with the width times the rows, compile time faster.
 MAX_HIDDEN = 8
 MAX_ROWS = 16
+NO_COMPILER = "without a C compiler"
 
 
 def unsupported(config: EnsembleConfig) -> str | None:
@@ -52,7 +53,7 @@ def unsupported(config: EnsembleConfig) -> str | None:
     if compiler.processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"
     if compiler.compiler() is None:
-        return f"without a C compiler; looked for {', '.join(compiler.COMPILERS)}"
+        return f"{NO_COMPILER}; looked for {', '.join(compiler.COMPILERS)}"
     try:
         source(config)
     except ScalariseError as error:
@@ -76,6 +77,16 @@ def block_program(
     return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)), points)
 
 
+#: Every library that this process has loaded.
+_libraries: list[ctypes.CDLL] = []
+
+
+def ask_to_end(asked: bool) -> None:
+    """Ask the calls that are running, and those that follow, to end without a result; or no longer."""
+    for library in _libraries:
+        ctypes.c_int.in_dll(library, "ncsim_ending").value = asked
+
+
 @functools.lru_cache(maxsize=64)
 def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     """A function as `ncsim.training.step.train`, for parameters [P, N], that calls the code compiled for this config.
@@ -83,8 +94,9 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     Raises:
         ConfigError: the code does not compile.
     """
-    library = ctypes.CDLL(str(compiler.built(source(config))))
+    library = compiler.loaded(source(config))
     target = f"ncsim_{Path(library._name).stem}"
+    _libraries.append(library)
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")
 
     def train(_: EnsembleConfig, vector: jax.Array, targets: jax.Array, rate: jax.Array, steps: jax.Array) -> jax.Array:

@@ -8,7 +8,6 @@ files, so that a file that was changed is never served stale.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import os
@@ -20,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ncsim.errors import ConfigError, DataError, missing_extra
+from ncsim.terminal import say
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
 from ncsim.text.data.rows import Labelled, Question, Row, has_ids, read_rows
 from ncsim.text.data.sources import SourceFile, digest, errors_only, find, members, one_line, read
@@ -159,8 +159,10 @@ class NcsimPawsX(TextBuilder):
     """PAWS-X, one config a language, with ids, by which rows of different languages are translations of each other."""
 
     data_set = DATA_SETS["paws_x"]
+    VERSION = tfds.core.Version("1.1.0")  # what an earlier one prepared is made anew
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.1.0": "Quoted cells are read as what was written."}
     BUILDER_CONFIGS: ClassVar[list[Any]] = [
-        tfds.core.BuilderConfig(name=language, version=tfds.core.Version("1.0.0")) for language in PAWS_X_LANGUAGES
+        tfds.core.BuilderConfig(name=language, version=tfds.core.Version("1.1.0")) for language in PAWS_X_LANGUAGES
     ]
 
 
@@ -193,6 +195,7 @@ def _downloaded(data_set: DataSet, language: str, manager: tfds.download.Downloa
     """The source files by split, from the official addresses."""
     names = data_set.names(language)
     try:
+        say(f"{data_set.name}: its files are downloaded where they are not kept yet")
         paths = {name: Path(path) for name, path in manager.download(dict(data_set.addresses)).items()}
     except Exception as error:  # what it raises is the network's, the library's or the server's
         addresses = ", ".join(data_set.addresses.values())
@@ -269,13 +272,19 @@ def _quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
     """One process prepares, others wait and find it done. The operating system lets go when a process ends."""
+    import fcntl
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()
     except OSError as error:
         raise DataError(f"{folder}: cannot be written to ({error.strerror})") from None
     with open(folder / ".lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{folder}: waiting for another process that prepares the same data")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

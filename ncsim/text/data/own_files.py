@@ -30,13 +30,25 @@ _ALLOWED = "a CSV or TSV with a head, JSON lines, a JSON array of objects, or Pa
 
 
 class Columns(NamedTuple):
-    """Which columns a file's items are in, and what a label of 1 is called."""
+    """Which columns a file's items are in, and what a label of 1 is called.
+
+    Attributes:
+        text: column of the texts.
+        text2: column of the second texts; a file without it has single texts.
+        label: column of the labels.
+        id: column of the ids; a file without it has numbers.
+        right: labels that are 1, every other is 0; empty: 0 and 1, or false and true.
+
+    Example:
+        >>> Columns(text="premise", right=("yes",)).right
+        ('yes',)
+    """
 
     text: str = "text"
     text2: str = "text2"
     label: str = "label"
     id: str = "id"
-    right: tuple[str, ...] = ()  # labels that are 1, every other is 0; empty: 0 and 1, or false and true
+    right: tuple[str, ...] = ()
 
 
 #: Where items are if nothing is said.

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from ncsim.errors import ConfigError
+from ncsim.text.data.datasets import DATA_SETS
 from ncsim.text.data.items import FORMS, Items, TaskItems, drawn, suite_items
 from ncsim.text.data.loading import text_cache
 from ncsim.text.data.suites import PARTS, Suite, open_suite
@@ -96,6 +97,9 @@ def prepare_suite(
     wanted = {"train": items, "test": test_items}
     _check_options(wanted, form, pairing, seed)
     suite = suite if isinstance(suite, Suite) else open_suite(suite)
+    questions = any(task.dataset != "file" and not DATA_SETS[task.dataset].classes for task in suite.tasks.values())
+    if form != "balanced" and not questions:
+        raise ConfigError(f"form={form}: suite={suite.name} has no multiple choice; allowed: balanced")
     fitted = Tokenizer(tokenizer, length=length, vocab_size=vocab_size, max_positions=max_positions, revision=revision)
     cache = text_cache() if cache_dir is None else Path(cache_dir)
     found = suite_items(suite, form=form, seed=seed, source_dir=source_dir, cache_dir=cache)

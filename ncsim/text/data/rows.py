@@ -1,6 +1,7 @@
 """Rows of the five data sets, and of a user's own, read from their official formats and checked line by line.
 
-Files are UTF-8. Tab-separated ones have one row a line and no quoting: a quotation mark is a character of the text.
+Files are UTF-8. Tab-separated ones have one row a line and no quoting: a quotation mark is a character of the text. Only the
+translated files of PAWS-X are quoted as CSV is: a cell with marks is wrapped in marks, and its own are doubled.
 Lines end at newlines only (texts may hold other characters that Unicode calls line ends).
 """
 
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from ncsim.config.fields import shown
 from ncsim.errors import DataError
 from ncsim.text.data.json_rows import json_array, json_lines, lines
 from ncsim.text.data.own_files import USUAL, Columns, label_of, own_table
@@ -65,10 +67,17 @@ def paws_x(file: SourceFile) -> Iterator[Labelled | LeftOut]:
     """PAWS-X of one language. Rows that were not translated ("NS" or nothing for a sentence) are left out."""
     for where, (row, first, second, label) in _table(file, ("id", "sentence1", "sentence2", "label")):
         value = _binary(label, where)
+        first, second = _unquoted(first), _unquoted(second)
         if {first.strip(), second.strip()}.isdisjoint((NOT_TRANSLATED, "")):
             yield Labelled(_filled(row, "id", where), first.strip(), second.strip(), value)
         else:
             yield LeftOut("not translated")
+
+
+def _unquoted(cell: str) -> str:
+    """A cell as it was before it was quoted. Only one with marks of its own is quoted; others that are wrapped in marks were
+    written so, as in the English file, which is not quoted."""
+    return cell[1:-1].replace('""', '"') if re.fullmatch(r'"[^"]*(""[^"]*)+"', cell) else cell
 
 
 def commonsense_qa(file: SourceFile) -> Iterator[Question]:
@@ -140,12 +149,13 @@ def own(file: SourceFile, columns: Columns = USUAL, notes: list[str] | None = No
             f"and where wanted {columns.text2} and {columns.id}, or other names in the suite (text = ...)"
         )
     for number, (where, row) in enumerate(table.rows):
-        second = row.get(columns.text2) or ""
+        second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
             raise DataError(f"{where}: {columns.text2} is not a text")
-        key = row.get(columns.id)
+        if isinstance(key, bool) or not isinstance(key, str | int):
+            raise DataError(f"{where}: {columns.id} is {shown(key)}; allowed: a text or a whole number")
         first = _filled(row.get(columns.text), columns.text, where)
-        named = str(number) if key in (None, "") else str(key)
+        named = str(number) if key == "" else str(key)
         yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
     if notes is not None:
         notes += table.notes

@@ -39,6 +39,8 @@ class Task:
     Example:
         >>> Task(dataset="paws_x", language="ja").name
         'paws_x-ja'
+        >>> Task(dataset="file", train="nli.csv", text="premise", right=("yes",)).columns.text
+        'premise'
     """
 
     dataset: str
@@ -168,8 +170,11 @@ def open_suite(name: str | Path) -> Suite:
     if not isinstance(described, Mapping) or not set(described) <= {"name", "alice", "bob"}:
         keys = ", ".join(described) if isinstance(described, Mapping) else type(described).__name__
         raise ConfigError(f"suite={path}: has {keys or 'nothing'}; allowed: name, alice, bob")
+    name = described.get("name", path.stem)
+    if not isinstance(name, str):
+        raise ConfigError(f"suite={path}: name is {name!r}; allowed: a text")
     parties = [_tasks(described.get(party), party, path) for party in ("alice", "bob")]
-    return Suite(str(described.get("name", path.stem)), *parties)
+    return Suite(name, *parties)
 
 
 def _tasks(described: Any, party: str, path: Path) -> tuple[Task, ...]:

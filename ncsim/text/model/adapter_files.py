@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
+from ncsim.formatting import json_text
 from ncsim.storage.files import write_atomically
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.model.lora import TARGETS, check_rank, pad_adapter
@@ -135,7 +136,7 @@ def save_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save(factors, {"format": "pt"}))
     write_atomically(folder / HEADS_FILE, safetensors.numpy.save(heads, {"format": "pt"}))
-    write_atomically(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+    write_atomically(folder / CONFIG_FILE, (json_text(description, 2) + "\n").encode())
 
 
 def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:

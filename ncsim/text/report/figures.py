@@ -39,15 +39,16 @@ def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]
         for number, cell in enumerate(cells):
             x = place[cell["rank"]] + spread * (cell["seed"] - (run.config.seeds - 1) / 2)
             delta, label = cell["contextuality"], (lambda text, first=number == 0: text if first else None)
-            error = 1.96 * cell["s_error"]
+            s = cell["s_interval"]
+            reach = [[s["value"] - s["low"]], [s["high"] - s["value"]]]
             upper.errorbar(
-                x - 0.06, cell["s"], yerr=error, color=BLUE, marker="o", capsize=2, label=label("S (95 %, items)")
+                x - 0.06, s["value"], yerr=reach, color=BLUE, marker="o", capsize=2, label=label("S (95 %, items)")
             )
             upper.plot(x + 0.06, cell["s_factorised"], "x", color=VERMILLION, label=label("from accuracies alone"))
             reach = [[delta["value"] - delta["low"]], [delta["high"] - delta["value"]]]
             lower.errorbar(x, delta["value"], yerr=reach, color=BLACK, marker="s", capsize=2, markersize=4)
             rows.append(
-                [cell["rank"], cell["seed"], cell["s"], error, cell["s_factorised"], cell["influence"],
+                [cell["rank"], cell["seed"], cell["s"], s["low"], s["high"], cell["s_factorised"], cell["influence"],
                  delta["value"], delta["low"], delta["high"]]
             )  # fmt: skip
         lower.axhline(0, color="0.6", linewidth=0.8)
@@ -57,7 +58,7 @@ def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]
         lower.set_xticks(range(len(place)), [str(rank) for rank in place])
         lower.set_xlim(-0.6, len(place) - 0.4)
         figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        columns = "rank seed s s_reach s_factorised influence delta delta_low delta_high".split()
+        columns = "rank seed s s_low s_high s_factorised influence delta delta_low delta_high".split()
         return save_figure(figure, stem, columns, rows)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from ncsim.config.tasks import context_names
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.contextuality_interval import contextuality_interval, verdict
+from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
 from ncsim.statistics.locality_tests import game_p_value
 from ncsim.statistics.signalling_tests import signalling_tests
+from ncsim.statistics.verdicts import verdict
 from ncsim.text.records import SPLITS
 from ncsim.text.results import TextRun
 
@@ -131,6 +132,7 @@ def _table_numbers(table: np.ndarray) -> dict[str, Any]:
     return {
         "contexts": contexts,
         "s": s,
+        "s_interval": s_interval(table, same_items=True)._asdict(),
         "s_error": float(np.sqrt(np.sum((1 - statistics.correlator**2) / items))),
         "s_factorised": float(statistics.s_factorised),
         "influence": float(statistics.influence),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ncsim.errors import StoreError
-from ncsim.formatting import p_value_text, table
+from ncsim.formatting import json_text, p_value_text, table
 from ncsim.report.page import html_page, html_table
 from ncsim.report.sentences import estimate
 from ncsim.storage.files import write_atomically
@@ -33,8 +32,14 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
         StoreError: nothing is stored yet, a part is torn, or the folder cannot be written to.
     """
     summary = summarise_text(run)
+    store_text_report(run, summary)
+    return summary.numbers
+
+
+def store_text_report(run: TextRun, summary: TextSummary) -> None:
+    """Write a summary as `write_text_report` does. Raises as it does where the folder cannot be written to."""
     try:
-        write_atomically(run.path / "summary.json", json.dumps(summary.numbers, indent=1).encode())
+        write_atomically(run.path / "summary.json", json_text(summary.numbers).encode())
         figures = run.path / "figures"
         plot_s_by_rank(run, summary, figures / "figure3")
         plot_s_by_epoch(run, summary, figures / "figure4")
@@ -42,7 +47,6 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
         write_atomically(run.path / "report.html", _page(run, summary).encode())
     except OSError as error:
         raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
-    return summary.numbers
 
 
 def printed_text(numbers: Mapping[str, Any]) -> str:
@@ -113,7 +117,7 @@ def table_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
         [
             str(cell["rank"]),
             str(cell["seed"]),
-            f"{cell['s']:.4f} +- {cell['s_error']:.4f}",
+            str(estimate(cell["s_interval"])),
             f"{cell['s_factorised']:.4f}",
             f"{cell['influence']:.4f}",
             str(estimate(cell["contextuality"])),

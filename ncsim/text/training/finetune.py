@@ -135,7 +135,8 @@ def learning_rate_schedule(config: TextConfig, steps: int) -> optax.Schedule:
 
 def adapter_key(config: TextConfig, adapter: AdapterId) -> Array:
     """The key of one adapter: its seed, its rank and its context folded into the run's."""
-    key = jax.random.key(config.root_seed)
+    # As jax.random.key(root_seed), whatever offset JAX is told to add to seeds.
+    key = jax.random.wrap_key_data(jnp.array([0, config.root_seed], jnp.uint32))
     for number in (adapter.seed, adapter.rank, adapter.context):
         key = jax.random.fold_in(key, number)
     return key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,15 +13,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim import signals
 from ncsim.errors import ConfigError, StoreError
-from ncsim.terminal import ProgressListener, say
+from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
 from ncsim.text.model.adapter_files import save_adapter
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import Checkpoint, TextFolder
+from ncsim.text.training.devices import free_memory
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
-from ncsim.text.training.programs import ADAPTERS, GroupProgram, adapter_mesh, group_program
+from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
 from ncsim.text.training.shapes import best_microbatch, joined, setting_of
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
@@ -31,23 +31,10 @@ AT_ONCE_ELSEWHERE = 16
 #: Wanted length of one call to the device, and how often a group's state is stored.
 CALL_SECONDS = 2.0
 CHECKPOINT_SECONDS = 60.0
+#: How long a call that is on the devices may take after a signal, so that its steps are in the checkpoint.
+PATIENCE_SECONDS = 5 * CALL_SECONDS
 #: Share of a device's free memory that a program may ask for.
 MEMORY_SHARE = 0.85
-
-
-def mesh_of(devices: int | None) -> Mesh:
-    """The devices to use. On a CPU one device has all cores, unless more are asked for."""
-    with contextlib.suppress(RuntimeError):  # raised once JAX has started
-        if devices is not None:
-            jax.config.update("jax_num_cpu_devices", devices)
-    available = jax.devices()
-    if devices is None:
-        devices = 1 if available[0].platform == "cpu" else len(available)
-    if not 1 <= devices <= len(available):
-        raise ConfigError(
-            f"--devices: {devices}; allowed: 1 to {len(available)}, the devices that JAX has started with"
-        )
-    return adapter_mesh(available[:devices])
 
 
 class Trainer:
@@ -78,7 +65,8 @@ class Trainer:
             groups = [_filled(group, devices) for group in grouped(adapters, chosen)]
             # The one that needs most: the widest of the longest.
             largest = max(groups, key=lambda group: (len(group), group[-1].rank))
-            needed = self._program(largest, microbatch).memory()
+            with telling("compiling for the largest group of adapters"):
+                needed = self._program(largest, microbatch).memory()
             if needed <= free or (microbatch == 1 and chosen == devices):
                 break
             if microbatch > 2 or chosen == devices:
@@ -90,8 +78,12 @@ class Trainer:
         return {
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
-            "device": f"{devices} x {platform} ({self._mesh.devices.flat[0].device_kind})",
+            "device": self._device_words(),
         }
+
+    def _device_words(self) -> str:
+        first = self._mesh.devices.flat[0]
+        return f"{self._mesh.devices.size} x {first.platform} ({first.device_kind})"
 
     def regroup(self, folder: TextFolder, at_once: int) -> None:
         """Take up a run with other groups than it was begun with, as --at-once asks.
@@ -129,6 +121,7 @@ class Trainer:
         work = [n for n in range(len(folder.groups)) if not folder.complete(n)]
         if not work:
             return
+        folder.note_environment(self._device_words(), work)
         items = self._pairs["train"].shape[1]
         checkpoints = {n: self._resumable(folder, n) for n in work}
         if progress is not None:
@@ -136,7 +129,7 @@ class Trainer:
             left = 0
             for n in work:
                 begun = checkpoints[n]
-                done = begun.epoch * items + begun.step * batch if begun else 0
+                done = begun.epoch * items + min(begun.step * batch, items) if begun else 0
                 left += 2 * (self._config.epochs * items - done) * len(folder.groups[n])
             progress.start(sum(len(folder.groups[n]) for n in work), left)
         try:
@@ -186,15 +179,16 @@ class Trainer:
         if begun is not None:
             run.go_on(begun, self._restored(run.state, begun))
         if not run.evaluations:
-            run.evaluate(self._check_untrained)
+            run.evaluate(progress, self._check_untrained)
         else:
             run.write_part()  # a kill may have come between checkpoint and part
         run.stored = time.monotonic()
+        signals.at_stake = "what was trained after the last checkpoint"
         calls = _CallLength()
         while run.epoch < config.epochs:
             self._train_epoch(run, calls, progress)
             if run.epoch in config.evaluated_epochs:
-                run.evaluate()
+                run.evaluate(progress)
             if run.epoch < config.epochs:
                 run.store_if_due()
         for place, adapter in enumerate(group):
@@ -202,6 +196,7 @@ class Trainer:
                 folder.adapter_path(adapter), adapter, jax.tree.map(lambda leaf, n=place: leaf[n], run.state.adapters)
             )
         folder.drop_checkpoint(number)
+        signals.at_stake = ""
         if progress is not None:
             progress.advance(len(group), 0)
 
@@ -229,14 +224,14 @@ class Trainer:
             first, stop = run.step, min(run.step + calls.steps, run.program.steps)
             with calls:
                 run.state, losses = run.program.train(run.state, order, run.epoch, first, stop)
-                losses.block_until_ready()
+                with signals.finishing():
+                    signals.answering(losses.block_until_ready, waiting(progress), PATIENCE_SECONDS)
             calls.note(stop - first)
             done = min(stop * batch, items) - min(first * batch, items)
             if progress is not None:
                 progress.advance(0, 2 * done * len(run.group))
             run.step = stop
-            if run.step < run.program.steps:
-                run.store_if_due()
+            run.store_if_due()
         run.epoch, run.step = run.epoch + 1, 0
 
     def _save(self, path: Path, adapter: AdapterId, tree: Any) -> None:
@@ -289,13 +284,25 @@ class _GroupRun:
             for n in range(len(begun.evaluations["counts"]))
         ]
 
-    def evaluate(self, check: Callable[[Sequence[AdapterId], dict[str, np.ndarray]], None] | None = None) -> None:
-        """Evaluate both splits, and write the part with it, unless `check` raises."""
+    def evaluate(
+        self,
+        progress: ProgressListener | None,
+        check: Callable[[Sequence[AdapterId], dict[str, np.ndarray]], None] | None = None,
+    ) -> None:
+        """Evaluate both splits, and write the part with it, unless `check` raises. Where a signal ends it, the epoch
+        before it is stored."""
         found = [self.program.evaluate(self.state, split) for split in SPLITS]
         size = len(self.group)
-        evaluation = {
-            name: np.stack([np.asarray(getattr(each, name))[:size] for each in found]) for name in Evaluation._fields
-        }
+
+        def numbers() -> dict[str, np.ndarray]:
+            return {n: np.stack([np.asarray(getattr(each, n))[:size] for each in found]) for n in Evaluation._fields}
+
+        try:
+            evaluation = signals.answering(numbers, waiting(progress))
+        except (signals.Stopped, KeyboardInterrupt):
+            if self.epoch:
+                self._store(self.epoch - 1, self.program.steps)
+            raise
         if check is not None:
             check(self.group, evaluation)
         self.evaluations.append(evaluation)
@@ -308,10 +315,17 @@ class _GroupRun:
     def store_if_due(self) -> None:
         """Write a checkpoint where the last one is old or a signal has come; then obey the signal."""
         if signals.asked() or time.monotonic() - self.stored > CHECKPOINT_SECONDS:
-            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.state)]
-            self._folder.write_checkpoint(self._number, Checkpoint(self.epoch, self.step, leaves, self._stacked()))
-            self.stored = time.monotonic()
+            self._store(self.epoch, self.step)
             signals.check()
+
+    def _store(self, epoch: int, step: int) -> None:
+        """Write a checkpoint of so many steps of an epoch."""
+        with signals.finishing():
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.state)]
+            self._folder.write_checkpoint(self._number, Checkpoint(epoch, step, leaves, self._stacked()))
+            self.stored = time.monotonic()
+            if signals.asked():
+                signals.at_stake = ""
 
     def _stacked(self) -> dict[str, np.ndarray]:
         return {name: np.stack([each[name] for each in self.evaluations]) for name in Evaluation._fields}
@@ -348,17 +362,3 @@ def _resized(stored: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     kept = tuple(slice(min(old, new)) for old, new in zip(stored.shape, resized.shape, strict=True))
     resized[kept] = stored[kept]
     return resized
-
-
-def free_memory(mesh: Mesh) -> float:
-    """Bytes that a program may have on each device; infinite where the platform does not say."""
-    device = mesh.devices.flat[0]
-    if device.platform == "cpu":
-        try:
-            with open("/proc/meminfo") as file:
-                words = next(line for line in file if line.startswith("MemAvailable")).split()
-            return float(words[1]) * 1024 / mesh.devices.size
-        except (OSError, StopIteration):
-            return float("inf")
-    stats = device.memory_stats() or {}
-    return float(stats.get("bytes_limit", float("inf"))) - float(stats.get("bytes_in_use", 0))

@@ -1,5 +1,6 @@
 """The five builders: rows as in their files, whatever they come from, and nothing taken on trust."""
 
+import csv
 import dataclasses
 import functools
 import http.server
@@ -18,7 +19,7 @@ import pytest
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data import datasets, loading, rows, sources
 from ncsim.text.data.loading import BUILDERS, load
-from ncsim.text.data.rows import Labelled, Question
+from ncsim.text.data.rows import READERS, Labelled, Question
 from ncsim.text.data.sources import SourceFile
 from tests.support import text_sources
 
@@ -76,7 +77,7 @@ def test_builders_describe_themselves_and_write_array_records(prepared):
         assert written, name
         info = json.loads((written[0].parent / "dataset_info.json").read_text())
         assert info["citation"].startswith("@inproceedings")
-        assert info["version"] == "1.0.0"
+        assert info["version"] == ("1.1.0" if name == "paws_x" else "1.0.0")
         assert info["redistributionInfo"]["license"] == datasets.DATA_SETS[name].licence
         assert info["fileFormat"] == "array_record"
 
@@ -86,7 +87,7 @@ def test_a_builder_by_itself_is_one_of_tfds(prepared, tmp_path):
         source_dir=prepared[0], data_dir=str(tmp_path), config="ko", file_format="array_record"
     )
     builder.download_and_prepare()
-    assert (builder.info.full_name, builder.info.splits["validation"].num_examples) == ("ncsim_paws_x/ko/1.0.0", 10)
+    assert (builder.info.full_name, builder.info.splits["validation"].num_examples) == ("ncsim_paws_x/ko/1.1.0", 10)
     assert builder.info.features["label"].names == ["different_meaning", "paraphrase"]
     example = builder.as_data_source(split="validation")[0]
     assert example["first"].decode() == f"ko {example['id'].decode()} river council"
@@ -333,3 +334,20 @@ def test_real_files_have_the_rows_that_are_known_of_them(tmp_path):
     }
     translated = {language: found["paws_x", language]["validation"] for language in ("en", "fr", "ja", "ko")}
     assert translated == {"en": 2000, "fr": 1992, "ja": 1980, "ko": 1965}
+
+
+def test_cells_of_paws_x_are_unquoted_and_marks_that_are_text_stay():
+    """As csv writes them; a cell that is wrapped, or has marks, without having been quoted was written so."""
+    rows = [
+        ("4", 'Il a dit "non" .', '"Non" dit-il .', "1"),
+        ("5", '"', '"Tout"', "0"),
+        ("6", "Sans rien .", 'Un "" vide .', "0"),
+    ]
+    made = io.StringIO(newline="")
+    csv.writer(made, delimiter="\t", lineterminator="\n").writerows([("id", "sentence1", "sentence2", "label"), *rows])
+    read = list(READERS["paws_x"](SourceFile("fr/dev_2k.tsv", made.getvalue().encode())))
+    assert [(row.id, row.first, row.second, str(row.label)) for row in read] == rows
+    bare = ['A 7 " disc .', '"One" and "two"', '"All of it ."', '"Not ""closed', 'a ""b""']
+    for text in bare:
+        file = SourceFile("en/train.tsv", f"id\tsentence1\tsentence2\tlabel\n1\t{text}\tThe end\t1\n".encode())
+        assert [row.first for row in READERS["paws_x"](file)] == [text]

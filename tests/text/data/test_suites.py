@@ -10,6 +10,8 @@ import pytest
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.items import suite_items
 from ncsim.text.data.prepare import CONTEXTS, prepare_suite
+from ncsim.text.data.rows import read_rows
+from ncsim.text.data.sources import SourceFile
 from ncsim.text.data.suites import PARTS, SUITES, Suite, Task, open_suite
 from tests.support import text_sources
 
@@ -248,6 +250,17 @@ def test_suites_that_are_not_whole_are_one_line(text, kind, message, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "row",
+    [{"id": True}, {"id": 1.5}, {"id": ["x"]}, {"id": {}}, {"text2": 0}, {"text2": False}, {"text2": []},
+     {"label": "\u0660"}, {"label": 0.9}, {"label": None}, {"label": [1]}],
+)  # fmt: skip
+def test_values_of_own_rows_are_not_made_texts_or_labels(tmp_path, row):
+    write_own(tmp_path, own_jsonl=json.dumps({"text": "a", "label": 1, "id": "x"} | row) + "\n")
+    with pytest.raises(DataError, match=rf"line 1: {next(iter(row))} is "):
+        read_rows("file", SourceFile("own.jsonl", (tmp_path / "own.jsonl").read_bytes()))
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"pairing": "sorted"}, "pairing=sorted: allowed: shuffled, aligned"),
@@ -256,6 +269,10 @@ def test_suites_that_are_not_whole_are_one_line(text, kind, message, tmp_path):
         ({"test_items": 1.5}, "test_items=1.5: allowed: whole numbers from 1"),
         ({"seed": -1}, "seed=-1: allowed: whole numbers from 0"),
         ({"suite": "mixd"}, "suite=mixd: allowed: multilingual, mixed, or the path"),
+        (
+            {"suite": "multilingual", "form": "all-options"},
+            "form=all-options: suite=multilingual has no multiple choice",
+        ),
         ({"suite": "none.toml"}, re.escape("none.toml: cannot be read (No such file or directory)")),
     ],
 )

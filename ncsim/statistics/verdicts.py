@@ -1,0 +1,54 @@
+"""What may be said of S and Delta, in words: of one table, and of the members of an ensemble.
+
+"Contextual" is said only where the lower limit is above 0; an S above 2 without that is explained by direct influence,
+or not shown to exceed it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ncsim.statistics.intervals import Estimate
+
+EXPLAINED = "S above 2, explained by direct influence"
+
+
+def verdict(s: float, contextuality: Estimate) -> str:
+    """What may be said of one table's S and the interval of its Delta.
+
+    Args:
+        s: S; NaN where a context has no items.
+        contextuality: Delta with its interval, as `contextuality_interval` gives it.
+
+    Returns:
+        A few words.
+    """
+    if math.isnan(s) or math.isnan(contextuality.value):
+        return "no verdict: a context has no items"
+    if contextuality.low > 0:
+        return "contextual beyond direct influence"
+    if s <= 2:
+        return "S not above 2"
+    return EXPLAINED if contextuality.value <= 0 else "S above 2, not shown to exceed direct influence"
+
+
+def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) -> str:
+    """The same of an ensemble, member by member and pooled.
+
+    Args:
+        above: share of members with S > 2.
+        contextual: share of members with Delta > 0.
+        pooled: Delta of all members' counts as one table.
+
+    Returns:
+        Two or three sentences.
+    """
+    at_most = f"(at most {contextual.high:.2g} of members, 95 %)"
+    text = f"S is above 2 in {above} of members. "
+    if contextual.low > 0:
+        text += f"Contextual once direct influence is discounted: {contextual} of members (Delta > 0)."
+    elif above.value == 0:
+        text += f"No member has Delta > 0 {at_most}."
+    else:
+        text += f"{EXPLAINED}: no member has Delta > 0 {at_most}."
+    return text + f" Pooled over members, Delta {'is above 0: contextual' if pooled.low > 0 else 'is not above 0'}."

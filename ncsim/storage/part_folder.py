@@ -1,0 +1,149 @@
+"""The parts of one kind in a run folder: what is there, what is missing, and each part read, checked and written.
+
+`run_folder` has those of members, `trajectory_folder` those of trajectories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic
+
+from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.errors import StoreError, reason
+from ncsim.storage.files import Storage
+from ncsim.storage.parts import Kept, Part, PartKind, Stamp, from_bytes, gaps, part_name, stamp_of, to_bytes
+
+#: As much of a part's end as holds its footer, if not thousands of steps stand there.
+FOOTER_BYTES = 1 << 16
+
+
+class PartFolder(Generic[Kept]):
+    """The parts of one kind that a run folder has of each of its cells."""
+
+    kind: PartKind[Kept]
+
+    def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig]) -> None:
+        self.storage = storage
+        self.location = storage.location
+        self.configs = tuple(configs)
+        self.swept = swept_fields(self.configs)
+        self._held: tuple[str, Kept] | None = None  # the part that `of_members` has read last
+
+    def cell_name(self, config: EnsembleConfig) -> str:
+        """Where a cell's parts are, relative to the run folder: hive partitions of the swept fields."""
+        return "/".join(
+            [self.kind.folder, *(f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)]
+        )
+
+    def part(self, config: EnsembleConfig, first: int, members: int) -> str:
+        """The name of a part, relative to the run folder, whether it is there or not."""
+        return f"{self.cell_name(config)}/{part_name(first, members)}"
+
+    def part_names(self, config: EnsembleConfig) -> list[str]:
+        """The names of the files in a cell's folder that are called as parts are, whatever they hold."""
+        cell = self.cell_name(config)
+        names = (name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell)
+        return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
+
+    def parts(self, config: EnsembleConfig) -> list[Part]:
+        """The cell's parts by first member, from their names and footers.
+
+        Raises:
+            StoreError: a part is torn, foreign, of another config, or overlaps another.
+        """
+        return [part for part, _ in self.stamped(config)]
+
+    def stamped(self, config: EnsembleConfig) -> list[tuple[Part, Stamp]]:
+        """As `parts`, each with what it says of itself."""
+        found = []
+        for name in self.part_names(config):
+            with self.naming(name):
+                stamp = stamp_of(self.kind, self._footer(name), name, config)
+                found.append((Part(name, stamp["first"], stamp["count"]), stamp))
+        found.sort(key=lambda each: each[0].first)
+        for (before, _), (after, _) in itertools.pairwise(found):
+            if before.ids.stop > after.first:
+                with self.naming(after.name):
+                    raise StoreError(f"overlaps {before.name.rpartition('/')[2]}")
+        return found
+
+    def _footer(self, name: str) -> bytes:
+        tail = self.storage.read_tail(name, FOOTER_BYTES)
+        size = int.from_bytes(tail[-8:-4], "little") + 8
+        return tail if size <= len(tail) else self.storage.read_tail(name, size)
+
+    def missing(self, config: EnsembleConfig) -> list[range]:
+        """The config's members that no part holds yet, as ranges of ids. Raises as `parts`."""
+        return gaps(config, self.parts(config))
+
+    def read(self, config: EnsembleConfig) -> Iterator[Kept]:
+        """What is kept of the cell's members, part by part, in the order of their ids.
+
+        Raises:
+            StoreError: a part that is torn, foreign, or does not hold what its name says.
+        """
+        for part in self.parts(config):
+            yield self.read_part(config, part.name)
+
+    def read_part(self, config: EnsembleConfig, name: str) -> Kept:
+        """What one part holds. Raises as `read`."""
+        with self.naming(name):
+            return self.checked_part(config, name)[0]
+
+    def of_members(self, config: EnsembleConfig, parts: Sequence[Part], ids: range) -> list[Kept]:
+        """What these parts of a cell hold of these members, part by part. The part that was read last stays in memory.
+        Raises as `read`."""
+        found = []
+        for part in parts:
+            if part.first < ids.stop and ids.start < part.ids.stop:
+                if self._held is None or self._held[0] != part.name:
+                    self._held = part.name, self.read_part(config, part.name)
+                found.append(self._held[1].take(slice(max(ids.start - part.first, 0), ids.stop - part.first)))
+        return found
+
+    def checked_part(self, config: EnsembleConfig, name: str) -> tuple[Kept, bool]:
+        """What a part holds, and whether it has a checksum.
+
+        Raises:
+            StoreError: what is wrong with it, without its name.
+            OSError: it cannot be read.
+        """
+        return from_bytes(self.kind, self.storage.read(name), name, config)
+
+    def write_part(self, config: EnsembleConfig, kept: Kept, **stamp: Any) -> str:
+        """Store what is kept of members with consecutive ids as one part, and give its name. `stamp` has what this kind of
+        part says of itself besides.
+
+        Raises:
+            StoreError: it cannot be written; what was stored before it is whole.
+        """
+        name = self.part(config, int(kept.member[0]), len(kept.member))
+        content = to_bytes(self.kind, kept, config, **stamp)
+        try:
+            self.storage.write(name, content)
+        except OSError as error:
+            raise StoreError(
+                f"{self.location}/{name}: cannot be written ({reason(error)}); what was stored before it is whole, and "
+                "the same command resumes"
+            ) from None
+        return name
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Turn what is wrong with a file of the run into one line that names it and says what to do."""
+        place = f"{self.location}/{name}"
+        remedy = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
+        try:
+            yield
+        except StoreError as error:
+            raise StoreError(error.problem, place, remedy) from None
+        except OSError as error:
+            raise StoreError(f"cannot be read ({reason(error)})", place) from None
+
+
+def _partition_value(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take

@@ -1,0 +1,38 @@
+"""Devices of a text run: which are used, and what memory each has left."""
+
+from __future__ import annotations
+
+import contextlib
+
+import jax
+from jax.sharding import Mesh
+
+from ncsim.errors import ConfigError
+from ncsim.forks import check_not_forked
+from ncsim.machine import available_memory
+from ncsim.text.training.programs import adapter_mesh
+
+
+def mesh_of(devices: int | None) -> Mesh:
+    """The devices to use. On a CPU one device has all cores, unless more are asked for."""
+    check_not_forked()
+    with contextlib.suppress(RuntimeError):  # raised once JAX has started
+        if devices is not None:
+            jax.config.update("jax_num_cpu_devices", devices)
+    available = jax.devices()
+    if devices is None:
+        devices = 1 if available[0].platform == "cpu" else len(available)
+    if not 1 <= devices <= len(available):
+        raise ConfigError(
+            f"--devices: {devices}; allowed: 1 to {len(available)}, the devices that JAX has started with"
+        )
+    return adapter_mesh(available[:devices])
+
+
+def free_memory(mesh: Mesh) -> float:
+    """Bytes that a program may have on each device; infinite where the platform does not say."""
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return available_memory() / mesh.devices.size
+    stats = device.memory_stats() or {}
+    return float(stats.get("bytes_limit", float("inf"))) - float(stats.get("bytes_in_use", 0))

@@ -1,0 +1,139 @@
+"""Yes and no about S and Delta follow from whole numbers: against fractions, for every number of rows."""
+
+from fractions import Fraction
+
+import jax
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.records.members import MemberRecords
+from ncsim.statistics.chsh import SIGNS
+from ncsim.statistics.inequalities import chained_inequality, chsh_inequality
+from ncsim.statistics.protocols import LatticeLaw
+from ncsim.statistics.rationals import nearest, sum_of_fractions
+from ncsim.statistics.training_curves import _Lattice
+
+
+def tables(totals, seed, concentration=0.3):
+    """Joint counts with these totals, int64[..., 2, 2, 2, 2] of totals [..., 2, 2]; many cells are empty, as where heads learned."""
+    generator = np.random.default_rng(seed)
+    totals = np.asarray(totals)
+    chances = generator.dirichlet([concentration] * 4, totals.shape)
+    return generator.multinomial(totals, chances).reshape(*totals.shape, 2, 2)
+
+
+def in_fractions(table):
+    """S's variants, influence and Delta of one table."""
+    a, b, c = {}, {}, {}
+    for place in np.ndindex(2, 2):
+        (neither, bob), (alice, both) = table[place].tolist()
+        n = neither + bob + alice + both
+        a[place] = Fraction(alice + both - neither - bob, n)
+        b[place] = Fraction(bob + both - neither - alice, n)
+        c[place] = Fraction(both + neither - alice - bob, n)
+    variants = [sum(sign * c[place] for sign, place in zip(signs, np.ndindex(2, 2), strict=True)) for signs in SIGNS]
+    influence = sum(abs(a[i, 0] - a[i, 1]) + abs(b[0, i] - b[1, i]) for i in (0, 1))
+    factorised = sum(sign * a[place] * b[place] for sign, place in zip(SIGNS[0], np.ndindex(2, 2), strict=True))
+    return variants, influence, max(variants) - 2 - influence, factorised
+
+
+def test_every_number_of_rows_gives_the_nearest_floats():
+    counts = np.concatenate([tables(np.full((40, 2, 2), rows), rows) for rows in range(1, 65)])
+    found = ncsim.chsh_statistics(counts)
+    assert np.array_equal(ncsim.chsh_statistics(counts.astype(float)).s, found.s)
+    inside = jax.jit(ncsim.chsh_statistics)(counts.astype(np.int32))
+    for m, table in enumerate(counts):
+        variants, influence, delta, factorised = in_fractions(table)
+        assert found.s_variants[m].tolist() == [float(s) for s in variants]
+        assert (found.s[m], found.s_odd[m]) == (float(variants[0]), float(max(variants)))
+        assert (found.influence[m], found.contextuality[m]) == (float(influence), float(delta))
+        assert found.s_factorised[m] == float(factorised)
+        assert (found.cnt2[m] > 0) == (delta > 0)
+    expected = [in_fractions(table) for table in counts]
+    assert np.array_equal(inside.s > 2, [variants[0] > 2 for variants, *_ in expected])
+    assert np.array_equal(inside.contextuality > 0, [delta > 0 for _, _, delta, _ in expected])
+    assert sum(delta == 0 for _, _, delta, _ in expected) > 20  # the property can fail
+    assert sum(variants[0] == 2 for variants, *_ in expected) > 20
+
+
+@pytest.mark.parametrize("largest", [12, 300, 10**5, 10**9])
+def test_unequal_totals(largest):
+    counts = tables(np.random.default_rng(largest).integers(1, largest, (60, 2, 2)), largest)
+    found = ncsim.chsh_statistics(counts)
+    values = chsh_inequality().value(counts)
+    for m, table in enumerate(counts):
+        variants, influence, delta, _ = in_fractions(table)
+        assert (found.s[m], found.influence[m], found.contextuality[m]) == tuple(
+            float(x) for x in (variants[0], influence, delta)
+        )
+        assert values[m] == float(variants[0])
+
+
+def test_a_deterministic_strategy_over_any_totals_has_delta_0_and_s_2():
+    """The fault was found at twelve rows; here no two totals are alike, with primes of text runs' size."""
+    totals = np.array([[4999, 5003], [5009, 12]])
+    counts = np.zeros((2, 2, 2, 2), int)
+    counts[..., 1, 1] = totals
+    counts[0, :, 1, 1] -= totals[0] // 3
+    counts[0, :, 0, 0] = totals[0] // 3
+    found = ncsim.chsh_statistics(counts)
+    assert found.s == 2
+    assert in_fractions(counts)[2] == Fraction(found.contextuality.item()).limit_denominator(10**12)
+    assert (found.contextuality > 0) == (in_fractions(counts)[2] > 0)
+
+
+def test_what_a_float_cannot_tell_from_2_is_on_the_right_side_of_it():
+    denominator = np.array([10**30], object)
+    assert nearest(2 * denominator + 1, denominator)[0] > 2
+    assert nearest(2 * denominator, denominator)[0] == 2
+    assert nearest(2 * denominator - 1, denominator)[0] < 2
+    assert np.isnan(sum_of_fractions([1, 1], [0, 3]))
+
+
+def test_other_inequalities():
+    inequality = chained_inequality(3)
+    counts = np.zeros((3, 3, 2, 2), int)
+    counts[..., 1, 1], counts[..., 0, 1] = 5, 1  # each correlator 2/3
+    assert inequality.value(counts) == float(4 * Fraction(2, 3))
+    counts[..., 0, 1] = 0
+    assert inequality.value(counts) == inequality.classical_bound
+
+
+def test_ncnt2_is_0_where_a_cell_is_empty():
+    counts = tables(np.full((500, 2, 2), 12), 3)
+    found = ncsim.chsh_statistics(counts)
+    empty = (counts == 0).any(axis=(1, 2, 3, 4)) & (found.contextuality < 0)
+    assert empty.sum() > 100
+    assert not found.ncnt2[empty].any()
+
+
+@pytest.mark.parametrize("rows", range(1, 65))
+def test_bins_and_laws_have_the_values_that_members_have(rows):
+    law = LatticeLaw(rows, np.full(4 * rows + 1, 1 / (4 * rows + 1)))
+    expected = [float(Fraction(2 * n, rows) - 4) for n in range(4 * rows + 1)]
+    assert law.values.tolist() == expected
+    bins = _Lattice(-4, 4, 2, rows)
+    assert bins.value(np.arange(bins.count)).tolist() == expected
+    assert bins.place(np.array(expected)).tolist() == list(range(bins.count))
+
+
+@pytest.mark.parametrize("rows", [3, 7, 12, 49])
+def test_undecided_conventions_decide_by_whole_numbers(rows):
+    counts = tables(np.full((400, 4), rows), rows).reshape(400, 4, 4)
+    zeros = np.zeros((400, 4), np.int32)
+    products = counts @ np.array([1, -1, -1, 1])
+    records = MemberRecords(
+        member=np.arange(400),
+        counts=counts.astype(np.int32),
+        loss=zeros.astype(np.float32),
+        margin=zeros.astype(np.float32),
+        diverged=zeros.astype(bool),
+        undecided_alice=zeros,
+        undecided_bob=zeros,
+        decided_product=products.astype(np.int32),
+    )
+    found = ncsim.undecided_conventions(records)
+    share = np.mean(products @ [1, 1, 1, -1] > 2 * rows)
+    assert found.above_two.value == found.above_two_decided.value == share
+    assert found.range_above_two == (share, share)

@@ -1,0 +1,179 @@
+"""Signals are answered wherever a command waits; forked processes and lone members of a group are told in one line."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import ncsim
+from ncsim import signals
+from ncsim.executors.native import program as native
+from ncsim.statistics.chsh import chsh_statistics
+
+CONFIG = ncsim.EnsembleConfig(hidden=2, members=64, steps=5)
+EXECUTORS = ["xla", *(["native"] if native.unsupported(CONFIG) is None else [])]
+
+
+def started(body, **environment):
+    """A program that runs `body` as a command does, after it has said so."""
+    lines = ["from ncsim.cli.command import run_guarded", "def action():", *(f"    {line}" for line in body)]
+    return subprocess.Popen(
+        [sys.executable, "-c", "\n".join([*lines, "run_guarded(action)"])],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def ended(process, number):
+    """What a program says after a signal, and how long it took to end."""
+    begun = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    return said, time.monotonic() - begun
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_call_that_would_take_hours_is_left(tmp_path, executor, number):
+    process = started(
+        [
+            "import ncsim, sys",
+            "from ncsim.executors.calls import InFlight",
+            "kept = InFlight.kept",
+            "def waits(*rest): print('waits', file=sys.stderr, flush=True); return kept(*rest)",
+            "config = ncsim.EnsembleConfig(hidden=2, members=8, steps=1_000_000_000)",
+            "InFlight.kept = waits",
+            f"ncsim.run_ensemble(config, out={str(tmp_path / 'run')!r}, executor={executor!r})",
+        ]
+    )
+    assert "waits" in process.stderr.readline()
+    time.sleep(0.5)
+    said, seconds = ended(process, number)
+    assert process.returncode == 128 + number
+    assert "the training of members 0 to 7 is lost" in said
+    assert "Traceback" not in said
+    assert seconds < 10  # a second, on a machine that has nothing else to do
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_library_that_does_not_come_back_is_left_and_what_is_temporary_is_gone(tmp_path, number):
+    process = started(
+        [
+            "import ctypes, sys, pathlib",
+            "from ncsim import signals",
+            f"with signals.scratch('beside-', pathlib.Path({str(tmp_path)!r})), signals.deferred():",
+            "    print('waits', file=sys.stderr, flush=True)",
+            "    ctypes.CDLL(None).pause()",
+            "    while True: ctypes.CDLL(None).sleep(60)",
+        ]
+    )
+    assert "waits" in process.stderr.readline()
+    assert len(list(tmp_path.iterdir())) == 1
+    time.sleep(0.2)
+    said, seconds = ended(process, number)
+    assert process.returncode == 128 + number
+    assert ("terminated" if number == signal.SIGTERM else "interrupted") + "; what is stored is whole" in said
+    assert seconds < 10
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_being_stored_is_stored_first_and_a_second_signal_does_not_wait():
+    body = [
+        "import sys, time",
+        "from ncsim.storage.writer import Background",
+        "from ncsim import signals",
+        "def store():",
+        "    time.sleep(SECONDS); print('stored', file=sys.stderr, flush=True)",
+        "with Background() as writing, signals.deferred():",
+        "    writing.do(store)",
+        "    print('waits', file=sys.stderr, flush=True)",
+        "    while True: time.sleep(0.01); signals.check()",
+    ]
+    process = started([line.replace("SECONDS", "1.5") for line in body])
+    assert "waits" in process.stderr.readline()
+    said, _ = ended(process, signal.SIGTERM)
+    assert "stored\n" in said.replace("being stored", "").replace("is stored", "")
+    assert process.returncode == 143
+    process = started([line.replace("SECONDS", "600") for line in body])
+    assert "waits" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert "Ctrl-C again ends at once" in process.stderr.readline() + process.stderr.readline()
+    _, seconds = ended(process, signal.SIGINT)
+    assert process.returncode == 130
+    assert seconds < 10
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_users_own_process_goes_on_after_ctrl_c(executor):
+    """Generated C ends within a moment; XLA trains on, and the next run waits for it. Members are as ever."""
+    expected = ncsim.run_ensemble(CONFIG, executor=executor).counts
+    steps = 1_000_000_000 if executor == "native" else 100_000
+    long = ncsim.EnsembleConfig(hidden=2, members=64, steps=steps)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        while True:
+            ncsim.run_ensemble(long, executor=executor)
+    assert (ncsim.run_ensemble(CONFIG, executor=executor).counts == expected).all()
+
+
+def test_what_fails_beside_the_main_thread_is_raised_in_it_and_waiting_is_told(monkeypatch):
+    monkeypatch.setattr(signals, "TELL_SECONDS", 0.01)
+    monkeypatch.setattr(signals, "LOOK_SECONDS", 0.01)
+    told = []
+    assert signals.answering(lambda: time.sleep(0.2) or 3, lambda: told.append(1)) == 3
+    assert told
+    with pytest.raises(ZeroDivisionError):
+        signals.answering(lambda: 1 // 0)
+
+
+def _runs():
+    return ncsim.run_ensemble(CONFIG, executor="xla").counts.sum()
+
+
+def _computes():
+    return float(chsh_statistics(_runs.counts).s)
+
+
+@pytest.mark.parametrize("work", [_runs, _computes])
+@pytest.mark.filterwarnings("ignore")
+def test_a_forked_process_is_refused_and_does_not_wait(work):
+    _runs.counts = ncsim.run_ensemble(CONFIG, executor="xla").counts
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        asked = pool.apply_async(work)
+        with pytest.raises(ncsim.errors.DeviceError, match=r"was forked from process .* spawn"):
+            asked.get(60)
+
+
+def test_a_lone_process_of_a_slurm_step_says_what_it_waits_for_and_ends(tmp_path):
+    slurm = {"SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "ncsim.cli",
+            "ensemble",
+            "--members",
+            "4",
+            "--steps",
+            "2",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | slurm | {"SLURM_NTASKS": "4"},
+    )
+    line = process.stderr.readline()
+    assert "SLURM says 4 processes: waiting" in line
+    assert "--shard 1/1 runs alone" in line
+    time.sleep(1)
+    _, seconds = ended(process, signal.SIGTERM)
+    assert process.returncode == 143
+    assert seconds < 10
