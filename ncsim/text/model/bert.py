@@ -10,8 +10,7 @@ They are the variable collection `params`, frozen when adapters are trained. The
 factors of the query and value kernels (Hu et al. 2021): `lora.py` makes and trains them. What is frozen and what is
 trained are therefore two trees, and mapping over adapters leaves every frozen product one matrix product.
 
-Axes: L layers, B batch, T tokens, Q sequences in one row, H heads, D width, V vocabulary, P positions, S token types,
-R rank.
+Axes: L layers, B batch, T tokens, Q sequences of a row, H heads, D width, V vocabulary, P positions, S types, R rank.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ncsim.errors import ConfigError
-from ncsim.text.model.packing import Packed
+from ncsim.text.model.packing import Packed, split_keys, token_keys
 
 #: Activations of the feed-forward layers, by the names of Hugging Face's config.json.
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -179,7 +178,7 @@ class Attention(nn.Module):
         the tokens at `firsts` [B, Q] alone are wanted."""
         size, heads = self.config.hidden_size, self.config.heads
         projection = functools.partial(Projection, size, self.dtype)
-        keys = (None, None) if key is None else tuple(_split(key, 2))
+        keys = (None, None) if key is None else tuple(split_keys(key, 2))
         asking, asked = x, sequences
         if firsts is not None:
             asking = jnp.take_along_axis(x, firsts[..., None], axis=1)
@@ -317,11 +316,7 @@ class Bert(nn.Module):
 
     @nn.nowrap
     def first_tokens(
-        self,
-        variables: Mapping[str, Any],
-        packed: Packed,
-        scale: Array | float = 1.0,
-        dropout_key: Array | None = None,
+        self, variables: Mapping[str, Any], packed: Packed, scale: Array | float = 1.0, dropout_key: Array | None = None
     ) -> tuple[Float[Array, "B Q D"], Float[Array, "B Q D"] | None]:
         """Each sequence's first hidden state and pooler's output, as `apply(variables, ...)` gives them for it alone.
 
@@ -371,14 +366,7 @@ class Bert(nn.Module):
         """Keys [L, B, T] of the layers and tokens from those of the sequences, [B, Q]."""
         if key is None or self.dropout == 0:
             return None
-        own = jnp.take_along_axis(key, jnp.maximum(packed.sequences, 0), axis=1)
-        return _split(jax.vmap(jax.vmap(jax.random.fold_in))(own, packed.positions), self.config.layers)
-
-
-def _split(keys: Array, number: int) -> Array:
-    """Each key [B, T] as so many, [number, B, T]."""
-    split = functools.partial(jax.random.split, num=number)
-    return jax.vmap(jax.vmap(split, out_axes=1), out_axes=1)(keys)
+        return split_keys(token_keys(key, packed), self.config.layers)
 
 
 def parameter_shapes(config: BertConfig) -> Any:

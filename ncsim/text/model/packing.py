@@ -9,11 +9,12 @@ Axes: n sequences, B rows, T tokens of a row, Q sequences of a row.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, Key
 
 #: Sequences that are packed together; more make the rows hardly fuller, and the search longer.
 BLOCK = 256
@@ -32,7 +33,7 @@ class Packed(NamedTuple):
     firsts: Any  # int[B, Q]: where each sequence begins
 
     @staticmethod
-    def of(ids: Array, mask: Array, types: Array) -> Packed:
+    def of(ids: Any, mask: Any, types: Any) -> Packed:
         """One sequence a row, from its first token on."""
         rows, tokens = ids.shape
         positions = jnp.broadcast_to(jnp.arange(tokens), (rows, tokens))
@@ -72,7 +73,8 @@ def laid_out(lengths: Int[Array, " n"], row: int, slots: int) -> Layout:
     counts = jnp.max(rows, axis=1) + 1
     before = jnp.cumsum(counts) - counts
     rows = jnp.where(rows >= 0, rows + before[:, None], -1)
-    return Layout(*(array.reshape(-1)[:number] for array in (rows, places, starts)), jnp.sum(counts))
+    rows, places, starts = (array.reshape(-1)[:number] for array in (rows, places, starts))
+    return Layout(rows, places, starts, jnp.sum(counts))
 
 
 def _first_fit(lengths: Int[Array, " n"], row: int, slots: int) -> tuple[Array, Array, Array]:
@@ -118,5 +120,17 @@ def packed_rows(chosen: Chosen, begins: Int[Array, "B Q"], ids: Array, types: Ar
     sequence = jnp.argmax(inside, axis=1)
     positions = jnp.where(there, place - jnp.take_along_axis(chosen.starts, sequence, axis=1), 0)
     source = jnp.where(there, jnp.take_along_axis(begins, sequence, axis=1) + positions, 0)
-    taken = (jnp.where(there, array[source], 0) for array in (ids, types))
-    return Packed(*taken, positions, jnp.where(there, sequence, -1), chosen.starts)
+    own_ids, own_types = (jnp.where(there, array[source], 0) for array in (ids, types))
+    return Packed(own_ids, own_types, positions, jnp.where(there, sequence, -1), chosen.starts)
+
+
+def token_keys(keys: Key[Array, "B Q"], packed: Packed) -> Key[Array, "B T"]:
+    """A key for each token from its sequence's: of the sequence and the token's place in it, wherever it stands."""
+    own = jnp.take_along_axis(keys, jnp.maximum(packed.sequences, 0), axis=1)
+    return jax.vmap(jax.vmap(jax.random.fold_in))(own, packed.positions)
+
+
+def split_keys(keys: Key[Array, "B T"], number: int) -> Key[Array, "number B T"]:
+    """Each key as so many."""
+    split = functools.partial(jax.random.split, num=number)
+    return jax.vmap(jax.vmap(split, out_axes=1), out_axes=1)(keys)

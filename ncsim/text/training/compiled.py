@@ -19,7 +19,8 @@ def kept_programs() -> Iterator[None]:
     The user's own folder for that (JAX_COMPILATION_CACHE_DIR), or wish for none, stays. A processor of another kind has
     a folder of its own: a file system may be shared, and machine code is made for the processor that it is compiled on.
     """
-    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
+    settings = jax.config.values
+    if settings["jax_compilation_cache_dir"] is not None or not settings["jax_enable_compilation_cache"]:
         yield
         return
     digits = hashlib.sha256(processor_key().encode()).hexdigest()[:16]
