@@ -6,7 +6,7 @@ PEFT that pads each batch to its own longest item, or that also takes items of l
 
 Command. `python -m benchmarks.text_real --model MINILM --source-dir DATA --json benchmarks/results/text-real.json`
 
-Time. About five minutes on one core.
+Time. Fifteen minutes on one core of a busy machine.
 
 How. Each peer lives in a process of its own on one core and takes its turn in every round; ratios are of runs in the same
 round. Processor time is counted, because other work on the machine changes it least. Alice's and Bob's items are two
@@ -208,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append([worker.name, *numbers, spread, f"{worker.compile_seconds:.1f}", worker.missing or worker.detail])
         stored.append({
             "name": worker.name, "missing": worker.missing, "seconds_per_pair": per_pair, "computed_over_there": padding,
-            "over_ncsim": ratios, "compile_seconds": worker.compile_seconds, "detail": worker.detail,
+            "over_ncsim": ratios, "tokens": [list(one[1:]) for one in own], "compile_seconds": worker.compile_seconds, "detail": worker.detail,
         })  # fmt: skip
         worker.close()
     header = ["", "processor s per pair", "tokens computed per token", "times ncsim's", "compile s", "how"]

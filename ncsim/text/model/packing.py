@@ -1,7 +1,7 @@
 """Sequences of many lengths in rows of one length: which goes where, so that next to nothing is computed on padding.
 
 Programs have fixed shapes, sequences have not. Padded to the longest, a step of the paper's mixed suite computes 3.2
-tokens for each that is there; packed in rows, 1.07 (benchmarks/notes-text.md). Rows are filled by first-fit decreasing
+tokens for each that is there; packed in rows, 1.06 (benchmarks/notes-text.md). Rows are filled by first-fit decreasing
 (Johnson 1973, Near-Optimal Bin Packing Algorithms): the longest sequence first, each into the first row that has room.
 
 Axes: n sequences, B rows, T tokens of a row, Q sequences of a row.
