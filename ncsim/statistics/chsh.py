@@ -22,6 +22,8 @@ from ncsim.jax_settings import own_settings
 from ncsim.statistics.rationals import EXACT, common_denominator, nearest
 
 AnyArray = Array | np.ndarray
+#: Batches with fewer tables are filled up to it.
+SMALL = 1024
 
 #: Sign vectors over the contexts 11, 12, 21, 22 whose product is -1. The first is the paper's S.
 SIGNS = tuple((s11, s12, s21, -s11 * s12 * s21) for s11 in (1, -1) for s12 in (1, -1) for s21 in (1, -1))
@@ -121,8 +123,13 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
     # Narrow and unsigned integers would wrap around in the sums below.
     wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
     check_not_forked()
+    lead, tables = wide.shape[:-4], wide.reshape(-1, 2, 2, 2, 2)
+    # One compiled program for all small batches: a report asks of a few tables, of several shapes.
+    filled = np.concatenate([tables, np.zeros((max(SMALL - len(tables), 0), 2, 2, 2, 2), tables.dtype)])
     with own_settings(), jax.enable_x64(True):
-        return _with_large_denominators(jax.tree.map(np.asarray, _jitted(jnp.asarray(wide))), wide)
+        found = jax.tree.map(np.asarray, _jitted(jnp.asarray(filled)))
+    found = jax.tree.map(lambda leaf: leaf[: len(tables)].reshape((*lead, *leaf.shape[1:])), found)
+    return _with_large_denominators(found, wide)
 
 
 def _statistics(counts: Array) -> ChshStatistics:
