@@ -393,20 +393,13 @@ def completed(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_text_run_is_completed(completed):
+    """What is trained again has other masks of dropout than when it was stored, and the sums of packed rows."""
     path, _ = completed
     stored = RUNS["text"]["stored"]
     new = {name for name in stored if name in ("parts/group-001.parquet", "parts/group-003.parquet")}
     new |= {name for name in stored if re.search(r"context=(12|22)/.*safetensors", name)}
     assert_alike(path, stored, set(stored) - new)
     assert open_text(path).missing() == 0
-
-
-@pytest.mark.slow
-def test_a_text_run_is_completed_to_the_same_bytes(completed):
-    as_it_was_made("text")
-    path, _ = completed
-    assert_bytes(path, RUNS["text"]["stored"])
-    assert (path / SUMMARY).read_bytes() == (FOLDER / "text" / SUMMARY).read_bytes()
 
 
 @pytest.mark.slow
