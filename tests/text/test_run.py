@@ -275,6 +275,7 @@ def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
     monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1.0)
     run = trained(files, tmp_path / "run", dropout=0.0, epochs=1)
     assert "1 x 64 tokens of a step at a time" in capsys.readouterr().err
@@ -283,7 +284,8 @@ def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_dropout_is_the_same_in_any_microbatch(files, tmp_path, monkeypatch):
-    """Masks belong to the pairs: short memory changes rounding only."""
+    """Masks belong to the tokens: short memory changes rounding only."""
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
     found = []
     for name, free in (("much", 1e12), ("little", 1.0)):
         monkeypatch.setattr(trainer, "free_memory", lambda mesh, free=free: free)
