@@ -12,10 +12,15 @@ from ncsim.config import fields
 from ncsim.config.fields import option_name
 from ncsim.errors import ConfigError, StoreError
 from ncsim.terminal import output, say
-from ncsim.text.config import MAX_RANK, TextConfig, field_specs, to_dict
+from ncsim.text.config import MAX_RANK, TARGET_MODULES, TextConfig, field_specs, to_dict
 
 #: Where data files are looked for when --source-dir is not given.
 SOURCE_VARIABLE = "NCSIM_DATA"
+#: What is allowed in options that take several values.
+_SEVERAL = {
+    "ranks": f"different whole numbers from 1 to {MAX_RANK}",
+    "target_modules": f"different ones of {', '.join(TARGET_MODULES)}",
+}
 
 
 def add_text_command(commands: Any) -> argparse.ArgumentParser:
@@ -31,8 +36,8 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     for name, spec in field_specs().items():
         default = getattr(defaults, name)
         many: str | None
-        if name == "ranks":
-            words, many = f"different whole numbers from 1 to {MAX_RANK}", "+"
+        if spec["type"] is tuple:
+            words, many = _SEVERAL[name], "+"
             shown = " ".join(map(str, default))
         else:
             words, many = fields.allowed_values(spec), "?" if spec["type"] is bool else None
@@ -42,7 +47,9 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
             option_name(name),
             nargs=many,
             const="true" if many == "?" else None,
-            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME", tuple: "N"}[spec["type"]],
+            metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[
+                type(default[0]) if many == "+" else spec["type"]
+            ],
             help=f"{spec['help']} ({bounds}default: {shown})".replace("%", "%%"),
         )
     parser.add_argument(
@@ -80,14 +87,18 @@ def config_of(parsed: argparse.Namespace) -> TextConfig:
         words = getattr(parsed, name)
         if words is not None:
             values[name] = (
-                tuple(_value(name, spec, word) for word in words) if name == "ranks" else _value(name, spec, words)
+                tuple(_value(name, spec, word) for word in words)
+                if spec["type"] is tuple
+                else _value(name, spec, words)
             )
     return TextConfig(**values)
 
 
 def _value(name: str, spec: Any, word: str) -> Any:
     if name == "ranks":
-        return fields.parsed(name, int, word, f"different whole numbers from 1 to {MAX_RANK}")
+        return fields.parsed(name, int, word, _SEVERAL[name])
+    if spec["type"] is tuple:
+        return word
     return fields.parsed(name, spec["type"], word, fields.allowed_values(spec))
 
 

@@ -38,6 +38,8 @@ class Recording:
         [0, 400, 800, 1000]
         >>> Recording(points=5).to_dict()
         {'points': 5, 'spacing': 'linear', 'every': 0}
+        >>> Recording.stored({'points': 5, 'spacing': 'linear', 'every': 0}).points
+        5
     """
 
     points: int = 50

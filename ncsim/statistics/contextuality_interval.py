@@ -82,7 +82,7 @@ def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Est
     Example:
         >>> import numpy as np
         >>> print(s_interval(np.tile(np.diag([0, 100]), (2, 2, 1, 1))))
-        2.000 [1.855, 2.072]
+        2.000 [1.875, 2.072]
     """
     if not 0 < level < 1:
         raise ValueError(f"level: {level}; allowed: between 0 and 1")

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ncsim.text.config import TextConfig
     from ncsim.text.data.suites import SUITES, open_suite
     from ncsim.text.model.adapter_files import load_adapter, save_adapter
-    from ncsim.text.model.bert import BertConfig
     from ncsim.text.model.checkpoint import load_backbone
+    from ncsim.text.model.sizes import BertConfig
     from ncsim.text.results import TextRun, open_text_run
     from ncsim.text.run import run_text
 
@@ -43,7 +43,7 @@ _PUBLIC = {
     "load_adapter": "text.model.adapter_files",
     "save_adapter": "text.model.adapter_files",
     "load_backbone": "text.model.checkpoint",
-    "BertConfig": "text.model.bert",
+    "BertConfig": "text.model.sizes",
     "DataError": "errors",
     "open_suite": "text.data.suites",
     "SUITES": "text.data.suites",

@@ -13,13 +13,15 @@ from ncsim.config.fields import option_name, shown, whole_number
 from ncsim.errors import ConfigError
 
 MAX_RANK = 4096
+#: Ends of BERT's names of a layer's dense layers, as PEFT's target_modules has them.
+TARGET_MODULES = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
     """Adapters of several ranks and seeds, one a context each, trained on one suite over one frozen backbone.
 
-    An adapter is LoRA on query and value of every layer and two linear heads, Alice's first. In context (i, j) Alice's
+    An adapter is LoRA on query and value of every layer, or on `target_modules`, and two linear heads, Alice's first. In context (i, j) Alice's
     head learns her task i and Bob's head his task j, on pairs of items, one of either task. The paper (arXiv:2603.04451,
     section 5) gives suites, models, ranks and 80 or more epochs; it does not give the optimiser, rate, batch, alpha or
     length: those defaults are ours. LoRA is of Hu et al. 2021.
@@ -50,6 +52,8 @@ class TextConfig:
         undecided_tolerance: difference of two logits below which an answer is recorded as undecided, 0 or above.
         root_seed: seed of adapters, data order, pairing and dropout, 0 to 2,147,483,647.
         revision: branch, tag or commit of a hub's model.
+        target_modules: dense layers that have LoRA, different, as PEFT reads the ends of BERT's names: "query", "key", "value",
+            "attention.output.dense", "intermediate.dense", "output.dense" (attention's too).
 
     Raises:
         ConfigError: a field that is out of range, in one line.
@@ -103,12 +107,16 @@ class TextConfig:
     )
     root_seed: int = fields.integer(0, 0, 2**31 - 1, "seed of adapters, data order, pairing and dropout")
     revision: str = fields.text("main", "branch, tag or commit of a hub's model")
+    target_modules: tuple[str, ...] = field(
+        default=("query", "value"),
+        metadata={"type": tuple, "help": "dense layers that have LoRA, named as in PEFT's target_modules"},
+    )
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
-            special = spec.name == "ranks"
-            value = _checked_ranks(value) if special else fields.checked(spec.name, value, spec.metadata)
+            several = {"ranks": _checked_ranks, "target_modules": _checked_targets}.get(spec.name)
+            value = several(value) if several else fields.checked(spec.name, value, spec.metadata)
             if isinstance(value, str) and (not value or "\n" in value or "\0" in value):
                 raise ConfigError(f"{option_name(spec.name)}: {shown(value)}; allowed: text of one line")
             object.__setattr__(self, spec.name, value)
@@ -141,12 +149,25 @@ def _checked_ranks(value: Any) -> tuple[int, ...]:
     return tuple(sorted(ranks))
 
 
+def _checked_targets(value: Any) -> tuple[str, ...]:
+    allowed = f"different ones of {', '.join(TARGET_MODULES)}"
+    values = (value,) if isinstance(value, str) else value
+    if not isinstance(values, tuple | list) or not values:
+        raise ConfigError(f"--target-modules: {shown(value)}; allowed: {allowed}")
+    for target in values:
+        if target not in TARGET_MODULES:
+            raise ConfigError(f"--target-modules: {shown(target)}; allowed: {allowed}")
+    if len(set(values)) != len(values):
+        raise ConfigError(f"--target-modules: {shown(list(values))} names one twice; allowed: {allowed}")
+    return tuple(target for target in TARGET_MODULES if target in values)
+
+
 #: Fields that say how a run is computed and not what it is: a run may be taken up again with others.
 MEANS = ("remat",)
 
 
 #: Fields that came after runs were stored.
-LATER_FIELDS = ("revision",)
+LATER_FIELDS = ("revision", "target_modules")
 _DEFAULT = TextConfig()
 
 
@@ -157,10 +178,9 @@ def field_specs() -> dict[str, Mapping[str, Any]]:
 
 def to_dict(config: TextConfig) -> dict[str, Any]:
     """A config as JSON can hold it. Later fields are left out at their defaults, so that stored runs keep their names."""
-    values = dataclasses.asdict(config) | {"ranks": list(config.ranks)}
-    return {
-        name: value for name, value in values.items() if name not in LATER_FIELDS or value != getattr(_DEFAULT, name)
-    }
+    values = dataclasses.asdict(config)
+    kept = {name: v for name, v in values.items() if name not in LATER_FIELDS or v != getattr(_DEFAULT, name)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
 
 def from_dict(values: Mapping[str, Any]) -> TextConfig:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import validate_device_count
 from ncsim.jax_settings import own_settings
 from ncsim.machine import check_system
-from ncsim.terminal import ProgressListener, telling
+from ncsim.terminal import ProgressListener, say, telling
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
-from ncsim.text.model.bert import BertConfig
-from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, load_backbone
-from ncsim.text.model.lora import check_rank
+from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, listed, load_backbone, tensors_left_out
+from ncsim.text.model.lora import check_pooling, check_rank
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training.compiled import kept_programs
@@ -74,6 +75,7 @@ def run_text(
     bert, parameters = load_backbone(folder_of_model)
     for rank in config.ranks:
         check_rank(rank, bert)
+    check_pooling(config.pooling, bert)
     with telling(None if progress is None else "preparing the items"):
         prepared = prepare_suite(
             config.suite, tokenizer=folder_of_model, length=config.length, vocab_size=bert.vocab_size,
@@ -81,8 +83,8 @@ def run_text(
             form=config.form, pairing=config.pairing, seed=config.root_seed, source_dir=source_dir, cache_dir=cache_dir,
         )  # fmt: skip
     check_segments(prepared, bert)
-    digits = {"fingerprint": backbone_fingerprint(folder_of_model)}
-    sources = {"data": prepared.report() | {"fingerprint": prepared.fingerprint}, "backbone": digits}
+    data = prepared.report() | {"fingerprint": prepared.fingerprint}
+    sources = {"data": data, "backbone": _described(folder_of_model)}
     trainer = Trainer(config, bert, parameters, prepared, mesh)
     folder = TextFolder.create(out, config, sources, lambda: trainer.plan(at_once))
     try:
@@ -96,6 +98,15 @@ def run_text(
     return TextRun(folder)
 
 
+def _described(model: Path) -> dict[str, Any]:
+    """What a run's config.json says of its backbone. What is left out of the checkpoint is said on the terminal too."""
+    described: dict[str, Any] = {"fingerprint": backbone_fingerprint(model)}
+    if left_out := tensors_left_out(model):
+        described["left_out"] = left_out
+        say(f"--model: {len(left_out)} tensors that are not of its encoder are left out: {listed(left_out)}")
+    return described
+
+
 def check_segments(prepared: PreparedSuite, bert: BertConfig) -> None:
     """Refuse items whose tokeniser numbers more segments than the model has rows for: they would be NaN.
 
@@ -104,7 +115,7 @@ def check_segments(prepared: PreparedSuite, bert: BertConfig) -> None:
     """
     for place, splits in prepared.tasks.items():
         kinds = max(int(encoded.types.max(initial=0)) for encoded in splits.values()) + 1
-        if kinds > bert.type_vocab_size:
+        if bert.reads_segments and kinds > bert.type_vocab_size:
             raise ConfigError(
                 f"--model: knows {bert.type_vocab_size} kind of segment (type_vocab_size), and its tokeniser numbers those of "
                 f"{place}, which has two texts, from 0 to {kinds - 1}; allowed: a suite of single texts, or another model"

@@ -393,7 +393,7 @@ def completed(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_text_run_is_completed(completed):
-    """What is trained again has other masks of dropout than when it was stored, and the sums of packed rows."""
+    """What was stored keeps its bytes. What is trained now is this version's: other masks of dropout, other rounding."""
     path, _ = completed
     stored = RUNS["text"]["stored"]
     new = {name for name in stored if name in ("parts/group-001.parquet", "parts/group-003.parquet")}

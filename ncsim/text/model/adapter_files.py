@@ -4,14 +4,13 @@
     adapter_config.json         rank, alpha, dropout, target modules, as peft.LoraConfig writes them
     heads.safetensors           <head>.weight [classes, D] and <head>.bias [classes], as torch.nn.Linear has them
 
-`peft.PeftModel.from_pretrained` reads such a folder over `transformers.BertModel`; it has no place for heads.
+`peft.PeftModel.from_pretrained` reads such a folder over `transformers.AutoModel`; it has no place for heads. What PEFT
+itself wrote is read by `adapter_settings.py` and `adapter_tensors.py`.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +20,11 @@ import numpy as np
 from ncsim.errors import ConfigError, missing_extra
 from ncsim.formatting import json_text
 from ncsim.storage.files import write_atomically
-from ncsim.text.model.bert import BertConfig
-from ncsim.text.model.lora import TARGETS, check_rank, pad_adapter
+from ncsim.text.model.adapter_settings import AdapterSettings
+from ncsim.text.model.adapter_tensors import read_factors
+from ncsim.text.model.lora import check_rank, pad_adapter
+from ncsim.text.model.names import LAYER_DENSE, OTHER_DENSE, module_name
+from ncsim.text.model.sizes import BertConfig
 
 try:
     import safetensors
@@ -31,32 +33,20 @@ except ImportError as error:
     raise missing_extra(error) from error
 
 WEIGHTS_FILE, CONFIG_FILE, HEADS_FILE = "adapter_model.safetensors", "adapter_config.json", "heads.safetensors"
-
-_FACTOR = re.compile(
-    r"base_model\.model\.(?:bert\.)?encoder\.layer\.(\d+)\.attention\.self\.(\w+)\.lora_([AB])\.weight"
-)
-#: Fields that say nothing about what the adapter computes.
-_SILENT = (
-    "peft_version base_model_name_or_path revision task_type inference_mode auto_mapping megatron_core qalora_group_size"
-).split()
-#: Fields that we read, or whose value must be one of these. Every other field must be unset: null, false or empty.
-_ALLOWED: dict[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    # How the factors were drawn; other ways change the backbone's weights as well.
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
-}
-_READ = ("r", "lora_alpha", "lora_dropout", "target_modules")
+#: Heads of one dense layer over a token or the pooler, as transformers calls them.
+_HEADS = ("classifier", "score")
 
 
 class StoredAdapter(NamedTuple):
     """An adapter as a folder holds it (Hu et al. 2021).
 
     Attributes:
-        adapter: NumPy float32, as `save_adapter` takes it; without "heads" where there is no such file.
-        rank: of the factors, 1 to the backbone's width.
-        alpha: LoRA's alpha, 0 or above.
+        adapter: NumPy float32, as `save_adapter` takes it; without "heads" where there are none.
+        rank: of the factors, 1 to the backbone's width; the largest where layers differ, and the others are zero-padded.
+        alpha: LoRA's alpha, 0 or above. Where PEFT's scale is another than alpha / rank (rank-stabilised, or of several
+            layers), it is such that alpha / rank is the largest scale, and B carries what another layer's is below it.
         dropout: of LoRA's inputs while it was trained, 0 or above.
+        left_out: names of stored tensors that have no place here: heads of another form, factors outside the encoder.
 
     Example:
         >>> StoredAdapter({}, rank=2, alpha=16.0, dropout=0.0).scale
@@ -67,6 +57,7 @@ class StoredAdapter(NamedTuple):
     rank: int
     alpha: float
     dropout: float
+    left_out: tuple[str, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -82,16 +73,19 @@ def save_adapter(
     alpha: float,
     dropout: float = 0.0,
     base_model: str | None = None,
+    model_type: str = "bert",
 ) -> None:
     """Write an adapter (Hu et al. 2021), cut to its true rank. Each file is there whole or not at all, the config last.
 
     Args:
         folder: made if it is not there; an adapter in it is replaced.
-        adapter: float32 arrays of L layers, width D and rank R: a [L, D, R], b [L, R, D]; of heads [2, D, 2] and [2, 2].
+        adapter: float32 arrays of L layers, width D and rank R: a [L, D, R], b [L, R, D], perhaps bias [L, D]; of heads
+            [2, D, 2] and [2, 2].
         rank: 1 or more; beyond it the factors must be 0.
         alpha: LoRA's alpha; the factors' product is scaled by alpha / rank.
         dropout: of LoRA's inputs, for the record, 0 to 0.99.
         base_model: name or folder of the backbone, for the record.
+        model_type: the backbone's family, by which PEFT names its layers.
 
     Raises:
         ConfigError: the adapter has more than `rank` in it.
@@ -106,12 +100,7 @@ def save_adapter(
     """
     folder = Path(folder)
     adapter = jax.tree.map(np.asarray, pad_adapter(adapter, rank))
-    factors = {}
-    for target, pair in adapter["lora"]["layers"]["attention"].items():
-        for name, stacked in (("A", pair["a"]), ("B", pair["b"])):
-            for layer, matrix in enumerate(stacked):
-                key = f"base_model.model.encoder.layer.{layer}.attention.self.{target}.lora_{name}.weight"
-                factors[key] = np.ascontiguousarray(matrix.T, np.float32)
+    factors, targets = _factors(adapter["lora"], model_type)
     heads = {}
     for head, (kernel, bias) in enumerate(zip(adapter["heads"]["kernel"], adapter["heads"]["bias"], strict=True)):
         heads[f"{head}.weight"] = np.ascontiguousarray(kernel.T, np.float32)
@@ -123,7 +112,7 @@ def save_adapter(
         "r": rank,
         "lora_alpha": alpha,
         "lora_dropout": dropout,
-        "target_modules": list(TARGETS),
+        "target_modules": targets,
         "bias": "none",
         "fan_in_fan_out": False,
         "init_lora_weights": True,
@@ -133,6 +122,11 @@ def save_adapter(
         "rank_pattern": {},
         "alpha_pattern": {},
     }
+    if any(name.endswith(".bias") for name in factors):
+        description["lora_bias"] = True
+    if "output.dense" in targets and "attention.output.dense" not in targets:
+        # PEFT takes ends of names, and this is the end of attention's too.
+        description["exclude_modules"] = ["attention.output.dense"]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save(factors, {"format": "pt"}))
     write_atomically(folder / HEADS_FILE, safetensors.numpy.save(heads, {"format": "pt"}))
@@ -142,12 +136,16 @@ def save_adapter(
 def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
     """An adapter for a backbone of these sizes, written by us or by PEFT (Hu et al. 2021).
 
+    PEFT's may have factors in any dense layers of the encoder, of several ranks and scales, with biases. A classifier beside
+    them becomes the one head where it is a single dense layer: of BERT's sequence classifiers it reads the pooler, of token
+    classifiers a token.
+
     Args:
         folder: with adapter_config.json and adapter_model.safetensors, and heads.safetensors where it has heads.
         config: the backbone's sizes, as `load_backbone` gives them.
 
     Returns:
-        The adapter, its rank, alpha and dropout.
+        The adapter, its rank, alpha and dropout, and the names of what is left out.
 
     Raises:
         ConfigError: no adapter is there, it is of another kind or for another backbone, or tensors are missing or surplus.
@@ -158,83 +156,62 @@ def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
         (4, 6.0, ['query', 'value'])
     """
     folder = Path(folder)
-    description = _description(folder)
-    rank, alpha, dropout = (
-        description.get(name, default) for name, default in (("r", 8), ("lora_alpha", 8), ("lora_dropout", 0))
-    )
-    for name, value in (("lora_alpha", alpha), ("lora_dropout", dropout)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ConfigError(f"{folder / CONFIG_FILE}: {name} is {value!r}; allowed: numbers from 0")
+    settings = AdapterSettings(folder / CONFIG_FILE)
     try:
-        check_rank(rank, config)
+        check_rank(settings.rank, config)
     except ConfigError as error:
         raise ConfigError(f"{folder / CONFIG_FILE}: r: {error}") from None
-    adapter: dict[str, Any] = {"lora": {"layers": {"attention": _factors(folder / WEIGHTS_FILE, config, rank)}}}
+    found = read_factors(folder / WEIGHTS_FILE, _read(folder / WEIGHTS_FILE), settings, config)
+    adapter: dict[str, Any] = {"lora": found.lora}
+    left_out = [*found.left_out, *found.others]
     if (folder / HEADS_FILE).exists():
         adapter["heads"] = _heads(folder / HEADS_FILE, config)
-    return StoredAdapter(adapter, rank, alpha, dropout)
+    elif head := _classifier(found.others, config):
+        adapter["heads"], left_out = head, found.left_out
+    plain = found.rank == settings.rank and found.scales == {settings.alpha / settings.rank}
+    alpha = settings.alpha if plain else max(found.scales) * found.rank
+    return StoredAdapter(adapter, found.rank, alpha, settings.dropout, tuple(left_out))
 
 
-def _description(folder: Path) -> dict[str, Any]:
-    file = folder / CONFIG_FILE
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{folder}: no adapter is there (no {CONFIG_FILE})") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: is no JSON ({error})") from None
-    if not isinstance(description, dict):
-        raise ConfigError(f"{file}: is no JSON object")
-    targets = description.get("target_modules")
-    if not isinstance(targets, list) or sorted(map(str, targets)) != sorted(TARGETS):
-        raise ConfigError(f"{file}: target_modules is {targets!r}; allowed: {', '.join(TARGETS)}")
-    for name, value in description.items():
-        if name in _SILENT or name in _READ:
-            continue
-        if name in _ALLOWED:
-            if value not in _ALLOWED[name]:
-                allowed = ", ".join(map(repr, _ALLOWED[name]))
-                raise ConfigError(f"{file}: {name} is {value!r}; allowed: {allowed}")
-        elif value:
-            raise ConfigError(f"{file}: {name} is {value!r}; allowed: unset, plain LoRA is all that is read")
-    if "peft_type" not in description:
-        raise ConfigError(f"{file}: has no peft_type; allowed: 'LORA'")
-    return description
-
-
-def _factors(file: Path, config: BertConfig, rank: int) -> dict[str, Any]:
-    size, layers = config.hidden_size, config.layers
-    shapes = {"A": (rank, size), "B": (size, rank)}
-    tensors = _read(file)
-    found: dict[str, Any] = {
-        target: {"a": np.empty((layers, size, rank), np.float32), "b": np.empty((layers, rank, size), np.float32)}
-        for target in TARGETS
+def _factors(lora: Mapping[str, Any], model_type: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Tensors as PEFT names them, and the targets that they are of."""
+    modules = list(_dense(lora, model_type))
+    factors = {
+        f"base_model.model.{name}.lora_{part}": np.ascontiguousarray(pair[leaf].T, np.float32)
+        for _, name, pair in modules
+        for part, leaf in (("A.weight", "a"), ("B.weight", "b"), ("B.bias", "bias"))
+        if leaf in pair
     }
-    missing = {(layer, target, name) for layer in range(layers) for target in TARGETS for name in shapes}
-    for key, matrix in tensors.items():
-        match = _FACTOR.fullmatch(key)
-        place = (int(match[1]), match[2], match[3]) if match else None
-        if place not in missing:
-            what = "more than once" if place and place[0] < layers and place[1] in TARGETS else "no place here"
-            raise ConfigError(
-                f"{file}: {key} has {what}; allowed: lora_A and lora_B of {layers} layers' query and value"
-            )
-        assert place is not None
-        layer, target, name = place
-        if matrix.shape != shapes[name]:
-            raise ConfigError(
-                f"{file}: {key} is {list(matrix.shape)}; allowed: {list(shapes[name])}, rank {rank} on a backbone {size} wide"
-            )
-        found[target][name.lower()][layer] = matrix.T
-        missing.remove(place)
-    if missing:
-        layer, target, name = min(missing)
-        raise ConfigError(
-            f"{file}: {len(missing)} tensors missing, the first layer {layer}'s {target}.lora_{name}; the backbone has {layers} layers"
-        )
-    return found
+    return factors, list(dict.fromkeys(target for target, _, _ in modules))
+
+
+def _dense(lora: Mapping[str, Any], model_type: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The dense layers that have factors: the target that PEFT finds it by, its name, and its arrays without L."""
+    for target, (block, product) in LAYER_DENSE.items():
+        if stacked := lora.get("layers", {}).get(block, {}).get(product):
+            for layer in range(len(stacked["a"])):
+                name = module_name(model_type, layer, target)
+                end = target.removeprefix("attention.self.") if name.endswith(target) else name.split(".", 3)[3]
+                yield end, name, {leaf: array[layer] for leaf, array in stacked.items()}
+    for name, path in OTHER_DENSE.items():
+        tree: Any = lora
+        for branch in path:
+            tree = tree.get(branch, {})
+        if tree:
+            yield name, name, tree
+
+
+def _classifier(others: Mapping[str, np.ndarray], config: BertConfig) -> dict[str, Any] | None:
+    """The head that was trained beside an adapter, where it is one dense layer [classes, D] and nothing else was trained."""
+    for name in _HEADS:
+        names = {part: [key for key in others if key.split(".")[-2:] == [name, part]] for part in ("weight", "bias")}
+        if not names["weight"] or {*names["weight"], *names["bias"]} != set(others):
+            continue
+        weight = others[names["weight"][0]]
+        bias = others[names["bias"][0]] if names["bias"] else np.zeros(len(weight), np.float32)
+        if weight.ndim == 2 and weight.shape[1] == config.hidden_size and bias.shape == weight.shape[:1]:
+            return {"kernel": weight.T[None].copy(), "bias": bias[None].copy()}
+    return None
 
 
 def _heads(file: Path, config: BertConfig) -> dict[str, Any]:

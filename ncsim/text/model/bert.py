@@ -2,22 +2,25 @@
 
 The parameters of all layers are stacked, [L, ...], and kernels are [inputs, outputs]:
 
-    embeddings   word [V, D], position [P, D], type [S, D], norm (scale, bias)
+    embeddings   word [V, E], position [P, E], type [S, E], norm (scale, bias); project: kernel [E, D], bias [D]
     layers       attention (query, key, value, output: kernel and bias; norm), feed_forward (inner, outer; norm)
     pooler       kernel [D, D], bias [D]
 
-They are the variable collection `params`, frozen when adapters are trained. The collection `lora` may hold low-rank
-factors of the query and value kernels (Hu et al. 2021): `lora.py` makes and trains them. What is frozen and what is
+DistilBERT has no `type` and no pooler. ELECTRA has no pooler, and `project` where its embeddings are narrower. RoBERTa,
+XLM-R and CamemBERT count positions from behind the id of the padding. All else is the same network.
+
+The arrays are the variable collection `params`, frozen when adapters are trained. The collection `lora` may hold low-rank
+factors of any kernel but the tables' (Hu et al. 2021): `lora.py` makes and trains them. What is frozen and what is
 trained are therefore two trees, and mapping over adapters leaves every frozen product one matrix product.
 
-Axes: L layers, B batch, T tokens, Q sequences of a row, H heads, D width, V vocabulary, P positions, S types, R rank.
+Axes: L layers, B batch, T tokens, Q sequences of a row, H heads, D width, E width of embeddings, V vocabulary, P positions,
+S types, R rank.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -27,119 +30,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ncsim.errors import ConfigError
-from ncsim.text.model.packing import Packed, split_keys, token_keys
-
-#: Activations of the feed-forward layers, by the names of Hugging Face's config.json.
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
-    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
-    "relu": jax.nn.relu,
-}
-#: Fields of config.json that would make another network of it, with the one value that leaves it BERT.
-_ONLY = {
-    "model_type": "bert",
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-    "is_encoder_decoder": False,
-}
-#: Our names of the sizes in config.json.
-_SIZES = {
-    "vocab_size": "vocab_size",
-    "hidden_size": "hidden_size",
-    "num_hidden_layers": "layers",
-    "num_attention_heads": "heads",
-    "intermediate_size": "intermediate_size",
-    "max_position_embeddings": "max_positions",
-    "type_vocab_size": "type_vocab_size",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class BertConfig:
-    """Sizes of a BERT (Devlin et al. 2019). The defaults are bert-base-uncased's.
-
-    Attributes:
-        vocab_size: tokens, 1 or more.
-        hidden_size: width D of the hidden states, 1 or more.
-        layers: 1 or more.
-        heads: of attention, 1 or more; they divide `hidden_size`.
-        intermediate_size: units of a feed-forward layer, 1 or more.
-        max_positions: longest sequence in tokens, 1 or more.
-        type_vocab_size: kinds of segments, 1 or more.
-        layer_norm_eps: added to the variance, above 0 and below 1.
-        activation: of the feed-forward layers: "gelu", "gelu_new", "gelu_pytorch_tanh" or "relu".
-        pooler: False for a checkpoint without one, whose first token's hidden state can still be read.
-
-    Raises:
-        ConfigError: a size below 1, a width that the heads do not divide, an unknown activation.
-
-    Example:
-        >>> BertConfig(hidden_size=32, heads=4).layers
-        12
-        >>> sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-        >>> sizes |= {"vocab_size": 97, "max_position_embeddings": 32, "type_vocab_size": 2, "model_type": "bert"}
-        >>> BertConfig.from_dict(sizes).vocab_size
-        97
-    """
-
-    vocab_size: int = 30_522
-    hidden_size: int = 768
-    layers: int = 12
-    heads: int = 12
-    intermediate_size: int = 3_072
-    max_positions: int = 512
-    type_vocab_size: int = 2
-    layer_norm_eps: float = 1e-12
-    activation: str = "gelu"
-    pooler: bool = True
-
-    def __post_init__(self) -> None:
-        for name in _SIZES.values():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"BERT's {name}: {value!r}; allowed: whole numbers from 1")
-        if self.hidden_size % self.heads:
-            raise ConfigError(f"BERT's heads: {self.heads}; allowed: divisors of hidden_size, {self.hidden_size}")
-        if not isinstance(self.layer_norm_eps, int | float) or not 0 < self.layer_norm_eps < 1:
-            raise ConfigError(f"BERT's layer_norm_eps: {self.layer_norm_eps!r}; allowed: above 0, below 1")
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(f"BERT's activation: {self.activation!r}; allowed: {', '.join(ACTIVATIONS)}")
-
-    @staticmethod
-    def from_dict(description: Mapping[str, Any], pooler: bool = True) -> BertConfig:
-        """What Hugging Face's config.json says, as read from JSON. Dropout rates in it are ignored: nothing frozen drops.
-
-        Args:
-            description: the file's object.
-            pooler: whether the checkpoint has a pooler.
-
-        Raises:
-            ConfigError: it describes another network than BERT's encoder, or a size is missing or out of range.
-        """
-        for name, allowed in _ONLY.items():
-            # model_type must be said; the others are absent from older files.
-            value = description.get(name, None if name == "model_type" else allowed)
-            if value != allowed:
-                raise ConfigError(f"config.json: {name} is {value!r}; allowed: {allowed!r}, this is no BERT encoder")
-        missing = [name for name in _SIZES if name not in description]
-        if missing:
-            raise ConfigError(f"config.json: {', '.join(missing)} missing; a BERT's must have {', '.join(_SIZES)}")
-        return BertConfig(
-            **{ours: description[theirs] for theirs, ours in _SIZES.items()},
-            layer_norm_eps=description.get("layer_norm_eps", 1e-12),
-            activation=description.get("hidden_act", "gelu"),
-            pooler=pooler,
-        )
-
+from ncsim.text.model.activations import ACTIVATIONS
+from ncsim.text.model.packing import Packed, fold_in_each, token_keys
+from ncsim.text.model.sizes import BertConfig
 
 BERT_BASE_UNCASED = BertConfig()
 BERT_BASE_MULTILINGUAL_CASED = BertConfig(vocab_size=119_547)
 
 
 class Projection(nn.Module):
-    """x W + b, and beside it scale x A B where the collection `lora` holds `a` [D, R] and `b` [R, F] for this layer."""
+    """x W + b, and beside it scale (x A B + c) where the collection `lora` holds `a` [D, R], `b` [R, F] and perhaps
+    `bias` [F], which is c, for this layer."""
 
     features: int  # F
     dtype: Any = jnp.float32
@@ -160,7 +61,10 @@ class Projection(nn.Module):
             x = jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
         # The scale is one number a member: folded into the small factor, it costs nothing per token.
         a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b") * scale
-        return out + product(product(x, a.astype(self.dtype)), b.astype(self.dtype))
+        out = out + product(product(x, a.astype(self.dtype)), b.astype(self.dtype))
+        if self.has_variable("lora", "bias"):
+            out = out + (self.get_variable("lora", "bias") * scale).astype(self.dtype)
+        return out
 
 
 class Attention(nn.Module):
@@ -177,24 +81,19 @@ class Attention(nn.Module):
         """x [B, T, D], sequences int[B, T], keys [B, T] of this layer's dropout or None: [B, T, D], or [B, Q, D] where
         the tokens at `firsts` [B, Q] alone are wanted."""
         size, heads = self.config.hidden_size, self.config.heads
-        projection = functools.partial(Projection, size, self.dtype)
-        keys = (None, None) if key is None else tuple(split_keys(key, 2))
-        asking, asked = x, sequences
-        if firsts is not None:
-            asking = jnp.take_along_axis(x, firsts[..., None], axis=1)
-            asked = jnp.take_along_axis(sequences, firsts, axis=1)
-            keys = (None if key is None else jnp.take_along_axis(keys[0], firsts, axis=1), keys[1])
+        projection = functools.partial(Projection, size, self.dtype, self.dropout)
+        asking, asked, asking_key = (_at(each, firsts) for each in (x, sequences, key))
 
         def by_head(array: Array) -> Array:
             return array.reshape(*array.shape[:-1], heads, size // heads)
 
-        query = by_head(projection(self.dropout, name="query")(asking, scale, keys[0]))
-        value = by_head(projection(self.dropout, name="value")(x, scale, keys[1]))
+        query = by_head(projection(name="query")(asking, scale, _own_key(asking_key, "query")))
+        value = by_head(projection(name="value")(x, scale, _own_key(key, "value")))
         precision = _precision(self.dtype)
         scores = jnp.einsum(
             "bqhd,bkhd->bhqk",
             query,
-            by_head(projection(name="key")(x)),
+            by_head(projection(name="key")(x, scale, _own_key(key, "key"))),
             precision=precision,
             preferred_element_type=jnp.float32,
         )
@@ -205,7 +104,8 @@ class Attention(nn.Module):
         scores = jnp.where(keep, scores, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=precision).reshape(asking.shape)
-        return _norm(self.config, self.dtype)(asking + projection(name="output")(mixed))
+        output = projection(name="output")(mixed, scale, _own_key(asking_key, "output"))
+        return _norm(self.config, self.dtype)(asking + output)
 
 
 class FeedForward(nn.Module):
@@ -213,13 +113,15 @@ class FeedForward(nn.Module):
 
     config: BertConfig
     dtype: Any
+    dropout: float
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        inner = Projection(self.config.intermediate_size, self.dtype, name="inner")(x)
-        outer = Projection(self.config.hidden_size, self.dtype, name="outer")(
-            ACTIVATIONS[self.config.activation](inner)
-        )
+    def __call__(self, x: Array, scale: Array | float, key: Array | None) -> Array:
+        """x [B, T, D], keys [B, T] of this layer's dropout or None: [B, T, D]."""
+        config, dtype, dropout = self.config, self.dtype, self.dropout
+        inner = Projection(config.intermediate_size, dtype, dropout, name="inner")(x, scale, _own_key(key, "inner"))
+        active = ACTIVATIONS[config.activation](inner)
+        outer = Projection(config.hidden_size, dtype, dropout, name="outer")(active, scale, _own_key(key, "outer"))
         return _norm(self.config, self.dtype)(x + outer)
 
 
@@ -241,27 +143,37 @@ class EncoderLayer(nn.Module):
     ) -> tuple[Array, None]:
         attention = Attention(self.config, self.dtype, self.dropout, name="attention")
         hidden = attention(hidden, sequences, firsts, scale, key)
-        return FeedForward(self.config, self.dtype, name="feed_forward")(hidden), None
+        feed_forward = FeedForward(self.config, self.dtype, self.dropout, name="feed_forward")
+        return feed_forward(hidden, scale, _at(key, firsts)), None
 
 
 class Embeddings(nn.Module):
-    """Sum of word, position and type embeddings, normalised: [B, T, D]. An id out of range gives NaN."""
+    """Sum of word, position and type embeddings, normalised, and as wide as the layers: [B, T, D]. An id out of range gives
+    NaN."""
 
     config: BertConfig
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, ids: Array, types: Array, positions: Array | None = None) -> Array:
-        config, normal = self.config, nn.initializers.normal(0.02)
-        word = self.param("word", normal, (config.vocab_size, config.hidden_size))
-        position = self.param("position", normal, (config.max_positions, config.hidden_size))
-        kind = self.param("type", normal, (config.type_vocab_size, config.hidden_size))
-        tokens = ids.shape[-1]
-        if positions is None and tokens > config.max_positions:
-            raise ConfigError(f"sequence length: {tokens} tokens; allowed: at most {config.max_positions}, BERT's own")
-        placed = position[:tokens] if positions is None else jnp.take(position, positions, axis=0)
-        total = jnp.take(word, ids, axis=0) + placed + jnp.take(kind, types, axis=0)
-        return _norm(config, self.dtype)(total).astype(self.dtype)
+    def __call__(self, packed: Packed, scale: Array | float = 1.0) -> Array:
+        ids, types, positions = packed.ids, packed.types, packed.positions
+        config, normal, width = self.config, nn.initializers.normal(0.02), self.config.embedding_width
+        word = self.param("word", normal, (config.vocab_size, width))
+        position = self.param("position", normal, (config.position_rows, width))
+        if config.pad_id is not None:
+            # transformers counts the ids that are not the padding's, and gives the padding its own row.
+            there = ((ids != config.pad_id) & (packed.sequences >= 0)).astype(jnp.int32)
+            counted = jnp.cumsum(there, axis=-1)
+            before = jnp.take_along_axis(counted - there, packed.begins, axis=1)
+            positions = (counted - before) * there + config.pad_id
+        total = jnp.take(word, ids, axis=0) + jnp.take(position, positions, axis=0)
+        if config.type_vocab_size:
+            kind = self.param("type", normal, (config.type_vocab_size, width))
+            total = total + (jnp.take(kind, types, axis=0) if config.reads_segments else kind[0])
+        out = _norm(config, self.dtype)(total).astype(self.dtype)
+        if width == config.hidden_size:
+            return out
+        return Projection(config.hidden_size, self.dtype, name="project")(out, scale)
 
 
 class Bert(nn.Module):
@@ -301,18 +213,19 @@ class Bert(nn.Module):
         Args:
             ids: token ids.
             mask: 1 for tokens, 0 for padding. Hidden states at padding mean nothing.
-            types: segment of each token.
+            types: segment of each token; not read where the model has no segments.
             scale: alpha / rank of the adapter in the collection `lora`, where there is one.
             dropout_key: one for each sequence, [B]; switches `dropout` on.
 
         Raises:
             ConfigError: more tokens than BERT has positions.
         """
-        hidden = self.embeddings(ids, types)
+        check_positions(ids, self.config)
         packed = Packed.of(ids, mask, types)
         keys = self._keys(None if dropout_key is None else dropout_key[:, None], packed)
+        hidden = self.embeddings(packed, scale)
         hidden, _ = self.layers(hidden, keys, packed.sequences, scale)
-        return hidden, jnp.tanh(self.pooler(hidden[:, 0])) if self.config.pooler else None
+        return hidden, jnp.tanh(self.pooler(hidden[:, 0], scale)) if self.config.pooler else None
 
     @nn.nowrap
     def first_tokens(
@@ -333,20 +246,21 @@ class Bert(nn.Module):
         def part(rows: slice | int) -> dict[str, Any]:
             return {name: jax.tree.map(lambda leaf: leaf[rows], tree["layers"]) for name, tree in stacked.items()}
 
+        def outside(place: str) -> dict[str, Any]:
+            return {name: tree[place] for name, tree in variables.items() if place in tree}
+
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
-        parameters = variables["params"]
-        embeddings = Embeddings(config, self.dtype)
-        hidden = embeddings.apply({"params": parameters["embeddings"]}, packed.ids, packed.types, packed.positions)
+        hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), packed, scale)
         if config.layers > 1:
             below = None if keys is None else keys[:-1]
             hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, below, packed.sequences, scale)
         last = EncoderLayer(config, self.dtype, self.dropout)
-        own = None if keys is None else keys[-1]
-        first, _ = last.apply(part(-1), hidden, own, packed.sequences, scale, packed.firsts)
+        above = None if keys is None else keys[-1]
+        first, _ = last.apply(part(-1), hidden, above, packed.sequences, scale, packed.firsts)
         if not config.pooler:
             return first, None
         pooler = Projection(config.hidden_size, self.dtype)
-        return first, jnp.tanh(pooler.apply({"params": parameters["pooler"]}, first))
+        return first, jnp.tanh(pooler.apply(outside("pooler"), first, scale))
 
     @nn.nowrap
     def _stack(self, layers: int) -> Any:
@@ -366,7 +280,18 @@ class Bert(nn.Module):
         """Keys [L, B, T] of the layers and tokens from those of the sequences, [B, Q]."""
         if key is None or self.dropout == 0:
             return None
-        return split_keys(token_keys(key, packed), self.config.layers)
+        return jax.vmap(functools.partial(fold_in_each, token_keys(key, packed)))(jnp.arange(self.config.layers))
+
+
+def check_positions(ids: Any, config: BertConfig) -> None:
+    """Refuse sequences [B, T] that are longer than the model has positions.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    tokens = ids.shape[-1]
+    if tokens > config.max_positions:
+        raise ConfigError(f"sequence length: {tokens} tokens; allowed: at most {config.max_positions}, BERT's own")
 
 
 def parameter_shapes(config: BertConfig) -> Any:
@@ -386,6 +311,22 @@ def initial_parameters(key: Array, config: BertConfig) -> Any:
     """Random weights as BERT's authors drew them, N(0, 0.02^2), biases 0: for tests and speed, not for results."""
     one = jnp.zeros((1, 1), jnp.int32)
     return Bert(config).init(key, one, one, one)["params"]
+
+
+#: Projections of a layer, each with a key of its own for dropout. The order is part of every run's bits.
+_KEYS = ("query", "value", "key", "output", "inner", "outer")
+
+
+def _own_key(key: Array | None, projection: str) -> Array | None:
+    """Keys [B, T] of one projection's dropout from its layer's."""
+    return None if key is None else fold_in_each(key, _KEYS.index(projection))
+
+
+def _at(array: Array | None, firsts: Array | None) -> Any:
+    """What an array [B, T] or [B, T, D] has at some tokens [B, Q]; all of it where they are not given."""
+    if array is None or firsts is None:
+        return array
+    return jnp.take_along_axis(array, firsts.reshape(*firsts.shape, *[1] * (array.ndim - 2)), axis=1)
 
 
 def _norm(config: BertConfig, dtype: Any) -> nn.LayerNorm:

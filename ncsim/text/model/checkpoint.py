@@ -1,7 +1,7 @@
 """Pretrained weights: a Hugging Face folder of safetensors, or a hub's, as the tree of `bert.py`, every tensor accounted for.
 
-Both generations of names are read, with `bert.` in front or without, LayerNorm's as weight and bias or gamma and beta,
-in one file or in shards with an index. Nothing is unpickled.
+The encoder is found by its names (`names.py`), whatever stands in front of them. Heads and wrappers are left out, by name.
+Weights are in one file or in shards with an index. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
 from ncsim.text.hub import backbone_folder
-from ncsim.text.model.bert import BertConfig
+from ncsim.text.model.names import WORDS, Place, expected, own_names, prefixes, sizes_of
+from ncsim.text.model.sizes import FAMILIES, BertConfig
 
 try:
     import safetensors
@@ -26,28 +26,10 @@ except ImportError as error:
     raise missing_extra(error) from error
 
 CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
-#: Tensors that a checkpoint may have and an encoder does not need: buffers, and the heads of other tasks.
-HARMLESS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)|(cls|classifier|qa_outputs)\..+")
+#: As Google's own checkpoints have it.
+OLD_CONFIG_FILE = "bert_config.json"
 #: Types of numbers that become float32 without more than rounding.
 _FLOATS = ("F64", "F32", "F16", "BF16")
-
-# Paths in our tree by names in a checkpoint; kernels there are [outputs, inputs].
-_NORM = {"LayerNorm.weight": ("norm", "scale"), "LayerNorm.bias": ("norm", "bias")}
-_EMBEDDINGS = {
-    "word_embeddings.weight": ("word",),
-    "position_embeddings.weight": ("position",),
-    "token_type_embeddings.weight": ("type",),
-    **_NORM,
-}
-_LAYER = {
-    "attention.self.query": ("attention", "query"),
-    "attention.self.key": ("attention", "key"),
-    "attention.self.value": ("attention", "value"),
-    "attention.output.dense": ("attention", "output"),
-    "intermediate.dense": ("feed_forward", "inner"),
-    "output.dense": ("feed_forward", "outer"),
-}
-_LAYER_NORMS = {"attention.output.": ("attention",), "output.": ("feed_forward",)}
 
 
 class _Tensors:
@@ -129,70 +111,87 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _canonical_names(tensors: _Tensors) -> dict[str, str]:
-    """The checkpoint's name of each tensor by its name in today's spelling without prefix; harmless ones left out."""
-    wanted = [name for name in tensors if not HARMLESS.fullmatch(name)]
-    prefixed = bool(wanted) and all(name.startswith("bert.") for name in wanted)
-    names: dict[str, str] = {}
-    for name in wanted:
-        today = name.removeprefix("bert.") if prefixed else name
-        today = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", today)
-        today = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", today)
-        if today in names:
-            raise ConfigError(f"{tensors.path}: {name} and {names[today]} are the same tensor")
-        names[today] = name
-    return names
-
-
-def _expected(config: BertConfig) -> dict[str, tuple[tuple[str, ...], int | None, tuple[int, ...]]]:
-    """Path in our tree, layer, and shape in the checkpoint, by today's name."""
-    size, inner = config.hidden_size, config.intermediate_size
-    rows = {"word": config.vocab_size, "position": config.max_positions, "type": config.type_vocab_size}
-    found: dict[str, tuple[tuple[str, ...], int | None, tuple[int, ...]]] = {}
-    for name, path in _EMBEDDINGS.items():
-        shape = (rows[path[0]], size) if path[0] in rows else (size,)
-        found[f"embeddings.{name}"] = (("embeddings", *path), None, shape)
-    shapes = {"inner": (inner, size), "outer": (size, inner)}
-    for layer in range(config.layers):
-        front = f"encoder.layer.{layer}."
-        for name, path in _LAYER.items():
-            shape = shapes.get(path[-1], (size, size))
-            found[f"{front}{name}.weight"] = (("layers", *path, "kernel"), layer, shape)
-            found[f"{front}{name}.bias"] = (("layers", *path, "bias"), layer, shape[:1])
-        for place, block in _LAYER_NORMS.items():
-            for name, path in _NORM.items():
-                found[f"{front}{place}{name}"] = (("layers", *block, *path), layer, (size,))
-    if config.pooler:
-        found["pooler.dense.weight"] = (("pooler", "kernel"), None, (size, size))
-        found["pooler.dense.bias"] = (("pooler", "bias"), None, (size,))
-    return found
-
-
-def _account_for(folder: Path, tensors: _Tensors, names: Mapping[str, str], expected: Mapping[str, Any]) -> None:
+def _account_for(folder: Path, tensors: _Tensors, names: Mapping[str, str], wanted: Mapping[str, Place]) -> None:
     wrong = []
-    missing = [name for name in expected if name not in names]
-    surplus = [original for name, original in names.items() if name not in expected]
+    missing = [name for name in wanted if name not in names]
+    surplus = [original for name, original in names.items() if name not in wanted]
     if missing:
-        wrong.append(f"missing {_listed(missing)}")
+        wrong.append(f"missing {listed(missing)}")
     if surplus:
-        wrong.append(f"surplus {_listed(surplus)}")
+        wrong.append(f"surplus {listed(surplus)}")
     for name, original in names.items():
-        if name in expected and tensors.shape(original) != expected[name][2]:
-            wrong.append(f"{original} is {list(tensors.shape(original))}, {list(expected[name][2])} by {CONFIG_FILE}")
+        if name in wanted and tensors.shape(original) != wanted[name][2]:
+            wrong.append(f"{original} is {list(tensors.shape(original))}, {list(wanted[name][2])} by {CONFIG_FILE}")
     if wrong:
         raise ConfigError(f"{folder}: its tensors are not those of the BERT in {CONFIG_FILE}: {'; '.join(wrong)}")
 
 
-def _listed(names: list[str], most: int = 8) -> str:
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names in a line, the first of many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
+class _Encoder(NamedTuple):
+    """An encoder found in a checkpoint."""
+
+    config: BertConfig
+    names: dict[str, str]  # the checkpoint's name of each tensor by its name of today
+    left_out: list[str]  # tensors of heads and wrappers
+
+
+def _encoder(folder: Path, tensors: _Tensors) -> _Encoder:
+    """The one encoder whose tensors are those that config.json says."""
+    description = _read_json(config_file(folder))
+    found, wrong = [], []
+    for prefix in prefixes(tensors) or [""]:
+        names, left_out = own_names(tensors, prefix, folder)
+        shapes = {today: tensors.shape(name) for today, name in names.items()}
+        # What an old config.json lacks, the tensors say.
+        shown: dict[str, Any] = dict(sizes_of(shapes))
+        family = prefix.rstrip(".").split(".")[-1]
+        if family in FAMILIES and FAMILIES[family] != "bert":
+            shown["model_type"] = family
+        try:
+            config = BertConfig.from_dict(shown | description, any(name.startswith("pooler.") for name in names))
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error}") from None
+        try:
+            _account_for(folder, tensors, names, expected(config))
+            found.append((prefix, _Encoder(config, names, left_out)))
+        except ConfigError as error:
+            wrong.append(error)
+    if not found:
+        raise wrong[0]
+    if len(found) > 1:
+        fronts = ", ".join(f"{prefix}{WORDS}" for prefix, _ in found)
+        raise ConfigError(
+            f"{folder}: holds {len(found)} encoders of the sizes in {CONFIG_FILE} ({fronts}); allowed: one"
+        )
+    return found[0][1]
+
+
+def tensors_left_out(folder: Path) -> list[str]:
+    """Names of a checkpoint's tensors that are no part of its encoder: heads of other tasks, wrappers.
+
+    Raises:
+        ConfigError: as `load_backbone`.
+    """
+    with _Tensors.open(folder) as tensors:
+        return _encoder(folder, tensors).left_out
+
+
+def config_file(folder: Path) -> Path:
+    """The file with a checkpoint's sizes: config.json, or where it is not there Google's bert_config.json."""
+    old = folder / OLD_CONFIG_FILE
+    return old if old.is_file() and not (folder / CONFIG_FILE).exists() else folder / CONFIG_FILE
+
+
 def _tree(
-    config: BertConfig, tensors: _Tensors, names: Mapping[str, str], expected: Mapping[str, Any]
+    config: BertConfig, tensors: _Tensors, names: Mapping[str, str], wanted: Mapping[str, Place]
 ) -> dict[str, Any]:
     tree: dict[str, Any] = {}
-    for name, (path, layer, _) in expected.items():
+    for name, (path, layer, _) in wanted.items():
         *branches, leaf = path
         place = tree
         for branch in branches:
@@ -210,7 +209,9 @@ def _tree(
 
 
 def load_backbone(source: str | Path, revision: str | None = None) -> tuple[BertConfig, dict[str, Any]]:
-    """The sizes and the tree `params` of a pretrained BERT, NumPy float32 arrays.
+    """The sizes and the tree `params` of a pretrained encoder of BERT's family, NumPy float32 arrays.
+
+    BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT and ELECTRA, alone or under any head or wrapper, which is left out.
 
     Args:
         source: a folder with config.json and model.safetensors (or its shards), or the id of a model on a Hugging Face
@@ -229,23 +230,15 @@ def load_backbone(source: str | Path, revision: str | None = None) -> tuple[Bert
         (2, 32, ['embeddings', 'layers', 'pooler'])
     """
     folder = backbone_folder(source, revision)
-    description = _read_json(folder / CONFIG_FILE)
     with _Tensors.open(folder) as tensors:
-        names = _canonical_names(tensors)
-        pooler = any(name.startswith("pooler.") for name in names)
-        try:
-            config = BertConfig.from_dict(description, pooler)
-        except ConfigError as error:
-            raise ConfigError(f"{folder}: {error}") from None
-        expected = _expected(config)
-        _account_for(folder, tensors, names, expected)
-        return config, _tree(config, tensors, names, expected)
+        config, names, _ = _encoder(folder, tensors)
+        return config, _tree(config, tensors, names, expected(config))
 
 
 def backbone_fingerprint(model: Path) -> str:
     """What a checkpoint is, in sixteen digits of its files' content."""
     digest = hashlib.sha256()
-    for path in [model / "config.json", *weight_files(model)]:
+    for path in [config_file(model), *weight_files(model)]:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

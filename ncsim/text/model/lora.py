@@ -1,9 +1,13 @@
-"""Low-rank adapters of query and value (Hu et al. 2021) with a classification head a task, over one frozen BERT.
+"""Low-rank adapters of dense layers (Hu et al. 2021) with a classification head a task, over one frozen BERT.
 
 An adapter is a tree of float32 arrays, the only thing that is trained:
 
-    lora    layers/attention/{query, value}: a [L, D, R], b [L, R, D]
+    lora    layers/attention/{query, key, value, output}, layers/feed_forward/{inner, outer}, as far as they have factors:
+            a [L, inputs, R], b [L, R, outputs]
     heads   kernel [heads, D, classes], bias [heads, classes]
+
+Adapters that are read and not trained may also have factors in `pooler` and `embeddings/project`, without L, and beside
+them a `bias` [outputs].
 
 Everything here is written for one adapter. Several over one backbone are
 
@@ -18,6 +22,8 @@ Axes as in `bert.py`.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,10 +31,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from ncsim.errors import ConfigError
-from ncsim.text.model.bert import Bert, BertConfig
+from ncsim.text.model.bert import Bert, check_positions
+from ncsim.text.model.names import LAYER_DENSE, dense_layers
 from ncsim.text.model.packing import Packed
+from ncsim.text.model.sizes import BertConfig
 
-#: The products that have factors, as the paper and PEFT's default for BERT have it.
+#: The dense layers that have factors, as the paper and PEFT's default for BERT have it.
 TARGETS = ("query", "value")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 POOLINGS = ("pooler", "cls")
@@ -70,12 +78,18 @@ DEFAULT_OPTIONS = ForwardOptions()
 
 
 def init_adapter(
-    key: Key[Array, ""], config: BertConfig, rank: int, width: int | None = None, heads: int = 2, classes: int = 2
+    key: Key[Array, ""],
+    config: BertConfig,
+    rank: int,
+    width: int | None = None,
+    heads: int = 2,
+    classes: int = 2,
+    targets: Sequence[str] = TARGETS,
 ) -> dict[str, Any]:
-    """An adapter that changes nothing yet: B = 0, A ~ U(+-1/sqrt(D)), heads as torch.nn.Linear draws them, U(+-1/sqrt(D)).
+    """An adapter that changes nothing yet: B = 0, A ~ U(+-1/sqrt(inputs)), heads as torch.nn.Linear draws them, U(+-1/sqrt(D)).
 
     A is drawn at its true rank and then zero-padded to `width`, so that an adapter does not depend on what it is
-    trained beside.
+    trained beside. `targets` are PEFT's target_modules: ends of BERT's names of a layer's dense layers.
 
     Raises:
         ConfigError: a rank outside 1..D, or a width below it.
@@ -84,25 +98,24 @@ def init_adapter(
     check_rank(rank, config)
     if width < rank:
         raise ConfigError(f"adapter width: {width}; allowed: the rank, {rank}, or more")
-    size, layers = config.hidden_size, config.layers
-    bound = size**-0.5
+    layers, dense = config.layers, dense_layers(config)
+    names = [name for name in LAYER_DENSE if any(f".{name}".endswith(f".{target}") for target in targets)]
 
-    def uniform(key: Array, *shape: int) -> Array:
-        return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+    def uniform(key: Array, inputs: int, *shape: int) -> Array:
+        return jax.random.uniform(key, shape, jnp.float32, -(inputs**-0.5), inputs**-0.5)
 
-    kernel_key, bias_key, *target_keys = jax.random.split(key, 2 + len(TARGETS))
+    kernel_key, bias_key, *target_keys = jax.random.split(key, 2 + len(names))
     padding = ((0, 0), (0, 0), (0, width - rank))
-    factors = {
-        target: {
-            "a": jnp.pad(uniform(target_key, layers, size, rank), padding),
-            "b": jnp.zeros((layers, width, size), jnp.float32),
+    factors: dict[str, Any] = {}
+    for name, target_key in zip(names, target_keys, strict=True):
+        (_, block, product), _, (outputs, inputs) = dense[f"encoder.layer.0.{name}"]
+        factors.setdefault(block, {})[product] = {
+            "a": jnp.pad(uniform(target_key, inputs, layers, inputs, rank), padding),
+            "b": jnp.zeros((layers, width, outputs), jnp.float32),
         }
-        for target, target_key in zip(TARGETS, target_keys, strict=True)
-    }
-    return {
-        "lora": {"layers": {"attention": factors}},
-        "heads": {"kernel": uniform(kernel_key, heads, size, classes), "bias": uniform(bias_key, heads, classes)},
-    }
+    size = config.hidden_size
+    kernel, bias = uniform(kernel_key, size, heads, size, classes), uniform(bias_key, size, heads, classes)
+    return {"lora": {"layers": factors}, "heads": {"kernel": kernel, "bias": bias}}
 
 
 def head_logits(
@@ -130,9 +143,7 @@ def head_logits(
     Raises:
         ConfigError: pooling by a pooler that the backbone lacks, or sequences longer than it can take.
     """
-    tokens = jnp.shape(ids)[-1]
-    if tokens > config.max_positions:
-        raise ConfigError(f"sequence length: {tokens} tokens; allowed: at most {config.max_positions}, BERT's own")
+    check_positions(jnp.asarray(ids), config)
     packed = Packed.of(jnp.asarray(ids), jnp.asarray(mask), jnp.asarray(types))
     keys = None if dropout_key is None else dropout_key[:, None]
     return packed_logits(config, backbone, adapter, scale, packed, options=options, dropout_key=keys)[:, 0]
@@ -153,8 +164,7 @@ def packed_logits(
     Raises:
         ConfigError: pooling by a pooler that the backbone lacks.
     """
-    if options.pooling == "pooler" and not config.pooler:
-        raise ConfigError("--pooling: 'pooler', but the checkpoint has no pooler; allowed: cls")
+    check_pooling(options.pooling, config)
     bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers))
     variables = {"params": backbone, "lora": adapter["lora"]}
     first, pooled = bert.first_tokens(variables, packed, scale, dropout_key)
@@ -169,27 +179,42 @@ def pad_adapter(adapter: Any, width: int) -> Any:
     Raises:
         ConfigError: what would be dropped is not zero.
     """
-    factors = adapter["lora"]["layers"]["attention"]
-    resized = {}
-    for target, pair in factors.items():
-        a, b = pair["a"], pair["b"]
+
+    def resized(tree: Any) -> Any:
+        if "a" not in tree:
+            return {name: resized(inner) for name, inner in tree.items()}
+        a, b = tree["a"], tree["b"]
         dropped = (a[..., width:], b[..., width:, :])
         if any(bool(jnp.any(part != 0)) for part in dropped):
             raise ConfigError(f"adapter width: {width}; allowed: its rank or more, and this one has more than {width}")
         extra = max(width - a.shape[-1], 0)
         lead = [(0, 0)] * (a.ndim - 1)
-        resized[target] = {
+        return tree | {
             "a": jnp.pad(a[..., :width], [*lead, (0, extra)]),
             "b": jnp.pad(b[..., :width, :], [*lead[:-1], (0, extra), (0, 0)]),
         }
-    return {**adapter, "lora": {"layers": {"attention": resized}}}
+
+    return {**adapter, "lora": resized(adapter["lora"])}
 
 
-def trainable_parameters(config: BertConfig, rank: int, heads: int = 2, classes: int = 2) -> int:
+def trainable_parameters(
+    config: BertConfig, rank: int, heads: int = 2, classes: int = 2, targets: Sequence[str] = TARGETS
+) -> int:
     """Number of parameters that training changes, counted in the built adapter (paper, table 4)."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    adapter = jax.eval_shape(lambda key: init_adapter(key, config, rank, heads=heads, classes=classes), key)
+    draw = functools.partial(init_adapter, config=config, rank=rank, heads=heads, classes=classes, targets=targets)
+    adapter = jax.eval_shape(draw, key)
     return sum(leaf.size for leaf in jax.tree.leaves(adapter))
+
+
+def check_pooling(pooling: str, config: BertConfig) -> None:
+    """Heads cannot read a pooler that is not there.
+
+    Raises:
+        ConfigError: naming the option and the other choice.
+    """
+    if pooling == "pooler" and not config.pooler:
+        raise ConfigError("--pooling: 'pooler', but the checkpoint has no pooler; allowed: cls")
 
 
 def check_rank(rank: int, config: BertConfig) -> None:

@@ -9,7 +9,6 @@ Axes: n sequences, B rows, T tokens of a row, Q sequences of a row.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +30,11 @@ class Packed(NamedTuple):
     positions: Any  # int[B, T]: places of the tokens in their sequences
     sequences: Any  # int[B, T]: which of the row's sequences a token is of, -1 for padding
     firsts: Any  # int[B, Q]: where each sequence begins
+
+    @property
+    def begins(self) -> Array:
+        """Where the sequence of each token begins, int[B, T]."""
+        return jnp.take_along_axis(self.firsts, jnp.maximum(self.sequences, 0), axis=1)
 
     @staticmethod
     def of(ids: Any, mask: Any, types: Any) -> Packed:
@@ -130,7 +134,6 @@ def token_keys(keys: Key[Array, "B Q"], packed: Packed) -> Key[Array, "B T"]:
     return jax.vmap(jax.vmap(jax.random.fold_in))(own, packed.positions)
 
 
-def split_keys(keys: Key[Array, "B T"], number: int) -> Key[Array, "number B T"]:
-    """Each key as so many."""
-    split = functools.partial(jax.random.split, num=number)
-    return jax.vmap(jax.vmap(split, out_axes=1), out_axes=1)(keys)
+def fold_in_each(keys: Key[Array, "B T"], number: Any) -> Key[Array, "B T"]:
+    """Keys with a number folded into each."""
+    return jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(0, None)), in_axes=(0, None))(keys, number)

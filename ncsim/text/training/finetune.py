@@ -27,9 +27,9 @@ from jaxtyping import Array, Int
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
-from ncsim.text.model.bert import BertConfig
 from ncsim.text.model.lora import ForwardOptions, init_adapter, packed_logits
 from ncsim.text.model.packing import Layout, laid_out, packed_rows, rows_of
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import AdapterId, Evaluation
 
 # What an adapter's key is folded with, for each of its uses.
@@ -145,12 +145,13 @@ def adapter_key(config: TextConfig, adapter: AdapterId) -> Array:
 def initial_state(setting: Setting, group: Sequence[AdapterId]) -> GroupState:
     """Where a group begins: every adapter drawn at its own rank, padded to the width."""
     keys = [jax.random.fold_in(adapter_key(setting.config, adapter), _INITIALISATION) for adapter in group]
-    each = [_initial(key, setting.bert, adapter.rank, setting.width) for key, adapter in zip(keys, group, strict=True)]
+    draw = functools.partial(_initial, config=setting.bert, width=setting.width, targets=setting.config.target_modules)
+    each = [draw(key, rank=adapter.rank) for key, adapter in zip(keys, group, strict=True)]
     adapters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     return GroupState(adapters, jax.vmap(setting.optimizer.init)(adapters))
 
 
-_initial = jax.jit(init_adapter, static_argnums=(1, 2, 3))
+_initial = jax.jit(init_adapter, static_argnames=("config", "rank", "width", "targets"))
 
 
 def epoch_order(

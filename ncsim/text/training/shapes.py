@@ -9,7 +9,7 @@ import numpy as np
 from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
-from ncsim.text.model.bert import BertConfig
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS
 from ncsim.text.training.finetune import Setting, Tokens
 

@@ -17,7 +17,7 @@ from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
 from ncsim.text.model.adapter_files import save_adapter
-from ncsim.text.model.bert import BertConfig
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import Checkpoint, TextFolder
 from ncsim.text.training.devices import free_memory
@@ -237,7 +237,7 @@ class Trainer:
     def _save(self, path: Path, adapter: AdapterId, tree: Any) -> None:
         save_adapter(
             path, jax.tree.map(np.asarray, tree), rank=adapter.rank, alpha=self._config.alpha,
-            dropout=self._config.dropout, base_model=self._config.model,
+            dropout=self._config.dropout, base_model=self._config.model, model_type=self._bert.model_type,
         )  # fmt: skip
 
     def _restored(self, like: GroupState, begun: Checkpoint) -> GroupState:

@@ -15,7 +15,6 @@ from ncsim.text.model.bert import (
     BERT_BASE_MULTILINGUAL_CASED,
     BERT_BASE_UNCASED,
     Bert,
-    BertConfig,
     parameter_shapes,
     parameters,
 )
@@ -134,50 +133,6 @@ def test_sizes_are_counted_in_the_built_model(tiny):
     shapes = jax.tree.map(lambda leaf: leaf.shape, parameter_shapes(config))
     assert shapes == jax.tree.map(np.shape, backbone)
     assert "pooler" not in parameter_shapes(dataclasses.replace(config, pooler=False))
-
-
-DESCRIPTION = {
-    "model_type": "bert",
-    "vocab_size": 97,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 32,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu_new",
-    "layer_norm_eps": 1e-6,
-}
-
-
-def test_a_description_is_read():
-    assert BertConfig.from_dict(DESCRIPTION) == dataclasses.replace(TINY, activation="gelu_new", layer_norm_eps=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model_type": "roberta"}, "model_type is 'roberta'; allowed: 'bert'"),
-        ({"model_type": None}, "model_type is None"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'; allowed: 'absolute'"),
-        ({"is_decoder": True}, "is_decoder is True; allowed: False"),
-        ({"hidden_act": "swish"}, "activation: 'swish'; allowed: gelu, "),
-        ({"num_attention_heads": 5}, "heads: 5; allowed: divisors of hidden_size, 32"),
-        ({"vocab_size": "97"}, "vocab_size: '97'; allowed: whole numbers from 1"),
-        ({"num_hidden_layers": 0}, "layers: 0; allowed"),
-        ({"layer_norm_eps": 0}, "layer_norm_eps: 0; allowed"),
-    ],
-)
-def test_what_is_no_bert_is_refused_in_one_line(change, message):
-    with pytest.raises(ConfigError) as error:
-        BertConfig.from_dict(DESCRIPTION | change)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_missing_size_is_named():
-    with pytest.raises(ConfigError, match="intermediate_size missing"):
-        BertConfig.from_dict({name: value for name, value in DESCRIPTION.items() if name != "intermediate_size"})
 
 
 @pytest.mark.slow

@@ -96,6 +96,40 @@ def test_how_an_adapter_starts():
     np.testing.assert_array_equal(wide["lora"]["layers"]["attention"]["value"]["a"][..., 3:], 0)
 
 
+EVERY = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+
+
+def test_other_targets(backbone, recorded):
+    adapter = new(5, 3, 4, targets=EVERY)
+    layers = adapter["lora"]["layers"]
+    assert sorted(layers["attention"]) == ["key", "output", "query", "value"]
+    assert layers["feed_forward"]["inner"]["b"].shape == (2, 4, 64)
+    assert layers["feed_forward"]["outer"]["a"].shape == (2, 64, 4)
+    # A is drawn over the inputs that it has.
+    assert 0.9 * 64**-0.5 < np.abs(layers["feed_forward"]["outer"]["a"]).max() <= 64**-0.5
+    jax.tree.map(np.testing.assert_array_equal, pad_adapter(adapter, 3), new(5, 3, targets=EVERY))
+    # As PEFT reads it, attention's output ends so too.
+    assert sorted(new(5, 3, targets=("output.dense",))["lora"]["layers"]) == ["attention", "feed_forward"]
+    batch = batch_of(recorded)
+    plain = logits(backbone, adapter, 1.0, batch)
+    gradient = jax.jit(
+        jax.grad(lambda tree: jnp.sum(head_logits(TINY, backbone, tree, 1.0, *batch) ** 2)), compiler_options=QUICK
+    )(adapter)
+    for block in gradient["lora"]["layers"].values():
+        for pair in block.values():
+            assert np.abs(pair["b"][:, :3]).max(axis=(1, 2)).all(), "every product learns"
+    for block in layers.values():
+        for pair in block.values():
+            pair["b"] = pair["b"].at[:, :3].set(0.1)
+    options = ForwardOptions(dropout=0.5)
+    moved = logits(backbone, adapter, 1.0, batch)
+    assert np.abs(moved - plain).max() > 1e-2
+    assert (
+        np.abs(logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(1), 4), options) - moved).max()
+        > 1e-3
+    )
+
+
 def test_pefts_adapter_computes_what_peft_did(backbone, recorded):
     stored = load_adapter(FIXTURES / "tiny_adapter", TINY)
     assert (stored.rank, stored.alpha, stored.scale) == (4, 6.0, 1.5)
@@ -140,18 +174,20 @@ def test_heads_read_the_pooler_or_the_first_token(backbone, recorded):
         head_logits(bare, backbone, adapter, 1.0, *batch)
 
 
-def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded, key_slices):
+def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded):
     options, batch = ForwardOptions(dropout=0.5), batch_of(recorded)
     adapter = drawn(4, 4)
     plain = logits(backbone, adapter, 1.0, batch)
-    keys = jax.random.split(jax.random.key(9), len(batch[0]))
-    dropped = logits(backbone, adapter, 1.0, batch, keys, options=options)
+    dropped = logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options)
     assert np.abs(dropped - plain).max() > 1e-3
-    np.testing.assert_array_equal(dropped, logits(backbone, adapter, 1.0, batch, keys, options=options))
+    np.testing.assert_array_equal(
+        dropped, logits(backbone, adapter, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options)
+    )
     # Nothing but the adapter's input is dropped: an adapter that is zero computes the base.
     none = new(4, 4)
     np.testing.assert_array_equal(
-        logits(backbone, none, 1.0, batch, keys, options=options), logits(backbone, none, 1.0, batch)
+        logits(backbone, none, 1.0, batch, jax.random.split(jax.random.key(9), 4), options=options),
+        logits(backbone, none, 1.0, batch),
     )
 
 
@@ -192,6 +228,8 @@ def test_bad_values_are_refused_in_one_line(make, message):
 
 def test_trainable_parameters():
     assert [trainable_parameters(BERT_BASE_UNCASED, rank) for rank in (1, 512)] == [39_940, 36_864 * 512 + 3_076]
+    assert trainable_parameters(TINY, 3, targets=("query",)) == 2 * 2 * 32 * 3 + 2 * (32 * 2 + 2)
+    assert trainable_parameters(TINY, 3, targets=("intermediate.dense",)) == 2 * (32 + 64) * 3 + 2 * (32 * 2 + 2)
     assert trainable_parameters(TINY, 3, heads=3, classes=4) == 2 * 2 * 2 * 32 * 3 + 3 * (32 * 4 + 4)
 
 

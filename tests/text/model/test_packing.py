@@ -1,5 +1,6 @@
 """Sequences in rows against each by itself, and how full the rows are."""
 
+import dataclasses
 import functools
 
 import jax
@@ -57,37 +58,40 @@ def test_rows_are_nearly_full():
     assert 1 < computed / there < 1.15
 
 
-@functools.partial(jax.jit, static_argnames=("options", "rows"))
-def answers(backbone, adapter, lengths, ids, types, first, key=None, *, rows=3, options=ForwardOptions()):  # noqa: B008
+@functools.partial(jax.jit, static_argnames=("options", "rows", "config"))
+def answers(backbone, adapter, lengths, ids, types, first, key=None, *, rows=3, options=ForwardOptions(), config=TINY):  # noqa: B008
     """Of each sequence in some rows, and where it is among all."""
     begins = jnp.cumsum(lengths) - lengths
     chosen = rows_of(laid_out(lengths, 16, 4), lengths, first, rows, 4)
     item = jnp.maximum(chosen.places, 0)
     packed = packed_rows(chosen, begins[item], ids, types, 16)
     keys = None if key is None else key[item]
-    return packed_logits(TINY, backbone, adapter, 0.7, packed, options=options, dropout_key=keys), chosen.places
+    return packed_logits(config, backbone, adapter, 0.7, packed, options=options, dropout_key=keys), chosen.places
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_a_sequence_in_a_row_is_the_sequence_alone(dropout, key_slices):
+@pytest.mark.parametrize(("dropout", "pad_id"), [(0.0, None), (0.4, None), (0.0, 1)])
+def test_a_sequence_in_a_row_is_the_sequence_alone(dropout, pad_id, key_slices):
     """To 1e-5, with other sequences beside it, in each of the rows, and with its own dropout."""
     random = np.random.default_rng(3)
     lengths = random.integers(1, 13, 9)
     ids, types = random.integers(0, 97, lengths.sum()), random.integers(0, 2, lengths.sum())
-    backbone = jax.jit(initial_parameters, static_argnums=1)(jax.random.key(0), TINY)
+    config = dataclasses.replace(TINY, pad_id=pad_id)
+    backbone = jax.jit(initial_parameters, static_argnums=1)(jax.random.key(0), config)
     backbone = jax.tree.map(lambda leaf: leaf * 3, backbone)
-    adapter = init_adapter(jax.random.key(1), TINY, 4)
+    adapter = init_adapter(jax.random.key(1), config, 4)
     for pair in adapter["lora"]["layers"]["attention"].values():
         pair["b"] = 0.1 * random.standard_normal(pair["b"].shape, np.float32)
     options = ForwardOptions(dropout=dropout)
     keys = jax.random.split(jax.random.key(2), len(lengths)) if dropout else None
     mask = np.arange(lengths.max()) < lengths[:, None]
     source = np.where(mask, (np.cumsum(lengths) - lengths)[:, None] + np.arange(lengths.max()), 0)
-    alone = jax.jit(functools.partial(head_logits, TINY, options=options))
-    expected = alone(backbone, adapter, 0.7, ids[source] * mask, mask, types[source] * mask, dropout_key=keys)
+    alone = jax.jit(functools.partial(head_logits, config, options=options))
+    expected = alone(
+        backbone, adapter, 0.7, np.where(mask, ids[source], pad_id or 0), mask, types[source] * mask, dropout_key=keys
+    )
     seen = []
     for first in (0, 3, 6):
-        found, places = answers(backbone, adapter, lengths, ids, types, first, keys, options=options)
+        found, places = answers(backbone, adapter, lengths, ids, types, first, keys, options=options, config=config)
         for at in np.argwhere(np.asarray(places) >= 0):
             place = int(places[*at])
             np.testing.assert_allclose(found[*at], expected[place], atol=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ncsim.text.config import TextConfig
-from ncsim.text.model.bert import BertConfig
+from ncsim.text.model.sizes import BertConfig
 from ncsim.text.training.shapes import best_microbatch, setting_of
 from ncsim.text.training.trainer import _resized
 

@@ -1,0 +1,30 @@
+"""The options of a text run that have several values."""
+
+import pytest
+
+from ncsim.errors import ConfigError
+from ncsim.text.config import TARGET_MODULES, TextConfig, from_dict, to_dict
+from ncsim.text.model.lora import TARGETS
+from ncsim.text.model.names import LAYER_DENSE
+
+
+def test_target_modules_are_ends_of_names_and_the_default_is_not_stored():
+    assert TextConfig().target_modules == TARGETS
+    assert "target_modules" not in to_dict(TextConfig())
+    config = TextConfig(target_modules=["output.dense", "query"])
+    assert config.target_modules == ("query", "output.dense"), "in one order, since it is one run"
+    assert to_dict(config)["target_modules"] == ["query", "output.dense"]
+    assert from_dict(to_dict(config)) == config
+    assert TextConfig(target_modules="key").target_modules == ("key",)
+    assert [name.removeprefix("attention.self.") for name in LAYER_DENSE] == list(TARGET_MODULES)
+
+
+@pytest.mark.parametrize(
+    "value", [(), ("pooler",), ("query", "query"), 3, None, ("query", 1), (["query"],), "queryvalue"]
+)
+def test_other_target_modules_are_one_line(value):
+    with pytest.raises(
+        ConfigError, match=r"^--target-modules: .*; allowed: different ones of query, key, value, "
+    ) as error:
+        TextConfig(target_modules=value)
+    assert "\n" not in str(error.value)
