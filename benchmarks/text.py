@@ -193,7 +193,7 @@ def measure_accelerator(
     executed = executed_share(config, base.tokens, base.rank)
     rows, found = [], []
     for one in timed:
-        share = statistics.median(one.rates) * base.tokens * operations / limit
+        share = statistics.median(one.rates) * base.mean_tokens * operations / limit
         ratios = one.over(timed[0])
         rows.append([*_row(one, _spread(ratios))[:-1], f"{share:.3f}", f"{share * executed:.3f}"])
         found.append(

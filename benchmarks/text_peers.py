@@ -26,16 +26,15 @@ class NcsimText:
 
         from ncsim.text.config import TextConfig
         from ncsim.text.records import AdapterId
-        from ncsim.text.training.finetune import Setting, Tokens
         from ncsim.text.training.programs import adapter_mesh, group_program
+        from ncsim.text.training.shapes import best_microbatch, setting_of
 
         self._work, bert = work, SIZES[work.size]
         mesh = adapter_mesh(jax.devices()[:1])
         backbone = _backbone(work)
         if work.precision == "bfloat16":
             backbone = jax.tree.map(lambda leaf: leaf.astype(jax.numpy.bfloat16), backbone)
-        parties, pairs = work.arrays()
-        alice, bob = (Tokens(*jax.device_put(party)) for party in parties)
+        tokens, pairs = work.tokens_without_padding()
         config = TextConfig(
             ranks=(work.rank,),
             seeds=-(-work.adapters // 4),
@@ -50,10 +49,13 @@ class NcsimText:
             length=work.tokens,
         )
         adapters = [AdapterId(work.rank, number // 4, number % 4) for number in range(work.adapters)]
-        setting = Setting(config=config, bert=bert, items=work.batch * work.steps, microbatch=work.batch)
+        setting = setting_of(config, bert, tokens.lengths, work.batch * work.steps, work.rank)
+        rows = best_microbatch(setting, tokens.lengths, at_once, jax.default_backend())
+        setting = setting._replace(microbatch=rows)
         self._groups = [adapters[first : first + at_once] for first in range(0, len(adapters), at_once)]
         self._programs = [
-            group_program(setting, mesh, jax.device_put(backbone), (alice, bob), pairs, group) for group in self._groups
+            group_program(setting, mesh, jax.device_put(backbone), jax.device_put(tokens), pairs, group)
+            for group in self._groups
         ]
         begun = time.perf_counter()
         for program in self._programs:
@@ -84,7 +86,8 @@ class NcsimText:
             for place in range(len(group)):
                 tree = jax.tree.map(lambda leaf, place=place: np.asarray(leaf[place]), state.adapters)
                 save_adapter(Path(folder) / str(first + place), tree, rank=self._work.rank, alpha=16.0)
-        return np.concatenate([np.asarray(order) for order in self._orders])
+        pairs = np.concatenate([np.asarray(order.pairs) for order in self._orders])
+        return pairs - np.array([0, self._work.batch * self._work.steps])  # Bob's items come after Alice's
 
     def losses(self, steps: int) -> np.ndarray:
         """Each adapter's loss at each of the first steps, from its beginning: [G, steps]."""

@@ -28,7 +28,7 @@ SIZES = {
 
 @dataclasses.dataclass(frozen=True)
 class TextWork:
-    """What is trained. Half of a sequence's length, at least, are tokens; the rest is padding, which is computed too."""
+    """What is trained. Half of a sequence's length, at least, are tokens; the rest is padding, where a peer has any."""
 
     size: str = "minilm"
     model: str | None = None  # a folder of weights of that size; None: random ones
@@ -57,6 +57,25 @@ class TextWork:
             parties.append((ids.astype(np.int32), mask, np.zeros_like(mask), labels))
         pairs = np.stack([np.stack([random.permutation(items) for _ in range(2)], axis=1) for _ in range(4)])
         return (parties[0], parties[1]), {split: pairs.astype(np.int32) for split in ("train", "test")}
+
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens of a sequence that are there, in the mean."""
+        return float(np.mean([party[1].sum(axis=1) for party in self.arrays()[0]]))
+
+    def tokens_without_padding(self) -> tuple[Any, dict[str, np.ndarray]]:
+        """The same as ncsim takes them: one table, and pairs as places in it."""
+        from ncsim.text.training.finetune import Tokens
+
+        parties, pairs = self.arrays()
+        ids, mask, types, labels = (np.concatenate(arrays) for arrays in zip(*parties, strict=True))
+        lengths = mask.sum(axis=1, dtype=np.int32)
+        begins = (np.cumsum(lengths) - lengths).astype(np.int32)
+        heads = np.repeat([0, 1], self.batch * self.steps).astype(np.int8)
+        moved = np.array([0, self.batch * self.steps], np.int32)
+        there = mask > 0
+        tokens = Tokens(ids[there], types[there], begins, lengths, heads, labels)
+        return tokens, {split: chosen + moved for split, chosen in pairs.items()}
 
 
 def flops_per_token(config: BertConfig, tokens: int, rank: int) -> float:

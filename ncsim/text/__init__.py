@@ -7,11 +7,12 @@ The folder has the rooms of the package itself: `config`, `records`, `run`, `run
 Decisions
 ---------
 Text: a tree frozen, a tree trained. Low-rank factors live in a variable collection of their own, so that adapters are
-vmapped and the backbone is not, and every frozen product stays one matrix product. Ranks of a group are zero-padded to its
-largest; the padding's gradient is zero. Each adapter is drawn at its own rank from its own key.
+vmapped and the backbone is not, and every frozen product stays one matrix product. Ranks are zero-padded to the run's largest
+where that is cheap, so that all share one program, else to their group's; the padding's gradient is zero. Each adapter is drawn at its own rank from its own key.
 
-Text: Alice's and Bob's items are two passes, each as long as its party's longest item, not one of both: on the mixed
-suite a fifth faster, since sentences of films are shorter than problems of arithmetic.
+Text: items are packed into rows. Programs have fixed shapes, and items have not. A step's items, Alice's and Bob's, stand one
+behind another in rows of one length, in any order, and each sees itself alone. What a step is does not depend on it. Sorting
+batches by length would change which pairs a step has; a program per length would be compiled for each.
 
 Text: own checkpoints, not orbax's. A group's state is one safetensors file with a checksum, written as every other file
 here is: whole or not at all. A checkpoint is for one machine and one run, and needs nothing that a checkpoint library adds.

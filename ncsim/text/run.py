@@ -18,12 +18,14 @@ from ncsim.text.model.lora import check_pooling, check_rank
 from ncsim.text.model.sizes import BertConfig
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import TextFolder
+from ncsim.text.training.compiled import kept_programs
 from ncsim.text.training.devices import mesh_of
 from ncsim.text.training.trainer import Trainer
 
 
 # JAX's check of keys takes the gradient of a scan that draws a dropout mask for a second draw.
 @own_settings(debug_key_reuse=False)
+@kept_programs()
 def run_text(
     config: TextConfig,
     out: str | Path,

@@ -20,6 +20,7 @@ from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
+from ncsim.text.training.programs import _Programs
 from tests.support.text_model import write_model_and_data
 
 
@@ -103,6 +104,29 @@ def test_what_a_run_leaves(whole, files):
         assert (stored.rank, stored.alpha) == (2, 16)
         assert np.asarray(stored.adapter["lora"]["layers"]["attention"]["query"]["b"]).any()
     assert (whole.table().to_pandas().groupby(["epoch", "split", "context"]).size() == 1).all()
+
+
+def test_compiled_programs_are_kept_and_give_the_same_bits(files, whole, tmp_path, monkeypatch):
+    """A run that compiles, and one that reads what it compiled; outside of runs JAX keeps nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    events = []
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+    found = []
+    for name in ("cold", "warm"):
+        _Programs.of.cache_clear()
+        jax.clear_caches()
+        events.clear()
+        assert contents(trained(files, tmp_path / name).path) == contents(whole.path)
+        found.append((events.count("/jax/compilation_cache/cache_hits"), kept_in(tmp_path / "cache")))
+    (cold, kept), (warm, still) = found
+    assert cold == 0
+    assert warm == len(kept) > 0
+    assert still == kept
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def kept_in(folder):
+    return sorted(path.name for path in folder.glob("ncsim/programs/*/*-cache"))
 
 
 @pytest.mark.parametrize("end", [1, 4, 11])
@@ -251,15 +275,17 @@ def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
     monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1.0)
     run = trained(files, tmp_path / "run", dropout=0.0, epochs=1)
-    assert "1 of 2 pairs of a step at a time" in capsys.readouterr().err
+    assert "1 x 64 tokens of a step at a time" in capsys.readouterr().err
     assert json.loads((run.path / "config.json").read_text())["microbatch"] == 1
 
 
 @pytest.mark.slow
 def test_dropout_is_the_same_in_any_microbatch(files, tmp_path, monkeypatch):
-    """Masks belong to the pairs: short memory changes rounding only."""
+    """Masks belong to the tokens: short memory changes rounding only."""
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
     found = []
     for name, free in (("much", 1e12), ("little", 1.0)):
         monkeypatch.setattr(trainer, "free_memory", lambda mesh, free=free: free)

@@ -63,7 +63,7 @@ def built(text: str) -> Path:
     try:
         # What -march=native comes to depends on the processor, which a cache on a shared file system may outlive.
         header = (Path(include) / FFI_HEADER).read_text()
-        key = "\0".join([text, header, *command, _version(command[0]), _processor_key()])
+        key = "\0".join([text, header, *command, _version(command[0]), processor_key()])
         name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
         folder = cache_folder()
         library = folder / name
@@ -163,8 +163,12 @@ def _version(path: str) -> str:
 
 
 @functools.lru_cache(maxsize=1)
-def _processor_key() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+def processor_key() -> str:
+    """What tells processors apart for which machine code is compiled; empty where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
     return "\n".join(
         sorted({line for line in lines if line.startswith(("flags", "model\t", "cpu family", "vendor_id"))})
     )

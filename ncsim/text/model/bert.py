@@ -13,7 +13,8 @@ The arrays are the variable collection `params`, frozen when adapters are traine
 factors of any kernel but the tables' (Hu et al. 2021): `lora.py` makes and trains them. What is frozen and what is
 trained are therefore two trees, and mapping over adapters leaves every frozen product one matrix product.
 
-Axes: L layers, B batch, T tokens, H heads, D width, E width of embeddings, V vocabulary, P positions, S token types, R rank.
+Axes: L layers, B batch, T tokens, Q sequences of a row, H heads, D width, E width of embeddings, V vocabulary, P positions,
+S types, R rank.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from jaxtyping import Array, Float, Int
 
 from ncsim.errors import ConfigError
 from ncsim.text.model.activations import ACTIVATIONS
+from ncsim.text.model.packing import Packed, fold_in_each, token_keys
 from ncsim.text.model.sizes import BertConfig
 
 BERT_BASE_UNCASED = BertConfig()
@@ -53,9 +55,9 @@ class Projection(nn.Module):
         if not self.has_variable("lora", "a"):
             return out
         if dropout_key is not None and self.dropout > 0:
-            # A mask of each sequence's own: what is computed beside it, and how far it is padded, change nothing of it.
-            draw = functools.partial(jax.random.bernoulli, p=1 - self.dropout, shape=x.shape[1:])
-            kept = jax.vmap(draw)(dropout_key)
+            # A mask of each token's own: what is computed beside it, and how far it is padded, change nothing of it.
+            draw = functools.partial(jax.random.bernoulli, p=1 - self.dropout, shape=x.shape[2:])
+            kept = jax.vmap(jax.vmap(draw))(dropout_key)
             x = jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
         # The scale is one number a member: folded into the small factor, it costs nothing per token.
         a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b") * scale
@@ -66,24 +68,26 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention with its residual and norm; softmax in float32, no weight on padding."""
+    """Self-attention with its residual and norm; softmax in float32, no weight on other sequences and padding."""
 
     config: BertConfig
     dtype: Any
     dropout: float
-    outputs: int | None
 
     @nn.compact
-    def __call__(self, x: Array, keep: Array, scale: Array | float, key: Array | None) -> Array:
-        """x [B, T, D], keep bool[B, T], keys [B] of this layer's dropout or None: [B, outputs, D]."""
+    def __call__(
+        self, x: Array, sequences: Array, firsts: Array | None, scale: Array | float, key: Array | None
+    ) -> Array:
+        """x [B, T, D], sequences int[B, T], keys [B, T] of this layer's dropout or None: [B, T, D], or [B, Q, D] where
+        the tokens at `firsts` [B, Q] alone are wanted."""
         size, heads = self.config.hidden_size, self.config.heads
         projection = functools.partial(Projection, size, self.dtype, self.dropout)
-        asking = x[:, : self.outputs]
+        asking, asked, asking_key = (_at(each, firsts) for each in (x, sequences, key))
 
         def by_head(array: Array) -> Array:
             return array.reshape(*array.shape[:-1], heads, size // heads)
 
-        query = by_head(projection(name="query")(asking, scale, _own_key(key, "query")))
+        query = by_head(projection(name="query")(asking, scale, _own_key(asking_key, "query")))
         value = by_head(projection(name="value")(x, scale, _own_key(key, "value")))
         precision = _precision(self.dtype)
         scores = jnp.einsum(
@@ -94,11 +98,13 @@ class Attention(nn.Module):
             preferred_element_type=jnp.float32,
         )
         scores = scores / np.sqrt(size // heads).astype(np.float32)
-        # The least float and not -inf: a row of padding alone gives equal weights, not NaN.
-        scores = jnp.where(keep[:, None, None, :], scores, jnp.finfo(jnp.float32).min)
+        # Padding asks the row's first sequence, and nothing asks padding. The least float and not -inf: a row of padding
+        # alone gives equal weights, not NaN.
+        keep = jnp.maximum(asked, 0)[:, None, :, None] == sequences[:, None, None, :]
+        scores = jnp.where(keep, scores, jnp.finfo(jnp.float32).min)
         weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=precision).reshape(asking.shape)
-        output = projection(name="output")(mixed, scale, _own_key(key, "output"))
+        output = projection(name="output")(mixed, scale, _own_key(asking_key, "output"))
         return _norm(self.config, self.dtype)(asking + output)
 
 
@@ -111,7 +117,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, scale: Array | float, key: Array | None) -> Array:
-        """x [B, T, D], keys [B] of this layer's dropout or None: [B, T, D]."""
+        """x [B, T, D], keys [B, T] of this layer's dropout or None: [B, T, D]."""
         config, dtype, dropout = self.config, self.dtype, self.dropout
         inner = Projection(config.intermediate_size, dtype, dropout, name="inner")(x, scale, _own_key(key, "inner"))
         active = ACTIVATIONS[config.activation](inner)
@@ -120,22 +126,25 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One layer, as `nn.scan` wants it: hidden [B, T, D] to (hidden [B, outputs, D], nothing).
-
-    `outputs`: how many of the first tokens are wanted; None is all of them.
-    """
+    """One layer, as `nn.scan` wants it: hidden [B, T, D] to (hidden, nothing); of the tokens at `firsts` where given."""
 
     config: BertConfig
     dtype: Any = jnp.float32
     dropout: float = 0.0
-    outputs: int | None = None
 
     @nn.compact
-    def __call__(self, hidden: Array, key: Array | None, keep: Array, scale: Array | float = 1.0) -> tuple[Array, None]:
-        attention = Attention(self.config, self.dtype, self.dropout, self.outputs, name="attention")
-        hidden = attention(hidden, keep, scale, key)
+    def __call__(
+        self,
+        hidden: Array,
+        key: Array | None,
+        sequences: Array,
+        scale: Array | float = 1.0,
+        firsts: Array | None = None,
+    ) -> tuple[Array, None]:
+        attention = Attention(self.config, self.dtype, self.dropout, name="attention")
+        hidden = attention(hidden, sequences, firsts, scale, key)
         feed_forward = FeedForward(self.config, self.dtype, self.dropout, name="feed_forward")
-        return feed_forward(hidden, scale, key), None
+        return feed_forward(hidden, scale, _at(key, firsts)), None
 
 
 class Embeddings(nn.Module):
@@ -146,20 +155,18 @@ class Embeddings(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, ids: Array, types: Array, scale: Array | float = 1.0) -> Array:
+    def __call__(self, packed: Packed, scale: Array | float = 1.0) -> Array:
+        ids, types, positions = packed.ids, packed.types, packed.positions
         config, normal, width = self.config, nn.initializers.normal(0.02), self.config.embedding_width
         word = self.param("word", normal, (config.vocab_size, width))
         position = self.param("position", normal, (config.position_rows, width))
-        tokens = ids.shape[-1]
-        if tokens > config.max_positions:
-            raise ConfigError(f"sequence length: {tokens} tokens; allowed: at most {config.max_positions}, BERT's own")
-        if config.pad_id is None:
-            total = jnp.take(word, ids, axis=0) + position[:tokens]
-        else:
+        if config.pad_id is not None:
             # transformers counts the ids that are not the padding's, and gives the padding its own row.
-            there = (jnp.asarray(ids) != config.pad_id).astype(jnp.int32)
-            places = jnp.cumsum(there, axis=-1) * there + config.pad_id
-            total = jnp.take(word, ids, axis=0) + jnp.take(position, places, axis=0)
+            there = ((ids != config.pad_id) & (packed.sequences >= 0)).astype(jnp.int32)
+            counted = jnp.cumsum(there, axis=-1)
+            before = jnp.take_along_axis(counted - there, packed.begins, axis=1)
+            positions = (counted - before) * there + config.pad_id
+        total = jnp.take(word, ids, axis=0) + jnp.take(position, positions, axis=0)
         if config.type_vocab_size:
             kind = self.param("type", normal, (config.type_vocab_size, width))
             total = total + (jnp.take(kind, types, axis=0) if config.reads_segments else kind[0])
@@ -213,26 +220,28 @@ class Bert(nn.Module):
         Raises:
             ConfigError: more tokens than BERT has positions.
         """
-        hidden = self.embeddings(ids, types, scale)
-        hidden, _ = self.layers(hidden, self._keys(dropout_key, self.config.layers), jnp.asarray(mask) > 0, scale)
+        check_positions(ids, self.config)
+        packed = Packed.of(ids, mask, types)
+        keys = self._keys(None if dropout_key is None else dropout_key[:, None], packed)
+        hidden = self.embeddings(packed, scale)
+        hidden, _ = self.layers(hidden, keys, packed.sequences, scale)
         return hidden, jnp.tanh(self.pooler(hidden[:, 0], scale)) if self.config.pooler else None
 
     @nn.nowrap
-    def first_token(
-        self,
-        variables: Mapping[str, Any],
-        ids: Array,
-        mask: Array,
-        types: Array,
-        scale: Array | float = 1.0,
-        dropout_key: Array | None = None,
-    ) -> tuple[Float[Array, "B D"], Float[Array, "B D"] | None]:
-        """`hidden[:, 0]` and `pooled` of `apply(variables, ...)`, without what the other tokens alone would need.
+    def first_tokens(
+        self, variables: Mapping[str, Any], packed: Packed, scale: Array | float = 1.0, dropout_key: Array | None = None
+    ) -> tuple[Float[Array, "B Q D"], Float[Array, "B Q D"] | None]:
+        """Each sequence's first hidden state and pooler's output, as `apply(variables, ...)` gives them for it alone.
 
         In the last layer only keys and values are computed for all tokens: about 1 / L of the work is saved.
+
+        Args:
+            variables: `params`, and `lora` where there is one.
+            packed: the rows. Positions must be below BERT's own: what is beyond them is NaN.
+            scale: alpha / rank of the adapter.
+            dropout_key: one for each sequence, [B, Q]; switches `dropout` on.
         """
-        config = self.config
-        keep = jnp.asarray(mask) > 0
+        config, keys = self.config, self._keys(dropout_key, packed)
 
         def part(rows: slice | int) -> dict[str, Any]:
             return {name: jax.tree.map(lambda leaf: leaf[rows], tree["layers"]) for name, tree in stacked.items()}
@@ -241,15 +250,13 @@ class Bert(nn.Module):
             return {name: tree[place] for name, tree in variables.items() if place in tree}
 
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
-        hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), ids, types, scale)
+        hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), packed, scale)
         if config.layers > 1:
-            hidden, _ = self._stack(config.layers - 1).apply(
-                part(slice(-1)), hidden, self._keys(dropout_key, config.layers - 1), keep, scale
-            )
-        above = _folded(dropout_key, config.layers - 1) if self.dropout else None
-        last = EncoderLayer(config, self.dtype, self.dropout, outputs=1)
-        hidden, _ = last.apply(part(-1), hidden, above, keep, scale)
-        first = hidden[:, 0]
+            below = None if keys is None else keys[:-1]
+            hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, below, packed.sequences, scale)
+        last = EncoderLayer(config, self.dtype, self.dropout)
+        above = None if keys is None else keys[-1]
+        first, _ = last.apply(part(-1), hidden, above, packed.sequences, scale, packed.firsts)
         if not config.pooler:
             return first, None
         pooler = Projection(config.hidden_size, self.dtype)
@@ -269,11 +276,22 @@ class Bert(nn.Module):
         return scanned(self.config, self.dtype, self.dropout)
 
     @nn.nowrap
-    def _keys(self, key: Array | None, layers: int) -> Array | None:
-        """Keys [layers, B] of the first layers from those of the sequences, [B]."""
+    def _keys(self, key: Array | None, packed: Packed) -> Array | None:
+        """Keys [L, B, T] of the layers and tokens from those of the sequences, [B, Q]."""
         if key is None or self.dropout == 0:
             return None
-        return jax.vmap(functools.partial(_folded, key))(jnp.arange(layers))
+        return jax.vmap(functools.partial(fold_in_each, token_keys(key, packed)))(jnp.arange(self.config.layers))
+
+
+def check_positions(ids: Any, config: BertConfig) -> None:
+    """Refuse sequences [B, T] that are longer than the model has positions.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    tokens = ids.shape[-1]
+    if tokens > config.max_positions:
+        raise ConfigError(f"sequence length: {tokens} tokens; allowed: at most {config.max_positions}, BERT's own")
 
 
 def parameter_shapes(config: BertConfig) -> Any:
@@ -300,13 +318,15 @@ _KEYS = ("query", "value", "key", "output", "inner", "outer")
 
 
 def _own_key(key: Array | None, projection: str) -> Array | None:
-    """Keys [B] of one projection's dropout from its layer's."""
-    return _folded(key, _KEYS.index(projection))
+    """Keys [B, T] of one projection's dropout from its layer's."""
+    return None if key is None else fold_in_each(key, _KEYS.index(projection))
 
 
-def _folded(key: Array | None, number: Array | int) -> Array | None:
-    """Keys [B] with a number folded into each."""
-    return None if key is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(key, number)
+def _at(array: Array | None, firsts: Array | None) -> Any:
+    """What an array [B, T] or [B, T, D] has at some tokens [B, Q]; all of it where they are not given."""
+    if array is None or firsts is None:
+        return array
+    return jnp.take_along_axis(array, firsts.reshape(*firsts.shape, *[1] * (array.ndim - 2)), axis=1)
 
 
 def _norm(config: BertConfig, dtype: Any) -> nn.LayerNorm:

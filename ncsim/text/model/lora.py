@@ -31,8 +31,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from ncsim.errors import ConfigError
-from ncsim.text.model.bert import Bert
+from ncsim.text.model.bert import Bert, check_positions
 from ncsim.text.model.names import LAYER_DENSE, dense_layers
+from ncsim.text.model.packing import Packed
 from ncsim.text.model.sizes import BertConfig
 
 #: The dense layers that have factors, as the paper and PEFT's default for BERT have it.
@@ -142,13 +143,34 @@ def head_logits(
     Raises:
         ConfigError: pooling by a pooler that the backbone lacks, or sequences longer than it can take.
     """
+    check_positions(jnp.asarray(ids), config)
+    packed = Packed.of(jnp.asarray(ids), jnp.asarray(mask), jnp.asarray(types))
+    keys = None if dropout_key is None else dropout_key[:, None]
+    return packed_logits(config, backbone, adapter, scale, packed, options=options, dropout_key=keys)[:, 0]
+
+
+def packed_logits(
+    config: BertConfig,
+    backbone: Any,
+    adapter: Any,
+    scale: Array | float,
+    packed: Packed,
+    *,
+    options: ForwardOptions = DEFAULT_OPTIONS,
+    dropout_key: Key[Array, "B Q"] | None = None,
+) -> Float[Array, "B Q heads classes"]:
+    """As `head_logits`, of rows that hold several sequences each, with a key for each sequence.
+
+    Raises:
+        ConfigError: pooling by a pooler that the backbone lacks.
+    """
     check_pooling(options.pooling, config)
     bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers))
     variables = {"params": backbone, "lora": adapter["lora"]}
-    first, pooled = bert.first_token(variables, ids, mask, types, scale, dropout_key)
+    first, pooled = bert.first_tokens(variables, packed, scale, dropout_key)
     features = (first if pooled is None or options.pooling == "cls" else pooled).astype(jnp.float32)
     kernel, bias = adapter["heads"]["kernel"], adapter["heads"]["bias"]
-    return jnp.einsum("bd,hdc->bhc", features, kernel, precision=jax.lax.Precision.HIGHEST) + bias
+    return jnp.einsum("bqd,hdc->bqhc", features, kernel, precision=jax.lax.Precision.HIGHEST) + bias
 
 
 def pad_adapter(adapter: Any, width: int) -> Any:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ncsim.text.records import AdapterId, Evaluation
 from ncsim.text.training.finetune import (
     GroupState,
+    Order,
     Setting,
     Tokens,
     adapter_key,
@@ -30,9 +31,9 @@ class GroupProgram(NamedTuple):
     """A group's training."""
 
     begin: Callable[[], GroupState]
-    order: Callable[[int], Any]  # of an epoch: which pairs its steps take, int32[G, steps, B, 2], -1 for none
+    order: Callable[[int], Order]  # of an epoch
     train: Callable[
-        [GroupState, Any, int, int, int], tuple[GroupState, Any]
+        [GroupState, Order, int, int, int], tuple[GroupState, Any]
     ]  # (state, order, epoch, from step, to step)
     evaluate: Callable[[GroupState, str], Evaluation]  # on the split "train" or "test"
     steps: int  # an epoch
@@ -49,7 +50,7 @@ def group_program(
     setting: Setting,
     mesh: Mesh,
     backbone: Any,
-    tokens: tuple[Tokens, Tokens],
+    tokens: Tokens,
     pairs: dict[str, np.ndarray],
     group: Sequence[AdapterId],
 ) -> GroupProgram:
@@ -59,7 +60,7 @@ def group_program(
         setting: the run, the backbone's sizes, and how much of a step is in memory at once.
         mesh: devices over which the adapters are spread.
         backbone: its parameters, the same on each device.
-        tokens: Alice's items and Bob's, likewise.
+        tokens: all items, likewise.
         pairs: per split, int32[4, N, 2]: places of Alice's and Bob's items in each context.
         group: as many adapters as the mesh has devices, or a multiple.
 
@@ -69,11 +70,17 @@ def group_program(
     if len(group) % mesh.devices.size:
         raise ValueError(f"group: {len(group)} adapters; allowed: a multiple of the {mesh.devices.size} devices")
     spread, same = NamedSharding(mesh, PartitionSpec(ADAPTERS)), NamedSharding(mesh, PartitionSpec())
+    # Both splits have one length, and so one program: pairs that are not there cost nothing.
+    longest = max(chosen.shape[1] for chosen in pairs.values())
+    filled = {
+        split: np.pad(chosen, ((0, 0), (0, longest - chosen.shape[1]), (0, 0)), constant_values=-1)
+        for split, chosen in pairs.items()
+    }
     keys, scales, own_pairs = jax.device_put(
         (
             jnp.stack([jax.random.key_data(adapter_key(setting.config, adapter)) for adapter in group]),
             np.array([setting.config.alpha / adapter.rank for adapter in group], np.float32),
-            {split: chosen[[adapter.context for adapter in group]] for split, chosen in pairs.items()},
+            {split: chosen[[adapter.context for adapter in group]] for split, chosen in filled.items()},
         ),
         spread,
     )
@@ -82,7 +89,7 @@ def group_program(
     def number(value: int) -> jax.Array:
         return jax.device_put(np.int32(value), same)
 
-    def train(state: GroupState, order: Any, epoch: int, first: int, stop: int) -> tuple[GroupState, Any]:
+    def train(state: GroupState, order: Order, epoch: int, first: int, stop: int) -> tuple[GroupState, Any]:
         where = (number(epoch), number(first), number(stop))
         result: tuple[GroupState, Any] = compiled()(backbone, tokens, state, keys, scales, order, *where)
         return result
@@ -92,7 +99,7 @@ def group_program(
 
     return GroupProgram(
         begin=lambda: jax.device_put(initial_state(setting, group), spread),
-        order=lambda epoch: programs.order(keys, own_pairs["train"], number(epoch)),
+        order=lambda epoch: programs.order(tokens, keys, own_pairs["train"], number(epoch)),
         train=train,
         evaluate=lambda state, split: programs.evaluate(backbone, tokens, state.adapters, scales, own_pairs[split]),
         steps=setting.steps,
@@ -115,7 +122,7 @@ class _Programs:
 
         where = (same, same, same)
         self._train = on_devices(train_steps, same, same, spread, spread, spread, spread, *where, donate_argnums=(2,))
-        self.order = on_devices(epoch_order, spread, spread, same)
+        self.order = on_devices(epoch_order, same, spread, spread, same)
         self.evaluate = on_devices(evaluate, same, same, spread, spread, spread)
 
     @staticmethod
@@ -125,19 +132,20 @@ class _Programs:
         return _Programs(setting, mesh)
 
     def training(
-        self, backbone: Any, tokens: Any, group: Sequence[AdapterId], keys: Any, scales: Any, spread: Any, same: Any
+        self, backbone: Any, tokens: Tokens, group: Sequence[AdapterId], keys: Any, scales: Any, spread: Any, same: Any
     ) -> Any:
-        """The compiled training of groups of this size and width. Compiled ahead, so that its memory is known."""
+        """The compiled training of groups of this size. Compiled ahead, so that its memory is known."""
         shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), (backbone, tokens))
-        key = (len(group), max(adapter.rank for adapter in group), str(shapes))
+        key = (len(group), str(shapes))
         if key not in self._compiled:
 
             def like(tree: Any) -> Any:
                 return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread), tree)
 
             state = like(jax.eval_shape(lambda: initial_state(self._setting, group)))
-            steps = (len(group), self._setting.steps, self._setting.batch, 2)
-            order = jax.ShapeDtypeStruct(steps, jnp.int32, sharding=spread)
+            pairs = jax.ShapeDtypeStruct((len(group), self._setting.items, 2), jnp.int32)
+            number = jax.ShapeDtypeStruct((), jnp.int32)
+            order = like(jax.eval_shape(functools.partial(epoch_order, self._setting), tokens, keys, pairs, number))
             whole = jax.ShapeDtypeStruct((), jnp.int32, sharding=same)
             lowered = self._train.lower(backbone, tokens, state, keys, scales, order, whole, whole, whole)
             self._compiled[key] = lowered.compile()

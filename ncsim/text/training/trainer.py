@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim import signals
-from ncsim.config.tasks import CONTEXTS
 from ncsim.errors import ConfigError, StoreError
 from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.config import TextConfig
@@ -22,8 +21,9 @@ from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import Checkpoint, TextFolder
 from ncsim.text.training.devices import free_memory
-from ncsim.text.training.finetune import GroupState, Setting, Tokens, all_adapters, grouped
+from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
+from ncsim.text.training.shapes import best_microbatch, joined, setting_of
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
 AT_ONCE = {"cpu": 1}
@@ -48,7 +48,8 @@ class Trainer:
         self._spread = NamedSharding(mesh, PartitionSpec(ADAPTERS))
         dtype = jax.numpy.bfloat16 if config.precision == "bfloat16" else np.float32
         self._backbone = jax.device_put(jax.tree.map(lambda leaf: leaf.astype(dtype), parameters), self._everywhere)
-        tokens, self._pairs = _joined(prepared)
+        tokens, self._pairs = joined(prepared)
+        self._lengths = tokens.lengths
         self._tokens = jax.device_put(tokens, self._everywhere)
 
     def plan(self, at_once: int | None) -> dict[str, Any]:
@@ -56,8 +57,9 @@ class Trainer:
         devices, platform = self._mesh.devices.size, self._mesh.devices.flat[0].platform
         chosen = at_once or AT_ONCE.get(platform, AT_ONCE_ELSEWHERE)
         chosen = -(-chosen // devices) * devices
-        microbatch = self._config.batch_size
         adapters = all_adapters(self._config)
+        setting = self._setting(adapters)
+        microbatch = best = best_microbatch(setting, self._lengths, chosen // devices, platform)
         free = free_memory(self._mesh) * MEMORY_SHARE
         while True:
             groups = [_filled(group, devices) for group in grouped(adapters, chosen)]
@@ -67,14 +69,12 @@ class Trainer:
                 needed = self._program(largest, microbatch).memory()
             if needed <= free or (microbatch == 1 and chosen == devices):
                 break
-            if microbatch > 8 or chosen == devices:
+            if microbatch > 2 or chosen == devices:
                 microbatch = -(-microbatch // 2)
             else:
                 chosen = max(chosen // 2 // devices, 1) * devices
-        if microbatch < self._config.batch_size or (at_once or chosen) > chosen:
-            say(
-                f"memory for {chosen} adapters at once and {microbatch} of {self._config.batch_size} pairs of a step at a time"
-            )
+        if microbatch < best or (at_once or chosen) > chosen:
+            say(f"memory for {chosen} adapters at once and {microbatch} x {setting.row} tokens of a step at a time")
         return {
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
@@ -163,7 +163,7 @@ class Trainer:
                 if "RESOURCE_EXHAUSTED" not in str(error) or microbatch == 1:
                     raise
                 folder.replan(microbatch=-(-microbatch // 2))
-                say(f"out of device memory: on with {folder.description['microbatch']} pairs of a step at a time")
+                say(f"out of device memory: on with {folder.description['microbatch']} rows of a step at a time")
                 begun = self._resumable(folder, number)
 
     def _run_group(
@@ -242,12 +242,11 @@ class Trainer:
 
     def _restored(self, like: GroupState, begun: Checkpoint) -> GroupState:
         leaves, structure = jax.tree.flatten(like)
-        # A group that was divided has the padding of the wider ranks beside it, which is zero, and no fillers of devices.
+        # A group that was divided has no fillers of devices. Ranks may have been padded to another width, with zeros.
         filled = len(leaves[0]) - len(begun.leaves[0])
         stored = [np.concatenate([leaf, *[leaf[-1:]] * max(filled, 0)]) for leaf in begun.leaves]
         if len(stored) == len(leaves) and all(old.ndim == leaf.ndim for old, leaf in zip(stored, leaves, strict=True)):
-            inner = [tuple(map(slice, leaf.shape[1:])) for leaf in leaves]
-            begun = begun._replace(leaves=[old[:, *cut] for old, cut in zip(stored, inner, strict=True)])
+            begun = begun._replace(leaves=[_resized(old, leaf.shape) for old, leaf in zip(stored, leaves, strict=True)])
         if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(leaf.shape, leaf.dtype) for leaf in begun.leaves]:
             raise ConfigError(
                 f"--devices: {self._mesh.devices.size}; the run in training was begun with another number, "
@@ -257,9 +256,12 @@ class Trainer:
         return state
 
     def _program(self, group: Sequence[AdapterId], microbatch: int) -> GroupProgram:
-        items = self._pairs["train"].shape[1]
-        setting = Setting(self._config, self._bert, items, min(microbatch, self._config.batch_size, items))
+        setting = self._setting(group)._replace(microbatch=microbatch)
         return group_program(setting, self._mesh, self._backbone, self._tokens, self._pairs, group)
+
+    def _setting(self, group: Sequence[AdapterId]) -> Setting:
+        width = max(adapter.rank for adapter in group)
+        return setting_of(self._config, self._bert, self._lengths, self._pairs["train"].shape[1], width)
 
 
 class _GroupRun:
@@ -354,30 +356,9 @@ def _filled(group: Sequence[AdapterId], devices: int) -> tuple[AdapterId, ...]:
     return (*group, *[group[-1]] * (-len(group) % devices))
 
 
-def _joined(prepared: PreparedSuite) -> tuple[tuple[Tokens, Tokens], dict[str, np.ndarray]]:
-    """Alice's and Bob's items, of both tasks and splits one after another, and per split the pairs [4, N, 2] as places
-    among them."""
-    pairs = {split: np.array(prepared.pairs[split], np.int32) for split in SPLITS}
-    parties = []
-    for party, name in enumerate("AB"):
-        encoded, total = [], 0
-        for task in (0, 1):
-            for split in SPLITS:
-                each = prepared.tasks[f"{name}{task + 1}"][split]
-                for context, tasks in enumerate(CONTEXTS):
-                    if tasks[party] == task:
-                        pairs[split][context, :, party] += total
-                encoded.append(each)
-                total += len(each.labels)
-        # No item is longer than the longest: what all lack need not be computed.
-        longest = max(int(each.mask.sum(axis=1).max()) for each in encoded)
-        length = min(-(-longest // 8) * 8, encoded[0].ids.shape[1])
-        parties.append(
-            Tokens(
-                np.concatenate([each.ids[:, :length] for each in encoded]).astype(np.int32),
-                np.concatenate([each.mask[:, :length] for each in encoded]).astype(np.int8),
-                np.concatenate([each.types[:, :length] for each in encoded]).astype(np.int8),
-                np.concatenate([each.labels for each in encoded]).astype(np.int8),
-            )
-        )
-    return (parties[0], parties[1]), pairs
+def _resized(stored: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """All of a group's leaf [G, ...] that has a place in another shape, and zeros beside it."""
+    resized = np.zeros((len(stored), *shape[1:]), stored.dtype)
+    kept = tuple(slice(min(old, new)) for old, new in zip(stored.shape, resized.shape, strict=True))
+    resized[kept] = stored[kept]
+    return resized

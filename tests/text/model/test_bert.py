@@ -19,6 +19,7 @@ from ncsim.text.model.bert import (
     parameters,
 )
 from ncsim.text.model.checkpoint import load_backbone
+from ncsim.text.model.packing import Packed
 from tests.support.text_model import TINY
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "tiny_bert"
@@ -39,7 +40,8 @@ def tiny():
 def outputs(config, settings, backbone, ids, mask, types):
     bert = Bert(config, **dict(settings))
     variables = {"params": backbone}
-    return bert.apply(variables, ids, mask, types), bert.first_token(variables, ids, mask, types)
+    first, pooled = bert.first_tokens(variables, Packed.of(ids, mask, types))
+    return bert.apply(variables, ids, mask, types), jax.tree.map(lambda each: each[:, 0], (first, pooled))
 
 
 def given(recorded):

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from ncsim.text.model.adapter_files import load_adapter, save_adapter
 from ncsim.text.model.bert import Bert
 from ncsim.text.model.checkpoint import load_backbone, tensors_left_out
+from ncsim.text.model.packing import Packed
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 QUICK = {"xla_backend_optimization_level": 0}
@@ -21,7 +22,8 @@ FAMILIES = ("camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 @functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def outputs(config, variables, batch, scale=1.0):
     bert = Bert(config)
-    return bert.apply(variables, *batch, scale), bert.first_token(variables, *batch, scale)
+    first = bert.first_tokens(variables, Packed.of(*batch), scale)
+    return bert.apply(variables, *batch, scale), jax.tree.map(lambda each: each[:, 0], first)
 
 
 def compare(config, variables, recorded, scale=1.0):

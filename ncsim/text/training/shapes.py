@@ -1,0 +1,86 @@
+"""What programs are made for: all items in one table, and rows, microbatches and ranks of sizes that suit them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ncsim.config.tasks import CONTEXTS
+from ncsim.text.config import TextConfig
+from ncsim.text.data.prepare import PreparedSuite
+from ncsim.text.model.sizes import BertConfig
+from ncsim.text.records import SPLITS
+from ncsim.text.training.finetune import Setting, Tokens
+
+#: Tokens that a row has at least: in shorter ones short items leave too much over.
+SHORTEST_ROW = 64
+#: What a microbatch costs beside its tokens, in tokens: weights are read again. (On CPUs measured as next to nothing, see
+#: benchmarks/notes-text.md: one row of 128 tokens cost no more per token than two, four or eight did. Elsewhere
+#: a guess.)
+PART_TOKENS = {"cpu": 4}
+PART_TOKENS_ELSEWHERE = 2048
+#: Share of a layer's products that padding of ranks may add, so that all groups of a run have one program.
+WIDTH_SHARE = 0.05
+
+
+def joined(prepared: PreparedSuite) -> tuple[Tokens, dict[str, np.ndarray]]:
+    """Alice's and Bob's items, of both tasks and splits one after another, and per split the pairs [4, N, 2] as places
+    among them."""
+    pairs = {split: np.array(prepared.pairs[split], np.int32) for split in SPLITS}
+    found, heads, total = [], [], 0
+    for party, name in enumerate("AB"):
+        for task in (0, 1):
+            for split in SPLITS:
+                each = prepared.tasks[f"{name}{task + 1}"][split]
+                for context, tasks in enumerate(CONTEXTS):
+                    if tasks[party] == task:
+                        pairs[split][context, :, party] += total
+                found.append(each)
+                heads.append(np.full(len(each.labels), party, np.int8))
+                total += len(each.labels)
+    lengths = np.concatenate([each.mask.sum(axis=1, dtype=np.int32) for each in found])
+    return (
+        Tokens(
+            ids=np.concatenate([each.ids[each.mask > 0] for each in found]).astype(np.int32),
+            types=np.concatenate([each.types[each.mask > 0] for each in found]).astype(np.int8),
+            begins=(np.cumsum(lengths) - lengths).astype(np.int32),
+            lengths=lengths,
+            heads=np.concatenate(heads),
+            labels=np.concatenate([each.labels for each in found]).astype(np.int8),
+        ),
+        pairs,
+    )
+
+
+def setting_of(config: TextConfig, bert: BertConfig, lengths: np.ndarray, items: int, width: int) -> Setting:
+    """The sizes of programs for items of these lengths, with a microbatch of one row.
+
+    Args:
+        config: the run.
+        bert: the backbone's sizes.
+        lengths: tokens of all items, int32[items].
+        items: training pairs a context.
+        width: the largest rank beside which an adapter is trained.
+    """
+    row = max(-(-int(lengths.max()) // 8) * 8, SHORTEST_ROW)
+    # Three times what a row holds in the mean: the last rows are filled with the shortest items.
+    slots = min(row // int(lengths.min()), math.ceil(3 * row / float(lengths.mean())))
+    widest = max(config.ranks)
+    shared = widest <= WIDTH_SHARE * 2 * bert.hidden_size
+    return Setting(config, bert, items, row, slots, microbatch=1, width=widest if shared else width)
+
+
+def best_microbatch(setting: Setting, lengths: np.ndarray, at_once: int, platform: str) -> int:
+    """Rows at a time that cost the least: more leave more of a step's last microbatch empty, half of it in the mean, and
+    fewer are begun more often.
+
+    Args:
+        setting: as `setting_of` gives it.
+        lengths: tokens of all items.
+        at_once: adapters that one device trains at once.
+        platform: of the device, as JAX names it.
+    """
+    rows = max(2 * setting.batch * float(lengths.mean()) / setting.row, 1.0)
+    beside = PART_TOKENS.get(platform, PART_TOKENS_ELSEWHERE) / (setting.row * at_once)
+    return round(min(max(math.sqrt(2 * rows * beside), 1), math.ceil(rows)))

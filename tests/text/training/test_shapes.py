@@ -1,0 +1,41 @@
+"""Sizes of programs, and states that were stored at others."""
+
+import numpy as np
+import pytest
+
+from ncsim.text.config import TextConfig
+from ncsim.text.model.sizes import BertConfig
+from ncsim.text.training.shapes import best_microbatch, setting_of
+from ncsim.text.training.trainer import _resized
+
+BERT = BertConfig(hidden_size=384, layers=6, intermediate_size=1536)
+LENGTHS = np.array([4, 10, 30, 60, 101], np.int32)
+
+
+def test_rows_hold_the_longest_item_and_are_not_short():
+    config = TextConfig(ranks=(1, 8))
+    assert setting_of(config, BERT, LENGTHS, 100, 1).row == 104
+    assert setting_of(config, BERT, LENGTHS[:3], 100, 1).row == 64
+    assert setting_of(config, BERT, np.array([64], np.int32), 100, 1).slots == 1
+
+
+@pytest.mark.parametrize(("ranks", "width"), [((1, 2, 32), 32), ((1, 2, 64), 2)])
+def test_ranks_share_a_width_where_padding_is_cheap(ranks, width):
+    assert setting_of(TextConfig(ranks=ranks), BERT, LENGTHS, 100, 2).width == width
+
+
+def test_more_rows_at_a_time_where_a_microbatch_costs_more():
+    setting = setting_of(TextConfig(ranks=(1,)), BERT, LENGTHS, 10**4, 1)
+    assert best_microbatch(setting, LENGTHS, 1, "cpu") == 1
+    few, many = (best_microbatch(setting, LENGTHS, at_once, "gpu") for at_once in (16, 1))
+    assert 1 < few < many <= 2 * 32 * LENGTHS.mean() / setting.row + 1
+
+
+def test_a_stored_state_fits_another_width():
+    """Padding of ranks is zero: it may be dropped and added."""
+    narrow = np.ones((2, 3, 4))
+    wide = _resized(narrow, (2, 3, 7))
+    assert wide.shape == (2, 3, 7)
+    assert (wide[..., :4] == 1).all()
+    assert not wide[..., 4:].any()
+    np.testing.assert_array_equal(_resized(wide, narrow.shape), narrow)
