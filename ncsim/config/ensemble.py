@@ -215,6 +215,12 @@ def refusal(config: EnsembleConfig) -> str | None:
             f"--optimizer: {config.optimizer} with {promise}; it takes norms over both heads, so that each moves the "
             f"other; allowed: {', '.join(ELEMENTWISE_OPTIMIZERS)}"
         )
+    apart = "--topology overlap" if config.topology == "overlap" else "--intervention separate_trunks"
+    if config.optimizer == "yogi" and (config.topology == "overlap" or config.intervention == "separate_trunks"):
+        return (
+            f"--optimizer: yogi with {apart}; its mean begins at 1e-6, which moves connections that are not there; "
+            "allowed: another optimiser"
+        )
     for party, weight in (("alice", config.alice_weight), ("bob", config.bob_weight)):
         if weight == 0 and config.intervention in ("pcgrad", f"stop_gradient_{party}"):
             return (

@@ -371,7 +371,7 @@ def test_statistics_against_a_slow_reference(together):
     assert np.allclose(ours.accuracy_alice.mean, right.mean(axis=0))
     for step in range(1, 4):
         interval = stats.t.interval(0.95, 149, s[:, step].mean(), stats.sem(s[:, step]))
-        reach = max(interval[1] - s[:, step].mean(), 8 * (1 - 0.025 ** (1 / 150)))
+        reach = np.hypot(interval[1] - s[:, step].mean(), 8 * (1 - 0.025 ** (1 / 150)))
         assert ours.s.high[step] == pytest.approx(s[:, step].mean() + reach)
         assert ours.s.low[step] == pytest.approx(s[:, step].mean() - reach)
     alice = together.value("loss_alice")

@@ -32,6 +32,8 @@ PROMISES = [
     ({"alice_weight": 0.0}, (0,)),
     ({"bob_weight": 0.0}, (1,)),
 ]
+#: Those that take connections away.
+APART = [PROMISES[1], PROMISES[2]]
 STEPS = 4
 
 
@@ -86,9 +88,13 @@ CASES = [
     pytest.param(optimizer, *promise, marks=() if optimizer == "adam" else pytest.mark.slow)
     for optimizer in ELEMENTWISE_OPTIMIZERS
     for promise in PROMISES
+    if optimizer != "yogi" or promise not in APART
 ]
 #: The generated step is XLA's, operation by operation: each optimiser with one promise, each promise with several.
-BY_C = [(optimizer, *PROMISES[n % len(PROMISES)]) for n, optimizer in enumerate(ELEMENTWISE_OPTIMIZERS)]
+BY_C = [
+    (optimizer, *(PROMISES[n % len(PROMISES)] if optimizer != "yogi" else PROMISES[0]))
+    for n, optimizer in enumerate(ELEMENTWISE_OPTIMIZERS)
+]
 #: Every optimiser as users have it, and with another executor or precision.
 PLACES = [("native", "float32"), ("xla", "float64"), ("pallas", "float32")]
 TRAINED = [(optimizer, "xla", "float32") for optimizer in OPTIMIZERS]
@@ -100,13 +106,21 @@ def test_twins_by_xla(optimizer, change, parties):
     config = made(optimizer, change)
     start, targets = twins(config)
     run = jax.jit(lambda v, t: train(config, v, t, jnp.float32(0.05), jnp.int32(STEPS)))
-    assert_isolated(config, parties, start, np.asarray(run(start, targets)))
+    # Each twin fills a vector of the processor: what is left over of one is rounded by other instructions.
+    trained = np.asarray(run(np.repeat(start, 64, axis=1), np.repeat(targets, 64, axis=-1)))
+    assert_isolated(config, parties, start, trained[:, ::64])
 
 
 @pytest.mark.parametrize(("change", "parties"), PROMISES, ids=str)
 @pytest.mark.parametrize("optimizer", LAYERWISE_OPTIMIZERS)
 def test_optimizers_that_take_norms_are_refused(optimizer, change, parties):
     assert made(optimizer, change) is None
+
+
+@pytest.mark.parametrize(("change", "parties"), APART, ids=str)
+def test_yogi_is_refused_where_connections_are_not_there(change, parties):
+    """Its mean begins at 1e-6 (optax 0.2.8): a weight whose gradient is always 0 leaves 0, and joins what is apart."""
+    assert made("yogi", change) is None
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lamb"])
