@@ -99,6 +99,7 @@ def test_the_table_has_every_field():
     assert {name for fields in FIELDS for name in fields} | {"tasks", "optimizer_options"} == set(field_specs())
 
 
+@pytest.mark.slow
 def test_every_pair_of_fields_is_used_or_refused():
     refused = set()
     for one, other in itertools.combinations(FIELDS, 2):

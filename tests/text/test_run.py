@@ -381,6 +381,7 @@ def test_a_model_that_answers_nothing_is_refused_before_training(files, tmp_path
     assert not list((tmp_path / "run").glob("parts/*"))
 
 
+@pytest.mark.slow
 def test_notes_of_the_suite_are_printed(files, tmp_path, capsys):
     main(["text", *options_of(files, tmp_path / "run"), "--items", "5000"])
     printed = capsys.readouterr().out

@@ -33,6 +33,7 @@ def assert_same_output(printed, promised):
         assert abs(float(found) - float(expected)) <= tolerance, printed
 
 
+@pytest.mark.slow
 def test_commands(tmp_path):
     lines = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
     assert len(lines) >= 5
