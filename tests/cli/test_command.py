@@ -13,6 +13,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.options import configs_of
 from ncsim.config.ensemble import field_specs
+from tests.support.refusals import refused_command as refused
 
 SMALL = ["--hidden", "2", "--members", "70", "--steps", "120"]
 
@@ -21,18 +22,6 @@ def command(*arguments, **options):
     return subprocess.run(
         [sys.executable, "-m", "ncsim.cli", *arguments], capture_output=True, text=True, timeout=120, **options
     )
-
-
-def refused(capsys, *arguments):
-    """The one line that a command ends with."""
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments])
-    assert caught.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("ncsim: error: ")
-    assert printed.err.count("\n") == 1
-    return printed.err
 
 
 def test_help_answers_within_a_second_and_names_every_option():

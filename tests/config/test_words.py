@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.cli.command import Parser, main
+from ncsim.cli.command import Parser
 from ncsim.config import fields
 from ncsim.config.ensemble import field_specs, parse_optimizer_options
 from ncsim.text.config import TextConfig
 from ncsim.text.config import field_specs as text_field_specs
+from tests.support.refusals import refused_command as refused
 
 WHOLE = [name for name, spec in field_specs().items() if spec["type"] is int]
 REAL = [name for name, spec in field_specs().items() if spec["type"] is float]
@@ -24,18 +25,6 @@ NO_NUMBERS = ["", "0.1 0.2", "9" * 400, f"{ARABIC}.{ARABIC}"]
 NO_NUMBERS += "0,01 0.1,0.2 1,000 1_0.5 1_0 nan inf -inf infinity 0x1p3 1e true e5 . -".split()
 NOT_WHOLE = [2.7, 2.0, True, np.True_, np.float32(3), "3", b"3", None, 3j, float("nan"), [[3]], fractions.Fraction(3)]
 NOT_REAL = [True, np.False_, "0.5", b"0.5", None, 0.5j, float("nan"), float("inf"), -float("inf"), 10**400, {}]
-
-
-def refused(capsys, *arguments):
-    """The one line that a command ends with."""
-    with pytest.raises(SystemExit) as caught:
-        main([*arguments])
-    assert caught.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("ncsim: error: ")
-    assert printed.err.count("\n") == 1
-    return printed.err
 
 
 @pytest.mark.parametrize("command", ["ensemble", "plan", "text"])

@@ -5,7 +5,6 @@ The rules are those of PEFT 0.21.2 (`tuners_utils.check_target_module_exists`, `
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from ncsim.config.fields import shown
 from ncsim.errors import ConfigError
+from ncsim.text.model.json_files import json_object
 
 #: Fields that say nothing about what a trained adapter computes.
 _SILENT = (
@@ -155,16 +155,7 @@ class AdapterSettings:
 
 
 def _description(file: Path) -> Mapping[str, Any]:
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{file.parent}: no adapter is there (no {file.name})") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: is no JSON ({error})") from None
-    if not isinstance(description, dict):
-        raise ConfigError(f"{file}: is no JSON object")
+    description = json_object(file, f"{file.parent}: no adapter is there (no {file.name})")
     if "peft_type" not in description:
         raise ConfigError(f"{file}: has no peft_type; allowed: 'LORA'")
     for name, value in description.items():

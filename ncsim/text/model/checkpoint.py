@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
 from ncsim.text.hub import backbone_folder
+from ncsim.text.model.json_files import json_object
 from ncsim.text.model.names import WORDS, Place, expected, own_names, prefixes, sizes_of
 from ncsim.text.model.sizes import FAMILIES, BertConfig
 
@@ -98,17 +98,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{file.parent}: holds no {file.name}; allowed: a Hugging Face folder of a BERT") from None
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ConfigError(f"{file}: is no JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{file}: is no JSON object")
-    return content
+    return json_object(file, f"{file.parent}: holds no {file.name}; allowed: a Hugging Face folder of a BERT")
 
 
 def _account_for(folder: Path, tensors: _Tensors, names: Mapping[str, str], wanted: Mapping[str, Place]) -> None:

@@ -10,27 +10,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ncsim.errors import ConfigError
 from ncsim.text.model.adapter_files import load_adapter, save_adapter
 from ncsim.text.model.bert import Bert
 from ncsim.text.model.checkpoint import load_backbone
 from ncsim.text.model.lora import init_adapter
+from tests.support.refusals import assert_same
+from tests.support.refusals import refused_call as refused
 from tests.support.text_model import TINY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-
-
-def refused(function, *arguments):
-    """The one line with which something is refused."""
-    with pytest.raises(ConfigError) as error:
-        function(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def assert_same(tree, other):
-    assert jax.tree.structure(tree) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, tree, other)
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ncsim.errors import ConfigError
 from ncsim.text.model.checkpoint import backbone_fingerprint, load_backbone, tensors_left_out
+from tests.support.refusals import assert_same
+from tests.support.refusals import refused_call as refused
 from tests.support.text_model import TINY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -39,19 +40,6 @@ def folder(tmp_path):
     shutil.copy(FIXTURES / "tiny_bert" / CONFIG, made)
     shutil.copy(FIXTURES / "tiny_bert" / WEIGHTS, made)
     return made
-
-
-def refused(function, *arguments):
-    """The one line with which something is refused."""
-    with pytest.raises(ConfigError) as error:
-        function(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def assert_same(tree, other):
-    assert jax.tree.structure(tree) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, tree, other)
 
 
 # ------------------------------------------------------------------------------------------------------ backbones
