@@ -159,7 +159,8 @@ def spearman(one: np.ndarray, other: np.ndarray) -> Estimate:
     if abs(value) > 1 - 1e-12:
         # Without an exception among so many, one in a share of 1 - tail^(1/M) of them may have been missed.
         low = 1 - 2 * unseen_share(len(one), 1, 0.95)
-        return Estimate(value, *sorted((value, value * low)), "no exception seen")
+        ends = (value, value * low)
+        return Estimate(value, min(ends), max(ends), "no exception seen")
     z = math.atanh(value)
     reach = 1.96 * math.sqrt((1 + value**2 / 2) / (len(one) - 3))
     return Estimate(value, math.tanh(z - reach), math.tanh(z + reach), "Fisher's z, Bonett-Wright")
