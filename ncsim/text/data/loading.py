@@ -21,7 +21,7 @@ import numpy as np
 from ncsim.errors import ConfigError, DataError, missing_extra
 from ncsim.terminal import say
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
-from ncsim.text.data.rows import Labelled, Question, Row, has_ids, read_rows
+from ncsim.text.data.rows import Labelled, Question, Row, read_own, read_rows
 from ncsim.text.data.sources import SourceFile, digest, errors_only, find, members, one_line, read
 from ncsim.text.data.suites import Task
 
@@ -322,11 +322,11 @@ def own_rows(task: Task) -> Rows:
     for split, path in (("train", task.train), ("test", task.test)):
         if path:
             file = read(Path(path))
+            own = read_own(file, task.columns)
             # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
-            spaces[split] = "file" if has_ids(file, task.columns) else f"file-{digest([file])}"
-            told: list[str] = []
-            named[split] = _named(read_rows("file", file, task.columns, told)[0], spaces[split])
-            notes += [f"{split}: {note}" for note in told]
+            spaces[split] = "file" if own.has_ids else f"file-{digest([file])}"
+            named[split] = _named(own.rows, spaces[split])
+            notes += [f"{split}: {note}" for note in own.notes]
     both = {row.id for row in named["train"]} & {row.id for row in named.get("test", [])}
     if both:
         example = min(both).split(":", 1)[1]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ncsim.config.fields import shown
 from ncsim.errors import DataError
 from ncsim.text.data.json_rows import json_array, json_lines, lines
-from ncsim.text.data.own_files import USUAL, Columns, label_of, own_table
+from ncsim.text.data.own_files import USUAL, Columns, OwnTable, label_of, own_table
 from ncsim.text.data.sources import SourceFile
 
 #: What PAWS-X has in place of a sentence that was not translated.
@@ -137,10 +137,21 @@ def math_options(text: str) -> tuple[str, ...] | None:
     return tuple(options) if all(options) else None
 
 
-def own(file: SourceFile, columns: Columns = USUAL, notes: list[str] | None = None) -> Iterator[Labelled]:
+class OwnRows(NamedTuple):
+    """Rows of a user's own file, whether they have ids by which they can be those of another file, and what is to be told."""
+
+    rows: list[Row]
+    has_ids: bool
+    notes: list[str]
+
+
+def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
     """A user's own file, as `own_files` reads it: a text, a label, and where wanted a second text and an id.
 
     Without ids, a row's is its number; ids are then those of this file only, and pair with no other file's.
+
+    Raises:
+        DataError: as `read_rows`; or columns that are not there.
     """
     table = own_table(file)
     if table.names and not {columns.text, columns.label} <= set(table.names):
@@ -148,6 +159,13 @@ def own(file: SourceFile, columns: Columns = USUAL, notes: list[str] | None = No
             f"{file.shown}: columns are {', '.join(table.names)[:80]}; allowed: {columns.text} and {columns.label}, "
             f"and where wanted {columns.text2} and {columns.id}, or other names in the suite (text = ...)"
         )
+    rows, _ = _collected(file, _own_rows(table, columns))
+    unread = [name for name in table.names if name not in columns[:4]]
+    notes = [*table.notes, *([f"columns that are not read: {', '.join(unread)[:80]}"] if unread else [])]
+    return OwnRows(rows, columns.id in table.names, notes)
+
+
+def _own_rows(table: OwnTable, columns: Columns) -> Iterator[Labelled]:
     for number, (where, row) in enumerate(table.rows):
         second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
@@ -157,37 +175,21 @@ def own(file: SourceFile, columns: Columns = USUAL, notes: list[str] | None = No
         first = _filled(row.get(columns.text), columns.text, where)
         named = str(number) if key == "" else str(key)
         yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
-    if notes is not None:
-        notes += table.notes
-        unread = [name for name in table.names if name not in columns[:4]]
-        notes += [f"columns that are not read: {', '.join(unread)[:80]}"] if unread else []
 
 
-def has_ids(file: SourceFile, columns: Columns = USUAL) -> bool:
-    """Whether a user's own file has ids, by which its rows can be those of another file."""
-    return columns.id in own_table(file).names
-
-
-def read_rows(
-    name: str,
-    file: SourceFile,
-    columns: Columns = USUAL,
-    notes: list[str] | None = None,
-) -> tuple[list[Row], Counter[str]]:
-    """All rows of a data set's file, or of a user's own ("file"), and how many were left out, by reason.
-
-    Args:
-        name: of the data set.
-        file: its content.
-        columns: of a user's own file.
-        notes: gets what is to be told of a user's own file.
+def read_rows(name: str, file: SourceFile) -> tuple[list[Row], Counter[str]]:
+    """All rows of a data set's file, and how many were left out, by reason.
 
     Raises:
         DataError: a broken row, an id that two rows have, or no row at all.
     """
+    return _collected(file, READERS[name](file))
+
+
+def _collected(file: SourceFile, rows: Iterator[Row | LeftOut]) -> tuple[list[Row], Counter[str]]:
     kept: dict[str, Row] = {}
     left_out: Counter[str] = Counter()
-    for row in own(file, columns, notes) if name == "file" else READERS[name](file):
+    for row in rows:
         if isinstance(row, LeftOut):
             left_out[row.reason] += 1
         elif row.id in kept:

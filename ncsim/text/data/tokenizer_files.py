@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from ncsim.errors import ConfigError
 from ncsim.text.data.sources import one_line
+from ncsim.text.json_files import json_object
 
 WHOLE, SETTINGS, ADDED = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
 #: Files of a vocabulary, by the one that numbers the words.
@@ -49,7 +50,7 @@ def open_tokenizer(folder: Path, name: str | Path) -> OpenedTokenizer:
         raise ConfigError(
             "tokenizer: needs the text extra; allowed: pip install '.[text]' in a clone of this repository"
         ) from None
-    settings = _json(folder / SETTINGS, name)
+    settings = json_object(folder / SETTINGS)
     if (folder / WHOLE).is_file():
         try:
             inner = tokenizers.Tokenizer.from_file(str(folder / WHOLE))
@@ -66,19 +67,6 @@ def open_tokenizer(folder: Path, name: str | Path) -> OpenedTokenizer:
     if len(vocabulary) <= len(inner.get_added_tokens_decoder()):
         raise ConfigError(f"tokenizer={name}: knows no words, only {len(vocabulary)} special tokens; {_ALLOWED}")
     return OpenedTokenizer(inner, pad, _unknown(inner), notes)
-
-
-def _json(file: Path, name: str | Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"tokenizer={name}: {file.name} cannot be read ({one_line(error)}); allowed: JSON") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"tokenizer={name}: {file.name} is no JSON object")
-    return content
 
 
 def _from_vocabulary(folder: Path, name: str | Path, settings: Mapping[str, Any]) -> Any:
@@ -164,7 +152,7 @@ def _content(token: Any) -> str | None:
 def _words(file: Path, name: str | Path) -> dict[str, int]:
     """A vocabulary's words and their numbers."""
     if file.suffix == ".json":
-        return _json(file, name)
+        return json_object(file)
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
@@ -201,7 +189,7 @@ def _add_tokens(inner: Any, folder: Path, name: str | Path, settings: Mapping[st
     import tokenizers
 
     more: dict[int, Any] = {}
-    for content, number in _json(folder / ADDED, name).items():
+    for content, number in json_object(folder / ADDED).items():
         more[number] = tokenizers.AddedToken(content, normalized=False)
     for number, described in (settings.get("added_tokens_decoder") or {}).items():
         if isinstance(described, dict) and str(number).isdigit():
@@ -221,7 +209,7 @@ def _special(
     inner: Any, folder: Path, name: str | Path, settings: Mapping[str, Any], key: str, usual: tuple[str, ...]
 ) -> int | None:
     """The number of a special token: as the files name it, or under its usual names."""
-    named = [settings.get(key), _json(folder / "special_tokens_map.json", name).get(key)]
+    named = [settings.get(key), json_object(folder / "special_tokens_map.json").get(key)]
     for content in (*map(_content, named), *usual):
         number = None if content is None else inner.token_to_id(content)
         if number is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ncsim.config.fields import shown
 from ncsim.errors import ConfigError
-from ncsim.text.model.json_files import json_object
+from ncsim.text.json_files import json_object
 
 #: Fields that say nothing about what a trained adapter computes.
 _SILENT = (

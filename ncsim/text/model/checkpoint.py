@@ -16,7 +16,7 @@ import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
 from ncsim.text.hub import backbone_folder
-from ncsim.text.model.json_files import json_object
+from ncsim.text.json_files import json_object
 from ncsim.text.model.names import WORDS, Place, expected, own_names, prefixes, sizes_of
 from ncsim.text.model.sizes import FAMILIES, BertConfig
 

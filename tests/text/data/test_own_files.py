@@ -9,7 +9,7 @@ import pytest
 
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.own_files import Columns, own_table
-from ncsim.text.data.rows import read_rows
+from ncsim.text.data.rows import read_own
 from ncsim.text.data.sources import SourceFile
 from ncsim.text.data.suites import Task, open_suite
 
@@ -48,7 +48,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_every_format_gives_the_same_rows(name):
-    rows, _ = read_rows("file", SourceFile("own", WRITTEN[name]))
+    rows = read_own(SourceFile("own", WRITTEN[name])).rows
     assert [row.first for row in rows] == TEXTS
     assert [row.label for row in rows] == list(FRAME.label)
 
@@ -64,7 +64,7 @@ def test_every_format_gives_the_same_rows(name):
 )
 def test_a_table_without_quoting_keeps_its_marks(texts):
     content = "text\tlabel\n" + "".join(f"{text}\t{n % 2}\n" for n, text in enumerate(texts))
-    assert [row.first for row in read_rows("file", SourceFile("own.tsv", content.encode()))[0]] == texts
+    assert [row.first for row in read_own(SourceFile("own.tsv", content.encode())).rows] == texts
 
 
 def test_a_table_that_is_quoted_in_part_is_refused():
@@ -74,9 +74,8 @@ def test_a_table_that_is_quoted_in_part_is_refused():
 
 
 def test_what_is_left_out_is_told():
-    notes: list[str] = []
     content = b'text\tlabel\tscore\n"a ""b"""\t1\t3\n\n  \t\t\nc\t0\t4\n'
-    rows, _ = read_rows("file", SourceFile("own.tsv", content), notes=notes)
+    rows, _, notes = read_own(SourceFile("own.tsv", content))
     assert len(rows) == 2
     assert notes == ["read as written with quoting", "2 blank lines left out", "columns that are not read: score"]
 
@@ -95,14 +94,14 @@ def test_what_is_left_out_is_told():
 def test_labels_as_they_are(labels, right, found):
     columns = Columns(right=right)
     as_table = "text,label\n" + "".join(f"a {n},{label}\n" for n, label in enumerate(labels))
-    assert [row.label for row in read_rows("file", SourceFile("own.csv", as_table.encode()), columns)[0]] == found
+    assert [row.label for row in read_own(SourceFile("own.csv", as_table.encode()), columns).rows] == found
     typed = pd.DataFrame({"text": list("abc")[: len(labels)], "label": labels})
     frames = [typed]
     if all(label.replace(".", "").isdigit() for label in labels):
         frames.append(typed.assign(label=typed.label.astype(float)))
     for frame in frames:
         content = frame.to_json(orient="records", lines=True).encode()
-        assert [row.label for row in read_rows("file", SourceFile("own.jsonl", content), columns)[0]] == found
+        assert [row.label for row in read_own(SourceFile("own.jsonl", content), columns).rows] == found
 
 
 def test_columns_have_the_names_that_the_suite_gives(tmp_path):
@@ -112,7 +111,7 @@ def test_columns_have_the_names_that_the_suite_gives(tmp_path):
         'label = "gold", right = "yes"}, {dataset = "sst2"}]\nbob = [{dataset = "mrpc"}, {dataset = "math_qa"}]\n'
     )
     task = open_suite(tmp_path / "suite.toml").tasks["A1"]
-    rows, _ = read_rows("file", SourceFile("pairs.csv", (tmp_path / "pairs.csv").read_bytes()), task.columns)
+    rows = read_own(SourceFile("pairs.csv", (tmp_path / "pairs.csv").read_bytes()), task.columns).rows
     assert rows == [("7", "a", "b", 1), ("8", "c", "d", 0)]
 
 
@@ -137,14 +136,14 @@ def test_columns_have_the_names_that_the_suite_gives(tmp_path):
 )
 def test_what_cannot_be_read_is_one_line(content, message):
     with pytest.raises(DataError, match=message) as caught:
-        read_rows("file", SourceFile("own", content))
+        read_own(SourceFile("own", content))
     assert "\n" not in str(caught.value)
 
 
 def test_half_a_surrogate_pair_is_a_replacement_character():
     lines = b'{"text": "cut \\ud83d", "label": 1}\n{"text": "whole \\ud83d\\ude00", "label": 0}\n'
     for content in (lines, b"[" + lines.strip().replace(b"\n", b",") + b"]"):
-        rows, _ = read_rows("file", SourceFile("own", content))
+        rows = read_own(SourceFile("own", content)).rows
         assert [row.first for row in rows] == ["cut \ufffd", "whole \U0001f600"]
 
 

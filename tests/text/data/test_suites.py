@@ -10,7 +10,7 @@ import pytest
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.items import suite_items
 from ncsim.text.data.prepare import CONTEXTS, prepare_suite
-from ncsim.text.data.rows import read_rows
+from ncsim.text.data.rows import read_own
 from ncsim.text.data.sources import SourceFile
 from ncsim.text.data.suites import PARTS, SUITES, Suite, Task, open_suite
 from tests.support import text_sources
@@ -257,7 +257,7 @@ def test_suites_that_are_not_whole_are_one_line(text, kind, message, tmp_path):
 def test_values_of_own_rows_are_not_made_texts_or_labels(tmp_path, row):
     write_own(tmp_path, own_jsonl=json.dumps({"text": "a", "label": 1, "id": "x"} | row) + "\n")
     with pytest.raises(DataError, match=rf"line 1: {next(iter(row))} is "):
-        read_rows("file", SourceFile("own.jsonl", (tmp_path / "own.jsonl").read_bytes()))
+        read_own(SourceFile("own.jsonl", (tmp_path / "own.jsonl").read_bytes()))
 
 
 @pytest.mark.parametrize(

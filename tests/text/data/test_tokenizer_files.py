@@ -164,7 +164,7 @@ def refusals():
         "do_basic_tokenize is False",
     )
     yield "broken", lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer.json cannot be read"
-    yield "broken settings", lambda f: write_words(f, []), "tokenizer_config.json is no JSON object"
+    yield "broken settings", lambda f: write_words(f, []), "tokenizer_config.json: is no JSON object"
     yield (
         "another class",
         lambda f: write_words(f, {"tokenizer_class": "BertJapaneseTokenizer"}),

@@ -1,4 +1,4 @@
-"""The JSON files beside weights: config.json of a model, adapter_config.json of an adapter."""
+"""The JSON files beside weights: config.json of a model, adapter_config.json of an adapter, what a tokeniser is told."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from ncsim.errors import ConfigError
 
 
-def json_object(file: Path, missing: str) -> dict[str, Any]:
+def json_object(file: Path, missing: str | None = None) -> dict[str, Any]:
     """What a file's JSON object holds.
 
     Args:
         file: the file.
-        missing: what to say where there is no such file.
+        missing: what to say where there is no such file; None: such an object is empty.
 
     Raises:
         ConfigError: there is none, it cannot be read, or it is no JSON object.
@@ -22,6 +22,8 @@ def json_object(file: Path, missing: str) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
+        if missing is None:
+            return {}
         raise ConfigError(missing) from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
