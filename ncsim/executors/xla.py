@@ -131,17 +131,19 @@ def _compiled(
     )
     devices = mesh.devices.size
     blocks, lanes = buffer
-    arguments = (
-        np.zeros(2, np.uint32),
-        np.zeros((devices * blocks, lanes), np.uint32),
-        np.ones(devices, np.int32),
-        np.zeros((), dtype),
-        np.zeros(() if points is None else points, np.int32),
+    # Shapes alone, so that a program can be compiled for devices that are not here.
+    like = (
+        ((2,), np.uint32),
+        ((devices * blocks, lanes), np.uint32),
+        ((devices,), np.int32),
+        ((), dtype),
+        (() if points is None else (points,), np.int32),
     )
+    arguments = [jax.ShapeDtypeStruct(*each, sharding=s) for each, s in zip(like, shardings, strict=True)]
     options: dict[str, bool | str] = {}
     if mesh.devices.flat[0].platform == "cpu":
         options["xla_cpu_prefer_vector_width"] = "512"
-    compiled = jax.jit(mapped).lower(*jax.device_put(arguments, shardings)).compile(compiler_options=options)
+    compiled = jax.jit(mapped).lower(*arguments).compile(compiler_options=options)
 
     def run(root_seed: int, ids: Any, used: Any, rate: float, steps: Any) -> Any:
         root = np.array([0, root_seed], np.uint32)  # of jax.random.key(root_seed), whatever its default and offset

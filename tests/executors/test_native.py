@@ -78,7 +78,7 @@ def test_follows_the_scan(name):
     targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
     by_c, by_xla = (
         jax.jit(lambda v, steps, run=run: run(config, v, targets, jnp.float32(0.01), steps))
-        for run in (native.training(native._shape(config)), train.train)
+        for run in (native.training(native.shape(config)), train.train)
     )
     # RMSProp divides a gradient by its own size, and so passes on its relative error, which grows as terms cancel.
     one_step = TEN_STEPS if name == "rmsprop" else ONE_STEP
@@ -234,7 +234,7 @@ def test_code_for_avx2_compiles_and_agrees(monkeypatch):
     config = ncsim.EnsembleConfig(hidden=2)
     vector = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (Architecture.of(config).size, 64)), jnp.float32)
     targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
-    narrow = native.training.__wrapped__(native._shape(config))
+    narrow = native.training.__wrapped__(native.shape(config))
     ours, theirs = (run(config, vector, targets, jnp.float32(0.01), jnp.int32(10)) for run in (narrow, train.train))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TEN_STEPS)
 
@@ -354,7 +354,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch, tmp_path):
     torn.write_bytes(b"no library")
     monkeypatch.setattr(compiler, "built", lambda text: torn)
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native; .*torn\.so.*; allowed here: xla$"):
-        native.training.__wrapped__(native._shape(CONFIG))
+        native.training.__wrapped__(native.shape(CONFIG))
 
 
 def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):

@@ -18,8 +18,6 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 from ncsim.executors.scalarise import ScalariseError
 
-#: A sum of at least so many terms is an accumulator, to which each term is added as soon as it is there.
-ACCUMULATOR_TERMS = 6
 C_TYPES = {"float32": "float", "int32": "int32_t", "uint32": "uint32_t", "bool": "int"}
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
 _COMPARISONS = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}

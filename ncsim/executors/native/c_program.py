@@ -10,7 +10,6 @@ from typing import NamedTuple
 from jax.extend.core import ClosedJaxpr
 
 from ncsim.executors.native.c_expressions import (
-    ACCUMULATOR_TERMS,
     C_TYPES,
     Graph,
     Node,
@@ -31,6 +30,9 @@ class Block:
     fewest operations that are not there yet.
     """
 
+    #: A sum of at least so many terms is an accumulator, to which each term is added as soon as it is there.
+    ACCUMULATOR_TERMS = 6
+
     def __init__(self, outputs: Sequence[tuple[int, Node]], inputs: dict[Node, str]) -> None:
         """`outputs`: what to store in which place of the state s. `inputs`: names of uniform values, C scalars."""
         self.lines: list[str] = []
@@ -42,7 +44,9 @@ class Block:
         self._terms = {node: self._sum(node) for node in nodes if node.kind in ("add", "sub") and node.varying}
         inner = {part for node in self._terms for part in self._swallowed(node)}
         self._sums = {node: terms for node, terms in self._terms.items() if node not in inner}
-        self._pending = {node: list(terms) for node, terms in self._sums.items() if len(terms) >= ACCUMULATOR_TERMS}
+        self._pending = {
+            node: list(terms) for node, terms in self._sums.items() if len(terms) >= self.ACCUMULATOR_TERMS
+        }
         self._names: dict[Node, str] = {}
         self._started: set[Node] = set()
         self._numbers = {node: number for number, node in enumerate(self._sums)}
@@ -90,8 +94,8 @@ class Block:
                     stack.append(operand)
         return len(seen)
 
-    def _order(self) -> None:
-        outputs = list(self._outputs)
+    def _accumulate(self) -> None:
+        """Add all terms to the sums that are accumulators."""
         while True:
             targets = [(total, term) for total, terms in self._pending.items() for term in terms]
             best, choice = 10**9, None
@@ -105,6 +109,10 @@ class Block:
                 break
             total, term = choice
             self._add_term(total, term)
+
+    def _order(self) -> None:
+        self._accumulate()
+        outputs = list(self._outputs)
         made = []
         while outputs:
             place = min(range(len(outputs)), key=lambda number: self._missing(outputs[number][1], 10**9))
@@ -165,17 +173,26 @@ class Block:
             self._add_term(node, self._pending[node][0])
         if node in self._names:
             return self._names[node]
-        if node in self._sums:
-            expression = ""
-            for sign, term in self._sums[node]:
-                value = self._factor(term)
-                expression = f"({expression} {sign} {value})" if expression else ("-" if sign == "-" else "") + value
-        else:
-            expression = vector_expression(node, self._vector, self._scalar)
+        expression = self._summed(node) if node in self._sums else self._operation(node)
         name = f"v{len(self._names)}"
         self.lines.append(f"const {'mask' if node.dtype == 'bool' else 'vec'} {name} = {expression};")
         self._names[node] = name
         return name
+
+    def _summed(self, node: Node) -> str:
+        """A short sum."""
+        return self._expression(self._sums[node])
+
+    def _expression(self, terms: Sequence[tuple[str, Node]]) -> str:
+        expression = ""
+        for sign, term in terms:
+            value = self._factor(term)
+            expression = f"({expression} {sign} {value})" if expression else ("-" if sign == "-" else "") + value
+        return expression
+
+    def _operation(self, node: Node) -> str:
+        """What is no sum."""
+        return vector_expression(node, self._vector, self._scalar)
 
     def _scalar(self, node: Node) -> str:
         return literal(node) if node.kind == "constant" else self._inputs[node]
@@ -232,15 +249,27 @@ class Step(NamedTuple):
     given: int  # targets and learning rate, all float32
 
 
-def source(program: Step) -> str:
-    """The C file: `ncsim_train` of TRAIN, which takes all steps of all networks.
+class Flow(NamedTuple):
+    """A training step as nodes: what it carries on, and what is made of that."""
+
+    given: list[Node]
+    begun: list[Node]  # the carry before the first step
+    carry: list[Node]
+    after: list[Node]  # the carry after a step
+    dtypes: list[str]
+    lanes: list[int]  # places in the carry of what differs by network; the parameters are the first
+    scalars: list[int]  # and of what does not
+
+
+def flow(graph: Graph, program: Step, known: Sequence[float] = ()) -> Flow:
+    """The nodes of a step, in `graph`, which simplifies them. `known`: the first given values, where they are compiled in.
 
     Raises:
-        ScalariseError: an operation that there is no C for.
+        ScalariseError: an operation, or a state by network, that there is no C for.
     """
     dtypes = [str(variable.aval.dtype) for variable in program.step.jaxpr.outvars]
-    graph = Graph()
     given = [graph.leaf("given", number, "float32", False) for number in range(program.given)]
+    given[: len(known)] = [graph.constant(value, "float32") for value in known]
     vector = [graph.leaf("carry", number, "float32", True) for number in range(program.size)]
     begun = build(graph, program.begin, [*vector, *given])
     varying = [number < program.size or node.varying for number, node in enumerate(begun)]
@@ -256,10 +285,20 @@ def source(program: Step) -> str:
             raise ScalariseError(f"optimiser state of type {dtypes[number]} by network has no C in the native executor")
     lanes = [number for number, differs in enumerate(varying) if differs]
     scalars = [number for number, differs in enumerate(varying) if not differs]
-    leaves = {node: f"given[{number}]" for number, node in enumerate(given)}
-    leaves |= {carry[number]: f"c->c{number}" for number in scalars}
     for place, number in enumerate(lanes):
         carry[number].number = place  # in the array of vectors; the parameters stay the first
+    return Flow(given, begun, carry, after, dtypes, lanes, scalars)
+
+
+def source(program: Step) -> str:
+    """The C file: `ncsim_train` of TRAIN, which takes all steps of all networks.
+
+    Raises:
+        ScalariseError: an operation that there is no C for.
+    """
+    given, begun, carry, after, dtypes, lanes, scalars = flow(Graph(), program)
+    leaves = {node: f"given[{number}]" for number, node in enumerate(given)}
+    leaves |= {carry[number]: f"c->c{number}" for number in scalars}
 
     uniforms = needed_uniforms(after[number] for number in lanes)
     fixed = [node for node in uniforms if not node.changing]

@@ -74,7 +74,7 @@ def block_program(
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(_shape(config)), points)
+    return xla.block_program(config, mesh, blocks, lanes or LANES, training(shape(config)), points)
 
 
 #: Every library that this process has loaded.
@@ -108,7 +108,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     return train
 
 
-def _shape(config: EnsembleConfig) -> EnsembleConfig:
+def shape(config: EnsembleConfig) -> EnsembleConfig:
     """The config without what is an argument, or concerns only how networks start and what is recorded of them."""
     fields = {"hidden", "optimizer", "optimizer_options", "loss", "encoding", "topology", "shared", "tasks"}
     fields |= {"intervention", "alice_weight", "bob_weight", "training_rows"}
@@ -124,7 +124,7 @@ def source(config: EnsembleConfig) -> str:
     Raises:
         ScalariseError: its step has an operation that there is no C for.
     """
-    return _source(_shape(config))
+    return _source(shape(config))
 
 
 @functools.lru_cache(maxsize=64)
