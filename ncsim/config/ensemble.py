@@ -29,7 +29,7 @@ ELEMENTWISE_OPTIMIZERS = (
 LAYERWISE_OPTIMIZERS = "adafactor fromage lamb lars novograd sm3".split()
 
 #: What can train a run: the executors, or the fastest of them that can.
-EXECUTORS = ("auto", "xla", "pallas", "native")
+EXECUTORS = ("auto", "xla", "pallas", "native", "cuda")
 
 #: What may be done to the gradients that the heads' losses send into the shared layer.
 INTERVENTIONS = (

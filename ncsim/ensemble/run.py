@@ -54,9 +54,10 @@ def run_ensemble(
         devices: number of devices to use, 1 to 4096, and no more than JAX starts with; None uses all. On a CPU one device is one
             core, and more devices than cores may be asked for.
         progress: told how the run goes on; `ncsim.terminal.Progress` prints it.
-        executor: the program that trains: "xla", "pallas" (one kernel for the whole training, for GPUs and TPUs; on CPUs it
-            is interpreted), "native" (C code made from the training step and compiled here, for CPUs with a C compiler),
-            or "auto", the fastest of them here. Members differ between executors: a stored run keeps the one it began with.
+        executor: the program that trains: "xla", "native" (C code made from the training step and compiled here, for CPUs
+            with a C compiler), "cuda" (a kernel made from the training step, for NVIDIA's GPUs), "pallas" (one kernel for
+            the whole training, for GPUs and TPUs; on CPUs it is interpreted), or "auto", the fastest of them here. Members
+            differ between executors: a stored run keeps the one it began with.
         shard: (number, workers), with number from 1 to workers; only with `out`. (3, 16) makes this process the third of
             sixteen that share the folder: it begins with the third sixteenth, helps with the rest, and returns when
             every part is stored.
@@ -211,7 +212,7 @@ def _trained_into_folder(job: Job) -> Run:
 
 def _made_folder(job: Job) -> RunFolder:
     assert job.out is not None
-    if job.recorded_executors() is None and job.executor in ("pallas", "native"):
+    if job.recorded_executors() is None and job.executor in ("cuda", "pallas", "native"):
         job.executors()  # what they cannot train is refused before a folder is made
     return RunFolder.create(job.out, job.configs, job.resume, job.environment)
 

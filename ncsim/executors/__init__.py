@@ -1,7 +1,7 @@
 """Many networks at once.
 
-`choice` says which executor trains a run: `xla`, `pallas` or `native`. `scalarise` turns the step into operations on single elements,
-for the last two. `devices` starts devices, and names those that fail.
+`choice` says which executor trains a run: `xla`, `native`, `cuda` or `pallas`. `scalarise` turns the step into operations on single
+elements, for the last three. `devices` starts devices, and names those that fail.
 
 Decisions
 ---------
@@ -10,7 +10,7 @@ dispatching its operations at every step (about twice as fast). It is an *extra*
 not know it ignores, and it goes into `XLA_FLAGS` before JAX starts unless the user has set extra options. The vector
 width is given to the compiler with the program, where an unknown name is an error and not an abort.
 
-One step, three executors. A kernel that keeps the state in registers has no small arrays, and Triton has neither
+One step, four executors. A kernel that keeps the state in registers has no small arrays, and Triton has neither
 `stack` nor an array of 23 parameters. The Pallas executor therefore has no mathematics: it traces `training.step.make_step` for
 one network and evaluates the jaxpr element by element (`executors/scalarise.py`), where slices and stacks happen while tracing and
 only elementwise operations reach the kernel. An optimiser with another operation is refused by the operation's name.
@@ -32,6 +32,16 @@ definition of the network. "auto" takes it where it builds, has XLA's losses aft
 fast in a short trial, by processor time, since others may use the machine meanwhile; the verdict is kept beside the code, so that a machine trains the same config by the same executor
 every time. Where it cannot be compiled, one line says why. The cache's key has the compiler, the processor and jaxlib's header,
 since a library of another header may not fit. No flag lets the compiler assume NaN away, and division and roots are IEEE's. Measured: `benchmarks/notes-native.md`.
+
+A generated kernel on NVIDIA's GPUs. `executors/cuda/` makes CUDA C by native's generator. Machine code says what binds: issue
+slots, then special functions. So targets are literals in a kernel per context; constant factors go outwards to where Adam has its
+own; what is the same for all networks (Adam's corrections, by optax's float32 powers) is a table of a row per step, by XLA; a
+ReLU is a predicate on multiply-adds; rows are taken in an order in which few predicates live; logits are exponents of two;
+two denominators of an optimiser share a reciprocal. Functions are the hardware's approximations, each as exact as a rounding
+or two. CUDA C and not PTX, though XLA takes only that: NVRTC comes with jax[cuda13], and a C compiler can test the same
+text. XLA launches the kernel by `__gpu$xla.gpu.ptx`, a call that is internal to it: `choice` tries it once and falls back. XLA does not assemble
+the PTX, so that ptxas in `make test-gpu-static` is what says that it can be. State goes through memory every 4,096 steps,
+so that recording needs nothing more. More than 8 units are XLA's: their state does not fit a thread.
 
 One program for any number of members. A device has a buffer of blocks and is told how many of them to train; learning
 rate and steps are arguments. Configs that differ only in those, the seed or the members share a compiled program. A call

@@ -7,8 +7,10 @@ undecided then answers by the program it ran in: laws agree between executors, m
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -47,20 +49,29 @@ def program(
             return xla.block_program(config, mesh, blocks, lanes, points=points)
         if executor == "native":
             return native.block_program(config, mesh, blocks, lanes, points=points)
-        from ncsim.executors import pallas  # here, so that CPUs do without it
+        return _kernels(executor).block_program(config, mesh, blocks, lanes, points=points)
 
-        return pallas.block_program(config, mesh, blocks, lanes, points=points)
+
+def _kernels(executor: str) -> ModuleType:
+    """The executor whose training is one kernel; imported here, so that CPUs do without it."""
+    if executor == "cuda":
+        from ncsim.executors.cuda import program as cuda
+
+        return cuda
+    from ncsim.executors import pallas
+
+    return pallas
 
 
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
-    """ "xla", "pallas" or "native", for all of these configs.
+    """ "xla", "cuda", "pallas" or "native", for all of these configs.
 
     "auto" on CPUs is native where that is clearly faster for all of them, else XLA. On accelerators it is XLA where some
-    config is nothing for a kernel, otherwise the faster of XLA and pallas over all cells of the grid together, or XLA
-    with one line on standard error where the kernel fails.
+    config is nothing for a kernel, otherwise the faster of XLA and a kernel over all cells of the grid together: on a GPU
+    cuda, or pallas where cuda cannot train them or fails. What fails is named in one line on standard error.
 
     Raises:
-        ConfigError: "pallas" or "native" is requested and cannot train one of the configs, or does not compile.
+        ConfigError: "cuda", "pallas" or "native" is requested and cannot train one of the configs, or does not compile.
     """
     platform = mesh.devices.flat[0].platform
     if requested == "xla":
@@ -69,36 +80,59 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
         for config in configs:
             program("native", config, mesh, blocks)
         return "native"
-    if requested == "pallas":
+    if requested in ("cuda", "pallas"):
         for config in configs:
-            try:
-                program("pallas", config, mesh, blocks)
-            except ConfigError:
-                raise
-            except Exception as error:
-                raise ConfigError(f"--executor: pallas; its kernel fails here ({_first_line(error)})") from error
-        if platform == "cpu":
+            _try_kernel(requested, config, mesh, blocks)
+        if requested == "pallas" and platform == "cpu":
             say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
-        return "pallas"
+        return requested
     if platform == "cpu":
         return "native" if all(_native_is_worth_it(config, mesh, blocks) for config in _alike(configs)) else "xla"
-    from ncsim.executors import pallas
+    names = ["cuda", "pallas"] if platform == "gpu" else ["pallas"]
+    for name, following in zip(names, [*names[1:], "xla"], strict=True):
+        reasons = [reason for config in configs if (reason := _kernels(name).unsupported(config))]
+        if reasons:
+            if "NVRTC" in reasons[0]:
+                _say_not_taken(name, reasons[0], following)
+            continue
+        why, faster = _compared_with_xla(name, configs, mesh, blocks)
+        if why is None:
+            return name if faster else "xla"
+        say(f"the {name} executor{why}: using {following}")
+    return "xla"
 
-    if any(pallas.unsupported(config) for config in configs):
-        return "xla"
+
+def _try_kernel(name: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> None:
+    """Make a kernel's program. A CUDA kernel is assembled when it is loaded, so that one is run, too.
+
+    Raises:
+        ConfigError: it cannot train the config, or fails.
+    """
+    try:
+        made = program(name, config, mesh, blocks)
+        if name == "cuda":
+            train_block(config, made, mesh, 1)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"--executor: {name}; its kernel fails here ({_first_line(error)})") from error
+
+
+def _compared_with_xla(
+    name: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int
+) -> tuple[str | None, bool]:
+    """Why a kernel is not to be taken, in words, or None; and whether it is faster than XLA."""
     seconds = np.zeros(2)
     for config in _alike(configs):
         by_xla = program("xla", config, mesh, blocks)
         try:
-            kernel = program("pallas", config, mesh, blocks)
+            kernel = program(name, config, mesh, blocks)
             if not _agree(config, by_xla, kernel, mesh):
-                say("the pallas executor's losses are not those of xla here: using xla")
-                return "xla"
+                return "'s losses are not those of xla here", False
             seconds += [seconds_a_network(config, each, mesh) for each in (by_xla, kernel)]
         except Exception as error:
-            say(f"the pallas executor fails here ({_first_line(error)}): using xla")
-            return "xla"
-    return "pallas" if seconds[1] < seconds[0] else "xla"
+            return f" fails here ({_first_line(error)})", False
+    return None, bool(seconds[1] < seconds[0])
 
 
 def _alike(configs: Sequence[EnsembleConfig]) -> list[EnsembleConfig]:
@@ -112,7 +146,7 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
     reason = native.unsupported(config)
     if reason:
         if reason.startswith(native.NO_COMPILER):
-            _say_not_native(reason)
+            _say_not_taken("native", reason)
         return False
     try:
         known = verdict(native.source(config))
@@ -125,19 +159,20 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
             seconds = np.min(rounds, axis=0)
             agrees = _agree(config, by_xla, tried, mesh)
             if not agrees:
-                _say_not_native("its losses are not those of xla here")
+                _say_not_taken("native", "its losses are not those of xla here")
             worth = bool(seconds[0] * NATIVE_GAIN <= seconds[1]) and agrees
             known = remember(native.source(config), worth)
         return known
     except Exception as error:  # no compiler that works, no folder to build in: nothing that a run needs
-        _say_not_native(_first_line(error).removeprefix("--executor: native; ").removesuffix("; allowed here: xla"))
+        reason = _first_line(error).removeprefix("--executor: native; ").removesuffix("; allowed here: xla")
+        _say_not_taken("native", reason)
         return False
 
 
 @functools.lru_cache(maxsize=64)
-def _say_not_native(reason: str) -> None:
+def _say_not_taken(executor: str, reason: str, following: str = "xla") -> None:
     """One line for one reason, however many cells of a grid it is true of."""
-    say(f"native is not taken: {reason}; using xla")
+    say(f"{executor} is not taken: {reason}; using {following}")
 
 
 def seconds_a_network(
@@ -181,8 +216,11 @@ def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgra
 
 def forget_programs() -> None:
     """Forget what was compiled in this process; what is built and kept on disk stays."""
-    for kept in (xla._block_program, native.training, native._source, _say_not_native):
+    for kept in (xla._block_program, native.training, native._source, _say_not_taken):
         kept.cache_clear()
+    if (cuda := sys.modules.get("ncsim.executors.cuda.program")) is not None:
+        for kept in (cuda.training, cuda.kernels, cuda.ptx):
+            kept.cache_clear()
 
 
 def _first_line(error: Exception) -> str:

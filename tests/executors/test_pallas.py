@@ -210,8 +210,8 @@ def test_what_a_kernel_cannot_train_is_one_line(tmp_path, capsys):
             run_ensemble(config, out=tmp_path / "run", executor="pallas")
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().err == ""
-    with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; allowed: auto, xla, pallas, native$"):
-        run_ensemble(ENSEMBLE, executor="cuda")
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: gpu; allowed: auto, xla, pallas, native, cuda$"):
+        run_ensemble(ENSEMBLE, executor="gpu")
 
 
 def test_operation_that_no_kernel_has_is_one_line(monkeypatch):
@@ -250,7 +250,7 @@ def test_on_a_cpu_auto_is_no_kernel_and_a_kernel_is_interpreted(mesh, capsys):
 
 
 def test_auto_takes_the_faster_and_falls_back(mesh, monkeypatch, capsys):
-    config, elsewhere = ENSEMBLE, Elsewhere("gpu", mesh.devices.size)
+    config, elsewhere = ENSEMBLE, Elsewhere("tpu", mesh.devices.size)  # where there is no other kernel
     real = {"xla": xla.block_program(config, mesh, BLOCKS), "pallas": pallas.block_program(config, mesh, BLOCKS)}
     monkeypatch.setattr(xla, "block_program", lambda *_, **__: real["xla"])
     monkeypatch.setattr(pallas, "block_program", lambda *_, **__: real["pallas"])

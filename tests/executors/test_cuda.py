@@ -1,0 +1,270 @@
+"""The cuda executor without a GPU: its step's text by the system's C compiler against `ncsim.train`, and what it refuses.
+
+The text is the kernel's, to the letter; functions are the C library's in place of the GPU's approximations. What XLA and
+ptxas make of the kernel is tested where they are installed: `make test-gpu-static`.
+"""
+
+import ctypes
+import dataclasses
+import functools
+import hashlib
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.config import ensemble as configs
+from ncsim.config.tasks import context_targets
+from ncsim.ensemble.run import run_ensemble
+from ncsim.ensemble.trainer import BLOCKS
+from ncsim.executors import choice, xla
+from ncsim.executors.cuda import nvrtc, source
+from ncsim.executors.cuda import program as cuda
+from ncsim.executors.native import compiler
+from ncsim.executors.native.program import shape
+from ncsim.executors.scalarise import ScalariseError
+from ncsim.training import step as train
+from ncsim.training.initialization import start_vector
+
+#: Two programs of one mathematics: of 99 of 100 networks, and of all, one of which may have a gradient of epsilon's size.
+ONE_STEP, TEN_STEPS, MOST = 5e-7, 1e-6, 5e-6
+FOUR_ROWS = ncsim.truth_tables(
+    [lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2, name="four rows"
+)
+SIX = ncsim.truth_tables(
+    [lambda *x: x[0] ^ x[1] ^ x[2], lambda *x: x[0] | x[1]],
+    [lambda *x: x[3] ^ x[4] ^ x[5], lambda *x: x[3] & x[4]],
+    features=6,
+    name="64 rows",
+)
+needs_compiler = pytest.mark.skipif(compiler.compiler() is None, reason="no C compiler")
+#: Stands for a mesh of one GPU.
+GPU = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
+_libraries = {}
+_folder = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
+
+
+def on_host(config, context, state, table, steps):
+    """`program.launched`, by the C compiler."""
+    text = source.host_text(cuda.kernels(config)[context])
+    name = hashlib.sha256(text.encode()).hexdigest()
+    if name not in _libraries:
+        library, made = Path(_folder.name) / f"{name}.so", Path(_folder.name) / f"{name}.c"
+        made.write_text(text)
+        flags = ["-O1", "-ffp-contract=fast", "-march=native", "-shared", "-fPIC", "-Werror=implicit"]
+        subprocess.run([compiler.compiler(), *flags, str(made), "-o", str(library), "-lm"], check=True)
+        _libraries[name] = ctypes.CDLL(str(library)).ncsim_host
+
+    def run(*given):
+        given = [np.ascontiguousarray(array) for array in given]
+        out = np.empty(state.shape, np.float32)
+        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*given, out)]
+        _libraries[name](*pointers, ctypes.c_long(state.shape[1]))
+        return out
+
+    return jax.pure_callback(run, jax.ShapeDtypeStruct(state.shape, jnp.float32), state, table, steps)
+
+
+def by_both(config, networks=256, context=2, first=0):
+    """Initial parameters, and two functions of a number of steps: by the kernel's text, by the scan."""
+    key, members = jax.random.key(5), jnp.arange(first, first + networks, dtype=jnp.uint32)
+    vector = jax.jit(jax.vmap(lambda m: start_vector(config, key, m, context), out_axes=-1))(members)
+    vector = vector.astype(jnp.float32)
+    targets = jnp.asarray(context_targets(config.tasks)[context], jnp.float32)
+    # The rate is an argument, as in a run: a constant is folded by what stands around it.
+    ours, theirs = (
+        jax.jit(lambda rate, steps, run=run: run(config, vector, targets, rate, steps))
+        for run in (cuda.training(shape(config), on_host), train.train)
+    )
+    ours, theirs = (functools.partial(run, jnp.float32(0.01)) for run in (ours, theirs))
+    return vector, ours, theirs
+
+
+CONFIG = ncsim.EnsembleConfig(hidden=2)
+VARIANTS = {
+    "adam": CONFIG,
+    "64 rows": ncsim.EnsembleConfig(hidden=1, tasks=SIX),
+    "eight units": ncsim.EnsembleConfig(hidden=8, tasks=FOUR_ROWS),
+    "squared error, momentum": ncsim.EnsembleConfig(
+        hidden=3, loss="squared_error", optimizer="sgd", optimizer_options="momentum=0.9,nesterov=true"
+    ),
+    "two logits, signs": ncsim.EnsembleConfig(hidden=3, loss="cross_entropy", encoding="sign"),
+    "overlap": ncsim.EnsembleConfig(hidden=3, topology="overlap", shared=1, optimizer="amsgrad", loss="squared_error"),
+    "two trunks": ncsim.EnsembleConfig(hidden=2, intervention="separate_trunks", tasks=FOUR_ROWS),
+    "a frozen trunk": ncsim.EnsembleConfig(hidden=2, intervention="frozen_trunk", optimizer="adamw", tasks=FOUR_ROWS),
+    "a stopped gradient": ncsim.EnsembleConfig(
+        hidden=2, intervention="stop_gradient_alice", alice_weight=0.3, tasks=FOUR_ROWS
+    ),
+    "surgery": ncsim.EnsembleConfig(hidden=2, intervention="pcgrad"),
+    "some rows": ncsim.EnsembleConfig(hidden=2, training_rows=9),
+    "a tiny epsilon": ncsim.EnsembleConfig(hidden=2, optimizer_options="eps=1e-30"),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_kernels_text_follows_the_scan(name):
+    vector, ours, theirs = by_both(VARIANTS[name])
+    assert np.array_equal(ours(0), vector)
+    for steps, tolerance in [(1, ONE_STEP), (10, TEN_STEPS)]:
+        expected = np.asarray(theirs(steps))
+        errors = np.max(np.abs(np.asarray(ours(steps)) - expected), axis=0)
+        assert np.quantile(errors, 0.99) <= tolerance
+        # Surgery compares a product with 0, which a rounding may turn.
+        assert name == "surgery" or np.max(errors) <= MOST
+    assert np.max(np.abs(expected - vector)) > 1e-3
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimizer", configs.ELEMENTWISE_OPTIMIZERS)
+def test_every_elementwise_optimizer(optimizer):
+    vector, ours, theirs = by_both(ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS))
+    for steps in (1, 10):
+        expected = np.asarray(theirs(steps))
+        errors = np.max(np.abs(np.asarray(ours(steps)) - expected), axis=0)
+        assert np.quantile(errors, 0.99) <= TEN_STEPS
+    assert np.max(np.abs(expected - vector)) > 1e-4
+
+
+@needs_compiler
+def test_recorded_steps_and_launches_of_many(monkeypatch):
+    """Recording changes no bit of what follows. Where launches end, XLA may round a step's powers otherwise on a CPU."""
+    _, ours, theirs = by_both(CONFIG, 128)
+    points = np.asarray([0, 1, 15, 30], np.int32)
+    seen = np.asarray(ours(points))
+    assert np.array_equal(seen[-1], ours(30))
+    np.testing.assert_allclose(seen, theirs(points), rtol=0, atol=MOST)
+    monkeypatch.setattr(cuda, "CHUNK", 16)
+    cuda.training.cache_clear()
+    _, in_parts, _ = by_both(CONFIG, 128)
+    np.testing.assert_allclose(in_parts(points), seen, rtol=0, atol=MOST)
+    cuda.training.cache_clear()
+
+
+@needs_compiler
+def test_what_diverged_stays_so():
+    config = ncsim.EnsembleConfig(hidden=2, optimizer="sgd", loss="squared_error", tasks=FOUR_ROWS)
+    vector = jnp.asarray(np.random.default_rng(0).normal(size=(12, 128)), jnp.float32)
+    targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
+    for bad in (np.nan, np.inf):
+        start = vector.at[3, ::2].set(bad)  # a weight of a hidden unit
+        trained = cuda.training(shape(config), on_host)(config, start, targets, jnp.float32(0.01), jnp.int32(5))
+        finite = np.isfinite(np.asarray(trained)).all(axis=0)
+        assert not finite[::2].any()
+        assert finite[1::2].all()
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_laws_are_those_of_the_scan():
+    """Solved networks of 8,192 after 3,000 steps, within three standard errors of the difference of independent samples;
+    the same members start both, so that few differ."""
+    config = ncsim.EnsembleConfig(hidden=3)
+    targets = context_targets(config.tasks)[2]
+    solved = []
+    _, ours, theirs = by_both(config, 8_192)
+    for trained in (ours(3_000), theirs(3_000)):
+        result = xla.record(config, trained, jnp.asarray(targets, jnp.float32))
+        solved.append(np.asarray(result.counts)[-1] == config.tasks.rows)
+    shares = [each.mean() for each in solved]
+    assert 0.1 < shares[1] < 0.9
+    assert abs(shares[0] - shares[1]) < 3 * np.sqrt(2 * shares[1] * (1 - shares[1]) / 8_192)
+    assert np.mean(solved[0] != solved[1]) < 0.04
+
+
+def test_denominators_share_a_reciprocal_only_if_no_product_is_lost():
+    steps = {
+        eps: cuda.kernels(shape(ncsim.EnsembleConfig(hidden=1, optimizer_options=f"eps={eps}")))
+        for eps in (1e-8, 1e-30)
+    }
+    counts = {eps: made[0].step.count("reciprocal(") for eps, made in steps.items()}
+    parameters = 9
+    assert counts[1e-30] == 32 + parameters
+    assert counts[1e-8] == 32 + parameters - parameters // 2
+
+
+def test_what_it_cannot_train_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(nvrtc, "library", object)
+    for change, words in [
+        ({"precision": "float64"}, "precision float64"),
+        ({"hidden": 9}, "hidden 9"),
+        ({"optimizer": configs.LAYERWISE_OPTIMIZERS[0]}, f"optimizer {configs.LAYERWISE_OPTIMIZERS[0]}"),
+    ]:
+        assert cuda.unsupported(dataclasses.replace(CONFIG, **change)).startswith(words)
+    with pytest.raises(
+        ncsim.ConfigError, match=r"^--executor: cuda cannot train without a CUDA GPU; allowed here: xla$"
+    ):
+        run_ensemble(CONFIG, out=tmp_path / "run", executor="cuda")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(
+        ncsim.ConfigError, match=r"^--executor: cuda cannot train precision float64.*; allowed here: xla$"
+    ):
+        choice.choose("cuda", [dataclasses.replace(CONFIG, precision="float64")], GPU, BLOCKS)
+    monkeypatch.setattr(nvrtc, "library", lambda: None)
+    assert cuda.unsupported(CONFIG) == cuda.NO_NVRTC
+
+
+def test_a_state_that_is_no_number_of_steps_is_refused(monkeypatch):
+    made = cuda.kernels(shape(CONFIG))[0]
+    (number,) = made.flow.scalars
+    after = [*made.flow.after]
+    after[number] = made.flow.begun[number]  # a number that a step leaves as it was, of the type of one that counts
+    counted = made._replace(
+        flow=made.flow._replace(after=[n if n is not after[number] else made.flow.carry[number] for n in after])
+    )
+    with pytest.raises(ScalariseError, match="has no place in the cuda executor"):
+        cuda.check_uniform(counted)
+    cuda.check_uniform(made)
+
+
+def test_nothing_of_cuda_is_imported_on_a_cpu():
+    program = (
+        "import sys, ncsim; from ncsim.ensemble.run import run_ensemble; "
+        "run_ensemble(ncsim.EnsembleConfig(hidden=1, members=4, steps=2), executor='xla'); "
+        "print([name for name in sys.modules if 'executors.cuda' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_auto_on_a_gpu_takes_cuda_or_says_why_not(monkeypatch, capsys):
+    """With stand-ins for programs: which is tried, and what is said."""
+    elsewhere, made = GPU, {}
+    for name in ("xla", "cuda", "pallas"):
+        made[name] = object()
+    monkeypatch.setattr(choice, "program", lambda name, *_, **__: made[name])
+    monkeypatch.setattr(choice, "_agree", lambda *_: True)
+    monkeypatch.setattr(nvrtc, "library", object)
+    seconds = {"xla": 3.0, "cuda": 1.0, "pallas": 2.0}
+    monkeypatch.setattr(
+        choice, "seconds_a_network", lambda _, tried, __: seconds[next(n for n in made if made[n] is tried)]
+    )
+    auto = functools.partial(choice.choose, "auto", [CONFIG], elsewhere, BLOCKS)
+    assert auto() == "cuda"
+    seconds["cuda"] = 4.0
+    assert auto() == "xla"
+    assert capsys.readouterr().err == ""
+
+    def no_call(name, *_, **__):
+        if name == "cuda":
+            raise RuntimeError("no handler for __gpu$xla.gpu.ptx\nand more")
+        return made[name]
+
+    monkeypatch.setattr(choice, "program", no_call)
+    assert auto() == "pallas"
+    said = capsys.readouterr().err
+    assert said == "ncsim: the cuda executor fails here (no handler for __gpu$xla.gpu.ptx and more): using pallas\n"
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; its kernel fails here \(no handler for"):
+        choice.choose("cuda", [CONFIG], elsewhere, BLOCKS)
+    monkeypatch.setattr(nvrtc, "library", lambda: None)
+    assert auto() == "pallas"
+    assert (
+        capsys.readouterr().err == "ncsim: cuda is not taken: without NVRTC, which jax[cuda13] brings; using pallas\n"
+    )
