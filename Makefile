@@ -8,11 +8,18 @@ FIGURE2_MEMBERS ?= 10000
 FIGURE2_STEPS ?= 3000
 FIGURE2_OUT ?= runs/figure2
 BENCHMARK_OUT ?= benchmarks/results
+# Compilers for GPUs, in an environment of their own. Parts of one release, since newer ones come with what does not fit.
+GPU_VENV ?= .venv-gpu
+JAX_VERSION = $(shell sed -n 's/^jax==//p' constraints.txt)
+GPU_TOOLS = jax-cuda13-plugin==$(JAX_VERSION) jax-cuda13-pjrt==$(JAX_VERSION) nvidia-cuda-nvrtc==13.0.88 nvidia-cuda-nvcc==13.0.88 \
+	nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-nvdisasm==13.2.51
+# The plugin is for compiling alone: no driver is here, and JAX is not to ask for one.
+WITHOUT_GPU = JAX_PLATFORMS=cpu JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1
 # Tests of one file share what they compile, so files are what is shared out.
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -22,6 +29,7 @@ help:
 	@echo "make layers      the order of the package's units, computed from the imports"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
+	@echo "make test-gpu-static, make gpu-static   what the CUDA kernel would cost, from its machine code, without a GPU"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -80,6 +88,20 @@ tests: $(VENV)/.dev
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
 
+$(GPU_VENV)/.tools: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . \
+		pytest beartype hypothesis
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(GPU_TOOLS)
+	@touch $@
+
+# XLA's, NVRTC's and ptxas' compilation of the CUDA kernel, and bounds on what its machine code would cost.
+test-gpu-static: $(GPU_VENV)/.tools
+	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m pytest tests/benchmarks/test_gpu_static.py
+
+gpu-static: $(GPU_VENV)/.tools
+	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m benchmarks.gpu_static --pallas --json $(BENCHMARK_OUT)/gpu-static.json
+
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev
 	$(PIP) --editable '.[s3]' 'moto[server]'
@@ -102,4 +124,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,167 @@
+"""What the cuda executor's kernel would cost on an H100, modelled from its machine code: not measured on a device.
+
+Question. How many instructions does a training step have, what do registers allow, and what share of the multiply-add
+ceiling would that be? Beside it stands the Pallas kernel, as XLA compiles it for an H100.
+
+Command. `make gpu-static`, which installs NVRTC, ptxas and nvdisasm, and runs
+`python -m benchmarks.gpu_static --pallas --json benchmarks/results/gpu-static.json`
+
+Time. About ten minutes on two cores. No GPU and no driver.
+
+How. `benchmarks/sass.py` has the model. Operations of a step are those of `benchmarks/ceilings.py`; they are known for Adam with
+binary cross-entropy alone, so that other rows have no share of the ceiling. sm_80 and sm_100 are assembled to see
+registers and spills; the model is of sm_90.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ncsim.formatting import json_text
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
+
+from benchmarks import ahead, sass
+from benchmarks.ceilings import operations
+
+WIDTHS = (2, 3, 4, 8)
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+NETWORKS = 1 << 18
+WHAT = "static, modelled from machine code; not measured on a device"
+PACKAGES = ("jax", "nvidia-cuda-nvrtc", "nvidia-cuda-nvcc", "nvidia-cuda-nvdisasm", "jax-cuda13-plugin")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compile, count, print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--pallas", action="store_true", help="the Pallas kernel, too, compiled by XLA for an H100")
+    parser.add_argument("--pallas-ptx", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
+    parser.add_argument("--widths", metavar="N", nargs="+", type=int, default=list(WIDTHS))
+    parser.add_argument("--brief", action="store_true", help="Adam with binary cross-entropy alone")
+    parsed = parser.parse_args(arguments)
+    if parsed.pallas_ptx is not None:
+        _compile_pallas(parsed.pallas_ptx)
+        return
+    from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS
+
+    rows = []
+    print(f"{WHAT}\n{HEADER}")
+    for hidden in parsed.widths:
+        for architecture in ARCHITECTURES:
+            rows.append(_printed(row("cuda", hidden, "adam", "bce", generated(hidden), architecture)))
+        if parsed.pallas:
+            rows.append(_printed(row("pallas", hidden, "adam", "bce", pallas(hidden), "sm_90")))
+    options = [("adam", "squared_error"), ("adam", "cross_entropy")]
+    options += [(name, "bce") for name in ELEMENTWISE_OPTIMIZERS if name != "adam"]
+    for optimizer, loss in [] if parsed.brief else options:
+        ptx = generated(3, optimizer, loss)
+        rows.append(_printed(row("cuda", 3, optimizer, loss, ptx, "sm_90")))
+    if parsed.json:
+        made = {"what": WHAT, "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "packages": _versions()}
+        parsed.json.write_text(json_text(made | {"rows": rows}))
+
+
+def generated(hidden: int, optimizer: str = "adam", loss: str = "bce") -> str:
+    """The PTX that the cuda executor has for a config, of the second context."""
+    import ncsim
+    from ncsim.executors.cuda import program
+    from ncsim.executors.native.program import shape
+
+    config = ncsim.EnsembleConfig(hidden=hidden, optimizer=optimizer, loss=loss)
+    return program.ptx(shape(config), 1, NETWORKS)
+
+
+def pallas(hidden: int) -> str:
+    """The PTX that XLA makes of the Pallas kernel for an H100, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.gpu_static", "--pallas-ptx", str(hidden)]
+        subprocess.run(command, check=True, env=ahead.environment(Path(folder)))
+        texts = [path.read_text() for path in sorted(Path(folder).rglob("*.ptx"))]
+    return next(text for text in texts if "ncsim_train" in text)
+
+
+def row(executor: str, hidden: int, optimizer: str, loss: str, ptx: str, architecture: str) -> dict[str, Any]:
+    """A kernel's line of the table; rates and shares where the model has them."""
+    kernel = sass.assembled(ptx, architecture)
+    found: dict[str, Any] = {
+        "executor": executor,
+        "hidden": hidden,
+        "optimizer": optimizer,
+        "loss": loss,
+        "architecture": architecture,
+        "registers": kernel.registers,
+        "spilled_bytes": kernel.spilled,
+        "warps": kernel.warps,
+        "instructions": len(kernel.loop),
+        "pipes": kernel.pipes,
+    }
+    if architecture == "sm_90":
+        found["modelled_cycles"] = round(kernel.cycles, 1)
+        found["modelled_network_steps_a_second"] = float(f"{kernel.rate:.3g}")
+        if (optimizer, loss) == ("adam", "bce"):
+            found["modelled_share_of_ceiling"] = round(kernel.rate * operations(hidden) / sass.CEILING, 3)
+    return found
+
+
+HEADER = "executor  n  optimizer, loss                      arch    registers spilled warps instructions modelled rate  ceiling"
+
+
+def _printed(found: dict[str, Any]) -> dict[str, Any]:
+    rate, share = found.get("modelled_network_steps_a_second"), found.get("modelled_share_of_ceiling")
+    words = f"{found['optimizer']}, {found['loss']}"
+    print(
+        f"{found['executor']:<8} {found['hidden']:>2}  {words:<36} {found['architecture']:<7} {found['registers']:>9} "
+        f"{found['spilled_bytes']:>7} {found['warps']:>5} {found['instructions']:>12} "
+        f"{'' if rate is None else f'{rate:.2e}':>13} {'' if share is None else f'{share:.0%}':>8}",
+        flush=True,
+    )
+    return found
+
+
+def _compile_pallas(hidden: int) -> None:
+    """Compile the Pallas training loop for an H100; XLA leaves its PTX where it was told to."""
+    import jax
+    import jax.numpy as jnp
+
+    import ncsim
+    from ncsim.executors import pallas as executor
+    from ncsim.training.network import Architecture
+
+    with contextlib.suppress(ImportError):  # newer versions of JAX ask the device at hand
+        gpu_info: Any = importlib.import_module("jax._src.pallas.triton.gpu_info")
+        info = gpu_info.get_gpu_info_from_version(gpu_info.GpuVersion.H100)
+        gpu_info.get_gpu_info = lambda: info
+    config, sharding = ncsim.EnsembleConfig(hidden=hidden), jax.sharding.SingleDeviceSharding(ahead.device())
+    shapes: list[tuple[tuple[int, ...], Any]] = [
+        ((Architecture.of(config).size, 65_536), jnp.float32),
+        ((config.tasks.rows, 2), jnp.float32),
+    ]
+    shapes += [((), jnp.float32), ((), jnp.int32)]
+    like = [jax.ShapeDtypeStruct(*shape, sharding=sharding) for shape in shapes]
+    train = executor.training("gpu")
+    jax.jit(lambda *given: train(config, *given)).lower(*like).compile()
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The model of GPU kernels, and what it says of ours. With the tools of `make test-gpu-static`; skipped where they are not."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from benchmarks import ahead, gpu_static, sass
+from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS
+from ncsim.executors.cuda import nvrtc
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What the kernel's loop may come to: instructions, share of the multiply-add ceiling, warps of a multiprocessor.
+BOUNDS = {2: (650, 0.55, 16), 3: (880, 0.60, 16), 4: (1_110, 0.60, 12), 8: (2_200, 0.45, 8)}
+RESULTS = ROOT / "benchmarks" / "results" / "gpu-static.json"
+
+
+def missing():
+    if nvrtc.library() is None:
+        return "no NVRTC; make test-gpu-static installs it"
+    try:
+        return [sass.tool(name) for name in ("ptxas", "nvdisasm")] and None
+    except sass.MissingError as error:
+        return str(error)
+
+
+needs_tools = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+needs_plugin = pytest.mark.skipif(ahead.missing() is not None, reason=ahead.missing() or "")
+
+
+def loop(name, count, stall=1):
+    return [sass.Instruction(16 * k, name, "", stall, 7, 7, 0) for k in range(count)]
+
+
+@pytest.mark.parametrize(("name", "cycles"), [("FFMA", 1), ("FSETP.GT", 2), ("MUFU.EX2", 8), ("FMNMX", 2), ("LDL", 2)])
+def test_pipes_bind_as_they_are_wide(name, cycles):
+    """Four warps, so that none waits for its own latency."""
+    assert sass.simulated(loop(name, 200), 4) / 4 == pytest.approx(200 * cycles, rel=0.05)
+
+
+def test_latency_binds_one_warp_and_is_hidden_by_four():
+    body = loop("FFMA", 100, stall=4)
+    assert sass.simulated(body, 1) == pytest.approx(400, rel=0.1)
+    assert sass.simulated(body, 4) / 4 == pytest.approx(100, rel=0.1)
+
+
+def test_a_result_is_waited_for():
+    body = loop("MUFU.RCP", 1) + loop("FADD", 1)
+    body[0], body[1] = body[0]._replace(sets=0), body[1]._replace(waits=1)
+    assert sass.simulated(body * 50, 1) > 50 * 26
+
+
+def test_listings_are_read():
+    """A loop in a loop: the inner one is written out, as many times as it turns."""
+    high = f"/* 0x{(4 | 7 << 5 | 7 << 8) << 41:016x} */"
+    names = ["FADD R0, R1, R2", "FMUL R0, R0, R0", "@P0 BRA `(.L_x_1)", "@P1 BRA `(.L_x_0)", "EXIT"]
+    lines = []
+    for number, name in enumerate(names):
+        lines += {0: [".L_x_0:"], 1: [".L_x_1:"]}.get(number, [])
+        lines += [f"        /*{16 * number:04x}*/   {name} ;   /* 0x0000000000000000 */", f"    {high}"]
+    found = sass._loop("\n".join(lines))
+    assert [i.name for i in found] == ["FADD", *["FMUL", "BRA"] * sass.TRIPS, "BRA"]
+    assert {i.stall for i in found} == {4}
+
+
+@needs_tools
+@pytest.mark.parametrize("hidden", BOUNDS)
+def test_the_kernel_stays_as_small_as_it_is(hidden):
+    found = gpu_static.row("cuda", hidden, "adam", "bce", gpu_static.generated(hidden), "sm_90")
+    instructions, share, warps = BOUNDS[hidden]
+    assert found["instructions"] <= instructions
+    assert found["warps"] >= warps
+    assert found["modelled_share_of_ceiling"] >= share
+    assert hidden > 4 or found["spilled_bytes"] == 0
+
+
+@needs_tools
+@pytest.mark.parametrize("architecture", gpu_static.ARCHITECTURES)
+def test_assembles_without_spills(architecture):
+    for hidden in (2, 3, 4):
+        kernel = sass.assembled(gpu_static.generated(hidden), architecture)
+        assert kernel.spilled == 0
+        assert kernel.warps >= 12
+
+
+@needs_tools
+@pytest.mark.parametrize("optimizer", ELEMENTWISE_OPTIMIZERS)
+def test_every_optimizer_assembles(optimizer):
+    for loss in ("bce", "squared_error", "cross_entropy"):
+        assert sass.assembled(gpu_static.generated(2, optimizer, loss), "sm_80").warps >= 4
+
+
+@needs_tools
+def test_results_are_of_this_kernel():
+    """Names what is compared, says that it is no measurement, and has the kernel's numbers of now."""
+    stored = json.loads(RESULTS.read_text())
+    assert "not measured on a device" in stored["what"]
+    rows = {(r["executor"], r["hidden"], r["optimizer"], r["loss"], r["architecture"]): r for r in stored["rows"]}
+    for hidden in gpu_static.WIDTHS:
+        ours, theirs = (rows[name, hidden, "adam", "bce", "sm_90"] for name in ("cuda", "pallas"))
+        assert ours["modelled_network_steps_a_second"] >= 2 * theirs["modelled_network_steps_a_second"]
+        now = gpu_static.row("cuda", hidden, "adam", "bce", gpu_static.generated(hidden), "sm_90")
+        assert now["instructions"] == pytest.approx(ours["instructions"], rel=0.02)
+
+
+BLOCK_PROGRAM = """
+import sys
+import numpy as np, jax
+from benchmarks import ahead
+import ncsim
+from ncsim.executors import xla
+from ncsim.executors.cuda import program
+mesh = jax.sharding.Mesh(np.array([ahead.device()]), (xla.MEMBERS,))
+config = ncsim.EnsembleConfig(hidden=2)
+for points in (None, 5):
+    made = program.block_program(config, mesh, 2, points=points)
+    (compiled,) = [cell.cell_contents for cell in made.run.__closure__ if hasattr(cell.cell_contents, "as_text")]
+    print(compiled.as_text().count('custom_call_target="__gpu$xla.gpu.ptx"'))
+"""
+
+
+@needs_tools
+@needs_plugin
+def test_xla_compiles_the_whole_program_for_an_h100():
+    """Drawing, training by four kernels, recording and counting, in the loops over blocks and contexts."""
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK_PROGRAM], capture_output=True, text=True, env=ahead.environment(), timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["4", "4"]
