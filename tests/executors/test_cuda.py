@@ -32,6 +32,7 @@ from ncsim.executors.native.program import shape
 from ncsim.executors.scalarise import ScalariseError
 from ncsim.training import step as train
 from ncsim.training.initialization import start_vector
+from tests.support.cases import first_fast
 
 #: Two programs of one mathematics: of 99 of 100 networks, and of all, one of which may have a gradient of epsilon's size.
 ONE_STEP, TEN_STEPS, MOST = 5e-7, 1e-6, 5e-6
@@ -109,7 +110,7 @@ VARIANTS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 3))
 def test_the_kernels_text_follows_the_scan(name):
     vector, ours, theirs = by_both(VARIANTS[name])
     assert np.array_equal(ours(0), vector)
@@ -123,7 +124,7 @@ def test_the_kernels_text_follows_the_scan(name):
 
 
 @needs_compiler
-@pytest.mark.parametrize("optimizer", configs.ELEMENTWISE_OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", first_fast(configs.ELEMENTWISE_OPTIMIZERS, 2))
 def test_every_elementwise_optimizer(optimizer):
     vector, ours, theirs = by_both(ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS))
     for steps in (1, 10):
