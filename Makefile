@@ -12,7 +12,17 @@ BENCHMARK_OUT ?= benchmarks/results
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage benchmark benchmark-options benchmark-text \
+# The newest jax that pyproject.toml allows: `make test` has the oldest. It needs a newer Python than that, which is looked for.
+NEWEST = jax==0.12.0.1 jaxlib==0.12.0.1 flax==0.12.12
+NEWEST_VENV ?= .venv-newest
+NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
+	$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python), \
+	$(shell $(python) -c 'import sys; print(sys.executable if sys.version_info >= (3, 12) else "")' 2>/dev/null)))
+# What asks most of jax: executors, the step, whole runs, JAX's settings, adapters.
+NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py \
+	tests/text/model/test_lora.py tests/whole/test_surroundings.py
+
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-jax-newest benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -22,6 +32,7 @@ help:
 	@echo "make layers      the order of the package's units, computed from the imports"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
+	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -85,6 +96,22 @@ test-storage: $(VENV)/.dev
 	$(PIP) --editable '.[s3]' 'moto[server]'
 	$(BIN)/python -m pytest -m "slow or not slow" tests/storage/test_files.py
 
+# In an environment of its own, as both jax are not to be had in one.
+test-jax-newest:
+ifeq ($(NEWEST_PYTHON),)
+	@echo "make test-jax-newest: skipped; $(firstword $(NEWEST)) needs Python 3.12 or later, and none is found; say which with: make $@ NEWEST_PYTHON=PATH"
+else
+	@$(MAKE) --no-print-directory $(NEWEST_VENV)/.dev
+	$(NEWEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(NEWEST_TESTS)
+
+$(NEWEST_VENV)/.dev: pyproject.toml constraints.txt Makefile
+	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
+	grep -vE '^(jax|jaxlib|flax)==' constraints.txt > $(NEWEST_VENV)/constraints.txt
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(NEWEST_VENV)/constraints.txt $(NEWEST) --editable '.[dev]'
+	@touch $@
+endif
+
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
 
@@ -102,4 +129,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(NEWEST_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
