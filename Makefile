@@ -22,7 +22,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py \
 	tests/text/model/test_lora.py tests/whole/test_surroundings.py
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-jax-newest benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-jax-newest test-tpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -33,6 +33,7 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
+	@echo "make test-tpu-static   the TPU kernel compiled by libtpu, which it installs (137 MB), without a TPU"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -111,6 +112,16 @@ $(NEWEST_VENV)/.dev: pyproject.toml constraints.txt Makefile
 		--constraint $(NEWEST_VENV)/constraints.txt $(NEWEST) --editable '.[dev]'
 	@touch $@
 endif
+
+# The TPU's compiler, in a folder of its own: a jax that finds it would look for a TPU. Of the version that this jax names.
+$(VENV)/.libtpu: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/libtpu \
+		"$$($(BIN)/python -c 'import importlib.metadata as m; print(next(r.partition(";")[0] for r in m.requires("jax") if r.startswith("libtpu")))')" \
+		&& touch $@ || echo "libtpu could not be installed; the test says so" >&2
+
+test-tpu-static: $(VENV)/.libtpu
+	$(if $(wildcard $(VENV)/libtpu/libtpu),TPU_LIBRARY_PATH=$(abspath $(VENV))/libtpu/libtpu/libtpu.so) \
+		$(BIN)/python -m pytest tests/executors/test_tpu_static.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
