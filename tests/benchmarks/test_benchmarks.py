@@ -80,6 +80,7 @@ def test_native_reference_saturates():
     assert np.all(np.isfinite(trained))
 
 
+@pytest.mark.slow
 def test_obvious_flax_does_the_same_work():
     check_steps(ObviousFlax(3, batches=(8,)).train, "flax + optax, vmap", 3)
 

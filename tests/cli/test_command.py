@@ -59,6 +59,7 @@ def test_ensemble_and_report(tmp_path, capsys):
     assert capsys.readouterr().out == printed.out
 
 
+@pytest.mark.slow
 def test_default_folder_is_the_runs_own(capsys, tmp_path):
     main(["ensemble", *SMALL, "--quiet"])
     assert capsys.readouterr() == ("", "")

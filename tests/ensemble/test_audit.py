@@ -100,6 +100,7 @@ def test_bad_options_are_named(options, words, capsys):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_was_recorded_along_training_is_compared_too(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "PART_ROWS", 3 * 100)  # groups of members do not end where parts do
     recording = ncsim.Recording(points=3)

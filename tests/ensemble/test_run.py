@@ -49,6 +49,7 @@ def test_alone_and_among_others(whole, first, members):
     alike(part.records(), whole.records().take(slice(first, first + members)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_on_other_numbers_of_devices(whole, devices):
     part = run_ensemble(dataclasses.replace(CONFIG, first_member=37, members=200), devices=devices)
@@ -126,6 +127,7 @@ def test_networks_that_diverge_are_counted_apart():
     assert Outcomes([records], config).networks == int((~records.diverged).sum(axis=0).min())
 
 
+@pytest.mark.slow
 def test_other_truth_tables():
     """Tasks that are linearly separable: two hidden units solve nearly all of them."""
     tasks = ncsim.truth_tables(

@@ -25,6 +25,7 @@ from ncsim.executors.native import program as native
 from ncsim.training import step as train
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture
+from tests.support.cases import first_fast
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
@@ -68,7 +69,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 4))
 def test_follows_the_scan(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
     if says_why_not(config):
@@ -284,6 +285,7 @@ def mesh():
     return jax.make_mesh((len(jax.devices()),), (xla.MEMBERS,), devices=jax.devices())
 
 
+@pytest.mark.slow
 def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatch, tmp_path, capsys):
     if not RUNS_HERE:
         assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"

@@ -28,6 +28,7 @@ from ncsim.training import optimizers
 from ncsim.training import step as train
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture
+from tests.support.cases import first_fast
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
@@ -142,7 +143,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", first_fast(VARIANTS))
 def test_interpreted_kernel_follows_the_scan(name):
     config = VARIANTS[name]
     targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
@@ -181,7 +182,7 @@ def test_an_ensemble_has_the_same_counts_of_solved_members(by_both):
     ],
     ids=["cuda", "tpu"],
 )
-@pytest.mark.parametrize("optimizer", ELEMENTWISE_OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", first_fast(ELEMENTWISE_OPTIMIZERS, 2))
 def test_lowers_for_accelerators(platform, device, call, optimizer):
     """On a machine with neither. Exporting refuses Triton's call unless told that it may change between versions."""
     config = ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS)
@@ -267,6 +268,7 @@ def test_on_a_cpu_auto_is_no_kernel_and_a_kernel_is_interpreted(mesh, capsys):
     assert 0 < other < 1
 
 
+@pytest.mark.slow
 def test_auto_takes_the_faster_and_falls_back(mesh, monkeypatch, capsys):
     config, elsewhere = ENSEMBLE, Elsewhere("gpu", mesh.devices.size)
     real = {"xla": xla.block_program(config, mesh, BLOCKS), "pallas": pallas.block_program(config, mesh, BLOCKS)}

@@ -99,6 +99,7 @@ def made_up_run(common, tables):
     return Run(configs, [records] * len(names)), names
 
 
+@pytest.mark.slow
 def test_expectations_are_judged(tmp_path):
     perfect, bob_wrong_22 = [[0, 0, 0, 16]] * 4, [[0, 0, 0, 16]] * 3 + [[0, 0, 8, 8]]
     found = [e for common in (False, True) for e in effects(*made_up_run(common, [perfect] * 30))]

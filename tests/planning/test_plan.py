@@ -20,6 +20,7 @@ def tiny():
     return plan.forecast(TINY, executor="xla", report=False)
 
 
+@pytest.mark.slow
 def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
     forget_programs()
     begun = time.perf_counter()
@@ -35,6 +36,7 @@ def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
     assert 2e8 < tiny.peak_memory_bytes < 4e9
 
 
+@pytest.mark.slow
 def test_what_is_recorded_is_forecast(tmp_path):
     configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
     found = plan.forecast(configs, executor="xla", report=False, recording=recording)

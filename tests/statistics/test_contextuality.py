@@ -50,6 +50,7 @@ def check_systems(number, seed):
     assert 0.05 * number < contextual < 0.95 * number, "both kinds are among the systems"
 
 
+@pytest.mark.slow
 def test_closed_forms_are_the_linear_programmes_values():
     check_systems(100, seed=0)
 

@@ -150,6 +150,7 @@ def test_lattice_of_another_number_of_rows():
     assert exact.mean == 2
 
 
+@pytest.mark.slow
 def test_uncertainty_is_that_of_a_new_ensemble():
     """Over 120 ensembles of 400 networks: 95 % intervals of mean S and of P(S > 2) cover the law of the population in at
     least 87 % and 90 % of them (were coverage 95 %, fewer would have a chance of 4e-4 and 0.02)."""

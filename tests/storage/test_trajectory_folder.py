@@ -26,6 +26,7 @@ from ncsim.storage.verify import repair, verify
 from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import initial_vector, member_key
 from ncsim.training.observation import OBSERVED
+from tests.support.cases import first_fast
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=150, steps=60)
 RECORDING = Recording(spacing="every", every=20)
@@ -91,7 +92,7 @@ def test_too_many_steps_are_refused_before_a_folder_is_made(tmp_path):
 # --------------------------------------------------------------------------------------------------- in the executors
 
 
-@pytest.mark.parametrize("executor", ["xla", *(["native"] if NATIVE else [])])
+@pytest.mark.parametrize("executor", first_fast([*(["native"] if NATIVE else []), "xla"]))
 def test_members_are_as_without_recording_and_as_after_fewer_steps(executor, recorded, together):
     """The records of every member are bit-identical; what stands at step k is what k steps of training end with."""
     if executor == "native":
@@ -109,6 +110,7 @@ def test_members_are_as_without_recording_and_as_after_fewer_steps(executor, rec
     assert len(np.unique(together.value("loss_bob")[:, 0])) > 500
 
 
+@pytest.mark.slow
 def test_a_kernel_gives_what_it_gives_after_fewer_steps():
     """The interpreted kernel, between steps and all at once."""
     config = dataclasses.replace(CONFIG, tasks=ncsim.truth_tables([lambda x: x] * 2, [lambda x: 1 - x] * 2, features=1))
@@ -141,6 +143,7 @@ def test_native_rows_of_uniform_values_that_are_made_in_pieces(monkeypatch):
         assert np.array_equal(several[place], b(vector, stop))
 
 
+@pytest.mark.slow
 def test_diverged_networks_have_no_counts_from_then_on():
     config = dataclasses.replace(CONFIG, loss="squared_error", optimizer="sgd", learning_rate=1e6, members=40)
     run = run_ensemble(config, recording=RECORDING, executor="xla")
@@ -386,6 +389,7 @@ def test_statistics_against_a_slow_reference(together):
     assert inner.low < 1000 * np.mean(s[:, 2] - s[:, 1]) / 20 < inner.high
 
 
+@pytest.mark.slow
 def test_gradients_of_the_start_are_those_of_the_diagnostics(together):
     """At step 0, from the initial parameters; and what follows from the recorded numbers."""
     key = jax.random.key(CONFIG.root_seed)

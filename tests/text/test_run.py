@@ -21,6 +21,7 @@ from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
 from ncsim.text.training.programs import _Programs
+from tests.support.cases import first_fast
 from tests.support.text_model import write_model_and_data
 
 
@@ -106,6 +107,7 @@ def test_what_a_run_leaves(whole, files):
     assert (whole.table().to_pandas().groupby(["epoch", "split", "context"]).size() == 1).all()
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_and_give_the_same_bits(files, whole, tmp_path, monkeypatch):
     """A run that compiles, and one that reads what it compiled; outside of runs JAX keeps nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -143,7 +145,7 @@ def test_interrupted_and_resumed_is_the_same(files, whole, tmp_path, monkeypatch
     assert contents(tmp_path / "run") == contents(whole.path)
 
 
-@pytest.mark.parametrize(("number", "end", "status"), [(signal.SIGTERM, 2, 143), (signal.SIGINT, 10, 130)])
+@pytest.mark.parametrize(("number", "end", "status"), first_fast([(signal.SIGTERM, 2, 143), (signal.SIGINT, 10, 130)]))
 def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
     files, whole, tmp_path, monkeypatch, capsys, number, end, status
 ):

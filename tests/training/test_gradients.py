@@ -12,6 +12,7 @@ from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import start_vector
 from ncsim.training.network import Architecture
 from tests.support import reference
+from tests.support.cases import first_fast
 
 #: The diagnostics that are one number per network.
 SCALARS = ("alice_norm", "bob_norm", "cosine", "magnitude_similarity", "conflict", "neurons_in_conflict")
@@ -24,12 +25,14 @@ def reference_of(config, vector):
 
 @pytest.mark.parametrize(
     "fields",
-    [
-        {"hidden": 3},
-        {"hidden": 4, "topology": "overlap", "encoding": "sign", "loss": "squared_error"},
-        {"hidden": 2, "loss": "cross_entropy", "intervention": "separate_trunks"},
-        {"hidden": 3, "training_rows": 10},
-    ],
+    first_fast(
+        [
+            {"hidden": 4, "topology": "overlap", "encoding": "sign", "loss": "squared_error"},
+            {"hidden": 3},
+            {"hidden": 2, "loss": "cross_entropy", "intervention": "separate_trunks"},
+            {"hidden": 3, "training_rows": 10},
+        ]
+    ),
     ids=str,
 )
 def test_diagnostics_are_those_of_the_reference(fields):

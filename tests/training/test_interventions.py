@@ -23,6 +23,7 @@ from ncsim.training.network import Architecture, backward, forward
 from ncsim.training.observation import record
 from ncsim.training.step import train
 from tests.support import reference
+from tests.support.cases import first_fast
 from tests.support.training_losses import loss_of_heads, loss_value
 
 CHANGES = [
@@ -61,7 +62,7 @@ def masked(config, network):
 
 
 @pytest.mark.parametrize(
-    ("change", "loss"), [*((c, "bce") for c in CHANGES[:-1]), (CHANGES[4], "cross_entropy")], ids=str
+    ("change", "loss"), first_fast([(CHANGES[4], "cross_entropy"), *((c, "bce") for c in CHANGES[:-1])], 3), ids=str
 )
 def test_gradient_is_the_reference_s(change, loss):
     """Eight networks side by side in float32, to 1e-5; conflicts among them, or PCGrad would have nothing to do."""
@@ -82,6 +83,7 @@ def test_gradient_is_the_reference_s(change, loss):
         assert 0 < conflicts < 8
 
 
+@pytest.mark.slow
 def test_surgery_is_of_the_connections_that_exist():
     """Overlap: projected as if the parameters left out were not there at all, which a vector of theirs alone shows."""
     config = ncsim.EnsembleConfig(hidden=4, topology="overlap", intervention="pcgrad", shared=2, initialization="he")
@@ -104,7 +106,7 @@ def test_surgery_is_of_the_connections_that_exist():
     np.testing.assert_allclose(one_sided("pcgrad").T * trunk, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("change", [c for c in CHANGES if "topology" not in c], ids=str)
+@pytest.mark.parametrize("change", first_fast([c for c in CHANGES if "topology" not in c], 3), ids=str)
 def test_training_follows_the_reference(change):
     """Float64, 200 Adam steps: parameters to 1e-5, most to far less."""
     config = ncsim.EnsembleConfig(**({"hidden": 3, "precision": "float64", "initialization": "he"} | change))
@@ -244,6 +246,7 @@ def test_the_kernel_trains_the_same(change):
     np.testing.assert_allclose(kernel, losses_after(train, config, vectors, 5), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_training_rows_are_stored_and_read(tmp_path):
     config = ncsim.EnsembleConfig(hidden=2, members=70, steps=30, training_rows=6)
     run = ncsim.run_ensemble(config, out=tmp_path / "run", executor="xla")
@@ -262,6 +265,7 @@ def test_training_rows_are_stored_and_read(tmp_path):
         ncsim.open_run(tmp_path / "run").records()
 
 
+@pytest.mark.slow
 def test_frozen_trunk_leaves_no_influence():
     """Given the trunk, a head's training has nothing of the other's task in it. From a common start: influence 0 and
     accuracies equal, exactly. Control: without intervention they are not."""

@@ -21,6 +21,7 @@ from ncsim.report.write import printed, write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from tests.support import fault_driver
+from tests.support.cases import first_fast
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,6 +66,7 @@ def test_two_hundred_kills_at_random_times(tmp_path, records):
     assert min(found["parts there when killed"].values()) >= 1
 
 
+@pytest.mark.slow
 def test_asked_to_end_while_training(tmp_path, records):
     ended = driven("terminated", tmp_path / "runs", records)
     assert len(ended) == 4
@@ -107,7 +109,7 @@ def mounted(command):
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-@pytest.mark.parametrize("free", [1, 2, 4, 6])
+@pytest.mark.parametrize("free", first_fast([2, 1, 4, 6]))
 def test_a_disk_that_is_full(tmp_path, records, free):
     """A small tmpfs with `free` blocks of 4 KiB. What was stored is whole, and the run goes on where there is space."""
     disk = tmp_path / "disk"
@@ -131,6 +133,7 @@ def test_a_disk_that_is_full(tmp_path, records, free):
         assert verify(kept / "run").right
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_read_only(tmp_path, records):
     """Mounted so, as a disk is that the system no longer trusts."""
     place = tmp_path / "place"
@@ -153,6 +156,7 @@ def test_a_folder_that_is_read_only(tmp_path, records):
 # --------------------------------------------------------------------------------------------------- while training
 
 
+@pytest.mark.slow
 def test_training_that_overflows_is_diverged_and_said(tmp_path):
     """A learning rate of a million: networks whose numbers are no longer numbers count nowhere, and the report says so."""
     config = ncsim.EnsembleConfig(
@@ -198,6 +202,7 @@ def another_trainer():
     ensemble.trainer.cache_clear()
 
 
+@pytest.mark.slow
 def test_out_of_memory_trains_in_smaller_blocks_and_says_so_once(monkeypatch, capsys, another_trainer):
     whole = ncsim.run_ensemble(SMALL, executor="xla")
     ensemble.trainer.cache_clear()
@@ -213,6 +218,7 @@ def test_out_of_memory_trains_in_smaller_blocks_and_says_so_once(monkeypatch, ca
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_out_of_memory_for_the_smallest_blocks_is_one_line(monkeypatch, tmp_path, another_trainer):
     monkeypatch.setattr(choice, "program", OutOfMemory(most=0))
     with pytest.raises(DeviceError, match="a device has no memory for 64 networks of 2 hidden units; what is stored"):
@@ -233,6 +239,7 @@ def test_a_device_that_fails_is_one_line(monkeypatch, tmp_path, another_trainer)
         ncsim.run_ensemble(SMALL, out=tmp_path, executor="xla")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["nonsense", "cuda"])
 def test_a_device_that_does_not_start_is_one_line(tmp_path, platform):
     command = [sys.executable, "-m", "ncsim.cli", "ensemble", "--members", "10", "--steps", "5", "--out", "run"]

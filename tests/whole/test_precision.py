@@ -18,6 +18,7 @@ def both():
     return [ncsim.run_ensemble(dataclasses.replace(config, precision=p)).records() for p in ("float32", "float64")]
 
 
+@pytest.mark.slow
 def test_laws_of_outcomes_are_not_told_apart(both):
     """Chi-square test on the joint tables of each context, rare ones pooled."""
     for context in range(4):
@@ -46,6 +47,7 @@ def test_members_that_differ_were_undecided(both):
     assert np.mean(differ[~undecided]) < 0.02
 
 
+@pytest.mark.slow
 def test_both_start_from_the_same_networks():
     config = ncsim.EnsembleConfig(hidden=2, members=64, steps=1, learning_rate=1e-12)
     single, double = (

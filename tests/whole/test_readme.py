@@ -53,6 +53,7 @@ def assert_runs(line, folder):
     assert done.stdout.strip(), line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_python_examples(number, tmp_path):
     assert len(examples("python")) == len(blocks("python")), "every example has its output behind it"
@@ -62,6 +63,7 @@ def test_python_examples(number, tmp_path):
     assert_same_output(done.stdout, promised)
 
 
+@pytest.mark.slow
 def test_own_task(tmp_path):
     """All of the block that is to be pasted, but for what makes the environment, which these tests have already."""
     ((block, promised),) = examples("bash")

@@ -38,6 +38,7 @@ def ended(process, number):
     return said, time.monotonic() - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_a_call_that_would_take_hours_is_left(tmp_path, executor, number):
@@ -151,6 +152,7 @@ def test_a_forked_process_is_refused_and_does_not_wait(work):
             asked.get(60)
 
 
+@pytest.mark.slow
 def test_a_lone_process_of_a_slurm_step_says_what_it_waits_for_and_ends(tmp_path):
     slurm = {"SLURM_JOB_ID": "77", "SLURM_STEP_NODELIST": "localhost", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     process = subprocess.Popen(

@@ -81,6 +81,7 @@ def test_every_pinned_setting_is_tested():
     assert all(OTHERS[name] != SETTINGS[name] for name in OTHERS)
 
 
+@pytest.mark.slow
 def test_jax_settings_change_no_member_and_are_the_users_afterwards(plain, setting):
     """And in another thread of the user's they are so all the time."""
     others = OTHERS | WITHOUT_CONTEXT
@@ -108,6 +109,7 @@ def test_a_users_mesh_is_set_aside(plain):
         assert jax.sharding.get_abstract_mesh().axis_names == ("rows",)
 
 
+@pytest.mark.slow
 def test_networks_that_diverge_and_empty_tables_are_no_error_where_nan_is_one(setting):
     diverging = dataclasses.replace(CONFIG, optimizer="sgd", learning_rate=1e30)
     expected = run_ensemble(diverging, executor="xla").records().diverged
@@ -164,11 +166,14 @@ def test_flags_that_change_arithmetic_are_on_record_and_compared(monkeypatch, ca
 
 
 def ended(arguments):
-    """Status, standard output and standard error of a command line of a shell, which may have redirections."""
+    """Status, standard output and standard error of a command line of a shell, which may have redirections.
+
+    Without the line that a slow machine is given: that a report is still being made."""
     done = subprocess.run(
         ["sh", "-c", f'"$0" -m ncsim.cli {arguments}', sys.executable], capture_output=True, text=True, timeout=300
     )
-    return done.returncode, done.stdout, done.stderr
+    said = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("ncsim: reporting "))
+    return done.returncode, done.stdout, said
 
 
 COMMAND = "ensemble --hidden 1 --members 4 --steps 2 --executor xla --devices 1"
@@ -202,6 +207,7 @@ class Broken(io.StringIO):
         return os.open(os.devnull, os.O_WRONLY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["closed", "full", "terminal that has gone"])
 def test_streams_end_no_training(stream, monkeypatch):
     broken = Broken()
@@ -217,6 +223,7 @@ def test_streams_end_no_training(stream, monkeypatch):
         assert caught.value.code == 2
 
 
+@pytest.mark.slow
 def test_a_complete_run_in_a_folder_that_is_only_read(monkeypatch, capsys):
     """Simulated, because root may write anywhere: opening a file to write to it is refused."""
     main([*COMMAND.split(), "--out", "run", "--quiet"])
@@ -242,6 +249,7 @@ def test_a_complete_run_in_a_folder_that_is_only_read(monkeypatch, capsys):
     assert "cannot be written to (Read-only file system)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "content"), [("MPLBACKEND", "module://no_such_inline.backend"), ("MATPLOTLIBRC", "text.usetex: True")]
 )

@@ -13,6 +13,7 @@ from ncsim.text.model.adapter_files import load_adapter, save_adapter
 from ncsim.text.model.bert import Bert
 from ncsim.text.model.checkpoint import load_backbone, tensors_left_out
 from ncsim.text.model.packing import Packed
+from tests.support.cases import first_fast
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 QUICK = {"xla_backend_optimization_level": 0}
@@ -39,7 +40,7 @@ def compare(config, variables, recorded, scale=1.0):
     return hidden
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", first_fast(FAMILIES))
 def test_hidden_states_are_torchs(family):
     folder = FIXTURES / "families" / family
     config, backbone = load_backbone(folder)
@@ -74,7 +75,7 @@ ADAPTERS = {
 }
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", first_fast(ADAPTERS))
 def test_pefts_adapters_compute_what_peft_did(name, tmp_path):
     folder, rank, heads, left_out = ADAPTERS[name]
     config, backbone = load_backbone(FIXTURES / folder)

@@ -99,6 +99,7 @@ def test_how_an_adapter_starts():
 EVERY = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 
 
+@pytest.mark.slow
 def test_other_targets(backbone, recorded):
     adapter = new(5, 3, 4, targets=EVERY)
     layers = adapter["lora"]["layers"]
@@ -162,6 +163,7 @@ def test_merged_weights_agree(backbone, recorded):
     )
 
 
+@pytest.mark.slow
 def test_heads_read_the_pooler_or_the_first_token(backbone, recorded):
     adapter, batch = drawn(3, 4), batch_of(recorded)
     hidden, pooled = features({"params": backbone, "lora": adapter["lora"]}, 1.0, batch)
@@ -191,6 +193,7 @@ def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_backbone_keeps_float32_adapters(backbone, recorded):
     adapter, batch = drawn(3, 4), batch_of(recorded)
     low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), backbone)

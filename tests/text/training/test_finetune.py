@@ -91,6 +91,7 @@ def close(one, other, tolerance=2e-5):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_group_is_its_adapters_trained_by_themselves(state, alone):
     """In a group or not, on two devices or one, in small microbatches: the same to rounding; padding exactly zero."""
     close(
@@ -175,6 +176,7 @@ def test_evaluation_against_one_answer_at_a_time(together, state, backbone, data
     assert not np.asarray(found.diverged).any()
 
 
+@pytest.mark.slow
 def test_divergence_is_no_wrong_answer(together, state):
     heads = {name: np.array(leaf) for name, leaf in heads_of(state).items()}
     heads["bias"][0] = np.nan
