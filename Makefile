@@ -19,7 +19,17 @@ WITHOUT_GPU = JAX_PLATFORMS=cpu JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+# The newest jax that pyproject.toml allows: `make test` has the oldest. It needs a newer Python than that, which is looked for.
+NEWEST = jax==0.12.0.1 jaxlib==0.12.0.1 flax==0.12.12
+NEWEST_VENV ?= .venv-newest
+NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
+	$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python), \
+	$(shell $(python) -c 'import sys; print(sys.executable if sys.version_info >= (3, 12) else "")' 2>/dev/null)))
+# What asks most of jax: executors, the step, whole runs, JAX's settings, the encoder.
+NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py \
+	tests/text/model/test_bert.py tests/whole/test_surroundings.py
+
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -30,6 +40,8 @@ help:
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make test-gpu-static, make gpu-static   what the CUDA kernel would cost, from its machine code, without a GPU"
+	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
+	@echo "make test-tpu-static   the TPU kernel compiled by libtpu, which it installs (137 MB), without a TPU"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -107,6 +119,32 @@ test-storage: $(VENV)/.dev
 	$(PIP) --editable '.[s3]' 'moto[server]'
 	$(BIN)/python -m pytest -m "slow or not slow" tests/storage/test_files.py
 
+# In an environment of its own, as both jax are not to be had in one.
+test-jax-newest:
+ifeq ($(NEWEST_PYTHON),)
+	@echo "make test-jax-newest: skipped; $(firstword $(NEWEST)) needs Python 3.12 or later, and none is found; say which with: make $@ NEWEST_PYTHON=PATH"
+else
+	@$(MAKE) --no-print-directory $(NEWEST_VENV)/.dev
+	$(NEWEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(NEWEST_TESTS)
+
+$(NEWEST_VENV)/.dev: pyproject.toml constraints.txt Makefile
+	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
+	grep -vE '^(jax|jaxlib|flax)==' constraints.txt > $(NEWEST_VENV)/constraints.txt
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(NEWEST_VENV)/constraints.txt $(NEWEST) --editable '.[dev]'
+	@touch $@
+endif
+
+# The TPU's compiler, in a folder of its own: a jax that finds it would look for a TPU. Of the version that this jax names.
+$(VENV)/.libtpu: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/libtpu \
+		"$$($(BIN)/python -c 'import importlib.metadata as m; print(next(r.partition(";")[0] for r in m.requires("jax") if r.startswith("libtpu")))')" \
+		&& touch $@ || echo "libtpu could not be installed; the test says so" >&2
+
+test-tpu-static: $(VENV)/.libtpu
+	$(if $(wildcard $(VENV)/libtpu/libtpu),TPU_LIBRARY_PATH=$(abspath $(VENV))/libtpu/libtpu/libtpu.so) \
+		$(BIN)/python -m pytest tests/executors/test_tpu_static.py
+
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
 
@@ -124,4 +162,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(GPU_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(NEWEST_VENV) $(GPU_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -93,7 +93,10 @@ def _records(choice: Any, config: EnsembleConfig, program: Any, mesh: Any, given
         choice.train_block(config, program, mesh, given.check_steps, first + start)
         for start in range(0, given.members, width)
     ]
-    return type(parts[0])(*(np.concatenate(leaves)[: given.members] for leaves in zip(*parts, strict=True)))
+    columns = [
+        None if leaves[0] is None else np.concatenate(leaves)[: given.members] for leaves in zip(*parts, strict=True)
+    ]
+    return type(parts[0])(*columns)
 
 
 def _laws(on_cpu: Any, others: Any) -> list[dict[str, float]]:

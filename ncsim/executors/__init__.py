@@ -1,7 +1,8 @@
 """Many networks at once.
 
 `choice` says which executor trains a run: `xla`, `native`, `cuda` or `pallas`. `scalarise` turns the step into operations on single
-elements, for the last three. `devices` starts devices, and names those that fail.
+elements, for the last three; `lane_program` has them as operations on lane arrays, for `pallas`. `devices` starts devices, and names
+those that fail.
 
 Decisions
 ---------
@@ -11,13 +12,15 @@ not know it ignores, and it goes into `XLA_FLAGS` before JAX starts unless the u
 width is given to the compiler with the program, where an unknown name is an error and not an abort.
 
 One step, four executors. A kernel that keeps the state in registers has no small arrays, and Triton has neither
-`stack` nor an array of 23 parameters. The Pallas executor therefore has no mathematics: it traces `training.step.make_step` for
-one network and evaluates the jaxpr element by element (`executors/scalarise.py`), where slices and stacks happen while tracing and
+`stack` nor an array of 23 parameters. The Pallas executor therefore has no mathematics: `training.step.make_step` is traced for
+one network and evaluated element by element (`executors/scalarise.py`), where slices and stacks happen while tracing and
 only elementwise operations reach the kernel. An optimiser with another operation is refused by the operation's name.
-Interpreted, the kernel agrees with the scan to 5e-7 after one step and 5e-6 after ten, and on the counts of solved
-members of the test ensemble. At n = 3 with Adam a step is 1,543 operations a lane in the traced kernel, 69 values are
-carried from step to step, and what is the same for all networks (the bias corrections) stays scalar. It lowers for CUDA
-and TPU; no kernel has run on either yet: rates are not measured, lanes and warps not tuned (`benchmarks/tune_pallas.py` does both).
+What is the same for all networks, as Adam's bias corrections, comes from outside the kernel as a table with a row per step,
+1,024 steps per call: a TPU's compiler has no power of scalars. The graph and its order are those of generated C
+(`executors/lane_program.py`), which spills a third (n = 3) to a half (n = 8) fewer registers. Interpreted, the kernel agrees with the scan to
+5e-7 after one step and 5e-6 after ten. It lowers for CUDA, and libtpu compiles it for a TPU that is not there
+(`make test-tpu-static`, `benchmarks/results/tpu-static.md`); no kernel has run on either yet: rates are not measured, lanes and
+warps not tuned (`benchmarks/tune_pallas.py` does both).
 
 A cell has one executor. Members that sit where an answer is undecided differ between two programs of one mathematics,
 so each cell's executor stands in config.json and a stored run keeps it. It is chosen cell by cell, because a member must not depend on the grid that its config stands in. `auto` tries

@@ -1,5 +1,6 @@
 """The benchmarks' peers do the same work as ncsim, and what is missing is named. No rate is tested here."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import ncsim
-from benchmarks import ceilings, native, recording, scaling, throughput, work
+from benchmarks import ceilings, native, recording, scaling, throughput, tune_pallas, work
 from benchmarks.native import MissingError, NativeReference
 from benchmarks.peers import ObviousFlax, TorchBatched, TorchLoop
 from benchmarks.throughput import Measurement, check_steps
+from ncsim.executors import choice, xla
 from ncsim.training.network import Architecture
 from ncsim.training.step import train
 
@@ -47,6 +49,19 @@ def test_native_reference_does_the_same_work(hidden):
     expected = work.trained(work.starts(hidden, 512, 4), work.TARGETS[0], hidden, 400)
     ends = [work.outcome(parameters, work.TARGETS[0], hidden) for parameters in (trained, expected)]
     assert work.disagreements(*ends) == []
+
+
+@pytest.mark.parametrize("training_rows", [0, 12])
+def test_tuning_joins_blocks_of_records(training_rows):
+    """With a field that is not there, as counts of the rows trained on where those are all."""
+    config = ncsim.EnsembleConfig(hidden=1, training_rows=training_rows)
+    mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=jax.devices()[:1])
+    program = xla.block_program(config, mesh, 1, 16)
+    records = tune_pallas._records(choice, config, program, mesh, argparse.Namespace(members=20, check_steps=3), 5)
+    whole = choice.train_block(config, xla.block_program(config, mesh, 1, 32), mesh, 3, 5)
+    assert (records.training_counts is None) == (training_rows == 0)
+    for ours, theirs in zip(records, whole, strict=True):
+        assert (ours is None and theirs is None) or np.array_equal(ours, theirs[:20])
 
 
 def test_native_reference_without_a_compiler_is_missing(monkeypatch):

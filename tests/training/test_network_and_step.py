@@ -111,6 +111,22 @@ def test_initializations_have_their_scales():
     assert np.max(np.abs(p.hidden_kernel)) > 0.5
 
 
+@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+def test_a_network_starts_the_same_alone_and_among_others(initialization):
+    """Bit for bit, whatever the width of a block: JAX 0.12 promises it of single draws alone, not of normal ones side by
+    side."""
+    config = ncsim.EnsembleConfig(hidden=3, initialization=initialization)
+    data = jax.random.key_data(jax.random.split(jax.random.key(5), 64))
+
+    def start(key):
+        return initial_vector(jax.random.wrap_key_data(key), config)
+
+    alone, among = jax.jit(start), jax.jit(jax.vmap(start, out_axes=-1))
+    expected = np.stack([alone(key) for key in data], axis=-1)
+    for width in (1, 7, 64):
+        assert np.array_equal(among(data[:width]), expected[:, :width]), width
+
+
 def test_overlap_is_two_xornets_that_share_units():
     config = ncsim.EnsembleConfig(hidden=3, topology="overlap", shared=1)
     there = Architecture.of(config).connections()
