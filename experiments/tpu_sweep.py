@@ -7,10 +7,10 @@ Command. On one machine, small: `python -m experiments.tpu_sweep --members 2000 
 Any option of `ncsim ensemble` may be given; one that is not has the value below. On many, each with the same --out, a
 folder that all see or an address in an object store (`pip install '.[tpu,gcs]'` in a clone):
 
-    TPU pod slice, from your own machine; JAX finds the hosts:
+    TPU pod slice, from your own machine; JAX finds the hosts, and each trains a share:
         gcloud compute tpus tpu-vm ssh NAME --zone ZONE --worker all --command \\
             'cd ncsim && python -m experiments.tpu_sweep --distributed --out gs://BUCKET/sweep'
-    SLURM, one job of several processes:      sbatch experiments/launch/slurm_processes.sh
+    SLURM, one job as a Ray cluster:          sbatch experiments/launch/slurm_ray.sh
     SLURM, an array:                          sbatch experiments/launch/slurm_array.sh
     A Ray cluster, from a machine in it:      python -m experiments.tpu_sweep --cluster auto --out /shared/sweep
     Anything else, on each of 16 machines:    python -m experiments.tpu_sweep --shard 3/16 --out /shared/sweep

@@ -1,4 +1,4 @@
-"""Options that several commands and experiments have: fields of a config, workers, audits; and what they come to.
+"""Options that several commands and experiments have: fields of a config, many machines, audits; and what they come to.
 
 Nothing here imports jax before it is needed: `--help` and errors are to come at once.
 
