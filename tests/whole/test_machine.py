@@ -102,7 +102,7 @@ def test_devices_and_forecasts_heed_them(made_up, monkeypatch):
     assert any(line.startswith("Not enough memory: this machine has 1.07 GB") for line in forecast.lines())
 
 
-#: What macOS has not; /proc and control groups are missing as well.
+#: What macOS has not; /proc and control groups are missing as well (the rest of /sys is what JAX itself reads).
 WITHOUT_LINUX = f"""
 import builtins, os, pathlib, signal, sys, time
 del os.sched_getaffinity, time.CLOCK_BOOTTIME
@@ -110,7 +110,7 @@ for name in ("sched_setaffinity", "posix_fadvise", "memfd_create", "pidfd_open")
     vars(os).pop(name, None)
 def hiding(opened):
     def open(path, *rest, **more):
-        if isinstance(path, (str, os.PathLike)) and str(path).startswith(("/proc/", "/sys/")):
+        if isinstance(path, (str, os.PathLike)) and str(path).startswith(("/proc/", "/sys/fs/")):
             raise FileNotFoundError(2, "No such file or directory", str(path))
         return opened(path, *rest, **more)
     return open
