@@ -7,15 +7,16 @@ Command. On one machine, small: `python -m experiments.tpu_sweep --members 2000 
 Any option of `ncsim ensemble` may be given; one that is not has the value below. On many, each with the same --out, a
 folder that all see or an address in an object store (`pip install '.[tpu,gcs]'` in a clone):
 
-    TPU pod slice, from your own machine; JAX finds the hosts:
+    TPU pod slice, from your own machine; JAX finds the hosts, and each trains a share:
         gcloud compute tpus tpu-vm ssh NAME --zone ZONE --worker all --command \\
             'cd ncsim && python -m experiments.tpu_sweep --distributed --out gs://BUCKET/sweep'
-    SLURM, one job of several processes:      sbatch experiments/launch/slurm_processes.sh
-    SLURM, an array without a coordinator:    sbatch experiments/launch/slurm_array.sh
+    SLURM, one job as a Ray cluster:          sbatch experiments/launch/slurm_ray.sh
+    SLURM, an array:                          sbatch experiments/launch/slurm_array.sh
+    A Ray cluster, from a machine in it:      python -m experiments.tpu_sweep --cluster auto --out /shared/sweep
     Anything else, on each of 16 machines:    python -m experiments.tpu_sweep --shard 3/16 --out /shared/sweep
 
-A machine that is preempted loses the part that it was training; the others take it, or the same command later, on any
-number of machines. `ncsim plan` with the same options says before what the sweep takes on the machine it runs on.
+A machine that is preempted loses the part that it was training. Ray gives it to another; a share is left as it is until
+the same command is given again. `ncsim plan` with the same options says before what the sweep takes on the machine it runs on.
 
 Time. 24 cells x 10^6 members x 4 contexts x 3,000 steps are 2.9e11 network-steps: by the rates in docs/scaling.md some
 three hours at 16 cores' worth of 5e7 a core for n = 3, several times that for the wider cells. No TPU has run it: its
@@ -46,7 +47,7 @@ DEFAULTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train this process's share; where it is the only one or the first, report."""
+    """Train this process's share; report where everything is stored."""
     run_experiment(__doc__, _options, _run, arguments)
 
 
@@ -63,13 +64,15 @@ def _run(parsed: argparse.Namespace) -> None:
             setattr(parsed, name, words)
     configs = configs_of(parsed)
     devices = device_count(parsed.devices)
-    shard, reports = place_of(parsed, devices)
-    run = run_ensemble(configs, parsed.out, devices=devices, progress=Progress(), executor=parsed.executor, shard=shard)
-    if reports:
+    run = run_ensemble(
+        configs, parsed.out, devices=devices, progress=Progress(), executor=parsed.executor,
+        shard=place_of(parsed, devices), pool=parsed.cluster,
+    )  # fmt: skip
+    if not run.missing():
         print(printed(write_report(run)))
         print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
     else:
-        print(f"Everything is stored in {run.location}; its report: ncsim report {run.location}")
+        print(f"This share is stored in {run.location}. When all are: ncsim report {run.location}")
 
 
 if __name__ == "__main__":

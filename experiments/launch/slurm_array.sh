@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sixteen workers that need nothing of each other but the folder: a SLURM array. Tasks may start at different times, be
-# preempted and requeued; what a task leaves is taken by the others. Once all have ended: ncsim report "$NCSIM_OUT".
+# Sixteen shares of a run that need nothing of each other but the folder: a SLURM array. Tasks may start at different times,
+# be preempted and requeued; each trains its own share. The one that ends last writes the report.
 #
 #   NCSIM_OUT=/shared/sweep sbatch experiments/launch/slurm_array.sh
 #   NCSIM_OUT=/shared/sweep sbatch --array=1-64 experiments/launch/slurm_array.sh --steps 10_000

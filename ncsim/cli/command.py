@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ncsim.cli.ensemble import add_ensemble_command
+from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.text import add_text_command
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         settle_standard_streams()  # --help and --version have printed
     if unknown:
+        if (name := unknown[0].split("=")[0]) in GONE:
+            fail(f"{name}: {GONE[name]}")
         known = [flag for flag in parsed.flags if flag.startswith("--")]
         close = difflib.get_close_matches(unknown[0].split("=")[0], known, 1)
         fail(f"{unknown[0]}: no such option; " + (f"did you mean {close[0]}?" if close else "see --help"))

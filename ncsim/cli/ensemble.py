@@ -21,7 +21,7 @@ from ncsim.config.ensemble import EXECUTORS, swept_fields
 from ncsim.errors import ConfigError
 from ncsim.terminal import PROGRAM, output
 
-#: How a run of several workers is audited: no one of them knows when the last has ended.
+#: How a run of several shards is audited: no one of them knows when the last has ended.
 _LATER = f"allowed: when the run is stored, {PROGRAM} report FOLDER --audit SHARE"
 
 
@@ -66,7 +66,7 @@ def run_command(parsed: argparse.Namespace) -> None:
     share, seed = audit_of(parsed)
     if share is not None and parsed.shard is not None:
         raise ConfigError(f"--audit: with --shard; {_LATER}")
-    shard, reports = place_of(parsed, devices)
+    shard = place_of(parsed, devices)
     if share is not None and shard is not None:
         raise ConfigError(f"--audit: as one of {shard.of} processes; {_LATER}")
     folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
@@ -79,10 +79,13 @@ def run_command(parsed: argparse.Namespace) -> None:
         executor=parsed.executor,
         shard=shard,
         recording=recording,
+        pool=parsed.cluster,
     )
-    if reports:
+    if shard is None or not run.missing():
         report_run(run, parsed.quiet)
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        output(f"Everything is stored in {run.location}; its report: {PROGRAM} report {run.location}")
+        output(
+            f"Share {shard.number} of {shard.of} is stored in {run.location}. When all are: {PROGRAM} report {run.location}"
+        )

@@ -1,4 +1,4 @@
-"""Options that several commands and experiments have: fields of a config, workers, audits; and what they come to.
+"""Options that several commands and experiments have: fields of a config, many machines, audits; and what they come to.
 
 Nothing here imports jax before it is needed: `--help` and errors are to come at once.
 
@@ -18,7 +18,7 @@ from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ncsim.cluster.workers import Shard
+    from ncsim.cluster.shards import Shard
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -95,49 +95,61 @@ def device_count(word: str | None) -> int | None:
     return count("--devices", word)
 
 
+#: Options of earlier versions, and what is there in their place.
+GONE = dict.fromkeys(
+    ("--coordinator", "--processes", "--process"),
+    "no longer an option; allowed: --cluster ADDRESS, --shard I/N in each process, or --distributed where SLURM, Open MPI "
+    "or a TPU pod started them",
+)
+
+
 def add_worker_options(parser: argparse.ArgumentParser) -> None:
-    """--shard, and --coordinator and its companions: being one of several workers."""
+    """--cluster, --shard and --distributed: many machines on one run."""
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train the parts by tasks of Ray: ray (one on this machine, started and stopped), auto or ray://HOST:PORT (a "
+        "cluster that runs; default: in this process)",
+    )
     parser.add_argument(
         "--shard",
         metavar="I/N",
-        help="be one of N workers that share the folder, as 3/16: begin with that share, help with what is left, write no "
-        "report (default: the only one)",
+        help="train the I-th of N shares of the run, as 3/16, into a folder that all of them have in common; the one that "
+        "finds everything stored writes the report (default: all of it)",
     )
-    for flag, metavar, text in (
-        ("--coordinator", "HOST:PORT", "where the processes meet, an address of process 0 (default: found by JAX"),
-        ("--processes", "N", "how many there are (default: found"),
-        ("--process", "I", "which this one is, from 0 (default: found"),
-    ):
-        text += " where SLURM, Open MPI or a TPU pod started them)"
-        parser.add_argument(flag, metavar=metavar, help=f"of several processes that share the folder: {text}")
     parser.add_argument(
-        "--distributed", action="store_true", help="be one of several processes, as JAX finds them in the environment"
+        "--distributed",
+        action="store_true",
+        help="be one of several processes that SLURM, Open MPI or a TPU pod started: start together, then train one share each "
+        "(default: where one of them says that there are several)",
     )
 
 
-def place_of(parsed: argparse.Namespace, devices: int | None) -> tuple[Shard | None, bool]:
-    """Which of several workers this process is, None for the only one, and whether it is the one that writes the report.
+def place_of(parsed: argparse.Namespace, devices: int | None) -> Shard | None:
+    """Which share of the run is this process's, None for all of it.
 
     Raises:
         ConfigError: an option that is not allowed, or processes that do not find one another.
     """
-    from ncsim.cluster.distributed import checked, join, launched_by
-    from ncsim.cluster.workers import Shard
+    from ncsim.cluster.distributed import join, launched_by
+    from ncsim.cluster.shards import Shard
 
-    given = checked(parsed.coordinator, parsed.processes, parsed.process)
+    if parsed.distributed and parsed.shard is not None:
+        raise ConfigError("--shard: with --distributed; allowed: one of the two ways")
+    if parsed.cluster is not None:
+        other = "--shard" if parsed.shard is not None else "--distributed" if parsed.distributed else None
+        if other:
+            raise ConfigError(f"--cluster: with {other}; allowed: one of the two ways")
+        return None
     if parsed.shard is not None:
-        if given[0] is not None or parsed.distributed:
-            raise ConfigError("--shard: with --coordinator or --distributed; allowed: one of the two ways")
-        return Shard.parse(parsed.shard), False
-    if given[0] is not None and parsed.distributed:
-        raise ConfigError("--distributed: with --coordinator; allowed: one of the two ways")
-    if given[0] is None and not parsed.distributed and launched_by() is None:
-        return None, True
+        return Shard.parse(parsed.shard)
+    if not parsed.distributed and launched_by() is None:
+        return None
     from ncsim.executors.devices import prepare_jax
 
     prepare_jax(devices)
-    shard = join(*given)
-    return (shard if shard.of > 1 else None), shard.number == 1
+    shard = join()
+    return shard if shard.of > 1 else None
 
 
 def add_audit_options(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,12 @@
-"""Several workers on one run.
+"""Many machines on one run.
 
-`claims` says which worker trains which part, `workers` how they share and wait, `distributed` starts processes that JAX brings together.
+`ray_pool` gives Ray's tasks as an executor, `shards` a static share of a run, and `distributed` finds that share where a launcher
+has started several processes.
 
 Decisions
 ---------
-Claims are for speed, not for safety. Workers share a run by files that expire (`cluster/claims.py`), judged by an unchanged
-heartbeat on the observer's own monotonic clock. Whatever goes wrong with them, two workers train the same part and write
-the same bytes. No lock is needed where there is none to be had.
+An engine hands out parts. A part is named by its config and has the same bytes whoever trains it, so a task that is lost is
+handed out again, and nobody has to know who does what. Whatever has `submit` of `concurrent.futures.Executor` is an engine
+(`ensemble/pool.py`). A static share needs none, and nobody helps a process that dies: the same command again trains what it
+left.
 """

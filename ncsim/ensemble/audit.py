@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.cluster.workers import differences
 from ncsim.config.ensemble import network_steps
 from ncsim.config.fields import whole_number
+from ncsim.ensemble.kinds import differences
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError, StoreError
-from ncsim.executors.devices import device_description
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import concatenated
 from ncsim.storage.environment import recorded_executors
@@ -145,7 +144,7 @@ def audit(
     finally:
         if len(chosen) and progress is not None:
             progress.close()
-    elsewhere = differences(folder, device_description(devices)) if audited else []
+    elsewhere = differences(folder, devices) if audited else []
     return Audit(seed, audited, stored, differing, elsewhere)
 
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import Executor
 
-from ncsim import signals
-from ncsim.cluster.workers import Shard, Work
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
+from ncsim.cluster.ray_pool import ray_pool
+from ncsim.cluster.shards import Shard
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, refusal, swept_fields
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
+from ncsim.ensemble.job import Job
+from ncsim.ensemble.kinds import kind_here, say_differences
+from ncsim.ensemble.pool import checked_pool, store_by
 from ncsim.ensemble.trainer import trainer
-from ncsim.ensemble.work import Share, Worker, working_on
+from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError, StoreError
-from ncsim.executors.devices import arithmetic_settings, device_description, validate_device_count
-from ncsim.forks import check_not_forked
+from ncsim.executors.devices import validate_device_count
 from ncsim.jax_settings import own_settings
 from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
-from ncsim.storage.environment import recorded_executors
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
-from ncsim.training.optimizers import validate_optimizers
 
 
 def run_ensemble(
@@ -39,6 +39,7 @@ def run_ensemble(
     executor: str = "auto",
     shard: tuple[int, int] | None = None,
     recording: Recording | None = None,
+    pool: Executor | str | None = None,
 ) -> Run:
     """Train every member of one config, or of every cell of a grid (arXiv:2603.04451, section 4.2; `ncsim.config_grid`).
 
@@ -52,20 +53,24 @@ def run_ensemble(
             and a run that was stopped goes on from them. None keeps everything in memory.
         resume: True continues the run that the folder holds; False refuses such a folder.
         devices: number of devices to use, 1 to 4096, and no more than JAX starts with; None uses all. On a CPU one device is one
-            core, and more devices than cores may be asked for.
+            core, and more devices than cores may be asked for. With `pool`: devices of each task; None uses one core, or all
+            accelerators that the task sees.
         progress: told how the run goes on; `ncsim.terminal.Progress` prints it.
         executor: the program that trains: "xla", "native" (C code made from the training step and compiled here, for CPUs
             with a C compiler), "cuda" (a kernel made from the training step, for NVIDIA's GPUs), "pallas" (one kernel for
             the whole training, for GPUs and TPUs; on CPUs it is interpreted), or "auto", the fastest of them here. Members
             differ between executors: a stored run keeps the one it began with.
-        shard: (number, workers), with number from 1 to workers; only with `out`. (3, 16) makes this process the third of
-            sixteen that share the folder: it begins with the third sixteenth, helps with the rest, and returns when
-            every part is stored.
+        shard: (number, shards), with number from 1 to shards; only with `out`. (3, 16) trains the third sixteenth of the parts
+            of the run, and leaves the others to the other shards.
         recording: the steps of training at which all members are recorded, for `Run.trajectories`. Recording changes the
             result of no member. None goes on recording in a stored run that records, and records nothing elsewhere.
+        pool: what trains the parts, one per task, in place of this process; only with `out`, a folder that all tasks see. A
+            `concurrent.futures.Executor` of processes, as `ProcessPoolExecutor` or Dask's `client.get_executor()`; or Ray:
+            "ray" for one on this machine that is started and stopped, "auto" or "ray://HOST:PORT" for a cluster that runs.
 
     Returns:
-        The run: the results of all members in memory, or opened from the folder.
+        The run: the results of all members in memory, or opened from the folder. One of several shards gives the run as it
+        is when its own parts are stored.
 
     Raises:
         ConfigError: too few or too many devices, configs that do not make a grid, an executor that cannot train them or
@@ -82,53 +87,14 @@ def run_ensemble(
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
-    _check(job)
-    with own_settings():
-        return _in_memory(job) if out is None else _into_folder(job)
+    _check(job, pool)
+    if out is None:
+        return _in_memory(job)
+    with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executors:
+        return _into_folder(job, executors)
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What one call of `run_ensemble` asks for, under the names of its arguments."""
-
-    configs: list[EnsembleConfig]
-    devices: int | None
-    progress: ProgressListener | None
-    executor: str
-    recording: Recording | None
-    out: str | os.PathLike[str] | None
-    resume: bool
-    shard: tuple[int, int] | None
-
-    def executors(self) -> list[str]:
-        """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""
-        check_not_forked()
-        return self.recorded_executors() or trainer(self.devices).executors(self.configs, self.executor)
-
-    def recorded_executors(self) -> list[str] | None:
-        """The executor that each cell of a stored run began with; None for a new run.
-
-        Raises:
-            ConfigError: another one is asked for.
-        """
-        begun = None if self.out is None else recorded_executors(self.out, self.configs)
-        if begun is None:
-            return None
-        if self.executor != "auto" and set(begun) != {self.executor}:
-            words = " and ".join(sorted(set(begun)))
-            raise ConfigError(
-                f"--executor: {self.executor}; {self.out} was begun with {words}, and members differ between the two; "
-                f"allowed: {words + ', ' if len(set(begun)) == 1 else ''}auto, or a new folder"
-            )
-        return begun
-
-    def environment(self) -> dict[str, Any]:
-        """What config.json says of a new run's devices and executors."""
-        by_cell = {fingerprint(config): name for config, name in zip(self.configs, self.executors(), strict=True)}
-        return {"device": device_description(self.devices), "executor": by_cell} | arithmetic_settings()
-
-
-def _check(job: Job) -> None:
+def _check(job: Job, pool: Executor | str | None) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
     check_system()
     if not job.configs:
@@ -147,28 +113,42 @@ def _check(job: Job) -> None:
     if job.recording is not None and not isinstance(job.recording, Recording):
         raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
     validate_device_count(job.devices)
-    validate_optimizers(job.configs)
+    if pool is None:  # else a first task does it: it needs JAX
+        from ncsim.training.optimizers import validate_optimizers
+
+        validate_optimizers(job.configs)
     if job.recording is not None:
         for config in job.configs:
             job.recording.steps(config.steps)  # raises if they are too many
     if job.out is None and job.shard is not None:
-        raise ConfigError("--shard: needs a run folder that the workers share; allowed: with out=FOLDER")
+        raise ConfigError("--shard: needs a run folder that the shards have in common; allowed: with out=FOLDER")
+    if pool is not None:
+        if job.out is None or job.shard is not None:
+            raise ConfigError(
+                "pool: needs a run folder, and shares out all of it; allowed: with out=FOLDER, without shard"
+            )
+        if not isinstance(pool, str):
+            checked_pool(pool)
 
 
 def _in_memory(job: Job) -> Run:
     """Train everything and keep it."""
-    everything = Share([(cell, config.member_ids) for cell, config in enumerate(job.configs)])
-    trained = (list(batches) for _, batches in _trained(job, everything))
+    everything = [(cell, config.member_ids) for cell, config in enumerate(job.configs)]
+    with own_settings():
+        trained = [list(batches) for _, batches in job.trained(everything)]
     if job.recording is None:
         return Run(job.configs, [concatenated(records) for records in trained])
     cells = [tuple(zip(*batches, strict=True)) for batches in trained]
     return Run(job.configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells])
 
 
-def _into_folder(job: Job) -> Run:
+def _into_folder(job: Job, pool: Executor | None) -> Run:
     """Train what the folder lacks. A run that is complete is given also from a folder that cannot be written to."""
     try:
-        return _trained_into_folder(job)
+        if pool is not None:
+            return Run(job.configs, store_by(pool, job))
+        with own_settings():
+            return Run(job.configs, _store(job))
     except StoreError:
         folder = _complete(job)
         if folder is None:
@@ -195,19 +175,26 @@ def _complete(job: Job) -> RunFolder | None:
     return folder if complete else None
 
 
-def _trained_into_folder(job: Job) -> Run:
-    """Train what the folder lacks, part by part."""
+def _store(job: Job) -> RunFolder:
+    """Train what the folder lacks, part by part, of this process's share."""
     folder = _made_folder(job)
+    trajectories = TrajectoryFolder(folder)
     if job.recording is None:
         # A run that records goes on recording.
-        job = dataclasses.replace(job, recording=TrajectoryFolder(folder).recording())
+        job = dataclasses.replace(job, recording=trajectories.recording())
     writing = Background()
-    with working_on(folder, job.shard, job.devices, writing) as worker, writing:
-        if job.recording is None:
-            _store(job, worker)
-        else:
-            _store_and_record(job, worker, job.recording)
-    return Run(job.configs, folder)
+    with working_on(folder, job.shard), writing:
+        if job.recording is not None:
+            from ncsim.training.observation import OBSERVED
+
+            trajectories.check(job.recording, OBSERVED)
+        if missing := missing_parts(folder, None, job.shard):
+            say_differences(folder, kind_here(job.devices))
+            job.store(folder, missing, writing)
+        if job.recording is not None and (missing := missing_parts(trajectories, job.recording, job.shard)):
+            say_differences(folder, kind_here(job.devices))
+            job.record(folder, missing, writing)
+    return folder
 
 
 def _made_folder(job: Job) -> RunFolder:
@@ -215,61 +202,6 @@ def _made_folder(job: Job) -> RunFolder:
     if job.recorded_executors() is None and job.executor in ("cuda", "pallas", "native"):
         job.executors()  # what they cannot train is refused before a folder is made
     return RunFolder.create(job.out, job.configs, job.resume, job.environment)
-
-
-def _store(job: Job, worker: Worker) -> None:
-    """Train and store the parts of this process."""
-    for (cell, _), batches in _trained(job, worker.share(worker.folder)):
-        records = concatenated(list(batches))
-        worker.writing.do(functools.partial(worker.folder.write_part, job.configs[cell], records))
-
-
-def _store_and_record(job: Job, worker: Worker, recording: Recording) -> None:
-    """Train, store and record the parts of this process; then record members that were stored without trajectories."""
-    from ncsim.training.observation import OBSERVED
-
-    folder, writing = worker.folder, worker.writing
-    trajectories = TrajectoryFolder(folder)
-    trajectories.check(recording, OBSERVED)
-    for (cell, ids), batches in _trained(job, worker.share(worker.folder)):
-        config = job.configs[cell]
-        trajectories.discard(config, ids)
-        # In this order: members that no part holds have no trajectory that counts.
-        records = concatenated(list(trajectories.stored(config, recording, batches, writing)))
-        writing.do(functools.partial(folder.write_part, config, records))
-    writing.finish()
-    share = worker.share(trajectories, recording)
-    parts = {cell: folder.parts(job.configs[cell]) for cell in {cell for cell, _ in share.missing}}
-    for (cell, _), batches in _trained(job, share):
-        config = job.configs[cell]
-        again = trajectories.agreeing(config, parts.get(cell) or folder.parts(config), batches)
-        for _ in trajectories.stored(config, recording, again, writing):
-            pass
-
-
-def _trained(job: Job, share: Share) -> Iterator[tuple[Work, Iterator[Any]]]:
-    """Each part of this process with its results in batches, which are trained as they are asked for: `MemberRecords`, or
-    pairs of them and `MemberTrajectories` where the run records. A run that is complete starts no device."""
-    missing, progress = share.missing, job.progress
-    if not missing:
-        return
-    check_not_forked()
-    feeder = trainer(job.devices)
-    executors = job.executors()
-    if progress is not None:
-        steps = sum(len(ids) * network_steps(job.configs[cell]) for cell, ids in missing)
-        progress.start(sum(len(ids) for _, ids in missing), steps)
-    try:
-        with signals.deferred():
-            for cell, ids in share.mine():
-                config, name = job.configs[cell], executors[cell]
-                if job.recording is None:
-                    yield (cell, ids), feeder.train(config, ids, progress, name)
-                else:
-                    yield (cell, ids), feeder.train_recorded(config, ids, progress, name, job.recording)
-    finally:
-        if progress is not None:
-            progress.close()
 
 
 def forget_programs() -> None:

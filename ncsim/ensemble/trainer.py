@@ -14,7 +14,6 @@ from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, network_steps
 from ncsim.config.recording import Recording
 from ncsim.errors import DeviceError
-from ncsim.executors.calls import InFlight
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_memory
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
@@ -126,6 +125,7 @@ class Trainer:
         import jax
 
         from ncsim.executors import choice
+        from ncsim.executors.calls import InFlight
 
         points = None if recorded is None else len(recorded)
         most = self._blocks if points is None else min(max(RECORDED_POINTS // points, 1), self._blocks)

@@ -165,7 +165,7 @@ def lane_program(config: EnsembleConfig) -> LaneProgram:
     Raises:
         ScalariseError: it has an operation that no kernel has.
     """
-    return _lane_program(native._shape(config))
+    return _lane_program(native.shape(config))
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ Decisions
 ---------
 Parts are cut at multiples of a size derived from the config alone (some seconds of training), so that a run that was
 killed and resumed has the same files, byte for byte, as one that was not. A part is written by a thread beside the training
-(`storage/writer.py`), one after another and in order; a worker gives its claim up when the part is there.
+(`storage/writer.py`), one after another and in order.
 
 A checksum stands in the file that it is of, over the bytes with zeros in its place, so that the two cannot come apart
 by a kill between two writes, or by a copy. config.json has a copy besides, because it cannot be trained again.
@@ -16,7 +16,7 @@ The environment that began a run stays in config.json whatever the run goes on w
 with the members that were missing when it began to train: it made none of the others. Nothing is added where all is of one
 kind, so that the bytes of such a folder are always the same.
 
-Trajectories are parts like any other: sealed, in the same storage, claimed by workers, checked and repaired. They are
+Trajectories are parts like any other: sealed, in the same storage, checked and repaired. They are
 written before the members' own part, so that a part which is there has its trajectories; members that were stored before
 anybody asked for a recording are trained again, and recorded only if they come out as stored. recording.json, written
 once, says at which steps: a run that records goes on recording, whoever resumes or repairs it.

@@ -4,7 +4,6 @@
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
       recording.json  trajectories/                 of members recorded along training (`trajectory_folder.py`)
-      claims/                                       parts that workers of a shared run train (`ncsim.cluster.claims`)
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
 
@@ -16,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from ncsim.storage.environment import environment
 from ncsim.storage.files import LocalStorage, Storage, hold, open_storage
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import MEMBERS
+
+#: How often, and how long after one another, more members are asked for where shards are beginning at the same time.
+ATTEMPTS_TO_EXTEND, SECONDS_BETWEEN_ATTEMPTS = 10, 0.2
 
 
 class RunFolder(PartFolder[MemberRecords]):
@@ -129,12 +133,6 @@ class RunFolder(PartFolder[MemberRecords]):
                     f"{config.first_member} to {config.member_ids[-1]} would leave some out; "
                     "allowed: at least those, or a new folder"
                 )
-        if stored.configs[0].member_ids != self.configs[0].member_ids and self.storage.names("claims"):
-            held_ids = stored.configs[0].member_ids
-            raise StoreError(
-                f"{self.location}: workers are, or were, training members {held_ids[0]} to {held_ids[-1]} of it; "
-                "allowed: the same members, and others once these are there"
-            )
 
     def _write_config(self, training: Callable[[], dict[str, Any]] | None) -> None:
         """Both descriptions, as the config asks; a run that is resumed keeps on record what it was started with."""
@@ -143,7 +141,7 @@ class RunFolder(PartFolder[MemberRecords]):
         if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
             if held is not None:
                 content = described(json.loads(held) | {"swept": self.swept, "cells": cells})
-                self.storage.write(CONFIG, content)
+                self._extend(held, content)
             else:
                 record = environment() | (training() if training else {"device": "unknown"})
                 content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
@@ -153,6 +151,24 @@ class RunFolder(PartFolder[MemberRecords]):
         else:
             content = held
         self._copy(content)
+
+    def _extend(self, held: bytes, content: bytes) -> None:
+        """Put a description of more members in the place of the one that was held: beside no writer on this file system,
+        whose last parts would overlap with those of more members. Shards that begin at once find that one has done it."""
+        for attempt in range(ATTEMPTS_TO_EXTEND):
+            try:
+                with self.exclusive():
+                    if self.storage.read(CONFIG) in (held, content):
+                        self.storage.write(CONFIG, content)
+                        return
+            except StoreError:
+                if self.storage.read(CONFIG) == content:
+                    return
+                if attempt == ATTEMPTS_TO_EXTEND - 1:
+                    raise
+            self._check_same_run(RunFolder.within(self.storage))
+            held = self.storage.read(CONFIG)
+            time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
     def _copy(self, content: bytes) -> None:
         if description(content)["format"] == 1:
@@ -187,22 +203,36 @@ class RunFolder(PartFolder[MemberRecords]):
     # -- writers ------------------------------------------------------------------------------------------------
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Hold a local folder against any other writer. The operating system lets go of it when the process ends.
+        """Hold a local folder against any other writer. The operating system lets go of it when the process ends. Nothing
+        holds an object store.
 
         Raises:
             StoreError: another process is writing to it, or it cannot be written to.
         """
-        return hold(self.path)
+        return hold(self.path) if isinstance(self.storage, LocalStorage) else contextlib.nullcontext()
 
     def shared(self) -> contextlib.AbstractContextManager[None]:
-        """Write beside other workers, and not beside a process that holds the folder for itself.
+        """Write beside other shards, and not beside a process that holds the folder for itself.
 
         Raises:
             StoreError: a process of this machine holds the folder for itself, or it cannot be written to.
         """
-        if not isinstance(self.storage, LocalStorage):
-            return contextlib.nullcontext()
-        return hold(self.path, exclusively=False)
+        local = isinstance(self.storage, LocalStorage)
+        return hold(self.path, exclusively=False) if local else contextlib.nullcontext()
+
+    def discard_claims(self) -> None:
+        """Remove the files by which workers of an earlier version shared out the parts. Nothing reads them.
+
+        Raises:
+            StoreError: one cannot be removed.
+        """
+        try:
+            for name in self.storage.names("claims"):
+                self.storage.remove(name)
+        except OSError as error:
+            raise StoreError(f"{self.location}: cannot be written to ({reason(error)})") from None
+        if isinstance(self.storage, LocalStorage):
+            shutil.rmtree(self.path / "claims", ignore_errors=True)  # folders, which are empty now
 
 
 def run_kind(path: str | Path) -> str | None:

@@ -6,7 +6,6 @@ wrong is moved into `rejected/`, and the members that it was to hold are trained
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -126,7 +125,7 @@ def repair(
             f"known; allowed: put a {CONFIG} back that is whole"
         )
     try:
-        with found.folder.exclusive() if isinstance(storage, LocalStorage) else contextlib.nullcontext():
+        with found.folder.exclusive():
             if isinstance(storage, LocalStorage):
                 discard_unfinished(storage)
             for finding in found.findings:

@@ -193,7 +193,7 @@ def doings(monkeypatch):
     import ncsim.storage.verify
     import ncsim.text.results
     import ncsim.text.run
-    from ncsim.cluster.workers import Shard
+    from ncsim.cluster.shards import Shard
 
     calls = []
 
@@ -209,7 +209,13 @@ def doings(monkeypatch):
         return call
 
     found = types.SimpleNamespace(
-        lines=lambda: ["words"], numbers=lambda: {"a": 1}, right=True, location="run", path="run", configs=()
+        lines=lambda: ["words"],
+        numbers=lambda: {"a": 1},
+        right=True,
+        location="run",
+        path="run",
+        configs=(),
+        missing=lambda: 5,
     )
     for module, name, result in [
         (ncsim.ensemble.run, "run_ensemble", found),
@@ -245,14 +251,12 @@ def doings(monkeypatch):
 
 FIELDS_OF_TWO = ["--hidden 2", "--learning-rate 0.1"]
 RECORDING = ["--record-points 5", "--record-spacing logarithmic", "--record-every 3"]
-COORDINATOR = "--coordinator host:6000 --processes 3 --process 1"
 COMMANDS = {
     "ensemble": (
-        [*FIELDS_OF_TWO, "--out run", "--devices 2", "--executor xla", *RECORDING, "--shard 1/2", COORDINATOR, "--distributed",
-         "--processes 3", "--process 1", "--audit 0.5", "--audit-seed 3", "--quiet"],
-        {("--record-points", "--record-every"), ("--record-spacing", "--record-every"), ("--shard", "--coordinator"),
-         ("--shard", "--distributed"), ("--coordinator", "--distributed"), ("--shard", "--audit"), ("--coordinator", "--audit"),
-         ("--distributed", "--audit")},
+        [*FIELDS_OF_TWO, "--out run", "--devices 2", "--executor xla", *RECORDING, "--shard 1/2", "--distributed", "--cluster ray",
+         "--audit 0.5", "--audit-seed 3", "--quiet"],
+        {("--record-points", "--record-every"), ("--record-spacing", "--record-every"), ("--shard", "--distributed"),
+         ("--shard", "--cluster"), ("--distributed", "--cluster"), ("--shard", "--audit"), ("--distributed", "--audit")},
     ),
     "plan": (
         [*FIELDS_OF_TWO, "--out run", "--devices 2", "--executor xla", *RECORDING, "--json"],

@@ -46,7 +46,6 @@ def test_words_that_are_no_numbers(capsys, tmp_path, command):
         ("ensemble", "--record-points"),
         ("ensemble", "--record-every"),
         ("ensemble", "--shard"),
-        ("ensemble", "--processes"),
         ("ensemble", "--audit"),
         ("plan", "--devices"),
         ("plan", "--record-every"),

@@ -102,7 +102,6 @@ def test_a_run_is_trained_into_an_object_store_and_resumed(place):
     assert np.array_equal(run.counts, ncsim.run_ensemble(config, executor="xla").counts)
     more = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=80, steps=20), out=place)
     assert np.array_equal(more.counts[:70], ncsim.run_ensemble(config, executor="xla").counts)
-    assert more.storage.names("claims") == []
     assert verify(place).right
 
 

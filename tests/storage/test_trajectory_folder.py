@@ -259,13 +259,12 @@ def test_workers_record_what_they_train_and_what_was_not_recorded(tmp_path, smal
     stray.parent.mkdir()
     stray.write_bytes(b"of a worker that was to train other members beside these")
     with pytest.raises(ncsim.StoreError, match=r"members-0000000090-60.parquet: is torn .*; `ncsim report --repair"):
-        run_ensemble(CONFIG, out=tmp_path / "shared", recording=RECORDING, executor="xla", shard=(2, 3))
+        run_ensemble(CONFIG, out=tmp_path / "shared", recording=RECORDING, executor="xla", shard=(1, 1))
     content = (tmp_path / "alone" / "trajectories" / "members-0000000064-32.parquet").read_bytes()
     stray.unlink()
     (stray.parent / "members-0000000064-32.parquet").write_bytes(content)
-    run = run_ensemble(CONFIG, out=tmp_path / "shared", recording=RECORDING, executor="xla", shard=(2, 3))
+    run = run_ensemble(CONFIG, out=tmp_path / "shared", recording=RECORDING, executor="xla", shard=(1, 1))
     assert hashes(tmp_path / "shared") == expected
-    assert not list((tmp_path / "shared" / "claims").rglob("*.json"))
     assert verify(run.location).right
     # Another recording is refused to a worker as well, and a run that records goes on without being asked to.
     with pytest.raises(ncsim.StoreError, match=r"records at .*every=20.* is asked for; allowed: its own$"):

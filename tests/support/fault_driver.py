@@ -19,15 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ncsim import signals
 from ncsim.cli import command as cli
-from ncsim.cluster import claims, workers
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.ensemble import job, kinds
 from ncsim.ensemble import run as ensemble
-from ncsim.ensemble import work
 from ncsim.records.members import MemberRecords
 from ncsim.storage import files as storage
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
+from ncsim.training import optimizers
 
 CONFIG = EnsembleConfig(hidden=2, members=224, steps=20)
 PART = 64
@@ -50,19 +51,16 @@ class LookedUp:
         for first in range(members.start, members.stop, PART // 2):
             time.sleep(self._seconds)
             yield self._records.take(slice(first, min(first + PART // 2, members.stop)))
-            ensemble.signals.check()
+            signals.check()
 
 
 def arrange(records: MemberRecords, seconds: float = 0.0) -> None:
     """Replace training, and only that."""
     stored_parts.PART_MEMBERS = (PART, PART)
-    ensemble.trainer = lambda devices: LookedUp(records, seconds)
-    ensemble.validate_optimizers = lambda configs: None
-    ensemble.device_description = work.device_description = lambda devices: "1 x cpu (test)"
+    job.trainer = lambda devices: LookedUp(records, seconds)
+    optimizers.validate_optimizers = lambda configs: None
+    job.device_description = kinds.device_description = lambda devices: "1 x cpu (test)"
     storage.SECONDS_BETWEEN_ATTEMPTS = 0.0
-    workers.SECONDS_BETWEEN_LOOKS = 0.01
-    # A worker killed while it wrote its claim has named nobody: such a claim is waited for.
-    claims.EXPIRY_SECONDS, claims.HEARTBEAT_SECONDS = 1.0, 0.1
 
 
 class Faults:
@@ -181,9 +179,9 @@ def every_write(folder: Path) -> dict:
 
 
 def random_kills(folder: Path, kills: int) -> dict:
-    """SIGKILL at random times, of runs of their own and of workers in turn, each run finished before the next begins."""
+    """SIGKILL at random times, of runs of their own and of shards in turn, each run finished before the next begins."""
     chance = random.Random(11)
-    shards = (None, (1, 2))
+    shards = (None, (1, 1))
     assert finished(forked(folder / "whole")) == 0, said()
     expected = parts(folder / "whole")
     assert verify(folder / "whole").right
@@ -224,7 +222,7 @@ def terminated(folder: Path) -> dict:
     assert finished(forked(folder / "whole")) == 0
     expected = parts(folder / "whole")
     for number in (signal.SIGTERM, signal.SIGINT):
-        for shard in (None, (1, 2)):
+        for shard in (None, (1, 1)):
             run = folder / f"run-{number}-{shard}"
             child = forked(run, shard=shard)
             while not parts(run):
@@ -233,7 +231,6 @@ def terminated(folder: Path) -> dict:
             status, text = finished(child), said()
             kept = parts(run)
             assert all(expected[name] == content for name, content in kept.items())
-            assert not [path for path in (run / "claims").rglob("*") if path.is_file()]  # others may go on at once
             assert finished(forked(run, shard=shard)) == 0
             assert parts(run) == expected
             ended[f"{signal.Signals(number).name} {shard}"] = [status, len(kept), text]

@@ -31,7 +31,7 @@ THIRD_PARTY = {
     "storage": {"fsspec", "pyarrow"},
     "executors": {"jax"},
     "results": {"pyarrow"},
-    "cluster": {"jax"},
+    "cluster": {"jax", "ray"},
     "report": {"matplotlib"},
     "ensemble": {"jax"},
     "text": {

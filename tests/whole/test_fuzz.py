@@ -26,9 +26,7 @@ from ncsim.storage.verify import verify
 # ------------------------------------------------------------------------------------------------------ command lines
 
 OPTIONS = ["--" + name.replace("_", "-") for name, spec in field_specs().items() if "help" in spec]
-OTHERS = (
-    "--out --devices --executor --quiet --shard --coordinator --processes --process --json --verify --repair".split()
-)
+OTHERS = "--out --devices --executor --quiet --shard --cluster --distributed --json --verify --repair".split()
 WORDS = (
     "0 1 2 3 -1 -0 64 65 1e400 -1e400 nan inf 0.01 1e-320 1_000 1,000 0x10 4294967295 4294967296 9223372036854775808 "
     "true false TRUE maybe adam sgd lamb adamm bce dense overlap float32 float64 binary sign uniform zeros auto xla 1/2 "

@@ -1,5 +1,6 @@
 """The launch scripts: right shell, and run where their scheduler is made believe."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def test_shell_is_right(script):
 def test_what_is_missing_is_said():
     assert "NCSIM_OUT=FOLDER" in launched("slurm_array.sh", NCSIM_OUT="").stderr
     assert "start with sbatch" in launched("slurm_array.sh", NCSIM_OUT="x", SLURM_ARRAY_TASK_ID="").stderr
+    assert "NCSIM_OUT=FOLDER" in launched("slurm_ray.sh", NCSIM_OUT="").stderr
+    assert "start with sbatch" in launched("slurm_ray.sh", NCSIM_OUT="x", SLURM_JOB_NODELIST="").stderr
     assert "usage: " in launched("tpu_pod.sh", "name").stderr
 
 
@@ -55,24 +58,53 @@ def test_a_pod_gets_one_command_on_every_host(tmp_path):
     assert r"-m experiments.tpu_sweep --distributed --out gs://b/a\ b --steps 7" in said
 
 
+def test_a_job_of_ray_starts_one_on_the_first_node(tmp_path):
+    program(tmp_path / "bin", "scontrol", 'echo node7; echo node8; echo "$@" >&2')
+    program(tmp_path / "bin", "srun", 'echo "$@"')
+    job = {
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_CPUS_PER_TASK": "16",
+        "NCSIM_PYTHON": "py",
+    }
+    said = launched("slurm_ray.sh", "--steps", "7", NCSIM_OUT="some where", BIN=str(tmp_path / "bin"), **job)
+    assert said.stderr == "show hostnames node[7-8]\n"
+    assert said.stdout == (
+        "ray symmetric-run --address node7:6379 --min-nodes 2 --num-cpus 16 --object-store-memory 80000000 -- "
+        "py -m experiments.tpu_sweep --cluster auto --out some where --steps 7\n"
+    )
+
+
+def stored(folder):
+    return {p.name + p.parent.name: p.read_bytes() for p in folder.rglob("*.parquet")}
+
+
 @pytest.mark.slow
-def test_array_tasks_and_processes_store_the_same(tmp_path):
-    """Both ways of SLURM, with variables as it sets them: array tasks one after the other, processes at once."""
-    for task in ("1", "2"):
+def test_array_tasks_store_what_one_process_does_and_the_last_reports(tmp_path):
+    """With variables as SLURM sets them, one task after the other."""
+    for task in ("2", "1"):
+        assert not (tmp_path / "array" / "report.html").exists()
         done = launched(
             "slurm_array.sh", *SMALL, NCSIM_OUT=str(tmp_path / "array"), SLURM_ARRAY_TASK_ID=task,
             SLURM_ARRAY_TASK_COUNT="2", SLURM_ARRAY_TASK_MIN="1",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    step = "export SLURM_JOB_ID=$$ SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2\nshift\n"
-    each = 'for i in 0 1; do SLURM_PROCID=$i SLURM_LOCALID=$i "$@" & ids="$ids $!"; done\n'
-    program(tmp_path / "bin", "srun", f"{step}ids=\n{each}for id in $ids; do wait $id || exit 1; done")
-    done = launched("slurm_processes.sh", *SMALL, NCSIM_OUT=str(tmp_path / "processes"), BIN=str(tmp_path / "bin"))
+    assert (tmp_path / "array" / "report.html").exists()
+    command = [sys.executable, "-m", "experiments.tpu_sweep", *SMALL, "--out", str(tmp_path / "alone")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert stored(tmp_path / "array") == stored(tmp_path / "alone")
+    assert len(stored(tmp_path / "array")) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_a_job_of_ray_on_one_node(tmp_path):
+    """Ray's own command, where SLURM says that this machine is its one node."""
+    home = {"HOME": str(tmp_path / "home"), "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
+    program(tmp_path / "bin", "scontrol", "echo 127.0.0.1")
+    program(tmp_path / "bin", "srun", f'PATH={Path(sys.executable).parent}:$PATH; exec "$@"')
+    job = {"SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "2"}
+    done = launched("slurm_ray.sh", *SMALL, NCSIM_OUT=str(tmp_path / "run"), BIN=str(tmp_path / "bin"), **job, **home)
     assert done.returncode == 0, done.stderr
-    stored = [
-        {p.name + p.parent.name: p.read_bytes() for p in (tmp_path / way).rglob("*.parquet")}
-        for way in ("array", "processes")
-    ]
-    assert stored[0] == stored[1]
-    assert len(stored[0]) == 2
-    assert (tmp_path / "processes" / "report.html").exists()
+    assert (tmp_path / "run" / "report.html").exists()
+    assert len(stored(tmp_path / "run")) == 2

@@ -1,0 +1,117 @@
+"""What one call asks for, and its parts: trained, stored and recorded, by this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ncsim import signals
+from ncsim.cluster.shards import Shard
+from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps
+from ncsim.config.recording import Recording
+from ncsim.ensemble.trainer import trainer
+from ncsim.ensemble.work import Work
+from ncsim.errors import ConfigError
+from ncsim.executors.devices import arithmetic_settings, device_description
+from ncsim.forks import check_not_forked
+from ncsim.records.members import concatenated
+from ncsim.storage.environment import recorded_executors
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.storage.writer import Background
+from ncsim.terminal import ProgressListener
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one call of `run_ensemble` asks for, under the names of its arguments."""
+
+    configs: list[EnsembleConfig]
+    devices: int | None
+    progress: ProgressListener | None
+    executor: str
+    recording: Recording | None
+    out: str | os.PathLike[str] | None = None
+    resume: bool = True
+    shard: Shard | None = None
+
+    def executors(self) -> list[str]:
+        """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""
+        check_not_forked()
+        return self.recorded_executors() or trainer(self.devices).executors(self.configs, self.executor)
+
+    def recorded_executors(self) -> list[str] | None:
+        """The executor that each cell of a stored run began with; None for a new run.
+
+        Raises:
+            ConfigError: another one is asked for.
+        """
+        begun = None if self.out is None else recorded_executors(self.out, self.configs)
+        if begun is None:
+            return None
+        if self.executor != "auto" and set(begun) != {self.executor}:
+            words = " and ".join(sorted(set(begun)))
+            raise ConfigError(
+                f"--executor: {self.executor}; {self.out} was begun with {words}, and members differ between the two; "
+                f"allowed: {words + ', ' if len(set(begun)) == 1 else ''}auto, or a new folder"
+            )
+        return begun
+
+    def environment(self) -> dict[str, Any]:
+        """What config.json says of a new run's devices and executors."""
+        by_cell = {fingerprint(config): name for config, name in zip(self.configs, self.executors(), strict=True)}
+        return {"device": device_description(self.devices), "executor": by_cell} | arithmetic_settings()
+
+    def steps(self, work: Sequence[Work]) -> int:
+        """Network-steps of these parts."""
+        return sum(len(ids) * network_steps(self.configs[cell]) for cell, ids in work)
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    def store(self, folder: RunFolder, work: Sequence[Work], writing: Background) -> None:
+        """Train and store these parts, recorded along training where the job records."""
+        trajectories = TrajectoryFolder(folder)
+        for (cell, ids), batches in self.trained(work):
+            config = self.configs[cell]
+            if self.recording is not None:
+                trajectories.discard(config, ids)
+                batches = trajectories.stored(config, self.recording, batches, writing)
+            # Trajectories come first: members that no part holds have none that counts.
+            writing.do(functools.partial(folder.write_part, config, concatenated(list(batches))))
+        writing.finish()
+
+    def record(self, folder: RunFolder, work: Sequence[Work], writing: Background) -> None:
+        """Train members that were stored without trajectories once more, to record them."""
+        assert self.recording is not None
+        trajectories = TrajectoryFolder(folder)
+        parts = {cell: folder.parts(self.configs[cell]) for cell in {cell for cell, _ in work}}
+        for (cell, _), batches in self.trained(work):
+            again = trajectories.agreeing(self.configs[cell], parts[cell], batches)
+            for _ in trajectories.stored(self.configs[cell], self.recording, again, writing):
+                pass
+        writing.finish()
+
+    def trained(self, work: Sequence[Work]) -> Iterator[tuple[Work, Iterator[Any]]]:
+        """Each part with its results in batches, which are trained as they are asked for: `MemberRecords`, or pairs of them
+        and `MemberTrajectories` where the job records. Without parts no device starts."""
+        if not work:
+            return
+        check_not_forked()
+        feeder, progress = trainer(self.devices), self.progress
+        executors = self.executors()
+        if progress is not None:
+            progress.start(sum(len(ids) for _, ids in work), self.steps(work))
+        try:
+            with signals.deferred():
+                for cell, ids in work:
+                    config, name = self.configs[cell], executors[cell]
+                    if self.recording is None:
+                        yield (cell, ids), feeder.train(config, ids, progress, name)
+                    else:
+                        yield (cell, ids), feeder.train_recorded(config, ids, progress, name, self.recording)
+        finally:
+            if progress is not None:
+                progress.close()

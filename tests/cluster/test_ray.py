@@ -1,0 +1,165 @@
+"""Ray's tasks: one Ray for the file, on this machine. Skipped where Ray is not installed (`pip install '.[ray]'`)."""
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import ncsim
+from ncsim.cli.command import main
+from ncsim.cluster import ray_pool
+from ncsim.errors import StoreError
+from ncsim.storage import parts as stored_parts
+from ncsim.storage.verify import verify
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
+needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
+#: Ray leaves files and sockets to Python's garbage.
+pytestmark = pytest.mark.filterwarnings("default")
+CONFIG = ncsim.EnsembleConfig(hidden=2, members=64 * 24, steps=200)
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = "-m ncsim.cli ensemble --hidden 2 3 --members 2000 --steps 2000 --executor xla --out run --cluster".split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def surroundings(tmp_path_factory):
+    """Ray puts a token into the home, and wants it of every client."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setattr(stored_parts, "PART_MEMBERS", (64, 64))
+        yield
+
+
+@pytest.fixture(scope="module")
+def local():
+    """Two workers of a Ray that this process has started, as a user may have in Python."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, object_store_memory=ray_pool.OBJECT_STORE_BYTES, include_dashboard=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    ncsim.run_ensemble(CONFIG, out=folder, executor="xla")
+    return files(folder)
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
+def processes(word):
+    """The numbers of the processes that have a word in their command."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word in path.read_bytes().decode(errors="replace"):
+                found.append(int(path.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit) as caught:
+        main(["ensemble", "--members", "2", "--out", "run", "--cluster", "ray"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        "ncsim: error: --cluster: ray; Ray is not installed; install it from a clone of this repository with: pip install "
+        "'.[ray]'\n"
+    )
+    assert not os.path.exists("run")
+
+
+@pytest.mark.parametrize("address", ["", "dask", "host:1", "RAY", "http://host:1"])
+def test_addresses_that_are_none(address, capsys):
+    with pytest.raises(SystemExit):
+        main(["ensemble", "--members", "2", "--out", "run", f"--cluster={address}"])
+    error = capsys.readouterr().err
+    assert error == f"ncsim: error: --cluster: {address}; allowed: ray, auto or ray://HOST:PORT\n"
+
+
+@needs_ray
+def test_a_worker_that_is_killed_changes_nothing(local, alone, tmp_path):
+    """Five times, at random moments."""
+    chance = random.Random(3)
+    for turn in range(5):
+        folder, killed = tmp_path / str(turn), []
+        at = chance.randrange(1, 20)
+
+        def kill(folder=folder, killed=killed, at=at):
+            while len(files(folder)) < at:
+                time.sleep(0.001)
+            killed.append(chance.choice(processes("ray::_call")))
+            os.kill(killed[0], signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        run = ncsim.run_ensemble(CONFIG, out=folder, executor="xla", pool="auto")
+        thread.join()
+        assert killed
+        assert run.missing() == 0
+        assert files(folder) == alone
+    assert verify(folder).right
+    assert local.is_initialized()  # it is not ours to stop
+
+
+@needs_ray
+def test_an_error_of_a_task_is_one_line(local, tmp_path):
+    """A part that cannot be stored: a folder has its name."""
+    (tmp_path / "parts" / "members-0000000128-64.parquet").mkdir(parents=True)
+    with pytest.raises(StoreError) as caught:
+        ncsim.run_ensemble(CONFIG, out=tmp_path, executor="xla", pool="auto")
+    assert str(caught.value).startswith("members 128 to 191: ")
+    assert "\n" not in str(caught.value)
+    assert "ray" not in str(caught.value)
+
+
+@needs_ray
+def test_more_devices_than_a_machine_has(local):
+    with pytest.raises(ncsim.ConfigError, match="--devices: 99; no machine of the Ray cluster has so many"):
+        ncsim.run_ensemble(CONFIG, out="run", devices=99, pool="auto")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_command_starts_a_ray_and_ctrl_c_stops_it(tmp_path):
+    """Interrupted half way: status 130, nothing of it is left, and another process of the user goes on. Killed half way,
+    the same command trains what is missing. The bytes are those of a run without Ray."""
+    before = set(processes("raylet/raylet"))
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    sent = 0
+    for number, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9), (None, 0)):
+        process = subprocess.Popen([sys.executable, *COMMAND, "ray"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        while number and len(files(tmp_path)) <= sent and process.poll() is None:
+            time.sleep(0.01)
+        sent = len(files(tmp_path))
+        if number:
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors
+        if number == signal.SIGINT:
+            assert "interrupted; what is stored is whole, and the same command resumes" in errors
+        deadline = time.monotonic() + 30
+        while set(processes("raylet/raylet")) - before:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert bystander.poll() is None
+    bystander.kill()
+    bystander.wait()
+    subprocess.run([sys.executable, *COMMAND[:-2], "alone"], cwd=tmp_path, check=True, capture_output=True, timeout=300)
+    assert files(tmp_path / "run") == files(tmp_path / "alone")

@@ -1,0 +1,146 @@
+"""Static shares: together they are everything, whenever each begins; folders of the scheme before; more members."""
+
+import dataclasses
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.cluster.shards import Shard
+from ncsim.ensemble.kinds import say_differences
+from ncsim.ensemble.work import missing_parts
+from ncsim.errors import StoreError
+from ncsim.storage import parts
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import verify
+from tests.storage.test_run_folder import CONFIG, some_records
+
+SMALL = ncsim.EnsembleConfig(hidden=2, members=64 * 5, first_member=30, steps=10)
+
+
+@pytest.fixture(autouse=True)
+def _parts_of_64(monkeypatch):
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
+
+
+@pytest.mark.parametrize(
+    "word", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/2/3", "1.0/2", "1/9999999", "²/3", " 1/2"]
+)
+def test_shards_that_are_none(word):
+    with pytest.raises(ncsim.ConfigError, match=r"--shard: .*; allowed: I/N with I from 1 to N, as 3/16"):
+        Shard.parse(word)
+
+
+@pytest.mark.parametrize(("things", "of"), [(0, 3), (1, 16), (11, 3), (12, 12), (7, 10)])
+def test_shares_are_everything_once_and_of_equal_length(things, of):
+    shares = [Shard(number, of).of_many(things) for number in range(1, of + 1)]
+    assert [each for share in shares for each in share] == list(range(things))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_share_does_not_depend_on_what_is_there_already(tmp_path):
+    """Shares are of the run: a shard that begins when others have ended has the parts that it had before."""
+    configs = ncsim.config_grid(hidden=[2, 3], members=300, first_member=40, steps=5)
+    folder = RunFolder.create(tmp_path, configs)
+    whole = missing_parts(folder, None, None)
+    assert [ids.start for _, ids in whole] == [40, 64, 128, 192, 256, 320] * 2
+    before = [missing_parts(folder, None, Shard(number, 5)) for number in range(1, 6)]
+    assert [part for share in before for part in share] == whole
+    for cell, ids in before[0] + before[3][:1]:
+        folder.write_part(configs[cell], some_records(ids.start, len(ids)))
+    after = [missing_parts(folder, None, Shard(number, 5)) for number in range(1, 6)]
+    assert after == [[], before[1], before[2], before[3][1:], before[4]]
+
+
+@pytest.mark.parametrize("recording", [None, ncsim.Recording(points=4)])
+def test_three_shards_store_what_one_process_does(tmp_path, recording):
+    whole = ncsim.run_ensemble(SMALL, out=tmp_path / "alone", executor="xla", recording=recording)
+    missing = []
+    for number in (3, 1, 2):
+        run = ncsim.run_ensemble(
+            SMALL, out=tmp_path / "run", executor="xla", shard=(number, 3), recording=recording if number == 3 else None
+        )
+        missing.append(run.missing())
+    assert missing == [320 - 64 - 30, 64 + 64, 0]  # six parts: of 34, four times 64, and 30
+    for path in (tmp_path / "alone").rglob("*.parquet"):
+        assert (tmp_path / "run" / path.relative_to(tmp_path / "alone")).read_bytes() == path.read_bytes()
+    assert np.array_equal(run.counts, whole.counts)
+    assert verify(tmp_path / "run").right
+
+
+def test_a_folder_with_claims_of_the_version_before_is_read_and_cleaned_up(tmp_path):
+    """Files by which workers shared out parts: of a part that is there, of one that is missing, and one half written."""
+    ncsim.run_ensemble(SMALL, out=tmp_path, executor="xla", shard=(1, 2))
+    claim = {"owner": "c0ffee", "machine": "elsewhere", "process": 7, "began": "12", "beats": 3}
+    claims = tmp_path / "claims" / "hidden=2"
+    claims.mkdir(parents=True)
+    for name in ("members-0000000030-34.parquet.json", "members-0000000256-64.parquet.json"):
+        (claims / name).write_text(json.dumps(claim))
+    (claims / "torn.json").write_bytes(b"\xff{")
+    assert ncsim.open_run(tmp_path).missing() > 0
+    assert not verify(tmp_path).findings
+    run = ncsim.run_ensemble(dataclasses.replace(SMALL, members=400), out=tmp_path)
+    assert run.missing() == 0
+    assert not (tmp_path / "claims").exists()
+    assert verify(tmp_path).right
+
+
+def test_more_members_are_asked_for_beside_no_other_writer(tmp_path, monkeypatch):
+    """The last part of fewer members would overlap with that of more."""
+    monkeypatch.setattr("ncsim.storage.run_folder.SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    folder = RunFolder.create(tmp_path, [CONFIG])
+    more = dataclasses.replace(CONFIG, members=30)
+    with folder.shared():
+        with pytest.raises(StoreError, match="another process is writing to it"):
+            RunFolder.create(tmp_path, [more])
+        RunFolder.create(tmp_path, [CONFIG])
+    RunFolder.create(tmp_path, [more])
+    # A shard that comes when another has asked for them finds it done, though that one is writing by now.
+    held = RunFolder.within(folder.storage)
+    with folder.shared():
+        RunFolder(folder.storage, [more])._extend(b"as it was before", folder.storage.read("config.json"))
+        RunFolder.create(tmp_path, [more])
+    assert held.configs == (more,)
+
+
+def test_one_process_and_shards_are_not_on_one_folder_together(tmp_path):
+    folder = RunFolder.create(tmp_path, [SMALL])
+    with folder.shared(), folder.shared(), pytest.raises(StoreError, match="another process is writing"):
+        ncsim.run_ensemble(SMALL, out=tmp_path, executor="xla")
+    with folder.exclusive(), pytest.raises(StoreError, match="another process is writing"):
+        ncsim.run_ensemble(SMALL, out=tmp_path, executor="xla", shard=(1, 2))
+
+
+def test_a_machine_of_another_kind_is_said(tmp_path, capsys):
+    folder = RunFolder.create(tmp_path, [SMALL], training=lambda: {"device": "8 x tpu (TPU v5e)", "executor": {}})
+    here = json.loads((tmp_path / "config.json").read_text())["environment"]
+    say_differences(folder, here | {"device": "2 x cpu (cpu)"})
+    assert "(cpu (cpu) here, tpu (TPU v5e) there): single members may differ" in capsys.readouterr().err
+    say_differences(folder, here | {"device": "4 x tpu (TPU v5e)"})
+    assert capsys.readouterr().err == ""
+
+
+def test_shards_that_begin_a_run_at_the_same_moment(tmp_path, monkeypatch):
+    """Sixteen of them, with one process number, as first processes of containers have."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    for turn in range(10):
+        at_once, failed = threading.Barrier(16), []
+
+        def begin(place=tmp_path / f"run{turn}", at_once=at_once, failed=failed):
+            at_once.wait(timeout=60)
+            try:
+                RunFolder.create(place, [SMALL])
+            except StoreError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=begin) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        left = sorted(path.name for path in (tmp_path / f"run{turn}").iterdir())
+        assert left == ["config-copy.json", "config.json"]

@@ -1,0 +1,308 @@
+"""Parts trained by tasks of an executor: the same bytes, whatever is lost; one line for what fails for good."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+
+import pytest
+
+import ncsim
+from ncsim import signals
+from ncsim.ensemble import pool as pools
+from ncsim.errors import DeviceError, StoreError
+from ncsim.storage import parts as stored_parts
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import verify
+
+GRID = ncsim.config_grid(hidden=[2, 3], members=300, steps=20)
+RECORDING = ncsim.Recording(points=4)
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch):
+    """The driver cuts the run, so that processes of a pool train parts of this size as well."""
+    monkeypatch.setattr(stored_parts, "PART_MEMBERS", (64, 64))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The files of one process, recorded along training."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_parts, "PART_MEMBERS", (64, 64))
+        ncsim.run_ensemble(GRID, out=folder, executor="xla", recording=RECORDING)
+    return files(folder)
+
+
+def files(folder, kinds=("parts", "trajectories")):
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+    return {name: content for name, content in found.items() if name.split("/")[0] in kinds}
+
+
+class Here(Executor):
+    """Does what it is handed in this process, at once; the first `lost` of each task, as a machine that goes away does."""
+
+    def __init__(self, lost=0):
+        self.lost, self.handed = lost, {}
+
+    def submit(self, fn, /, *arguments):
+        future = Future()
+        key = (fn.__name__, str(arguments[1:]))
+        self.handed[key] = self.handed.get(key, 0) + 1
+        if self.handed[key] <= self.lost:
+            future.set_exception(ConnectionResetError("the machine is gone\nwith a trace of many lines"))
+        else:
+            future.set_result(fn(*arguments))
+        return future
+
+
+class Listener:
+    def __init__(self):
+        self.told = []
+
+    def start(self, members, steps):
+        self.told.append(("start", members, steps))
+
+    def advance(self, members, steps):
+        self.told.append(("advance", members, steps))
+
+    def close(self):
+        self.told.append(("close",))
+
+
+def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, tmp_path):
+    """A pool of processes is broken when one is killed: one line, and a new pool trains what is missing."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        pool.submit(os.getpid).result()
+        (worker,) = pool._processes
+        stopped = threading.Event()
+
+        def kill():
+            while len(files(tmp_path)) < 4 and not stopped.wait(0.01):
+                pass
+            os.kill(worker, signal.SIGKILL)
+
+        threading.Thread(target=kill).start()
+        with pytest.raises(
+            DeviceError, match=r"^pool: takes no more tasks \(.*\); what is stored is whole, and the same"
+        ):
+            ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
+        stopped.set()
+    kept = files(tmp_path)
+    assert 4 <= len(kept) < len(alone)
+    assert kept.items() <= alone.items()
+    listener = Listener()
+    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
+        run = ncsim.run_ensemble(GRID, out=tmp_path, pool=pool, progress=listener)
+    assert files(tmp_path) == alone
+    assert run.missing() == 0
+    assert verify(tmp_path).right
+    assert sum(told[1] for told in listener.told if told[0] == "start") < 600
+    ncsim.run_ensemble(GRID, out=tmp_path, pool=Here(lost=9))  # complete: no task is handed out
+
+
+def test_dask_stores_what_one_process_does(alone, tmp_path):
+    """And trains again what a worker had that is killed."""
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        workers = list(client.run(os.getpid).values())
+
+        def kill():
+            while len(files(tmp_path)) < 4:
+                time.sleep(0.01)
+            os.kill(workers[0], signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=client.get_executor())
+        thread.join()
+    assert files(tmp_path) == alone
+
+
+def test_what_is_lost_is_handed_out_again(alone, tmp_path):
+    pool, listener = Here(lost=pools.RETRIES), Listener()
+    ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool, progress=listener)
+    assert files(tmp_path) == alone
+    assert set(pool.handed.values()) == {pools.RETRIES + 1}
+    assert len(pool.handed) == 1 + 10  # a first task, and one of each part
+    steps = 600 * 4 * 20
+    assert listener.told[0] == ("start", 600, steps)
+    assert [sum(told[n] for told in listener.told[1:-1]) for n in (1, 2)] == [600, steps]
+    assert listener.told[-1] == ("close",)
+
+
+def test_what_is_lost_too_often_is_one_line_that_names_the_part(tmp_path):
+    class Losing(Here):
+        def submit(self, fn, /, *arguments):
+            self.lost = 99 if fn is pools.train and arguments[1][0] == (1, range(64, 128)) else 0
+            return super().submit(fn, *arguments)
+
+    with pytest.raises(DeviceError) as caught:
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", pool=Losing())
+    assert str(caught.value) == (
+        "members 64 to 127, hidden=3: lost 4 times, the last time by ConnectionResetError: the machine is gone with a trace "
+        "of many lines; what is stored is whole, and the same command resumes"
+    )
+
+
+def test_members_that_were_stored_without_trajectories_are_recorded(alone, tmp_path):
+    ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", pool=Here())
+    assert files(tmp_path) == {name: content for name, content in alone.items() if name.startswith("parts/")}
+    ncsim.run_ensemble(GRID, out=tmp_path, recording=RECORDING, pool=Here())
+    assert files(tmp_path) == alone
+    more = [dataclasses.replace(config, members=301) for config in GRID]
+    with pytest.raises(StoreError, match=r"records at .* is asked for; allowed: its own"):
+        ncsim.run_ensemble(more, out=tmp_path, pool=Here(), recording=ncsim.Recording())
+
+
+def test_an_error_of_a_task_is_one_line_that_names_the_part(tmp_path, monkeypatch):
+    def full(folder, config, records):
+        raise StoreError("place/part: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(RunFolder, "write_part", full)
+    with pytest.raises(StoreError, match=r"^members 0 to 63, hidden=2: place/part: cannot be written \(No space left"):
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", pool=Here())
+
+
+def test_what_cannot_be_trained_there_is_refused_before_a_folder_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr("ncsim.executors.native.program.unsupported", lambda config: "this")
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: native cannot train this; allowed"):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="native", pool=Here())
+    wrong = dataclasses.replace(GRID[0], optimizer_options="momentum=0.9")
+    with pytest.raises(ncsim.ConfigError, match="adam has no 'momentum'"):
+        ncsim.run_ensemble(wrong, out=tmp_path / "run", pool=Here())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"processor": "another"}, "the processor is another one"),
+        ({"device": "1 x gpu (NVIDIA H100)"}, r"gpu \(NVIDIA H100\) here, cpu \(cpu\) there"),
+        ({"versions": {"jax": "0.9.99"}}, "jax 0.9.99 here"),
+    ],
+)
+def test_machines_of_two_kinds_are_refused(tmp_path, monkeypatch, changed, words):
+    real, asked = pools._kind, []
+
+    def kind(devices):
+        asked.append(devices)
+        return real(devices) | (changed if len(asked) > 2 else {})
+
+    monkeypatch.setattr(pools, "_kind", kind)
+    with pytest.raises(StoreError, match=rf"^members 64 to 127, .* is not of the kind of machine that .*{words}"):
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", pool=Here())
+
+
+def test_a_second_driver_gets_one_line(tmp_path):
+    folder = RunFolder.create(tmp_path, GRID)
+    with (
+        folder.exclusive(),
+        pytest.raises(StoreError, match=r"another process is writing to it; wait for it or end it$"),
+    ):
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", pool=Here())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pool": 3, "out": "run"}, "^pool: int; allowed: a concurrent.futures.Executor"),
+        ({"pool": Here()}, "^pool: needs a run folder"),
+        ({"pool": Here(), "out": "run", "shard": (1, 2)}, "^pool: needs a run folder"),
+        ({"pool": "dask", "out": "run"}, "^--cluster: dask; allowed: ray, auto or ray://HOST:PORT"),
+    ],
+)
+def test_pools_that_are_refused(arguments, words):
+    with pytest.raises(ncsim.ConfigError, match=words):
+        ncsim.run_ensemble(GRID, executor="xla", **arguments)
+    assert not os.path.exists("run")
+
+
+def test_a_signal_cancels_the_tasks(tmp_path):
+    """Those that were handed out here, of an executor that has others."""
+    handed = []
+
+    class Never(Here):
+        def submit(self, fn, /, *arguments):
+            if fn is pools.begin:
+                return super().submit(fn, *arguments)
+            handed.append(Future())
+            if len(handed) == 5:
+                threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            return handed[-1]
+
+    other = Future()
+    with pytest.raises(signals.Stopped) as caught, signals.handled():
+        ncsim.run_ensemble(GRID[0], out=tmp_path, executor="xla", pool=Never())
+    assert caught.value.status == 130
+    assert len(handed) == 5
+    assert all(future.cancelled() for future in handed)
+    assert not other.cancelled()
+    with RunFolder.open(tmp_path).exclusive():  # it is held no more
+        pass
+
+
+def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
+    assert files(tmp_path) == alone
+
+
+def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_once(tmp_path, monkeypatch):
+    """Under 5 ms of the driver for a part, with tasks that do nothing."""
+    flying, most = set(), []
+
+    class Nothing(Here):
+        def submit(self, fn, /, *arguments):
+            if fn is pools.begin:
+                return super().submit(fn, *arguments)
+            future = Future()
+            flying.add(future)
+            most.append(len(flying))
+            if len(flying) >= pools.IN_FLIGHT or arguments[1][0][1].stop == config.members:
+                for each in list(flying):
+                    flying.remove(each)
+                    each.set_result(("", None))
+            return future
+
+    config = ncsim.EnsembleConfig(hidden=2, members=64 * 10_000, steps=20)
+    folder = RunFolder.create(tmp_path, [config], training=lambda: {"executor": {}})
+    begun = time.process_time()
+    ncsim.run_ensemble(config, out=folder.path, pool=Nothing())
+    assert (time.process_time() - begun) / 10_000 < 0.005
+    assert len(most) == 10_000
+    assert max(most) <= pools.IN_FLIGHT
+
+
+def test_a_driver_imports_neither_jax_nor_ray(tmp_path):
+    """JAX would take a TPU of its machine from the tasks."""
+    code = """
+        import sys
+        from concurrent.futures import Executor, Future
+        import ncsim
+        from ncsim.ensemble import pool as pools
+
+        class Elsewhere(Executor):
+            def submit(self, fn, /, *arguments):
+                future = Future()
+                kind = {"versions": {}, "platform": "x", "device": "1 x tpu (TPU v5e)", "processor": ""}
+                found = {"environment": {"device": "x", "executor": {}}, "kind": kind, "observed": ("margin",)}
+                future.set_result(("", found if fn is pools.begin else None))
+                return future
+
+        ncsim.run_ensemble(ncsim.EnsembleConfig(members=2_000), out="run", recording=ncsim.Recording(points=3), pool=Elsewhere())
+        print(sorted({"jax", "jaxlib", "optax", "ray"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
