@@ -12,7 +12,7 @@ BENCHMARK_OUT ?= benchmarks/results
 JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-cluster benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make layers      the order of the package's units, computed from the imports"
 	@echo "make test-slow   the tests marked slow"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
+	@echo "make test-cluster   runs by Ray and by Dask on this machine, both of which it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -84,6 +85,11 @@ test-slow: $(VENV)/.dev
 test-storage: $(VENV)/.dev
 	$(PIP) --editable '.[s3]' 'moto[server]'
 	$(BIN)/python -m pytest -m "slow or not slow" tests/storage/test_files.py
+
+# Ray and Dask are large, and their tests take minutes: what they need of ncsim is in `make test` without them.
+test-cluster: $(VENV)/.dev
+	$(PIP) --editable '.[ray]' distributed
+	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/whole/test_launch.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
