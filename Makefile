@@ -25,11 +25,10 @@ NEWEST_VENV ?= .venv-newest
 NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 	$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python), \
 	$(shell $(python) -c 'import sys; print(sys.executable if sys.version_info >= (3, 12) else "")' 2>/dev/null)))
-# What asks most of jax: executors, the step, whole runs, JAX's settings, the encoder.
-NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py \
-	tests/text/model/test_bert.py tests/whole/test_surroundings.py
+# What asks most of jax: executors, the step, whole runs, the encoder.
+NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py tests/text/model/test_bert.py
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -42,6 +41,7 @@ help:
 	@echo "make test-gpu-static, make gpu-static   what the CUDA kernel would cost, from its machine code, without a GPU"
 	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
 	@echo "make test-tpu-static   the TPU kernel compiled by libtpu, which it installs (137 MB), without a TPU"
+	@echo "make test-cluster   runs by Ray and by Dask on this machine, both of which it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -144,6 +144,11 @@ $(VENV)/.libtpu: $(VENV)/.dev
 test-tpu-static: $(VENV)/.libtpu
 	$(if $(wildcard $(VENV)/libtpu/libtpu),TPU_LIBRARY_PATH=$(abspath $(VENV))/libtpu/libtpu/libtpu.so) \
 		$(BIN)/python -m pytest tests/executors/test_tpu_static.py
+
+# Ray and Dask are large, and their tests take minutes: what they need of ncsim is in `make test` without them.
+test-cluster: $(VENV)/.dev
+	$(PIP) --editable '.[ray]' distributed
+	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/whole/test_launch.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json

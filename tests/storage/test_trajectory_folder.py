@@ -132,7 +132,7 @@ def test_native_rows_of_uniform_values_that_are_made_in_pieces(monkeypatch):
     monkeypatch.setattr(native, "source", lambda _: text.replace("#define MOST_ROWS 65536", "#define MOST_ROWS 7"))
     pieces = native.training.__wrapped__(CONFIG)
     monkeypatch.undo()
-    whole = native.training(native._shape(CONFIG))
+    whole = native.training(native.shape(CONFIG))
     keys = jax.random.split(jax.random.key(2), 128)
     vector = jax.vmap(lambda key: initial_vector(key, CONFIG), out_axes=-1)(keys)
     targets = jnp.asarray(context_targets(CONFIG.tasks)[1], jnp.float32)

@@ -231,7 +231,7 @@ def test_generated_c_trains_the_same(change):
     if native.unsupported(config):
         pytest.skip(str(native.unsupported(config)))
     vectors = starts(config, 16)
-    generated = losses_after(native.training(native._shape(config)), config, vectors)
+    generated = losses_after(native.training(native.shape(config)), config, vectors)
     by_xla = losses_after(train, config, vectors)
     np.testing.assert_allclose(generated, by_xla, atol=1e-4)
     assert np.all(np.abs(by_xla - losses_after(train, config, vectors, 0)) > 1e-4)

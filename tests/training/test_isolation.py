@@ -140,7 +140,7 @@ def test_twins_by_generated_c(optimizer, change, parties):
     if native.unsupported(config):
         pytest.skip(str(native.unsupported(config)))
     start, targets = twins(config)
-    train_by_c = native.training(native._shape(config))
+    train_by_c = native.training(native.shape(config))
     lanes = np.repeat(start, 16, axis=1)  # as many as a vector has
     trained = [
         np.asarray(
