@@ -25,8 +25,8 @@ NEWEST_VENV ?= .venv-newest
 NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 	$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python), \
 	$(shell $(python) -c 'import sys; print(sys.executable if sys.version_info >= (3, 12) else "")' 2>/dev/null)))
-# What asks most of jax: executors, the step, whole runs, the encoder.
-NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py tests/text/model/test_bert.py
+# What asks most of jax: executors, the step, whole runs.
+NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
 .PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean

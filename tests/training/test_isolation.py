@@ -95,10 +95,11 @@ BY_C = [
     (optimizer, *(PROMISES[n % len(PROMISES)] if optimizer != "yogi" else PROMISES[0]))
     for n, optimizer in enumerate(ELEMENTWISE_OPTIMIZERS)
 ]
-#: Every optimiser as users have it, and with another executor or precision.
+#: Every optimiser once, on the executors and in the precisions in turn; and two refusals.
 PLACES = [("native", "float32"), ("xla", "float64"), ("pallas", "float32")]
-TRAINED = [(optimizer, "xla", "float32") for optimizer in OPTIMIZERS]
-TRAINED += [(optimizer, *PLACES[n % len(PLACES)]) for n, optimizer in enumerate(OPTIMIZERS)]
+TRAINED = [(optimizer, *PLACES[n % len(PLACES)]) for n, optimizer in enumerate(ELEMENTWISE_OPTIMIZERS)]
+TRAINED += [(optimizer, "xla", ("float32", "float64")[n % 2]) for n, optimizer in enumerate(LAYERWISE_OPTIMIZERS)]
+TRAINED += [(LAYERWISE_OPTIMIZERS[0], executor, "float32") for executor in ("native", "pallas")]
 
 
 @pytest.mark.parametrize(("optimizer", "change", "parties"), CASES, ids=str)
