@@ -26,9 +26,8 @@ from ncsim.storage.verify import verify
 # ------------------------------------------------------------------------------------------------------ command lines
 
 OPTIONS = ["--" + name.replace("_", "-") for name, spec in field_specs().items() if "help" in spec]
-# It would bring processes together, which waits, and which a process that has started JAX cannot.
-OPTIONS = [option for option in OPTIONS if option != "--distributed"]
-OTHERS = "--out --devices --executor --quiet --shard --cluster --distributed --json --verify --repair".split()
+# Not --distributed: it waits for other processes, and a process that has started JAX cannot meet them.
+OTHERS = "--out --devices --executor --quiet --shard --cluster --json --verify --repair".split()
 WORDS = (
     "0 1 2 3 -1 -0 64 65 1e400 -1e400 nan inf 0.01 1e-320 1_000 1,000 0x10 4294967295 4294967296 9223372036854775808 "
     "true false TRUE maybe adam sgd lamb adamm bce dense overlap float32 float64 binary sign uniform zeros auto xla 1/2 "
