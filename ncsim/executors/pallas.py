@@ -22,13 +22,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu, triton
 from jax.sharding import AbstractMesh, Mesh, use_abstract_mesh
 
-from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.lane_program import LaneProgram
 from ncsim.executors.native import program as native
-from ncsim.executors.scalarise import ScalariseError
-from ncsim.training.network import Architecture
+from ncsim.executors.scalarise import ScalariseError, out_of_reach
 
 #: Lanes of one program of the kernel, by platform, as the shape of the array that holds one parameter of each. Triton
 #: wants a power of two; a TPU register holds 8 x 128. Untuned: no accelerator was at hand (benchmarks/tune_pallas.py).
@@ -45,13 +44,8 @@ MAX_HIDDEN = 8
 
 def unsupported(config: EnsembleConfig) -> str | None:
     """Why a kernel cannot train this config, in words; None where it can."""
-    if config.precision != "float32":
-        return f"precision {config.precision}; the kernel has float32"
-    if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
-        return f"optimizer {config.optimizer}, which takes norms over a layer; the kernel has elementwise ones"
-    hidden = Architecture.of(config).hidden
-    if hidden > MAX_HIDDEN:
-        return f"hidden {hidden}; the kernel has 1 to {MAX_HIDDEN}"
+    if (reason := out_of_reach(config, "the kernel", MAX_HIDDEN)) is not None:
+        return reason
     try:
         lane_program(config)
     except ScalariseError as error:

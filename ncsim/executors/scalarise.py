@@ -21,9 +21,26 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 from jax.sharding import AbstractMesh, use_abstract_mesh
 
+from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig
+from ncsim.training.network import Architecture
+
 
 class ScalariseError(NotImplementedError):
     """An operation that has no meaning element by element; the message names it, in one line."""
+
+
+def out_of_reach(config: EnsembleConfig, program: str, max_hidden: int, max_rows: int | None = None) -> str | None:
+    """Why an element-by-element step cannot train this config, in words; None where it can. `program`: what to call it."""
+    if config.precision != "float32":
+        return f"precision {config.precision}; {program} has float32"
+    if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
+        return f"optimizer {config.optimizer}, which takes norms over a layer; {program} has elementwise ones"
+    hidden, rows = Architecture.of(config).hidden, config.tasks.rows
+    if max_rows is None:
+        return f"hidden {hidden}; {program} has 1 to {max_hidden}" if hidden > max_hidden else None
+    if hidden > max_hidden or rows > max_rows:
+        return f"hidden {hidden} with {rows} rows; {program} has 1 to {max_hidden} and at most {max_rows}"
+    return None
 
 
 #: Primitives that act on each element alone, by name. They are bound as they are, with all their parameters.

@@ -18,15 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.cuda import nvrtc, source
 from ncsim.executors.native import program as native
 from ncsim.executors.native.c_expressions import Node
-from ncsim.executors.scalarise import ScalariseError
-from ncsim.training.network import Architecture
+from ncsim.executors.scalarise import ScalariseError, out_of_reach
 
 #: Members a block: several times what 132 multiprocessors hold at once, so that the last wave is a small part.
 LANES = 1 << 18
@@ -48,14 +47,8 @@ _TEMPORARY = 48
 
 def unsupported(config: EnsembleConfig) -> str | None:
     """Why this config cannot be trained by the kernel, in words; None where it can. Compiles nothing."""
-    if config.precision != "float32":
-        return f"precision {config.precision}; the kernel has float32"
-    if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
-        return f"optimizer {config.optimizer}, which takes norms over a layer; the kernel has elementwise ones"
-    hidden = Architecture.of(config).hidden
-    if hidden > MAX_HIDDEN or config.tasks.rows > MAX_ROWS:
-        size = f"hidden {hidden} with {config.tasks.rows} rows"
-        return f"{size}; the kernel has 1 to {MAX_HIDDEN} and at most {MAX_ROWS}"
+    if (reason := out_of_reach(config, "the kernel", MAX_HIDDEN, MAX_ROWS)) is not None:
+        return reason
     if nvrtc.library() is None:
         return NO_NVRTC
     try:

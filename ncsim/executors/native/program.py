@@ -21,14 +21,13 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
 
-from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.native import c_program, compiler
-from ncsim.executors.scalarise import ScalariseError, element_array, scalarise
+from ncsim.executors.scalarise import ScalariseError, element_array, out_of_reach, scalarise
 from ncsim.training.initialization import vector_size
-from ncsim.training.network import Architecture
 from ncsim.training.step import make_step
 
 #: Members a block. What is the same for all networks is computed once a block, so that more are better; few members
@@ -42,14 +41,8 @@ NO_COMPILER = "without a C compiler"
 
 def unsupported(config: EnsembleConfig) -> str | None:
     """Why this config cannot be trained in C on this machine, in words; None where it can. Compiles nothing."""
-    if config.precision != "float32":
-        return f"precision {config.precision}; the generated code has float32"
-    if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
-        return f"optimizer {config.optimizer}, which takes norms over a layer; the generated code has elementwise ones"
-    hidden = Architecture.of(config).hidden
-    if hidden > MAX_HIDDEN or config.tasks.rows > MAX_ROWS:
-        size = f"hidden {hidden} with {config.tasks.rows} rows"
-        return f"{size}; the generated code has 1 to {MAX_HIDDEN} and at most {MAX_ROWS}"
+    if (reason := out_of_reach(config, "the generated code", MAX_HIDDEN, MAX_ROWS)) is not None:
+        return reason
     if compiler.processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"
     if compiler.compiler() is None:
