@@ -16,7 +16,9 @@ from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
+from ncsim.cli.table import add_table_command
 from ncsim.cli.text import add_text_command
+from ncsim.cli.words import add_words_command
 from ncsim.config import fields
 from ncsim.errors import ConfigError
 from ncsim.machine import check_system
@@ -117,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     add_text_command(commands)
     add_plan_command(commands)
     add_report_command(commands)
+    add_table_command(commands)
+    add_words_command(commands)
     return parser
 
 

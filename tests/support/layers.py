@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("results", "cluster"),
+    *("results", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
