@@ -90,8 +90,8 @@ class JointTable:
                 if name not in names or wanted.count(name) > 1:
                     raise DataError(f"--{party}: {name}; allowed: each of {', '.join(names)} once")
             places.append([names.index(name) for name in wanted])
-        names = [tuple(own[n] for n in chosen) for own, chosen in zip((self.alice, self.bob), places, strict=True)]
-        return JointTable(names[0], names[1], self.outcomes, self.values[np.ix_(*places)], self.counted)
+        kept = [tuple(own[n] for n in chosen) for own, chosen in zip((self.alice, self.bob), places, strict=True)]
+        return JointTable(kept[0], kept[1], self.outcomes, self.values[np.ix_(*places)], self.counted)
 
 
 def read_table(file: str | Path) -> JointTable:
