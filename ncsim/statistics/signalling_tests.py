@@ -50,19 +50,24 @@ class AccuracyDifferences:
         Raises:
             ValueError: a context of a network that did not diverge without `rows` rows.
         """
-        counts, diverged = np.asarray(counts, np.int64), np.asarray(diverged, bool)
-        wrong = (counts.sum(axis=2) != self.rows) & ~diverged
+        cells, lost = np.moveaxis(np.asarray(counts, np.int64), 0, -1), np.asarray(diverged, bool).T
+        self.add_columns(cells[:, 2] + cells[:, 3], cells[:, 1] + cells[:, 3], cells.sum(axis=1), lost)
+
+    def add_columns(self, alice: np.ndarray, bob: np.ndarray, items: np.ndarray, diverged: np.ndarray) -> None:
+        """As `add`: right answers of Alice and of Bob and rows, whole numbers [context, M], and bool[context, M]. Raises as it
+        does."""
+        wrong = (items != self.rows) & ~diverged
         if wrong.any():
-            member, context = (int(index) for index in np.argwhere(wrong)[0])
-            total = counts[member, context].sum()
+            member, context = (int(index) for index in np.argwhere(wrong.T)[0])
+            total = items[context, member]
             raise ValueError(f"counts: {total} rows at (member, context) = ({member}, {context}); allowed: {self.rows}")
-        right = np.stack([counts[:, :, 2] + counts[:, :, 3], counts[:, :, 1] + counts[:, :, 3]])
         for number, (answer, contexts) in enumerate(CONNECTIONS):
             first, second = (CONTEXTS.index(context) for context in contexts)
-            kept = ~(diverged[:, first] | diverged[:, second])
-            party = right[int(answer.startswith("B")), kept]
-            difference = party[:, first] - party[:, second] + self.rows
-            self.histogram[number] += np.bincount(difference, minlength=2 * self.rows + 1)
+            party = bob if answer.startswith("B") else alice
+            difference = party[first] - party[second] + self.rows
+            lost = diverged[first] | diverged[second]
+            kept = difference[~lost] if lost.any() else difference
+            self.histogram[number] += np.bincount(kept, minlength=2 * self.rows + 1)
 
 
 @dataclass(frozen=True)
