@@ -7,12 +7,15 @@ with equal losses have several tables, each network has the same share.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 #: Stretches that are looked at together: with all groups, as much as a processor's cache holds.
 _BLOCK = 2**9
+#: Probability of what is not looked at in its order: an error of laws, at most.
+NEGLIGIBLE = 1e-10
 #: Networks of a context up to which all is exact.
 EXACT = 2**17
 #: Networks that are neighbours, where there are more; of some millions there are more neighbours as well.
@@ -32,22 +35,31 @@ class LossOrder(NamedTuple):
     table: np.ndarray
     group: np.ndarray
 
+    @staticmethod
+    def packed(bits: np.ndarray, table: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Networks as whole numbers, uint64, that sort by loss, given as `ordered_bits`: nothing has to be looked up then."""
+        return np.asarray(
+            bits.astype(np.uint64) << np.uint64(32) | table.astype(np.uint64) << np.uint64(8) | group.astype(np.uint64)
+        )
 
-def by_loss(loss: np.ndarray, table: np.ndarray, group: np.ndarray) -> LossOrder:
-    """Networks in any order, with no order of their own among equal losses."""
-    # One sort of whole numbers that hold all three: nothing has to be looked up afterwards.
-    packed = ordered_bits(loss).astype(np.uint64) << 32 | table.astype(np.uint64) << 8 | group.astype(np.uint64)
-    packed.sort()
-    return unpacked(packed)
+    @classmethod
+    def unpacked(cls, packed: np.ndarray) -> LossOrder:
+        """The inverse of `packed`, of sorted numbers; losses are their `ordered_bits`."""
+        lower = packed.astype(np.uint32)
+        return cls((packed >> np.uint64(32)).astype(np.uint32), lower >> np.uint32(8), lower & np.uint32(255))
+
+    def first_of(self, tries: int, total: int) -> LossOrder:
+        """Without the networks behind which the best of so many tries is next to never, of a total of them."""
+        kept = places_that_count(tries, total)
+        if kept >= len(self.loss):
+            return self
+        stop = int(np.searchsorted(self.loss, self.loss[kept], side="left"))
+        return LossOrder(*(column[:stop] for column in self)) if stop else self
 
 
-def unpacked(packed: np.ndarray) -> LossOrder:
-    """Sorted whole numbers of `packed` losses."""
-    return LossOrder(
-        (packed >> np.uint64(32)).astype(np.uint32),
-        (packed.astype(np.uint32) >> 8).astype(np.int32),
-        (packed & np.uint64(255)).astype(np.uint8),
-    )
+def places_that_count(tries: int, total: int) -> int:
+    """How many of so many networks have to be in order by loss: what is behind them is best with a probability of NEGLIGIBLE."""
+    return min(math.ceil(total * (1 - NEGLIGIBLE ** (1 / tries))) + 1, total)
 
 
 def ordered_bits(loss: np.ndarray) -> np.ndarray:

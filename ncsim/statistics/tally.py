@@ -14,10 +14,13 @@ import numpy as np
 
 from ncsim.records.columns import Columns, by_context, group_sums
 from ncsim.records.members import MemberRecords
+from ncsim.statistics.loss_order import ordered_bits
 from ncsim.statistics.signalling_tests import AccuracyDifferences
 from ncsim.statistics.undecided import UndecidedTally
 
 GROUPS = 32  # of the jackknife: enough for a stable error, few enough to recompute a law for each
+#: Of a loss, that tell no bin of `LossBins`.
+_LOWER_BITS = 19
 #: So many tables are counted at their place; more are sorted.
 _DENSE = 2**20
 
@@ -39,9 +42,31 @@ class Tables(NamedTuple):
         bob, alice = np.divmod(rest, rows + 1)
         return np.stack([rows - bob - alice - both, bob, alice, both], axis=-1)
 
-    def place(self, code: np.ndarray) -> np.ndarray:
-        """Which of these tables each code is."""
-        return np.searchsorted(self.code, code)
+
+class LossBins:
+    """Networks of each context by the upper bits of their loss, sixteen bins for each power of two: where any of them is in the
+    order of losses is known but for a bin.
+
+    Attributes:
+        members: int64[4, 8192], by the upper 13 bits of `ordered_bits`.
+    """
+
+    def __init__(self) -> None:
+        self.members = np.zeros((4, 1 << 32 - _LOWER_BITS), np.int64)
+
+    def add(self, loss: np.ndarray, diverged: np.ndarray) -> None:
+        """Add some members: float32[4, M] and bool[4, M]."""
+        for context in range(4):
+            bits = ordered_bits(loss[context][~diverged[context]]) >> np.uint32(_LOWER_BITS)
+            self.members[context] += np.bincount(bits, minlength=self.members.shape[1])
+
+    def limit(self, context: int, count: int) -> int:
+        """What `ordered_bits` of so many networks, the first in the order of losses, are below."""
+        return (int(np.searchsorted(np.cumsum(self.members[context]), count)) + 1) << _LOWER_BITS
+
+    def below(self, context: int, limit: int) -> int:
+        """How many networks are below such a limit."""
+        return int(self.members[context, : limit >> _LOWER_BITS].sum())
 
 
 class Tally:
@@ -57,6 +82,7 @@ class Tally:
         contextuality: whole members by Delta = -10 + n / rows, int64[12 rows + 1].
         differences: for the tests of signalling across members.
         undecided: for undecided answers.
+        losses: networks by loss.
     """
 
     def __init__(self, rows: int) -> None:
@@ -68,18 +94,25 @@ class Tally:
         self.contextuality = np.zeros(12 * rows + 1, np.int64)
         self.differences = AccuracyDifferences(rows)
         self.undecided = UndecidedTally(GROUPS)
+        self.losses = LossBins()
 
-    def add(self, records: MemberRecords) -> None:
-        """Add a batch of members.
+    def add(self, records: MemberRecords, columns: Columns | None = None) -> None:
+        """Add a batch of members, whose columns may be at hand.
 
         Raises:
             ValueError: records that contradict themselves.
         """
-        columns = by_context(records)
-        group = (np.arange(records.size) + self.members) % GROUPS
+        columns = by_context(records) if columns is None else columns
         _, bob, alice, both = np.moveaxis(columns.counts, 1, 0)
         self.differences.add_columns(alice + both, bob + both, columns.items, columns.diverged)
         self.undecided.add_columns(columns, records)
+        self.losses.add(records.loss.T, columns.diverged)
+        self.add_networks(columns)
+
+    def add_networks(self, columns: Columns) -> None:
+        """As `add`, of all that protocols ask for: neither differences nor undecided answers, which want whole records."""
+        size = columns.diverged.shape[1]
+        group = (np.arange(size) + self.members) % GROUPS
         lost = columns.diverged.any(axis=0)
         codes = table_codes(columns, self.rows)
         for context, code in enumerate(codes):
@@ -89,7 +122,7 @@ class Tally:
         self._add_whole(columns, ~lost, group)
         self.diverged += columns.diverged.sum(axis=1)
         self.members_diverged += int(lost.sum())
-        self.members += records.size
+        self.members += size
 
     def _add_whole(self, columns: Columns, whole: np.ndarray, group: np.ndarray) -> None:
         a, b, c = (sums[:, whole] for sums in columns.outcome_sums)
@@ -108,6 +141,7 @@ class Tally:
         self.contextuality += other.contextuality
         self.differences.histogram += other.differences.histogram
         self.undecided.merge(other.undecided)
+        self.losses.members += other.losses.members
         self.diverged += other.diverged
         self.members_diverged += other.members_diverged
         self.members += other.members
@@ -138,6 +172,8 @@ class Tally:
         }
         for context, tables in enumerate(self.tables):
             found |= {f"tables_{context}": tables.code, f"table_members_{context}": tables.members}
+            there = np.flatnonzero(self.losses.members[context])
+            found |= {f"losses_{context}": there, f"loss_members_{context}": self.losses.members[context, there]}
         return found | {f"undecided_{name}": each for name, each in self.undecided.arrays().items()}
 
     @classmethod
@@ -148,6 +184,8 @@ class Tally:
         tally.diverged, tally.s, tally.contextuality = (arrays[name] for name in ("diverged", "s", "contextuality"))
         tally.differences.histogram = arrays["differences"]
         tally.tables = [Tables(arrays[f"tables_{n}"], arrays[f"table_members_{n}"]) for n in range(4)]
+        for context in range(4):
+            tally.losses.members[context, arrays[f"losses_{context}"]] = arrays[f"loss_members_{context}"]
         prefix = "undecided_"
         tally.undecided = UndecidedTally.from_arrays(
             {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
