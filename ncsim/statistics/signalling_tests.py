@@ -120,7 +120,7 @@ def member_signalling_tests(differences: AccuracyDifferences) -> tuple[MemberSig
 
 def _paired_p_value(histogram: np.ndarray, rows: int) -> tuple[float, str]:
     """Two-sided p-value of a histogram of differences -rows to rows, and the test's name."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     values, members = np.arange(-rows, rows + 1), int(histogram.sum())
     differing = members - int(histogram[rows])
@@ -131,7 +131,7 @@ def _paired_p_value(histogram: np.ndarray, rows: int) -> tuple[float, str]:
     statistic = abs(mean) / math.sqrt(variance / members) if variance > 0 else math.inf
     # Nearly equal differences would otherwise make t as large as one likes.
     smallest = math.ldexp(1.0, 1 - differing)
-    return max(float(2 * t.sf(statistic, members - 1)), smallest), "Student's t, paired"
+    return max(float(2 * stdtr(members - 1, -statistic)), smallest), "Student's t, paired"
 
 
 def _sign_flip_p_value(histogram: np.ndarray, rows: int) -> float:
@@ -207,7 +207,7 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
         >>> [float(test.p_value) for test in signalling_tests(box)]
         [1.0, 1.0, 1.0, 1.0]
     """
-    from scipy.stats import fisher_exact, norm
+    from scipy.special import ndtr
 
     table = validated_counts(counts).astype(np.int64)
     if table.ndim != 4:
@@ -223,12 +223,14 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
         wrong = [n - r for n, r in zip(items, right, strict=True)]
         first, second = (r / n for r, n in zip(right, items, strict=True))
         if min(*right, *wrong) < FEWEST_FOR_Z:
+            from scipy.stats import fisher_exact  # takes a second to import, and is seldom asked
+
             p_value = float(fisher_exact([right, wrong]).pvalue)
             found.append((answer, (first, second), math.nan, p_value, "Fisher exact"))
         else:
             pooled = sum(right) / sum(items)
             z = (first - second) / math.sqrt(pooled * (1 - pooled) * (1 / items[0] + 1 / items[1]))
-            found.append((answer, (first, second), z, float(2 * norm.sf(abs(z))), "two proportions"))
+            found.append((answer, (first, second), z, float(2 * ndtr(-abs(z))), "two proportions"))
     return _with_holm(found)
 
 

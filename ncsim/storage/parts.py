@@ -24,6 +24,7 @@ from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.storage.arrow_tables import from_table, schema, to_table, trajectories_from_table, trajectories_to_table
+from ncsim.storage.buffers import numbers_of
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 
 _CHECKSUM = b"ncsim-checksum"
@@ -139,7 +140,7 @@ def losses_and_tables(content: bytes, config: EnsembleConfig) -> LossesAndTables
         reader = pq.ParquetFile(pa.BufferReader(content))
         names = ["counts", "diverged", "loss"]
         table = reader.read(columns=names, use_threads=False)
-        counts, diverged, loss = (table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False) for name in names)
+        counts, diverged, loss = (numbers_of(table[name].combine_chunks().flatten()) for name in names)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
     base = config.tasks.rows + 1

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from ncsim.records.members import MemberRecords
 from ncsim.statistics.cell import MOST_IN_ORDER, Cell
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.statistics.tally import Tally
+from ncsim.storage.buffers import array_of, numbers_of
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
@@ -139,7 +140,7 @@ def _losses_and_tables(place: _Place) -> LossesAndTables:
 def _in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
     """What an action makes of items, in their order; a few of them at once, so that memory does not grow with their number."""
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque = deque()
+        waiting: deque[Future[_Out]] = deque()
         for item in items:
             waiting.append(pool.submit(action, item))
             if len(waiting) > THREADS:
@@ -156,7 +157,7 @@ def _to_bytes(arrays: Mapping[str, np.ndarray], of: str) -> bytes:
     shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     columns = {name: _one_row(array) for name, array in arrays.items()}
     sink = pa.BufferOutputStream()
-    table = pa.table(columns)
+    table = pa.Table.from_arrays(list(columns.values()), list(columns))
     with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
         writer.write_table(table)
         stamp = {"format": FORMAT, "of": of, "arrays": shapes}
@@ -169,7 +170,7 @@ def _one_row(array: np.ndarray) -> pa.Array:
     flat = array.reshape(-1)
     if flat.dtype.kind in "iu" and flat.size:
         flat = flat.astype(np.promote_types(np.min_scalar_type(flat.min()), np.min_scalar_type(flat.max())))
-    return pa.ListArray.from_arrays(pa.array([0, flat.size], pa.int32()), pa.array(flat))
+    return pa.ListArray.from_arrays(array_of(np.array([0, flat.size], np.int32)), array_of(flat))
 
 
 def _read(storage: Storage, name: str, of: str) -> dict[str, np.ndarray] | None:
@@ -186,7 +187,7 @@ def _read(storage: Storage, name: str, of: str) -> dict[str, np.ndarray] | None:
             return None
         table = reader.read(use_threads=False)
         return {
-            name: table[name].combine_chunks().values.to_numpy(zero_copy_only=False).astype(dtype).reshape(shape)
+            name: numbers_of(table[name].chunk(0).flatten()).astype(dtype).reshape(shape)
             for name, (dtype, shape) in stamp["arrays"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
