@@ -101,22 +101,26 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 
 @contextmanager
 def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str) -> Iterator[tuple[Any, Any]]:
-    """A figure with a panel per protocol, each with the cells as its horizontal axis; the legend is of the first one."""
+    """A figure with a panel per protocol, each with the cells as its horizontal axis: beside one another, or below where there
+    are many cells. The legend is of the first one."""
     few = len(labels) <= MOST_PLACES
     shown = labels if few else [label.replace("\n", ", ") for label in labels]
-    lines = max(label.count("\n") for label in shown) if few else max(map(len, shown)) * 0.45
-    width = max(2.5, 0.75 * min(len(labels), MOST_PLACES)) * len(laws) + _LEFT + _RIGHT
-    below = _BELOW + _LINE * lines
-    height = 3.2 + _ABOVE + below
+    below = _BELOW + _LINE * max(label.count("\n") if few else 0.45 * len(label) for label in shown)
+    across, down = (len(laws), 1) if few else (1, len(laws))
+    width = (max(2.5, 0.75 * len(labels)) if few else 12.0) * across + _LEFT + _RIGHT
+    height = (3.2 if few else 2.0) * down + _ABOVE + below
     with new_figure(width, height, None) as figure:
-        axes = figure.subplots(1, len(laws), sharey=True, squeeze=False)[0]
-        figure.subplots_adjust(_LEFT / width, below / height, 1 - _RIGHT / width, 1 - _ABOVE / height, wspace=0.04)
-        ticks = range(len(labels)) if few else np.unique(np.linspace(0, len(labels) - 1, 2 * MOST_PLACES, dtype=int))
+        axes = figure.subplots(down, across, sharex=not few, sharey=True, squeeze=False).reshape(-1)
+        figure.subplots_adjust(
+            _LEFT / width, below / height, 1 - _RIGHT / width, 1 - _ABOVE / height, wspace=0.04, hspace=0.16
+        )
+        ticks = range(0, len(labels), 1 if few else -(-len(labels) // (4 * MOST_PLACES)))
         for axis, protocol_laws in zip(axes, laws, strict=True):
             axis.set_title(protocol_laws[0].protocol.label)
             axis.set_xticks(ticks, [shown[n] for n in ticks], rotation=0 if few else 90)
-            axis.set_xlim(-0.5, len(labels) - 0.4)
-            axis.set_xlabel(axis_label)
+            axis.set_xlim(-0.5, len(labels) - (0.4 if few else 0.5))
+            if few or axis is axes[-1]:
+                axis.set_xlabel(axis_label)
         yield figure, axes
         handles, names = axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="lower center", ncols=len(names))
@@ -158,7 +162,8 @@ def plot_runs_and_laws(
             )  # fmt: skip
             _draw_laws(axis, protocol_laws)
         axes[0].set_ylim(*_limits(laws, runs))
-        axes[0].set_ylabel("S")
+        for axis in axes if len(labels) > MOST_PLACES else axes[:1]:
+            axis.set_ylabel("S")
     return save_figure(figure, stem, ["protocol", axis_label, "kind", "run_or_probability", "s"], rows)
 
 
@@ -180,7 +185,7 @@ def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
 
 
 def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
-    """Laws as columns of shades, each relative to its most probable S, with their means as a line."""
+    """Laws as columns of shades, each relative to its most probable S, with their means as short lines."""
     step = laws[0].law.values[1] - laws[0].law.values[0]
     shades = np.stack([law.law.probabilities / law.law.probabilities.max() for law in laws], axis=1)
     extent = (-0.5, len(laws) - 0.5, -4 - step / 2, 4 + step / 2)
@@ -188,7 +193,7 @@ def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
         shades, cmap="Blues", vmin=0, vmax=1.2, origin="lower", aspect="auto", interpolation="nearest", extent=extent, zorder=0
     )
     means = [law.law.mean for law in laws]
-    axis.plot(range(len(laws)), means, color=BLACK, marker=".", linewidth=1, markersize=3, zorder=4, label="mean of the law")
+    axis.plot(range(len(laws)), means, "_", color=BLACK, markersize=5, zorder=4, label="mean of the exact law of S")
 
 
 def draw_bounds(axis: Any) -> None:
@@ -234,5 +239,6 @@ def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axi
                     [protocol_laws[0].protocol.label, labels[n], name, e.value, e.low, e.high]
                     for n, e in enumerate(estimates)
                 ]
-        axes[0].set_ylabel("mean over runs")
+        for axis in axes if many else axes[:1]:
+            axis.set_ylabel("mean over runs")
     return save_figure(figure, stem, ["protocol", axis_label, "quantity", "mean", "low", "high"], rows)
