@@ -17,6 +17,7 @@ from ncsim.statistics.pooled import GroupedMeans, pooled_estimates, pooled_s
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, ProtocolLaw
 from ncsim.statistics.signalling_tests import member_signalling_tests, signalling_tests
 from ncsim.statistics.tally import Tally
+from ncsim.study import Study, cell_values
 
 CONTEXT_NAMES = context_names()
 
@@ -33,7 +34,7 @@ class Summary(NamedTuple):
     dots: list[list[np.ndarray]]
 
 
-def summarise(run: Run, dots: int = 50) -> Summary:
+def summarise(run: Run | Study, dots: int = 50) -> Summary:
     """One entry a cell of the grid, each number that is estimated with its interval.
 
     The dots of a single shot are the first members of the ensemble, as a paper with so few runs would have them; under
@@ -46,7 +47,7 @@ def summarise(run: Run, dots: int = 50) -> Summary:
     for number, config in enumerate(run.configs):
         cell = run.cell(number)
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
-        cells.append({"cell": {name: getattr(config, name) for name in run.swept}} | _summarise_cell(cell, cell_laws))
+        cells.append({"cell": cell_values(config, run.swept)} | _summarise_cell(cell, cell_laws))
         laws.append(cell_laws)
         drawn.append([_runs(law, cell, dots, seed) for seed, law in enumerate(cell_laws)])
     numbers = {
@@ -56,6 +57,8 @@ def summarise(run: Run, dots: int = 50) -> Summary:
         "members_missing": sum(max(c.members - cell["members"], 0) for c, cell in zip(run.configs, cells, strict=True)),
         "cells": cells,
     }
+    if isinstance(run, Study):
+        numbers["runs"] = run.locations
     return Summary(numbers, laws, drawn)
 
 
