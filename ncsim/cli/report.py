@@ -22,7 +22,10 @@ def add_report_command(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "folders", metavar="FOLDER", nargs="+", help="a run folder, as runs/figure2 or s3://bucket/figure2; several: a study"
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        help="a run folder, as runs/figure2 or s3://bucket/figure2; several: a study",
     )
     parser.add_argument(
         "--out", metavar="STUDY", help="of several folders, the folder for summary.json, figures/ and report.html"

@@ -48,12 +48,11 @@ _SMALL = 2_000
 def by_context(records: MemberRecords) -> Columns:
     """The columns of a batch of records that statistics read."""
     others = (records.undecided_alice, records.undecided_bob, records.decided_product)
-    narrow = all(-_SMALL <= each.min(initial=0) and each.max(initial=0) <= _SMALL for each in (records.counts, *others))
+    narrow = all(each.min(initial=0) >= -_SMALL and each.max(initial=0) <= _SMALL for each in (records.counts, *others))
     kind = np.int16 if narrow else np.int64
     counts = records.counts.reshape(-1, 16).T.astype(kind, order="C").reshape(4, 4, -1)
-    return Columns(
-        counts, *(column.T.astype(kind, order="C") for column in others), np.ascontiguousarray(records.diverged.T)
-    )
+    alice, bob, product = (column.T.astype(kind, order="C") for column in others)
+    return Columns(counts, alice, bob, product, np.ascontiguousarray(records.diverged.T))
 
 
 def group_sums(values: np.ndarray, groups: int, first: int) -> np.ndarray:

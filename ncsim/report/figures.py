@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def _style() -> Iterator[None]:
 
 
 @contextmanager
-def new_figure(width: float, height: float, layout: str | None = "constrained") -> Iterator[Figure]:
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[Figure]:
     """A figure in our style that needs no display and is no global state; without a layout its margins are the caller's."""
     with _style():
         figure = Figure(figsize=(width, height), layout=layout)
@@ -155,9 +155,9 @@ def plot_runs_and_laws(
             if len(labels) > MOST_PLACES:
                 _draw_map(axis, protocol_laws)
                 continue
-            place = np.concatenate([np.full(len(dots), n) for n, dots in enumerate(protocol_runs)])
+            places = np.concatenate([np.full(len(dots), n) for n, dots in enumerate(protocol_runs)])
             axis.scatter(
-                place + generator.uniform(-0.32, -0.06, len(place)), np.concatenate(protocol_runs), s=9, color=BLACK,
+                places + generator.uniform(-0.32, -0.06, len(places)), np.concatenate(protocol_runs), s=9, color=BLACK,
                 alpha=0.55, linewidths=0, zorder=3, label=f"{len(protocol_runs[0])} runs",
             )  # fmt: skip
             _draw_laws(axis, protocol_laws)
@@ -190,7 +190,15 @@ def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
     shades = np.stack([law.law.probabilities / law.law.probabilities.max() for law in laws], axis=1)
     extent = (-0.5, len(laws) - 0.5, -4 - step / 2, 4 + step / 2)
     axis.imshow(
-        shades, cmap="Blues", vmin=0, vmax=1.2, origin="lower", aspect="auto", interpolation="nearest", extent=extent, zorder=0
+        shades,
+        cmap="Blues",
+        vmin=0,
+        vmax=1.2,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        extent=extent,
+        zorder=0,
     )
     means = [law.law.mean for law in laws]
     axis.plot(range(len(laws)), means, "_", color=BLACK, markersize=5, zorder=4, label="mean of the exact law of S")

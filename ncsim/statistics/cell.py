@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from ncsim.records.members import MemberRecords
-from ncsim.statistics.loss_order import NEGLIGIBLE, LossOrder, best_of_laws, places_that_count
+from ncsim.statistics.loss_order import EXACT, NEGLIGIBLE, LossOrder, best_of_laws, places_that_count
 from ncsim.statistics.outcomes import Ensemble, LossesAndTables, Outcomes, dense_places
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, ProtocolLaw, cells_of, draw_runs
 from ncsim.statistics.tally import Tally, s_and_contextuality
@@ -44,7 +44,7 @@ class Cell(Ensemble):
     @property
     def law_error(self) -> float:
         """How far the probabilities of laws that hang on losses are from exact, at most, all of one law added up."""
-        return NEGLIGIBLE
+        return 0.0 if self.tally.networks.max() <= EXACT else NEGLIGIBLE
 
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         return self._laws[tries]
@@ -78,9 +78,7 @@ class Cell(Ensemble):
         return cell
 
     @classmethod
-    def of_many(
-        cls, tally: Tally, common_initialization: bool, read: Callable[[], Iterable[LossesAndTables]]
-    ) -> Cell:
+    def of_many(cls, tally: Tally, common_initialization: bool, read: Callable[[], Iterable[LossesAndTables]]) -> Cell:
         """The cell of more members than are held at once; `read` gives them from the first, as often as it is called.
 
         Networks are ordered by loss only as far as protocols look, and runs are drawn by the laws of tables.

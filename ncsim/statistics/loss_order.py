@@ -7,6 +7,7 @@ with equal losses have several tables, each network has the same share.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -141,9 +142,9 @@ def _laws_by_neighbours(
         change = ((1 - middle) / (1 - middle[:, :1])) ** (tries - 1) * (total[0] / np.maximum(total, 1))
         sums = np.bincount(block * tables + part.table, weight, blocks * tables).reshape(blocks, tables)
         law += sums.T @ change
-        own += np.bincount(
-            part.table * groups + part.group, weight * change[block, part.group + 1], own.size
-        ).reshape(own.shape)
+        own += np.bincount(part.table * groups + part.group, weight * change[block, part.group + 1], own.size).reshape(
+            own.shape
+        )
         before = ends[-1]
     law[:, 1:] -= own
     left = _power(1 - before / np.maximum(total, 1), tries)
@@ -180,9 +181,9 @@ def _blocks(order: LossOrder, size: int = _BLOCK) -> list[LossOrder]:
     if len(order.loss) == 0:
         return []
     wanted = np.arange(size, len(order.loss), size)
-    cuts = np.unique(np.searchsorted(order.loss, order.loss[wanted], side="left"))
-    cuts = [0, *cuts[cuts > 0].tolist(), len(order.loss)]
-    return [LossOrder(*(column[a:b] for column in order)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    found = np.unique(np.searchsorted(order.loss, order.loss[wanted], side="left"))
+    cuts = [0, *found[found > 0].tolist(), len(order.loss)]
+    return [LossOrder(*(column[a:b] for column in order)) for a, b in itertools.pairwise(cuts)]
 
 
 def _stretches(part: LossOrder, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

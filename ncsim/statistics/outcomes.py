@@ -14,7 +14,7 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.columns import by_context
 from ncsim.records.members import MemberRecords
-from ncsim.statistics.loss_order import LossOrder, best_of_laws, ordered_bits
+from ncsim.statistics.loss_order import EXACT, LossOrder, best_of_laws, ordered_bits
 from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 
 #: NumPy lets others compute beside it; more threads than contexts would have nothing to do.
@@ -149,7 +149,8 @@ class Outcomes(Ensemble):
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:
             order = LossOrder(context.loss, context.table, (context.member % GROUPS).astype(np.uint8))
-            return best_of_laws(order.first_of(tries, int(tables.members.sum())), tries, tables.members)
+            total = int(tables.members.sum())
+            return best_of_laws(order if total <= EXACT else order.first_of(tries, total), tries, tables.members)
 
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(law, self.contexts, self.tally.tables))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncsim.records.columns import Columns, by_context, group_sums
+from ncsim.records.columns import Columns, by_context
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.loss_order import ordered_bits
 from ncsim.statistics.signalling_tests import AccuracyDifferences
@@ -113,13 +113,13 @@ class Tally:
         """As `add`, of all that protocols ask for: neither differences nor undecided answers, which want whole records."""
         size = columns.diverged.shape[1]
         group = (np.arange(size) + self.members) % GROUPS
-        lost = columns.diverged.any(axis=0)
+        lost = np.asarray(columns.diverged.any(axis=0))
         codes = table_codes(columns, self.rows)
         for context, code in enumerate(codes):
             kept = ~columns.diverged[context]
             found = _counted(code[kept], group[kept], self.rows)
             self.tables[context] = _merged(self.tables[context], found)
-        self._add_whole(columns, ~lost, group)
+        self._add_whole(columns, np.logical_not(lost), group)
         self.diverged += columns.diverged.sum(axis=1)
         self.members_diverged += int(lost.sum())
         self.members += size

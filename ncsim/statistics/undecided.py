@@ -208,7 +208,12 @@ class UndecidedTally:
         for sums, values in ((self.items, items), (self.products, fallen), (self.decided_products, decided)):
             sums += group_sums(values, groups, first).T
         tossed, reach = _signed(decided), most.sum(axis=0, dtype=most.dtype)
-        numerators = {"as_they_fell": _signed(fallen), "coin_toss": tossed, "low": tossed - reach, "high": tossed + reach}
+        numerators = {
+            "as_they_fell": _signed(fallen),
+            "coin_toss": tossed,
+            "low": tossed - reach,
+            "high": tossed + reach,
+        }
         equal = whole & (items == items[0]).all(axis=0)
         for rows in np.unique(items[0, equal]).tolist():
             these = equal & (items[0] == rows)
@@ -264,9 +269,7 @@ class UndecidedTally:
         for name in cls._ARRAYS:
             setattr(tally, name, arrays[name])
         for name, law in tally._laws.items():
-            law.update(
-                dict(zip(arrays[f"{name}_s"].tolist(), arrays[f"{name}_members"].tolist(), strict=True))
-            )
+            law.update(dict(zip(arrays[f"{name}_s"].tolist(), arrays[f"{name}_members"].tolist(), strict=True)))
         return tally
 
     def law(self, name: str) -> tuple[np.ndarray, np.ndarray]:

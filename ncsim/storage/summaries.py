@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +42,8 @@ THREADS = 4
 #: From so many members on what hangs on losses is kept, too: of fewer it is made in no time.
 MANY = 2**16
 
-_In, _Out = TypeVar("_In"), TypeVar("_Out")
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 class _Place(NamedTuple):
@@ -95,7 +97,7 @@ def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
         for part, stamp in folder.stamped(config)
     ]
     places.sort(key=lambda each: each.first)
-    for before, after in zip(places[:-1], places[1:], strict=True):
+    for before, after in itertools.pairwise(places):
         if before.first + before.members > after.first:
             raise StoreError(
                 f"{after.folder.location}/{after.name}: has members that {before.folder.location}/{before.name} has; "

@@ -40,7 +40,9 @@ THIRD_PARTY = {
     },
 }
 #: Reports see stored records, never a network: these units may not import what trains.
-NEVER = {unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "study", "report")}
+NEVER = {
+    unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "study", "report")
+}
 
 
 @functools.cache
