@@ -16,6 +16,10 @@ Intervals of what is computed from an ensemble: a delete-a-group jackknife over 
 probabilities Clopper-Pearson at the effective number of runs (Korn and Graubard), both widened by what an ensemble of
 this size cannot show: an outcome that none of its M networks has, met by a run that looks at K of them.
 
+A report is of tallies (`tally.py`): members by table of counts and group of the jackknife, and by S and Delta, whole numbers that
+merge by addition. Best-of-K by loss alone hangs on an order. It is sorted once, as far as K tries look, and the laws with each group left out
+are read off it together (`loss_order.py`). What results is as large for 10^8 members as for 10^4 and is kept (`cell.py`).
+
 `chsh_statistics` outside `jit` computes in float64 and gives NumPy arrays, so that counts of 10^12 are exact to 1e-6
 without the user switching 64-bit types on; inside a caller's `jit` it follows the caller's types.
 """

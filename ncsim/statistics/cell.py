@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from ncsim.records.members import MemberRecords
-from ncsim.statistics.loss_order import EXACT, NEGLIGIBLE, LossOrder, best_of_laws, places_that_count
+from ncsim.statistics.loss_order import EXACT, NEGLIGIBLE, best_of_laws, places_that_count
 from ncsim.statistics.outcomes import Ensemble, LossesAndTables, Outcomes, dense_places
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, ProtocolLaw, cells_of, draw_runs
 from ncsim.statistics.tally import Tally, s_and_contextuality
@@ -175,6 +175,6 @@ def _streamed_laws(tally: Tally, tries: int, read: Callable[[], Iterable[LossesA
         for n in group:
             keys = packed.pop(n)
             keys.sort()
-            laws.append(best_of_laws(LossOrder.unpacked(keys), tries, tally.tables[n].members))
+            laws.append(best_of_laws(keys, tries, tally.tables[n].members))
         context = group[-1] + 1
     return laws

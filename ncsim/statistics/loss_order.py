@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,39 +24,39 @@ EXACT = 2**17
 NEIGHBOURS = 32
 
 
-class LossOrder(NamedTuple):
-    """Networks of one context in the order of their losses: the first N of its M.
+class Networks(NamedTuple):
+    """Some networks of one context in the order of their losses.
 
     Attributes:
-        loss: ascending, float32[N]; or whole numbers in the same order.
-        table: which of the context's tables each has, [N].
-        group: of the jackknife, [N].
+        loss: as `ordered_bits`, ascending, uint32[N].
+        table: which of the context's tables each has, uint32[N].
+        group: of the jackknife, uint32[N].
     """
 
     loss: np.ndarray
     table: np.ndarray
     group: np.ndarray
 
-    @staticmethod
-    def packed(bits: np.ndarray, table: np.ndarray, group: np.ndarray) -> np.ndarray:
-        """Networks as whole numbers, uint64, that sort by loss, given as `ordered_bits`: nothing has to be looked up then."""
-        return np.asarray(
-            bits.astype(np.uint64) << np.uint64(32) | table.astype(np.uint64) << np.uint64(8) | group.astype(np.uint64)
-        )
 
-    @classmethod
-    def unpacked(cls, packed: np.ndarray) -> LossOrder:
-        """The inverse of `packed`, of sorted numbers; losses are their `ordered_bits`."""
-        lower = packed.astype(np.uint32)
-        return cls((packed >> np.uint64(32)).astype(np.uint32), lower >> np.uint32(8), lower & np.uint32(255))
+def packed(loss: np.ndarray, table: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Networks as whole numbers, uint64, that sort by loss, given as `ordered_bits`: nothing has to be looked up then."""
+    upper, middle = loss.astype(np.uint64) << np.uint64(32), table.astype(np.uint64) << np.uint64(8)
+    return np.asarray(upper | middle | group.astype(np.uint64))
 
-    def first_of(self, tries: int, total: int) -> LossOrder:
-        """Without the networks behind which the best of so many tries is next to never, of a total of them."""
-        kept = places_that_count(tries, total)
-        if kept >= len(self.loss):
-            return self
-        stop = int(np.searchsorted(self.loss, self.loss[kept], side="left"))
-        return LossOrder(*(column[:stop] for column in self)) if stop else self
+
+def _unpacked(numbers: np.ndarray) -> Networks:
+    lower = numbers.astype(np.uint32)
+    return Networks((numbers >> np.uint64(32)).astype(np.uint32), lower >> np.uint32(8), lower & np.uint32(255))
+
+
+def first_of(order: np.ndarray, tries: int, total: int) -> np.ndarray:
+    """Sorted `packed` networks without those behind which the best of so many tries is next to never, of a total of them."""
+    kept = places_that_count(tries, total)
+    if kept >= len(order):
+        return order
+    # Networks with one loss stay together.
+    stop = int(np.searchsorted(order, order[kept] >> np.uint64(32) << np.uint64(32)))
+    return order[:stop] if stop else order
 
 
 def places_that_count(tries: int, total: int) -> int:
@@ -69,14 +70,14 @@ def ordered_bits(loss: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
-def best_of_laws(order: LossOrder, tries: int, members: np.ndarray) -> np.ndarray:
+def best_of_laws(order: np.ndarray, tries: int, members: np.ndarray) -> np.ndarray:
     """The laws of the tables under the best of so many tries by loss, float64[1 + groups, T].
 
     Of all networks the law is exact. Without a group it is for up to EXACT networks; of more, a network's place among those
     of the other groups is taken at the middle of some neighbours, which moves limits of intervals by less than 1e-6.
 
     Args:
-        order: networks by loss: all, or those without which the rest weighs nothing worth to count.
+        order: sorted `packed` networks: all, or those without which the rest weighs nothing worth to count.
         tries: K, 1 or more.
         members: networks with each table by group, of all M, [T, groups].
 
@@ -87,8 +88,9 @@ def best_of_laws(order: LossOrder, tries: int, members: np.ndarray) -> np.ndarra
     total = members.sum() - np.concatenate([[0], members.sum(axis=0)])
     law, left = (_laws_one_by_one if total[0] <= EXACT else _laws_by_neighbours)(order, tries, members, total)
     groups = members.shape[1]
-    seen = np.bincount(order.table * groups + order.group, minlength=members.size).reshape(members.shape)
-    rest = members - seen
+    rest = members.copy()
+    for part in _blocks(order, 2**18):
+        rest -= np.bincount(part.table * groups + part.group, minlength=members.size).reshape(members.shape)
     rest = np.concatenate([rest.sum(axis=1, keepdims=True), rest.sum(axis=1, keepdims=True) - rest], axis=1)
     law += rest / np.maximum(rest.sum(axis=0), 1) * left
     laws = np.ascontiguousarray(law.T)
@@ -97,7 +99,7 @@ def best_of_laws(order: LossOrder, tries: int, members: np.ndarray) -> np.ndarra
 
 
 def _laws_one_by_one(
-    order: LossOrder, tries: int, members: np.ndarray, total: np.ndarray
+    order: np.ndarray, tries: int, members: np.ndarray, total: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The laws [T, 1 + groups] of what is in the order, and the probability of what is behind it, [1 + groups]."""
     groups = members.shape[1]
@@ -119,7 +121,7 @@ def _laws_one_by_one(
 
 
 def _laws_by_neighbours(
-    order: LossOrder, tries: int, members: np.ndarray, total: np.ndarray
+    order: np.ndarray, tries: int, members: np.ndarray, total: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `_laws_one_by_one`. Each network's own weight is exact; how leaving out a group changes it is told for neighbours
     together, and that is the same for all of them but for a few places in millions."""
@@ -176,17 +178,16 @@ def _share_ties(weight: np.ndarray, kept: np.ndarray, tied: np.ndarray) -> None:
     weight[rows] = np.repeat(together, sizes, axis=0) * kept[rows]
 
 
-def _blocks(order: LossOrder, size: int = _BLOCK) -> list[LossOrder]:
+def _blocks(order: np.ndarray, size: int = _BLOCK) -> Iterator[Networks]:
     """Cut where the loss changes, so many networks each, and more where losses are equal."""
-    if len(order.loss) == 0:
-        return []
-    wanted = np.arange(size, len(order.loss), size)
-    found = np.unique(np.searchsorted(order.loss, order.loss[wanted], side="left"))
-    cuts = [0, *found[found > 0].tolist(), len(order.loss)]
-    return [LossOrder(*(column[a:b] for column in order)) for a, b in itertools.pairwise(cuts)]
+    starts = order[size::size] >> np.uint64(32) << np.uint64(32)
+    found = np.unique(np.searchsorted(order, starts))
+    for start, stop in itertools.pairwise([0, *found[found > 0].tolist(), len(order)]):
+        if stop > start:
+            yield _unpacked(order[start:stop])
 
 
-def _stretches(part: LossOrder, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _stretches(part: Networks, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Stretches of networks with one table: the table, how many networks, and by group [S, 1 + groups], with 0 in front; then
     what `_share_ties` takes, or nothing where no loss has two tables."""
     table, group = part.table, part.group

@@ -14,7 +14,7 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.columns import by_context
 from ncsim.records.members import MemberRecords
-from ncsim.statistics.loss_order import EXACT, LossOrder, best_of_laws, ordered_bits
+from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, ordered_bits, packed
 from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 
 #: NumPy lets others compute beside it; more threads than contexts would have nothing to do.
@@ -46,11 +46,11 @@ class LossesAndTables(NamedTuple):
         return cls(table_codes(columns, rows), columns.diverged, np.ascontiguousarray(records.loss.T))
 
     def packed(self, context: int, limit: int, places: np.ndarray, before: int) -> np.ndarray:
-        """The networks of a context whose `ordered_bits` are below a limit, as `LossOrder.packed` has them; `before` members come
+        """The networks of a context whose `ordered_bits` are below a limit, as `packed` has them; `before` members come
         before these, and `places` are of tables by code."""
         bits = ordered_bits(self.loss[context])
         kept = np.flatnonzero(~self.diverged[context] & (bits < limit))
-        return LossOrder.packed(bits[kept], places[self.code[context, kept]], (kept + before) % GROUPS)
+        return packed(bits[kept], places[self.code[context, kept]], (kept + before) % GROUPS)
 
 
 def dense_places(tables: Tables) -> np.ndarray:
@@ -148,9 +148,9 @@ class Outcomes(Ensemble):
 
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:
-            order = LossOrder(context.loss, context.table, (context.member % GROUPS).astype(np.uint8))
+            order = packed(ordered_bits(context.loss), context.table, context.member % GROUPS)
             total = int(tables.members.sum())
-            return best_of_laws(order if total <= EXACT else order.first_of(tries, total), tries, tables.members)
+            return best_of_laws(order if total <= EXACT else first_of(order, tries, total), tries, tables.members)
 
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(law, self.contexts, self.tally.tables))

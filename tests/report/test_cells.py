@@ -168,8 +168,7 @@ def test_neighbours_move_limits_by_less_than_a_millionth(monkeypatch):
     group = np.arange(loss.size) % 32
     members = np.zeros((50, 32), np.int64)
     np.add.at(members, (table, group), 1)
-    packed = loss_order.LossOrder.packed(loss_order.ordered_bits(loss), table, group)
-    order = loss_order.LossOrder.unpacked(np.sort(packed))
+    order = np.sort(loss_order.packed(loss_order.ordered_bits(loss), table, group))
     quick = loss_order.best_of_laws(order, 20, members)
     monkeypatch.setattr(loss_order, "EXACT", loss.size)
     exact = loss_order.best_of_laws(order, 20, members)
