@@ -126,7 +126,7 @@ def _laws_by_neighbours(
     """As `_laws_one_by_one`. Each network's own weight is exact; how leaving out a group changes it is told for neighbours
     together, and that is the same for all of them but for a few places in millions."""
     tables, groups = members.shape
-    size = max(NEIGHBOURS, int(total[0]) >> 15)
+    size = max(NEIGHBOURS, int(total[0]) >> 13)
     law, before = np.zeros((tables, 1 + groups)), np.zeros(1 + groups, np.int64)
     own = np.zeros((tables, groups))
     for part in _blocks(order, size * 1024):
