@@ -20,6 +20,9 @@ A report is of tallies (`tally.py`): members by table of counts and group of the
 merge by addition. Best-of-K by loss alone hangs on an order. It is sorted once, as far as K tries look, and the laws with each group left out
 are read off it together (`loss_order.py`). What results is as large for 10^8 members as for 10^4 and is kept (`cell.py`).
 
+Levels of the NPA hierarchy are made here and solved by cvxpy and Clarabel: toqito 1.1.8 has looser ones under the same names,
+and takes two parties alone (`findings/toqito_npa_levels.sh`).
+
 `chsh_statistics` outside `jit` computes in float64 and gives NumPy arrays, so that counts of 10^12 are exact to 1e-6
 without the user switching 64-bit types on; inside a caller's `jit` it follows the caller's types.
 """
