@@ -44,8 +44,8 @@ def reported(build: Path, run: Path) -> dict[str, float]:
         said = Path(folder) / "said"
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", _REPORT, str(run), str(said)],
-            env=os.environ | {"PYTHONPATH": str(build)}, stdout=subprocess.DEVNULL, check=True,
+            [sys.executable, "-c", _REPORT, str(run.resolve()), str(said)],
+            cwd=build, env=os.environ | {"PYTHONPATH": str(build.resolve())}, stdout=subprocess.DEVNULL, check=True,
         )  # fmt: skip
         wall = time.perf_counter() - start
         processors, memory = said.read_text().split()

@@ -115,7 +115,7 @@ def _summarise_protocol(number: int, protocol_law: ProtocolLaw, cell: Cell) -> d
         "sampled_runs_contextual": contextual._asdict(),
         "sampled_largest_contextuality": float(delta.max() / cell.rows),
         "law": {"s": law.values.tolist(), "probability": law.probabilities.tolist()},
-    } | ({"law_error": cell.law_error} if protocol.kind == "best_loss" else {})
+    } | ({"law_error": cell.law_error} if protocol.kind == "best_loss" and cell.law_error else {})
 
 
 def _context(cell: Cell, counts: np.ndarray, number: int) -> dict[str, Any]:
