@@ -13,9 +13,11 @@ from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.statistics.cell import Cell
 from ncsim.storage.arrow_tables import to_table
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.summaries import cell_of
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 
 
@@ -80,6 +82,23 @@ class Run:
             yield from self._source.read(self.configs[cell])
         else:
             yield self._source[cell]
+
+    def cell(self, cell: int = 0) -> Cell:
+        """A cell as a report sees it: of a stored run from the summaries of its parts, which are made where they are missing.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+
+        Raises:
+            StoreError: a part is torn or foreign, or records contradict themselves.
+        """
+        config = self.configs[cell]
+        if isinstance(self._source, RunFolder):
+            return cell_of([(self._source, config)])
+        try:
+            return Cell.of_records(self.batches(cell), config.tasks.rows, config.common_initialization)
+        except ValueError as error:
+            raise StoreError(f"{self.location}: {error}") from None
 
     def trajectories(self, cell: int = 0) -> Iterator[MemberTrajectories]:
         """What was recorded along training of a cell's members, part by part; nothing where the run does not record.

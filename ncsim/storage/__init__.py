@@ -16,6 +16,9 @@ The environment that began a run stays in config.json whatever the run goes on w
 with the members that were missing when it began to train: it made none of the others. Nothing is added where all is of one
 kind, so that the bytes of such a folder are always the same.
 
+What a part adds up to lies beside it, under `summaries/`, sealed, with the digest of the part's footer: a part has its bytes whether or not
+there are summaries, and one that is missing, torn or of another part is made again by the next report. Nothing depends on them.
+
 Trajectories are parts like any other: sealed, in the same storage, checked and repaired. They are
 written before the members' own part, so that a part which is there has its trajectories; members that were stored before
 anybody asked for a recording are trained again, and recorded only if they come out as stored. recording.json, written

@@ -129,7 +129,11 @@ class PartFolder(Generic[Kept]):
                 f"{self.location}/{name}: cannot be written ({reason(error)}); what was stored before it is whole, and "
                 "the same command resumes"
             ) from None
+        self.note_stored(config, kept, name, content)
         return name
+
+    def note_stored(self, config: EnsembleConfig, kept: Kept, name: str, content: bytes) -> None:
+        """What is to be done when a part is stored: nothing."""
 
     @contextlib.contextmanager
     def naming(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ of trajectories also says at which steps what was recorded.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,7 +22,9 @@ from ncsim.config.recording import Recording
 from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.storage.arrow_tables import from_table, schema, to_table, trajectories_from_table, trajectories_to_table
+from ncsim.storage.buffers import numbers_of
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 
 _CHECKSUM = b"ncsim-checksum"
@@ -89,10 +92,17 @@ def stamp_of(kind: PartKind[Any], content: bytes, name: str, config: EnsembleCon
         raise StoreError(foreign if kind is MEMBERS else f"is torn ({one_line(error)})") from None
     if of != fingerprint(config):
         raise StoreError("is of another config")
+    # The footer has the checksum of all, so that this tells any two parts apart.
+    stamp["footer"] = footer_digest(content)
     rows = count * len(stamp.get("steps", [0]))
     if name.rpartition("/")[2] != part_name(first, count) or metadata.num_rows != rows:
         raise StoreError("does not hold what its name says")
     return stamp
+
+
+def footer_digest(content: bytes) -> str:
+    """What tells a part from any other, from the end of it that holds its footer: hexadecimal digits."""
+    return hashlib.sha256(content[-int.from_bytes(content[-8:-4], "little") - 8 :]).hexdigest()
 
 
 def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: EnsembleConfig) -> tuple[Kept, bool]:
@@ -118,6 +128,30 @@ def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: Ensemble
         return kind.from_table(reader.read(use_threads=False), stamp, config), whole is True
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
+
+
+def losses_and_tables(content: bytes, config: EnsembleConfig) -> LossesAndTables:
+    """Of a part of members, which is whole, what laws of protocols ask for: a third of its columns.
+
+    Raises:
+        StoreError: it does not have them.
+    """
+    try:
+        reader = pq.ParquetFile(pa.BufferReader(content))
+        names = ["counts", "diverged", "loss"]
+        table = reader.read(columns=names, use_threads=False)
+        counts, diverged, loss = (numbers_of(table[name].combine_chunks().flatten()) for name in names)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise StoreError(f"is torn ({one_line(error)})") from None
+    base = config.tasks.rows + 1
+    counts = counts.reshape(-1, 4, 4)
+    code = np.empty((4, len(counts)), np.int32)
+    for context in range(4):
+        bob, alice, both = (counts[:, context, cell].astype(np.int32) for cell in (1, 2, 3))
+        code[context] = (bob * base + alice) * base + both
+    return LossesAndTables(
+        code, np.ascontiguousarray(diverged.reshape(-1, 4).T), np.ascontiguousarray(loss.reshape(-1, 4).T)
+    )
 
 
 def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:

@@ -4,6 +4,7 @@
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
       recording.json  trajectories/                 of members recorded along training (`trajectory_folder.py`)
+      summaries/                                    what each part adds up to, for reports (`summaries.py`); sealed
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
 
@@ -24,11 +25,13 @@ from typing import Any
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, to_dict
 from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
+from ncsim.statistics.tally import Tally
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
 from ncsim.storage.environment import environment
 from ncsim.storage.files import LocalStorage, Storage, hold, open_storage
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import MEMBERS
+from ncsim.storage.parts import MEMBERS, footer_digest
+from ncsim.storage.summaries import write_part_summary
 
 #: How often, and how long after one another, more members are asked for where shards are beginning at the same time.
 ATTEMPTS_TO_EXTEND, SECONDS_BETWEEN_ATTEMPTS = 10, 0.2
@@ -53,6 +56,13 @@ class RunFolder(PartFolder[MemberRecords]):
         if not isinstance(self.storage, LocalStorage):
             raise StoreError(f"{self.location}: is in an object store; allowed here: a local folder")
         return self.storage.root
+
+    def note_stored(self, config: EnsembleConfig, kept: MemberRecords, name: str, content: bytes) -> None:
+        """Store what the members of a part add up to, beside it."""
+        tally = Tally(config.tasks.rows)
+        with contextlib.suppress(ValueError):  # records that no training gives: a report says what is wrong with them
+            tally.add(kept)
+            write_part_summary(self.storage, name, footer_digest(content), tally)
 
     # -- opening ------------------------------------------------------------------------------------------------
 

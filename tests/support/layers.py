@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("results", "cluster", "tables"),
+    *("results", "study", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
@@ -40,7 +40,9 @@ THIRD_PARTY = {
     },
 }
 #: Reports see stored records, never a network: these units may not import what trains.
-NEVER = {unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "report")}
+NEVER = {
+    unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "study", "report")
+}
 
 
 @functools.cache
