@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim import forks as forks  # from now on it watches for forks
 
+#: The only place that says it: pyproject.toml, --version and config.json take it from here.
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from ncsim import text
     from ncsim.config.ensemble import EnsembleConfig, config_grid

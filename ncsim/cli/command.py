@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import ncsim
 from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train very many small multi-task networks and measure the CHSH statistic S of what they get right.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {ncsim.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     add_ensemble_command(commands)
@@ -118,9 +119,3 @@ def _parser() -> argparse.ArgumentParser:
     add_plan_command(commands)
     add_report_command(commands)
     return parser
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version(PROGRAM)
