@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("results", "cluster"),
+    *("exports", "results", "cluster"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
