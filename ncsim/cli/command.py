@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import ncsim
+from ncsim.cli.completion import SHELLS, PrintCompletion
 from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
@@ -112,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {ncsim.__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        metavar="SHELL",
+        default=argparse.SUPPRESS,
+        help=f"print the completion of this command for a shell ({', '.join(SHELLS)}), and end",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     add_ensemble_command(commands)

@@ -32,6 +32,7 @@ THIRD_PARTY = {
     "executors": {"jax"},
     "results": {"pyarrow"},
     "cluster": {"jax", "ray"},
+    "cli": {"shtab"},
     "report": {"matplotlib"},
     "ensemble": {"jax"},
     "text": {
