@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ncsim.config.ensemble import EnsembleConfig, config_grid
     from ncsim.config.recording import Recording
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
+    from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.run import run_ensemble
     from ncsim.errors import ConfigError, StoreError
     from ncsim.records.joint_counts import joint_counts, merge_counts
@@ -53,6 +54,8 @@ _PUBLIC = {
     "PAPER_TASKS": "config.tasks",
     "NCnet": "training.flax_module",
     "run_ensemble": "ensemble.run",
+    "parameters": "ensemble.networks",
+    "outcomes": "ensemble.networks",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",

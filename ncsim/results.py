@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.errors import StoreError
+from ncsim.config.fields import shown, whole_number
+from ncsim.errors import ConfigError, StoreError
 from ncsim.exports import Cell, data_set, of_records, of_statistics, of_trajectories, package
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
@@ -46,6 +47,8 @@ class Run:
         (2, 130)
         >>> run.records(cell=1).size, [part.size for part in run.batches(cell=1)]
         (130, [80, 50])
+        >>> run.members([129, 3], cell=1).member.tolist()
+        [129, 3]
         >>> run.table().num_rows
         260
         >>> run.to_pandas().groupby("learning_rate")["S"].mean().index.tolist()
@@ -118,6 +121,38 @@ class Run:
             StoreError: a part is torn or foreign.
         """
         return concatenated(list(self.batches(cell)))
+
+    def members(self, ids: Sequence[int], cell: int = 0) -> MemberRecords:
+        """The records of some members, in the order in which they are asked for; only the parts that hold them are read.
+
+        Args:
+            ids: ids of members, each at most once.
+            cell: number of the cell in `configs`, from 0.
+
+        Raises:
+            ConfigError: a member or a cell is not there, or an id is given twice.
+            StoreError: a part is torn or foreign.
+        """
+        if whole_number(cell) is None or not 0 <= cell < len(self.configs):
+            raise ConfigError(f"cell: {shown(cell)}; allowed: a whole number from 0 to {len(self.configs) - 1}")
+        wanted = list(map(whole_number, ids))
+        if not wanted or None in wanted or len(set(wanted)) != len(wanted):
+            raise ConfigError(f"members: {shown(list(ids))}; allowed: ids of members, one or more, each once")
+        config, found = self.configs[cell], []
+        if isinstance(self._source, RunFolder):
+            parts = self._source.parts(config)
+            holding = [part for part in parts if any(number in part.ids for number in wanted)]
+            found = [self._source.read_part(config, part.name) for part in holding]
+        else:
+            found = [self._source[cell]]
+        records = concatenated(found)
+        place = {int(member): row for row, member in enumerate(records.member)}
+        for number in wanted:
+            if number not in place:
+                stored = "those that are stored, of which none is" if not place else "members that are stored"
+                ids_of_cell = f"{config.first_member} to {config.member_ids[-1]}"
+                raise ConfigError(f"members: {number} is not there; allowed: {stored}, of {ids_of_cell}")
+        return records.take(np.array([place[number] for number in wanted if number is not None]))
 
     def missing(self) -> int:
         """Members, over all cells, that are still to be trained."""

@@ -18,6 +18,7 @@ from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
+from ncsim.cli.show import add_show_command
 from ncsim.cli.text import add_text_command
 from ncsim.config import fields
 from ncsim.errors import ConfigError
@@ -126,4 +127,5 @@ def _parser() -> argparse.ArgumentParser:
     add_text_command(commands)
     add_plan_command(commands)
     add_report_command(commands)
+    add_show_command(commands)
     return parser
