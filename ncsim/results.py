@@ -149,9 +149,10 @@ class Run:
         place = {int(member): row for row, member in enumerate(records.member)}
         for number in wanted:
             if number not in place:
-                stored = "those that are stored, of which none is" if not place else "members that are stored"
-                ids_of_cell = f"{config.first_member} to {config.member_ids[-1]}"
-                raise ConfigError(f"members: {number} is not there; allowed: {stored}, of {ids_of_cell}")
+                last = config.member_ids[-1]
+                raise ConfigError(
+                    f"members: {number} is not stored; allowed: what is, of {config.first_member} to {last}"
+                )
         return records.take(np.array([place[number] for number in wanted if number is not None]))
 
     def missing(self) -> int:

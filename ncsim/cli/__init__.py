@@ -1,6 +1,6 @@
 """The command `ncsim`.
 
-`command` has `main` and what every command needs; `ensemble`, `text`, `plan` and `report` have one command each, its options and its function;
+`command` has `main` and what every command needs; `ensemble`, `text`, `plan`, `report` and `show` have one command each, its options and its function;
 `options` has the options that commands and experiments share, `settings` the file of `--config`, and `completion` what shells complete. `main` is imported here, so no file may have that name: it would hide the
 function. Nothing here needs JAX before something is trained.
 

@@ -66,11 +66,10 @@ class MemberParameters(NamedTuple):
             i: Alice's task, 0 or 1.
             j: Bob's task, 0 or 1.
         """
-        return {
-            "params": {
-                name: value[number, i, j] for name, value in self._asdict().items() if name not in ("member", "config")
-            }
-        }
+        import jax.numpy as jnp
+
+        tensors = ("hidden_kernel", "hidden_bias", "head_kernel", "head_bias")
+        return {"params": {name: jnp.asarray(getattr(self, name)[number, i, j]) for name in tensors}}
 
 
 class MemberOutcomes(NamedTuple):

@@ -39,12 +39,15 @@ def draw_member(config: EnsembleConfig, drawn: DrawnMember, title: str, stem: Pa
     width = max(0.3 * config.tasks.rows, 3.2)
     table: list[list[Any]] = []
     with new_figure(2 * width + 1.6, 2 * (0.30 * (units + 2) + 1.3) + 2.6) as figure:
-        figure.suptitle(title)
+        figure.suptitle(
+            f"{title}\npurple: above 0, where a unit is active and a head answers 1; orange: below", fontsize=9
+        )
         heights = [units + 4, units + 4, 9]
         grid = figure.add_gridspec(3, 2, height_ratios=heights)
         for number, name in enumerate(context_names("A{i} with B{j}")):
             axes = figure.add_subplot(grid[number // 2, number % 2])
-            before = (inputs @ drawn.hidden_kernel[number] + drawn.hidden_bias[number]).T  # [H, R]
+            with np.errstate(all="ignore"):  # of a network that diverged
+                before = (inputs @ drawn.hidden_kernel[number] + drawn.hidden_bias[number]).T  # [H, R]
             lines = np.concatenate([before, drawn.logits[number]])
             _draw_lines(axes, lines, units)
             _draw_answers(axes, drawn.outcomes[number], units)
@@ -80,7 +83,7 @@ def _draw_answers(axes: Any, outcomes: np.ndarray, units: int) -> None:
     for party in (0, 1):
         for value, (colour, mark) in ((1, _RIGHT), (-1, _WRONG)):
             rows = np.flatnonzero(outcomes[party] == value)
-            axes.scatter(rows, np.full(len(rows), units + party), s=28, color=colour, marker=mark, edgecolors="white")
+            axes.scatter(rows, np.full(len(rows), units + party), s=34, color=colour, marker=mark, edgecolors="white")
 
 
 def _draw_losses(axes: Any, steps: np.ndarray, losses: np.ndarray) -> None:
@@ -89,7 +92,8 @@ def _draw_losses(axes: Any, steps: np.ndarray, losses: np.ndarray) -> None:
             axes.plot(steps, losses[:, number, party], dash, color=colour, linewidth=1.3, label=f"{name}, {who}")
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("loss of a head")
-    if np.nanmin(losses) > 0:
+    finite = losses[np.isfinite(losses)]
+    if finite.size and finite.min() > 0:
         axes.set_yscale("log")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
