@@ -28,7 +28,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo test lint types tests layers test-slow test-thorough test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -36,7 +36,8 @@ help:
 	@echo "make text-demo   adapters on real text (NCSIM_DATA=FOLDER names the data sets' files), else on made-up sentences"
 	@echo "make test        lint, types and tests (minutes)"
 	@echo "make layers      the order of the package's units, computed from the imports"
-	@echo "make test-slow   the tests marked slow"
+	@echo "make test-slow   the tests marked slow (a quarter of an hour)"
+	@echo "make test-thorough   more cases and larger samples, before a release (an hour)"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
 	@echo "make test-gpu-static, make gpu-static   what the CUDA kernel would cost, from its machine code, without a GPU"
 	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
@@ -95,10 +96,13 @@ layers: $(VENV)/bin/python
 	@$(BIN)/python -m tests.support.layers
 
 tests: $(VENV)/.dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not thorough"
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+test-thorough: $(VENV)/.dev
+	$(PYTEST) -m thorough
 
 $(GPU_VENV)/.tools: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(GPU_VENV)
@@ -125,7 +129,7 @@ ifeq ($(NEWEST_PYTHON),)
 	@echo "make test-jax-newest: skipped; $(firstword $(NEWEST)) needs Python 3.12 or later, and none is found; say which with: make $@ NEWEST_PYTHON=PATH"
 else
 	@$(MAKE) --no-print-directory $(NEWEST_VENV)/.dev
-	$(NEWEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(NEWEST_TESTS)
+	$(NEWEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not thorough" $(NEWEST_TESTS)
 
 $(NEWEST_VENV)/.dev: pyproject.toml constraints.txt Makefile
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.run import run_ensemble
     from ncsim.errors import ConfigError, StoreError
-    from ncsim.records.joint_counts import joint_counts, merge_counts
+    from ncsim.records.joint_counts import joint_counts, joint_counts_many, merge_counts
     from ncsim.results import Run, open_run
     from ncsim.statistics.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s, hoeffding_mean
     from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
@@ -31,13 +31,17 @@ if TYPE_CHECKING:
         LinearInequality,
         chained_inequality,
         chsh_inequality,
+        collins_gisin_inequality,
         correlator_inequality,
-        joint_counts_many,
         mermin_inequality,
         svetlichny_inequality,
     )
     from ncsim.statistics.intervals import Estimate, clopper_pearson
     from ncsim.statistics.locality_tests import game_p_value, hoeffding_p_value, prediction_based_ratio
+    from ncsim.statistics.notations import from_collins_gisin, from_correlators, to_collins_gisin, to_correlators
+    from ncsim.statistics.npa import npa_bound, npa_visibility
+    from ncsim.statistics.quantum import quantum_statistics
+    from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
     from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
     from ncsim.statistics.training_curves import trajectory_statistics
     from ncsim.statistics.undecided import undecided_conventions
@@ -85,7 +89,17 @@ _PUBLIC = {
     "chained_inequality": "statistics.inequalities",
     "mermin_inequality": "statistics.inequalities",
     "svetlichny_inequality": "statistics.inequalities",
-    "joint_counts_many": "statistics.inequalities",
+    "joint_counts_many": "records.joint_counts",
+    "collins_gisin_inequality": "statistics.inequalities",
+    "to_collins_gisin": "statistics.notations",
+    "from_collins_gisin": "statistics.notations",
+    "to_correlators": "statistics.notations",
+    "from_correlators": "statistics.notations",
+    "quantum_statistics": "statistics.quantum",
+    "npa_bound": "statistics.npa",
+    "npa_visibility": "statistics.npa",
+    "cyclic_statistics": "statistics.scenarios",
+    "contextual_fraction": "statistics.scenarios",
 }
 
 __all__ = list(_PUBLIC)

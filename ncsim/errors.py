@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-def missing_extra(error: ImportError) -> ImportError:
-    """The error to raise in place of `error`, in one line."""
+def missing_extra(error: ImportError, wanted: str = "ncsim.text", extra: str = "text") -> ImportError:
+    """The error to raise in place of `error`, in one line: what is wanted needs an extra of this package."""
     library = (error.name or str(error)).split(".")[0]
     return ImportError(
-        f"ncsim.text: {library} is not installed; install it from a clone of this repository with: pip install '.[text]'",
+        f"{wanted}: {library} is not installed; install it from a clone of this repository with: pip install '.[{extra}]'",
         name=library,
     )
 

@@ -13,6 +13,9 @@ from jaxtyping import Int, Integer
 
 from ncsim.config.tasks import CONTEXTS
 
+#: Names of parties, in order: there are no more parties than these.
+PARTY_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 
 def joint_counts(outcomes: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
     """Counts of outcomes +1/-1 with axes (..., i, j, party, item); party 0 is Alice.
@@ -104,3 +107,40 @@ def unequal_outcomes(counts: Any) -> Int[np.ndarray, "*batch 2 2"]:
 
 
 assert tuple((i, j) for i in (0, 1) for j in (0, 1)) == CONTEXTS, "from_context_order relies on this order"
+
+
+def joint_counts_many(outcomes: Any) -> Int[np.ndarray, "..."]:
+    """Joint counts of any number of heads and settings, from outcomes +1/-1.
+
+    The axes of `outcomes` are (..., settings of party 1, ..., settings of party k, party, item); k is read off the
+    party axis. The counts' are (..., the same k settings, outcome of party 1, ..., outcome of party k), int32. For two
+    heads with two settings this is `ncsim.joint_counts`. No items give zero counts.
+
+    Args:
+        outcomes: +1 (right) or -1 (wrong), with the axes above; arXiv:2603.04451, section 4.1, has two heads.
+
+    Returns:
+        Counts, with the axes above.
+
+    Raises:
+        ValueError: fewer axes than the parties need, or a value other than -1 and +1, named with its place.
+
+    Example:
+        >>> import numpy as np
+        >>> joint_counts_many(np.ones((2, 2, 2, 3, 5), int)).shape  # three heads with two settings, five items
+        (2, 2, 2, 2, 2, 2)
+    """
+    outcomes = np.asarray(outcomes)
+    parties = outcomes.shape[-2] if outcomes.ndim >= 2 else 0
+    if not 1 <= parties <= len(PARTY_NAMES) or outcomes.ndim < parties + 2:
+        raise ValueError(
+            f"outcomes: shape {outcomes.shape}; allowed: [..., one axis of settings for each of k parties, party=k, item]"
+        )
+    wrong = (outcomes != 1) & (outcomes != -1)
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise ValueError(f"outcomes: {outcomes[place]} at {place}; allowed: -1 or +1")
+    right = outcomes > 0
+    cell = sum(right[..., party, :].astype(np.int32) << (parties - 1 - party) for party in range(parties))
+    counts = np.stack([np.sum(cell == number, axis=-1, dtype=np.int32) for number in range(2**parties)], axis=-1)
+    return counts.reshape(*counts.shape[:-1], *(2,) * parties)

@@ -16,6 +16,9 @@ Intervals of what is computed from an ensemble: a delete-a-group jackknife over 
 probabilities Clopper-Pearson at the effective number of runs (Korn and Graubard), both widened by what an ensemble of
 this size cannot show: an outcome that none of its M networks has, met by a run that looks at K of them.
 
+Levels of the NPA hierarchy are made here and solved by cvxpy and Clarabel: toqito 1.1.8 has looser ones under the same names,
+and takes two parties alone (`findings/toqito_npa_levels.sh`).
+
 `chsh_statistics` outside `jit` computes in float64 and gives NumPy arrays, so that counts of 10^12 are exact to 1e-6
 without the user switching 64-bit types on; inside a caller's `jit` it follows the caller's types.
 """

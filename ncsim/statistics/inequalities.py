@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ncsim.formatting import linear_text, rounded_text
+from ncsim.records.joint_counts import PARTY_NAMES
+from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
+from ncsim.statistics.quantum_bounds import correlator_bound, no_signalling_bound
 from ncsim.statistics.rationals import sum_of_fractions
-
-PARTY_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 #: Deterministic strategies that are tried, at most, for one bound.
 MAX_STRATEGIES = 2**20
@@ -55,6 +56,8 @@ class LinearInequality:
         (0.75, 0.75, 1.0)
         >>> print(game.expression)
         0.125 <A1 B1> + 0.125 <A1 B2> + 0.125 <A2 B1> - 0.125 <A2 B2> <= 0.25
+        >>> game.no_signalling_bound, float(game.correlators[1, 1]), float(game.collins_gisin[1, 1])
+        (1.0, 0.125, 0.5)
         >>> fair = np.full((2, 2, 2, 2), 4)
         >>> float(game.value(fair)), float(game.standard_error(fair))
         (0.5, 0.0625)
@@ -110,6 +113,24 @@ class LinearInequality:
         others = range(1, self.parties)
         groups = [(0, *rest) for size in range(self.parties - 1) for rest in itertools.combinations(others, size)]
         return max(_best_strategy(_in_two_groups(self.coefficients, group)) for group in groups)
+
+    @cached_property
+    def no_signalling_bound(self) -> float:
+        """Largest value of a table whose marginals do not depend on the others' settings, by linear programme."""
+        return no_signalling_bound(self.collins_gisin)
+
+    @property
+    def collins_gisin(self) -> Float[np.ndarray, "..."]:
+        """Coefficients of P(outcome 0) of any of the parties, one axis of 1 + settings per party (Collins and Gisin 2004).
+
+        The value is the same on tables without signalling, which alone this notation can describe.
+        """
+        return collins_gisin_coefficients(self.coefficients)
+
+    @property
+    def correlators(self) -> Float[np.ndarray, "..."]:
+        """Coefficients of means of products of outcomes -1 and +1, one axis of 1 + settings per party, on such tables."""
+        return correlator_coefficients(self.coefficients)
 
     @property
     def algebraic_bound(self) -> float:
@@ -204,12 +225,13 @@ class LinearInequality:
 
 
 def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | None = None) -> LinearInequality:
-    """An inequality in full correlators alone, `sum of coefficients[settings] * <A B ...>`; one axis a party.
+    """An inequality in full correlators alone, `sum of coefficients[settings] * <A B ...>`; one axis per party.
 
     Args:
         name: what reports call it.
         coefficients: one axis per party, one entry per setting.
-        quantum_bound: where it is known; it is not computed.
+        quantum_bound: where it is known; else it is computed for two parties (Tsirelson 1987), and for more with one or
+            two settings each (Werner and Wolf 2001).
 
     Returns:
         The inequality; its classical bound is found by enumeration (Werner and Wolf 2001).
@@ -225,7 +247,30 @@ def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | N
     product = np.ones(())
     for _ in range(weights.ndim):
         product = np.multiply.outer(product, np.array([-1.0, 1.0]))
-    return LinearInequality(name, np.multiply.outer(weights, product), quantum_bound)
+    inequality = LinearInequality(name, np.multiply.outer(weights, product), quantum_bound)
+    return inequality if quantum_bound is not None else replace(inequality, quantum_bound=correlator_bound(weights))
+
+
+def collins_gisin_inequality(name: str, coefficients: Any) -> LinearInequality:
+    """An inequality in the notation of Collins and Gisin 2004: coefficients of P(outcome 0), and of 1.
+
+    Args:
+        name: what reports call it.
+        coefficients: one axis of 1 + settings per party; index 0 of an axis leaves its party out, so that the first entry is
+            a constant.
+
+    Returns:
+        The inequality over full tables, its quantum bound not computed (`ncsim.npa_bound` does).
+
+    Raises:
+        ValueError: no axis, an axis without a setting, or a value that is not finite.
+
+    Example:
+        >>> i3322 = collins_gisin_inequality("I3322", [[0, -1, 0, 0], [-2, 1, 1, 1], [-1, 1, 1, -1], [0, 1, -1, 0]])
+        >>> round(i3322.classical_bound, 9), round(i3322.no_signalling_bound, 9)
+        (0.0, 1.0)
+    """
+    return LinearInequality(name, full_coefficients(coefficients))
 
 
 def chsh_inequality() -> LinearInequality:
@@ -238,7 +283,7 @@ def chsh_inequality() -> LinearInequality:
         >>> print(chsh_inequality())
         CHSH: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
     """
-    return correlator_inequality("CHSH", [[1, 1], [1, -1]], 2 * math.sqrt(2))
+    return correlator_inequality("CHSH", [[1, 1], [1, -1]])
 
 
 def chained_inequality(settings: int) -> LinearInequality:
@@ -266,8 +311,7 @@ def chained_inequality(settings: int) -> LinearInequality:
     for i, j in np.ndindex(settings, settings):
         weights[i, j] = 1.0 if i + j in (settings - 1, settings - 2) else 0.0
     weights[-1, -1] = -1.0
-    quantum = 2 * settings * math.cos(math.pi / (2 * settings))
-    return correlator_inequality(f"chained, {settings} settings", weights, quantum)
+    return correlator_inequality(f"chained, {settings} settings", weights)
 
 
 def mermin_inequality() -> LinearInequality:
@@ -283,7 +327,7 @@ def mermin_inequality() -> LinearInequality:
     weights = np.zeros((2, 2, 2))
     weights[0, 0, 1] = weights[0, 1, 0] = weights[1, 0, 0] = 1.0
     weights[1, 1, 1] = -1.0
-    return correlator_inequality("Mermin", weights, 4.0)
+    return correlator_inequality("Mermin", weights)
 
 
 def svetlichny_inequality() -> LinearInequality:
@@ -298,44 +342,7 @@ def svetlichny_inequality() -> LinearInequality:
     """
     weights = np.ones((2, 2, 2))
     weights[np.indices((2, 2, 2)).sum(axis=0) >= 2] = -1.0
-    return correlator_inequality("Svetlichny", weights, 4 * math.sqrt(2))
-
-
-def joint_counts_many(outcomes: Any) -> Int[np.ndarray, "..."]:
-    """Joint counts of any number of heads and settings, from outcomes +1/-1.
-
-    The axes of `outcomes` are (..., settings of party 1, ..., settings of party k, party, item); k is read off the
-    party axis. The counts' are (..., the same k settings, outcome of party 1, ..., outcome of party k), int32. For two
-    heads with two settings this is `ncsim.joint_counts`. No items give zero counts.
-
-    Args:
-        outcomes: +1 (right) or -1 (wrong), with the axes above; arXiv:2603.04451, section 4.1, has two heads.
-
-    Returns:
-        Counts, with the axes above.
-
-    Raises:
-        ValueError: fewer axes than the parties need, or a value other than -1 and +1, named with its place.
-
-    Example:
-        >>> import numpy as np
-        >>> joint_counts_many(np.ones((2, 2, 2, 3, 5), int)).shape  # three heads with two settings, five items
-        (2, 2, 2, 2, 2, 2)
-    """
-    outcomes = np.asarray(outcomes)
-    parties = outcomes.shape[-2] if outcomes.ndim >= 2 else 0
-    if not 1 <= parties <= len(PARTY_NAMES) or outcomes.ndim < parties + 2:
-        raise ValueError(
-            f"outcomes: shape {outcomes.shape}; allowed: [..., one axis of settings for each of k parties, party=k, item]"
-        )
-    wrong = (outcomes != 1) & (outcomes != -1)
-    if wrong.any():
-        place = tuple(int(index) for index in np.argwhere(wrong)[0])
-        raise ValueError(f"outcomes: {outcomes[place]} at {place}; allowed: -1 or +1")
-    right = outcomes > 0
-    cell = sum(right[..., party, :].astype(np.int32) << (parties - 1 - party) for party in range(parties))
-    counts = np.stack([np.sum(cell == number, axis=-1, dtype=np.int32) for number in range(2**parties)], axis=-1)
-    return counts.reshape(*counts.shape[:-1], *(2,) * parties)
+    return correlator_inequality("Svetlichny", weights)
 
 
 def checked_table(counts: Any, axes: tuple[int, ...]) -> np.ndarray:

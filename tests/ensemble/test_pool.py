@@ -77,6 +77,7 @@ class Listener:
         self.told.append(("close",))
 
 
+@pytest.mark.slow
 def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, tmp_path):
     """A pool of processes is broken when one is killed: one line, and a new pool trains what is missing."""
     spawn = multiprocessing.get_context("spawn")

@@ -205,7 +205,7 @@ def test_killed_at_random_moments_and_resumed(whole, tmp_path):
     assert not list(out.rglob("*.tmp"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_twenty_times_and_on_other_devices(tmp_path):
     """The command line at its own sizes, killed at twenty random moments, resumed on 1 and 2 devices in turn."""
     config = ncsim.EnsembleConfig(hidden=3, members=40_000, steps=400)

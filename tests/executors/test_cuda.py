@@ -110,7 +110,7 @@ VARIANTS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 3))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1))
 def test_the_kernels_text_follows_the_scan(name):
     vector, ours, theirs = by_both(VARIANTS[name])
     assert np.array_equal(ours(0), vector)
@@ -124,7 +124,7 @@ def test_the_kernels_text_follows_the_scan(name):
 
 
 @needs_compiler
-@pytest.mark.parametrize("optimizer", first_fast(configs.ELEMENTWISE_OPTIMIZERS, 2))
+@pytest.mark.parametrize("optimizer", first_fast(configs.ELEMENTWISE_OPTIMIZERS, 2, slow=4))
 def test_every_elementwise_optimizer(optimizer):
     vector, ours, theirs = by_both(ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS))
     for steps in (1, 10):

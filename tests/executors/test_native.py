@@ -69,7 +69,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 4))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 3))
 def test_follows_the_scan(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
     if says_why_not(config):

@@ -143,7 +143,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", first_fast(VARIANTS))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, slow=4))
 def test_interpreted_kernel_follows_the_scan(name):
     config = VARIANTS[name]
     targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
@@ -182,7 +182,7 @@ def test_an_ensemble_has_the_same_counts_of_solved_members(by_both):
     ],
     ids=["cuda", "tpu"],
 )
-@pytest.mark.parametrize("optimizer", first_fast(ELEMENTWISE_OPTIMIZERS, 2))
+@pytest.mark.parametrize("optimizer", first_fast(ELEMENTWISE_OPTIMIZERS, 2, slow=4))
 def test_lowers_for_accelerators(platform, device, call, optimizer):
     """On a machine with neither. Exporting refuses Triton's call unless told that it may change between versions."""
     config = ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS)
@@ -226,6 +226,7 @@ def test_operation_that_no_kernel_has_is_one_line(monkeypatch):
     assert "'sort'" in pallas.unsupported(dataclasses.replace(ENSEMBLE, alice_weight=0.5))  # a shape of its own
 
 
+@pytest.mark.slow
 def test_more_steps_than_a_call_takes(monkeypatch):
     """In calls of a few steps, between points that are recorded: the bits of one call."""
     config = ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
@@ -297,6 +298,7 @@ def test_auto_takes_the_faster_and_falls_back(mesh, monkeypatch, capsys):
         choice.choose("pallas", [config], elsewhere, BLOCKS)
 
 
+@pytest.mark.slow
 def test_a_stored_run_keeps_its_executor(by_both, tmp_path):
     shorter = dataclasses.replace(ENSEMBLE, members=64)
     run_ensemble(shorter, out=tmp_path / "run", executor="pallas")

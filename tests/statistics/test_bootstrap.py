@@ -14,6 +14,7 @@ from ncsim.statistics.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s,
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.undecided import member_ranges, undecided_conventions, undecided_rows
 from tests.support import reference_statistics as reference
+from tests.support.cases import sizes
 
 #: Laws of S on its lattice: values and probabilities.
 LAWS = {
@@ -43,11 +44,11 @@ def test_mean_is_held(name):
     check_mean_coverage(name, members=100, samples=250, seed=11)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("samples", sizes(400, 2_000))
 @pytest.mark.parametrize("members", [100, 400, 2_000])
 @pytest.mark.parametrize("name", LAWS)
-def test_mean_is_held_in_many_samples(name, members):
-    check_mean_coverage(name, members, samples=2_000, seed=12)
+def test_mean_is_held_in_many_samples(name, members, samples):
+    check_mean_coverage(name, members, samples, seed=12)
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -149,10 +150,10 @@ def test_crossed_interval_holds_the_mean():
     check_crossed_coverage(20, 40, samples=120, seed=16)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("samples", sizes(200, 1_000))
 @pytest.mark.parametrize(("members", "items"), [(10, 30), (20, 200), (50, 50), (100, 16)])
-def test_crossed_interval_holds_the_mean_in_many_samples(members, items):
-    check_crossed_coverage(members, items, samples=1_000, seed=17)
+def test_crossed_interval_holds_the_mean_in_many_samples(members, items, samples):
+    check_crossed_coverage(members, items, samples, seed=17)
 
 
 def test_items_that_all_members_share_widen_the_interval():

@@ -12,6 +12,7 @@ from ncsim.statistics.contextuality_interval import contextuality_interval
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.verdicts import verdict
 from tests.support import reference_statistics as reference
+from tests.support.cases import sizes
 
 TO_9_DIGITS = 1e-9
 
@@ -50,14 +51,9 @@ def check_systems(number, seed):
     assert 0.05 * number < contextual < 0.95 * number, "both kinds are among the systems"
 
 
-@pytest.mark.slow
-def test_closed_forms_are_the_linear_programmes_values():
-    check_systems(100, seed=0)
-
-
-@pytest.mark.slow
-def test_closed_forms_are_the_linear_programmes_values_on_a_thousand():
-    check_systems(1_000, seed=1)
+@pytest.mark.parametrize("systems", sizes(100, 1_000))
+def test_closed_forms_are_the_linear_programmes_values(systems):
+    check_systems(systems, seed=systems)
 
 
 def test_pr_box():
@@ -161,24 +157,24 @@ def test_interval_holds_delta(name):
     check_interval_coverage(name, items=50, tables=150, seed=8)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("tables", sizes(200, 1_000))
 @pytest.mark.parametrize("items", [16, 50, 500])
 @pytest.mark.parametrize("name", sorted(HARD_TABLES))
-def test_interval_holds_delta_in_every_hard_case(name, items):
-    check_interval_coverage(name, items, tables=1_000, seed=9)
+def test_interval_holds_delta_in_every_hard_case(name, items, tables):
+    check_interval_coverage(name, items, tables, seed=9)
 
 
-@pytest.mark.slow
-def test_interval_holds_delta_where_the_contexts_share_their_items():
+@pytest.mark.parametrize("samples", sizes(200, 1_000))
+def test_interval_holds_delta_where_the_contexts_share_their_items(samples):
     # One draw of four answers serves all contexts, so that there is no influence and their errors are not independent.
     generator = np.random.default_rng(10)
     strategies = np.stack(list(reference.local_strategies()))
     weights = np.linspace(0.2, 1.8, 16) / 16
     delta = float(chsh_statistics(np.tensordot(weights, strategies, 1)).contextuality)
-    chosen = generator.multinomial(60, weights, size=1_000)
+    chosen = generator.multinomial(60, weights, size=samples)
     estimates = [contextuality_interval(np.tensordot(w, strategies, 1), same_items=True) for w in chosen]
     held = sum(e.low - 1e-9 <= delta <= e.high + 1e-9 for e in estimates)
-    assert held >= binom.ppf(1e-4, 1_000, 0.94)
+    assert held >= binom.ppf(1e-4, samples, 0.94)
 
 
 def test_verdict_says_contextual_only_above_0():

@@ -27,6 +27,7 @@ from ncsim.statistics.loss_traces import auc_between, auc_estimate, bits_from_bi
 from ncsim.statistics.pooled import POSSIBLE, pooled_estimates
 from ncsim.statistics.training_curves import trajectory_statistics
 from tests.support import reference_statistics as reference
+from tests.support.cases import sizes
 from tests.support.populations import PROTOCOLS, ROWS, Population, law_of_tables, reported, trajectories_of
 
 SEED = 20261127
@@ -319,7 +320,7 @@ def test_intervals_hold(kind, case, name, argument):
     covered(kind, case, name, argument, samples=max(FULL[kind] // 20, 6))
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("percent", sizes(25, 100))
 @pytest.mark.parametrize(("kind", "case", "name", "argument"), CASES, ids=ids(CASES))
-def test_intervals_hold_in_many_samples(kind, case, name, argument):
-    covered(kind, case, name, argument, samples=FULL[kind])
+def test_intervals_hold_in_many_samples(kind, case, name, argument, percent):
+    covered(kind, case, name, argument, samples=FULL[kind] * percent // 100)

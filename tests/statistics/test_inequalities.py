@@ -8,14 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from ncsim.records.joint_counts import joint_counts
+from ncsim.records.joint_counts import joint_counts, joint_counts_many
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.inequalities import (
     LinearInequality,
     chained_inequality,
     chsh_inequality,
     correlator_inequality,
-    joint_counts_many,
     mermin_inequality,
     svetlichny_inequality,
 )

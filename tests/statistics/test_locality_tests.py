@@ -17,6 +17,7 @@ from ncsim.statistics.inequalities import chsh_inequality, mermin_inequality
 from ncsim.statistics.locality_tests import _betting_ratio, game_p_value, hoeffding_p_value, prediction_based_ratio
 from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
 from tests.support import reference_statistics as reference
+from tests.support.cases import sizes
 
 #: Every correlator at half: on a face of the local polytope; the null is true and as near to false as it gets.
 EDGE = reference.table_of_moments(0, 0, [[0.5, 0.5], [0.5, -0.5]])
@@ -162,11 +163,11 @@ def test_ratio_is_valid_at_any_time():
     assert_no_smaller_than_uniform(found)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("runs", sizes(100, 400))
 @pytest.mark.parametrize("table", [EDGE, SKEWED_EDGE], ids=["even", "skewed"])
-def test_ratio_is_valid_at_any_time_in_many_runs(table):
+def test_ratio_is_valid_at_any_time_in_many_runs(table, runs):
     generator = np.random.default_rng(4)
-    found = [prediction_based_ratio(reference.drawn(table, 30, generator, number=8)).p_value for _ in range(400)]
+    found = [prediction_based_ratio(reference.drawn(table, 30, generator, number=8)).p_value for _ in range(runs)]
     assert_no_smaller_than_uniform(found)
 
 

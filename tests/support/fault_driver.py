@@ -140,8 +140,8 @@ def said() -> str:
     return _errors().read_text()
 
 
-def every_write(folder: Path) -> dict:
-    """Each fault at each call that writes, then the same command again: the parts of a run without faults, no more."""
+def every_write(folder: Path, stride: int) -> dict:
+    """Each fault at each of every `stride` calls that write, then the same command again: the parts of a run without faults, no more."""
     chance = random.Random(7)
     tried = dict.fromkeys(FAULTS, 0)
     statuses: dict[str, int] = {}
@@ -151,7 +151,7 @@ def every_write(folder: Path) -> dict:
         assert finished(forked(whole, shard=shard, count=count)) == 0, said()
         expected, calls = parts(whole), int(count.read_text())
         assert len(expected) == 4
-        for at in range(calls):
+        for at in range(0 if shard is None else stride // 2, calls, stride):
             for kind in FAULTS:
                 run = folder / "run"
                 shutil.rmtree(run, ignore_errors=True)
@@ -248,7 +248,8 @@ def main() -> None:
     arrange(MemberRecords(**saved), seconds=0.05 if mode == "terminated" else 0.0)
     folder.mkdir(exist_ok=True)
     modes = {
-        "every-write": every_write,
+        "every-write": lambda place: every_write(place, 1),
+        "some-writes": lambda place: every_write(place, 5),
         "random-kills": lambda place: random_kills(place, 200),
         "terminated": terminated,
         "run": full_or_read_only,

@@ -27,7 +27,7 @@ THIRD_PARTY = {
     "terminal": {"tqdm"},
     "jax_settings": {"jax"},
     "training": {"jax", "flax", "optax"},
-    "statistics": {"jax", "scipy", "sklearn"},
+    "statistics": {"cvxpy", "jax", "scipy", "sklearn"},
     "storage": {"fsspec", "pyarrow"},
     "executors": {"jax"},
     "results": {"pyarrow"},

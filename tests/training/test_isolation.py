@@ -19,6 +19,7 @@ from ncsim.executors.native import program as native
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture
 from ncsim.training.step import train
+from tests.support.cases import first_fast
 
 FOUR_ROWS = ncsim.truth_tables([lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2)
 OPTIMIZERS = ELEMENTWISE_OPTIMIZERS + LAYERWISE_OPTIMIZERS
@@ -84,10 +85,12 @@ def assert_isolated(config, parties, start, trained):
         assert not np.array_equal(trained[~kept, 2 * party + 1], trained[~kept, 0])
 
 
+LEVELS = (pytest.mark.slow, pytest.mark.thorough)
+#: Adam with each promise in `make test`, every other optimiser with one of them in the slow tests.
 CASES = [
-    pytest.param(optimizer, *promise, marks=() if optimizer == "adam" else pytest.mark.slow)
-    for optimizer in ELEMENTWISE_OPTIMIZERS
-    for promise in PROMISES
+    pytest.param(optimizer, *promise, marks=() if optimizer == "adam" else LEVELS[n % len(PROMISES) != m])
+    for n, optimizer in enumerate(ELEMENTWISE_OPTIMIZERS)
+    for m, promise in enumerate(PROMISES)
     if optimizer != "yogi" or promise not in APART
 ]
 #: The generated step is XLA's, operation by operation: each optimiser with one promise, each promise with several.
@@ -134,8 +137,7 @@ def test_without_an_intervention_twins_are_told_apart(optimizer):
         assert_isolated(config, (0, 1), start, np.asarray(run(start, targets)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("optimizer", "change", "parties"), BY_C, ids=str)
+@pytest.mark.parametrize(("optimizer", "change", "parties"), first_fast(BY_C, 0, slow=5), ids=str)
 def test_twins_by_generated_c(optimizer, change, parties):
     config = made(optimizer, change)
     if native.unsupported(config):

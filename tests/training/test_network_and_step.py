@@ -111,7 +111,7 @@ def test_initializations_have_their_scales():
     assert np.max(np.abs(p.hidden_kernel)) > 0.5
 
 
-@pytest.mark.parametrize("initialization", INITIALIZATIONS)
+@pytest.mark.parametrize("initialization", first_fast(INITIALIZATIONS, 2))
 def test_a_network_starts_the_same_alone_and_among_others(initialization):
     """Bit for bit, whatever the width of a block: JAX 0.12 promises it of single draws alone, not of normal ones side by
     side."""

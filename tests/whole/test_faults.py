@@ -47,13 +47,19 @@ def driven(mode, folder, records, timeout=300, wrap=()):
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
-def test_a_fault_at_every_call_that_writes(tmp_path, records):
-    found = driven("every-write", tmp_path / "runs", records, timeout=900)
+@pytest.mark.parametrize(
+    ("mode", "tried"),
+    [
+        pytest.param("some-writes", 12, marks=pytest.mark.slow),
+        pytest.param("every-write", 60, marks=pytest.mark.thorough),
+    ],
+)
+def test_a_fault_at_calls_that_write(tmp_path, records, mode, tried):
+    found = driven(mode, tmp_path / "runs", records, timeout=900)
     print(found)
-    assert min(found["tried"].values()) >= 60
-    assert found["statuses"]["ENOSPC: 2"] > 20
-    assert found["statuses"]["EIO once: 0"] > 40
+    assert min(found["tried"].values()) >= tried
+    assert found["statuses"]["ENOSPC: 2"] > tried // 3
+    assert found["statuses"]["EIO once: 0"] > tried // 2
 
 
 @pytest.mark.slow

@@ -283,6 +283,7 @@ def together(backbone, recorded):
     return alone, at_once, (before, frozen), jaxpr
 
 
+@pytest.mark.slow
 def test_an_ensemble_trains_each_adapter_as_if_alone(together):
     alone, (adapters, values, _), _, _ = together
     for member, (rank, (adapter, losses, _)) in enumerate(zip(RANKS, alone, strict=True)):

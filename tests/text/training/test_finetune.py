@@ -109,6 +109,7 @@ def heads_of(state):
     return state.adapters["heads"]
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_a_plain_loop(backbone, data, alone):
     """One adapter in twenty lines: the same order, loss and AdamW, without groups, rows, scans; each item padded."""
     tokens, adapter, made = data[0], GROUP[1], alone

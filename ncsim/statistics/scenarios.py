@@ -1,0 +1,173 @@
+"""Contextuality beyond two parties with two tasks: cyclic systems of any rank, and any scenario at all.
+
+A *cyclic system* of rank n has n answers in a ring and n contexts, each of two neighbours; CHSH is rank 4, the pentagon of
+Klyachko and others rank 5. Delta has a closed form (Dzhafarov, Kujala and Larsson 2015; Kujala and Dzhafarov 2016). In a
+*scenario* any sets of measurements are contexts (Abramsky and Brandenburger 2011), and the contextual fraction is a linear
+programme over all assignments of outcomes (Abramsky, Barbosa and Mansfield 2017).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ncsim.statistics.inequalities import checked_table
+from ncsim.statistics.rationals import sum_of_fractions
+
+#: Assignments of outcomes to all measurements that a linear programme has, at most.
+MAX_ASSIGNMENTS = 2**16
+
+
+class CyclicStatistics(NamedTuple):
+    """Statistics of cyclic systems of rank n; `*batch` are the counts' leading axes. NaN where a context is empty.
+
+    Attributes:
+        correlator: mean of the product of each context's two answers, [..., n].
+        s_odd: the largest sum of the correlators with an odd number of minus signs, at most n.
+        influence: sum over the answers of |difference of their means in their two contexts|, direct influence, at most 2 n.
+        contextuality: Delta = s_odd - (n - 2) - influence, at most 2; contextual if and only if above 0.
+
+    Example:
+        >>> import numpy as np
+        >>> ring = np.tile([[1, 0], [0, 1]], (3, 1, 1))
+        >>> ring[2] = [[0, 1], [1, 0]]  # equal, equal, different
+        >>> float(cyclic_statistics(ring).contextuality)
+        2.0
+    """
+
+    correlator: Float[np.ndarray, "*batch n"]
+    s_odd: Float[np.ndarray, "*batch"]
+    influence: Float[np.ndarray, "*batch"]
+    contextuality: Float[np.ndarray, "*batch"]
+
+
+def cyclic_statistics(counts: Any) -> CyclicStatistics:
+    """Delta of cyclic systems of any rank, exact where counts are whole numbers.
+
+    Args:
+        counts: [..., n, 2, 2]: in context k the joint outcomes of answer k and answer k + 1 (the last with answer 0), outcome
+            0 being -1 and 1 being +1; n is 2 or more. Counts or probabilities.
+
+    Returns:
+        See `CyclicStatistics` (Kujala and Dzhafarov 2016).
+
+    Raises:
+        ValueError: another shape, or a value that is negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> table = np.full((2, 2, 2, 2), 4)
+        >>> ring = np.stack([table[0, 0], table[1, 0].T, table[1, 1], table[0, 1].T])  # A1 B1 A2 B2, CHSH as rank 4
+        >>> float(cyclic_statistics(ring).contextuality)
+        -2.0
+    """
+    shape = np.shape(counts)[-3:]
+    if len(shape) != 3 or shape[0] < 2:
+        raise ValueError(f"counts: shape {np.shape(counts)}; allowed: [..., contexts = 2 or more, 2, 2]")
+    table = checked_table(counts, (shape[0], 2, 2))
+    rank = shape[0]
+    first, second = (table.sum(axis=axis)[..., 1] - table.sum(axis=axis)[..., 0] for axis in (-1, -2))
+    product = table[..., 0, 0] + table[..., 1, 1] - table[..., 0, 1] - table[..., 1, 0]
+    total = table.sum(axis=(-1, -2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlator = product / total
+    # All signs as they make the sums largest; if that is an even number of minus signs, the least loses.
+    signs = np.where(product < 0, -1, 1)
+    least = np.argmin(np.where(total > 0, np.abs(correlator), np.inf), axis=-1)
+    flip = np.where((signs < 0).sum(axis=-1) % 2 == 0, -1, 1)
+    np.put_along_axis(signs, least[..., None], np.take_along_axis(signs, least[..., None], -1) * flip[..., None], -1)
+    # Answer k stands first in context k and second in context k - 1.
+    gap = first / np.where(total > 0, total, 1) - np.roll(second / np.where(total > 0, total, 1), 1, axis=-1)
+    ahead = np.where(gap < 0, -1, 1)
+    own, other = ahead * first, -np.roll(ahead, -1, axis=-1) * second
+    add = sum_of_fractions if np.all(table == np.floor(table)) else _add
+    s_odd, influence = add(signs * product, total), add(own + other, total)
+    return CyclicStatistics(
+        correlator, s_odd, influence, add(signs * product - own - other - _of_each(rank, total), total)
+    )
+
+
+def _of_each(rank: int, total: np.ndarray) -> np.ndarray:
+    """(n - 2) in one context's total, the first."""
+    share = np.zeros(total.shape)
+    share[..., 0] = (rank - 2) * total[..., 0]
+    return share
+
+
+def _add(numerators: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((numerators / totals).sum(axis=-1))
+
+
+def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any]) -> float:
+    """How much of the tables no joint distribution of all outcomes accounts for, in any scenario.
+
+    Args:
+        contexts: the measurements of each context, by name; a name has the same number of outcomes wherever it stands.
+        tables: of each context counts or probabilities with one axis per measurement, in that order.
+
+    Returns:
+        From 0 (noncontextual) to 1 (strongly contextual), right to about 1e-9 (Abramsky, Barbosa and Mansfield 2017). As everywhere in this definition, marginals
+        that differ between contexts count as contextual, too.
+
+    Raises:
+        ValueError: as many contexts as tables are not there, a name twice in a context, axes that do not fit, a value that is
+            negative or not finite, a context without items, or more than 2^16 assignments.
+
+    Example:
+        >>> import numpy as np
+        >>> same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+        >>> pairs = [("A1", "B1"), ("A1", "B2"), ("A2", "B1"), ("A2", "B2")]
+        >>> contextual_fraction(pairs, [same, same, same, other])  # a PR box
+        1.0
+    """
+    from scipy.optimize import linprog
+
+    laws, outcomes = _checked(contexts, tables)
+    names = list(outcomes)
+    if math.prod(outcomes.values()) > MAX_ASSIGNMENTS:
+        raise ValueError(f"contexts: {math.prod(outcomes.values())} assignments; allowed: {MAX_ASSIGNMENTS}")
+    assignments = np.array(list(itertools.product(*(range(outcomes[name]) for name in names))))
+    rows = []
+    for context, law in zip(contexts, laws, strict=True):
+        columns = assignments[:, [names.index(name) for name in context]]
+        cell = np.ravel_multi_index(tuple(columns.T), law.shape)
+        rows.append(np.arange(law.size)[:, None] == cell)
+    found = linprog(
+        -np.ones(len(assignments)),
+        np.concatenate(rows).astype(float),
+        np.concatenate([law.ravel() for law in laws]),
+        bounds=(0, None),
+        method="highs-ds",
+    )
+    if found.status != 0:
+        raise RuntimeError(f"linear programme: {found.message}")
+    return min(1.0, max(0.0, 1.0 + float(found.fun)))
+
+
+def _checked(
+    contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any]
+) -> tuple[list[np.ndarray], dict[Hashable, int]]:
+    """Each context's probabilities, and how many outcomes each measurement has."""
+    if len(contexts) != len(tables) or not contexts:
+        raise ValueError(f"tables: {len(tables)} for {len(contexts)} contexts; allowed: one for each, and at least one")
+    laws: list[np.ndarray] = []
+    outcomes: dict[Hashable, int] = {}
+    for number, (context, table) in enumerate(zip(contexts, tables, strict=True)):
+        counts = np.asarray(table, np.float64)
+        if counts.ndim != len(context) or len(set(context)) < len(context) or counts.size == 0:
+            raise ValueError(
+                f"contexts: {tuple(context)} with a table of shape {counts.shape}; allowed: different names, an axis for each"
+            )
+        if not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
+            raise ValueError(f"tables: number {number} has a value that is no count, or no items; allowed: 0 or above")
+        for name, length in zip(context, counts.shape, strict=True):
+            if outcomes.setdefault(name, length) != length:
+                raise ValueError(f"contexts: {name} has {outcomes[name]} outcomes and {length}; allowed: one number")
+        laws.append(counts / counts.sum())
+    return laws, outcomes
