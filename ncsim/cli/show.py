@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ncsim.config.fields import count
 from ncsim.errors import ConfigError
 from ncsim.terminal import output, telling
 
+if TYPE_CHECKING:
+    from ncsim.report.network_figure import DrawnMember
+    from ncsim.results import Run
+
 MOST = 2**32 - 1
+#: Steps at which losses are recorded, about.
+LOSS_POINTS = 200
 
 
 def add_show_command(commands: Any) -> None:
@@ -44,12 +50,11 @@ def run_command(parsed: argparse.Namespace) -> None:
         raise ConfigError(f"--out: none, with {parsed.folder} in an object store; allowed: a place on this machine")
     from pathlib import Path
 
-    from ncsim.ensemble.networks import drawn_member
     from ncsim.report.network_figure import draw_member, legend_lines
 
     assert member is not None
     with telling("training the member again"):
-        drawn = drawn_member(run, member, cell)
+        drawn = _drawn(run, member, cell)
     of_cell = f"cell-{cell}-" if run.swept else ""
     stem = Path(parsed.out) if parsed.out else Path(run.path or "") / "figures" / f"{of_cell}member-{member}"
     values = ", ".join(f"{name} {getattr(run.configs[cell], name)}" for name in run.swept)
@@ -59,3 +64,32 @@ def run_command(parsed: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"--out: {stem}; cannot be written ({error.strerror})") from None
     output("\n".join([*legend_lines(), *map(str, paths)]))
+
+
+def _drawn(run: Run, member: int, cell: int) -> DrawnMember:
+    """What is drawn of one member. Raises as `ncsim.parameters`."""
+    import numpy as np
+
+    from ncsim.config.recording import Recording
+    from ncsim.ensemble.networks import parameters_of, signed_outcomes, trained_again
+    from ncsim.ensemble.trainer import trainer
+    from ncsim.report.network_figure import DrawnMember
+    from ncsim.storage.environment import recorded_executors
+
+    config, records, networks = trained_again(run, [member], cell, None)
+    whole = parameters_of(config, records, networks)
+    begun = None if run.location is None else recorded_executors(run.location, run.configs)
+    executor = begun[cell] if begun else trainer(None).executors([config], "auto")[0]
+    recording = Recording(points=min(LOSS_POINTS, config.steps + 1) if config.steps > 1 else 2)
+    (_, seen), *_ = trainer(None).train_recorded(config, range(member, member + 1), None, executor, recording)
+    losses = np.stack([seen.values["loss_alice"][0], seen.values["loss_bob"][0]], axis=-1)
+    return DrawnMember(
+        member,
+        whole.hidden_kernel[0].reshape(4, *whole.hidden_kernel.shape[-2:]),
+        whole.hidden_bias[0].reshape(4, -1),
+        np.swapaxes(networks.logits[0], -1, -2),
+        signed_outcomes(config, records, networks)[0].reshape(4, 2, -1),
+        records.loss[0],
+        seen.step,
+        losses,
+    )

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.audit import unequal_columns
 from ncsim.ensemble.trainer import trainer
@@ -19,12 +18,8 @@ from ncsim.errors import StoreError
 from ncsim.forks import check_not_forked
 from ncsim.records.joint_counts import joint_counts
 from ncsim.records.members import MemberRecords
-from ncsim.report.network_figure import DrawnMember
 from ncsim.results import Run, open_run
 from ncsim.storage.environment import recorded_executors
-
-#: Steps at which the losses of a drawn member are recorded, about.
-LOSS_POINTS = 200
 
 
 class MemberParameters(NamedTuple):
@@ -119,7 +114,7 @@ def parameters(
         >>> ncsim.parameters(run, [0]).hidden_bias.shape
         (1, 2, 2, 2)
     """
-    return parameters_of(*_trained_again(run, members, cell, devices))
+    return parameters_of(*trained_again(run, members, cell, devices))
 
 
 def parameters_of(config: EnsembleConfig, records: MemberRecords, networks: Any) -> MemberParameters:
@@ -158,42 +153,21 @@ def outcomes(
         >>> ncsim.outcomes(run, [3, 0]).outcomes.shape  # member, i, j, party, row
         (2, 2, 2, 2, 16)
     """
-    config, records, networks = _trained_again(run, members, cell, devices)
+    config, records, networks = trained_again(run, members, cell, devices)
     logits = np.swapaxes(networks.logits, -1, -2).reshape(records.size, 2, 2, 2, config.tasks.rows)
     rows = networks.vector[:, 0, -config.tasks.rows :] > 0
     trained = rows if config.training_rows else np.ones_like(rows)
-    return MemberOutcomes(records.member, _outcomes(config, records, networks), logits, trained)
+    return MemberOutcomes(records.member, signed_outcomes(config, records, networks), logits, trained)
 
 
-def drawn_member(run: Run, member: int, cell: int = 0) -> DrawnMember:
-    """What `ncsim show` draws of one member. Raises as `parameters`."""
-    config, records, networks = _trained_again(run, [member], cell, None)
-    whole = parameters_of(config, records, networks)
-    begun = None if run.location is None else recorded_executors(run.location, run.configs)
-    executor = begun[cell] if begun else trainer(None).executors([config], "auto")[0]
-    recording = Recording(points=min(LOSS_POINTS, config.steps + 1) if config.steps > 1 else 2)
-    (_, seen), *_ = trainer(None).train_recorded(config, range(member, member + 1), None, executor, recording)
-    losses = np.stack([seen.values["loss_alice"][0], seen.values["loss_bob"][0]], axis=-1)
-    return DrawnMember(
-        member,
-        whole.hidden_kernel[0].reshape(4, *whole.hidden_kernel.shape[-2:]),
-        whole.hidden_bias[0].reshape(4, -1),
-        np.swapaxes(networks.logits[0], -1, -2),
-        _outcomes(config, records, networks)[0].reshape(4, 2, -1),
-        records.loss[0],
-        seen.step,
-        losses,
-    )
-
-
-def _outcomes(config: EnsembleConfig, records: MemberRecords, networks: Any) -> np.ndarray:
+def signed_outcomes(config: EnsembleConfig, records: MemberRecords, networks: Any) -> np.ndarray:
     """int8[M, i, j, party, row], 0 where a network diverged."""
     right = (networks.logits > 0) == (context_targets(config.tasks) > 0)  # [M, context, row, party]
     signs = np.where(records.diverged[..., None, None], 0, np.where(right, 1, -1)).astype(np.int8)
     return np.swapaxes(signs, -1, -2).reshape(records.size, 2, 2, 2, -1)
 
 
-def _trained_again(
+def trained_again(
     run: Run | str | os.PathLike[str], members: Sequence[int], cell: int, devices: int | None
 ) -> tuple[EnsembleConfig, MemberRecords, Any]:
     """The cell's config, the stored records of the members, and their networks."""
@@ -207,7 +181,7 @@ def _trained_again(
     # Losses and margins, too: networks that solve everything have the same counts, whatever their weights are.
     same = np.ones(stored.size, bool)
     same[[row for row, _ in unequal_columns(stored._asdict(), records._asdict())]] = False
-    answered = _outcomes(config, records, networks)
+    answered = signed_outcomes(config, records, networks)
     counted = joint_counts(np.where(answered == 0, 1, answered))
     same &= ((counted == records.joint) | records.diverged.reshape(-1, 2, 2, 1, 1)).all(axis=(1, 2, 3, 4))
     if not same.all():
