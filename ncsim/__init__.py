@@ -41,10 +41,12 @@ if TYPE_CHECKING:
     from ncsim.statistics.notations import from_collins_gisin, from_correlators, to_collins_gisin, to_correlators
     from ncsim.statistics.npa import npa_bound, npa_visibility
     from ncsim.statistics.quantum import quantum_statistics
+    from ncsim.statistics.rank_frequency import held_out_likelihoods, moment_fit, rank_counts
     from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
     from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
     from ncsim.statistics.training_curves import trajectory_statistics
     from ncsim.statistics.undecided import undecided_conventions
+    from ncsim.tables import read_table
     from ncsim.training.flax_module import NCnet
 
 
@@ -100,6 +102,10 @@ _PUBLIC = {
     "npa_visibility": "statistics.npa",
     "cyclic_statistics": "statistics.scenarios",
     "contextual_fraction": "statistics.scenarios",
+    "rank_counts": "statistics.rank_frequency",
+    "moment_fit": "statistics.rank_frequency",
+    "held_out_likelihoods": "statistics.rank_frequency",
+    "read_table": "tables",
 }
 
 __all__ = list(_PUBLIC)

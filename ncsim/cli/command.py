@@ -19,7 +19,9 @@ from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.show import add_show_command
+from ncsim.cli.table import add_table_command
 from ncsim.cli.text import add_text_command
+from ncsim.cli.words import add_words_command
 from ncsim.config import fields
 from ncsim.errors import ConfigError
 from ncsim.machine import check_system
@@ -128,4 +130,6 @@ def _parser() -> argparse.ArgumentParser:
     add_plan_command(commands)
     add_report_command(commands)
     add_show_command(commands)
+    add_table_command(commands)
+    add_words_command(commands)
     return parser

@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("exports", "results", "cluster"),
+    *("exports", "results", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
