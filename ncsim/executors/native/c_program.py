@@ -355,9 +355,7 @@ def source(program: Step) -> str:
     step = Block([(place, nodes.after[number]) for place, number in enumerate(nodes.lanes)], uniform.step_names).lines
     started = [(place, nodes.begun[number]) for place, number in enumerate(nodes.lanes) if place >= program.size]
     begin = [*uniform.begin_lines, *Block(started, uniform.begin_names).lines]
-    return TEMPLATE.format(
-        header=HEADER, slots=len(nodes.lanes), begin=body(begin), step=body(step), **uniform.parts
-    )
+    return TEMPLATE.format(header=HEADER, slots=len(nodes.lanes), begin=body(begin), step=body(step), **uniform.parts)
 
 
 def body(lines: Iterable[str]) -> str:

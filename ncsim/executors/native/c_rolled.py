@@ -29,7 +29,7 @@ from ncsim.executors.native.c_template import HEADER, TEMPLATE
 from ncsim.executors.scalarise import ScalariseError
 
 #: Units that a loop takes at a time where it adds to sums: each is read and written once for so many terms.
-UNITS_AT_ONCE = 4
+UNITS_AT_ONCE = 2
 
 
 class Kind(NamedTuple):
@@ -76,11 +76,7 @@ class _Parts:
         uses = Counter(operand for node in nodes for operand in node.operands)
         uses.update(node for _, node in self.outputs)
         self._inner = {
-            part
-            for node in nodes
-            if _is_sum(node)
-            for part in node.operands
-            if _is_sum(part) and uses[part] == 1
+            part for node in nodes if _is_sum(node) for part in node.operands if _is_sum(part) and uses[part] == 1
         }
         self.unit: dict[Node, int | None] = {}
         self.level: dict[Node, int] = {}
@@ -219,9 +215,7 @@ class _Writer:
         unit, kept = kind.small[0], {}
         made: set[Node] = set()
         for level in range(self.parts.last + 1):
-            found = self._walk(
-                self._roots(level, unit), lambda node: node in made or self._of_network(node)
-            )
+            found = self._walk(self._roots(level, unit), lambda node: node in made or self._of_network(node))
             for node in found:
                 if node in made:
                     kept.setdefault(node, len(kept))
@@ -244,7 +238,9 @@ class _Writer:
             for level in range(self.parts.last + 1)
             for node in self._roots(level, kind.small[0])
         ]
-        found = [node for node in self._walk(roots, self._of_network) if self._of_network(node) and node.kind != "carry"]
+        found = [
+            node for node in self._walk(roots, self._of_network) if self._of_network(node) and node.kind != "carry"
+        ]
         found.sort(key=lambda node: node.serial)
         first = len(self.parts.sums)
         return {node: f"g[{first + number}]" for number, node in enumerate(found)}
@@ -273,7 +269,11 @@ class _Writer:
         for first, last, step in ((kind.first, kind.first + whole, at_once), (kind.first + whole, stop, 1)):
             inside = self._units(level, kind, step) if first < last else []
             if inside:
-                lines += [f"for (int u = {first}; u < {last}; u += {step}) {{", *(f"    {line}" for line in inside), "}"]
+                lines += [
+                    f"for (int u = {first}; u < {last}; u += {step}) {{",
+                    *(f"    {line}" for line in inside),
+                    "}",
+                ]
         return lines
 
     def _units(self, level: int, kind: Kind, at_once: int) -> list[str]:
@@ -373,7 +373,9 @@ def source(program: Step, places: Places) -> str:
     return TEMPLATE.format(
         header="#define VECTORS 1 /* more do not stay in the cache */\n" + HEADER + functions,
         slots=places.slots,
-        begin=body([*uniform.begin_lines, *_arrays(begin)[0], *(line for _, lines in begin.phases() for line in lines)]),
+        begin=body(
+            [*uniform.begin_lines, *_arrays(begin)[0], *(line for _, lines in begin.phases() for line in lines)]
+        ),
         step=body([*arrays, *zeros, *calls]),
         **uniform.parts,
     )

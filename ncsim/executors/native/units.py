@@ -44,7 +44,9 @@ def _units(config: EnsembleConfig) -> dict[bytes, list[int]]:
     there = Architecture.of(config).connections()
     found: dict[bytes, list[int]] = {}
     for unit in range(Architecture.of(config).hidden):
-        found.setdefault(there.hidden_kernel[:, unit].tobytes() + there.head_kernel[:, :, unit].tobytes(), []).append(unit)
+        found.setdefault(there.hidden_kernel[:, unit].tobytes() + there.head_kernel[:, :, unit].tobytes(), []).append(
+            unit
+        )
     return found
 
 
