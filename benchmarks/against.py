@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: What is measured: fields of the config, recorded points (0: none), and whether it is stored.
 WORK: dict[str, dict[str, Any]] = {
     "n = 9": {"hidden": 9, "members": 4_096, "steps": 500},
-    "n = 16": {"hidden": 16, "members": 4_096, "steps": 300},
+    "n = 16": {"hidden": 16, "members": 4_096, "steps": 1_000},
     "n = 32": {"hidden": 32, "members": 2_048, "steps": 300},
     "n = 64": {"hidden": 64, "members": 1_024, "steps": 300},
     "n = 3, stored": {"hidden": 3, "members": 16_384, "steps": 3_000, "stored": True},

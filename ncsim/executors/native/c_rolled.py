@@ -116,7 +116,10 @@ class _Parts:
                 raise ScalariseError(f"{node.kind!r} of values of several units has no loop in the native executor")
             loop = max(self.level[term] for _, term in terms if self.unit[term] is not None)
             level = max(level, loop + 1)
-            of_unit = {u: [(s, t) for s, t in terms if self.unit[t] == u] for u in range(self.places_units())}
+            of_unit = {
+                u: [(s, t) for s, t in terms if self.unit[t] == u]
+                for u in {u for kind in self.places.kinds for u in kind.small}
+            }
             shared = [(s, t) for s, t in terms if self.unit[t] is None]
             self.sums[node] = _Sum(len(self.sums), loop, shared, of_unit)
         unit = next(iter(units)) if len(units) == 1 else None
@@ -128,9 +131,6 @@ class _Parts:
         else:
             operands = [self._keys[term] for _, term in terms]
             self._keys[node] = self._key(node.kind, node.dtype, *(sorted(operands) if node.kind == "mul" else operands))
-
-    def places_units(self) -> int:
-        return sum(len(kind.small) for kind in self.places.kinds)
 
     def _key(self, *words: object) -> int:
         return self._known.setdefault(words, len(self._known))
@@ -214,16 +214,17 @@ class _Writer:
         """What is made of a unit of this kind in one loop, after a sum, and used again in a later one."""
         unit, kept = kind.small[0], {}
         made: set[Node] = set()
+
+        def there(node: Node) -> bool:
+            return node in made or self._of_network(node)
+
         for level in range(self.parts.last + 1):
-            found = self._walk(self._roots(level, unit), lambda node: node in made or self._of_network(node))
+            found = self._walk(self._roots(level, unit), there)
             for node in found:
                 if node in made:
                     kept.setdefault(node, len(kept))
-            made |= {
-                node
-                for node in found
-                if self.parts.unit.get(node) is not None and self.parts.level[node] > 0 and node.dtype == "float32"
-            }
+            floats = [node for node in found if self.parts.unit.get(node) is not None and node.dtype == "float32"]
+            made.update(node for node in floats if self.parts.level[node] > 0)
         return kept
 
     def _of_network(self, node: Node) -> bool:
