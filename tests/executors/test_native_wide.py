@@ -77,7 +77,7 @@ def test_every_parameter_has_one_place():
     config = dataclasses.replace(WIDE, hidden=12, topology="overlap", shared=5)
     little = units.small(config)
     places = units.places(config, little, [native.vector_size(little)])
-    assert [kind.count for kind in places.kinds] == [4, 5, 3]
+    assert [kind.width for kind in places.kinds] == [4, 5, 3]
     reached = set()
     for base, unit in zip(places.base, places.unit, strict=True):
         reached |= {base} if unit is None else set(range(base, base + 12))

@@ -37,7 +37,7 @@ class Kind(NamedTuple):
 
     small: tuple[int, ...]
     first: int
-    count: int
+    width: int
 
 
 class Places(NamedTuple):
@@ -212,14 +212,14 @@ class _Writer:
 
     def _kept_of(self, kind: Kind) -> dict[Node, int]:
         """What is made of a unit of this kind in one loop, after a sum, and used again in a later one."""
-        unit, kept = kind.small[0], {}
+        kept: dict[Node, int] = {}
         made: set[Node] = set()
 
         def there(node: Node) -> bool:
             return node in made or self._of_network(node)
 
         for level in range(self.parts.last + 1):
-            found = self._walk(self._roots(level, unit), there)
+            found = self._walk(self._roots(level, kind.small[0]), there)
             for node in found:
                 if node in made:
                     kept.setdefault(node, len(kept))
@@ -264,8 +264,8 @@ class _Writer:
     def _loop(self, level: int, kind: Kind) -> list[str]:
         """The loop over units of a kind; what is left over when it takes several at a time comes after it."""
         at_once = UNITS_AT_ONCE if level < self.parts.last else 1
-        whole = kind.count - kind.count % at_once
-        stop = kind.first + kind.count
+        whole = kind.width - kind.width % at_once
+        stop = kind.first + kind.width
         lines = []
         for first, last, step in ((kind.first, kind.first + whole, at_once), (kind.first + whole, stop, 1)):
             inside = self._units(level, kind, step) if first < last else []
