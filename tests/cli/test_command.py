@@ -26,9 +26,11 @@ def command(*arguments, **options):
 
 def test_help_answers_within_a_second_and_names_every_option():
     command("--help")  # once, to compile bytecode
-    begun = time.monotonic()
+    before = os.times()
     shown = command("ensemble", "--help")
-    assert time.monotonic() - begun < 1.0
+    after = os.times()
+    # Of the processor: on a busy machine the clock says nothing.
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
     assert shown.returncode == 0
     for name, spec in field_specs().items():
         assert ("--" + name.replace("_", "-") in shown.stdout) == ("help" in spec)

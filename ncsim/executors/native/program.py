@@ -59,7 +59,12 @@ def unsupported(config: EnsembleConfig) -> str | None:
 
 
 def block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    points: int | None = None,
+    kept: bool = False,
 ) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop in C. `lanes`: a multiple of 16.
 
@@ -71,7 +76,7 @@ def block_program(
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(shape(config)), points)
+    return xla.block_program(config, mesh, blocks, lanes or LANES, training(shape(config)), points, kept)
 
 
 #: Every library that this process has loaded.
