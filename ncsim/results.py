@@ -96,7 +96,7 @@ class Run:
         else:
             yield self._source[cell]
 
-    def cell(self, cell: int = 0) -> Cell:
+    def _cell(self, cell: int = 0) -> Cell:
         """A cell as a report sees it: of a stored run from the summaries of its parts, which are made where they are missing.
 
         Args:
