@@ -37,10 +37,10 @@ class MemberParameters(NamedTuple):
 
     Example:
         >>> import ncsim
-        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=3, members=20, steps=50))
+        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50))
         >>> networks = ncsim.parameters(run, [7, 11])
         >>> networks.hidden_kernel.shape, networks.head_bias.shape
-        ((2, 2, 2, 4, 3), (2, 2, 2, 2, 1))
+        ((2, 2, 2, 4, 2), (2, 2, 2, 2, 1))
         >>> variables = networks.variables(1, i=0, j=1)  # of member 11 in context 12
         >>> ncsim.NCnet(networks.config).apply(variables, np.zeros((16, 4))).shape
         (16, 2)
@@ -78,7 +78,7 @@ class MemberOutcomes(NamedTuple):
 
     Example:
         >>> import ncsim
-        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=3, members=20, steps=50))
+        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50))
         >>> found = ncsim.outcomes(run, [7, 11])
         >>> bool((ncsim.joint_counts(found.outcomes) == run.counts[[7, 11]]).all())
         True
