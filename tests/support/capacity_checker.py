@@ -1,0 +1,222 @@
+"""Checks certificates that no layer of n ReLU units has both heads right on all 16 rows (docs/capacity.md). It shares no
+code with the search that found them, and decides nothing in floating point.
+
+A unit is an affine form l of the four bits. Where l is at least 0 on a set of rows and at most 0 on the others, l is a
+sum, with weights of at least 0, of the extreme forms of that kind, and relu(l) is the same sum of their relu: there are
+273 extreme vectors relu(l) on the rows, and the sets are the threshold functions. So a signed unit is a threshold function
+and the signs of its two weights in the heads; `ratio` is |Bob's weight| / |Alice's weight|.
+
+A certificate is a pair of weights y >= 0 on the rows, one for each head, with sum of y * target sign 0 for both. For any
+network the sum over rows and heads of y * target sign * logit is above 0 if all answers are right. It is also a sum over
+units. A unit is *refuted* at a ratio where its part is at most 0 for every extreme vector: if all units are, the network is
+impossible.
+"""
+
+import itertools
+
+import numpy as np
+
+ROWS = np.array(list(itertools.product((0, 1), repeat=4)))
+XOR_12, X_3, XOR_34 = ROWS[:, 0] ^ ROWS[:, 1], ROWS[:, 2], ROWS[:, 2] ^ ROWS[:, 3]
+#: A unit's signs: of its weight in Alice's head, of that in Bob's.
+SIGNS = tuple(itertools.product((-1, 1), repeat=2))
+
+
+def determinant(rows):
+    """Of whole numbers, by the first row."""
+    if len(rows) == 1:
+        return rows[0][0]
+    return sum(
+        (-1) ** j * entry * determinant([row[:j] + row[j + 1 :] for row in rows[1:]])
+        for j, entry in enumerate(rows[0])
+        if entry
+    )
+
+
+def extreme_forms():
+    """Values [forms, 16] on the rows of every affine form that is 0 on four rows in general position, both signs."""
+    points = [[*map(int, row), 1] for row in ROWS]
+    found = set()
+    for four in itertools.combinations(points, 4):
+        form = [(-1) ** j * determinant([row[:j] + row[j + 1 :] for row in four]) for j in range(5)]
+        if any(form):
+            form = np.array(form) // np.gcd.reduce(form)
+            found |= {tuple(form), tuple(-form)}
+    return np.array(sorted(found)) @ np.array(points).T
+
+
+def threshold_functions():
+    """Rows where some form is above 0, bool[1881, 16], without the unit that is 0 everywhere. Weights of at most 3 give
+    all 1,882 threshold functions of four bits (Muroga; OEIS A000609)."""
+    found = set()
+    for weights in itertools.product(range(-3, 4), repeat=4):
+        sums = ROWS @ weights
+        found |= {tuple(sums >= level) for level in sums}
+    return np.array(sorted(found))
+
+
+class Units:
+    """All signed units: 4 for each threshold function, numbered 4 * function + sign."""
+
+    def __init__(self):
+        forms = extreme_forms()
+        self.functions = threshold_functions()
+        self.vectors, number = np.unique(np.maximum(forms, 0), axis=0, return_inverse=True)
+        number = number.ravel()
+        fits = [((forms >= 0) | ~on).all(axis=1) & ((forms <= 0) | on).all(axis=1) for on in self.functions]
+        self.extremes = [np.unique(number[fit]) for fit in fits]
+        self.number = {tuple(map(int, on)): place for place, on in enumerate(self.functions)}
+
+    def __len__(self):
+        return 4 * len(self.functions)
+
+    def largest(self, values):
+        """The largest [certificates, functions] of values [certificates, vectors] over each function's extremes."""
+        starts = np.cumsum([0, *map(len, self.extremes)])[:-1]
+        return np.maximum.reduceat(values[:, np.concatenate(self.extremes)], starts, axis=1)
+
+    def refuted(self, signed, ratios):
+        """Whether [certificates, units] each signed certificate refutes each unit at all these ratios (alpha, beta)."""
+        alice, bob = signed[:, :16] @ self.vectors.T, signed[:, 16:] @ self.vectors.T
+        found = np.ones((len(signed), len(self.functions), 4), bool)
+        for place, (a, b) in enumerate(SIGNS):
+            for alpha, beta in ratios:
+                found[:, :, place] &= self.largest(a * alpha * alice + b * beta * bob) <= 0
+        return found.reshape(len(signed), -1)
+
+
+def symmetries(alice, bob):
+    """Relabellings of bits, and of parties, that keep the pair of targets up to complements.
+
+    Yields:
+        (where each row goes, whether parties change places, the heads' factors +-1)."""
+    targets = np.stack([2 * alice - 1, 2 * bob - 1])
+    place = {tuple(row): number for number, row in enumerate(ROWS)}
+    for order in itertools.permutations(range(4)):
+        for flips in itertools.product((0, 1), repeat=4):
+            goes = np.array([place[tuple(row[list(order)] ^ np.array(flips))] for row in ROWS])
+            moved = np.empty_like(targets)
+            moved[:, goes] = targets
+            for exchanged in (False, True):
+                there = targets[::-1] if exchanged else targets
+                factors = [
+                    1 if (m == t).all() else -1 if (m == -t).all() else 0 for m, t in zip(moved, there, strict=True)
+                ]
+                if all(factors):
+                    yield goes, exchanged, factors
+
+
+def images(certificate, group):
+    """All distinct images [*, 32] of a certificate."""
+    found = set()
+    for goes, exchanged, _ in group:
+        parts = np.empty((2, 16), int)
+        parts[:, goes] = np.reshape(certificate, (2, 16))
+        found.add(tuple((parts[::-1] if exchanged else parts).ravel()))
+    return np.array(sorted(found))
+
+
+def unit_images(units, group):
+    """Where each symmetry takes each signed unit, int[symmetries, units]."""
+    tables = []
+    for goes, exchanged, (alice, bob) in group:
+        moved = np.empty_like(units.functions)
+        moved[:, goes] = units.functions
+        functions = [units.number[tuple(map(int, on))] for on in moved]
+        signs = [(a * alice, b * bob) for a, b in SIGNS]
+        places = [SIGNS.index(pair[::-1] if exchanged else pair) for pair in signs]
+        tables.append((4 * np.array(functions)[:, None] + places).ravel())
+    return np.array(tables)
+
+
+def signed(certificates, alice, bob):
+    """Certificates times the targets' signs, once it is clear that they are certificates.
+
+    Raises:
+        AssertionError: a weight below 0, no weight above 0, or a head whose sum is not 0."""
+    certificates = np.atleast_2d(certificates).astype(np.int64)
+    assert (certificates >= 0).all()
+    assert certificates.any(axis=1).all()
+    found = certificates * np.concatenate([2 * alice - 1, 2 * bob - 1])
+    assert not found.reshape(-1, 2, 16).sum(axis=2).any()
+    return found
+
+
+def digits(text):
+    """The weights that a line of the file holds, a digit for each row and head, in base 36."""
+    return [int(digit, 36) for digit in text]
+
+
+def check_cell(units, numbers, ratios, corners, alice, bob):
+    """That one cell of ratios is impossible for these signed units.
+
+    One unit has the ratio 1. Another has the ratios between `low` and `high`: (alpha, beta) = s low + t high with s, t at
+    least 0. The certificate there is s * corners[0] + t * corners[1], and a unit's part is a polynomial in s and t, each
+    coefficient of which must be at most 0. Units with both ends alike are those of ratio 1.
+
+    Raises:
+        AssertionError: it is not."""
+    first, second = signed(corners, alice, bob)
+    for number, ends in zip(numbers, ratios, strict=True):
+        vectors = units.vectors[units.extremes[number // 4]]
+        a, b = SIGNS[number % 4]
+
+        def part(weights, end, a=a, b=b, vectors=vectors):
+            return vectors @ (a * end[0] * weights[:16] + b * end[1] * weights[16:])
+
+        if len(ends) == 1:
+            assert ends == [[1, 1]]
+            assert (part(first, ends[0]) <= 0).all()
+            assert (part(second, ends[0]) <= 0).all()
+        else:
+            low, high = ends
+            assert (part(first, low) <= 0).all()
+            assert (part(second, high) <= 0).all()
+            assert (part(first, high) + part(second, low) <= 0).all()
+
+
+def check_line(cells):
+    """That the cells of a pair of units cover all ratios of the second unit's ratio to the first's, from 0 to infinity.
+
+    Raises:
+        AssertionError: they do not."""
+    spans = []
+    for first, second in cells:
+        assert (len(first), len(second)) in ((1, 2), (2, 1))
+        (low, high) = second if len(second) == 2 else [end[::-1] for end in first[::-1]]
+        spans.append((low, high))
+    spans.sort(key=lambda span: span[0][1] / span[0][0] if span[0][0] else np.inf)
+    assert spans[0][0] == [1, 0]
+    assert spans[-1][1] == [0, 1]
+    for (_, (p, q)), ((r, s), _) in itertools.pairwise(spans):
+        assert r * q - p * s >= 0, "a gap between two cells"
+
+
+def check_pairs(data, alice, bob):
+    """That no two units have both heads right: each pair of signed units is refuted by the pool or has a case.
+
+    Returns:
+        Number of pairs that the pool leaves, and of cases.
+
+    Raises:
+        AssertionError: a pair is left, or a certificate is none."""
+    units = Units()
+    group = list(symmetries(alice, bob))
+    refuted = np.zeros((len(units), len(units)), bool)
+    for text in data["pool"]:
+        found = signed(images(digits(text), group), alice, bob)
+        one, all_ratios = units.refuted(found, [(1, 1)]), units.refuted(found, [(1, 0), (0, 1)])
+        # Counts of certificates, at most a few hundred: exact as float32.
+        refuted |= (one.T.astype(np.float32) @ all_ratios.astype(np.float32)) > 0
+    refuted |= refuted.T
+    left = np.argwhere(np.triu(~refuted))
+    done = set()
+    tables = unit_images(units, group)
+    for case in data["cases"]:
+        numbers = [4 * units.number[tuple(map(int, on))] + SIGNS.index((a, b)) for on, a, b in case["units"]]
+        check_line([cell["ratios"] for cell in case["cells"]])
+        for cell in case["cells"]:
+            check_cell(units, numbers, cell["ratios"], [digits(text) for text in cell["rows"]], alice, bob)
+        done |= set(map(tuple, np.sort(tables[:, numbers], axis=1).tolist()))
+    assert all(tuple(pair) in done for pair in left.tolist())
+    return len(left), len(data["cases"])
