@@ -97,19 +97,19 @@ def one_unit() -> dict[tuple[int, int], tuple[set[tuple[int, ...]], set[tuple[in
     functions, one within the other, or their complements. Of weights up to 5 in size all are networks; any two nested
     threshold functions are a superset of what networks do."""
     powers = 1 << np.arange(16)
-    chains, functions = set(), set()
-    flips = [np.lexsort((ROWS ^ np.array(flip)).T[::-1]) for flip in itertools.product((0, 1), repeat=4)]
+    flips = np.array([np.lexsort((ROWS ^ np.array(flip)).T[::-1]) for flip in itertools.product((0, 1), repeat=4)])
+    chains = []
     for weights in itertools.product(range(6), repeat=4):
         sums = ROWS @ np.array(weights)
-        masks = [sums >= level for level in (*sorted(set(sums)), np.inf)]
-        for flip in flips:
-            numbers = [int(mask[flip] @ powers) for mask in masks]
-            functions |= set(numbers)
-            chains |= set(itertools.combinations_with_replacement(numbers[::-1], 2))
-    known = np.array(sorted(functions))
-    nested = np.argwhere((known[:, None] & ~known) == 0)
-    pairs = (np.array(sorted(chains)), known[nested])
-    return {context: (_tables(pairs[0], context), _tables(pairs[1], context)) for context in CONTEXTS}
+        masks = sums >= np.array([*sorted(set(sums)), 99])[:, None]
+        numbers = masks[:, flips] @ powers
+        inner, outer = np.triu_indices(len(numbers))
+        chains.append((numbers[outer] << 16 | numbers[inner]).ravel())
+    found = np.unique(np.concatenate(chains))
+    pairs = np.stack([found >> 16, found & 0xFFFF], axis=1)
+    known = np.unique(pairs)
+    nested = known[np.argwhere((known[:, None] & ~known) == 0)]
+    return {context: (_tables(pairs, context), _tables(nested, context)) for context in CONTEXTS}
 
 
 def _tables(pairs: np.ndarray, context: tuple[int, int]) -> set[tuple[int, ...]]:
@@ -121,11 +121,10 @@ def _tables(pairs: np.ndarray, context: tuple[int, int]) -> set[tuple[int, ...]]
     found: set[tuple[int, ...]] = set()
     for order, a, b in itertools.product((pairs, pairs[:, ::-1]), (0, full), (0, full)):
         right_a, right_b = full ^ order[:, 0] ^ a ^ alice, full ^ order[:, 1] ^ b ^ bob
-        counts = [
-            np.bitwise_count(rows)
-            for rows in (full & ~(right_a | right_b), right_b & ~right_a, right_a & ~right_b, right_a & right_b)
-        ]
-        found |= set(map(tuple, np.unique(np.stack(counts, axis=1).astype(int), axis=0).tolist()))
+        sets = (full & ~(right_a | right_b), right_b & ~right_a, right_a & ~right_b, right_a & right_b)
+        counts = [np.bitwise_count(rows).astype(np.int64) for rows in sets]
+        packed = np.unique(sum(count << 8 * place for place, count in enumerate(counts)))
+        found |= {tuple(int(number) >> 8 * place & 0xFF for place in range(4)) for number in packed}
     return found
 
 

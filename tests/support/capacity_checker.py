@@ -147,6 +147,12 @@ def digits(text):
     return [int(digit, 36) for digit in text]
 
 
+def numbered(units, unit):
+    """The number of a signed unit of the file: rows where it is on, and the signs of its weights in the heads."""
+    on, *signs = unit
+    return 4 * units.number[tuple(map(int, on))] + SIGNS.index(tuple(signs))
+
+
 def check_cell(units, numbers, ratios, corners, alice, bob):
     """That one cell of ratios is impossible for these signed units.
 
@@ -213,7 +219,7 @@ def check_pairs(data, alice, bob):
     done = set()
     tables = unit_images(units, group)
     for case in data["cases"]:
-        numbers = [4 * units.number[tuple(map(int, on))] + SIGNS.index((a, b)) for on, a, b in case["units"]]
+        numbers = [numbered(units, unit) for unit in case["units"]]
         check_line([cell["ratios"] for cell in case["cells"]])
         for cell in case["cells"]:
             check_cell(units, numbers, cell["ratios"], [digits(text) for text in cell["rows"]], alice, bob)
