@@ -12,6 +12,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS, PAPER_TASKS, S_SIGNS, encoded_inputs
 from ncsim.training.network import Architecture
 from tests.support import capacity_checker as checker
+from tests.support.cases import first_fast
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,22 @@ def test_two_units_solve_neither_12_nor_21():
     """Of 21 by certificates; 12 is 21 with the parties exchanged."""
     left, cases = checker.check_pairs(DATA["A2 B1, two units"], checker.XOR_12, checker.X_3)
     assert (left, cases) == (1904, 87)
+
+
+@pytest.mark.parametrize(
+    ("every", "found"),
+    first_fast([(19, (9_114, 4_795, 0)), (1, (182_992, 100_544, 36))]),
+)
+def test_three_units_do_not_solve_22(every, found):
+    data = DATA["A2 B2, three units"]
+    assert checker.check_triples(data, checker.XOR_12, checker.XOR_34, every) == found
+
+
+@pytest.mark.slow
+def test_a_triple_that_is_left_is_found():
+    data = DATA["A2 B2, three units"]
+    with pytest.raises(AssertionError, match="are left"):
+        checker.check_triples({**data, "pool": data["pool"][1:2], "cases": []}, checker.XOR_12, checker.XOR_34, 19)
 
 
 @pytest.mark.slow

@@ -143,8 +143,8 @@ def signed(certificates, alice, bob):
 
 
 def digits(text):
-    """The weights that a line of the file holds, a digit for each row and head, in base 36."""
-    return [int(digit, 36) for digit in text]
+    """The weights of a certificate of the file: a digit in base 36 for each row and head, or a list."""
+    return [int(digit, 36) for digit in text] if isinstance(text, str) else text
 
 
 def numbered(units, unit):
@@ -156,25 +156,28 @@ def numbered(units, unit):
 def check_cell(units, numbers, ratios, corners, alice, bob):
     """That one cell of ratios is impossible for these signed units.
 
-    One unit has the ratio 1. Another has the ratios between `low` and `high`: (alpha, beta) = s low + t high with s, t at
-    least 0. The certificate there is s * corners[0] + t * corners[1], and a unit's part is a polynomial in s and t, each
-    coefficient of which must be at most 0. Units with both ends alike are those of ratio 1.
+    One unit has the ratio 1. Others have the ratios between `low` and `high`: (alpha, beta) = s low + t high with s, t at
+    least 0. The certificate is linear in each unit's (s, t), with a corner of the file for each choice of s or t. A unit's
+    part is a polynomial in all (s, t), of degree 2 in its own; each coefficient must be at most 0.
 
     Raises:
         AssertionError: it is not."""
-    first, second = signed(corners, alice, bob)
-    for number, ends in zip(numbers, ratios, strict=True):
-        vectors = units.vectors[units.extremes[number // 4]]
+    split = [place for place, ends in enumerate(ratios) if len(ends) == 2]
+    assert len(split) == len(ratios) - 1
+    corners = signed(corners, alice, bob).reshape(*[2] * len(split), 32)
+    for place, (number, ends) in enumerate(zip(numbers, ratios, strict=True)):
+        vectors = units.vectors[units.extremes[number // 4]].T
         a, b = SIGNS[number % 4]
 
         def part(weights, end, a=a, b=b, vectors=vectors):
-            return vectors @ (a * end[0] * weights[:16] + b * end[1] * weights[16:])
+            return (a * end[0] * weights[..., :16] + b * end[1] * weights[..., 16:]) @ vectors
 
-        if len(ends) == 1:
+        assert all(min(end) >= 0 and max(end) > 0 for end in ends)
+        if place not in split:
             assert ends == [[1, 1]]
-            assert (part(first, ends[0]) <= 0).all()
-            assert (part(second, ends[0]) <= 0).all()
+            assert (part(corners, ends[0]) <= 0).all()
         else:
+            first, second = np.moveaxis(corners, split.index(place), 0)
             low, high = ends
             assert (part(first, low) <= 0).all()
             assert (part(second, high) <= 0).all()
@@ -226,3 +229,158 @@ def check_pairs(data, alice, bob):
         done |= set(map(tuple, np.sort(tables[:, numbers], axis=1).tolist()))
     assert all(tuple(pair) in done for pair in left.tolist())
     return len(left), len(data["cases"])
+
+
+class Pool:
+    """Certificates with all their images, and at which ratios each refutes a unit."""
+
+    def __init__(self, units, certificates, group, alice, bob):
+        found = np.unique(np.vstack([images(digits(text), group) for text in certificates]), axis=0)
+        found = signed(found, alice, bob)
+        self.units = units
+        self.alice, self.bob = found[:, :16] @ units.vectors.T, found[:, 16:] @ units.vectors.T
+        self.known = {}
+
+    def interval(self, number):
+        """Certificates that refute the unit at some ratio, and the least and largest such ratio.
+
+        Quotients of whole numbers below 2**26 that differ are different floats in the same order, so nothing is lost."""
+        if number not in self.known:
+            extremes = self.units.extremes[number // 4]
+            a, b = SIGNS[number % 4]
+            fixed, slope = a * self.alice[:, extremes], b * self.bob[:, extremes]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                root = -fixed / slope
+            never = (slope == 0) & (fixed > 0)
+            high = np.where(slope > 0, root, np.where(never, -1, np.inf)).min(axis=1)
+            low = np.where(slope < 0, root, 0).max(axis=1).clip(0)
+            some = np.flatnonzero(low <= high)
+            self.known[number] = some, low[some], high[some]
+        return self.known[number]
+
+    def refutes(self, numbers, most=120):
+        """Whether the pool refutes these three units at all ratios, as far as `most` cells for each start show."""
+        spans = [self.interval(number) for number in numbers]
+        common = spans[0][0]
+        for some, _, _ in spans[1:]:
+            common = np.intersect1d(common, some, assume_unique=True)
+        at = [np.searchsorted(some, common) for some, _, _ in spans]
+        low = [span[1][place] for span, place in zip(spans, at, strict=True)]
+        high = [span[2][place] for span, place in zip(spans, at, strict=True)]
+        starts = [[[FULL] * place + [ONE] + [FULL] * (2 - place)] for place in range(3)]
+        return any(
+            all(_covered(low, high, cell, limit) for cell in cells)
+            for cells, limit in [*((start, 15) for start in starts), (median_cells(), most)]
+        )
+
+
+ONE, FULL = [[1, 1]], [[1, 0], [0, 1]]
+
+
+def median_cells():
+    """All ratios of three units: one has the middle ratio, which is 1, another less, another more. Six cells."""
+    cells = []
+    for below, middle, above in itertools.permutations(range(3)):
+        cell = [None] * 3
+        cell[below], cell[middle], cell[above] = [[1, 0], [1, 1]], ONE, [[1, 1], [0, 1]]
+        cells.append(cell)
+    return cells
+
+
+def _quotient(end):
+    return end[1] / end[0] if end[0] else np.inf
+
+
+def _covered(low, high, cell, most):
+    """Whether each part of the cell has a certificate that refutes all units there. A part without one is cut in two."""
+    parts = [cell]
+    for _ in range(most):
+        if not parts:
+            return True
+        cell = parts.pop()
+        holds = [(lo <= _quotient(e[0])) & (hi >= _quotient(e[-1])) for lo, hi, e in zip(low, high, cell, strict=True)]
+        if np.logical_and.reduce(holds).any():
+            continue
+        choices = []
+        for place, ends in enumerate(cell):
+            if len(ends) == 2:
+                middle = [ends[0][0] + ends[1][0], ends[0][1] + ends[1][1]]
+                others = holds[place - 1] & holds[place - 2]
+                halves = [[ends[0], middle], [middle, ends[1]]]
+                good = sum(
+                    bool((others & (low[place] <= _quotient(one)) & (high[place] >= _quotient(two))).any())
+                    for one, two in halves
+                )
+                width = abs(np.arctan2(*ends[0]) - np.arctan2(*ends[1]))
+                choices.append((good, width, place, halves))
+        _, _, place, halves = max(choices, key=lambda choice: choice[:3])
+        parts += [[*cell[:place], half, *cell[place + 1 :]] for half in halves]
+    return not parts
+
+
+def alone_refutes(units, certificates, head, alice, bob):
+    """Certificates of one head alone, [*, 16]: which [certificates, units] each refutes, whatever the other head does."""
+    both = np.zeros((len(certificates), 32), np.int64)
+    both[:, 16 * head : 16 * head + 16] = certificates
+    signs = np.concatenate([2 * alice - 1, 2 * bob - 1])
+    assert (both >= 0).all()
+    assert not (both * signs).sum(axis=1).any()
+    found = units.refuted(both * signs, [(1, 0) if head == 0 else (0, 1)])
+    return np.unique(found, axis=0).astype(np.float32)
+
+
+def triples_left(first, orbit, alone):
+    """Triples with this unit that no certificate of one head alone refutes; the other two lie in no orbit before its own."""
+    others = np.flatnonzero(orbit >= first)
+    left = np.ones((len(others), len(others)), bool)
+    for refuted in alone:
+        there = refuted[refuted[:, first] > 0][:, others]
+        distinct, place = np.unique(there, axis=1, return_inverse=True)
+        left &= ((distinct.T @ distinct) == 0)[place.ravel()[:, None], place.ravel()]
+    pairs = others[np.argwhere(np.triu(left))]
+    return np.hstack([np.full((len(pairs), 1), first), pairs])
+
+
+def check_triples(data, alice, bob, every=1):
+    """That no three units have both heads right, for targets that are alike under exchange of the parties.
+
+    Args:
+        every: of the orbits of triples that need both heads, each so-many-th is checked; 1 checks all.
+
+    Returns:
+        Number of triples that certificates of one head alone leave, of their orbits, and of orbits refuted by a case.
+
+    Raises:
+        AssertionError: a triple is left, or a certificate is none."""
+    units = Units()
+    group = list(symmetries(alice, bob))
+    tables = unit_images(units, group)
+    orbit = tables.min(axis=0)
+    either = np.vstack([images(digits(text) + [0] * 16, group) for text in data["alone"]])
+    heads = [either[either[:, :16].any(axis=1), :16], either[either[:, 16:].any(axis=1), 16:]]
+    alone = [alone_refutes(units, found, head, alice, bob) for head, found in enumerate(heads)]
+    left = np.vstack([triples_left(first, orbit, alone) for first in np.unique(orbit)[::every]])
+    least = None
+    for table in tables:
+        triple = np.sort(table[left], axis=1).astype(np.int64)
+        number = (triple[:, 0] * len(units) + triple[:, 1]) * len(units) + triple[:, 2]
+        least = number if least is None else np.minimum(least, number)
+    orbits = np.unique(least)
+    cases = {}
+    for case in data["cases"]:
+        numbers = [numbered(units, unit) for unit in case["units"]]
+        assert [cell["ratios"] for cell in case["cells"]] == median_cells()
+        for cell in case["cells"]:
+            check_cell(units, numbers, cell["ratios"], [digits(text) for text in cell["rows"]], alice, bob)
+        a, b, c = np.sort(tables[:, numbers], axis=1).astype(np.int64).T
+        cases[int(((a * len(units) + b) * len(units) + c).min())] = case
+    pool = Pool(units, [*data["pool"], *(text + "0" * 16 for text in data["alone"])], group, alice, bob)
+    by_case = 0
+    for number in orbits[::every].tolist():
+        rest, third = divmod(number, len(units))
+        if number in cases:
+            by_case += 1
+        else:
+            triple = (*divmod(rest, len(units)), third)
+            assert pool.refutes(triple), f"units {triple} are left"
+    return len(left), len(orbits), by_case
