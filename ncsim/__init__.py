@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim import forks as forks  # from now on it watches for forks
 
+#: The only place that says it: pyproject.toml, --version and config.json take it from here.
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from ncsim import text
     from ncsim.config.ensemble import EnsembleConfig, config_grid
     from ncsim.config.recording import Recording
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
+    from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.run import run_ensemble
     from ncsim.errors import ConfigError, StoreError
     from ncsim.records.joint_counts import joint_counts, joint_counts_many, merge_counts
@@ -37,10 +41,12 @@ if TYPE_CHECKING:
     from ncsim.statistics.notations import from_collins_gisin, from_correlators, to_collins_gisin, to_correlators
     from ncsim.statistics.npa import npa_bound, npa_visibility
     from ncsim.statistics.quantum import quantum_statistics
+    from ncsim.statistics.rank_frequency import held_out_likelihoods, moment_fit, rank_counts
     from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
     from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
     from ncsim.statistics.training_curves import trajectory_statistics
     from ncsim.statistics.undecided import undecided_conventions
+    from ncsim.tables import read_table
     from ncsim.training.flax_module import NCnet
 
 
@@ -54,6 +60,8 @@ _PUBLIC = {
     "PAPER_TASKS": "config.tasks",
     "NCnet": "training.flax_module",
     "run_ensemble": "ensemble.run",
+    "parameters": "ensemble.networks",
+    "outcomes": "ensemble.networks",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",
@@ -94,6 +102,10 @@ _PUBLIC = {
     "npa_visibility": "statistics.npa",
     "cyclic_statistics": "statistics.scenarios",
     "contextual_fraction": "statistics.scenarios",
+    "rank_counts": "statistics.rank_frequency",
+    "moment_fit": "statistics.rank_frequency",
+    "held_out_likelihoods": "statistics.rank_frequency",
+    "read_table": "tables",
 }
 
 __all__ = list(_PUBLIC)

@@ -17,10 +17,19 @@ def add_report_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "report",
         help="print what a run folder holds; write summary.json, figures and report.html",
-        description="Read a run folder, print its table and write summary.json, figures/ and report.html into it.",
+        description="Read a run folder, print its table and write summary.json, figures/ and report.html into it. Several run "
+        "folders are one study: members of the same cell are added up.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="a run folder, as runs/figure2 or s3://bucket/figure2")
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        nargs="+",
+        help="a run folder, as runs/figure2 or s3://bucket/figure2; several: a study",
+    )
+    parser.add_argument(
+        "--out", metavar="STUDY", help="of several folders, the folder for summary.json, figures/ and report.html"
+    )
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -39,6 +48,12 @@ def run_command(parsed: argparse.Namespace) -> None:
     from ncsim.storage.run_folder import run_kind
 
     share, seed = audit_of(parsed)
+    if len(parsed.folders) > 1:
+        _report_study(parsed, share)
+        return
+    if parsed.out is not None:
+        raise ConfigError("--out: with one folder, which has its report; allowed: with several")
+    parsed.folder = parsed.folders[0]
     kind = run_kind(parsed.folder)
     asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
     if parsed.verify and parsed.repair:
@@ -63,6 +78,19 @@ def run_command(parsed: argparse.Namespace) -> None:
     if refused is not None:
         say(f"no new run may be as this one ({refused})")
     report_run(run, quiet=False)
+
+
+def _report_study(parsed: argparse.Namespace, share: float | None) -> None:
+    from ncsim.storage.run_folder import run_kind
+    from ncsim.study import Study
+
+    asked = [name for name in ("verify", "repair") if getattr(parsed, name)] + (["audit"] if share is not None else [])
+    if asked:
+        raise ConfigError(f"--{asked[0]}: with {len(parsed.folders)} folders; allowed: with one")
+    text = next((folder for folder in parsed.folders if run_kind(folder) == "text"), None)
+    if text is not None:
+        raise ConfigError(f"FOLDER: {text} holds a text run; allowed among several: runs of ncsim ensemble")
+    report_run(Study(parsed.folders, parsed.out), quiet=False)
 
 
 def _verify(folder: str, mend: bool) -> None:
@@ -98,12 +126,16 @@ def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
     from ncsim.report.summary import summarise
     from ncsim.report.write import printed, store_report
+    from ncsim.study import Study
 
-    where = f"\n\nStored in {run.location}: parts/, summary.json, report.html, figures/"
-    with telling(None if quiet else f"reporting {run.location}"):
+    held = "" if isinstance(run, Study) else "parts/, "
+    where = f"\n\nStored in {run.location}: {held}summary.json, report.html, figures/" if run.location else ""
+    name = f"{len(run.locations)} runs" if isinstance(run, Study) else run.location
+    with telling(None if quiet else f"reporting {name}"):
         summary = summarise(run)
         try:
-            store_report(run, summary)
+            if run.storage is not None:
+                store_report(run, summary)
         except StoreError as error:
             if quiet:
                 raise

@@ -33,6 +33,7 @@ from ncsim.executors.devices import device_description
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
+from ncsim.statistics.cell import MOST_IN_ORDER
 from ncsim.storage.parts import cut, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -43,8 +44,9 @@ MOST_PROGRAMS = 12
 PART_BYTES_A_MEMBER = 500
 #: Bytes a recorded step of a member while a part of trajectories is put together, and another is written.
 POINT_BYTES = 900
-#: Bytes a member of the part that the report passes over, and of every member of a cell in the laws.
-REPORT_BYTES_A_MEMBER_OF_A_PART = 1_000
+#: Bytes a member of the parts that the report passes over, a few at once, and of every member of a cell in the laws, up to
+#: as many as are held.
+REPORT_BYTES_A_MEMBER_OF_A_PART = 2_000
 REPORT_BYTES_A_MEMBER = 160
 
 
@@ -153,7 +155,7 @@ def _training_memory(configs: Sequence[EnsembleConfig], recording: Recording | N
 def _report_memory(configs: Sequence[EnsembleConfig], before: int, seen: int) -> int:
     """Peak while reporting. The calibrated report, of `seen` members, has taken `before`; larger ones come on top."""
     members = max(config.members for config in configs)
-    wider, more = max(_largest_part(configs) - seen, 0), max(members - seen, 0)
+    wider, more = max(_largest_part(configs) - seen, 0), max(min(members, MOST_IN_ORDER) - seen, 0)
     return before + REPORT_BYTES_A_MEMBER_OF_A_PART * wider + REPORT_BYTES_A_MEMBER * more
 
 

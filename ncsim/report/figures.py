@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ _backend = os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 finally:
     if _backend is not None:
@@ -40,6 +41,7 @@ STYLE = {
     "svg.hashsalt": "ncsim",
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.titley": 1.0,  # else every drawing looks whether something is above the axes
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -47,17 +49,29 @@ STYLE = {
 #: Of the contexts 11, 12, 21, 22.
 CONTEXT_MARKS = ((SKY, "o"), (GREEN, "s"), (ORANGE, "^"), (VERMILLION, "D"))
 
+#: The kinds of files, without dates; the best compression of a PNG takes four times as long for a tenth less.
+_FILES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("png", {"pil_kwargs": {"compress_level": 3}}),
+    ("svg", {"metadata": {"Date": None}}),
+    ("pdf", {"metadata": {"CreationDate": None}}),
+)
+#: Cells that have a place of their own on an axis; of more, a panel is a map, as wide as one of so many.
+MOST_PLACES = 12
+#: Margins of our figures in inches: left, right, above, and below without labels. Fixed ones need no second drawing.
+_LEFT, _RIGHT, _ABOVE, _BELOW, _LINE = 0.6, 0.1, 0.3, 0.85, 0.16
+
 
 def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Path]:
     """Write stem.png, .svg, .pdf and .csv; the CSV holds the numbers that the figure shows."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     with _style():
-        figure.canvas.draw()  # places everything; the three files need not do it again
-        figure.set_layout_engine("none")
-        for suffix, metadata in (("png", {}), ("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
+        if figure.get_layout_engine() is not None:
+            figure.canvas.draw()  # places everything; the three files need not do it again
+            figure.set_layout_engine("none")
+        for suffix, options in _FILES:
             path = stem.with_name(f"{stem.name}.{suffix}")
-            figure.savefig(path, dpi=200, metadata=metadata)
+            figure.savefig(path, dpi=200, **options)
             paths.append(path)
     path = stem.with_name(f"{stem.name}.csv")
     with open(path, "w", newline="", encoding="utf-8") as handle:
@@ -65,10 +79,6 @@ def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequen
         writer.writerow(columns)
         writer.writerows(rows)
     return [*paths, path]
-
-
-def _panel_width(labels: Sequence[str]) -> float:
-    return max(2.5, 0.75 * len(labels))  # inches
 
 
 @contextmanager
@@ -81,12 +91,39 @@ def _style() -> Iterator[None]:
 
 
 @contextmanager
-def new_figure(width: float, height: float) -> Iterator[Figure]:
-    """A figure in our style that needs no display and is no global state."""
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[Figure]:
+    """A figure in our style that needs no display and is no global state; without a layout its margins are the caller's."""
     with _style():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout=layout)
         FigureCanvasAgg(figure)
         yield figure
+
+
+@contextmanager
+def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str) -> Iterator[tuple[Any, Any]]:
+    """A figure with a panel per protocol, each with the cells as its horizontal axis: beside one another, or below where there
+    are many cells. The legend is of the first one."""
+    few = len(labels) <= MOST_PLACES
+    shown = labels if few else [label.replace("\n", ", ") for label in labels]
+    below = _BELOW + _LINE * max(label.count("\n") if few else 0.45 * len(label) for label in shown)
+    across, down = (len(laws), 1) if few else (1, len(laws))
+    width = (max(2.5, 0.75 * len(labels)) if few else 12.0) * across + _LEFT + _RIGHT
+    height = (3.2 if few else 2.0) * down + _ABOVE + below
+    with new_figure(width, height, None) as figure:
+        axes = figure.subplots(down, across, sharex=not few, sharey=True, squeeze=False).reshape(-1)
+        figure.subplots_adjust(
+            _LEFT / width, below / height, 1 - _RIGHT / width, 1 - _ABOVE / height, wspace=0.04, hspace=0.16
+        )
+        ticks = range(0, len(labels), 1 if few else -(-len(labels) // (4 * MOST_PLACES)))
+        for axis, protocol_laws in zip(axes, laws, strict=True):
+            axis.set_title(protocol_laws[0].protocol.label)
+            axis.set_xticks(ticks, [shown[n] for n in ticks], rotation=0 if few else 90)
+            axis.set_xlim(-0.5, len(labels) - (0.4 if few else 0.5))
+            if few or axis is axes[-1]:
+                axis.set_xlabel(axis_label)
+        yield figure, axes
+        handles, names = axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower center", ncols=len(names))
 
 
 def plot_runs_and_laws(
@@ -96,7 +133,8 @@ def plot_runs_and_laws(
     axis_label: str,
     stem: Path,
 ) -> list[Path]:
-    """Figure 2 (a): a panel a protocol; in it, per ensemble, some runs as dots and the exact law of S beside them.
+    """Figure 2 (a): a panel per protocol; in it, per ensemble, some runs as dots and the exact law of S beside them. Of more than
+    MOST_PLACES ensembles, the laws as shades.
 
     Args:
         laws: [protocol][ensemble].
@@ -104,59 +142,72 @@ def plot_runs_and_laws(
         labels: of the ensembles, in the order of the axis.
     """
     rows: list[list[Any]] = []
-    with new_figure(_panel_width(labels) * len(laws) + 0.6, 4.3) as figure:
-        axes = figure.subplots(1, len(laws), sharey=True, squeeze=False)[0]
+    for protocol_laws, protocol_runs in zip(laws, runs, strict=True):
+        for place, (law, dots) in enumerate(zip(protocol_laws, protocol_runs, strict=True)):
+            name, shown = law.protocol.label, law.law.probabilities > 0
+            rows += [[name, labels[place], "run", number, s] for number, s in enumerate(dots)]
+            pairs = zip(law.law.probabilities[shown].tolist(), law.law.values[shown].tolist(), strict=True)
+            rows += [[name, labels[place], "law", p, s] for p, s in pairs]
+    with _panels(laws, labels, axis_label) as (figure, axes):
         generator = np.random.default_rng(0)
-        for panel, (axis, protocol_laws, protocol_runs) in enumerate(zip(axes, laws, runs, strict=True)):
+        for axis, protocol_laws, protocol_runs in zip(axes, laws, runs, strict=True):
             draw_bounds(axis)
-            for place, (law, dots) in enumerate(zip(protocol_laws, protocol_runs, strict=True)):
-                jitter = generator.uniform(-0.32, -0.06, len(dots))
-                axis.scatter(
-                    place + jitter, dots, s=9, color=BLACK, alpha=0.55, linewidths=0, zorder=3,
-                    label=f"{len(dots)} runs" if place == 0 else None,
-                )  # fmt: skip
-                _draw_law(axis, law, place, first=place == 0)
-                name = law.protocol.label
-                rows += [[name, labels[place], "run", number, s] for number, s in enumerate(dots)]
-                shown = law.law.probabilities > 0
-                rows += [
-                    [name, labels[place], "law", p, s]
-                    for s, p in zip(law.law.values[shown], law.law.probabilities[shown], strict=True)
-                ]
-            axis.set_title(protocol_laws[0].protocol.label)
-            axis.set_xticks(range(len(labels)), labels)
-            axis.set_xlim(-0.5, len(labels) - 0.4)
-            axis.set_xlabel(axis_label)
-            if panel == 0:
-                axis.set_ylabel("S")
+            if len(labels) > MOST_PLACES:
+                _draw_map(axis, protocol_laws)
+                continue
+            places = np.concatenate([np.full(len(dots), n) for n, dots in enumerate(protocol_runs)])
+            axis.scatter(
+                places + generator.uniform(-0.32, -0.06, len(places)), np.concatenate(protocol_runs), s=9, color=BLACK,
+                alpha=0.55, linewidths=0, zorder=3, label=f"{len(protocol_runs[0])} runs",
+            )  # fmt: skip
+            _draw_laws(axis, protocol_laws)
         axes[0].set_ylim(*_limits(laws, runs))
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        return save_figure(figure, stem, ["protocol", axis_label, "kind", "run_or_probability", "s"], rows)
+        for axis in axes if len(labels) > MOST_PLACES else axes[:1]:
+            axis.set_ylabel("S")
+    return save_figure(figure, stem, ["protocol", axis_label, "kind", "run_or_probability", "s"], rows)
 
 
-def _draw_law(axis: Any, law: ProtocolLaw, place: int, first: bool) -> None:
-    """The law as bars to the right of its place, the widest 0.45 wide, with its mean as a short line."""
-    probabilities, values = law.law.probabilities, law.law.values
-    shown = probabilities > 1e-4 * probabilities.max()  # thinner than a hair otherwise
-    axis.barh(
-        values[shown], 0.45 * probabilities[shown] / probabilities.max(), left=place, height=0.8 * (values[1] - values[0]),
-        color=SKY, linewidth=0, zorder=2, label="exact law of S" if first else None,
-    )  # fmt: skip
-    axis.plot(
-        [place, place + 0.47],
-        [law.law.mean] * 2,
-        color=BLACK,
-        linewidth=1.4,
-        zorder=4,
-        label="its mean" if first else None,
+def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
+    """Laws as bars to the right of their places, the widest 0.45 wide, with their means as short lines."""
+    bars = []
+    for place, law in enumerate(laws):
+        probabilities, values = law.law.probabilities, law.law.values
+        shown = probabilities > 1e-4 * probabilities.max()  # thinner than a hair otherwise
+        reach = place + 0.45 * probabilities[shown] / probabilities.max()
+        half = 0.4 * (values[1] - values[0])
+        bars += [
+            [(place, s - half), (x, s - half), (x, s + half), (place, s + half)]
+            for s, x in zip(values[shown].tolist(), reach.tolist(), strict=True)
+        ]
+    axis.add_collection(PolyCollection(bars, facecolors=SKY, linewidths=0, zorder=2, label="exact law of S"))
+    means, places = [law.law.mean for law in laws], np.arange(len(laws))
+    axis.hlines(means, places, places + 0.47, color=BLACK, linewidth=1.4, zorder=4, label="its mean")
+
+
+def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
+    """Laws as columns of shades, each relative to its most probable S, with their means as short lines."""
+    step = laws[0].law.values[1] - laws[0].law.values[0]
+    shades = np.stack([law.law.probabilities / law.law.probabilities.max() for law in laws], axis=1)
+    extent = (-0.5, len(laws) - 0.5, -4 - step / 2, 4 + step / 2)
+    axis.imshow(
+        shades,
+        cmap="Blues",
+        vmin=0,
+        vmax=1.2,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        extent=extent,
+        zorder=0,
     )
+    means = [law.law.mean for law in laws]
+    axis.plot(range(len(laws)), means, "_", color=BLACK, markersize=5, zorder=4, label="mean of the exact law of S")
 
 
 def draw_bounds(axis: Any) -> None:
     """The classical and the quantum bound on S as lines."""
     axis.axhline(2, color=VERMILLION, linestyle="--", linewidth=1.2, zorder=1, label="classical bound 2")
-    axis.axhline(TSIRELSON, color=BLUE, linestyle="-.", linewidth=1.2, zorder=1, label=r"Tsirelson's bound $2\sqrt{2}$")
+    axis.axhline(TSIRELSON, color=BLUE, linestyle="-.", linewidth=1.2, zorder=1, label="Tsirelson's bound 2.828")
 
 
 def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
@@ -173,8 +224,8 @@ def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.nd
 def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str, stem: Path) -> list[Path]:
     """Figure 2 (b): mean correlators and mean S per ensemble, with 95 % intervals, a panel a protocol."""
     rows: list[list[Any]] = []
-    with new_figure(_panel_width(labels) * len(laws) + 0.6, 4.3) as figure:
-        axes = figure.subplots(1, len(laws), sharey=True, squeeze=False)[0]
+    many = len(labels) > MOST_PLACES
+    with _panels(laws, labels, axis_label) as (figure, axes):
         for axis, protocol_laws in zip(axes, laws, strict=True):
             draw_bounds(axis)
             axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
@@ -186,21 +237,16 @@ def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axi
                 estimates = [law.correlators[context] for law in protocol_laws]
                 series.append((f"C({name})", color, mark, estimates, -0.28 + 0.14 * context))
             for name, color, mark, estimates, shift in series:
-                values = np.array([e.value for e in estimates])
-                reach = np.array([[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]])
-                axis.errorbar(
-                    place + shift, values, yerr=reach, color=color, marker=mark, linestyle="none", markersize=6,
-                    markeredgecolor=BLACK, markeredgewidth=0.5, capsize=2.5, ecolor=BLACK, elinewidth=1, label=name,
+                values, low, high = (np.array(each) for each in zip(*(e[:3] for e in estimates), strict=True))
+                axis.vlines(place + shift, low, high, color=BLACK, linewidth=0.6 if many else 1)
+                axis.plot(
+                    place + shift, values, color=color, marker=mark, linestyle="none", markersize=3 if many else 6,
+                    markeredgecolor=BLACK, markeredgewidth=0.2 if many else 0.5, label=name,
                 )  # fmt: skip
                 rows += [
                     [protocol_laws[0].protocol.label, labels[n], name, e.value, e.low, e.high]
                     for n, e in enumerate(estimates)
                 ]
-            axis.set_title(protocol_laws[0].protocol.label)
-            axis.set_xticks(place, labels)
-            axis.set_xlim(-0.5, len(labels) - 0.4)
-            axis.set_xlabel(axis_label)
-        axes[0].set_ylabel("mean over runs")
-        handles, names = axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        return save_figure(figure, stem, ["protocol", axis_label, "quantity", "mean", "low", "high"], rows)
+        for axis in axes if many else axes[:1]:
+            axis.set_ylabel("mean over runs")
+    return save_figure(figure, stem, ["protocol", axis_label, "quantity", "mean", "low", "high"], rows)

@@ -88,6 +88,11 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
         f"{estimate(pooled['contextuality'])}."
     )
     result.append(cell_verdict(cell))
+    for protocol in cell["protocols"]:
+        if "law_error" in protocol:
+            result.append(
+                f"Probabilities under {protocol['protocol']} are within {protocol['law_error']:.0e} of exact."
+            )
     return result
 
 

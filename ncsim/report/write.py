@@ -29,9 +29,10 @@ from ncsim.report.sentences import (
 from ncsim.report.summary import Summary, summarise
 from ncsim.results import Run
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
+from ncsim.study import Study
 
 
-def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) -> Summary:
+def write_report(run: Run | Study, figure_names: tuple[str, str] = ("laws", "means")) -> Summary:
     """Write summary.json, figures/ and report.html into the run's folder, and give the summary.
 
     The figures are S of some runs with its exact law, and the means; `figure_names` are their files' names.
@@ -44,7 +45,7 @@ def write_report(run: Run, figure_names: tuple[str, str] = ("laws", "means")) ->
     return summary
 
 
-def store_report(run: Run, summary: Summary, figure_names: tuple[str, str] = ("laws", "means")) -> None:
+def store_report(run: Run | Study, summary: Summary, figure_names: tuple[str, str] = ("laws", "means")) -> None:
     """Write a summary as `write_report` does. Raises as it does."""
     if run.storage is None:
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
@@ -59,7 +60,7 @@ def store_report(run: Run, summary: Summary, figure_names: tuple[str, str] = ("l
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
 
 
-def _draw(run: Run, summary: Summary, folder: Path, names: tuple[str, str]) -> list[Path]:
+def _draw(run: Run | Study, summary: Summary, folder: Path, names: tuple[str, str]) -> list[Path]:
     with_laws = [n for n, laws in enumerate(summary.laws) if laws]
     if not with_laws:
         return []
@@ -89,7 +90,7 @@ def printed(summary: Summary) -> str:
     return "\n".join(lines).lstrip("\n")
 
 
-def _page(run: Run, summary: Summary, figure_names: tuple[str, str]) -> str:
+def _page(run: Run | Study, summary: Summary, figure_names: tuple[str, str]) -> str:
     """The report as one HTML page that shows the figures beside it."""
     title = html.escape(f"ncsim: {run.location.rpartition('/')[2]}" if run.location else "ncsim")
     body = [f"<h1>{title}</h1>"]

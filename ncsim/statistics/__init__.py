@@ -16,6 +16,10 @@ Intervals of what is computed from an ensemble: a delete-a-group jackknife over 
 probabilities Clopper-Pearson at the effective number of runs (Korn and Graubard), both widened by what an ensemble of
 this size cannot show: an outcome that none of its M networks has, met by a run that looks at K of them.
 
+A report is of tallies (`tally.py`): members by table of counts and group of the jackknife, and by S and Delta, whole numbers that
+merge by addition. Best-of-K by loss alone hangs on an order. It is sorted once, as far as K tries look, and the laws with each group left out
+are read off it together (`loss_order.py`). What results is as large for 10^8 members as for 10^4 and is kept (`cell.py`).
+
 Levels of the NPA hierarchy are made here and solved by cvxpy and Clarabel: toqito 1.1.8 has looser ones under the same names,
 and takes two parties alone (`findings/toqito_npa_levels.sh`).
 

@@ -279,18 +279,18 @@ def _bca_limits(
     resampled: np.ndarray, value: float, acceleration: float, freedom: int, level: float
 ) -> tuple[float, float]:
     """BCa quantiles, their normal deviates widened to Student's t with n / (n - 1) for the plug-in variance."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, ndtri, stdtrit
 
     # Resampled means on a lattice tie with the value itself: half of the ties count as below.
     tied = np.abs(resampled - value) <= TIED
     below = np.mean((resampled < value) & ~tied) + np.mean(tied) / 2
     few = 0.5 / len(resampled)
-    bias = float(norm.ppf(min(max(below, few), 1 - few)))
-    reach = float(t.ppf((1 + level) / 2, freedom)) * math.sqrt((freedom + 1) / freedom)
+    bias = float(ndtri(min(max(below, few), 1 - few)))
+    reach = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt((freedom + 1) / freedom)
     limits = []
     for deviate in (bias - reach, bias + reach):
         room = 1 - acceleration * deviate
         # Past the pole the corrected deviate is beyond every resample.
         corrected = bias + deviate / room if room > 0 else math.copysign(math.inf, deviate)
-        limits.append(float(np.quantile(resampled, norm.cdf(corrected))))
+        limits.append(float(np.quantile(resampled, ndtr(corrected))))
     return limits[0], limits[1]

@@ -10,20 +10,21 @@ decided by counts and not by rounding.
 
 from __future__ import annotations
 
+import functools
+import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Bool, Float
 
 from ncsim.forks import check_not_forked
-from ncsim.jax_settings import own_settings
 from ncsim.statistics.rationals import EXACT, common_denominator, nearest
 
-AnyArray = Array | np.ndarray
-#: Batches with fewer tables are filled up to it.
-SMALL = 1024
+#: NumPy's or JAX's arrays: neither is imported for the other's sake.
+AnyArray = Any
+#: Up to so many tables are computed by NumPy before a program for them would be compiled.
+SMALL = 2**15
 
 #: Sign vectors over the contexts 11, 12, 21, 22 whose product is -1. The first is the paper's S.
 SIGNS = tuple((s11, s12, s21, -s11 * s12 * s21) for s11 in (1, -1) for s12 in (1, -1) for s21 in (1, -1))
@@ -71,7 +72,7 @@ class ChshStatistics(NamedTuple):
     ncnt2: Float[AnyArray, "*batch"]
     pearson: Float[AnyArray, "*batch 2 2"]
     s_pearson: Float[AnyArray, "*batch"]
-    degenerate: Array
+    degenerate: Bool[AnyArray, "*batch 2 2"]
 
 
 def chsh_statistics(counts: Any) -> ChshStatistics:
@@ -106,11 +107,14 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         >>> float(chsh_statistics(box).s)
         4.0
     """
-    if isinstance(counts, jax.core.Tracer):
+    jax = sys.modules.get("jax")
+    if jax is not None and isinstance(counts, jax.core.Tracer):
+        import jax.numpy as jnp
+
         if counts.shape[-4:] != (2, 2, 2, 2):
             raise ValueError(f"counts: shape {counts.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
         # Differences of counts are taken, which unsigned and narrow types cannot hold.
-        return _statistics(counts.astype(jnp.promote_types(counts.dtype, jnp.int32)))
+        return _statistics(counts.astype(jnp.promote_types(counts.dtype, jnp.int32)), jnp)
     array = np.asarray(counts)
     if array.ndim < 4 or array.shape[-4:] != (2, 2, 2, 2):
         raise ValueError(f"counts: shape {array.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
@@ -122,54 +126,72 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
     # Narrow and unsigned integers would wrap around in the sums below.
     wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
-    check_not_forked()
-    lead, tables = wide.shape[:-4], wide.reshape(-1, 2, 2, 2, 2)
-    # One compiled program for all small batches: a report asks of a few tables, of several shapes.
-    filled = np.concatenate([tables, np.zeros((max(SMALL - len(tables), 0), 2, 2, 2, 2), tables.dtype)])
-    with own_settings(), jax.enable_x64(True):
-        found = jax.tree.map(np.asarray, _jitted(jnp.asarray(filled)))
-    found = jax.tree.map(lambda leaf: leaf[: len(tables)].reshape((*lead, *leaf.shape[1:])), found)
+    if wide.size <= 16 * SMALL:
+        with np.errstate(all="ignore"):
+            found = ChshStatistics(*map(np.asarray, _statistics(wide, np)))
+    else:
+        found = _by_compiled_program(wide)
     return _with_large_denominators(found, wide)
 
 
-def _statistics(counts: Array) -> ChshStatistics:
+def _by_compiled_program(counts: np.ndarray) -> ChshStatistics:
+    """In float64, whatever the caller's settings are."""
+    import jax
+
+    from ncsim.jax_settings import own_settings
+
+    check_not_forked()
+    with own_settings(), jax.enable_x64(True):
+        return ChshStatistics(*map(np.asarray, _program()(counts)))
+
+
+@functools.cache
+def _program() -> Callable[[Any], ChshStatistics]:
+    import jax
+    import jax.numpy as jnp
+
+    return jax.jit(lambda counts: _statistics(counts, jnp))
+
+
+def _statistics(counts: Any, xp: Any) -> ChshStatistics:
+    """The statistics by NumPy or by JAX, as `xp` says."""
     # Differences of whole numbers are exact; only the division rounds.
-    n = jnp.sum(counts, axis=(-2, -1))
-    real = jnp.result_type(float)  # float64 where 64-bit types are on
-    items = jnp.where(n > 0, n, jnp.nan).astype(real)
+    n = xp.sum(counts, axis=(-2, -1))
+    real = xp.result_type(float)  # float64 where 64-bit types are on
+    items = xp.where(n > 0, n, xp.nan).astype(real)
     p = counts.astype(real) / items[..., None, None]
     sums = _outcome_sums(counts)
     a, b, c = (x.astype(real) / items for x in sums)
-    denominator, scale, exact = _common_denominator(counts, n)
+    denominator, scale, exact = _common_denominator(counts, n, xp)
     scaled = tuple(x.astype(scale.dtype) * scale for x in sums)
 
-    def divided(whole: Array, rounded: Array) -> Array:
-        return jnp.where(exact, whole.astype(real) / denominator.astype(real), rounded)
+    def divided(whole: Any, rounded: Any) -> Any:
+        return xp.where(exact, whole.astype(real) / denominator.astype(real), rounded)
 
     whole, rounded = _chsh(scaled, 2 * denominator), _chsh((a, b, c), 2)
     # One by one: XLA takes a division by what it broadcasts for a product with the reciprocal, which rounds twice.
-    variants = jnp.stack([divided(whole[0][..., k], rounded[0][..., k]) for k in range(8)], axis=-1)
+    variants = xp.stack([divided(whole[0][..., k], rounded[0][..., k]) for k in range(8)], axis=-1)
     influence, delta = divided(whole[1], rounded[1]), divided(whole[2], rounded[2])
     # Products have the denominator squared, which must fit as well.
     square = denominator**2
-    fits = exact & (denominator < (jnp.iinfo(square.dtype).max // 16) ** 0.5)
+    fits = exact & (denominator < (xp.iinfo(square.dtype).max // 16) ** 0.5)
     products = sum_signed(scaled[0] * scaled[1])[..., 0].astype(real) / square.astype(real)
-    cnt2, ncnt2 = _degrees(delta, jnp.min(jnp.min(counts, axis=(-2, -1)).astype(real) / items, axis=(-2, -1)))
+    cnt2, ncnt2 = _degrees(delta, xp.min(xp.min(counts, axis=(-2, -1)).astype(real) / items, axis=(-2, -1)), xp)
 
     # The correlation coefficient from the four cells: near accuracy 1 the difference c - a b would lose its digits.
     wrong = (p[..., 0, 0] + p[..., 0, 1]) * (p[..., 0, 0] + p[..., 1, 0])
     right = (p[..., 1, 0] + p[..., 1, 1]) * (p[..., 0, 1] + p[..., 1, 1])
     degenerate = wrong * right == 0
-    spread = jnp.sqrt(jnp.where(degenerate, 1, wrong * right))
-    pearson = jnp.where(degenerate, 0, (p[..., 0, 0] * p[..., 1, 1] - p[..., 0, 1] * p[..., 1, 0]) / spread)
+    spread = xp.sqrt(xp.where(degenerate, 1, wrong * right))
+    pearson = xp.where(degenerate, 0, (p[..., 0, 0] * p[..., 1, 1] - p[..., 0, 1] * p[..., 1, 0]) / spread)
     return ChshStatistics(
-        accuracy_alice=jnp.sum(counts[..., 1, :], axis=-1).astype(real) / items,
-        accuracy_bob=jnp.sum(counts[..., :, 1], axis=-1).astype(real) / items,
+        accuracy_alice=xp.sum(counts[..., 1, :], axis=-1).astype(real) / items,
+        accuracy_bob=xp.sum(counts[..., :, 1], axis=-1).astype(real) / items,
         correlator=c,
         s=variants[..., 0],
         s_variants=variants,
-        s_odd=jnp.max(variants, axis=-1),
-        s_factorised=jnp.where(fits, products, sum_signed(a * b)[..., 0]),
+        s_odd=xp.max(variants, axis=-1),
+        s_factorised=xp.where(fits, products, sum_signed(a * b)[..., 0]),
         influence=influence,
         contextuality=delta,
         cnt2=cnt2,
@@ -189,17 +211,17 @@ def _outcome_sums(counts: Any) -> tuple[Any, Any, Any]:
     return n - 2 * wrong_alice, n - 2 * wrong_bob, n - 2 * unequal
 
 
-def _common_denominator(counts: Array, n: Array) -> tuple[Array, Array, Array]:
+def _common_denominator(counts: Any, n: Any, xp: Any) -> tuple[Any, Any, Any]:
     """The total where all are equal, else their product; what each goes into it; whether sums over it are exact."""
-    totals = n.astype(jnp.result_type(int))
+    totals = n.astype(xp.result_type(int))
     first = totals[..., :1, :1]
-    equal = jnp.all(totals == first, axis=(-2, -1))
-    size = jnp.where(equal, first[..., 0, 0], jnp.prod(totals.astype(jnp.result_type(float)), axis=(-2, -1)))
-    denominator = jnp.where(equal, first[..., 0, 0], jnp.prod(totals, axis=(-2, -1)))
+    equal = xp.all(totals == first, axis=(-2, -1))
+    size = xp.where(equal, first[..., 0, 0], xp.prod(totals.astype(xp.result_type(float)), axis=(-2, -1)))
+    denominator = xp.where(equal, first[..., 0, 0], xp.prod(totals, axis=(-2, -1)))
     # Delta's numerator is at most 14 denominators.
-    fits = (size > 0) & (size < jnp.iinfo(totals.dtype).max / 16)
-    exact = fits & jnp.all(jnp.floor(counts) == counts, axis=(-4, -3, -2, -1))
-    return denominator, denominator[..., None, None] // jnp.maximum(totals, 1), exact
+    fits = (size > 0) & (size < xp.iinfo(totals.dtype).max / 16)
+    exact = fits & xp.all(xp.floor(counts) == counts, axis=(-4, -3, -2, -1))
+    return denominator, denominator[..., None, None] // xp.maximum(totals, 1), exact
 
 
 def _chsh(means: tuple[Any, ...], bound: Any) -> tuple[Any, Any, Any]:
@@ -215,13 +237,13 @@ def _chsh(means: tuple[Any, ...], bound: Any) -> tuple[Any, Any, Any]:
     return variants, influence, variants.max(axis=-1) - bound - influence
 
 
-def _degrees(delta: Any, smallest: Any) -> tuple[Any, Any]:
+def _degrees(delta: Any, smallest: Any, xp: Any) -> tuple[Any, Any]:
     """CNT2 and NCNT2 of Delta and the smallest of the sixteen probabilities.
 
     A correlator is four such probabilities away from the edges of its box, |a + b| - 1 <= c <= 1 - |a - b|.
     """
-    cnt2 = jnp.where(jnp.isnan(delta), jnp.nan, jnp.maximum(delta, 0) / 4)
-    return cnt2, jnp.where(delta >= 0, 0, jnp.minimum(-delta / 4, smallest))
+    cnt2 = xp.where(xp.isnan(delta), xp.nan, xp.maximum(delta, 0) / 4)
+    return cnt2, xp.where(delta >= 0, 0, xp.minimum(-delta / 4, smallest))
 
 
 def _with_large_denominators(found: ChshStatistics, counts: np.ndarray) -> ChshStatistics:
@@ -247,7 +269,7 @@ def _with_large_denominators(found: ChshStatistics, counts: np.ndarray) -> ChshS
     }
     exact["s"], exact["s_odd"] = exact["s_variants"][:, 0], exact["s_variants"].max(axis=-1)
     p = counts[large] / totals[large].reshape(-1, 2, 2, 1, 1)
-    degrees = _degrees(exact["contextuality"], p.min(axis=(-4, -3, -2, -1)))
+    degrees = _degrees(exact["contextuality"], p.min(axis=(-4, -3, -2, -1)), np)
     exact["cnt2"], exact["ncnt2"] = (np.asarray(degree, np.float64) for degree in degrees)
     fields = found._asdict()
     for name, values in exact.items():
@@ -259,8 +281,9 @@ def _with_large_denominators(found: ChshStatistics, counts: np.ndarray) -> ChshS
 def sum_signed(c: Any) -> Any:
     """The eight CHSH sums [..., 8] of four numbers [..., 2, 2], in the order of SIGNS."""
     c11, c12, c21, c22 = c[..., 0, 0], c[..., 0, 1], c[..., 1, 0], c[..., 1, 1]
-    xp = jnp if isinstance(c, jax.Array) else np  # Python's integers are no array of JAX
-    return xp.stack([s11 * c11 + s12 * c12 + s21 * c21 + s22 * c22 for s11, s12, s21, s22 in SIGNS], axis=-1)
+    sums = [s11 * c11 + s12 * c12 + s21 * c21 + s22 * c22 for s11, s12, s21, s22 in SIGNS]
+    if isinstance(c, np.ndarray):
+        return np.stack(sums, axis=-1)
+    import jax.numpy as jnp
 
-
-_jitted = jax.jit(_statistics)
+    return jnp.stack(sums, axis=-1)

@@ -129,10 +129,10 @@ def _form(
 
 def _binomial_reaches(counts: np.ndarray, tail: float) -> np.ndarray:
     """How far below and above a cell's frequency its exact (Clopper-Pearson) limits are: float64[2, i, j, a, b]."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     items = counts.sum(axis=(2, 3), keepdims=True)
     with np.errstate(invalid="ignore"):
-        low = np.where(counts > 0, beta.ppf(tail, counts, items - counts + 1), 0.0)
-        high = np.where(counts < items, beta.ppf(1 - tail, counts + 1, items - counts), 1.0)
+        low = np.where(counts > 0, betaincinv(counts, items - counts + 1, tail), 0.0)
+        high = np.where(counts < items, betaincinv(counts + 1, items - counts, 1 - tail), 1.0)
     return np.stack([counts / items - low, high - counts / items])

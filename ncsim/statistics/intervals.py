@@ -58,15 +58,15 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
         >>> print(clopper_pearson(0, 100))
         0.000 [0.000, 0.036]
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     if not 0 <= successes <= trials:
         raise ValueError(f"successes: {successes}; allowed: 0 to {trials} trials")
     if trials == 0:
         return Estimate(math.nan, 0.0, 1.0, "Clopper-Pearson", level)
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
+    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
     return Estimate(successes / trials, low, high, "Clopper-Pearson", level)
 
 
@@ -110,12 +110,12 @@ def mean_estimate(
     Returns:
         The value and its interval; all of the support without a degree of freedom.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     freedom = len(left_out) - 1 if freedom is None else freedom
     if freedom < 1:
         return Estimate(value, *support, NO_INTERVAL, level)
-    reach = float(t.ppf((1 + level) / 2, freedom)) * jackknife_error(left_out)
+    reach = float(stdtrit(freedom, (1 + level) / 2)) * jackknife_error(left_out)
     reach = math.hypot(reach, span * unseen_share(networks, tries, level))
     low, high = max(value - reach, support[0]), min(value + reach, support[1])
     return Estimate(
@@ -130,12 +130,12 @@ def mean_reach(error: Any, members: Any, span: float = 0.0, level: float = 0.95)
     times the share of members, at most, of a kind that none of these is. Arrays broadcast; infinite for fewer than two
     members.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     members = np.asarray(members)
     tail = (1 - level) / 2
     unseen = np.where(members > 0, 1 - tail ** (1 / np.maximum(members, 1)), 1.0)
-    reach = np.hypot(t.ppf(1 - tail, np.maximum(members - 1, 1)) * error, span * unseen)
+    reach = np.hypot(stdtrit(np.maximum(members - 1, 1), 1 - tail) * error, span * unseen)
     return np.where(members > 1, reach, np.inf)
 
 
@@ -184,7 +184,7 @@ def fraction_estimate(
     Returns:
         The value and its interval; [0, 1] without networks.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     value = min(max(value, 0.0), 1.0)
     if networks == 0:
@@ -194,7 +194,7 @@ def fraction_estimate(
     if freedom < 1:
         effective = 1.0
     elif error > 0 and 0 < value < 1:
-        ratio = t.ppf((1 + level) / 2, max(networks - 1, 1)) / t.ppf((1 + level) / 2, freedom)
+        ratio = stdtrit(max(networks - 1, 1), (1 + level) / 2) / stdtrit(freedom, (1 + level) / 2)
         effective = min(max(value * (1 - value) / error**2 * ratio**2, 1.0), float(networks))
     effective = 1 / (1 / effective + 1 / runs)
     interval = clopper_pearson(value * effective, effective, level)

@@ -160,11 +160,11 @@ def _share_below(values: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def _auc_interval(value: float, variance: float, members: int, method: str, level: float) -> Estimate:
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     low = high = value
     if 0 < value < 1:
-        reach = float(norm.ppf((1 + level) / 2)) * math.sqrt(variance) / (value * (1 - value))
+        reach = float(ndtri((1 + level) / 2)) * math.sqrt(variance) / (value * (1 - value))
         logit = math.log(value / (1 - value))
         low, high = (1 / (1 + math.exp(-(logit + sign * reach))) for sign in (-1, 1))
     unseen = unseen_share(members, 1, level)
@@ -176,11 +176,11 @@ def bits_from_log_loss(scores: Float[np.ndarray, "M 2"], level: float = 0.95) ->
     """Mutual information of trace and class in bits, from below: 1 (the entropy of two equally frequent classes) less the
     observer's mean log loss, base 2, on members that it was not trained on. The bound holds for the expectation; below 0
     it says nothing. Scores are log odds. The interval is of the bound, by the error of a mean over members."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     losses = (np.logaddexp(0, scores[:, 0]) + np.logaddexp(0, -scores[:, 1])) / (2 * math.log(2))
     value = 1 - float(losses.mean())
-    reach = float(t.ppf((1 + level) / 2, len(losses) - 1)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
+    reach = float(stdtrit(len(losses) - 1, (1 + level) / 2)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
     method = "1 - held-out log loss, Student's t over members"
     return Estimate(value, value - reach, min(value + reach, 1.0), method, level)  # no loss is below 0
 
@@ -193,7 +193,7 @@ def bits_from_bins(
     Plug-in, less its bias of (BINS - 1) / (2 traces ln 2) (Miller; fewer where a bin is empty); what remains of the bias is of
     second order. The interval is a delete-a-group jackknife's over members.
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     edges = np.unique(np.quantile(edges_from, np.linspace(0, 1, BINS + 1)[1:-1]))
     group_of = np.arange(len(scores)) % min(groups, len(scores))
@@ -206,7 +206,7 @@ def bits_from_bins(
     left_out = np.array([_information(total - group) for group in counts])
     number = len(left_out)
     error = math.sqrt((number - 1) / number * float(np.sum((left_out - left_out.mean()) ** 2)))
-    reach = float(t.ppf((1 + level) / 2, number - 1)) * error
+    reach = float(stdtrit(number - 1, (1 + level) / 2)) * error
     method = f"plug-in on {len(edges) + 1} bins, Miller's correction, delete-a-group jackknife"
     reach = math.hypot(reach, unseen_share(len(scores), 1, level))  # of a class, no trace tells more than 1 bit
     # The correction can leave a value below 0, which no information is; that of a class is at most 1 bit.

@@ -112,7 +112,7 @@ def _largest_of_smallest(
     name: str, means: GroupedMeans, forms: np.ndarray, networks: int, span: float, level: float, constant: float = 0.0
 ) -> Estimate:
     """max over the first axis, min over the second, of linear forms [m, n, context, 3] plus a constant."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     values, errors = means.form(forms)
     value = float(values.min(axis=1).max()) + constant
@@ -123,7 +123,7 @@ def _largest_of_smallest(
     ends = []
     for sign, number in ((-1, forms.shape[0]), (1, forms.shape[1])):
         tail = (1 - level) / 2 / number
-        reach = np.hypot(t.isf(tail, means.freedom) * errors, span * unseen_share(networks, 1, 1 - 2 * tail))
+        reach = np.hypot(-stdtrit(means.freedom, tail) * errors, span * unseen_share(networks, 1, 1 - 2 * tail))
         ends.append(float((values + sign * reach).min(axis=1).max()) + constant)
     return Estimate(value, min(max(ends[0], low), value), max(min(ends[1], high), value), _METHOD, level)
 

@@ -11,20 +11,18 @@ Networks that diverged take no part: laws are given that training ended with fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.tasks import S_SIGNS
-from ncsim.records.joint_counts import from_context_order, unequal_outcomes
-from ncsim.records.members import MemberRecords
+from ncsim.records.joint_counts import from_context_order
 from ncsim.statistics.intervals import Estimate, fraction_estimate, mean_estimate
 from ncsim.statistics.lattice_law import LatticeLaw
+from ncsim.statistics.outcomes import ContextOutcomes, Ensemble, Outcomes
+from ncsim.statistics.tally import GROUPS, Tally
 
-GROUPS = 32  # of the jackknife: enough for a stable error, few enough to recompute a law for each
 TSIRELSON = 2 * np.sqrt(2)
 
 
@@ -58,60 +56,6 @@ class Protocol:
     def is_single_shot(self) -> bool:
         """Whether every context is trained once: then a member's four networks belong together."""
         return self.kind == "single"
-
-
-class ContextOutcomes(NamedTuple):
-    """The networks of one context that did not diverge, in the order of their losses."""
-
-    member: np.ndarray  # uint32: where each stands in the ensemble
-    table: np.ndarray  # int32: which of the context's distinct tables of counts
-    solved: np.ndarray  # bool: both heads right on every row
-    loss: np.ndarray  # float32, ascending
-    right: np.ndarray  # uint8: right answers, both heads together
-
-
-class Outcomes:
-    """An ensemble as protocols see it, some sixty bytes a member. Takes `Run.batches`, however long they are.
-
-    Attributes:
-        size: number of members.
-        counts: uint8[size, 4, 4], as in `MemberRecords`.
-        whole: bool[size], no context diverged.
-        contexts: four `ContextOutcomes`.
-        unequal: of each context, k of its distinct tables, uint8[tables].
-    """
-
-    def __init__(self, batches: Iterable[MemberRecords], config: EnsembleConfig) -> None:
-        self.rows = config.tasks.rows
-        self.common_initialization = config.common_initialization
-        kept = [(b.counts.astype(np.uint8), b.diverged, b.loss) for b in batches]
-        kept = kept or [(np.zeros((0, 4, 4), np.uint8), np.zeros((0, 4), bool), np.zeros((0, 4), np.float32))]
-        self.counts, diverged, loss = (np.concatenate(columns) for columns in zip(*kept, strict=True))
-        self.size = len(self.counts)
-        self.whole = ~diverged.any(axis=1)
-        self.unequal: list[np.ndarray] = []
-        self.contexts = [self._context(context, ~diverged[:, context], loss[:, context]) for context in range(4)]
-
-    def _context(self, context: int, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
-        member = np.flatnonzero(kept).astype(np.uint32)
-        member = member[np.argsort(loss[member], kind="stable")]
-        _, bob, alice, both = np.moveaxis(self.counts[member, context], -1, 0)
-        # Three of the four counts tell a table: they add up to the rows.
-        code = (bob.astype(np.int32) * 256 + alice) * 256 + both
-        _, first, table = np.unique(code, return_index=True, return_inverse=True)
-        self.unequal.append((bob + alice)[first])
-        return ContextOutcomes(member, table.astype(np.int32), both == self.rows, loss[member], 2 * both + bob + alice)
-
-    @property
-    def networks(self) -> int:
-        """Networks in the context that has fewest; whole members where all contexts of a member start alike."""
-        if self.common_initialization:
-            return int(self.whole.sum())
-        return min(len(context.member) for context in self.contexts)
-
-    def solved_fraction(self, context: int) -> tuple[int, int]:
-        """Networks that solved a context, and all that did not diverge in it."""
-        return int(self.contexts[context].solved.sum()), len(self.contexts[context].solved)
 
 
 def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
@@ -157,18 +101,41 @@ def _best_of(rank: np.ndarray, tries: int) -> np.ndarray:
 
 
 class Choice(NamedTuple):
-    """A kind of protocol: in words, and as weights on the networks of a context, from their outcomes and the tries."""
+    """A kind of protocol: in words; as weights on the networks of a context, from their outcomes and the tries; and as laws of
+    its tables, from how many networks have each [..., T], their cells [T, 4] and the tries. None where losses decide."""
 
     label: str
     weights: Callable[[ContextOutcomes, int], np.ndarray]
+    laws: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None
+
+
+def _laws_all_alike(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
+    return np.asarray(number / np.maximum(number.sum(axis=-1, keepdims=True), 1))
+
+
+def _laws_until_solved(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
+    solved = cells[:, 3] == cells.sum(axis=1)
+    total, right = number.sum(axis=-1, keepdims=True), number[..., solved].sum(axis=-1, keepdims=True)
+    failed_always = ((total - right) / np.maximum(total, 1)) ** tries
+    share = np.where(solved, (1 - failed_always) / np.maximum(right, 1), failed_always / np.maximum(total - right, 1))
+    return np.asarray(number * share)
+
+
+def _laws_most_right(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
+    _, rank = np.unique(-(cells @ [0, 1, 1, 2]), return_inverse=True)
+    total = np.maximum(number.sum(axis=-1, keepdims=True), 1)
+    size = np.stack([number[..., rank == n].sum(axis=-1) for n in range(rank.max(initial=-1) + 1)], axis=-1)
+    better = np.cumsum(size, axis=-1) - size
+    share = ((total - better) / total) ** tries - ((total - better - size) / total) ** tries
+    return np.asarray(number * (share / np.maximum(size, 1))[..., rank])
 
 
 #: Every kind of protocol by its word. One that ties the contexts together is no set of weights and has no row here.
 PROTOCOLS = {
-    "single": Choice("single shot", _all_alike),
-    "best_loss": Choice("best of {tries} by loss", _lowest_loss),
-    "best_accuracy": Choice("best of {tries} by accuracy", _most_right),
-    "retry": Choice("retry until solved, at most {tries}", _until_solved),
+    "single": Choice("single shot", _all_alike, _laws_all_alike),
+    "best_loss": Choice("best of {tries} by loss", _lowest_loss, None),
+    "best_accuracy": Choice("best of {tries} by accuracy", _most_right, _laws_most_right),
+    "retry": Choice("retry until solved, at most {tries}", _until_solved, _laws_until_solved),
 }
 
 #: What reports and figure 2 compare.
@@ -181,78 +148,85 @@ STANDARD_PROTOCOLS = (
 )
 
 
-def law(protocol: Protocol, outcomes: Outcomes) -> LatticeLaw:
+def law(protocol: Protocol, outcomes: Ensemble) -> LatticeLaw:
     """The exact law of S under a protocol, of the ensemble as it stands.
 
     Contexts are independent, also under a retry; a single shot from a common initialisation is not, and its law is
     then that of the members.
     """
-    return _law(protocol, outcomes, _unequal_laws(outcomes, _table_laws(protocol, outcomes)))
+    return ProtocolLaw(protocol, outcomes).law
 
 
-def _table_laws(protocol: Protocol, outcomes: Outcomes, kept: np.ndarray | None = None) -> list[np.ndarray]:
-    """The law of each context's table of counts, of the ensemble or of the members kept: four float64[tables].
+def _table_laws(protocol: Protocol, outcomes: Ensemble) -> list[np.ndarray]:
+    """The laws of each context's tables, of the ensemble and with each group of members left out: four of float64[1 + GROUPS, T].
 
-    Where none of a context's networks is kept its law is that of all: leaving them out says nothing.
+    Where none of a context's networks is outside of a group, the law is that of all: leaving them out says nothing.
     """
-    laws = []
-    for context, unequal in zip(outcomes.contexts, outcomes.unequal, strict=True):
-        part = context
-        if kept is not None:
-            there = kept[context.member]
-            part = ContextOutcomes(*(column[there] for column in context)) if there.any() else context
-        laws.append(np.bincount(part.table, weights(protocol, part), len(unequal)))
-    return laws
+    laws_of = PROTOCOLS[protocol.kind].laws
+    if laws_of is None:
+        return outcomes.best_of_laws(protocol.tries)
+    found = []
+    for tables in outcomes.tally.tables:
+        number = _left_out(tables.members)
+        laws = laws_of(number, tables.cells(outcomes.rows), protocol.tries)
+        laws[number.sum(axis=1) == 0] = laws[0]
+        found.append(laws)
+    return found
 
 
-def _unequal_laws(outcomes: Outcomes, table_laws: list[np.ndarray]) -> np.ndarray:
-    """The law of k in each context: float64[4, rows + 1]."""
-    pairs = zip(outcomes.unequal, table_laws, strict=True)
-    return np.array([np.bincount(unequal, law, outcomes.rows + 1) for unequal, law in pairs])
+def _left_out(number: np.ndarray) -> np.ndarray:
+    """Numbers by group [N, GROUPS] as those of all and without each group, [1 + GROUPS, N]."""
+    return np.asarray(number.sum(axis=1) - np.concatenate([np.zeros((1, len(number)), np.int64), number.T]))
 
 
-def _law(
-    protocol: Protocol, outcomes: Outcomes, context_laws: np.ndarray, kept: np.ndarray | None = None
-) -> LatticeLaw:
+def _unequal_laws(outcomes: Ensemble, table_laws: list[np.ndarray]) -> np.ndarray:
+    """The laws of k in each context: float64[4, 1 + GROUPS, rows + 1]."""
+    found = np.zeros((4, 1 + GROUPS, outcomes.rows + 1))
+    for context, (unequal, laws) in enumerate(zip(outcomes.unequal, table_laws, strict=True)):
+        for k in np.unique(unequal):
+            found[context, :, k] = laws[:, unequal == k].sum(axis=1)
+    return found
+
+
+def _laws_of_s(protocol: Protocol, outcomes: Ensemble, context_laws: np.ndarray) -> list[LatticeLaw]:
+    """The law of S of the ensemble and with each group left out."""
     rows = outcomes.rows
     if protocol.is_single_shot and outcomes.common_initialization:
-        whole = outcomes.whole if kept is None else outcomes.whole & kept
-        k = unequal_outcomes(from_context_order(outcomes.counts[whole])).reshape(-1, 4)
-        index = 3 * rows - (k @ S_SIGNS)
-        if len(index) == 0 and kept is not None:
-            return _law(protocol, outcomes, context_laws)
-        return LatticeLaw(rows, np.bincount(index, minlength=4 * rows + 1) / max(len(index), 1))
+        members = _left_out(outcomes.tally.s)
+        members[members.sum(axis=1) == 0] = members[0]
+        return [LatticeLaw(rows, number / max(number.sum(), 1)) for number in members]
     # S = 2 - 2 (k11 + k12 + k21 - k22) / rows; the convolution's index is that sum plus rows, so S runs downwards.
-    k11, k12, k21, k22 = context_laws
-    return LatticeLaw(rows, np.convolve(np.convolve(k11, k12), np.convolve(k21, k22[::-1]))[::-1])
+    return [
+        LatticeLaw(rows, np.convolve(np.convolve(k11, k12), np.convolve(k21, k22[::-1]))[::-1])
+        for k11, k12, k21, k22 in np.moveaxis(context_laws, 0, 1)
+    ]
 
 
 class ProtocolLaw:
     """A protocol's law of S with the uncertainty that the finite ensemble leaves in anything read off it."""
 
-    def __init__(self, protocol: Protocol, outcomes: Outcomes) -> None:
+    def __init__(self, protocol: Protocol, outcomes: Ensemble) -> None:
         self.protocol = protocol
         self.networks = outcomes.networks
         self.rows = outcomes.rows
-        self.table_laws = _table_laws(protocol, outcomes)
-        self.context_laws = _unequal_laws(outcomes, self.table_laws)
-        self.law = _law(protocol, outcomes, self.context_laws)
-        groups = max(min(GROUPS, outcomes.size), 2)
         # Groups are of members, so that contexts that share an initialisation are left out together.
-        group_of = np.arange(outcomes.size) % groups
+        groups = max(min(GROUPS, outcomes.size), 2)
+        table_laws = _table_laws(protocol, outcomes)
+        self._table_laws = [laws[: 1 + groups] for laws in table_laws]
+        context_laws = _unequal_laws(outcomes, table_laws)[:, : 1 + groups]
+        self.context_laws, self._left_out_context_laws = context_laws[:, 0], context_laws[:, 1:]
+        self.law, *self.left_out = _laws_of_s(protocol, outcomes, context_laws)[: 1 + groups]
         # Divergence can leave a context networks in a few groups only, and its error has no more than those tell.
-        self.freedoms = [len(np.unique(group_of[context.member])) - 1 for context in outcomes.contexts]
+        there = [tables.members.any(axis=0) for tables in outcomes.tally.tables]
         self._members = protocol.is_single_shot and outcomes.common_initialization
         if self._members:
-            self.freedoms = [len(np.unique(group_of[outcomes.whole])) - 1] * 4
-        self.left_out_table_laws, self.left_out_context_laws, self.left_out = [], [], []
-        for group in range(groups):
-            kept = group_of != group
-            tables = _table_laws(protocol, outcomes, kept)
-            laws = _unequal_laws(outcomes, tables)
-            self.left_out_table_laws.append(tables)
-            self.left_out_context_laws.append(laws)
-            self.left_out.append(_law(protocol, outcomes, laws, kept))
+            there = [outcomes.tally.s.any(axis=0)] * 4
+        self.freedoms = [int(each.sum()) - 1 for each in there]
+
+    @property
+    def table_laws(self) -> list[np.ndarray]:
+        """The law of each context's tables, four of float64[T]."""
+        return [laws[0] for laws in self._table_laws]
 
     @property
     def mean(self) -> Estimate:
@@ -268,11 +242,11 @@ class ProtocolLaw:
     def correlators(self) -> list[Estimate]:
         """Mean correlator of each context."""
         values = 1 - 2 * np.arange(self.rows + 1) / self.rows
-        left_out = np.array([laws @ values for laws in self.left_out_context_laws])
+        left_out = self._left_out_context_laws @ values
         return [
             mean_estimate(
                 float(law @ values),
-                left_out[:, n],
+                left_out[n],
                 self.networks,
                 self.protocol.tries,
                 support=(-1.0, 1.0),
@@ -300,15 +274,14 @@ class ProtocolLaw:
             probability(self.law), left_out, self.networks, runs * self.protocol.tries, freedom=min(self.freedoms)
         )
 
-    def fraction_of_runs(self, outcomes: Outcomes, runs: np.ndarray, event: np.ndarray) -> Estimate:
+    def fraction_of_runs(self, runs: np.ndarray, event: np.ndarray) -> Estimate:
         """The probability of an event that is no function of S, from runs drawn with `draw_runs` and whether it befell each.
 
         What leaving a group of members out changes is computed to first order: each context's law of tables changes, and
         the drawn runs say how likely the event is beside each table. The error of drawing so many runs is added.
 
         Args:
-            outcomes: the ensemble that the law is of.
-            runs: places of networks in their contexts, [runs, 4].
+            runs: which of its contexts' tables each run has, [runs, 4].
             event: bool[runs].
 
         Returns:
@@ -316,18 +289,17 @@ class ProtocolLaw:
         """
         value, left_out = float(np.mean(event)), np.zeros(len(self.left_out))
         # Where a run is a member, it is as good as a draw from the population: there is nothing to add up.
-        for number, context in enumerate(outcomes.contexts if not self._members else ()):
-            table = context.table[runs[:, number]]
-            drawn = np.bincount(table, minlength=len(self.table_laws[number]))
-            beside = np.where(drawn, np.bincount(table, event, len(drawn)) / np.maximum(drawn, 1), value)
-            left_out += [(laws[number] - self.table_laws[number]) @ beside for laws in self.left_out_table_laws]
+        for number, laws in enumerate(self._table_laws if not self._members else ()):
+            drawn = np.bincount(runs[:, number], minlength=laws.shape[1])
+            beside = np.where(drawn, np.bincount(runs[:, number], event, len(drawn)) / np.maximum(drawn, 1), value)
+            left_out += (laws[1:] - laws[0]) @ beside
         return fraction_estimate(
             value, left_out, self.networks, self.protocol.tries, runs=len(event), freedom=min(self.freedoms)
         )
 
 
 def draw_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:
-    """Runs under a protocol as places of their networks in `Outcomes.contexts`, int64[runs, 4].
+    """Runs under a protocol as the tables of their networks, int64[runs, 4]: places in `Tally.tables`.
 
     Under a single shot from a common initialisation a run is a whole member.
 
@@ -337,23 +309,24 @@ def draw_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) 
     generator = np.random.default_rng(seed)
     if outcomes.networks == 0:
         raise ValueError("a context has no network that did not diverge, so no run can be drawn")
+    drawn = []
     if protocol.is_single_shot and outcomes.common_initialization:
         chosen = generator.choice(np.flatnonzero(outcomes.whole), size=runs)
-        place = np.zeros((4, outcomes.size), np.int64)
-        for number, context in enumerate(outcomes.contexts):
-            place[number, context.member] = np.arange(len(context.member))
-        return place[:, chosen].T
-    drawn = []
+        for context in outcomes.contexts:
+            place = np.zeros(outcomes.size, np.int64)
+            place[context.member] = context.table
+            drawn.append(place[chosen])
+        return np.stack(drawn, axis=1)
     for context in outcomes.contexts:
         cumulative = np.cumsum(weights(protocol, context))
-        drawn.append(np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right"))
+        place = np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right")
+        drawn.append(context.table[place].astype(np.int64))
     return np.stack(drawn, axis=1)
 
 
-def joint_counts_of(runs: np.ndarray, outcomes: Outcomes) -> np.ndarray:
-    """Joint counts of drawn runs [runs, 4], int32[runs, 2, 2, 2, 2]."""
-    counts = [outcomes.counts[context.member[runs[:, n]], n] for n, context in enumerate(outcomes.contexts)]
-    return from_context_order(np.stack(counts, axis=1)).astype(np.int32)
+def cells_of(runs: np.ndarray, tally: Tally) -> np.ndarray:
+    """Counts of drawn runs [runs, 4], int64[runs, context, 4]."""
+    return np.stack([tables.cells(tally.rows)[runs[:, n]] for n, tables in enumerate(tally.tables)], axis=1)
 
 
 def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) -> np.ndarray:
@@ -364,4 +337,4 @@ def sample_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0
     Raises:
         ValueError: a context in which every network diverged.
     """
-    return joint_counts_of(draw_runs(protocol, outcomes, runs, seed), outcomes)
+    return from_context_order(cells_of(draw_runs(protocol, outcomes, runs, seed), outcomes.tally)).astype(np.int32)

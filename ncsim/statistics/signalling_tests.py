@@ -50,19 +50,24 @@ class AccuracyDifferences:
         Raises:
             ValueError: a context of a network that did not diverge without `rows` rows.
         """
-        counts, diverged = np.asarray(counts, np.int64), np.asarray(diverged, bool)
-        wrong = (counts.sum(axis=2) != self.rows) & ~diverged
+        cells, lost = np.moveaxis(np.asarray(counts, np.int64), 0, -1), np.asarray(diverged, bool).T
+        self.add_columns(cells[:, 2] + cells[:, 3], cells[:, 1] + cells[:, 3], cells.sum(axis=1), lost)
+
+    def add_columns(self, alice: np.ndarray, bob: np.ndarray, items: np.ndarray, diverged: np.ndarray) -> None:
+        """As `add`: right answers of Alice and of Bob and rows, whole numbers [context, M], and bool[context, M]. Raises as it
+        does."""
+        wrong = (items != self.rows) & ~diverged
         if wrong.any():
-            member, context = (int(index) for index in np.argwhere(wrong)[0])
-            total = counts[member, context].sum()
+            member, context = (int(index) for index in np.argwhere(wrong.T)[0])
+            total = items[context, member]
             raise ValueError(f"counts: {total} rows at (member, context) = ({member}, {context}); allowed: {self.rows}")
-        right = np.stack([counts[:, :, 2] + counts[:, :, 3], counts[:, :, 1] + counts[:, :, 3]])
         for number, (answer, contexts) in enumerate(CONNECTIONS):
             first, second = (CONTEXTS.index(context) for context in contexts)
-            kept = ~(diverged[:, first] | diverged[:, second])
-            party = right[int(answer.startswith("B")), kept]
-            difference = party[:, first] - party[:, second] + self.rows
-            self.histogram[number] += np.bincount(difference, minlength=2 * self.rows + 1)
+            party = bob if answer.startswith("B") else alice
+            difference = party[first] - party[second] + self.rows
+            lost = diverged[first] | diverged[second]
+            kept = difference[~lost] if lost.any() else difference
+            self.histogram[number] += np.bincount(kept, minlength=2 * self.rows + 1)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def member_signalling_tests(differences: AccuracyDifferences) -> tuple[MemberSig
 
 def _paired_p_value(histogram: np.ndarray, rows: int) -> tuple[float, str]:
     """Two-sided p-value of a histogram of differences -rows to rows, and the test's name."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     values, members = np.arange(-rows, rows + 1), int(histogram.sum())
     differing = members - int(histogram[rows])
@@ -126,7 +131,7 @@ def _paired_p_value(histogram: np.ndarray, rows: int) -> tuple[float, str]:
     statistic = abs(mean) / math.sqrt(variance / members) if variance > 0 else math.inf
     # Nearly equal differences would otherwise make t as large as one likes.
     smallest = math.ldexp(1.0, 1 - differing)
-    return max(float(2 * t.sf(statistic, members - 1)), smallest), "Student's t, paired"
+    return max(float(2 * stdtr(members - 1, -statistic)), smallest), "Student's t, paired"
 
 
 def _sign_flip_p_value(histogram: np.ndarray, rows: int) -> float:
@@ -202,7 +207,7 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
         >>> [float(test.p_value) for test in signalling_tests(box)]
         [1.0, 1.0, 1.0, 1.0]
     """
-    from scipy.stats import fisher_exact, norm
+    from scipy.special import ndtr
 
     table = validated_counts(counts).astype(np.int64)
     if table.ndim != 4:
@@ -218,12 +223,14 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
         wrong = [n - r for n, r in zip(items, right, strict=True)]
         first, second = (r / n for r, n in zip(right, items, strict=True))
         if min(*right, *wrong) < FEWEST_FOR_Z:
+            from scipy.stats import fisher_exact  # takes a second to import, and is seldom asked
+
             p_value = float(fisher_exact([right, wrong]).pvalue)
             found.append((answer, (first, second), math.nan, p_value, "Fisher exact"))
         else:
             pooled = sum(right) / sum(items)
             z = (first - second) / math.sqrt(pooled * (1 - pooled) * (1 / items[0] + 1 / items[1]))
-            found.append((answer, (first, second), z, float(2 * norm.sf(abs(z))), "two proportions"))
+            found.append((answer, (first, second), z, float(2 * ndtr(-abs(z))), "two proportions"))
     return _with_holm(found)
 
 

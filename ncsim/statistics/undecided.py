@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
 
 from ncsim.config.tasks import S_SIGNS
+from ncsim.records.columns import Columns, by_context, group_sums
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
@@ -168,6 +170,8 @@ class UndecidedTally:
         decided_s: sum of S and number of the decided members, float64[groups, 2].
     """
 
+    _ARRAYS = ("answers", "networks", "items", "products", "decided_products", "decided_s")
+
     def __init__(self, groups: int = 1) -> None:
         self.members = self.excluded = self.decided_members = 0
         self.tight = True
@@ -184,25 +188,89 @@ class UndecidedTally:
         Raises:
             ValueError: records that contradict themselves, as for `member_ranges`.
         """
-        ranges = member_ranges(records)
-        group = (np.arange(records.size) + self.members + self.excluded) % len(self.items)
-        whole = ~np.isnan(ranges.as_they_fell)
-        decided = whole & ranges.decided
+        self.add_columns(by_context(records), records)
+
+    def add_columns(self, columns: Columns, records: MemberRecords) -> None:
+        """As `add`, with the columns of the same records. Raises as it does."""
+        items, fallen, decided = columns.items, columns.outcome_sums[2], columns.decided_product
+        least, most = _undecided_rows(columns, records)
+        without = ~((columns.undecided_alice > 0) | (columns.undecided_bob > 0))
+        whole, sure = (items > 0).all(axis=0), without.all(axis=0)
+        first, groups = self.members + self.excluded, len(self.items)
         self.members += int(whole.sum())
         self.excluded += int((~whole).sum())
-        self.decided_members += int(decided.sum())
-        self.tight &= bool(ranges.tight[whole].all())
-        self.answers += np.stack([records.undecided_alice.sum(axis=0), records.undecided_bob.sum(axis=0)], axis=1)
-        self.networks += records.undecided().sum(axis=0)
-        np.add.at(self.items, group, _rows(records))
-        np.add.at(self.products, group, _products(records))
-        np.add.at(self.decided_products, group, records.decided_product)
-        s = ranges.as_they_fell[decided]
-        np.add.at(self.decided_s, group[decided], np.stack([s, np.ones_like(s)], axis=1))
+        self.decided_members += int((whole & sure).sum())
+        self.tight &= bool((least == most)[:, whole].all())
+        self.answers += np.stack(
+            [each.sum(axis=1, dtype=np.int64) for each in (columns.undecided_alice, columns.undecided_bob)], axis=1
+        )
+        self.networks += (~without).sum(axis=1)
+        for sums, values in ((self.items, items), (self.products, fallen), (self.decided_products, decided)):
+            sums += group_sums(values, groups, first).T
+        tossed, reach = _signed(decided), most.sum(axis=0, dtype=most.dtype)
+        numerators = {
+            "as_they_fell": _signed(fallen),
+            "coin_toss": tossed,
+            "low": tossed - reach,
+            "high": tossed + reach,
+        }
+        equal = whole & (items == items[0]).all(axis=0)
+        for rows in np.unique(items[0, equal]).tolist():
+            these = equal & (items[0] == rows)
+            s = np.where(these & sure, numerators["as_they_fell"], 0)
+            self.decided_s[:, 0] += group_sums(s, groups, first) / rows
+            self.decided_s[:, 1] += group_sums((these & sure).astype(np.int64), groups, first)
+            for name, values in numerators.items():
+                self._count(name, values[these], rows)
+            self._count("decided_only", numerators["as_they_fell"][these & sure], rows)
+        if not np.array_equal(equal, whole):
+            self._add_unequal(records, whole & ~equal, first)
+
+    def _count(self, name: str, numerators: np.ndarray, rows: int) -> None:
+        """Count members by S, whole numbers over the rows of each context, which are all the same."""
+        count = np.bincount(numerators + 4 * rows, minlength=8 * rows + 1)
+        there = np.flatnonzero(count)
+        self._laws[name].update(dict(zip(((there - 4 * rows) / rows).tolist(), count[there].tolist(), strict=True)))
+
+    def _add_unequal(self, records: MemberRecords, there: np.ndarray, first: int) -> None:
+        """Members whose contexts have different numbers of rows, as no training gives them."""
+        ranges = member_ranges(records.take(there))
+        group = (np.flatnonzero(there) + first) % len(self.items)
+        s = ranges.as_they_fell[ranges.decided]
+        np.add.at(self.decided_s, group[ranges.decided], np.stack([s, np.ones_like(s)], axis=1))
         for name, law in self._laws.items():
-            values = s if name == "decided_only" else getattr(ranges, name)[whole]
-            bins, count = np.unique(values, return_counts=True)
-            law.update(dict(zip(bins.tolist(), count.tolist(), strict=True)))
+            law.update((s if name == "decided_only" else getattr(ranges, name)).tolist())
+
+    def merge(self, other: UndecidedTally) -> None:
+        """Add what other members, which come after these, add up to; with as many groups."""
+        shift = (self.members + self.excluded) % len(self.items)
+        for name in ("members", "excluded", "decided_members", "answers", "networks"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.tight &= other.tight
+        for name in ("items", "products", "decided_products", "decided_s"):
+            setattr(self, name, getattr(self, name) + np.roll(getattr(other, name), shift, axis=0))
+        for name, law in self._laws.items():
+            law.update(other._laws[name])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it holds, as `from_arrays` takes it."""
+        numbers = np.array([self.members, self.excluded, self.decided_members, self.tight], np.int64)
+        found = {"numbers": numbers} | {name: getattr(self, name) for name in self._ARRAYS}
+        for name in self._laws:
+            found[f"{name}_s"], found[f"{name}_members"] = self.law(name)
+        return found
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> UndecidedTally:
+        """The inverse of `arrays`."""
+        tally = cls(len(arrays["items"]))
+        tally.members, tally.excluded, tally.decided_members = map(int, arrays["numbers"][:3])
+        tally.tight = bool(arrays["numbers"][3])
+        for name in cls._ARRAYS:
+            setattr(tally, name, arrays[name])
+        for name, law in tally._laws.items():
+            law.update(dict(zip(arrays[f"{name}_s"].tolist(), arrays[f"{name}_members"].tolist(), strict=True)))
+        return tally
 
     def law(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Values of S, ascending, and how many members have each; `name` is a convention or an end of the range."""
@@ -249,24 +317,34 @@ def undecided_rows(records: MemberRecords) -> tuple[Int[np.ndarray, "M 4"], Int[
     Raises:
         ValueError: no number of rows fits the records; the member and the context are named.
     """
-    rows, fallen = _rows(records), _products(records)
-    alice, bob = records.undecided_alice.astype(np.int64), records.undecided_bob.astype(np.int64)
-    decided = records.decided_product.astype(np.int64)
+    least, most = _undecided_rows(by_context(records), records)
+    return least.T.astype(np.int64), most.T.astype(np.int64)
+
+
+def _undecided_rows(columns: Columns, records: MemberRecords) -> tuple[np.ndarray, np.ndarray]:
+    """As `undecided_rows`, [context, M] each."""
+    rows, fallen = columns.items, columns.outcome_sums[2]
+    alice, bob, decided = columns.undecided_alice, columns.undecided_bob, columns.decided_product
     # Rows with an undecided answer made up the difference of the two sums, one sign each.
     least = np.maximum(np.maximum(alice, bob), np.abs(fallen - decided))
     most = np.minimum(alice + bob, rows - np.abs(decided))
     # The other rows' signs add up to D, so that their number has D's parity.
-    least += (least + rows - decided) % 2
-    most -= (most + rows - decided) % 2
+    least += (least + rows - decided) & 1
+    most -= (most + rows - decided) & 1
     bad = (least > most) | (alice < 0) | (bob < 0)
     if bad.any():
-        member, context = (int(index) for index in np.argwhere(bad)[0])
+        member, context = (int(index) for index in np.argwhere(bad.T)[0])
         raise ValueError(
             f"records: member {int(records.member[member])}, context {'11 12 21 22'.split()[context]}: "
-            f"{alice[member, context]} and {bob[member, context]} undecided rows and a decided product of "
-            f"{decided[member, context]} contradict the counts {records.counts[member, context].tolist()}"
+            f"{alice[context, member]} and {bob[context, member]} undecided rows and a decided product of "
+            f"{decided[context, member]} contradict the counts {records.counts[member, context].tolist()}"
         )
     return least, most
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Numbers of the four contexts [4, ...] with the signs of S, added up."""
+    return np.asarray(values[0] + values[1] + values[2] - values[3])
 
 
 def _rows(records: MemberRecords) -> Int[np.ndarray, "M 4"]:

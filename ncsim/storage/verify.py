@@ -17,6 +17,7 @@ from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_te
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import Part, gaps
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.summaries import torn_summaries
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
 
 REJECTED = "rejected"
@@ -89,6 +90,9 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]
+        findings += [
+            Finding(name, "is torn (its checksum is not that of its content)") for name in torn_summaries(storage)
+        ]
         missing, unsealed = [], 0
         whole: dict[str, list[Part]] = {"parts": [], FOLDER: []}
         kinds = (folder, trajectories) if _records(storage, trajectories, findings) else (folder,)

@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("results", "cluster"),
+    *("exports", "results", "study", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
@@ -32,6 +32,7 @@ THIRD_PARTY = {
     "executors": {"jax"},
     "results": {"pyarrow"},
     "cluster": {"jax", "ray"},
+    "cli": {"shtab"},
     "report": {"matplotlib"},
     "ensemble": {"jax"},
     "text": {
@@ -40,7 +41,9 @@ THIRD_PARTY = {
     },
 }
 #: Reports see stored records, never a network: these units may not import what trains.
-NEVER = {unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "report")}
+NEVER = {
+    unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "study", "report")
+}
 
 
 @functools.cache

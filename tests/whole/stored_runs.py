@@ -82,9 +82,9 @@ def sha256(path):
 
 
 def files(folder):
-    """Every file of a run folder by its name, but for what a report draws and a lock that nobody reads."""
+    """Every file of a run folder by its name, but for what a report is made of, what it makes, and a lock that nobody reads."""
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    made = ("figures/", "report.html", SUMMARY, "rejected/")
+    made = ("figures/", "report.html", SUMMARY, "rejected/", "summaries/")
     return {name: folder / name for name in names if not name.startswith((".", *made))}
 
 

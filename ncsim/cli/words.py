@@ -1,0 +1,114 @@
+"""`ncsim words`: its options, and what they start. Imports nothing heavy before the options are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+from ncsim.config import fields
+from ncsim.errors import ConfigError, DataError
+from ncsim.formatting import json_text, table
+from ncsim.terminal import output
+
+#: What is a word: letters and apostrophes, in lower case.
+WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|')*")
+MAX_BYTES = 10**8
+
+
+def add_words_command(commands: Any) -> None:
+    """Add `words` to the subcommands of `ncsim`."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "words",
+        help="fit laws of word frequency to a text, and score them on words held out",
+        description="Rank a text's words by how often they occur. Print the constants of Bose-Einstein and "
+        "Maxwell-Boltzmann as arXiv:2511.21731 fits them, and what both and Zipf-Mandelbrot score on a half of the text "
+        "that they have not seen.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="texts in UTF-8, taken as one")
+    parser.add_argument("--exponent", metavar="D", default="1", help="of the energies (rank - 1)^D (default: 1)")
+    parser.add_argument("--splits", metavar="N", default="20", help="how often the text is halved (default: 20)")
+    parser.add_argument("--seed", metavar="N", default="0", help="of the halves (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
+
+
+def run_command(parsed: argparse.Namespace) -> None:
+    """Print what a text's words say."""
+    exponent = fields.parsed("--exponent", float, parsed.exponent, "a number above 0 and at most 3")
+    splits = fields.parsed("--splits", int, parsed.splits, "a whole number from 2 to 1000")
+    seed = fields.parsed("--seed", int, parsed.seed, "a whole number, 0 or above")
+    if not 0 < exponent <= 3:
+        raise ConfigError(f"--exponent: {parsed.exponent}; allowed: a number above 0 and at most 3")
+    if not 2 <= splits <= 1_000:
+        raise ConfigError(f"--splits: {splits}; allowed: a whole number from 2 to 1000")
+    if seed < 0:
+        raise ConfigError(f"--seed: {seed}; allowed: a whole number, 0 or above")
+    words = [word for file in parsed.files for word in WORD.findall(_text(file).lower())]
+    found = _described(words, exponent, splits, seed, ", ".join(parsed.files))
+    output(json_text(found) if parsed.json else "\n".join(_lines(found)))
+
+
+def _text(file: str) -> str:
+    try:
+        content = Path(file).read_bytes()
+        if len(content) > MAX_BYTES:
+            raise DataError(f"{file}: {len(content):,} bytes; allowed: {MAX_BYTES:,}")
+        return content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
+
+
+def _described(words: list[str], exponent: float, splits: int, seed: int, name: str) -> dict[str, Any]:
+    import numpy as np
+
+    from ncsim.statistics.rank_frequency import held_out_likelihoods, moment_fit, rank_counts
+
+    try:
+        counts = rank_counts(words)
+        fit = moment_fit(counts, exponent)
+        scores = held_out_likelihoods(words, splits, seed)
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
+    found: dict[str, Any] = {"words": len(words), "kinds": len(counts), "exponent": exponent, "moments": fit._asdict()}
+    energies = np.arange(len(counts)) ** exponent
+    found["at_ranks"] = {
+        str(rank): {
+            "count": int(counts[rank - 1]),
+            "bose_einstein": float(fit.bose_einstein(energies[rank - 1])),
+            "maxwell_boltzmann": float(fit.maxwell_boltzmann(energies[rank - 1])),
+        }
+        for rank in dict.fromkeys((1, 2, 10, 100, len(counts)))
+        if rank <= len(counts)
+    }
+    found["splits"], found["held_out"] = splits, {law: float(score.mean()) for law, score in scores._asdict().items()}
+    for other in ("maxwell_boltzmann", "zipf_mandelbrot"):
+        gain = scores.bose_einstein - getattr(scores, other)
+        found[f"bose_einstein_less_{other}"] = [float(gain.mean()), float(gain.std(ddof=1))]
+    return found
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    fit = found["moments"]
+    rows = [
+        [rank, str(at["count"]), f"{at['bose_einstein']:.2f}", f"{at['maxwell_boltzmann']:.2f}"]
+        for rank, at in found["at_ranks"].items()
+    ]
+    scores = [[law.replace("_", "-"), f"{score:.4f}"] for law, score in found["held_out"].items()]
+    text = [
+        f"{found['words']:,} words of {found['kinds']:,} kinds; energy (rank - 1)^{found['exponent']:g}, in all {fit['energy']:,.2f}",
+        "",
+        f"  Bose-Einstein        1 / (A exp(E / B) - 1), A = {fit['a']:.5f}, B = {fit['b']:.3f}",
+        f"  Maxwell-Boltzmann    exp(-E / D) / C, C = {fit['c']:.5f}, D = {fit['d']:.3f}",
+        "",
+        *table(["rank", "count", "Bose-Einstein", "Maxwell-Boltzmann"], rows),
+        "",
+        *table(["nats per word held out", f"mean of {found['splits']} splits"], scores),
+        "",
+    ]
+    for other in ("maxwell_boltzmann", "zipf_mandelbrot"):
+        mean, spread = found[f"bose_einstein_less_{other}"]
+        text.append(f"  Bose-Einstein less {other.replace('_', '-')}: {mean:+.4f} +- {spread:.4f} (spread over splits)")
+    return text

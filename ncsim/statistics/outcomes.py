@@ -1,0 +1,156 @@
+"""An ensemble as restart protocols see it: how many networks have each outcome, and which have the lower loss.
+
+Networks that diverged take no part: laws are given that training ended with finite numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.records.columns import by_context
+from ncsim.records.members import MemberRecords
+from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, ordered_bits, packed
+from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
+
+#: NumPy lets others compute beside it; more threads than contexts would have nothing to do.
+THREADS = 4
+
+
+class ContextOutcomes(NamedTuple):
+    """The networks of one context that did not diverge, in the order of their losses."""
+
+    member: np.ndarray  # uint32: where each stands in the ensemble
+    table: np.ndarray  # int32: which of the context's distinct tables of counts
+    solved: np.ndarray  # bool: both heads right on every row
+    loss: np.ndarray  # float32, ascending
+    right: np.ndarray  # uint8: right answers, both heads together
+
+
+class LossesAndTables(NamedTuple):
+    """What protocols ask of M members: codes of their tables of counts, int32[4, M]; whether a network diverged, bool[4, M]; final
+    training losses, float32[4, M]."""
+
+    code: np.ndarray
+    diverged: np.ndarray
+    loss: np.ndarray
+
+    @classmethod
+    def of(cls, records: MemberRecords, rows: int) -> LossesAndTables:
+        """Those of a batch of records."""
+        columns = by_context(records)
+        return cls(table_codes(columns, rows), columns.diverged, np.ascontiguousarray(records.loss.T))
+
+    def packed(self, context: int, limit: int, places: np.ndarray, before: int) -> np.ndarray:
+        """The networks of a context whose `ordered_bits` are below a limit, as `packed` has them; `before` members come
+        before these, and `places` are of tables by code."""
+        bits = ordered_bits(self.loss[context])
+        kept = np.flatnonzero(~self.diverged[context] & (bits < limit))
+        return packed(bits[kept], places[self.code[context, kept]], (kept + before) % GROUPS)
+
+
+def dense_places(tables: Tables) -> np.ndarray:
+    """Which table a code is, at its place: int32, 0 where there is no such table."""
+    place = np.zeros(int(tables.code.max(initial=0)) + 1, np.int32)
+    place[tables.code] = np.arange(len(tables.code))
+    return place
+
+
+class Ensemble:
+    """An ensemble as the laws of protocols see it: what its members add up to, and the laws that hang on the order of losses.
+
+    Attributes:
+        tally: what the members add up to.
+        common_initialization: whether the four networks of a member start alike.
+    """
+
+    def __init__(self, tally: Tally, common_initialization: bool) -> None:
+        self.tally = tally
+        self.common_initialization = common_initialization
+
+    def best_of_laws(self, tries: int) -> list[np.ndarray]:
+        """The laws of each context's tables under the best of so many by loss, float64[1 + GROUPS, T]: of all networks, and with
+        each group of members left out."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> int:
+        """Rows of a context."""
+        return self.tally.rows
+
+    @property
+    def size(self) -> int:
+        """Number of members."""
+        return self.tally.members
+
+    @property
+    def unequal(self) -> list[np.ndarray]:
+        """Of each context, k of its different tables, int64[T]."""
+        return [tables.cells(self.rows)[:, 1:3].sum(axis=1) for tables in self.tally.tables]
+
+    @property
+    def networks(self) -> int:
+        """Networks in the context that has fewest; whole members where all contexts of a member start alike."""
+        return self.tally.whole if self.common_initialization else int(self.tally.networks.min())
+
+    def solved_fraction(self, context: int) -> tuple[int, int]:
+        """Networks that solved a context, and all that did not diverge in it."""
+        tables = self.tally.tables[context]
+        solved = tables.cells(self.rows)[:, 3] == self.rows
+        return int(tables.members[solved].sum()), int(tables.members.sum())
+
+
+class Outcomes(Ensemble):
+    """An ensemble whose networks are held in the order of their losses, some sixty bytes per member. Takes `Run.batches`,
+    however long they are.
+
+    Attributes:
+        whole: bool[size], no context diverged.
+        contexts: four `ContextOutcomes`.
+    """
+
+    def __init__(self, batches: Iterable[MemberRecords], config: EnsembleConfig) -> None:
+        tally, kept = Tally(config.tasks.rows), []
+        for batch in batches:
+            tally.add_networks(by_context(batch))
+            kept.append(LossesAndTables.of(batch, tally.rows))
+        self._take(tally, config.common_initialization, kept)
+
+    @classmethod
+    def of(cls, tally: Tally, common_initialization: bool, batches: Iterable[LossesAndTables]) -> Outcomes:
+        """The same of members whose tally is known."""
+        found = cls.__new__(cls)
+        found._take(tally, common_initialization, list(batches))
+        return found
+
+    def _take(self, tally: Tally, common_initialization: bool, kept: list[LossesAndTables]) -> None:
+        Ensemble.__init__(self, tally, common_initialization)
+        none = LossesAndTables(np.zeros((4, 0), np.int32), np.zeros((4, 0), bool), np.zeros((4, 0), np.float32))
+        code, diverged, loss = (np.concatenate(each, axis=1) for each in zip(none, *kept, strict=True))
+        self.whole = ~diverged.any(axis=0)
+        with ThreadPoolExecutor(THREADS) as pool:
+            self.contexts = list(pool.map(self._context, range(4), code, ~diverged, loss))
+
+    def _context(self, context: int, code: np.ndarray, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
+        member = np.flatnonzero(kept).astype(np.uint32)
+        # Sorted as whole numbers, losses before places: quicker than the places alone by their losses.
+        key = ordered_bits(loss[member]).astype(np.uint64) << 32 | member
+        key.sort()
+        member = key.astype(np.uint32)
+        tables = self.tally.tables[context]
+        table, cells = dense_places(tables)[code[member]], tables.cells(self.rows)
+        right = (cells @ [0, 1, 1, 2]).astype(np.uint8)
+        return ContextOutcomes(member, table, (cells[:, 3] == self.rows)[table], loss[member], right[table])
+
+    def best_of_laws(self, tries: int) -> list[np.ndarray]:
+        def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:
+            order = packed(ordered_bits(context.loss), context.table, context.member % GROUPS)
+            total = int(tables.members.sum())
+            return best_of_laws(order if total <= EXACT else first_of(order, tries, total), tries, tables.members)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(law, self.contexts, self.tally.tables))

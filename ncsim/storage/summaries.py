@@ -1,0 +1,201 @@
+"""What the parts of a run add up to, each in a sealed file beside it, so that a report need not read members.
+
+    runs/figure2/summaries/hidden=3/members-0000000000-16384.parquet    of the part of that name
+    runs/figure2/summaries/hidden=3/cell.parquet                        of a cell of many members, with what hangs on losses
+
+They are made from parts and made again at any time: what is missing, torn, or of another file than the part that is there is
+made anew by the next report. Each is a Parquet file of one row, a list per histogram.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.errors import StoreError
+from ncsim.records.members import MemberRecords
+from ncsim.statistics.cell import MOST_IN_ORDER, Cell
+from ncsim.statistics.outcomes import LossesAndTables
+from ncsim.statistics.tally import Tally
+from ncsim.storage.buffers import array_of, numbers_of
+from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.files import Storage
+from ncsim.storage.part_folder import PartFolder
+from ncsim.storage.parts import losses_and_tables
+
+FOLDER = "summaries"
+FORMAT = 1
+_KEY, _CHECKSUM = b"ncsim-summary", b"ncsim-checksum"
+#: Parts that are read at once; NumPy, Arrow and hashes compute beside one another.
+THREADS = 4
+#: From so many members on what hangs on losses is kept, too: of fewer it is made in no time.
+MANY = 2**16
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class _Place(NamedTuple):
+    """A part of a cell in one of the folders that have parts of it."""
+
+    folder: PartFolder[MemberRecords]
+    config: EnsembleConfig
+    name: str
+    first: int
+    members: int
+    footer: str
+
+
+def summary_name(part: str) -> str:
+    """Where the summary of a part is; both names are relative to the run folder."""
+    return f"{FOLDER}/{part.partition('/')[2]}"
+
+
+def write_part_summary(storage: Storage, part: str, footer: str, tally: Tally) -> None:
+    """Store what the members of a part add up to. What cannot be stored is left to the next report."""
+    with contextlib.suppress(OSError):
+        storage.write(summary_name(part), _to_bytes(tally.arrays(), footer))
+
+
+def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> Cell:
+    """A cell as a report sees it, of the members that some folders have of it.
+
+    Raises:
+        StoreError: a part is torn, foreign, holds records that contradict themselves, or has members that another has.
+    """
+    places = _places(sources)
+    key = hashlib.sha256("\n".join(f"{each.name} {each.footer}" for each in places).encode()).hexdigest()
+    folder, config = sources[0]
+    kept = f"{summary_name(folder.cell_name(config) + '/')}cell.parquet"
+    if len(sources) == 1 and sum(each.members for each in places) >= MANY:
+        arrays = _read(folder.storage, kept, key)
+        if arrays is not None:
+            return Cell.from_arrays(arrays)
+    cell = _made(config, places)
+    if len(sources) == 1 and cell.size >= MANY:
+        with contextlib.suppress(OSError):
+            folder.storage.write(kept, _to_bytes(cell.arrays(), key))
+    return cell
+
+
+def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> list[_Place]:
+    """The parts of a cell in the order of their members."""
+    places = [
+        _Place(folder, config, part.name, part.first, part.members, stamp["footer"])
+        for folder, config in sources
+        for part, stamp in folder.stamped(config)
+    ]
+    places.sort(key=lambda each: each.first)
+    for before, after in itertools.pairwise(places):
+        if before.first + before.members > after.first:
+            raise StoreError(
+                f"{after.folder.location}/{after.name}: has members that {before.folder.location}/{before.name} has; "
+                "allowed: folders with different members of a cell"
+            )
+    return places
+
+
+def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
+    few = sum(each.members for each in places) <= MOST_IN_ORDER
+    tally, ordered = Tally(config.tasks.rows), []
+
+    def look(place: _Place) -> tuple[Tally, LossesAndTables | None]:
+        storage = place.folder.storage
+        arrays = _read(storage, summary_name(place.name), place.footer)
+        if arrays is not None:
+            return Tally.from_arrays(arrays), _losses_and_tables(place) if few else None
+        records, own = place.folder.read_part(place.config, place.name), Tally(config.tasks.rows)
+        try:
+            own.add(records)
+        except ValueError as error:  # records that no training gives, as of a part that was edited
+            raise StoreError(f"{place.folder.location}: {error}") from None
+        write_part_summary(storage, place.name, place.footer, own)
+        return own, LossesAndTables.of(records, config.tasks.rows) if few else None
+
+    for own, losses in _in_turn(look, places):
+        tally.merge(own)
+        ordered.append(losses)
+    if few:
+        return Cell.of_ordered(tally, config.common_initialization, [each for each in ordered if each is not None])
+    return Cell.of_many(tally, config.common_initialization, lambda: _in_turn(_losses_and_tables, places))
+
+
+def _losses_and_tables(place: _Place) -> LossesAndTables:
+    with place.folder.naming(place.name):
+        content = place.folder.storage.read(place.name)
+        if is_whole(content) is False:
+            raise StoreError("is torn (its checksum is not that of its content)")
+        return losses_and_tables(content, place.config)
+
+
+def _in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """What an action makes of items, in their order; a few of them at once, so that memory does not grow with their number."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[_Out]] = deque()
+        for item in items:
+            waiting.append(pool.submit(action, item))
+            if len(waiting) > THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+# --------------------------------------------------------------------------------------------------------- their files
+
+
+def _to_bytes(arrays: Mapping[str, np.ndarray], of: str) -> bytes:
+    """Arrays as a sealed file that says what they are of."""
+    shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
+    columns = {name: _one_row(array) for name, array in arrays.items()}
+    sink = pa.BufferOutputStream()
+    table = pa.Table.from_arrays(list(columns.values()), list(columns))
+    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_statistics=False) as writer:
+        writer.write_table(table)
+        stamp = {"format": FORMAT, "of": of, "arrays": shapes}
+        writer.add_key_value_metadata({_KEY: json.dumps(stamp), _CHECKSUM: UNSEALED})
+    return sealed(sink.getvalue().to_pybytes())
+
+
+def _one_row(array: np.ndarray) -> pa.Array:
+    """All numbers as one list, whole ones in as few bytes as hold them."""
+    flat = array.reshape(-1)
+    if flat.dtype.kind in "iu" and flat.size:
+        flat = flat.astype(np.promote_types(np.min_scalar_type(flat.min()), np.min_scalar_type(flat.max())))
+    return pa.ListArray.from_arrays(array_of(np.array([0, flat.size], np.int32)), array_of(flat))
+
+
+def _read(storage: Storage, name: str, of: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a summary; None where there is none, or it is torn, or of something else."""
+    try:
+        if not storage.exists(name):
+            return None
+        content = storage.read(name)
+        if not is_whole(content):
+            return None
+        reader = pq.ParquetFile(pa.BufferReader(content))
+        stamp = json.loads(reader.metadata.metadata[_KEY])
+        if (stamp["format"], stamp["of"]) != (FORMAT, of):
+            return None
+        table = reader.read(use_threads=False)
+        return {
+            name: numbers_of(table[name].chunk(0).flatten()).astype(dtype).reshape(shape)
+            for name, (dtype, shape) in stamp["arrays"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return None
+
+
+def torn_summaries(storage: Storage) -> list[str]:
+    """The names of summaries that are not as they were written. Raises OSError."""
+    return [name for name in storage.names(FOLDER) if name.endswith(".parquet") and not is_whole(storage.read(name))]

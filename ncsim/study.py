@@ -1,0 +1,81 @@
+"""Several stored runs as one study: cells told apart by what differs, members of the same cell added up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint
+from ncsim.config.tasks import TruthTables
+from ncsim.errors import StoreError
+from ncsim.statistics.cell import Cell
+from ncsim.storage.config_file import CONFIG
+from ncsim.storage.files import LocalStorage, Storage, open_storage
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.summaries import cell_of
+
+
+class Study:
+    """Several run folders as one, for reports. Where two have the same cell, its members are those of both.
+
+    Args:
+        paths: run folders on this machine, or addresses in an object store, two or more.
+        out: a folder for the report, which holds no run; None for none.
+
+    Attributes:
+        configs: the cells of all, each once; `members` is how many all the runs together ask for.
+        swept: the names of the fields in which the cells differ.
+        location: `out`.
+        locations: of the runs.
+        storage: what writes to `out`; None without it.
+
+    Raises:
+        StoreError: a run is not there, or two have members in common; `out` holds a run.
+
+    Example:
+        >>> study = Study(["grid-run", "recorded-run"])  # the folders of any runs
+        >>> len(study.configs), "learning_rate" in study.swept
+        (3, True)
+    """
+
+    def __init__(self, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> None:
+        folders = [RunFolder.open(path) for path in paths]
+        self.locations = [folder.location for folder in folders]
+        self._sources: dict[str, list[tuple[RunFolder, EnsembleConfig]]] = {}
+        for folder in folders:
+            for config in folder.configs:
+                self._sources.setdefault(fingerprint(config), []).append((folder, config))
+        self.configs = tuple(_joined([config for _, config in sources]) for sources in self._sources.values())
+        apart = [name for name in field_specs() if name not in ("members", "first_member")]
+        self.swept = [name for name in apart if len({getattr(config, name) for config in self.configs}) > 1]
+        self.storage: Storage | None = None if out is None else open_storage(out)
+        self.location = None if self.storage is None else self.storage.location
+        if self.storage is not None:
+            if self.storage.exists(CONFIG):
+                raise StoreError(f"--out: {out} holds a run; allowed: another folder")
+            self.storage.prepare()
+        self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
+
+    def _cell(self, cell: int = 0) -> Cell:
+        """A cell of the study as a report sees it.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+
+        Raises:
+            StoreError: a part is torn or foreign, or two runs have the same members of the cell.
+        """
+        return cell_of(self._sources[fingerprint(self.configs[cell])])
+
+
+def _joined(configs: Sequence[EnsembleConfig]) -> EnsembleConfig:
+    first = min(config.first_member for config in configs)
+    return dataclasses.replace(configs[0], members=sum(config.members for config in configs), first_member=first)
+
+
+def cell_values(config: EnsembleConfig, swept: Sequence[str]) -> dict[str, Any]:
+    """The values that tell a cell apart, as JSON holds them; tasks by their name."""
+    values = {name: getattr(config, name) for name in swept}
+    return {name: value.name if isinstance(value, TruthTables) else value for name, value in values.items()}

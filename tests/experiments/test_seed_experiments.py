@@ -1,0 +1,54 @@
+"""Experiments about claims of other papers, run small, and their p-values against scipy's."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from experiments import concept_chsh, five_runs, word_statistics
+
+
+def test_concepts(tmp_path, capsys):
+    concept_chsh.main(["--out", str(tmp_path)])
+    found = {row["name"]: row for row in json.loads((tmp_path / "concept_chsh.json").read_text())}
+    assert found["PR box"]["contextuality"] == 2
+    assert found["81 people per context"]["contextuality"] == pytest.approx(-3.358, abs=5e-4)
+    assert found["ChatGPT, prompt 1"]["contextuality"] == pytest.approx(-3.256, abs=5e-4)
+    assert found["ChatGPT, prompt 2"]["contextuality"] == pytest.approx(-3.232, abs=5e-4)
+    assert "<= -3.2560" in capsys.readouterr().out
+    assert (tmp_path / "concept_chsh.svg").exists()
+
+
+def test_p_values_of_five_runs_are_scipy_s():
+    generator = np.random.default_rng(1)
+    differences = generator.normal(size=(40, 5))
+    expected = [wilcoxon(each, alternative="greater", method="exact").pvalue for each in differences]
+    np.testing.assert_allclose(five_runs.signed_rank_p_values(differences), expected)
+    assert five_runs.signed_rank_p_values(np.ones((1, 5)))[0] == 1 / 32
+    # Two ties leave three runs: 1/8 is the least.
+    assert five_runs.signed_rank_p_values(np.array([[0.0, 1, 2, 0, 3]]))[0] == 1 / 8
+    assert five_runs.signed_rank_p_values(np.zeros((1, 5)))[0] == 1
+
+
+def test_choice_makes_small_p_values_common():
+    values = np.random.default_rng(2).normal(size=5_000)
+    found = [five_runs.best_of(values, 5, variants, 1_000, np.random.default_rng(3)).value for variants in (1, 20)]
+    assert found[0] == pytest.approx(1 / 32, abs=0.02)
+    assert 0.15 < found[1] < 1 - (31 / 32) ** 20
+
+
+@pytest.mark.slow
+def test_small_runs_of_both(tmp_path, capsys):
+    five_runs.main(["--members", "200", "--comparisons", "100", "--out", str(tmp_path)])
+    assert len(json.loads((tmp_path / "five_runs.json").read_text())) == 20
+    word_statistics.main(["--networks", "300", "--splits", "2", "--out", str(tmp_path)])
+    assert "subjects without any meaning" in capsys.readouterr().out
+    found = json.loads((tmp_path / "word_statistics.json").read_text())
+    assert len(found) == 7
+
+
+def test_typed_noise_is_words_of_five_letters():
+    words = word_statistics.typed_noise(3_000, 1)
+    assert set("".join(words)) == set("abcde")
+    assert 300 < len(words) < 600

@@ -1,0 +1,115 @@
+"""Laws of word frequency: published constants to all printed digits, and the right law winning where it is known."""
+
+import numpy as np
+import pytest
+
+import ncsim
+
+
+def any_counts(words, kinds):
+    counts = np.ones(kinds, int)
+    counts[0] += words - kinds
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds", "energy", "exponent", "constants", "bose", "boltzmann"),
+    [
+        # A story by Gemini (arXiv:2511.21731, table 6) and one of Piglet (Aerts and Beltran 2020).
+        (
+            2861,
+            822,
+            145_694.86,
+            0.8,
+            (1.00539, 235.554, 0.04305, 42.814),
+            (185.36, 103.39, 6.46, 0.67),
+            (23.23, 22.69, 10.84, 0.15),
+        ),
+        (
+            2655,
+            543,
+            242_891,
+            1.0,
+            (1.00775, 593.509, 0.03535, 93.634),
+            (129.05, 105.84, 6.70, 0.66),
+            (28.29, None, None, None),
+        ),
+    ],
+)
+def test_published_constants(words, kinds, energy, exponent, constants, bose, boltzmann):
+    """From the number of words, of kinds and the energy alone: the counts themselves do not enter."""
+    fit = ncsim.moment_fit(any_counts(words, kinds), exponent, energy)
+    places = (5, 3, 5, 3)
+    assert tuple(round(each, n) for each, n in zip(fit[:4], places, strict=True)) == constants
+    at = np.array([0, 1, 78, kinds - 1.0]) ** exponent
+    assert [round(x, 2) for x in fit.bose_einstein(at).tolist()] == list(bose)
+    for value, expected in zip(fit.maxwell_boltzmann(at).tolist(), boltzmann, strict=True):
+        assert expected is None or round(value, 2) == expected
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 1.7])
+def test_moments_come_out(exponent):
+    counts = ncsim.rank_counts(np.random.default_rng(1).zipf(1.6, 5_000).tolist())
+    fit = ncsim.moment_fit(counts, exponent)
+    levels = np.arange(len(counts)) ** exponent
+    for numbers in (fit.bose_einstein(levels), fit.maxwell_boltzmann(levels)):
+        assert numbers.sum() == pytest.approx(counts.sum(), rel=1e-9)
+        assert numbers @ levels == pytest.approx(counts @ levels, rel=1e-9)
+    assert fit.energy == counts @ levels
+
+
+def test_the_license_s_words():
+    """1,588 words of 440 kinds; constants found by another program."""
+    import re
+    from pathlib import Path
+
+    text = (Path(__file__).resolve().parents[2] / "LICENSE").read_text().lower()
+    counts = ncsim.rank_counts(re.findall("[a-z']+", text))
+    assert (counts.sum(), len(counts)) == (1588, 440)
+    fit = ncsim.moment_fit(counts)
+    assert (round(fit.a, 4), round(fit.b, 2), round(fit.d, 2)) == (1.0175, 429.77, 87.11)
+
+
+def drawn(weights, words=12_000, seed=2):
+    return np.random.default_rng(seed).choice(len(weights), words, p=weights / weights.sum()).tolist()
+
+
+RANKS = np.arange(1.0, 801)
+
+
+@pytest.mark.parametrize(
+    ("law", "weights"),
+    [
+        ("zipf_mandelbrot", (RANKS + 2.7) ** -1.1),
+        ("bose_einstein", 1 / (1.02 * np.exp((RANKS - 1) / 150) - 1)),
+        ("maxwell_boltzmann", np.exp(-(RANKS - 1) / 60)),
+    ],
+)
+def test_the_law_that_words_are_drawn_from_wins(law, weights):
+    """Held out; Bose-Einstein, which contains Maxwell-Boltzmann, may tie with it."""
+    scores = ncsim.held_out_likelihoods(drawn(weights), splits=2)
+    means = {name: float(score.mean()) for name, score in scores._asdict().items()}
+    assert max(means.values()) - means[law] < (5e-4 if law == "maxwell_boltzmann" else 1e-12)
+    best = weights / weights.sum()
+    assert means[law] == pytest.approx(float(best @ np.log(best)), abs=0.2)  # of the words that have a rank
+    assert means["bose_einstein"] >= means["maxwell_boltzmann"] - 5e-4
+
+
+def test_order_is_nothing():
+    words = drawn((RANKS[:50] + 1) ** -1.0, 1_000)
+    assert np.array_equal(ncsim.rank_counts(words), ncsim.rank_counts(words[::-1]))
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="there are none"):
+        ncsim.rank_counts([])
+    with pytest.raises(ValueError, match=r"^exponent: 0; allowed"):
+        ncsim.moment_fit(np.array([3, 2, 1]), 0)
+    for counts, energy in [([5], None), ([3, 2, 1], 6.0), ([3, 2, 1], 0.0), ([1, 1, 1], None)]:
+        with pytest.raises(ValueError, match=r"^energy: .*allowed: above 0 and below"):
+            ncsim.moment_fit(np.array(counts), energy=energy)
+    for words, splits in [(["a"] * 50, 1), (["a", "b"] * 40, 1)]:
+        with pytest.raises(ValueError, match="three ranks"):
+            ncsim.held_out_likelihoods(words, splits)
+    with pytest.raises(ValueError, match="splits: 0"):
+        ncsim.held_out_likelihoods(["a", "b", "c"] * 9, 0)

@@ -1,0 +1,179 @@
+"""Published tables, from a file to what is said of them; and every file that is no table, refused by its row."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.cli import main
+from ncsim.errors import DataError
+from ncsim.tables import describe, lines, read_table
+
+PEOPLE = Path(__file__).resolve().parents[2] / "experiments" / "tables" / "animal_acts_people.csv"
+HEAD = "alice,bob,++,+-,-+,--\n"
+BOX = HEAD + "A,B,4,0,0,4\nA,B',4,0,0,4\nA',B,4,0,0,4\nA',B',0,4,4,0\n"
+
+
+def made(tmp_path, text, name="table.csv"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return read_table(tmp_path / name)
+
+
+def test_people_s_table_to_all_printed_digits():
+    """arXiv:2511.21731, table 1, and Delta = -3.357 of Dzhafarov, Zhang and Kujala 2016 from rounded shares."""
+    found = describe(read_table(PEOPLE))
+    assert found["s"] == pytest.approx(196 / 81)
+    assert found["influence"] == pytest.approx(306 / 81)
+    assert found["contextuality"] == pytest.approx(-3.3580, abs=5e-5)
+    assert found["s_factorised"] == pytest.approx(1.1187, abs=5e-5)
+    assert np.round(found["correlator"], 4).tolist() == [[0.6296, 0.6543], [0.358, -0.7778]]
+    assert found["signalling"]
+    assert found["verdict"] == "S above 2, explained by direct influence"
+    assert found["contextuality_interval"][1] < 0
+    assert found["items"] == [[81, 81], [81, 81]]
+
+
+def test_a_pr_box_in_both_forms_and_as_probabilities(tmp_path):
+    wide = made(tmp_path, BOX)
+    cells = "alice,bob,a,b,{}\n" + "".join(
+        f"{a},{b},{x},{y},{{{(x == y) != (a == b == 'second')}}}\n"
+        for a in ("first", "second")
+        for b in ("first", "second")
+        for x in ("yes", "no")
+        for y in ("yes", "no")
+    )
+    counts = made(tmp_path, cells.replace("{}", "count").replace("{True}", "4").replace("{False}", "0"))
+    shares = made(
+        tmp_path, "# PR box\n" + cells.replace("{}", "probability").replace("{True}", "0.5").replace("{False}", "0")
+    )
+    for table in (wide, counts, shares):
+        found = describe(table)
+        assert (found["s"], found["influence"], found["contextuality"]) == (4, 0, 2)
+        assert found["contextual_fraction"] == pytest.approx(1)
+        assert not found["quantum_correlators"]
+        assert ("verdict" in found) == table.counted
+    assert "and no quantum state has it" in "\n".join(lines(wide, describe(wide)))
+    assert "nothing is said of chance" in "\n".join(lines(shares, describe(shares)))
+
+
+def test_settings_are_chosen_and_ordered():
+    """Another order moves the minus: S is one of the eight sums, and Delta stays."""
+    table = read_table(PEOPLE)
+    turned = describe(table.chosen(["Horse/Bear", "Tiger/Cat"], None))
+    assert turned["s"] == pytest.approx(0.6296 + 0.358 - 0.7778 - 0.6543, abs=1e-3)
+    assert turned["contextuality"] == pytest.approx(-3.3580, abs=5e-5)
+    for wrong in (["Dog"], ["Tiger/Cat", "Tiger/Cat"]):
+        with pytest.raises(DataError, match=r"^--alice: .*allowed: each of Tiger/Cat, Horse/Bear once"):
+            table.chosen(wrong, None)
+
+
+def test_three_settings_are_chained(tmp_path):
+    """Quantum angles of the chained inequality of three settings: 6 cos(pi / 6), Delta 1.196, which is the ring's."""
+    rows = []
+    for i in range(3):
+        for j in range(3):
+            # A_i at (2 - i) pi / 3, B_j at (j + 1/2) pi / 3: neighbours of the ring are pi / 6 apart.
+            c = np.cos((2 - i) * np.pi / 3 - (j + 0.5) * np.pi / 3)
+            rows.append(
+                f"{i},{j}," + ",".join(f"{x:.9f}" for x in ((1 + c) / 4, (1 - c) / 4, (1 - c) / 4, (1 + c) / 4))
+            )
+    table = made(tmp_path, HEAD + "\n".join(rows) + "\n")
+    found = describe(table)
+    assert found["chained"] == pytest.approx(6 * np.cos(np.pi / 6), abs=1e-6)
+    assert found["contextuality"] == pytest.approx(found["chained"] - 4, abs=1e-6)
+    assert found["influence"] == pytest.approx(0, abs=1e-6)
+    assert "chained inequality   5.1962" in "\n".join(lines(table, found))
+
+
+def test_three_outcomes(tmp_path):
+    text = "alice,bob,a,b,count\n"
+    for a in "XY":
+        for b in "UV":
+            for x in range(3):
+                for y in range(3):
+                    text += f"{a},{b},{x},{y},{6 * ((x + (a + b == 'YV')) % 3 == y)}\n"
+    table = made(tmp_path, text)
+    found = describe(table)
+    assert found["contextual_fraction"] == pytest.approx(1)
+    assert "s" not in found
+    assert lines(table, found)
+    with pytest.raises(ValueError, match="two each"):
+        _ = table.joint_counts
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "0 rows"),
+        (HEAD, "1 rows"),
+        ("alice,bob,count\nA,B,4\n", "its first row is alice,bob,count; allowed: "),
+        (BOX.replace("4,0,0,4", "4,0,0", 1), "row 2 has 5 cells; allowed: 6"),
+        (BOX.replace("A,B,4", "A,B,-4", 1), "row 2: '-4'; allowed: a number, 0 or above"),
+        (BOX.replace("A,B,4", "A,B,four", 1), "row 2: 'four'"),
+        (BOX.replace("A,B,4", "A,B,nan", 1), "row 2: 'nan'"),
+        (BOX.replace("A',B',0,4,4,0", "A',B',0,0,0,0"), "row 5: A', B' has no items"),
+        (BOX.replace("A',B',0,4,4,0\n", ""), "no row of A', B', ++"[:12]),
+        (BOX.replace("A,B',4", "A,B,4", 1), "row 3: A, B, "),
+        (BOX.replace("A,B,4,0,0,4", "A,B,0.5,0,0,0.4", 1), "row 2: A, B adds up to 0.9; allowed"),
+        (BOX.replace("A,B,4", ",B,4", 1), "row 2: a setting or outcome without a name"),
+        ("alice,bob,a,b,count\nA,B,x,x,3\n", "one outcome alone"),
+        ("alice,bob,a,b,probability\nA,B,x,x,3\nA,B,x,y,1\nA,B,y,x,1\nA,B,y,y,1\n", "row 2: A, B adds up to 6"),
+    ],
+)
+def test_what_is_no_table_is_one_line_that_names_the_row(tmp_path, text, words):
+    with pytest.raises(DataError) as caught:
+        made(tmp_path, text)
+    assert words in str(caught.value)
+    assert "table.csv" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"alice,\xff")
+    for name, words in [("none.csv", "No such file"), ("latin.csv", "not UTF-8"), (".", "directory")]:
+        with pytest.raises(DataError, match=words):
+            read_table(tmp_path / name)
+
+
+def test_the_commands(tmp_path, capsys):
+    main(["table", str(PEOPLE)])
+    printed = capsys.readouterr().out
+    assert "  S                    2.4198  95 % [2.0141, 2.7362]" in printed
+    assert printed.endswith("S above 2, explained by direct influence.\n")
+    main(["table", str(PEOPLE), "--json", "--bob", "Growls/Whinnies", "Snorts/Meows"])
+    assert json.loads(capsys.readouterr().out)["bob"] == ["Growls/Whinnies", "Snorts/Meows"]
+    (tmp_path / "text.txt").write_text("the cat and the dog and the bird saw it, and it saw the cat " * 30)
+    main(["words", str(tmp_path / "text.txt"), "--splits", "2"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("450 words of 7 kinds; energy (rank - 1)^1, in all ")
+    main(["words", str(tmp_path / "text.txt"), "--splits", "2", "--json", "--exponent", "0.8"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["exponent"] == 0.8
+    assert set(found["held_out"]) == {"bose_einstein", "maxwell_boltzmann", "zipf_mandelbrot"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["table", "none.csv"], "none.csv: cannot be read (No such file or directory)"),
+        (["table", str(PEOPLE), "--bob", "Barks"], "--bob: Barks; allowed: each of Snorts/Meows, Growls/Whinnies once"),
+        (["words", "none.txt"], "none.txt: cannot be read"),
+        (["words", str(PEOPLE), "--exponent", "0"], "--exponent: 0; allowed: a number above 0 and at most 3"),
+        (["words", str(PEOPLE), "--splits", "1"], "--splits: 1; allowed: a whole number from 2 to 1000"),
+        (["words", str(PEOPLE), "--seed", "-1"], "--seed: -1; allowed"),
+        (["words", str(PEOPLE), "--seed", "x"], "--seed: x; allowed"),
+    ],
+)
+def test_wrong_commands_are_one_line(capsys, arguments, words):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_statistics_are_those_of_the_functions():
+    counts = read_table(PEOPLE).joint_counts
+    assert float(ncsim.chsh_statistics(counts).s) == describe(read_table(PEOPLE))["s"]
