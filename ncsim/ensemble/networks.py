@@ -37,7 +37,7 @@ class MemberParameters(NamedTuple):
 
     Example:
         >>> import ncsim
-        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50))
+        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50), executor="xla")
         >>> networks = ncsim.parameters(run, [7, 11])
         >>> networks.hidden_kernel.shape, networks.head_bias.shape
         ((2, 2, 2, 4, 2), (2, 2, 2, 2, 1))
@@ -78,7 +78,7 @@ class MemberOutcomes(NamedTuple):
 
     Example:
         >>> import ncsim
-        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50))
+        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50), executor="xla")
         >>> found = ncsim.outcomes(run, [7, 11])
         >>> bool((ncsim.joint_counts(found.outcomes) == run.counts[[7, 11]]).all())
         True
@@ -110,7 +110,7 @@ def parameters(
 
     Example:
         >>> import ncsim
-        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50))
+        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50), executor="xla")
         >>> ncsim.parameters(run, [0]).hidden_bias.shape
         (1, 2, 2, 2)
     """
@@ -149,7 +149,7 @@ def outcomes(
 
     Example:
         >>> import ncsim
-        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50))
+        >>> run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, members=20, steps=50), executor="xla")
         >>> ncsim.outcomes(run, [3, 0]).outcomes.shape  # member, i, j, party, row
         (2, 2, 2, 2, 16)
     """

@@ -17,6 +17,7 @@ from ncsim.storage import parts
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from tests.storage.test_run_folder import CONFIG, some_records
+from tests.support.cases import first_fast
 from tests.support.folders import parts_of
 
 SMALL = ncsim.EnsembleConfig(hidden=2, members=64 * 5, first_member=30, steps=10)
@@ -56,7 +57,7 @@ def test_a_share_does_not_depend_on_what_is_there_already(tmp_path):
     assert after == [[], before[1], before[2], before[3][1:], before[4]]
 
 
-@pytest.mark.parametrize("recording", [None, ncsim.Recording(points=4)])
+@pytest.mark.parametrize("recording", first_fast([None, ncsim.Recording(points=4)]))
 def test_three_shards_store_what_one_process_does(tmp_path, recording):
     whole = ncsim.run_ensemble(SMALL, out=tmp_path / "alone", executor="xla", recording=recording)
     missing = []

@@ -93,7 +93,7 @@ def test_too_many_steps_are_refused_before_a_folder_is_made(tmp_path):
 # --------------------------------------------------------------------------------------------------- in the executors
 
 
-@pytest.mark.parametrize("executor", first_fast([*(["native"] if NATIVE else []), "xla"]))
+@pytest.mark.parametrize("executor", first_fast(["xla", *(["native"] if NATIVE else [])]))
 def test_members_are_as_without_recording_and_as_after_fewer_steps(executor, recorded, together):
     """The records of every member are bit-identical; what stands at step k is what k steps of training end with."""
     if executor == "native":

@@ -61,7 +61,7 @@ def test_a_pod_gets_one_command_on_every_host(tmp_path):
 
 
 def test_a_job_of_ray_starts_one_on_the_first_node(tmp_path):
-    program(tmp_path / "bin", "scontrol", 'echo node7; echo node8; echo "$@" >&2')
+    program(tmp_path / "bin", "scontrol", 'echo "$@" >&2; echo node7; echo node8')
     program(tmp_path / "bin", "srun", 'echo "$@"')
     job = {
         "SLURM_JOB_NODELIST": "node[7-8]",

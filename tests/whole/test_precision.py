@@ -35,6 +35,7 @@ def test_laws_of_outcomes_are_not_told_apart(both):
         assert chi2_contingency(observed).pvalue > FALSE_ALARM / 4
 
 
+@pytest.mark.slow
 def test_members_that_differ_were_undecided(both):
     """Rounding decides what the network leaves open. Networks with no undecided answer in either precision agree, but for
     those whose training itself was chaotic: fewer than one in fifty."""

@@ -103,6 +103,7 @@ def test_jax_settings_change_no_member_and_are_the_users_afterwards(plain, setti
     assert found == plain
 
 
+@pytest.mark.slow
 def test_a_users_mesh_is_set_aside(plain):
     with jax.set_mesh(jax.make_mesh((2,), ("rows",))):
         assert trained() == plain

@@ -293,6 +293,7 @@ def test_an_ensemble_trains_each_adapter_as_if_alone(together):
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-4, rtol=0), same, adapter)
 
 
+@pytest.mark.slow
 def test_padding_of_ranks_stays_exactly_zero(together):
     _, (adapters, _, gradient), _, _ = together
     for tree in (adapters, gradient):

@@ -156,6 +156,7 @@ def test_every_epoch_takes_every_pair_once(together, data):
     assert (orders[0] != orders[1]).any()
 
 
+@pytest.mark.slow
 def test_evaluation_against_one_answer_at_a_time(together, state, backbone, data):
     tokens, pairs = data
     answers = jax.jit(lambda tree, scale: head_logits(BERT, backbone, tree, scale, *padded(tokens)))
