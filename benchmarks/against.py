@@ -30,6 +30,7 @@ from ncsim.formatting import json_text, table
 ROOT = Path(__file__).resolve().parent.parent
 #: What is measured: fields of the config, recorded points (0: none), and whether it is stored.
 WORK: dict[str, dict[str, Any]] = {
+    "n = 3": {"hidden": 3, "members": 32_768, "steps": 1_000},
     "n = 9": {"hidden": 9, "members": 4_096, "steps": 500},
     "n = 16": {"hidden": 16, "members": 4_096, "steps": 1_000},
     "n = 32": {"hidden": 32, "members": 2_048, "steps": 300},
