@@ -6,7 +6,6 @@ What a user named (tasks, folders, values) is escaped by the templates; only our
 from __future__ import annotations
 
 import importlib.metadata
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.formatting import json_text
-from ncsim.report.claims import Finding, criteria, findings, settings
+from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.figures import MOST_PLACES, inline_panels
 from ncsim.report.provenance import provenance
 from ncsim.report.sentences import (
@@ -38,8 +37,8 @@ from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.study import Study, cell_values
 
 CONTEXT_COLUMNS = ["context", "solved", "accuracy A", "accuracy B", "correlator"]
-#: Cells with a card and with laws in the page; the table has all.
-MOST_CARDS = 200
+#: Cells with a card and with laws in the page, and of whose settings claims are asked; and cells in its table.
+MOST_CARDS, MOST_ROWS = 200, 2_000
 #: Unit of the probabilities that a histogram is drawn from; summary.json has all their digits.
 LAW_UNIT = 1e-5
 #: Answers to a claim, with their marks: told apart by shape, not by colour alone.
@@ -103,7 +102,8 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         context_columns=CONTEXT_COLUMNS,
         signalling_columns=SIGNALLING_COLUMNS,
         swept=run.swept,
-        rows=[row for number, cell in enumerate(numbers["cells"]) for row in _rows(number, cell)],
+        rows=[row for number, cell in enumerate(numbers["cells"][:MOST_ROWS]) for row in _rows(number, cell)],
+        listed=min(len(numbers["cells"]), MOST_ROWS),
         data=embedded(_data(run, summary)) if there else None,
         runs=[provenance(location) for location in locations],
         command=None if not isinstance(run, Study) else _study_command(run),
@@ -133,26 +133,28 @@ def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[st
 # ------------------------------------------------------------------------------------------------------------- claims
 
 
-def _claims(run: Run | Study, summary: Summary) -> list[dict[str, Any]]:
-    """A table of marks per setting that has cells of the paper's widths."""
-    result = []
+def _claims(run: Run | Study, summary: Summary) -> dict[str, Any] | None:
+    """The setting that meets most claims as a table of marks, and how many each other setting meets."""
     others = [name for name in run.swept if name != "hidden"]
-    for cells in settings(run.configs):
+    result = []
+    for cells in settings(run.configs[:MOST_CARDS]):
         laws = {width: summary.laws[cell] for width, cell in cells.items() if summary.laws[cell]}
-        if not laws:
-            continue
-        found = findings(laws)
-        by_claim: dict[str, list[Finding]] = {}
-        for finding in found:
-            by_claim.setdefault(finding.claim, []).append(finding)
-        held = [sum(each[n].answer == "holds" for each in by_claim.values()) for n in range(len(STANDARD_PROTOCOLS))]
-        result.append({
-            "label": cell_label(cell_values(run.configs[next(iter(cells.values()))], others)) if others else "",
-            "rows": [(text, criterion, by_claim[text]) for text, criterion in criteria(found).items()],
-            "protocols": [protocol.label for protocol in STANDARD_PROTOCOLS],
-            "held": held,
-        })  # fmt: skip
-    return sorted(result, key=lambda each: -max(each["held"]))
+        if laws:
+            values = cell_values(run.configs[next(iter(cells.values()))], others)
+            result.append((cell_label(values) if others else "", findings(laws)))
+    if not result:
+        return None
+    labels = [protocol.label for protocol in STANDARD_PROTOCOLS]
+    held = [[sum(f.protocol == label and f.answer == "holds" for f in found) for label in labels] for _, found in result]
+    order = sorted(range(len(result)), key=lambda n: -max(held[n]))
+    label, found = result[order[0]]
+    return {
+        "label": label,
+        "protocols": labels,
+        "rows": [(t, criterion, [f for f in found if f.claim == t]) for t, criterion in criteria(found).items()],
+        "held": held[order[0]],
+        "others": [(result[n][0], len(criteria(result[n][1])), held[n]) for n in order[1:]],
+    }
 
 
 # -------------------------------------------------------------------------------------------------- cells, one by one
@@ -186,39 +188,28 @@ def _card(number: int, cell: Mapping[str, Any]) -> dict[str, Any]:
 
 def _methods(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
     """How the limits of each kind of number were found."""
-    found: dict[str, list[str]] = {}
     named = [
         ("members with S > 2, with Delta > 0", cell["members_with_s_above_2"]),
         ("solved", cell["contexts"][CONTEXT_NAMES[0]]["solved"]),
         *((f"pooled {name.replace('_', ' ')}", value) for name, value in cell["pooled"].items()),
     ]
-    for protocol in cell["protocols"]:
-        kinds = {"mean_s": "mean S", "s_above_2": "P(S > 2)", "sampled_runs_contextual": "Delta > 0"}
-        named += [(f"{text}, {protocol['protocol']}", protocol[name]) for name, text in kinds.items()]
+    kinds = {"mean_s": "mean S", "s_above_2": "P(S > 2)", "sampled_runs_contextual": "P(Delta > 0)"}
+    for name, text in kinds.items():
+        several = len({protocol[name]["method"] for protocol in cell["protocols"]}) > 1
+        named += [(f"{text} ({p['protocol']})" if several else text, p[name]) for p in cell["protocols"]]
+    found: dict[str, dict[str, None]] = {}
     for name, values in named:
-        found.setdefault(values["method"], []).append(name)
+        found.setdefault(values["method"], {})[name] = None
     return [("; ".join(names), method) for method, names in found.items()]
 
 
 def _rows(number: int, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a cell in the table of all, one per protocol: texts, and numbers to sort by."""
-    values = list(cell["cell"].values())
-    base = {"number": number, "values": values, "members": cell["members"], "label": cell_label(cell["cell"])}
+    """The rows of a cell in the table of all, one per protocol."""
+    base = {"number": number, "values": list(cell["cell"].values()), "members": cell["members"]}
     if "note" in cell:
         return [base | {"protocol": "", "numbers": [], "note": cell["note"]}]
-    result = []
-    for protocol in cell["protocols"]:
-        quantiles = protocol["quantiles_s"]
-        numbers = [protocol["mean_s"]["value"], quantiles["0.5"], quantiles["0.05"], protocol["s_above_2"]["value"]]
-        numbers += [protocol["s_above_tsirelson"]["value"], protocol["sampled_runs_contextual"]["value"]]
-        texts = protocol_row(protocol)
-        pairs = [(text, _sortable(value)) for text, value in zip(texts[1:], numbers, strict=True)]
-        result.append(base | {"protocol": texts[0], "numbers": pairs, "note": None})
-    return result
-
-
-def _sortable(value: float | None) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+    rows = [protocol_row(protocol) for protocol in cell["protocols"]]
+    return [base | {"protocol": row[0], "numbers": row[1:], "note": None} for row in rows]
 
 
 # --------------------------------------------------------------------------------------------- data for the choosers
@@ -226,7 +217,7 @@ def _sortable(value: float | None) -> str:
 
 def _data(run: Run | Study, summary: Summary) -> dict[str, Any]:
     """What maps, lines and histograms are drawn from in the reader's browser."""
-    cells = summary.numbers["cells"]
+    cells = summary.numbers["cells"][:MOST_ROWS]
     axes = [(name, _in_order([cell["cell"][name] for cell in cells])) for name in run.swept]
     return {
         "axes": [{"name": name, "values": [str(value) for value in values]} for name, values in axes],

@@ -119,10 +119,10 @@ def run_verdict(numbers: Mapping[str, Any]) -> list[str]:
         text = f"S is above 2 in {least} ({at_least}) to {most} ({at_most}) of a cell's members"
     if protocol != cells[0]["protocols"][0]["protocol"]:
         text += f", and in {best} of runs under {protocol}" + ("" if alone else f" ({at_best})")
-    return [f"{text}.", _verdict_on_delta(cells, best.value > 0)]
+    return [f"{text}.", _verdict_on_delta(cells)]
 
 
-def _verdict_on_delta(cells: Sequence[Mapping[str, Any]], above: bool) -> str:
+def _verdict_on_delta(cells: Sequence[Mapping[str, Any]]) -> str:
     members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in cells]
     pooled = sum(estimate(cell["pooled"]["contextuality"]).low > 0 for cell in cells)
     of = "" if len(cells) == 1 else f" in {pooled} of {len(cells)} cells"
@@ -133,6 +133,7 @@ def _verdict_on_delta(cells: Sequence[Mapping[str, Any]], above: bool) -> str:
         return f"Contextual once direct influence is discounted: {most} of members have Delta > 0{place}; {table}."
     whose = "" if len(cells) == 1 else "a cell's "
     bound = f"at most {max(each.high for each, _ in members):.2g} of {whose}members, 95 %"
+    above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in cells)
     explained = "Direct influence explains every member's S above 2: no" if above else "No"
     return f"{explained} member has Delta > 0 ({bound}), and {table}."
 

@@ -7,11 +7,23 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+OPTIONS = (
+    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-background-networking "
+    "--hide-scrollbars --remote-debugging-pipe"
+).split()
+#: The browser reads from descriptor 3 and writes to 4.
+START = """import fcntl, os, sys
+reads, writes = (fcntl.fcntl(int(word), fcntl.F_DUPFD, 10) for word in sys.argv[1:3])
+os.dup2(reads, 3)
+os.dup2(writes, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def browser_path():
@@ -99,14 +111,8 @@ def browser():
     to_browser, writes = os.pipe()
     reads, from_browser = os.pipe()
     with tempfile.TemporaryDirectory(prefix="ncsim-browser-", ignore_cleanup_errors=True) as profile:
-        options = (
-            "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --remote-debugging-pipe "
-            "--disable-background-networking --hide-scrollbars"
-        )
-        # The browser reads from descriptor 3 and writes to 4.
-        shell = f'exec "$0" {options} "$@" 3<&{to_browser} 4>&{from_browser}'
         process = subprocess.Popen(
-            ["sh", "-c", shell, browser_path(), f"--user-data-dir={profile}", "about:blank"],
+            [sys.executable, "-c", START, str(to_browser), str(from_browser), browser_path(), *OPTIONS, f"--user-data-dir={profile}"],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -32,7 +32,7 @@ THIRD_PARTY = {
     "executors": {"jax"},
     "results": {"pyarrow"},
     "cluster": {"jax", "ray"},
-    "report": {"matplotlib"},
+    "report": {"jinja2", "matplotlib"},
     "ensemble": {"jax"},
     "text": {
         *("flax", "huggingface_hub", "jax", "optax", "pyarrow", "safetensors"),

@@ -20,12 +20,12 @@
   const names = heads.map((head) => head.textContent);
   const protocolColumn = names.indexOf("protocol");
   const words = new Map(rows.map((row) => [row, [...row.cells].map((cell, n) => `${names[n]}=${cell.textContent}`.toLowerCase())]));
+  // A number before its interval, or a text.
   const sortable = (cell) => {
-    const text = cell.dataset.v ?? cell.textContent.trim();
-    return text === "" || Number.isNaN(Number(text)) ? text : Number(text);
+    const text = cell.textContent.trim(), number = parseFloat(text);
+    return /^[-+]?[.\d]/.test(text) && !Number.isNaN(number) ? number : text;
   };
   const compare = (a, b) => {
-    if (a === "" || b === "") return 0;
     return typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
   };
   heads.forEach((head, column) => {
