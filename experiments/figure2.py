@@ -35,6 +35,7 @@ from ncsim.report.write import write_report
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.terminal import Progress
 
+
 def claims_table(found: Sequence[Finding]) -> list[str]:
     """The claims as rows, the protocols as columns."""
     protocols = [protocol.label for protocol in STANDARD_PROTOCOLS]

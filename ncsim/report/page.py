@@ -126,7 +126,9 @@ def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[st
     if not there:
         return []
     labels = [cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in there]
-    laws, dots = ([[each[n][p] for n in there] for p in range(len(STANDARD_PROTOCOLS))] for each in (summary.laws, summary.dots))  # fmt: skip
+    protocols = range(len(STANDARD_PROTOCOLS))
+    laws = [[summary.laws[n][p] for n in there] for p in protocols]
+    dots = [[summary.dots[n][p] for n in there] for p in protocols]
     return inline_panels(laws, dots, labels, axis_label(run.swept))
 
 
@@ -145,7 +147,9 @@ def _claims(run: Run | Study, summary: Summary) -> dict[str, Any] | None:
     if not result:
         return None
     labels = [protocol.label for protocol in STANDARD_PROTOCOLS]
-    held = [[sum(f.protocol == label and f.answer == "holds" for f in found) for label in labels] for _, found in result]
+    held = [
+        [sum(f.protocol == label and f.answer == "holds" for f in found) for label in labels] for _, found in result
+    ]
     order = sorted(range(len(result)), key=lambda n: -max(held[n]))
     label, found = result[order[0]]
     return {

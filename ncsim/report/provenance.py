@@ -32,7 +32,9 @@ def provenance(location: str) -> dict[str, Any]:
         "environments": [environment_rows(record) for record in recorded_environments(location)],
         "executors": sorted(set(executors)),
         "command": command,
-        "why_not": None if command else "Tasks of one's own, or cells that are no full grid, are given in Python; config.json has them.",
+        "why_not": None
+        if command
+        else "Tasks of one's own, or cells that are no full grid, are given in Python; config.json has them.",
     }
 
 

@@ -26,8 +26,8 @@ from ncsim.report.watch import watch
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
-from tests.support.pages import MEMBERS, grid, stored
 from tests.statistics.test_protocols import made_up
+from tests.support.pages import MEMBERS, grid, stored
 
 WIDTHS = ncsim.config_grid(hidden=[2, 3, 4], members=MEMBERS)
 EMPTY = {"meta", "link", "input", "br", "use", "path", "image"}
@@ -151,7 +151,9 @@ def test_cards_tables_and_laws_have_the_numbers(widths):
             law[kept[0] : kept[0] + len(kept[1])] = kept[1]
             assert np.abs(law * LAW_UNIT - protocol["law"]["probability"]).max() <= LAW_UNIT / 2 + 1e-12
         shown = page.data["cells"][number]["numbers"][1][3]
-        assert shown == pytest.approx([cell["protocols"][3]["s_above_2"][n] for n in ("value", "low", "high")], rel=1e-3)
+        assert shown == pytest.approx(
+            [cell["protocols"][3]["s_above_2"][n] for n in ("value", "low", "high")], rel=1e-3
+        )
         for protocol in cell["protocols"]:
             assert " ".join(protocol_row(protocol)) in page.text
     assert "Holm p across members" in page.text
@@ -209,7 +211,9 @@ def test_words_follow_the_numbers(widths):
         "3 cells); pooled over members Delta is above 0 in 1 of 3 cells."
     )
     numbers["cells"] = numbers["cells"][:1]
-    assert re.fullmatch(r"S is above 2 in 0\.000 \[\S+ \S+\] of members(, and in .* under .*)?\.", run_verdict(numbers)[0])
+    assert re.fullmatch(
+        r"S is above 2 in 0\.000 \[\S+ \S+\] of members(, and in .* under .*)?\.", run_verdict(numbers)[0]
+    )
 
 
 @pytest.mark.parametrize(

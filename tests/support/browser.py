@@ -112,7 +112,16 @@ def browser():
     reads, from_browser = os.pipe()
     with tempfile.TemporaryDirectory(prefix="ncsim-browser-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            [sys.executable, "-c", START, str(to_browser), str(from_browser), browser_path(), *OPTIONS, f"--user-data-dir={profile}"],
+            [
+                sys.executable,
+                "-c",
+                START,
+                str(to_browser),
+                str(from_browser),
+                browser_path(),
+                *OPTIONS,
+                f"--user-data-dir={profile}",
+            ],
             pass_fds=(to_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -18,7 +18,7 @@
   const table = document.getElementById("table");
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], rows = [...body.rows];
   const names = heads.map((head) => head.textContent);
-  const protocolColumn = names.indexOf("protocol");
+  const protocolColumn = names.indexOf(document.getElementById("row-protocol").dataset.column);
   const words = new Map(rows.map((row) => [row, [...row.cells].map((cell, n) => `${names[n]}=${cell.textContent}`.toLowerCase())]));
   // A number before its interval, or a text.
   const sortable = (cell) => {
