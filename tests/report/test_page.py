@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.options import add_config_options, configs_of
+from ncsim.cli.text import add_text_command, config_of
 from ncsim.report.claims import CLAIMS, PEAK, findings, settings
 from ncsim.report.page import LAW_UNIT, MARKS, report_page
 from ncsim.report.provenance import repeat_command
@@ -26,6 +28,8 @@ from ncsim.report.watch import watch
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
+from ncsim.text import open_text_run
+from ncsim.text.report.write import repeat_text_command, write_text_report
 from tests.statistics.test_protocols import made_up
 from tests.support.pages import MEMBERS, grid, stored
 
@@ -259,6 +263,26 @@ def test_templates_are_read_when_a_page_is_written_and_not_before():
     environment = os.environ | {"PYTHONPATH": str(Path(ncsim.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "False\n"
+
+
+def test_a_text_run_has_such_a_page(tmp_path):
+    """Escaped, in one file, with the command that gives its config again."""
+    folder = shutil.copytree(Path(__file__).parents[1] / "fixtures" / "stored_runs" / "text", tmp_path / "<b>&")
+    run = open_text_run(folder)
+    numbers = write_text_report(run)
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert page.text.count("<b>&") >= 3
+    assert sum(tag == "svg" for tag, _ in page.elements) == 3
+    assert not any(
+        (given.get("src") or given.get("href") or "#")[0] != "#" for tag, given in page.elements if tag != "link"
+    )
+    assert numbers["cells"][0]["verdict"] in page.text
+    command = shlex.split(repeat_text_command(run.config, "x"))
+    assert command[:2] + command[-2:] == ["ncsim", "text", "--out", "x"]
+    parser = argparse.ArgumentParser()
+    add_text_command(parser.add_subparsers())
+    assert config_of(parser.parse_args(command[1:])) == run.config
 
 
 # --------------------------------------------------------------------------------------------------------- --watch

@@ -2,12 +2,15 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import ncsim
 from ncsim.report.page import report_page
 from ncsim.report.summary import summarise
+from ncsim.text import open_text_run
+from ncsim.text.report.write import write_text_report
 from tests.support.browser import browser, browser_path
 from tests.support.pages import MEMBERS, grid, stored
 
@@ -15,6 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(browser_path() is None, reason="there is no Chromium or Chrome"),
 ]
+STORED = Path(__file__).parents[1] / "fixtures" / "stored_runs"
 SIZES, SCHEMES = (400, 1400), (False, True)
 #: Text that is cut off: wider than its box, which neither scrolls nor lies in one that does.
 CLIPPED = """[...document.querySelectorAll('body *')].filter(each => {
@@ -33,7 +37,7 @@ def tab():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Pages of three cells, of a grid of sixty, of one cell, and of nothing stored."""
+    """Pages of three cells, of a grid of sixty, of one cell, of nothing stored, and of a text run."""
     folder = tmp_path_factory.mktemp("pages")
     widths = ncsim.config_grid(hidden=[2, 3, 4], members=MEMBERS)
     found = {
@@ -45,6 +49,9 @@ def pages(tmp_path_factory):
     }
     for name, (run, summary) in found.items():
         (folder / f"{name}.html").write_text(report_page(run, summary))
+    text = shutil.copytree(STORED / "text", folder / "text-run")
+    write_text_report(open_text_run(text))
+    (text / "report.html").rename(folder / "text.html")
     return folder
 
 
@@ -60,7 +67,7 @@ def axe(tmp_path_factory):
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
-NAMES = ("three", "sixty", "one", "some", "none")
+NAMES = ("three", "sixty", "one", "some", "none", "text")
 
 
 @pytest.mark.parametrize("name", NAMES)
