@@ -18,8 +18,9 @@ from ncsim.results import Run
 from ncsim.storage.files import open_storage
 from ncsim.study import Study
 
-#: Seconds between two looks at a folder, and how many times as long as the last page took.
-FEWEST_SECONDS, REST = 5.0, 4.0
+#: Seconds between two looks at a folder, and how many times the processor seconds of the last page: also where it was let
+#: through seldom, it is at work for half of the time at most.
+FEWEST_SECONDS, REST = 5.0, 9.0
 
 
 def watch(
@@ -43,7 +44,8 @@ def watch(
     before: object = None
     rest = FEWEST_SECONDS
     while True:
-        begun, now = time.monotonic(), [open_storage(folder).names("parts") for folder in folders]
+        begun, used = time.monotonic(), time.process_time()
+        now = [open_storage(folder).names("parts") for folder in folders]
         if now != before:
             run, before = opened(), now
             summary = summarise(run)
@@ -58,5 +60,5 @@ def watch(
                 raise StoreError(f"{run.location}: the page cannot be written ({reason(error)})") from None
             if written is not None:
                 written(missing)
-            rest = max(FEWEST_SECONDS, REST * (time.monotonic() - begun))
+            rest = max(FEWEST_SECONDS, REST * (time.process_time() - used), time.monotonic() - begun)
         time.sleep(rest)
