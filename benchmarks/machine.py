@@ -12,12 +12,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ncsim
 from benchmarks.native import compiler_version
 from ncsim.machine import cores
 
 #: Processor flags that decide how fast small networks train.
 FLAGS = ("avx2", "fma", "avx512f", "avx512dq", "asimd", "sve")
-PACKAGES = ("ncsim", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "peft")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "peft")
 
 _PROBE = "import jax; d = jax.devices(); print(jax.default_backend(), len(d), d[0].device_kind, sep='|')"
 
@@ -34,7 +35,7 @@ def description() -> dict[str, Any]:
         "device_kind": kind,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {"ncsim": ncsim.__version__} | {name: _version(name) for name in PACKAGES},
         "compiler": compiler_version(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "load_at_start": round(os.getloadavg()[0], 2),

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim import forks as forks  # from now on it watches for forks
 
+#: The only place that says it: pyproject.toml, --version and config.json take it from here.
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from ncsim import text
     from ncsim.config.ensemble import EnsembleConfig, config_grid
     from ncsim.config.recording import Recording
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
+    from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.run import run_ensemble
     from ncsim.errors import ConfigError, StoreError
     from ncsim.records.joint_counts import joint_counts, joint_counts_many, merge_counts
@@ -56,6 +60,8 @@ _PUBLIC = {
     "PAPER_TASKS": "config.tasks",
     "NCnet": "training.flax_module",
     "run_ensemble": "ensemble.run",
+    "parameters": "ensemble.networks",
+    "outcomes": "ensemble.networks",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",

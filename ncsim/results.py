@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.errors import StoreError
+from ncsim.config.fields import shown, whole_number
+from ncsim.errors import ConfigError, StoreError
+from ncsim.exports import CellArrays, data_set, of_records, of_statistics, of_trajectories, package
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.records.trajectories import concatenated as joined
 from ncsim.statistics.cell import Cell
-from ncsim.storage.arrow_tables import to_table
+from ncsim.storage.arrow_tables import axis_columns, to_flat_table, to_table
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.summaries import cell_of
@@ -46,8 +49,18 @@ class Run:
         (2, 130)
         >>> run.records(cell=1).size, [part.size for part in run.batches(cell=1)]
         (130, [80, 50])
+        >>> run.members([129, 3], cell=1).member.tolist()
+        [129, 3]
         >>> run.table().num_rows
         260
+        >>> run.to_pandas().groupby("learning_rate")["S"].mean().index.tolist()
+        [0.01, 0.05]
+        >>> run.to_polars().filter(run.to_polars()["S"] > 4).height
+        0
+        >>> dict(run.to_xarray().training_loss.sizes)
+        {'learning_rate': 2, 'member': 130, 'i': 2, 'j': 2}
+        >>> sorted(open_run("recorded-run").to_datatree().children)
+        ['records', 'statistics', 'trajectories']
         >>> [part.step.tolist() for part in open_run("recorded-run").trajectories()]
         [[0, 20, 40], [0, 20, 40]]
     """
@@ -83,7 +96,7 @@ class Run:
         else:
             yield self._source[cell]
 
-    def cell(self, cell: int = 0) -> Cell:
+    def _cell(self, cell: int = 0) -> Cell:
         """A cell as a report sees it: of a stored run from the summaries of its parts, which are made where they are missing.
 
         Args:
@@ -128,6 +141,39 @@ class Run:
         """
         return concatenated(list(self.batches(cell)))
 
+    def members(self, ids: Sequence[int], cell: int = 0) -> MemberRecords:
+        """The records of some members, in the order in which they are asked for; only the parts that hold them are read.
+
+        Args:
+            ids: ids of members, each at most once.
+            cell: number of the cell in `configs`, from 0.
+
+        Raises:
+            ConfigError: a member or a cell is not there, or an id is given twice.
+            StoreError: a part is torn or foreign.
+        """
+        if whole_number(cell) is None or not 0 <= cell < len(self.configs):
+            raise ConfigError(f"cell: {shown(cell)}; allowed: a whole number from 0 to {len(self.configs) - 1}")
+        wanted = list(map(whole_number, ids))
+        if not wanted or None in wanted or len(set(wanted)) != len(wanted):
+            raise ConfigError(f"members: {shown(list(ids))}; allowed: ids of members, one or more, each once")
+        config, found = self.configs[cell], []
+        if isinstance(self._source, RunFolder):
+            parts = self._source.parts(config)
+            holding = [part for part in parts if any(number in part.ids for number in wanted)]
+            found = [self._source.read_part(config, part.name) for part in holding]
+        else:
+            found = [self._source[cell]]
+        records = concatenated(found)
+        place = {int(member): row for row, member in enumerate(records.member)}
+        for number in wanted:
+            if number not in place:
+                last = config.member_ids[-1]
+                raise ConfigError(
+                    f"members: {number} is not stored; allowed: what is, of {config.first_member} to {last}"
+                )
+        return records.take(np.array([place[number] for number in wanted if number is not None]))
+
     def missing(self) -> int:
         """Members, over all cells, that are still to be trained."""
         if isinstance(self._source, RunFolder):
@@ -155,14 +201,95 @@ class Run:
         return chsh_statistics(self.counts)
 
     def table(self) -> pa.Table:
-        """All records as a pyarrow table with the swept fields as columns; `.to_pandas()` where pandas is installed."""
+        """All records as a pyarrow table: the swept fields, and a list per member and column in the order of the contexts.
+        `to_pandas` and `to_polars` have a column per number, and S. Where `loss` is swept, the final loss is `training_loss`."""
         tables = []
-        for cell, config in enumerate(self.configs):
-            table = to_table(self.records(cell))
-            for name in reversed(self.swept):
-                table = table.add_column(0, name, pa.array([getattr(config, name)] * table.num_rows))
+        for config, records in self._stored():
+            table = to_table(records)
+            if "loss" in self.swept:
+                table = table.rename_columns({"loss": "training_loss"})
+            for name, values in reversed(axis_columns(config, self.swept, table.num_rows).items()):
+                table = table.add_column(0, name, values)
             tables.append(table)
         return pa.concat_tables(tables)
+
+    def _flat_table(self) -> pa.Table:
+        return pa.concat_tables([to_flat_table(records, config, self.swept) for config, records in self._stored()])
+
+    def _stored(self) -> list[tuple[EnsembleConfig, MemberRecords]]:
+        """The cells that have members; the first where none has."""
+        cells = [(config, self.records(cell)) for cell, config in enumerate(self.configs)]
+        return [cell for cell in cells if cell[1].size] or cells[:1]
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame, a row per member: the swept fields in their own types, `member`, `S`, `S_factorised`,
+        `influence`, `Delta`, `solved_11` and so on, `counts_11_00` and so on, `loss_11`, `margin_11`, `diverged_11`,
+        `undecided_alice_11`, `undecided_bob_11`, `decided_product_11`. S and what follows it are NaN where a network diverged.
+
+        Raises:
+            ConfigError: pandas is not installed.
+            StoreError: a part is torn or foreign.
+        """
+        package("pandas", "to_pandas")
+        return self._flat_table().to_pandas()
+
+    def to_polars(self) -> Any:
+        """A polars DataFrame with the columns of `to_pandas`. S and what follows it are null where a network diverged.
+
+        Raises:
+            ConfigError: polars is not installed.
+            StoreError: a part is torn or foreign.
+        """
+        return package("polars", "to_polars").from_arrow(self._flat_table())
+
+    def to_xarray(self, incomplete: str = "refuse") -> Any:
+        """An xarray Dataset of records and statistics. Its dimensions are the swept fields, `member`, Alice's task `i` and
+        Bob's task `j`, both 1 and 2; counts also have the outcomes `a` and `b`, -1 and 1.
+
+        Args:
+            incomplete: "refuse" a run whose cells are no full grid or have not the same members, or fill it with "nan", which
+                makes whole numbers and booleans float64.
+
+        Raises:
+            ConfigError: the run is not complete, or xarray is not installed.
+            StoreError: a part is torn or foreign.
+        """
+        return self._data_set(
+            lambda records, config: of_records(records, config) | of_statistics(records, config), incomplete
+        )
+
+    def to_datatree(self, incomplete: str = "refuse") -> Any:
+        """An xarray DataTree, as ArviZ 1 takes it: groups `records`, `statistics` and, of a run that was recorded along
+        training, `trajectories`, which have the dimension `step` as well. There `member` is what ArviZ calls a sample dimension.
+
+        Args:
+            incomplete: as for `to_xarray`.
+
+        Raises:
+            ConfigError: the run is not complete, or xarray is not installed.
+            StoreError: a part is torn or foreign.
+        """
+        xarray = package("xarray", "to_datatree")
+        groups = {
+            "records": self._data_set(of_records, incomplete),
+            "statistics": self._data_set(of_statistics, incomplete),
+        }
+        recorded = [(config, list(self.trajectories(cell))) for cell, config in enumerate(self.configs)]
+        if all(parts for _, parts in recorded):
+            cells = []
+            for config, parts in recorded:
+                whole = joined(parts)
+                own = {"member": whole.member.astype(np.int64), "step": whole.step}
+                cells.append(CellArrays(config, of_trajectories(whole), own))
+            groups["trajectories"] = data_set(cells, incomplete, "to_datatree")
+        return xarray.DataTree.from_dict(groups)
+
+    def _data_set(self, variables: Callable[[MemberRecords, EnsembleConfig], Any], incomplete: str) -> Any:
+        cells = []
+        for cell, config in enumerate(self.configs):
+            records = self.records(cell)
+            cells.append(CellArrays(config, variables(records, config), {"member": records.member.astype(np.int64)}))
+        return data_set(cells, incomplete, "to_xarray")
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:

@@ -58,7 +58,7 @@ class Study:
             self.storage.prepare()
         self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
 
-    def cell(self, cell: int = 0) -> Cell:
+    def _cell(self, cell: int = 0) -> Cell:
         """A cell of the study as a report sees it.
 
         Args:

@@ -1,7 +1,7 @@
 """The command `ncsim`.
 
-`command` has `main` and what every command needs; `ensemble`, `text`, `plan` and `report` have one command each, its options and its function;
-`options` has the options that commands and experiments share. `main` is imported here, so no file may have that name: it would hide the
+`command` has `main` and what every command needs; `ensemble`, `text`, `plan`, `report` and `show` have one command each, its options and its function;
+`options` has the options that commands and experiments share, `settings` the file of `--config`, and `completion` what shells complete. `main` is imported here, so no file may have that name: it would hide the
 function. Nothing here needs JAX before something is trained.
 
 Decisions
@@ -15,6 +15,13 @@ needed a state that each executor can hand over, and a proof that no bit depends
 Command line: argparse, not a generator of interfaces. Options are made from the config's field metadata in one loop;
 errors must be one line and `--help` must answer at once without importing jax, which the libraries tried did not give
 (tyro prints its errors as boxes of several lines).
+
+Settings in a file: TOML, which the standard library reads, under the names of the fields. What it says is put in the place of options
+that are not given, so that one set of checks serves both, and an error is of the file where its value is from there.
+config.json, the frozen copy in a run folder, is taken as such a file. Files are written by ten lines of our own.
+
+Completion: shtab (extra `completion`), which makes a script once. argcomplete starts Python at each press of the key, and needs to be
+registered in the shell of each user.
 """
 
 from ncsim.cli.command import main as main

@@ -12,10 +12,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import ncsim
+from ncsim.cli.completion import SHELLS, PrintCompletion
 from ncsim.cli.ensemble import add_ensemble_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
+from ncsim.cli.show import add_show_command
 from ncsim.cli.table import add_table_command
 from ncsim.cli.text import add_text_command
 from ncsim.cli.words import add_words_command
@@ -112,19 +115,21 @@ def _parser() -> argparse.ArgumentParser:
         description="Train very many small multi-task networks and measure the CHSH statistic S of what they get right.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {ncsim.__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=PrintCompletion,
+        metavar="SHELL",
+        default=argparse.SUPPRESS,
+        help=f"print the completion of this command for a shell ({', '.join(SHELLS)}), and end",
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     add_ensemble_command(commands)
     add_text_command(commands)
     add_plan_command(commands)
     add_report_command(commands)
+    add_show_command(commands)
     add_table_command(commands)
     add_words_command(commands)
     return parser
-
-
-def _version() -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version(PROGRAM)

@@ -17,6 +17,7 @@ from ncsim.cli.options import (
     recording_of,
 )
 from ncsim.cli.report import audit_run, report_run
+from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import EXECUTORS, swept_fields
 from ncsim.errors import ConfigError
 from ncsim.terminal import PROGRAM, output
@@ -35,6 +36,7 @@ def add_ensemble_command(commands: Any) -> None:
         allow_abbrev=False,
     )
     add_config_options(parser)
+    add_settings_options(parser)
     parser.add_argument(
         "--out",
         metavar="FOLDER",
@@ -56,9 +58,17 @@ def add_ensemble_command(commands: Any) -> None:
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Train, store and report."""
+    with settled(parsed):
+        _run(parsed)
+
+
+def _run(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
+    if parsed.print_config:
+        output(settings_text(parsed, configs))
+        return
     from ncsim.config.ensemble import run_digits
     from ncsim.ensemble.run import run_ensemble
     from ncsim.terminal import Progress

@@ -80,7 +80,9 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
     fields: dict[str, Any] = {}
     for name, spec in field_specs().items():
         words = getattr(parsed, name, None)
-        if words is not None:
+        if words is None and name in getattr(parsed, "settings", {}):
+            fields[name] = parsed.settings[name]  # of the file that --config names
+        elif words is not None:
             fields[name] = [parsed_word(name, spec["type"], word, allowed_values(name)) for word in words or ["true"]]
     for name in ("members", "first_member"):
         if len(fields.get(name, ())) > 1:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
+from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import swept_fields
 from ncsim.formatting import json_text
 from ncsim.terminal import output, say, telling
@@ -27,15 +28,24 @@ def add_plan_command(commands: Any) -> None:
     parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
     parser.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
     add_recording_options(parser)
+    add_settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print the forecast as JSON")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
 
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Forecast a run and print what it would take."""
+    with settled(parsed):
+        _forecast(parsed)
+
+
+def _forecast(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
+    if parsed.print_config:
+        output(settings_text(parsed, configs))
+        return
     from ncsim.planning.plan import forecast
 
     with telling("calibrating"):

@@ -132,10 +132,10 @@ def audit(
                 executor=executors[cell],
                 recording=recording if all_seen else None,
             )
-            columns = _unequal(kept._asdict(), again.records()._asdict())
+            columns = unequal_columns(kept._asdict(), again.records()._asdict())
             if all_seen:
                 pair = map(concatenated, (seen, list(again.trajectories())))
-                unequal = _unequal(*({"counts": each.counts} | each.values for each in pair))
+                unequal = unequal_columns(*({"counts": each.counts} | each.values for each in pair))
                 columns += [(row, f"trajectory {name}") for row, name in unequal]
             differing += _differences(folder.cell_name(config), kept, columns)
             audited += len(ids)
@@ -156,7 +156,7 @@ def _groups(folder: RunFolder) -> Iterator[tuple[int, Part, range]]:
                 yield cell, part, part.ids[begin : begin + GROUP]
 
 
-def _unequal(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[tuple[int, str]]:
+def unequal_columns(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list[tuple[int, str]]:
     """Rows and columns that are not the same, bit for bit."""
     found = []
     for name, one in stored.items():

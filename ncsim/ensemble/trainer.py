@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.terminal import ProgressListener, say, telling, waiting
+
+if TYPE_CHECKING:
+    from ncsim.executors.xla import Network
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
 BLOCKS = 128
@@ -88,6 +91,30 @@ class Trainer:
             ids = _ids(batch)
             values = {name: seen.values[name] for name in OBSERVED}
             yield MemberRecords(ids, **last._asdict()), MemberTrajectories(ids, steps, seen.counts, values)
+
+    def train_kept(self, config: EnsembleConfig, members: np.ndarray, executor: str) -> tuple[MemberRecords, Network]:
+        """The records of members with any ids, and their trained networks: arrays [M, context, ...]."""
+        import jax
+
+        from ncsim.executors import choice
+        from ncsim.executors.calls import InFlight
+
+        with (
+            failing_in_one_line(unless=lambda error: False),
+            jax.enable_x64(config.precision == "float64"),
+            InFlight() as calls,
+        ):
+            program = choice.program(executor, config, self._mesh, 1, self._lanes.get(executor), kept=True)
+            devices, used = len(self._devices), np.ones(len(self._devices), np.int32)
+            found = []
+            for first in range(0, len(members), devices * program.lanes):
+                batch = members[first : first + devices * program.lanes]
+                ids = np.resize(batch, devices * program.lanes).astype(np.uint32).reshape(devices, program.lanes)
+                result = calls.add(program.run(config.root_seed, ids, used, config.learning_rate, config.steps))
+                take = functools.partial(_of_members, used=used, members=len(batch))
+                found.append(calls.kept(result, functools.partial(jax.tree.map, take), None))
+        records, networks = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        return MemberRecords(members.astype(np.uint64), **records._asdict()), networks
 
     def _results(
         self,

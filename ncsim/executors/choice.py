@@ -41,15 +41,16 @@ def program(
     blocks: int,
     lanes: int | None = None,
     points: int | None = None,
+    kept: bool = False,
 ) -> xla.BlockProgram:
-    """The named executor's program for a config, which records `points` steps of the training if it is given; `lanes` is
-    None for the executor's own width of a block."""
+    """The named executor's program for a config, which records `points` steps of the training if it is given, or gives the
+    networks, too, if they are to be `kept`; `lanes` is None for the executor's own width of a block."""
     with jax.enable_x64(config.precision == "float64"):
         if executor == "xla":
-            return xla.block_program(config, mesh, blocks, lanes, points=points)
+            return xla.block_program(config, mesh, blocks, lanes, points=points, kept=kept)
         if executor == "native":
-            return native.block_program(config, mesh, blocks, lanes, points=points)
-        return _kernels(executor).block_program(config, mesh, blocks, lanes, points=points)
+            return native.block_program(config, mesh, blocks, lanes, points=points, kept=kept)
+        return _kernels(executor).block_program(config, mesh, blocks, lanes, points=points, kept=kept)
 
 
 def _kernels(executor: str) -> ModuleType:

@@ -54,7 +54,12 @@ def unsupported(config: EnsembleConfig) -> str | None:
 
 
 def block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    points: int | None = None,
+    kept: bool = False,
 ) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop as one kernel.
 
@@ -65,7 +70,9 @@ def block_program(
     if reason is not None:
         raise ConfigError(f"--executor: pallas cannot train {reason}; allowed here: xla")
     platform = mesh.devices.flat[0].platform
-    return xla.block_program(config, mesh, blocks, lanes or LANES.get(platform, 65_536), training(platform), points)
+    return xla.block_program(
+        config, mesh, blocks, lanes or LANES.get(platform, 65_536), training(platform), points, kept
+    )
 
 
 @functools.lru_cache(maxsize=32)

@@ -18,7 +18,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.tasks import CONTEXTS, context_targets
-from ncsim.training.initialization import dtype_of, start_vector, vector_size
+from ncsim.training.initialization import dtype_of, row_tuples, start_vector, vector_size
+from ncsim.training.network import Architecture, forward
 from ncsim.training.observation import CELLS, observe, record
 from ncsim.training.step import train
 
@@ -28,12 +29,20 @@ LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
 MEMBERS = "members"
 
 
+class Network(NamedTuple):
+    """A trained network: what was trained of it, and the decision logits of which its record was made."""
+
+    vector: Any  # [P]
+    logits: Any  # [R, 2]
+
+
 class BlockProgram(NamedTuple):
     """A compiled program: `run(root_seed, ids [D * B, lanes], used [D], learning_rate, steps)` gives a `ContextRecord` of
     arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled.
 
     A program that records takes `steps` [R], ascending, and gives that record and an `Observation` of arrays
-    [D * B, lanes, R, context, ...]."""
+    [D * B, lanes, R, context, ...]. One that keeps networks gives the record and a `Network` of arrays
+    [D * B, lanes, context, ...]."""
 
     run: Callable[..., Any]
     lanes: int
@@ -47,20 +56,29 @@ def block_program(
     lanes: int | None = None,
     training: Callable[..., Any] = train,
     points: int | None = None,
+    kept: bool = False,
 ) -> BlockProgram:
     """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
 
     Configs that differ only in members, seed, learning rate or steps share one program. `training` is what runs the
     steps: `ncsim.training.step.train`, or another executor's function of the same arguments. `points`: how many steps are
-    recorded, with the last; None records none.
+    recorded, with the last; None records none. `kept`: whether networks are given too, of a program that does not record.
     """
     platform = mesh.devices.flat[0].platform
-    return _block_program(program_of(config), mesh, blocks, lanes or LANES.get(platform, 65_536), training, points)
+    return _block_program(
+        program_of(config), mesh, blocks, lanes or LANES.get(platform, 65_536), training, points, kept
+    )
 
 
 @functools.lru_cache(maxsize=32)
 def _block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int, training: Callable[..., Any], points: int | None
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int,
+    training: Callable[..., Any],
+    points: int | None,
+    kept: bool,
 ) -> BlockProgram:
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
@@ -83,6 +101,9 @@ def _block_program(
             name: jnp.moveaxis(getattr(result, name), 0, -1) for name in CELLS if getattr(result, name) is not None
         }
         result = result._replace(**cells_last)
+        if kept:
+            _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+            return result, Network(jnp.moveaxis(vector, 0, -1), jnp.moveaxis(logits, (0, 1), (-2, -1)))
         if points is None:
             return result
         return result, jax.lax.map(lambda moment: observe(config, moment, answers), trained)

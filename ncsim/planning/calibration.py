@@ -19,6 +19,7 @@ from ncsim.report.write import write_report
 from ncsim.results import open_run
 from ncsim.storage.environment import recorded_environment
 from ncsim.storage.parts import part_size
+from ncsim.storage.summaries import FOLDER as SUMMARIES
 from ncsim.storage.trajectory_folder import FOLDER as TRAJECTORIES
 
 #: Wanted length of the longest calibration run of a program.
@@ -68,7 +69,9 @@ def calibrate(
         run = little(config, members, steps)
         run_ensemble(run, out, devices=devices, executor=executor, recording=recorded(steps))
         seconds = time.perf_counter() - begun
-        return _Timed(seconds, stored_bytes(out / "parts"), stored_bytes(out / TRAJECTORIES))
+        return _Timed(
+            seconds, stored_bytes(out / "parts") + stored_bytes(out / SUMMARIES), stored_bytes(out / TRAJECTORIES)
+        )
 
     compiling = timed(1, 1).seconds
     frame = min((timed(1, 1) for _ in range(3)), key=lambda each: each.seconds)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+import ncsim
 from ncsim.formatting import json_text
 from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.figures import MOST_PLACES, inline_panels
@@ -66,8 +67,8 @@ def render(template: str, **values: Any) -> str:
 
 def versions() -> list[tuple[str, str]]:
     """What wrote the page."""
-    names = ("ncsim", "numpy", "matplotlib")
-    return [*((name, importlib.metadata.version(name)) for name in names), ("python", platform.python_version())]
+    libraries = [(name, importlib.metadata.version(name)) for name in ("numpy", "matplotlib")]
+    return [("ncsim", ncsim.__version__), *libraries, ("python", platform.python_version())]
 
 
 def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:

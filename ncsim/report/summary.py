@@ -46,7 +46,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     """
     cells, laws, drawn = [], [], []
     for number, config in enumerate(run.configs):
-        cell = run.cell(number)
+        cell = run._cell(number)
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
         cells.append({"cell": cell_values(config, run.swept)} | _summarise_cell(cell, cell_laws))
         laws.append(cell_laws)

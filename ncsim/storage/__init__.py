@@ -9,6 +9,10 @@ Parts are cut at multiples of a size derived from the config alone (some seconds
 killed and resumed has the same files, byte for byte, as one that was not. A part is written by a thread beside the training
 (`storage/writer.py`), one after another and in order.
 
+A new part is flat: numbers are signed columns, and the swept fields and each member's statistics are columns too, so that
+readers which know nothing of ncsim get types and S right. A folder goes on in the format of its config.json. Its cells' folders are
+no hive partitions (name-value, not name=value): readers would take those as texts, against the column of the same name.
+
 A checksum stands in the file that it is of, over the bytes with zeros in its place, so that the two cannot come apart
 by a kill between two writes, or by a copy. config.json has a copy besides, because it cannot be trained again.
 

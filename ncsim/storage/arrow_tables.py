@@ -1,16 +1,25 @@
-"""The columns of a part as Arrow tables, and back: of members, and of their trajectories."""
+"""The columns of a part as Arrow tables, and back: of members, and of their trajectories.
+
+A new part is flat: a column is one signed number per row, the swept fields of its cell are columns, and members have their
+statistics beside their counts, so that a query of any reader needs no folder name and no list. Parts of folders that were
+begun before have lists (SCHEMA) and, in trajectories, unsigned numbers.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, field_specs
+from ncsim.errors import StoreError
 from ncsim.records.members import COLUMNS, OPTIONAL, Column, MemberRecords
 from ncsim.records.trajectories import COUNTS, MemberTrajectories, of_contexts
+from ncsim.statistics.member_statistics import MEMBER_STATISTICS, member_statistics
 
 
 def _arrow_type(column: Column) -> pa.DataType:
@@ -18,7 +27,7 @@ def _arrow_type(column: Column) -> pa.DataType:
     return pa.list_(kind, math.prod(column.shape)) if column.shape else kind
 
 
-#: The columns of a part. `counts` is in (i, j, a, b) order, the others in the order of the contexts.
+#: The columns of a part with lists. `counts` is in (i, j, a, b) order, the others in the order of the contexts.
 SCHEMA = pa.schema([(name, _arrow_type(column)) for name, column in COLUMNS.items() if name not in OPTIONAL])
 #: And of one whose members trained on some rows only: the counts on those, in the order of `counts`.
 TRAINING_SCHEMA = pa.schema([(name, _arrow_type(column)) for name, column in COLUMNS.items()])
@@ -55,15 +64,112 @@ def _from_array(values: pa.Array, column: Column) -> np.ndarray:
     return flat.to_numpy(zero_copy_only=False).astype(column.dtype).reshape(-1, *column.shape)
 
 
+# -------------------------------------------------------------------------------------------------------- flat parts
+
+#: Types of flat columns: signed, and wide enough that a reader's own sums, differences and products of counts fit.
+_FLAT: dict[Any, pa.DataType] = {np.uint64: pa.int64(), np.uint16: pa.int32(), np.int16: pa.int32()}
+
+
+def flat_names(name: str) -> list[str]:
+    """The flat columns of a column of COLUMNS: member; loss_11 and so on; counts_11_00 and so on."""
+    shape = COLUMNS[name].shape
+    if not shape:
+        return [name]
+    return (
+        of_contexts(name)
+        if len(shape) == 1
+        else [f"{each}_{a}{b}" for each in of_contexts(name) for a in (0, 1) for b in (0, 1)]
+    )
+
+
+def axis_columns(config: EnsembleConfig, swept: Sequence[str], rows: int) -> dict[str, pa.Array]:
+    """The cell's values of the swept fields, each in its own type, on every row."""
+    return {name: pa.repeat(pa.scalar(getattr(config, name)), rows) for name in swept}
+
+
+def to_flat_table(records: MemberRecords, config: EnsembleConfig, swept: Sequence[str]) -> pa.Table:
+    """Records of a cell as flat columns: the swept fields, member, statistics (null where a network diverged), and all else."""
+    columns = axis_columns(config, swept, records.size) | {"member": pa.array(records.member.astype(np.int64))}
+    statistics = member_statistics(records.counts, config.tasks.rows)
+    columns |= {name: pa.array(values, mask=np.isnan(values)) for name, values in statistics.items()}
+    for name, column in COLUMNS.items():
+        values = getattr(records, name)
+        if column.shape and values is not None:
+            kind = _FLAT.get(column.stored, pa.from_numpy_dtype(column.stored))
+            by_column = np.ascontiguousarray(values.reshape(-1, math.prod(column.shape)).T)
+            columns |= {each: pa.array(flat, kind) for each, flat in zip(flat_names(name), by_column, strict=True)}
+    return pa.table(columns)
+
+
+def from_flat_table(table: pa.Table, config: EnsembleConfig) -> MemberRecords:
+    """The inverse of `to_flat_table`.
+
+    Raises:
+        StoreError: its statistics are not those of its counts, or its swept fields not those of the config.
+        KeyError: a column is missing.
+    """
+    arrays: dict[str, Any] = {}
+    for name, column in COLUMNS.items():
+        if name in OPTIONAL and not config.training_rows:
+            continue
+        flat = [table[each].to_numpy() for each in flat_names(name)]
+        arrays[name] = np.stack(flat, axis=-1).astype(column.dtype).reshape(-1, *column.shape)
+    records = MemberRecords(**arrays)
+    for name, values in member_statistics(records.counts, config.tasks.rows).items():
+        if not np.array_equal(table[name].to_numpy(), values, equal_nan=True):
+            raise StoreError("has statistics that are not those of its counts")
+    _check_axes(table, config)
+    return records
+
+
+def _check_axes(table: pa.Table, config: EnsembleConfig) -> None:
+    """Raise StoreError where a column of a swept field has another value than the config."""
+    for name in set(table.column_names) & set(field_specs()):
+        if not pc.all(pc.equal(table[name], pa.scalar(getattr(config, name)))).as_py():
+            raise StoreError(f"has another {name} than its config")
+
+
+def flat_options(schema: pa.Schema) -> dict[str, Any]:
+    """Of the Parquet writer, for parts of members: numbers of training are as good as random but for their upper bytes, ids
+    count up, and all else repeats. Of a few columns only it is worth to say the smallest and largest value."""
+    split = [name for name in schema.names if name.startswith(("loss_", "margin_"))]
+    others = [name for name in schema.names if name not in (*split, "member")]
+    encoding = dict.fromkeys(split, "BYTE_STREAM_SPLIT") | {"member": "DELTA_BINARY_PACKED"}
+    known = [name for name in schema.names if name == "member" or name in MEMBER_STATISTICS]
+    return {
+        **{"compression": "zstd", "use_dictionary": others, "column_encoding": encoding, "write_statistics": known},
+        "store_schema": False,  # Arrow's own copy of the types, of half the footer, says nothing that Parquet does not
+    }
+
+
+# ------------------------------------------------------------------------------------------------------ trajectories
+
+
 def trajectories_to_table(trajectories: MemberTrajectories) -> pa.Table:
+    """As folders that were begun before have them: unsigned, without the swept fields."""
+    return _trajectories_to_table(trajectories, {}, (pa.uint64(), pa.uint32(), pa.uint16()))
+
+
+def trajectories_to_flat_table(
+    trajectories: MemberTrajectories, config: EnsembleConfig, swept: Sequence[str]
+) -> pa.Table:
+    """A row for every member and step, with the swept fields."""
+    axes = axis_columns(config, swept, trajectories.counts.shape[0] * trajectories.counts.shape[1])
+    return _trajectories_to_table(trajectories, axes, (pa.int64(), pa.int32(), pa.int32()))
+
+
+def _trajectories_to_table(
+    trajectories: MemberTrajectories, axes: dict[str, pa.Array], kinds: tuple[pa.DataType, ...]
+) -> pa.Table:
     """A row for every member and step, a column for every number. Lists would be fewer columns, and take three times as
     long to write."""
     members, points = trajectories.counts.shape[:2]
-    columns = {
-        "member": pa.array(np.repeat(trajectories.member, points), pa.uint64()),
-        "step": pa.array(np.tile(trajectories.step.astype(np.uint32), members), pa.uint32()),
+    of_member, of_step, of_counts = kinds
+    columns = axes | {
+        "member": pa.array(np.repeat(trajectories.member, points), pa.uint64()).cast(of_member),
+        "step": pa.array(np.tile(trajectories.step, members)).cast(of_step),
     }
-    numbers = [(COUNTS, trajectories.counts, pa.uint16())]
+    numbers = [(COUNTS, trajectories.counts, of_counts)]
     numbers += [(of_contexts(name), values, pa.float32()) for name, values in trajectories.values.items()]
     for names, values, kind in numbers:
         by_column = np.ascontiguousarray(values.reshape(members * points, len(names)).T)
@@ -71,8 +177,10 @@ def trajectories_to_table(trajectories: MemberTrajectories) -> pa.Table:
     return pa.table(columns)
 
 
-def trajectories_from_table(table: pa.Table, steps: np.ndarray, observed: Sequence[str]) -> MemberTrajectories:
-    """The inverse of `trajectories_to_table`, of these steps and observed numbers. Formats 1 and 2 had one column of lists
+def trajectories_from_table(
+    table: pa.Table, steps: np.ndarray, observed: Sequence[str], config: EnsembleConfig
+) -> MemberTrajectories:
+    """The inverse of both ways to write them, of these steps and observed numbers. Formats 1 and 2 had one column of lists
     for all columns of a name."""
     lists = {field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)}
 
@@ -85,8 +193,9 @@ def trajectories_from_table(table: pa.Table, steps: np.ndarray, observed: Sequen
 
     if np.any(columns("step", ["step"])[..., 0] != steps):
         raise ValueError("its steps are not those of its footer")
+    _check_axes(table, config)
     return MemberTrajectories(
-        member=columns("member", ["member"])[:, 0, 0],
+        member=columns("member", ["member"])[:, 0, 0].astype(np.uint64, copy=False),
         step=steps,
         counts=columns("counts", COUNTS).astype(np.uint16, copy=False).reshape(-1, steps.size, 4, 4),
         values={name: columns(name, of_contexts(name)).astype(np.float32, copy=False) for name in observed},

@@ -8,8 +8,9 @@ from typing import Any
 from ncsim.formatting import json_text
 from ncsim.storage.checksums import is_whole, sealed_json
 
-#: Format of config.json: 1 had no checksum, and is still read.
-FORMAT = 2
+#: Format of config.json. 1 had no checksum; parts of runs of 1 and 2 have lists for columns and hive partitions for folders.
+#: All are read, and a run that is extended keeps its own.
+FORMAT = FLAT = 3
 CONFIG, CONFIG_COPY = "config.json", "config-copy.json"
 
 
@@ -26,8 +27,8 @@ def description(content: bytes) -> dict[str, Any]:
     if whole is False:
         raise ValueError("its checksum is not that of its content")
     stored = json.loads(content.decode())
-    if not isinstance(stored, dict) or stored.get("format") not in (1, FORMAT):
+    if not isinstance(stored, dict) or stored.get("format") not in range(1, FORMAT + 1):
         raise ValueError(f"its format is not {FORMAT}")
-    if whole is None and stored["format"] == FORMAT:
+    if whole is None and stored["format"] != 1:
         raise ValueError("its checksum is gone")
     return stored

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ncsim
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.storage.config_file import CONFIG, description
 from ncsim.storage.files import open_storage
@@ -18,8 +19,8 @@ from ncsim.storage.files import open_storage
 
 def environment() -> dict[str, Any]:
     """What besides the config shaped the bits: versions, platform, source revision."""
-    versions = {}
-    for package in ("ncsim", "jax", "jaxlib", "flax", "optax", "numpy", "pyarrow"):
+    versions = {"ncsim": ncsim.__version__}
+    for package in ("jax", "jaxlib", "flax", "optax", "numpy", "pyarrow"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     source = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ Both promise the same of `write`: a file is there whole or not at all, whatever 
 takes a temporary name outside its folders, where no reader of parts meets it, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
 all by itself, so nothing is renamed there: what was put is read back and compared.
 
-Names are relative, with "/" between folders: "parts/hidden=3/members-0000000000-16384.parquet".
+Names are relative, with "/" between folders: "parts/hidden-3/members-0000000000-16384.parquet".
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, Generic
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.errors import StoreError, reason
+from ncsim.storage.config_file import FLAT, FORMAT
 from ncsim.storage.files import Storage
 from ncsim.storage.parts import Kept, Part, PartKind, Stamp, from_bytes, gaps, part_name, stamp_of, to_bytes
 
@@ -25,18 +26,25 @@ class PartFolder(Generic[Kept]):
 
     kind: PartKind[Kept]
 
-    def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig]) -> None:
+    def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig], form: int = FORMAT) -> None:
         self.storage = storage
         self.location = storage.location
         self.configs = tuple(configs)
         self.swept = swept_fields(self.configs)
+        self.form = form  # of config.json, which decides how parts are written
         self._held: tuple[str, Kept] | None = None  # the part that `of_members` has read last
 
+    @property
+    def flat(self) -> bool:
+        """Whether parts are written with flat columns, of which some are the swept fields."""
+        return self.form >= FLAT
+
     def cell_name(self, config: EnsembleConfig) -> str:
-        """Where a cell's parts are, relative to the run folder: hive partitions of the swept fields."""
-        return "/".join(
-            [self.kind.folder, *(f"{name}={_partition_value(getattr(config, name))}" for name in self.swept)]
-        )
+        """Where a cell's parts are, relative to the run folder. Where the swept fields are no columns, the folders are hive
+        partitions; where they are, those would stand against the columns, as texts."""
+        sign = "-" if self.flat else "="
+        cells: list[str] = [f"{name}{sign}{_partition_value(getattr(config, name))}" for name in self.swept]
+        return "/".join([self.kind.folder, *cells])
 
     def part(self, config: EnsembleConfig, first: int, members: int) -> str:
         """The name of a part, relative to the run folder, whether it is there or not."""
@@ -121,7 +129,8 @@ class PartFolder(Generic[Kept]):
             StoreError: it cannot be written; what was stored before it is whole.
         """
         name = self.part(config, int(kept.member[0]), len(kept.member))
-        content = to_bytes(self.kind, kept, config, **stamp)
+        layout = self.kind.flat if self.flat else self.kind.lists
+        content = to_bytes(layout, self.kind.key, kept, config, self.swept, **stamp)
         try:
             self.storage.write(name, content)
         except OSError as error:

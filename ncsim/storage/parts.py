@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +23,18 @@ from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.statistics.outcomes import LossesAndTables
-from ncsim.storage.arrow_tables import from_table, schema, to_table, trajectories_from_table, trajectories_to_table
+from ncsim.storage.arrow_tables import (
+    flat_names,
+    flat_options,
+    from_flat_table,
+    from_table,
+    schema,
+    to_flat_table,
+    to_table,
+    trajectories_from_table,
+    trajectories_to_flat_table,
+    trajectories_to_table,
+)
 from ncsim.storage.buffers import numbers_of
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 
@@ -34,6 +45,21 @@ Stamp = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class Layout(Generic[Kept]):
+    """How parts are written.
+
+    Attributes:
+        format: what their stamps say. All from 1 on are read; only 1 had no checksum of the whole file.
+        to_table: gives the columns of what is kept, in a cell of these swept fields.
+        options: of the Parquet writer, for these columns.
+    """
+
+    format: int
+    to_table: Callable[[Kept, EnsembleConfig, Sequence[str]], pa.Table]
+    options: Callable[[pa.Schema], Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class PartKind(Generic[Kept]):
     """What parts of one kind have of their own.
 
@@ -41,32 +67,41 @@ class PartKind(Generic[Kept]):
         folder: the folder of all of them.
         words: what they are parts of.
         key: the name of the stamp in the footer.
-        format: of a new part. Those from 1 on are read; only 1 had no checksum of the whole file.
-        options: of the Parquet writer.
         stamped: what its stamp says besides what every stamp says, with what reads each.
-        to_table: gives the columns.
+        flat: how a part of a new folder is written.
+        lists: how one of a folder is written that was begun before parts were flat.
         from_table: the inverse, of a table, its stamp and its config. It raises StoreError where the numbers cannot be.
     """
 
     folder: str
     words: str
     key: bytes
-    format: int
-    options: Mapping[str, Any]
     stamped: Mapping[str, Callable[[Any], Any]]
-    to_table: Callable[[Kept], pa.Table]
+    flat: Layout[Kept]
+    lists: Layout[Kept]
     from_table: Callable[[pa.Table, Stamp, EnsembleConfig], Kept]
 
 
-def to_bytes(kind: PartKind[Kept], kept: Kept, config: EnsembleConfig, **stamp: Any) -> bytes:
+def to_bytes(
+    layout: Layout[Kept], key: bytes, kept: Kept, config: EnsembleConfig, swept: Sequence[str], **stamp: Any
+) -> bytes:
     """What is kept of members with consecutive ids as the file of one part. The same gives the same bytes with one version
-    of pyarrow, so that a part that two workers write is one part. `stamp` has what this kind says besides."""
+    of pyarrow, so that a part that two workers write is one part.
+
+    Args:
+        layout: how it is written.
+        key: of the stamp, as the kind of part has it.
+        kept: of members with consecutive ids.
+        config: the cell.
+        swept: the fields in which the cells of its run differ.
+        stamp: what this kind of part says of itself besides.
+    """
     ids = {"first": int(kept.member[0]), "count": len(kept.member)}
-    stamp = {"format": kind.format, "fingerprint": fingerprint(config), **ids, **stamp}
-    table, sink = kind.to_table(kept), pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **kind.options) as writer:
+    stamp = {"format": layout.format, "fingerprint": fingerprint(config), **ids, **stamp}
+    table, sink = layout.to_table(kept, config, swept), pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **layout.options(table.schema)) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({kind.key: json.dumps(stamp), _CHECKSUM: UNSEALED})
+        writer.add_key_value_metadata({key: json.dumps(stamp), _CHECKSUM: UNSEALED})
     return sealed(sink.getvalue().to_pybytes())
 
 
@@ -83,7 +118,7 @@ def stamp_of(kind: PartKind[Any], content: bytes, name: str, config: EnsembleCon
     foreign = f"is not a part of {kind.words}"
     try:
         stamp = json.loads((metadata.metadata or {}).get(kind.key, b"{}"))
-        if not isinstance(stamp, dict) or stamp.get("format") not in range(1, kind.format + 1):
+        if not isinstance(stamp, dict) or stamp.get("format") not in range(1, kind.flat.format + 1):
             raise StoreError(foreign)
         first, count, of = operator.index(stamp["first"]), operator.index(stamp["count"]), stamp["fingerprint"]
         stamp |= {field: read(stamp[field]) for field, read in kind.stamped.items()}
@@ -138,24 +173,31 @@ def losses_and_tables(content: bytes, config: EnsembleConfig) -> LossesAndTables
     """
     try:
         reader = pq.ParquetFile(pa.BufferReader(content))
-        names = ["counts", "diverged", "loss"]
-        table = reader.read(columns=names, use_threads=False)
-        counts, diverged, loss = (numbers_of(table[name].combine_chunks().flatten()) for name in names)
+        lists = "counts" in reader.schema_arrow.names
+        counts, diverged, loss = (_by_column(reader, name, lists) for name in ("counts", "diverged", "loss"))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
     base = config.tasks.rows + 1
-    counts = counts.reshape(-1, 4, 4)
-    code = np.empty((4, len(counts)), np.int32)
+    code = np.empty((4, len(loss[0])), np.int32)
     for context in range(4):
-        bob, alice, both = (counts[:, context, cell].astype(np.int32) for cell in (1, 2, 3))
+        bob, alice, both = (counts[4 * context + cell].astype(np.int32) for cell in (1, 2, 3))
         code[context] = (bob * base + alice) * base + both
-    return LossesAndTables(
-        code, np.ascontiguousarray(diverged.reshape(-1, 4).T), np.ascontiguousarray(loss.reshape(-1, 4).T)
-    )
+    return LossesAndTables(code, np.stack(diverged), np.stack(loss))
+
+
+def _by_column(reader: pq.ParquetFile, name: str, lists: bool) -> list[np.ndarray]:
+    """The numbers of a column of members, one array per context and cell; `lists`: as parts had them before they were flat."""
+    names = [name] if lists else flat_names(name)
+    table = reader.read(columns=names, use_threads=False)
+    if not lists:
+        return [numbers_of(table[each].combine_chunks()) for each in names]
+    flat = numbers_of(table[name].combine_chunks().flatten())
+    return list(flat.reshape(-1, table.schema.field(name).type.list_size).T)
 
 
 def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:
-    records = from_table(table.cast(schema(config)))
+    flat = stamp["format"] >= MEMBERS.flat.format
+    records = from_flat_table(table, config) if flat else from_table(table.cast(schema(config)))
     if not _are_stamped(records.member, stamp):
         raise StoreError("has members that are not those of its name")
     if np.any(records.counts.sum(axis=2) != np.where(records.diverged, 0, config.tasks.rows)):
@@ -169,7 +211,7 @@ def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRec
 
 
 def _trajectories(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberTrajectories:
-    trajectories = trajectories_from_table(table, stamp["steps"], stamp["observed"])
+    trajectories = trajectories_from_table(table, stamp["steps"], stamp["observed"], config)
     totals = trajectories.counts.sum(axis=-1)
     if not _are_stamped(trajectories.member, stamp) or np.any((totals != 0) & (totals != config.tasks.rows)):
         raise StoreError("does not hold what its name says")
@@ -180,25 +222,45 @@ def _are_stamped(members: np.ndarray, stamp: Stamp) -> bool:
     return np.array_equal(members, np.arange(stamp["first"], stamp["first"] + stamp["count"], dtype=np.uint64))
 
 
-#: Format 1 had no checksum.
+def _with_lists(records: MemberRecords, *_: Any) -> pa.Table:
+    return to_table(records)
+
+
+def _unsigned(trajectories: MemberTrajectories, *_: Any) -> pa.Table:
+    return trajectories_to_table(trajectories)
+
+
+#: Format 1 had no checksum, and 1 and 2 have lists for columns.
 MEMBERS = PartKind(
-    "parts", "an ncsim run", b"ncsim", 2, {"compression": "zstd"}, {}, to_table=to_table, from_table=_members
+    "parts",
+    "an ncsim run",
+    b"ncsim",
+    {},
+    flat=Layout(3, to_flat_table, flat_options),
+    lists=Layout(2, _with_lists, lambda _: {"compression": "zstd"}),
+    from_table=_members,
 )
-#: Format 1 had no checksum, and 1 and 2 had lists for columns.
+
+
+def _trajectory_options(schema: pa.Schema) -> dict[str, Any]:
+    repeated = schema.names[: schema.names.index("step") + 1]
+    return {"compression": "snappy", "use_dictionary": repeated, "write_statistics": ["member", "step"]}
+
+
+#: Format 1 had no checksum, 1 and 2 had lists for columns, and 3 has unsigned numbers and no swept fields.
 #: A recording has many numbers, and is written while the devices train: neither repetitions are looked for in what was
 #: observed nor smallest and largest values, and snappy takes half the time of zstd for a seventh more bytes.
 TRAJECTORIES = PartKind(
     "trajectories",
     "ncsim trajectories",
     b"ncsim-trajectories",
-    3,
-    {"compression": "snappy", "use_dictionary": ["member", "step"], "write_statistics": ["member", "step"]},
     {
         "recording": Recording.stored,
         "steps": lambda steps: np.asarray(steps, np.int32),
         "observed": lambda names: tuple(map(str, names)),
     },
-    to_table=trajectories_to_table,
+    flat=Layout(4, trajectories_to_flat_table, lambda schema: _trajectory_options(schema) | {"store_schema": False}),
+    lists=Layout(3, _unsigned, _trajectory_options),
     from_table=_trajectories,
 )
 

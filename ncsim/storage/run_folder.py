@@ -2,7 +2,7 @@
 
     runs/figure2/
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
-      parts/hidden=3/members-0000000000-16384.parquet   first id and number of members; hive partitions for a grid
+      parts/hidden-3/members-0000000000-16384.parquet   first id and number of members; a folder per cell of a grid
       recording.json  trajectories/                 of members recorded along training (`trajectory_folder.py`)
       summaries/                                    what each part adds up to, for reports (`summaries.py`); sealed
       rejected/                                     what `ncsim report --repair` moved out of the way
@@ -42,9 +42,10 @@ class RunFolder(PartFolder[MemberRecords]):
 
     kind = MEMBERS
 
-    def __init__(self, storage: Storage, configs: Sequence[EnsembleConfig]) -> None:
-        super().__init__(storage, configs)
-        self.sealed = True  # whether config.json has a checksum, which an old version did not write
+    @property
+    def sealed(self) -> bool:
+        """Whether config.json has a checksum, which an old version did not write."""
+        return self.form != 1
 
     @property
     def path(self) -> Path:
@@ -83,9 +84,7 @@ class RunFolder(PartFolder[MemberRecords]):
             configs = [from_dict(cell) for cell in stored["cells"]]
             if not configs:
                 raise ValueError("it has no cells")
-            folder = cls(storage, configs)
-            folder.sealed = stored["format"] != 1
-            return folder
+            return cls(storage, configs, stored["format"])
         except (FileNotFoundError, NotADirectoryError):
             raise NoRunError(f"no run is stored there (no {name})", storage.location) from None
         except OSError as error:
@@ -120,13 +119,18 @@ class RunFolder(PartFolder[MemberRecords]):
             if folder.storage.exists(CONFIG):
                 if not resume:
                     raise StoreError(f"{path}: holds a run already; allowed with resume off: a new folder")
-                folder._check_same_run(cls.within(folder.storage))
+                folder._take_up(cls.within(folder.storage))
             elif any(name.endswith(".parquet") for name in folder.storage.names("parts")):
                 raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
             folder._write_config(training)
         except OSError as error:
             raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
         return folder
+
+    def _take_up(self, stored: RunFolder) -> None:
+        """Go on with a run in its own format. Raises StoreError where it is another one."""
+        self._check_same_run(stored)
+        self.form = stored.form
 
     def _check_same_run(self, stored: RunFolder) -> None:
         ours, theirs = ({fingerprint(config): config for config in folder.configs} for folder in (self, stored))
@@ -156,7 +160,7 @@ class RunFolder(PartFolder[MemberRecords]):
                 record = environment() | (training() if training else {"device": "unknown"})
                 content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
             if held is None and not self.storage.create(CONFIG, content):  # another worker began the run just now
-                self._check_same_run(RunFolder.within(self.storage))
+                self._take_up(RunFolder.within(self.storage))
                 content = self.storage.read(CONFIG)
         else:
             content = held

@@ -2,7 +2,7 @@
 
     runs/figure4/
       recording.json                                          at which steps, and what; sealed
-      trajectories/hidden=3/members-0000000000-4096.parquet   a row for every member and recorded step; sealed
+      trajectories/hidden-3/members-0000000000-4096.parquet   a row for every member and recorded step; sealed
 
 A part is written whole or not at all, once all its members are trained and before the members' own part is: members
 that no part holds have no trajectory that counts. Parts are cut where the members' parts are, and once more at the
@@ -42,7 +42,7 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
     kind = TRAJECTORIES
 
     def __init__(self, folder: RunFolder) -> None:
-        super().__init__(folder.storage, folder.configs)
+        super().__init__(folder.storage, folder.configs, folder.form)
         self._folder = folder
 
     # -- what is recorded ---------------------------------------------------------------------------------------

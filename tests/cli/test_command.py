@@ -13,6 +13,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.options import configs_of
 from ncsim.config.ensemble import field_specs
+from tests.support.folders import parts_of
 from tests.support.refusals import refused_command as refused
 
 SMALL = ["--hidden", "2", "--members", "70", "--steps", "120"]
@@ -109,7 +110,7 @@ def test_bad_commands_and_folders(capsys, tmp_path):
     assert "holds another config's run (hidden is 2 there, 3 here)" in refused(
         capsys, "ensemble", "--hidden", "3", "--out", "run"
     )
-    part = next((tmp_path / "run").rglob("*.parquet"))
+    part = parts_of(tmp_path / "run")[0]
     whole = part.read_bytes()
     part.write_bytes(whole[: len(whole) // 2])
     for arguments in (["report", "run"], ["ensemble", *SMALL, "--out", "run"]):

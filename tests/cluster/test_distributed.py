@@ -12,6 +12,7 @@ import pytest
 
 from ncsim.cli.command import main
 from ncsim.cluster.distributed import launched_by
+from tests.support.folders import parts_of
 
 ROOT = Path(__file__).resolve().parents[2]
 RATES = [str(round(0.01 + 0.002 * k, 3)) for k in range(10)]
@@ -91,12 +92,12 @@ def statuses(processes):
 
 
 def parts(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in parts_of(folder)}
 
 
 def wait_for_parts(folder, count):
     deadline = time.monotonic() + 240
-    while len(list(folder.rglob("members-*.parquet"))) < count:
+    while len(list(parts_of(folder, "members-*.parquet"))) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

@@ -18,6 +18,7 @@ from ncsim.cluster import ray_pool
 from ncsim.errors import StoreError
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
+from tests.support.folders import parts_of
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
@@ -57,7 +58,7 @@ def alone(tmp_path_factory):
 
 
 def files(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in parts_of(folder)}
 
 
 def processes(word):

@@ -17,6 +17,7 @@ from ncsim.storage import parts
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from tests.storage.test_run_folder import CONFIG, some_records
+from tests.support.folders import parts_of
 
 SMALL = ncsim.EnsembleConfig(hidden=2, members=64 * 5, first_member=30, steps=10)
 
@@ -65,7 +66,7 @@ def test_three_shards_store_what_one_process_does(tmp_path, recording):
         )
         missing.append(run.missing())
     assert missing == [320 - 64 - 30, 64 + 64, 0]  # six parts: of 34, four times 64, and 30
-    for path in (tmp_path / "alone").rglob("*.parquet"):
+    for path in parts_of(tmp_path / "alone"):
         assert (tmp_path / "run" / path.relative_to(tmp_path / "alone")).read_bytes() == path.read_bytes()
     assert np.array_equal(run.counts, whole.counts)
     assert verify(tmp_path / "run").right

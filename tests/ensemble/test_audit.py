@@ -33,7 +33,7 @@ def change(folder, member, **columns):
     records = run.read_part(config, part.name)
     for name, value in columns.items():
         getattr(records, name)[member] = value
-    (folder / part.name).write_bytes(to_bytes(MEMBERS, records, config))
+    (folder / part.name).write_bytes(to_bytes(MEMBERS.flat, MEMBERS.key, records, config, run.swept))
 
 
 def test_what_is_right_is_right_and_a_share_is_a_share(folder):
@@ -56,7 +56,7 @@ def test_a_changed_member_is_named(folder, capsys):
         main(["report", str(folder), "--audit", "1", "--audit-seed", "5"])
     assert caught.value.code == 1
     said = capsys.readouterr().out
-    assert "parts/learning_rate=0.01: member 200 differs in counts, loss" in said
+    assert "parts/learning_rate-0.01: member 200 differs in counts, loss" in said
     assert "(100.00%, seed 5) trained again: 1 differ" in said
     # Of two seeds, one may choose the group and the other not: the same seed always chooses alike.
     found = [audit(folder, 0.1, seed).right for seed in range(12)]

@@ -20,6 +20,7 @@ from ncsim.errors import DeviceError, StoreError
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
+from tests.support.folders import parts_of
 
 GRID = ncsim.config_grid(hidden=[2, 3], members=300, steps=20)
 RECORDING = ncsim.Recording(points=4)
@@ -42,7 +43,7 @@ def alone(tmp_path_factory):
 
 
 def files(folder, kinds=("parts", "trajectories")):
-    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in parts_of(folder)}
     return {name: content for name, content in found.items() if name.split("/")[0] in kinds}
 
 

@@ -60,7 +60,7 @@ def test_stored_in_parts_and_resumed(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(stored_parts, "PART_MEMBERS", (64, 128))
     run = run_ensemble(CONFIG, out=tmp_path / "run")
     alike(run.records(), whole.records())
-    parts = sorted((tmp_path / "run").rglob("*.parquet"))
+    parts = sorted((tmp_path / "run" / "parts").rglob("*.parquet"))
     assert len(parts) == 6
     before = {path: path.read_bytes() for path in parts}
     parts[0].unlink()
@@ -183,19 +183,19 @@ def test_killed_at_random_moments_and_resumed(whole, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         for attempt in range(3):
-            there = len(list(out.rglob("members-*.parquet")))
+            there = len(list((out / "parts").rglob("members-*.parquet")))
             if there == 11:
                 break
             process = subprocess.Popen([sys.executable, "-c", KILLED, str(out)], stderr=subprocess.PIPE)
             deadline = time.monotonic() + 60
-            while len(list(out.rglob("members-*.parquet"))) <= there and time.monotonic() < deadline:
+            while len(list((out / "parts").rglob("members-*.parquet"))) <= there and time.monotonic() < deadline:
                 if process.poll() is not None:
                     break
                 time.sleep(0.002)
             time.sleep(moment.random() * 0.01)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            now = len(list(out.rglob("members-*.parquet")))
+            now = len(list((out / "parts").rglob("members-*.parquet")))
             assert there < now, f"attempt {attempt} stored nothing"
             killed_half_way += now < 11
         finished = subprocess.run([sys.executable, "-c", KILLED, str(out)], capture_output=True, text=True, timeout=120)

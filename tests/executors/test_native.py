@@ -54,6 +54,9 @@ def alike(a, b):
 FOUR_ROWS = ncsim.truth_tables(
     [lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2, name="four rows"
 )
+MORE_ROWS = ncsim.truth_tables(
+    [lambda *x: x[0], lambda *x: x[1]], [lambda *x: x[2], lambda *x: x[3]], features=5, name="more rows"
+)
 VARIANTS = {
     "adam": {},
     "squared error": {"loss": "squared_error", "tasks": FOUR_ROWS},
@@ -191,7 +194,7 @@ def test_networks_that_diverge_are_counted_apart():
 def test_what_it_cannot_train_is_one_line(monkeypatch):
     for change, words in [
         ({"precision": "float64"}, "precision float64"),
-        ({"hidden": native.MAX_HIDDEN + 1}, f"hidden {native.MAX_HIDDEN + 1}"),
+        ({"tasks": MORE_ROWS}, f"hidden 2 with {MORE_ROWS.rows} rows"),
         ({"optimizer": configs.LAYERWISE_OPTIMIZERS[0]}, f"optimizer {configs.LAYERWISE_OPTIMIZERS[0]}"),
     ]:
         config = dataclasses.replace(CONFIG, **change)
@@ -299,7 +302,7 @@ def test_auto_takes_it_where_it_is_clearly_faster_and_remembers(mesh, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
     monkeypatch.setattr(choice, "seconds_a_network", lambda _, tried, *__: 1.0 if tried.lanes == native.LANES else 9.0)
     assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, learning_rate=0.1)], mesh, BLOCKS) == "native"
-    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, hidden=64)], mesh, BLOCKS) == "xla"
+    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, precision="float64")], mesh, BLOCKS) == "xla"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "d"))
     monkeypatch.setattr(choice, "AGREEMENT_TOLERANCE", -1.0)
     assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"

@@ -188,14 +188,14 @@ def test_a_report_while_a_part_is_stored_counts_it_nowhere_or_once(tmp_path, mon
     records = made_up(300, seed=2)
     folder = RunFolder.create(tmp_path, [CONFIG])
     folder.write_part(CONFIG, records.take(slice(0, 100)))
-    look = Run.cell
+    look = Run._cell
 
     def stored_meanwhile(self, cell=0):
         found = look(self, cell)
         folder.write_part(CONFIG, records.take(slice(100, 300)))
         return found
 
-    monkeypatch.setattr(Run, "cell", stored_meanwhile)
+    monkeypatch.setattr(Run, "_cell", stored_meanwhile)
     numbers = summarise(ncsim.open_run(tmp_path)).numbers
     assert (numbers["cells"][0]["members"], numbers["members_missing"]) == (100, 200)
 

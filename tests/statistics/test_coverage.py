@@ -20,6 +20,7 @@ import ncsim.report.summary
 from experiments.critical_width import WidthFinding, critical_widths
 from experiments.gradient_competition import odds_ratio, spearman
 from ncsim.results import Run
+from ncsim.statistics import cell
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
 from ncsim.statistics.intervals import clopper_pearson, mean_over_members
@@ -309,7 +310,9 @@ def ids(cases):
 def covered(kind, case, name, argument, samples):
     with (
         mock.patch.object(ncsim.report.summary, "STANDARD_PROTOCOLS", PROTOCOLS),
+        mock.patch.object(cell, "STANDARD_PROTOCOLS", PROTOCOLS),
         mock.patch.object(ncsim.report.summary, "CONTEXTUALITY_RUNS", 2_000),
+        mock.patch.object(cell, "CONTEXTUALITY_RUNS", 2_000),
     ):
         found = case(argument, samples, np.random.default_rng([SEED, len(name), samples]))
     found.check(f"{kind}, {name}")

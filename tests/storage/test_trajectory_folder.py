@@ -27,6 +27,7 @@ from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import initial_vector, member_key
 from ncsim.training.observation import OBSERVED
 from tests.support.cases import first_fast
+from tests.support.folders import parts_of
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=150, steps=60)
 RECORDING = Recording(spacing="every", every=20)
@@ -162,8 +163,8 @@ def test_diverged_networks_have_no_counts_from_then_on():
 
 
 def hashes(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*.parquet"))} | {
-        "folders": sorted(str(path.parent.relative_to(folder)) for path in folder.rglob("*.parquet"))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in parts_of(folder)} | {
+        "folders": sorted(str(path.parent.relative_to(folder)) for path in parts_of(folder))
     }
 
 

@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("results", "study", "cluster", "tables"),
+    *("exports", "results", "study", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
@@ -32,6 +32,7 @@ THIRD_PARTY = {
     "executors": {"jax"},
     "results": {"pyarrow"},
     "cluster": {"jax", "ray"},
+    "cli": {"shtab"},
     "report": {"jinja2", "matplotlib"},
     "ensemble": {"jax"},
     "text": {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.folders import parts_of
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((ROOT / "experiments" / "launch").glob("*.sh"))
 SMALL = "--hidden 2 --learning-rate 0.01 0.03 --members 40 --steps 5 --executor xla --devices 1".split()
@@ -76,7 +78,7 @@ def test_a_job_of_ray_starts_one_on_the_first_node(tmp_path):
 
 
 def stored(folder):
-    return {p.name + p.parent.name: p.read_bytes() for p in folder.rglob("*.parquet")}
+    return {p.name + p.parent.name: p.read_bytes() for p in parts_of(folder)}
 
 
 @pytest.mark.slow

@@ -90,12 +90,6 @@ def test_figure_is_on_the_first_screen_and_there():
     assert "\n## " not in README[: README.index("![")]
 
 
-def test_nobody_is_sent_to_another_project():
-    """On the public package index the name belongs to somebody else."""
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
-        assert not re.search(r"pip install [^\n`]*\bncsim\b", page.read_text()), page.name
-
-
 def test_make_targets_exist():
     targets = re.findall(r"(?m)(?:^    |`)make ([a-z0-9-]+)", README)
     assert {"figure2", "benchmark", "text-demo"} <= set(targets)

@@ -59,7 +59,12 @@ def unsupported(config: EnsembleConfig) -> str | None:
 
 
 def block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    points: int | None = None,
+    kept: bool = False,
 ) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop as a CUDA kernel. `lanes`: a multiple of `THREADS`.
 
@@ -69,7 +74,7 @@ def block_program(
     reason = "without a CUDA GPU" if mesh.devices.flat[0].platform != "gpu" else unsupported(config)
     if reason is not None:
         raise ConfigError(f"--executor: cuda cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(native.shape(config)), points)
+    return xla.block_program(config, mesh, blocks, lanes or LANES, training(native.shape(config)), points, kept)
 
 
 @functools.lru_cache(maxsize=16)

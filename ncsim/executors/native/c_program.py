@@ -38,7 +38,7 @@ class Block:
         self.lines: list[str] = []
         self._inputs = inputs
         self._outputs = list(outputs)
-        nodes = _reachable(node for _, node in outputs)
+        nodes = reachable(node for _, node in outputs)
         self._uses = Counter(operand for node in nodes for operand in node.operands)
         self._uses.update(node for _, node in outputs)
         self._terms = {node: self._sum(node) for node in nodes if node.kind in ("add", "sub") and node.varying}
@@ -67,9 +67,9 @@ class Block:
         for place, operand in enumerate(node.operands):
             sign = "-" if node.kind == "sub" and place else "+"
             if operand in self._swallowed(node):
-                terms += [(_signs(sign, s), part) for s, part in self._sum(operand)]
+                terms += [(signs(sign, s), part) for s, part in self._sum(operand)]
             elif operand.kind == "neg" and operand.varying and self._uses[operand] == 1:
-                terms.append((_signs(sign, "-"), operand.operands[0]))
+                terms.append((signs(sign, "-"), operand.operands[0]))
             else:
                 terms.append((sign, operand))
         # A sum begins with what is no product, so that all products are multiply-adds.
@@ -198,11 +198,13 @@ class Block:
         return literal(node) if node.kind == "constant" else self._inputs[node]
 
 
-def _signs(one: str, other: str) -> str:
+def signs(one: str, other: str) -> str:
+    """The sign of a term in a sum that is a term."""
     return "+" if one == other else "-"
 
 
-def _reachable(nodes: Iterable[Node]) -> list[Node]:
+def reachable(nodes: Iterable[Node]) -> list[Node]:
+    """These values and all that they are made of."""
     found: dict[Node, None] = {}
     stack = list(nodes)
     while stack:
@@ -216,7 +218,7 @@ def _reachable(nodes: Iterable[Node]) -> list[Node]:
 def needed_uniforms(outputs: Iterable[Node]) -> list[Node]:
     """The uniform values, constants apart, that vector code for these outputs reads."""
     outputs = list(outputs)
-    nodes = [node for node in _reachable(outputs) if node.varying]
+    nodes = [node for node in reachable(outputs) if node.varying]
     read = {operand: None for node in nodes for operand in node.operands if not operand.varying}
     read |= {node: None for node in outputs if not node.varying}
     return [node for node in read if node.kind != "constant"]
@@ -247,6 +249,7 @@ class Step(NamedTuple):
     step: ClosedJaxpr
     size: int  # of the vector
     given: int  # targets and learning rate, all float32
+    arrays: list[int]  # sizes of what the carry consists of
 
 
 class Flow(NamedTuple):
@@ -261,8 +264,9 @@ class Flow(NamedTuple):
     scalars: list[int]  # and of what does not
 
 
-def flow(graph: Graph, program: Step, known: Sequence[float] = ()) -> Flow:
+def flow(graph: Graph, program: Step, known: Sequence[float] = (), arrays: Sequence[int] = ()) -> Flow:
     """The nodes of a step, in `graph`, which simplifies them. `known`: the first given values, where they are compiled in.
+    `arrays`: the array of each element of the carry, if arrays are to differ by network as a whole or not at all.
 
     Raises:
         ScalariseError: an operation, or a state by network, that there is no C for.
@@ -272,11 +276,11 @@ def flow(graph: Graph, program: Step, known: Sequence[float] = ()) -> Flow:
     given[: len(known)] = [graph.constant(value, "float32") for value in known]
     vector = [graph.leaf("carry", number, "float32", True) for number in range(program.size)]
     begun = build(graph, program.begin, [*vector, *given])
-    varying = [number < program.size or node.varying for number, node in enumerate(begun)]
+    varying = _whole([number < program.size or node.varying for number, node in enumerate(begun)], arrays)
     while True:  # what a step makes different by network is so from the beginning
         carry = [graph.leaf("carry", n, dtypes[n], differs) for n, differs in enumerate(varying)]
         after = build(graph, program.step, [*carry, *given])
-        grown = [differs or node.varying for differs, node in zip(varying, after, strict=True)]
+        grown = _whole([differs or node.varying for differs, node in zip(varying, after, strict=True)], arrays)
         if grown == varying:
             break
         varying = grown
@@ -290,13 +294,23 @@ def flow(graph: Graph, program: Step, known: Sequence[float] = ()) -> Flow:
     return Flow(given, begun, carry, after, dtypes, lanes, scalars)
 
 
-def source(program: Step) -> str:
-    """The C file: `ncsim_train` of TRAIN, which takes all steps of all networks.
+def _whole(varying: list[bool], arrays: Sequence[int]) -> list[bool]:
+    differing = {array for array, differs in zip(arrays, varying, strict=False) if differs}
+    return [array in differing for array in arrays] or varying
 
-    Raises:
-        ScalariseError: an operation that there is no C for.
-    """
-    given, begun, carry, after, dtypes, lanes, scalars = flow(Graph(), program)
+
+class Uniform(NamedTuple):
+    """What is the same for all networks: names in C for what vector code reads of it, and the template's parts."""
+
+    step_names: dict[Node, str]
+    begin_names: dict[Node, str]
+    begin_lines: list[str]
+    parts: dict[str, object]
+
+
+def uniform_parts(flow: Flow, size: int) -> Uniform:
+    """The scalar code of a step, of `size` parameters."""
+    given, begun, carry, after, dtypes, lanes, scalars = flow
     leaves = {node: f"given[{number}]" for number, node in enumerate(given)}
     leaves |= {carry[number]: f"c->c{number}" for number in scalars}
 
@@ -306,11 +320,7 @@ def source(program: Step) -> str:
     names = {node: f"fixed[{k}]" for k, node in enumerate(fixed)} | {
         node: f"row[{k}]" for k, node in enumerate(changing)
     }
-    step = Block([(place, after[number]) for place, number in enumerate(lanes)], names).lines
-
     begin_lines, begin_names = scalar_lines(needed_uniforms(begun[number] for number in lanes), leaves)
-    started = [(place, begun[number]) for place, number in enumerate(lanes) if place >= program.size]
-    begin_lines += Block(started, begin_names).lines
 
     first_lines, first = scalar_lines([begun[number] for number in scalars], leaves)
     first_lines += [f"c->c{number} = {first[begun[number]]};" for number in scalars]
@@ -322,20 +332,32 @@ def source(program: Step) -> str:
     # Read before any is written: one may be what another was.
     next_lines += [f"const {C_TYPES[dtypes[n]]} n{n} = {following[after[n]]};" for n in scalars]
     next_lines += [f"c->c{n} = n{n};" for n in scalars]
-    return TEMPLATE.format(
-        header=HEADER,
-        size=program.size,
-        slots=len(lanes),
-        fixed_count=max(len(fixed), 1),
-        row_count=max(len(changing), 1),
-        fields=" ".join(f"{C_TYPES[dtypes[n]]} c{n};" for n in scalars) or "int unused;",
-        begin_carried=_body(first_lines),
-        fixed=_body(fixed_lines),
-        uniform=_body(next_lines),
-        begin=_body(begin_lines),
-        step=_body(step),
-    )
+    parts: dict[str, object] = {
+        "size": size,
+        "fixed_count": max(len(fixed), 1),
+        "row_count": max(len(changing), 1),
+        "fields": " ".join(f"{C_TYPES[dtypes[n]]} c{n};" for n in scalars) or "int unused;",
+        "begin_carried": body(first_lines),
+        "fixed": body(fixed_lines),
+        "uniform": body(next_lines),
+    }
+    return Uniform(names, begin_names, begin_lines, parts)
 
 
-def _body(lines: Sequence[str]) -> str:
+def source(program: Step) -> str:
+    """The C file: `ncsim_train` of TRAIN, which takes all steps of all networks.
+
+    Raises:
+        ScalariseError: an operation that there is no C for.
+    """
+    nodes = flow(Graph(), program)
+    uniform = uniform_parts(nodes, program.size)
+    step = Block([(place, nodes.after[number]) for place, number in enumerate(nodes.lanes)], uniform.step_names).lines
+    started = [(place, nodes.begun[number]) for place, number in enumerate(nodes.lanes) if place >= program.size]
+    begin = [*uniform.begin_lines, *Block(started, uniform.begin_names).lines]
+    return TEMPLATE.format(header=HEADER, slots=len(nodes.lanes), begin=body(begin), step=body(step), **uniform.parts)
+
+
+def body(lines: Iterable[str]) -> str:
+    """Lines as they stand in a function."""
     return "\n".join(f"    {line}" for line in lines)

@@ -25,16 +25,20 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_program, compiler
+from ncsim.executors.native import c_program, c_rolled, compiler, units
 from ncsim.executors.scalarise import ScalariseError, element_array, out_of_reach, scalarise
 from ncsim.training.initialization import vector_size
+from ncsim.training.network import Architecture
 from ncsim.training.step import make_step
 
 #: Members a block. What is the same for all networks is computed once a block, so that more are better; few members
 #: fill a block in vain.
 LANES = 128
-#: Wider networks take compilers too long: their code grows with the width times the rows, compile time faster.
-MAX_HIDDEN = 8
+#: Wider networks take compilers too long as straight-line code, which grows with the width times the rows, and compile
+#: time faster: they have loops over their units.
+MAX_STRAIGHT = 8
+#: Both heads' units where trunks are separate.
+MAX_HIDDEN = 128
 MAX_ROWS = 16
 NO_COMPILER = "without a C compiler"
 
@@ -55,7 +59,12 @@ def unsupported(config: EnsembleConfig) -> str | None:
 
 
 def block_program(
-    config: EnsembleConfig, mesh: Mesh, blocks: int, lanes: int | None = None, points: int | None = None
+    config: EnsembleConfig,
+    mesh: Mesh,
+    blocks: int,
+    lanes: int | None = None,
+    points: int | None = None,
+    kept: bool = False,
 ) -> xla.BlockProgram:
     """As `xla.block_program`, with the training loop in C. `lanes`: a multiple of 16.
 
@@ -67,7 +76,7 @@ def block_program(
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(shape(config)), points)
+    return xla.block_program(config, mesh, blocks, lanes or LANES, training(shape(config)), points, kept)
 
 
 #: Every library that this process has loaded.
@@ -123,7 +132,11 @@ def source(config: EnsembleConfig) -> str:
 @functools.lru_cache(maxsize=64)
 def _source(config: EnsembleConfig) -> str:
     with jax.enable_x64(False):
-        return c_program.source(scalar_step(config))
+        if Architecture.of(config).hidden <= MAX_STRAIGHT:
+            return c_program.source(scalar_step(config))
+        little = units.small(config)
+        step = scalar_step(little)
+        return c_rolled.source(step, units.places(config, little, step.arrays))
 
 
 def scalar_step(config: EnsembleConfig) -> c_program.Step:
@@ -141,7 +154,11 @@ def scalar_step(config: EnsembleConfig) -> c_program.Step:
     carry = jax.eval_shape(begin, vector, targets, rate)
     given = int(np.prod(targets.shape)) + 1
     return c_program.Step(
-        _scalars(begin, vector, targets, rate), _scalars(step, carry, targets, rate), vector.shape[0], given
+        _scalars(begin, vector, targets, rate),
+        _scalars(step, carry, targets, rate),
+        vector.shape[0],
+        given,
+        [leaf.size for leaf in jax.tree.leaves(carry)],
     )
 
 

@@ -1,0 +1,194 @@
+"""Settings of a run in a file: TOML of a user's, or the config.json of a run that is stored. Options of the command override it.
+
+hidden = [2, 3, 4]        # a list is an axis of the grid
+learning_rate = 0.01
+out = "runs/widths"       # any option of the command that has a value, with _ for -
+
+[tasks]                   # own tasks, as ncsim.TruthTables has them
+inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
+...
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ncsim.config.ensemble import EnsembleConfig, checked, field_specs, from_dict
+from ncsim.config.fields import option_name, shown
+from ncsim.config.recording import Recording
+from ncsim.config.tasks import TruthTables
+from ncsim.errors import ConfigError, one_line, reason
+
+#: What no file says: where it is, and what is done in place of a run.
+_NOT_IN_A_FILE = ("help", "config", "print_config", "json", "command", "flags", "given", "settings")
+#: Options of `ncsim ensemble` that `ncsim plan` has not: it takes the same file, and leaves them alone.
+_OF_ENSEMBLE = ("cluster", "shard", "distributed", "audit", "audit_seed", "quiet")
+
+
+def add_settings_options(parser: argparse.ArgumentParser) -> None:
+    """--config and --print-config."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings in a TOML file, or a stored run's config.json; options that are given override it",
+    )
+    parser.add_argument("--print-config", action="store_true", help="print all settings as such a file, and end")
+
+
+@contextlib.contextmanager
+def settled(parsed: argparse.Namespace) -> Iterator[None]:
+    """Put what the file of --config says in the place of options that are not given. Within, an error of a value of the
+    file's names the file and the key.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value of it is not allowed.
+    """
+    file = parsed.config
+    given: set[str] = getattr(parsed, "given", set())
+    settings = _settings(file) if file is not None else {}
+    options = [name for name in vars(parsed) if name not in _NOT_IN_A_FILE]
+    known = [*dict.fromkeys([*options, "tasks", *_OF_ENSEMBLE])]
+    for key, value in settings.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            words = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
+            raise ConfigError(f"{file}: {key}: {shown(value)}; no such key; {words}")
+    ours = {key: value for key, value in settings.items() if key not in given}
+    with _naming(file, ours):
+        parsed.settings = {key: _field(key, value) for key, value in ours.items() if key in field_specs()}
+        for key in (ours.keys() - parsed.settings.keys()) & set(options):
+            before = getattr(parsed, key)  # a switch that is given is not on record as given, but it is on
+            setattr(parsed, key, _option(key, ours[key], before) or before)
+        yield
+
+
+def _settings(file: str) -> dict[str, Any]:
+    """The keys of a file, with _ for -, and their values as they stand there."""
+    try:
+        content = Path(file).read_bytes().decode()
+        if content.lstrip().startswith("{"):
+            return _of_stored_run(Path(file), json.loads(content))
+        found: dict[str, Any] = {}
+        for key, value in tomllib.loads(content).items():
+            if key.replace("-", "_") in found:
+                raise ConfigError(f"{file}: {key}: {shown(value)}; the key is there twice, with - and with _")
+            found[key.replace("-", "_")] = value
+        return found
+    except OSError as error:
+        raise ConfigError(f"--config: {file}; cannot be read ({reason(error)})") from None
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"--config: {file}; is no TOML ({one_line(error)}); allowed: KEY = VALUE lines") from None
+
+
+def _of_stored_run(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
+    """What the config.json of a run says, and the recording.json beside it."""
+    try:
+        configs = [from_dict(cell) for cell in stored["cells"]]
+        axes = {name: list(dict.fromkeys(getattr(config, name) for config in configs)) for name in field_specs()}
+        if math.prod(map(len, axes.values())) != len(set(configs)):
+            raise ValueError("its cells are no full grid; allowed: ncsim.run_ensemble with a list of configs")
+        tasks = axes.pop("tasks")[0]
+        if axes["topology"] == ["dense"] and axes["shared"] == [EnsembleConfig.shared]:
+            del axes["shared"]  # says nothing there, and is refused where somebody says it
+        found: dict[str, Any] = axes | {"tasks": dataclasses.asdict(tasks)}
+        recording = path.with_name("recording.json")
+        if recording.exists():
+            found |= _of_recording(Recording.stored(json.loads(recording.read_bytes())["recording"]))
+        return found
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"--config: {path}; does not describe a run ({one_line(error)})") from None
+
+
+def _of_recording(recording: Recording) -> dict[str, Any]:
+    values = {"record_spacing": recording.spacing}
+    return values | ({"record_every": recording.every} if recording.every else {"record_points": recording.points})
+
+
+def _field(name: str, value: Any) -> list[Any]:
+    """The values of a config's field, checked, of which several are an axis."""
+    if name == "tasks":
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"--tasks: {shown(value)}; allowed: a table with inputs, alice and bob")
+        return [_tasks(value)]
+    values = value if isinstance(value, list) else [value]
+    return [checked(name, each) for each in values]
+
+
+def _tasks(table: Mapping[str, Any]) -> TruthTables:
+    known = [field.name for field in dataclasses.fields(TruthTables)]
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"--tasks: {key} = {shown(value)}; no such key; allowed: {', '.join(known)}")
+    for key in ("inputs", "alice", "bob"):
+        if not isinstance(table.get(key), list | tuple) or not all(isinstance(row, list | tuple) for row in table[key]):
+            raise ConfigError(f"--tasks: {key} = {shown(table.get(key))}; allowed: a list of lists of 0 and 1")
+    try:
+        half = (len(table["inputs"][0]) + 1) // 2  # as truth_tables has it
+        sides = {"alice_features": range(half), "bob_features": range(half, len(table["inputs"][0]))}
+        return TruthTables(**{**sides, **table})
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"--tasks: {one_line(error).removeprefix('tasks.')}") from None
+
+
+def _option(name: str, value: Any, default: Any) -> Any:
+    """The value of an option that is no field, as the command line would have it: a word, or true."""
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: true or false")
+        return value
+    number = name in ("devices", "record_points", "record_every", "audit", "audit_seed")
+    if isinstance(value, bool) or not isinstance(value, int | float if number else str):
+        raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: {'a number' if number else 'a text'}")
+    return str(value)
+
+
+@contextlib.contextmanager
+def _naming(file: str | None, keys: Mapping[str, Any]) -> Iterator[None]:
+    """Say of an error of one of these keys which file has it."""
+    try:
+        yield
+    except ConfigError as error:
+        option, _, words = str(error).partition(": ")
+        key = option.removeprefix("--").replace("-", "_")
+        if option.startswith("--") and key in keys:
+            raise ConfigError(f"{file}: {key}: {words}") from None
+        raise
+
+
+# ---------------------------------------------------------------------------------------------------------- printing
+
+
+def settings_text(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> str:
+    """All settings as a file that --config takes: every field, then the options that are set, then own tasks."""
+    lines = []
+    for name in field_specs():
+        values = list(dict.fromkeys(getattr(config, name) for config in configs))
+        implied = name == "shared" and all(config.topology == "dense" for config in configs)
+        if name != "tasks" and not implied:
+            lines.append(f"{name} = {_toml(values if len(values) > 1 else values[0])}")
+    fields = (*field_specs(), *_NOT_IN_A_FILE)
+    set_to = {name: value for name, value in vars(parsed).items() if name not in fields and value not in (None, False)}
+    numbers = ("devices", "record_points", "record_every", "audit", "audit_seed")
+    lines += [f"{name} = {value if name in numbers else _toml(value)}" for name, value in set_to.items()]
+    if configs[0].tasks != EnsembleConfig.tasks:
+        lines += ["", "[tasks]"]
+        lines += [f"{name} = {_toml(value)}" for name, value in dataclasses.asdict(configs[0].tasks).items()]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML: JSON but for its lists, whose tuples are lists, too."""
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,212 @@
+"""Settings in a file: what it says is what the options say, options override it, and what is wrong with it is one line."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ncsim
+from ncsim.cli.command import main
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+
+TASKS = """
+[tasks]
+inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
+alice = [[0, 0, 1, 1], [1, 1, 0, 0]]
+bob = [[0, 1, 0, 1], [0, 0, 0, 1]]
+name = "four rows"
+"""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What `ncsim ensemble` would train, in place of training it."""
+    found = []
+    monkeypatch.setattr("ncsim.ensemble.run.run_ensemble", lambda configs, **options: found.append((configs, options)))
+    monkeypatch.setattr("ncsim.cli.ensemble.report_run", lambda *_: None)
+    return found
+
+
+def printed(capsys, *arguments):
+    main(["ensemble", *arguments, "--print-config"])
+    return capsys.readouterr().out
+
+
+def refused(capsys, *arguments):
+    """The one line with which the command ends."""
+    with pytest.raises(SystemExit) as end:
+        main(["ensemble", *arguments])
+    out, err = capsys.readouterr()
+    assert (end.value.code, out, err.count("\n")) == (2, "", 1)
+    return err.removeprefix("ncsim: error: ").rstrip("\n")
+
+
+def test_a_file_is_what_its_options_are(asked):
+    Path("study.toml").write_text(
+        'hidden = [2, 3]\nlearning-rate = 1\noptimizer = "sgd"\ncommon_initialization = [true, false]\nmembers = 7\n'
+        'out = "here"\ndevices = 2\nexecutor = "xla"\nrecord_points = 4\nquiet = true\n'
+    )
+    main(["ensemble", "--config", "study.toml"])
+    words = "--hidden 2 3 --learning-rate 1 --optimizer sgd --common-initialization true false --members 7 --out here "
+    main(["ensemble", *(words + "--devices 2 --executor xla --record-points 4 --quiet").split()])
+    assert asked[0] == asked[1]
+    assert len(asked[0][0]) == 4
+    assert asked[0][0][0].learning_rate == 1.0
+
+
+def test_options_override_the_file(asked):
+    Path("study.toml").write_text(
+        'hidden = [2, 3]\nsteps = 5\nexecutor = "native"\nout = "there"\ndistributed = false\n'
+    )
+    main("ensemble --config study.toml --hidden 4 --executor auto --out here --quiet".split())
+    ((configs, options),) = asked
+    assert configs == ncsim.config_grid(hidden=4, steps=5)
+    assert (options["executor"], options["out"]) == ("auto", "here")
+
+
+def test_own_tasks_stand_in_a_file(asked, capsys):
+    Path("study.toml").write_text("hidden = 2\n" + TASKS)
+    main("ensemble --config study.toml --quiet".split())
+    tasks = asked[0][0][0].tasks
+    assert (tasks.name, tasks.rows, tasks.alice_features, tasks.bob_features) == ("four rows", 4, (0,), (1,))
+    Path("again.toml").write_text(printed(capsys, "--config", "study.toml"))
+    main("ensemble --config again.toml --quiet".split())
+    assert asked[1][0] == asked[0][0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--hidden 2 3 --learning-rate 1e-5 0.25 --members 9",
+        "--topology overlap --shared 2 --hidden 4",
+        '--optimizer sgd --optimizer-options momentum=0.9,nesterov=true --out runs/"quoted"\\ü --quiet',
+        "--record-every 5 --devices 1 --audit 0.5 --audit-seed 3 --executor xla",
+    ],
+)
+def test_what_is_printed_is_taken_and_printed_again(words, capsys):
+    text = printed(capsys, *words.split())
+    tomllib.loads(text)
+    Path("printed.toml").write_text(text)
+    assert printed(capsys, "--config", "printed.toml") == text
+
+
+def test_the_frozen_copy_of_a_run_is_such_a_file(asked, capsys):
+    """Its grid, its own tasks and what it records; a new folder for the same, or more members of it."""
+    Path("study.toml").write_text("hidden = [2, 3]\nsteps = [4, 5]\nmembers = 6\n" + TASKS)
+    main("ensemble --config study.toml --record-every 2 --quiet".split())
+    folder = RunFolder.create("run", asked[0][0])
+    TrajectoryFolder(folder).check(asked[0][1]["recording"], ("margin",))
+    main("ensemble --config run/config.json --out other --quiet".split())
+    assert asked[1][0] == asked[0][0]
+    assert asked[1][1]["recording"] == asked[0][1]["recording"]
+    main("ensemble --config run/config-copy.json --members 60 --hidden 3 --quiet".split())
+    assert [(config.hidden, config.steps, config.members) for config in asked[2][0]] == [(3, 4, 60), (3, 5, 60)]
+    assert tomllib.loads(printed(capsys, "--config", "run/config.json"))["steps"] == [4, 5]
+
+
+def test_plan_takes_it_too(capsys):
+    Path("study.toml").write_text("hidden = 2\nquiet = true\naudit = 0.5\n")
+    main("plan --config study.toml --steps 3 --print-config".split())
+    assert tomllib.loads(capsys.readouterr().out) | {"hidden": 2, "steps": 3} == tomllib.loads(
+        printed(capsys, "--hidden", "2", "--steps", "3")
+    )
+
+
+BAD = {
+    "hiden = 3": "study.toml: hiden: 3; no such key; did you mean hidden?",
+    "config = 'a'": "study.toml: config: 'a'; no such key; allowed: hidden, ",
+    "[model]\nhidden = 3": "study.toml: model: {'hidden': 3}; no such key; ",
+    "hidden = 'two'": "study.toml: hidden: 'two'; allowed: a whole number from 1 to 64",
+    "hidden = [2, 99]": "study.toml: hidden: 99; allowed: a whole number from 1 to 64",
+    "hidden = []": "study.toml: hidden: no value; allowed: one or more, each a whole number from 1 to 64",
+    "hidden = [[2], 3]": "study.toml: hidden: [2]; one value a config",
+    "hidden = true": "study.toml: hidden: True; allowed: a whole number from 1 to 64",
+    "learning_rate = nan": "study.toml: learning_rate: nan; allowed: a finite number above 0",
+    "learning_rate = '0.1'": "study.toml: learning_rate: '0.1'; allowed: a finite number above 0",
+    "loss = 'hinge'": "study.toml: loss: 'hinge'; allowed: bce, squared_error, cross_entropy",
+    "common_initialization = 1": "study.toml: common_initialization: 1; allowed: true or false",
+    "optimizer = 'sgd'\noptimizer_options = 'nesterov'": "study.toml: optimizer_options: 'nesterov'; allowed: name=number",
+    "members = [1, 2]": "study.toml: members: 1 2; allowed: one value for all cells",
+    "shared = 2": "study.toml: shared: 2 with --topology dense; allowed: with --topology overlap",
+    "devices = 'two'": "study.toml: devices: 'two'; allowed: a number",
+    "devices = 0": "study.toml: devices: 0; allowed: a whole number from 1 to 4096",
+    "quiet = 'yes'": "study.toml: quiet: 'yes'; allowed: true or false",
+    "out = 3": "study.toml: out: 3; allowed: a text",
+    "record_spacing = 'sometimes'": "study.toml: record_spacing: sometimes; allowed: linear, logarithmic, every",
+    "tasks = 'mine'": "study.toml: tasks: 'mine'; allowed: a table with inputs, alice and bob",
+    "tasks.input = [[0]]": "study.toml: tasks: input = [[0]]; no such key; allowed: inputs, alice, bob, ",
+    "tasks.inputs = [0]": "study.toml: tasks: inputs = [0]; allowed: a list of lists of 0 and 1",
+    "tasks.inputs = [[2]]\ntasks.alice = [[0], [0]]\ntasks.bob = [[0], [0]]": "study.toml: tasks: inputs: 2; allowed: 0 or 1",
+    "hidden = 2\nhidden = 3": "--config: study.toml; is no TOML (Cannot overwrite a value",
+    "first-member = 2\nfirst_member = 3": "study.toml: first_member: 3; the key is there twice, with - and with _",
+    "steps = " + "9" * 5000: "--config: study.toml; is no TOML (Exceeds the limit",
+    "\ud800": "--config: study.toml; is no TOML ('utf-8' codec",
+    "{}": "--config: study.toml; does not describe a run ('cells')",
+    '{"cells": []}': "--config: study.toml; does not describe a run (",
+    '{"cells": [{"hidden": 99}]}': "--config: study.toml; does not describe a run (--hidden: 99; allowed",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_is_wrong_is_one_line_that_names_file_key_and_value(text, capsys):
+    Path("study.toml").write_bytes(text.encode(errors="surrogatepass"))
+    line = refused(capsys, "--config", "study.toml")
+    assert line.startswith(BAD[text]), line
+
+
+def test_an_error_of_an_option_is_not_the_files(capsys):
+    Path("study.toml").write_text("hidden = 2\n")
+    assert refused(capsys, "--config", "study.toml", "--hidden", "99").startswith("--hidden: 99; allowed")
+    assert refused(capsys, "--config", "nothing.toml").startswith(
+        "--config: nothing.toml; cannot be read (No such file"
+    )
+    assert refused(capsys, "--config", ".").startswith("--config: .; cannot be read (Is a directory")
+
+
+def test_cells_that_are_no_full_grid_are_refused(capsys):
+    RunFolder.create("run", ncsim.config_grid(hidden=[2, 3], steps=[4, 5])[:3])
+    line = refused(capsys, "--config", "run/config.json")
+    assert line.startswith("--config: run/config.json; does not describe a run (its cells are no full grid; allowed: ")
+    assert json.loads(Path("run/config.json").read_text())["cells"][2]["hidden"] == 3
+
+
+# ----------------------------------------------------------------------------------------------------- completion
+
+
+def test_completion_in_a_shell():
+    """The script is bash's own syntax, and completes commands, options and words in a bash."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ncsim.cli", "--print-completion", "bash"], capture_output=True, text=True, check=True
+    )
+    Path("completion").write_text(done.stdout)
+
+    def completed(*words):
+        line = " ".join(f"'{word}'" for word in words)
+        script = (
+            f'source completion; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMP_LINE="{" ".join(words)}"; '
+            "_shtab_ncsim; printf '%s\\n' \"${COMPREPLY[@]}\""
+        )
+        answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        return answer.stdout.split()
+
+    assert completed("ncsim", "ens") == ["ensemble"]
+    assert completed("ncsim", "ensemble", "--learn") == ["--learning-rate"]
+    assert completed("ncsim", "ensemble", "--loss", "b") == ["bce"]
+    assert completed("ncsim", "ensemble", "--executor", "nat") == ["native"]
+
+
+def test_completion_that_is_not_there_is_one_line(capsys, monkeypatch):
+    for words, line in (
+        (["fish"], "--print-completion: fish; allowed: bash, zsh, tcsh"),
+        (["bash"], "--print-completion: shtab is not installed; allowed after: pip install '.[completion]'"),
+    ):
+        monkeypatch.setitem(sys.modules, "shtab", None)
+        with pytest.raises(SystemExit) as end:
+            main(["--print-completion", *words])
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith(f"ncsim: error: {line}")

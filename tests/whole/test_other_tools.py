@@ -1,0 +1,280 @@
+"""Users' own tools read a run's files right, and its exports: each in a query of a line or two, as a user would write it.
+
+The grid is of floats, words and booleans. What each query gives is compared with what `open_run` gives.
+"""
+
+import dataclasses
+import importlib
+import json
+
+import duckdb
+import numpy as np
+import pandas
+import polars
+import pytest
+
+import ncsim
+from ncsim.errors import ConfigError
+from ncsim.records.members import MemberRecords
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.storage.config_file import described
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+from tests.storage.test_part_folder import RECORDING, some_trajectories
+
+GRID = ncsim.config_grid(
+    learning_rate=[0.003, 0.01], loss=["bce", "squared_error"], common_initialization=[False, True], members=40, steps=5
+)
+#: How a reader finds the files of all cells.
+FILES = "run/parts/**/*.parquet"
+
+
+def made_up(config, seed):
+    """Records of a cell, with networks that diverged among them."""
+    generator = np.random.default_rng(seed)
+    share = generator.dirichlet([0.3, 0.3, 0.3, 2], size=(config.members, 4))
+    counts = generator.multinomial(config.tasks.rows, share).astype(np.int32)
+    diverged = generator.random((config.members, 4)) < 0.05
+    counts[diverged] = 0
+    few = generator.integers(0, 5, size=(3, config.members, 4)).astype(np.int32)
+    loss = generator.random((2, config.members, 4), np.float32)
+    ids = np.arange(config.first_member, config.first_member + config.members, dtype=np.uint64)
+    return MemberRecords(ids, counts, loss[0], -loss[1], diverged, few[0], few[1], few[2] - 2)
+
+
+def written(path, grid=GRID):
+    folder = RunFolder.create(path, grid)
+    trajectories = TrajectoryFolder(folder)
+    for seed, config in enumerate(grid):
+        folder.write_part(config, made_up(config, seed))
+        trajectories.write_recorded(config, some_trajectories(0, config.members), RECORDING)
+    return ncsim.open_run(path)
+
+
+@pytest.fixture
+def run():
+    return written("run")
+
+
+@pytest.fixture
+def cells(run):
+    """What each cell has: its config, its records, its statistics by `chsh_statistics`."""
+    records = [run.records(cell) for cell in range(len(GRID))]
+    return [(config, each, chsh_statistics(each.joint)) for config, each in zip(run.configs, records, strict=True)]
+
+
+def mean_s(cells, **fields):
+    """The mean S over the members of some cells in which no network diverged."""
+    return np.nanmean(np.concatenate([s.s for config, _, s in cells if fields.items() <= vars(config).items()]))
+
+
+def above_two(cells):
+    return sum(int((s.s > 2).sum()) for _, _, s in cells)
+
+
+def correlators(cells, context):
+    """C of a context, of every member whose network has not diverged in it."""
+    values = np.concatenate([s.correlator.reshape(-1, 4)[:, context] for _, _, s in cells])
+    return values[np.isfinite(values)]
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def test_pandas(cells):
+    frame = pandas.read_parquet("run/parts")
+    assert (frame.learning_rate == 0.003).sum() == 4 * 40
+    assert frame[~frame.common_initialization & (frame.loss == "bce")].shape[0] == 2 * 40
+    by_rate = frame.groupby("learning_rate")["S"].mean()
+    assert by_rate.to_dict() == pytest.approx({rate: mean_s(cells, learning_rate=rate) for rate in (0.003, 0.01)})
+    same = frame.counts_12_00 + frame.counts_12_11 - frame.counts_12_01 - frame.counts_12_10
+    assert sorted((same / 16)[~frame.diverged_12]) == sorted(correlators(cells, 1))
+    assert len(frame.query("S > 2")) == above_two(cells) > 0
+
+
+def test_polars(cells):
+    frame = polars.read_parquet(FILES)
+    by_rate = dict(frame.group_by("learning_rate").agg(polars.col("S").mean()).iter_rows())
+    assert by_rate == pytest.approx({rate: mean_s(cells, learning_rate=rate) for rate in (0.003, 0.01)})
+    words = frame.filter(polars.col("loss") == "squared_error", polars.col("common_initialization"))
+    assert words["S"].mean() == pytest.approx(mean_s(cells, loss="squared_error", common_initialization=True))
+    c = polars.col
+    same = (c("counts_22_00") + c("counts_22_11") - c("counts_22_01") - c("counts_22_10")) / 16
+    assert sorted(frame.filter(~c("diverged_22")).select(same).to_series()) == sorted(correlators(cells, 3))
+    assert frame.filter(c("S") > 2).height == above_two(cells)  # a NaN would be above 2
+
+
+def test_duckdb(cells):
+    rows = duckdb.sql(f"SELECT learning_rate, avg(S) FROM '{FILES}' GROUP BY learning_rate").fetchall()
+    assert dict(rows) == pytest.approx({rate: mean_s(cells, learning_rate=rate) for rate in (0.003, 0.01)})
+    one = f"SELECT avg(S) FROM '{FILES}' WHERE learning_rate = 0.01 AND loss = 'bce' AND NOT common_initialization"
+    assert duckdb.sql(one).fetchall()[0][0] == pytest.approx(
+        mean_s(cells, learning_rate=0.01, loss="bce", common_initialization=False)
+    )
+    c = f"SELECT (counts_11_00 - counts_11_01 - counts_11_10 + counts_11_11) / 16 FROM '{FILES}' WHERE NOT diverged_11"
+    assert sorted(each for (each,) in duckdb.sql(c).fetchall()) == sorted(correlators(cells, 0))
+    assert duckdb.sql(f"SELECT count(*) FROM '{FILES}' WHERE S > 2").fetchall() == [(above_two(cells),)]
+
+
+def test_xarray(run, cells):
+    data = run.to_xarray()
+    by_rate = data.S.mean(["loss", "common_initialization", "member"])
+    assert by_rate.sel(learning_rate=0.01).item() == pytest.approx(mean_s(cells, learning_rate=0.01))
+    part = data.sel(loss="bce", common_initialization=True)
+    assert part.S.mean().item() == pytest.approx(mean_s(cells, loss="bce", common_initialization=True))
+    correlator = (data.counts * data.a * data.b).sum(["a", "b"]) / data.rows
+    c21 = correlator.where(~data.diverged).sel(i=2, j=1).values.ravel()
+    assert sorted(c21[np.isfinite(c21)]) == sorted(correlators(cells, 2))
+    assert int((data.S > 2).sum()) == above_two(cells)
+
+
+# -------------------------------------------------------------------------------------------------- every column
+
+
+def test_files_and_exports_have_the_same_columns(run, cells):
+    frame, exported = pandas.read_parquet("run/parts"), run.to_pandas()
+    pandas.testing.assert_frame_equal(frame, exported[frame.columns])
+    assert list(frame.columns) == list(exported.columns) == run.to_polars().columns
+    kinds = {str(kind) for name, kind in exported.dtypes.items() if name != "loss"}
+    assert kinds == {"float64", "bool", "int64", "int32", "float32"}  # nothing unsigned, and no lists
+    records, statistics = cells[0][1:]
+    first = exported.iloc[: records.size]
+    for name, field in {
+        "S": "s",
+        "S_factorised": "s_factorised",
+        "influence": "influence",
+        "Delta": "contextuality",
+    }.items():
+        assert np.array_equal(first[name], getattr(statistics, field), equal_nan=True)
+    solved = records.counts[..., 3] == 16
+    assert np.array_equal(first.filter(regex="^solved_"), solved)
+    for name in ("loss", "margin", "diverged", "undecided_alice", "undecided_bob", "decided_product"):
+        assert np.array_equal(first.filter(regex=rf"^{name}_\d\d$"), getattr(records, name)), name
+
+
+def test_trajectories_have_axes_and_signed_counts(run):
+    frame = pandas.read_parquet("run/trajectories")
+    assert frame.groupby("learning_rate").size().to_dict() == {0.003: 320, 0.01: 320}
+    assert str(frame.counts_11_00.dtype) == "int32"
+    difference = duckdb.sql("SELECT min(counts_11_00 - counts_11_11) FROM 'run/trajectories/**/*.parquet'").fetchall()[
+        0
+    ]
+    assert difference[0] == int((frame.counts_11_00 - frame.counts_11_11).min()) < 0
+
+
+def test_the_tree(run):
+    tree = run.to_datatree()
+    assert sorted(tree.children) == ["records", "statistics", "trajectories"]
+    seen = tree["trajectories"].ds
+    assert seen.counts.dims == ("learning_rate", "loss", "common_initialization", "member", "step", "i", "j", "a", "b")
+    part = next(run.trajectories(cell=3))  # 0.003, squared_error, True
+    place = {"learning_rate": 0.003, "loss": "squared_error", "common_initialization": True}
+    assert np.array_equal(seen.counts.sel(place), part.joint)
+    assert np.array_equal(seen.margin.sel(place).sel(step=5, i=2, j=1), part.values["margin"][:, 1, 2])
+    assert np.array_equal(tree["records"].ds.training_loss.sel(place).values.reshape(-1, 4), run.records(3).loss)
+    assert (tree["records"].ds.counts - 16).max() == 0  # signed
+
+
+def test_runs_in_memory_and_of_one_cell_have_the_same_exports():
+    config = ncsim.EnsembleConfig(members=20, first_member=5)
+    run = ncsim.Run([config], [made_up(config, 1)])
+    assert run.to_pandas().columns[0] == "member"
+    assert run.to_xarray().S.dims == ("member",)
+    assert run.to_xarray().member.values.tolist() == list(range(5, 25))
+    assert sorted(run.to_datatree().children) == ["records", "statistics"]
+
+
+def test_training_counts_are_exported():
+    config = ncsim.EnsembleConfig(members=3, training_rows=4)
+    records = made_up(config, 2)._replace(training_counts=np.full((3, 4, 4), 1, np.int32))
+    run = ncsim.Run([config], [records])
+    assert run.to_pandas()["training_counts_22_11"].tolist() == [1, 1, 1]
+    assert run.to_xarray().training_counts.sizes["a"] == 2
+
+
+# ------------------------------------------------------------------------------------------------------- not full
+
+
+@pytest.mark.parametrize("lack", ["a cell", "members"])
+def test_a_grid_that_is_not_full_is_refused_or_filled(lack):
+    grid = GRID[:-1] if lack == "a cell" else GRID
+    records = [made_up(config, seed) for seed, config in enumerate(grid)]
+    if lack == "members":
+        records[-1] = records[-1].take(slice(0, 30))
+    run = ncsim.Run(grid, records)
+    words = "has 7 cells and no full grid" if lack == "a cell" else "its cells have other members"
+    with pytest.raises(ConfigError, match=rf"^to_xarray: .*{words}.*; allowed: incomplete='nan', or a complete run$"):
+        run.to_xarray()
+    data = run.to_xarray(incomplete="nan")
+    last = data.sel(learning_rate=0.01, loss="squared_error", common_initialization=True)
+    assert int(last.counts.isnull().sum()) == 16 * (40 if lack == "a cell" else 10)
+    first = data.sel(learning_rate=0.003, loss="bce", common_initialization=False)
+    assert np.array_equal(first.counts.values.reshape(40, 4, 4), records[0].counts)
+
+
+def test_another_word_for_incomplete_is_refused(run):
+    with pytest.raises(ConfigError, match=r"^to_xarray: incomplete: 'drop'; allowed: refuse, nan$"):
+        run.to_xarray(incomplete="drop")
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("to_pandas", "pandas"), ("to_polars", "polars"), ("to_xarray", "xarray"), ("to_datatree", "xarray")],
+)
+def test_a_missing_package_is_named(run, method, name, monkeypatch):
+    def without(module):
+        raise ModuleNotFoundError(module)
+
+    monkeypatch.setattr(importlib, "import_module", without)
+    with pytest.raises(ConfigError, match=rf"^{method}: {name} is not installed; allowed after: pip install {name}$"):
+        getattr(run, method)()
+
+
+# ---------------------------------------------------------------------------------------------------------- formats
+
+
+def test_what_does_not_follow_from_the_counts_is_refused(run):
+    """A part that somebody wrote anew with another S, or of another axis value, sealed as ours are."""
+    folder = RunFolder.open("run")
+    other = dataclasses.replace(GRID[0], learning_rate=0.5)
+    from ncsim.storage.parts import MEMBERS, from_bytes, to_bytes
+
+    def part(change):
+        layout = dataclasses.replace(MEMBERS.flat, to_table=lambda *given: change(MEMBERS.flat.to_table(*given)))
+        return to_bytes(layout, MEMBERS.key, run.records(0), GRID[0], run.swept)
+
+    def changed(name, values):
+        return lambda table: table.set_column(table.column_names.index(name), name, [values])
+
+    name = folder.parts(GRID[0])[0].name
+    assert from_bytes(MEMBERS, part(lambda table: table), name, GRID[0])[1]
+    s = run.to_pandas()["S"][:40].to_numpy()
+    for change, words in (
+        (changed("S", s + 0.125), "has statistics that are not those of its counts"),
+        (changed("learning_rate", np.full(40, other.learning_rate)), "has another learning_rate than its config"),
+        (lambda table: table.drop_columns("S"), "is torn"),
+    ):
+        with pytest.raises(ncsim.StoreError, match=words):
+            from_bytes(MEMBERS, part(change), name, GRID[0])
+
+
+def test_a_folder_goes_on_in_the_format_that_it_was_begun_in():
+    folder = RunFolder.create("old", GRID)
+    stored = json.loads((folder.path / "config.json").read_bytes())
+    assert stored["format"] == 3
+    stored.pop("checksum")
+    (folder.path / "config.json").write_bytes(described(stored | {"format": 2}))
+    (folder.path / "config-copy.json").unlink()
+    longer = [dataclasses.replace(config, members=50) for config in GRID]
+    folder = RunFolder.create("old", longer)
+    name = folder.write_part(longer[0], made_up(longer[0], 0))
+    assert name.startswith("parts/learning_rate=0.003/")
+    assert json.loads((folder.path / "config.json").read_bytes())["format"] == 2
+    assert (
+        TrajectoryFolder(folder)
+        .write_recorded(longer[0], some_trajectories(0, 50), RECORDING)
+        .startswith("trajectories/learning_rate=")
+    )
+    run = ncsim.open_run("old")
+    assert np.array_equal(run.records(0).counts, made_up(longer[0], 0).counts)
+    assert run.to_pandas()["learning_rate"].tolist() == [0.003] * 50
