@@ -34,7 +34,7 @@ def provenance(location: str) -> dict[str, Any]:
         "command": command,
         "why_not": None
         if command
-        else "Tasks of one's own, or cells that are no full grid, are given in Python; config.json has them.",
+        else "No command trains these cells, which are no full grid: ncsim.run_ensemble takes a list.",
     }
 
 
@@ -67,9 +67,12 @@ def repeat_command(configs: Sequence[EnsembleConfig], out: str, executors: Seque
     swept, default = swept_fields(configs), EnsembleConfig()
     grid = {name: list(dict.fromkeys(getattr(config, name) for config in configs)) for name in swept}
     cells = {tuple(getattr(config, name) for name in swept) for config in configs}
-    if any(config.tasks != PAPER_TASKS for config in configs) or cells != set(itertools.product(*grid.values())):
+    if cells != set(itertools.product(*grid.values())):
         return None
     words = ["ncsim", "ensemble"]
+    if configs[0].tasks != PAPER_TASKS:  # no option has them
+        place = out.rstrip("/")
+        return shlex.join([*words, "--config", f"{place}/config.json", "--out", f"{place}-again"])
     for name in field_specs():
         values = grid.get(name, [getattr(configs[0], name)])
         if values != [getattr(default, name)] or name == "members":

@@ -241,7 +241,16 @@ def test_the_command_gives_the_run_again(fields):
 
 def test_no_command_is_told_that_does_not_give_the_run_again():
     assert repeat_command(ncsim.config_grid(hidden=[2, 3], steps=[5, 6])[:3], "run") is None
-    assert repeat_command([ncsim.EnsembleConfig(tasks=own_tasks("mine"))], "run") is None
+
+
+def test_tasks_of_ones_own_come_from_the_stored_settings(tmp_path, capsys):
+    run = stored(tmp_path / "mine", ncsim.config_grid(tasks=own_tasks("mine"), hidden=[2, 5], members=40))
+    command = shlex.split(repeat_command(run.configs, run.location))
+    assert command == ["ncsim", "ensemble", "--config", f"{run.location}/config.json", "--out", f"{run.location}-again"]
+    main([*command[1:], "--print-config"])
+    printed = capsys.readouterr().out
+    assert "hidden = [2, 5]" in printed
+    assert "mine" in printed
 
 
 @pytest.mark.slow
