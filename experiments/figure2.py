@@ -21,104 +21,26 @@ Writes into the run folder: figures/figure2a.*, figures/figure2b.* (PNG, SVG, PD
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
 from experiments.shared.command import add_place, as_json, configs_of_widths, run_experiment
 from ncsim.cli.options import add_config_options, device_count
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
+from ncsim.report.claims import CLAIMS, WIDTHS, Finding, criteria, findings
 from ncsim.report.sentences import cell_verdict
 from ncsim.report.write import write_report
-from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.terminal import Progress
-
-WIDTHS = (2, 3, 4)
-RUNS = 50  # of the paper, a width
-
-
-class Claim(NamedTuple):
-    """A claim of section 4.2 or 4.3 about one width, as an event of S and a threshold for its probability."""
-
-    text: str
-    width: int
-    probability: Callable[[LatticeLaw], float]
-    shown: str
-    threshold: float
-    runs: int = 1  # that the event is about
-    once_in: int = 1  # the probability asked for is that the event happens at least once in so many runs
-
-    def estimate(self, law: ProtocolLaw) -> Estimate:
-        """The claim's probability under a protocol."""
-        one = law.fraction(self.probability, self.runs)
-        value, low, high = (1 - (1 - p) ** self.once_in for p in one[:3])
-        return one._replace(value=value, low=low, high=high)
-
-
-def _largest_about_3_5(law: LatticeLaw) -> float:
-    return law.maximum_of(RUNS).between(3.25, 3.75)
-
-
-#: "All 50" is what a probability of at least 0.929 gives with 97.5 % confidence (Clopper-Pearson, 50 of 50).
-CLAIMS = (
-    Claim("n=2: in most runs S < 1.5", 2, lambda law: law.below(1.5), "P(S < 1.5)", 0.5),
-    Claim("n=3: S > 2 in all 50 runs", 3, lambda law: law.above(2.0), "P(S > 2)", 0.929),
-    Claim(
-        "n=3: some runs above 2 sqrt 2", 3, lambda law: law.above(TSIRELSON), "P(any of 50 > 2.828)", 0.5, once_in=RUNS
-    ),
-    Claim("n=3: the largest about 3.5", 3, _largest_about_3_5, "P(largest of 50 in 3.25 .. 3.75)", 0.05, RUNS),
-    Claim("n=4: stabilises around 2", 4, lambda law: law.between(1.75, 2.25), "P(S in 1.75 .. 2.25)", 0.5),
-)
-PEAK = "S is largest at n=3"
-
-
-class Finding(NamedTuple):
-    """A claim under a protocol: "holds", "fails", or "open" where the interval has the threshold in it."""
-
-    claim: str
-    protocol: str
-    estimate: Estimate
-    threshold: float
-    answer: str
-
-
-def findings(laws: Mapping[int, Sequence[ProtocolLaw]]) -> list[Finding]:
-    """Every claim under every protocol; `laws[width]` in the order of STANDARD_PROTOCOLS."""
-    result = []
-    for number, protocol in enumerate(STANDARD_PROTOCOLS):
-        for claim in CLAIMS:
-            estimate = claim.estimate(laws[claim.width][number])
-            answer = _answer(estimate, claim.threshold)
-            result.append(Finding(claim.text, protocol.label, estimate, claim.threshold, answer))
-        peak = _peak(laws, number)
-        result.append(Finding(PEAK, protocol.label, peak, 0.0, _answer(peak, 0.0)))
-    return result
-
-
-def _answer(estimate: Estimate, threshold: float) -> str:
-    return "holds" if estimate.low > threshold else "fails" if estimate.high <= threshold else "open"
-
-
-def _peak(laws: Mapping[int, Sequence[ProtocolLaw]], number: int) -> Estimate:
-    """Mean S at n=3 less the larger of those at n=2 and n=4; widths are separate ensembles, so errors add in squares."""
-    means = {width: laws[width][number].mean for width in WIDTHS}
-    other = max((2, 4), key=lambda width: means[width].value)
-    value = means[3].value - means[other].value
-    reach = float(np.hypot(means[3].high - means[3].value, means[other].high - means[other].value))
-    return Estimate(value, value - reach, value + reach, means[3].method)
 
 
 def claims_table(found: Sequence[Finding]) -> list[str]:
     """The claims as rows, the protocols as columns."""
     protocols = [protocol.label for protocol in STANDARD_PROTOCOLS]
-    shown = {claim.text: f"{claim.shown} > {claim.threshold:g}" for claim in CLAIMS}
-    shown[PEAK] = "mean S(3) - larger of S(2), S(4) > 0"
     rows = []
-    for text, criterion in shown.items():
+    for text, criterion in criteria(found).items():
         cells = {f.protocol: f"{f.answer} {f.estimate}" for f in found if f.claim == text}
         rows.append([text, criterion, *(cells[label] for label in protocols)])
     return table(["claim of the paper", "holds if", *protocols], rows, indent="")

@@ -15,12 +15,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from experiments.figure2 import WIDTHS, Finding, findings
 from experiments.shared.command import add_number, add_place, run_experiment
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig, config_grid
 from ncsim.ensemble.run import run_ensemble
 from ncsim.formatting import table
+from ncsim.report.claims import WIDTHS, Finding, findings
 from ncsim.report.summary import summarise
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.terminal import Progress

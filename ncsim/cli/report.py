@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from ncsim.cli.options import add_audit_options, audit_of
@@ -38,6 +40,11 @@ def add_report_command(commands: Any) -> None:
     parser.add_argument(
         "--repair", action="store_true", help="as --verify, move what is wrong into rejected/ and train what is missing"
     )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="while the run trains, write report.html anew as members are stored; ends with the run, or with Ctrl-C",
+    )
     add_audit_options(parser)
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
 
@@ -55,11 +62,13 @@ def run_command(parsed: argparse.Namespace) -> None:
         raise ConfigError("--out: with one folder, which has its report; allowed: with several")
     parsed.folder = parsed.folders[0]
     kind = run_kind(parsed.folder)
-    asked = next((name for name in ("audit", "repair", "verify") if getattr(parsed, name)), None)
+    asked = next((name for name in ("audit", "repair", "verify", "watch") if getattr(parsed, name)), None)
     if parsed.verify and parsed.repair:
         raise ConfigError("--verify: with --repair, which verifies too; allowed: one of the two")
     if kind == "text" and asked is not None:
         raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
+    if parsed.watch and (parsed.verify or parsed.repair or share is not None):
+        raise ConfigError(f"--watch: with --{asked}; allowed: one after the other")
     if share is not None:
         if parsed.verify or parsed.repair:
             raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
@@ -73,7 +82,7 @@ def run_command(parsed: argparse.Namespace) -> None:
     if parsed.verify or parsed.repair:
         _verify(parsed.folder, parsed.repair)
         return
-    run = open_run(parsed.folder)
+    run = _watched(parsed, lambda: open_run(parsed.folder)) if parsed.watch else open_run(parsed.folder)
     refused = next(filter(None, map(refusal, run.configs)), None)
     if refused is not None:
         say(f"no new run may be as this one ({refused})")
@@ -90,7 +99,18 @@ def _report_study(parsed: argparse.Namespace, share: float | None) -> None:
     text = next((folder for folder in parsed.folders if run_kind(folder) == "text"), None)
     if text is not None:
         raise ConfigError(f"FOLDER: {text} holds a text run; allowed among several: runs of ncsim ensemble")
-    report_run(Study(parsed.folders, parsed.out), quiet=False)
+    if parsed.watch and parsed.out is None:
+        raise ConfigError(f"--watch: with {len(parsed.folders)} folders and no --out; allowed: with --out STUDY")
+    opened = functools.partial(Study, parsed.folders, parsed.out)
+    report_run(_watched(parsed, opened) if parsed.watch else opened(), quiet=False)
+
+
+def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
+    """The run, once it is complete; until then its page is written."""
+    from ncsim.report.watch import watch
+
+    place = f"{str(parsed.out or parsed.folder).rstrip('/')}/report.html"
+    return watch(parsed.folders, opened, lambda missing: say(f"{place}: {missing:,} members are still to be trained"))
 
 
 def _verify(folder: str, mend: bool) -> None:

@@ -6,7 +6,9 @@ Colours are Okabe and Ito's, told apart by the colour-blind; lightness and marks
 from __future__ import annotations
 
 import csv
+import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,8 +26,10 @@ _backend = os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import PolyCollection
+    from matplotlib.collections import PathCollection
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from matplotlib.path import Path as Path2D
 finally:
     if _backend is not None:
         os.environ["MPLBACKEND"] = _backend
@@ -151,20 +155,27 @@ def plot_runs_and_laws(
     with _panels(laws, labels, axis_label) as (figure, axes):
         generator = np.random.default_rng(0)
         for axis, protocol_laws, protocol_runs in zip(axes, laws, runs, strict=True):
-            draw_bounds(axis)
-            if len(labels) > MOST_PLACES:
-                _draw_map(axis, protocol_laws)
-                continue
-            places = np.concatenate([np.full(len(dots), n) for n, dots in enumerate(protocol_runs)])
-            axis.scatter(
-                places + generator.uniform(-0.32, -0.06, len(places)), np.concatenate(protocol_runs), s=9, color=BLACK,
-                alpha=0.55, linewidths=0, zorder=3, label=f"{len(protocol_runs[0])} runs",
-            )  # fmt: skip
-            _draw_laws(axis, protocol_laws)
+            _draw_panel(axis, protocol_laws, protocol_runs, generator)
         axes[0].set_ylim(*_limits(laws, runs))
         for axis in axes if len(labels) > MOST_PLACES else axes[:1]:
             axis.set_ylabel("S")
     return save_figure(figure, stem, ["protocol", axis_label, "kind", "run_or_probability", "s"], rows)
+
+
+def _draw_panel(
+    axis: Any, laws: Sequence[ProtocolLaw], runs: Sequence[np.ndarray], generator: np.random.Generator
+) -> None:
+    """One protocol: dots and laws, or shades where there are many ensembles; and the bounds."""
+    draw_bounds(axis)
+    if len(laws) > MOST_PLACES:
+        _draw_map(axis, laws)
+        return
+    places = np.concatenate([np.full(len(dots), n) for n, dots in enumerate(runs)])
+    axis.scatter(
+        places + generator.uniform(-0.32, -0.06, len(places)), np.concatenate(runs), s=9, color=BLACK,
+        alpha=0.55, linewidths=0, zorder=3, label=f"{len(runs[0])} runs",
+    )  # fmt: skip
+    _draw_laws(axis, laws)
 
 
 def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
@@ -174,12 +185,10 @@ def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
         probabilities, values = law.law.probabilities, law.law.values
         shown = probabilities > 1e-4 * probabilities.max()  # thinner than a hair otherwise
         reach = place + 0.45 * probabilities[shown] / probabilities.max()
-        half = 0.4 * (values[1] - values[0])
-        bars += [
-            [(place, s - half), (x, s - half), (x, s + half), (place, s + half)]
-            for s, x in zip(values[shown].tolist(), reach.tolist(), strict=True)
-        ]
-    axis.add_collection(PolyCollection(bars, facecolors=SKY, linewidths=0, zorder=2, label="exact law of S"))
+        s, half, foot = values[shown], 0.4 * (values[1] - values[0]), np.full(shown.sum(), place)
+        corners = [(foot, s - half), (reach, s - half), (reach, s + half), (foot, s + half)]
+        bars.append(Path2D.make_compound_path_from_polys(np.moveaxis(np.array(corners), 2, 0)))
+    axis.add_collection(PathCollection(bars, facecolors=SKY, linewidths=0, zorder=2, label="exact law of S"))
     means, places = [law.law.mean for law in laws], np.arange(len(laws))
     axis.hlines(means, places, places + 0.47, color=BLACK, linewidth=1.4, zorder=4, label="its mean")
 
@@ -191,9 +200,7 @@ def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
     extent = (-0.5, len(laws) - 0.5, -4 - step / 2, 4 + step / 2)
     axis.imshow(
         shades,
-        cmap="Blues",
-        vmin=0,
-        vmax=1.2,
+        cmap=LinearSegmentedColormap.from_list("law", [BLUE + "00", BLUE + "ff"]),
         origin="lower",
         aspect="auto",
         interpolation="nearest",
@@ -219,6 +226,46 @@ def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.nd
         max(law.law.quantile(0.999) for panel in laws for law in panel), max(r.max(initial=2) for p in runs for r in p)
     )
     return min(low, 1.5) - 0.2, max(high, 3.0) + 0.2
+
+
+def inline_panels(
+    laws: Sequence[Sequence[ProtocolLaw]],
+    runs: Sequence[Sequence[np.ndarray]],
+    labels: Sequence[str],
+    axis_label: str,
+) -> list[str]:
+    """The panels of `plot_runs_and_laws`, each as an `<svg>` element for a page of HTML. Of more than MOST_PLACES ensembles the
+    axis has their numbers."""
+    many, generator, panels = len(labels) > MOST_PLACES, np.random.default_rng(0), []
+    lines = 0 if many else max(label.count("\n") for label in labels)
+    width, height = (6.0 if many else max(2.6, 0.62 * len(labels) + 0.6)), 2.2 + _LINE * lines
+    limits = _limits(laws, runs)
+    for number, (protocol_laws, protocol_runs) in enumerate(zip(laws, runs, strict=True)):
+        with new_figure(width, height, None) as figure:
+            axis = figure.subplots()
+            figure.subplots_adjust(0.5 / width, (0.45 + _LINE * lines) / height, 1 - 0.05 / width, 1 - 0.1 / height)
+            _draw_panel(axis, protocol_laws, protocol_runs, generator)
+            axis.set(xlabel="cell, by its number" if many else axis_label, ylabel="S", ylim=limits)
+            axis.set_xlim(-0.5, len(labels) - (0.5 if many else 0.4))
+            if not many:
+                axis.set_xticks(range(len(labels)), labels)
+            panels.append(inline_svg(figure, f"law{number}"))
+    return panels
+
+
+def inline_svg(figure: Figure, prefix: str) -> str:
+    """A figure as an `<svg>` element for a page of HTML: text is paths, black is the colour of the page's text, nothing is
+    behind it, and its ids begin with `prefix`."""
+    sink = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "path"}):
+        figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
+    text = sink.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\b(id="|xlink:href="#)', rf"\1{prefix}-", text)
+    text = text.replace("url(#", f"url(#{prefix}-").replace("#000000", "currentColor")
+    # Decoration to a screen reader: the page says in words and tables what is drawn.
+    return re.sub(r"\s*\n\s*", "\n", text.replace("<svg ", '<svg aria-hidden="true" ', 1))
 
 
 def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str, stem: Path) -> list[Path]:

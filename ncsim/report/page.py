@@ -1,25 +1,268 @@
-"""A page of HTML from headings, paragraphs, tables and pictures."""
+"""report.html: one file that holds everything, from the Jinja2 templates beside this file.
+
+What a user named (tasks, folders, values) is escaped by the templates; only our own pictures and data are let through.
+"""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ncsim
+from ncsim.formatting import json_text
+from ncsim.report.claims import criteria, findings, settings
+from ncsim.report.figures import MOST_PLACES, inline_panels
+from ncsim.report.provenance import provenance
+from ncsim.report.sentences import (
+    PROTOCOL_COLUMNS,
+    SIGNALLING_COLUMNS,
+    cell_label,
+    cell_verdict,
+    context_rows,
+    estimate,
+    protocol_row,
+    run_verdict,
+    sentences,
+    sentences_on_tests,
+    signalling_rows,
+)
+from ncsim.report.summary import CONTEXT_NAMES, Summary, axis_label
+from ncsim.results import Run
+from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS
+from ncsim.study import Study, cell_values
+
+CONTEXT_COLUMNS = ["context", "solved", "accuracy A", "accuracy B", "correlator"]
+#: Cells with a card and with laws in the page, and of whose settings claims are asked; and cells in its table.
+MOST_CARDS, MOST_ROWS = 200, 2_000
+#: Unit of the probabilities that a histogram is drawn from; summary.json has all their digits.
+LAW_UNIT = 1e-5
+#: Answers to a claim, with their marks: told apart by shape, not by colour alone.
+MARKS = {"holds": "✓", "fails": "✗", "open": "?"}
 
 
-def html_page(title: str, body: Sequence[str]) -> str:
-    """A page of its own, in our style."""
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;max-width:76em;margin:2em auto;padding:0 1em}"
-        "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;text-align:left;border-bottom:1px solid #ddd}"
-        "td{font-variant-numeric:tabular-nums}img{max-width:100%}figure{margin:1em 0}"
+def render(template: str, **values: Any) -> str:
+    """A page from one of our templates.
+
+    Args:
+        template: its file's name.
+        values: what it asks for. Texts are escaped, but for `markupsafe.Markup`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f'<!doctype html><meta charset="utf-8"><title>{title}</title><style>{style}</style>' + "\n".join(body) + "\n"
+    return environment.get_template(template).render(values, versions=versions())
 
 
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The same as HTML."""
+def versions() -> list[tuple[str, str]]:
+    """What wrote the page."""
+    libraries = [(name, importlib.metadata.version(name)) for name in ("numpy", "matplotlib")]
+    return [("ncsim", ncsim.__version__), *libraries, ("python", platform.python_version())]
 
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
-    return "<table>" + line("th", header) + "".join(line("td", row) for row in rows) + "</table>"
+def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
+    """The report of a stored run as a page.
+
+    Args:
+        run: a run with a folder, or a study.
+        summary: of it.
+        watching: seconds after which a browser is to look again; 0 for never.
+
+    Raises:
+        StoreError: the run's folder is gone.
+    """
+    numbers, there = summary.numbers, [n for n, laws in enumerate(summary.laws) if laws]
+    locations = run.locations if isinstance(run, Study) else [str(run.location)]
+    return render(
+        "report.html.j2",
+        title=(run.location or "study").rstrip("/").rpartition("/")[2],
+        watching=watching,
+        missing=numbers["members_missing"],
+        members=sum(cell["members"] for cell in numbers["cells"]),
+        cells=len(numbers["cells"]),
+        verdict=run_verdict(numbers),
+        panels=list(zip([p.label for p in STANDARD_PROTOCOLS], _panels(run, summary, there), strict=False)),
+        shades=len(there) > MOST_PLACES,
+        wider=len(there) > 5,
+        dots=max((len(dots) for n in there for dots in summary.dots[n]), default=0),
+        claims=_claims(run, summary),
+        marks=MARKS,
+        cards=[_card(number, cell) for number, cell in enumerate(numbers["cells"][:MOST_CARDS])],
+        protocol_columns=PROTOCOL_COLUMNS,
+        context_columns=CONTEXT_COLUMNS,
+        signalling_columns=SIGNALLING_COLUMNS,
+        swept=run.swept,
+        rows=[row for number, cell in enumerate(numbers["cells"][:MOST_ROWS]) for row in _rows(number, cell)],
+        listed=min(len(numbers["cells"]), MOST_ROWS),
+        data=embedded(_data(run, summary)) if there else None,
+        runs=[provenance(location) for location in locations],
+        command=None if not isinstance(run, Study) else _study_command(run),
+    )
+
+
+def embedded(value: Any) -> str:
+    """Data as JSON that no text within can end, for a `<script type="application/json">`."""
+    return json_text(value, None).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _study_command(study: Study) -> str:
+    import shlex
+
+    out = [] if study.location is None else ["--out", study.location]
+    return shlex.join(["ncsim", "report", *study.locations, *out])
+
+
+def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[str]:
+    if not there:
+        return []
+    labels = [cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in there]
+    protocols = range(len(STANDARD_PROTOCOLS))
+    laws = [[summary.laws[n][p] for n in there] for p in protocols]
+    dots = [[summary.dots[n][p] for n in there] for p in protocols]
+    return inline_panels(laws, dots, labels, axis_label(run.swept))
+
+
+# ------------------------------------------------------------------------------------------------------------- claims
+
+
+def _claims(run: Run | Study, summary: Summary) -> dict[str, Any] | None:
+    """The setting that meets most claims as a table of marks, and how many each other setting meets."""
+    others = [name for name in run.swept if name != "hidden"]
+    result = []
+    for cells in settings(run.configs[:MOST_CARDS]):
+        laws = {width: summary.laws[cell] for width, cell in cells.items() if summary.laws[cell]}
+        if laws:
+            values = cell_values(run.configs[next(iter(cells.values()))], others)
+            result.append((cell_label(values) if others else "", findings(laws)))
+    if not result:
+        return None
+    labels = [protocol.label for protocol in STANDARD_PROTOCOLS]
+    held = [
+        [sum(f.protocol == label and f.answer == "holds" for f in found) for label in labels] for _, found in result
+    ]
+    order = sorted(range(len(result)), key=lambda n: -max(held[n]))
+    label, found = result[order[0]]
+    return {
+        "label": label,
+        "protocols": labels,
+        "rows": [(t, criterion, [f for f in found if f.claim == t]) for t, criterion in criteria(found).items()],
+        "held": held[order[0]],
+        "others": [(result[n][0], len(criteria(result[n][1])), held[n]) for n in order[1:]],
+    }
+
+
+# -------------------------------------------------------------------------------------------------- cells, one by one
+
+
+def _card(number: int, cell: Mapping[str, Any]) -> dict[str, Any]:
+    card: dict[str, Any] = {"number": number, "label": cell_label(cell["cell"]), "members": cell["members"]}
+    if "note" in cell:
+        return card | {"note": cell["note"]}
+    single, pooled = cell["protocols"][0], cell["pooled"]
+    return card | {
+        "note": None,
+        "facts": [
+            ("mean S", estimate(single["mean_s"])),
+            ("S > 2, of members", estimate(cell["members_with_s_above_2"])),
+            ("S from accuracies alone", estimate(pooled["s_factorised"])),
+            ("direct influence", estimate(pooled["influence"])),
+            ("Delta, pooled", estimate(pooled["contextuality"])),
+            ("Delta > 0, of members", estimate(cell["members_contextual"])),
+        ],
+        "solved": [(name, estimate(cell["contexts"][name]["solved"])) for name in CONTEXT_NAMES],
+        "verdict": cell_verdict(cell),
+        "contexts": context_rows(cell),
+        "protocols": [protocol_row(protocol) for protocol in cell["protocols"]],
+        "sentences": [each for each in sentences(cell) if each != cell_verdict(cell)],
+        "tests": sentences_on_tests(cell),
+        "signalling": signalling_rows(cell),
+        "methods": _methods(cell),
+    }
+
+
+def _methods(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the limits of each kind of number were found."""
+    named = [
+        ("members with S > 2, with Delta > 0", cell["members_with_s_above_2"]),
+        ("solved", cell["contexts"][CONTEXT_NAMES[0]]["solved"]),
+        *((f"pooled {name.replace('_', ' ')}", value) for name, value in cell["pooled"].items()),
+    ]
+    kinds = {"mean_s": "mean S", "s_above_2": "P(S > 2)", "sampled_runs_contextual": "P(Delta > 0)"}
+    for name, text in kinds.items():
+        several = len({protocol[name]["method"] for protocol in cell["protocols"]}) > 1
+        named += [(f"{text} ({p['protocol']})" if several else text, p[name]) for p in cell["protocols"]]
+    found: dict[str, dict[str, None]] = {}
+    for name, values in named:
+        found.setdefault(values["method"], {})[name] = None
+    return [("; ".join(names), method) for method, names in found.items()]
+
+
+def _rows(number: int, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a cell in the table of all, one per protocol."""
+    base = {"number": number, "values": list(cell["cell"].values()), "members": cell["members"]}
+    if "note" in cell:
+        return [base | {"protocol": "", "numbers": [], "note": cell["note"]}]
+    rows = [protocol_row(protocol) for protocol in cell["protocols"]]
+    return [base | {"protocol": row[0], "numbers": row[1:], "note": None} for row in rows]
+
+
+# --------------------------------------------------------------------------------------------- data for the choosers
+
+
+def _data(run: Run | Study, summary: Summary) -> dict[str, Any]:
+    """What maps, lines and histograms are drawn from in the reader's browser."""
+    cells = summary.numbers["cells"][:MOST_ROWS]
+    axes = [(name, _in_order([cell["cell"][name] for cell in cells])) for name in run.swept]
+    return {
+        "axes": [{"name": name, "values": [str(value) for value in values]} for name, values in axes],
+        "protocols": [protocol.label for protocol in STANDARD_PROTOCOLS],
+        "metrics": ["mean S", "P(S > 2)", "P(Delta > 0)", "Delta, pooled", *(f"solved, context {n}" for n in CONTEXT_NAMES)],
+        "of_protocol": 3,  # so many metrics, the first ones, depend on the protocol
+        "unit": LAW_UNIT,
+        "cells": [
+            {"at": [values.index(cell["cell"][name]) for name, values in axes], "label": cell_label(cell["cell"])}
+            | ({} if "note" in cell else {"numbers": _metrics(cell)})
+            | ({} if "note" in cell or number >= MOST_CARDS else {"rows": cell["rows"], "laws": _laws(cell)})
+            for number, cell in enumerate(cells)
+        ],
+    }  # fmt: skip
+
+
+def _in_order(values: Sequence[Any]) -> list[Any]:
+    unique = list(dict.fromkeys(values))
+    return sorted(unique) if all(isinstance(value, int | float) for value in unique) else unique
+
+
+def _metrics(cell: Mapping[str, Any]) -> list[list[list[float]]]:
+    """Value and limits per metric, the first ones per protocol."""
+    of_protocol = [
+        [_short(estimate(protocol[name])) for protocol in cell["protocols"]]
+        for name in ("mean_s", "s_above_2", "sampled_runs_contextual")
+    ]
+    solved = [[_short(estimate(cell["contexts"][name]["solved"]))] for name in CONTEXT_NAMES]
+    return [*of_protocol, [_short(estimate(cell["pooled"]["contextuality"]))], *solved]
+
+
+def _short(value: Estimate) -> list[float]:
+    return [float(f"{each:.4g}") for each in value[:3]]
+
+
+def _laws(cell: Mapping[str, Any]) -> list[list[Any]]:
+    """Per protocol where a law begins on its lattice and its probabilities in units, without the zeros at its ends."""
+    result = []
+    for protocol in cell["protocols"]:
+        units = np.rint(np.array(protocol["law"]["probability"]) / LAW_UNIT).astype(int)
+        there = np.flatnonzero(units)
+        result.append([int(there[0]), units[there[0] : there[-1] + 1].tolist()] if len(there) else [0, []])
+    return result

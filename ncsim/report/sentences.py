@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.formatting import p_value_text, table
@@ -100,6 +100,42 @@ def cell_verdict(cell: Mapping[str, Any]) -> str:
     """What may be said of a cell's S and Delta."""
     numbers = (cell["members_with_s_above_2"], cell["members_contextual"], cell["pooled"]["contextuality"])
     return verdict_on_members(*(estimate(values) for values in numbers))
+
+
+def run_verdict(numbers: Mapping[str, Any]) -> list[str]:
+    """What may be said of a whole run, in two sentences: of S, and of what is left once direct influence is discounted."""
+    cells = [cell for cell in numbers["cells"] if "note" not in cell]
+    if not cells:
+        return ["No network is stored yet that S could be computed from."]
+    shares = [(estimate(cell["members_with_s_above_2"]), cell_label(cell["cell"])) for cell in cells]
+    runs = [(estimate(p["s_above_2"]), p["protocol"], cell_label(c["cell"])) for c in cells for p in c["protocols"]]
+    # By the limit that bears the word: of many cells one may be far off by chance.
+    least, at_least = min(shares, key=lambda each: each[0].high)
+    most, at_most = max(shares, key=lambda each: each[0].low)
+    best, protocol, at_best = max(runs, key=lambda each: each[0].low)
+    alone = len(cells) == 1
+    text = f"S is above 2 in {most} of members"
+    if not alone:
+        text = f"S is above 2 in {least} ({at_least}) to {most} ({at_most}) of a cell's members"
+    if protocol != cells[0]["protocols"][0]["protocol"]:
+        text += f", and in {best} of runs under {protocol}" + ("" if alone else f" ({at_best})")
+    return [f"{text}.", _verdict_on_delta(cells)]
+
+
+def _verdict_on_delta(cells: Sequence[Mapping[str, Any]]) -> str:
+    members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in cells]
+    pooled = sum(estimate(cell["pooled"]["contextuality"]).low > 0 for cell in cells)
+    of = "" if len(cells) == 1 else f" in {pooled} of {len(cells)} cells"
+    table = f"pooled over members Delta is above 0{of}" if pooled else "pooled over members Delta is not above 0"
+    most, where = max(members, key=lambda each: each[0].low)
+    if most.low > 0:
+        place = "" if len(cells) == 1 else f" ({where}, the most of {len(cells)} cells)"
+        return f"Contextual once direct influence is discounted: {most} of members have Delta > 0{place}; {table}."
+    whose = "" if len(cells) == 1 else "a cell's "
+    bound = f"at most {max(each.high for each, _ in members):.2g} of {whose}members, 95 %"
+    above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in cells)
+    explained = "Direct influence explains every member's S above 2: no" if above else "No"
+    return f"{explained} member has Delta > 0 ({bound}), and {table}."
 
 
 SIGNALLING_COLUMNS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -60,6 +61,12 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     if isinstance(run, Study):
         numbers["runs"] = run.locations
     return Summary(numbers, laws, drawn)
+
+
+def axis_label(swept: Sequence[str]) -> str:
+    """What tells cells apart, as the label of an axis."""
+    names = {"hidden": "hidden units n"}
+    return ", ".join(names.get(name, name.replace("_", " ")) for name in swept) or "ensemble"
 
 
 def _runs(law: ProtocolLaw, cell: Cell, count: int, seed: int) -> np.ndarray:

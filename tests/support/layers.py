@@ -33,7 +33,7 @@ THIRD_PARTY = {
     "results": {"pyarrow"},
     "cluster": {"jax", "ray"},
     "cli": {"shtab"},
-    "report": {"matplotlib"},
+    "report": {"jinja2", "matplotlib"},
     "ensemble": {"jax"},
     "text": {
         *("flax", "huggingface_hub", "jax", "optax", "pyarrow", "safetensors"),

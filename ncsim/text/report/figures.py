@@ -1,4 +1,5 @@
-"""Figures 3, 4 and 5 of the paper, from stored text runs. Files and style as in `ncsim.report.figures`."""
+"""Figures 3, 4 and 5 of the paper, from stored text runs. Files and style as in `ncsim.report.figures`; each is also given as an
+`<svg>` element for a page."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from ncsim.report.figures import (
     SKY,
     VERMILLION,
     draw_bounds,
+    inline_svg,
     new_figure,
     save_figure,
 )
@@ -26,7 +28,7 @@ _LINES = ((BLUE, "-"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "--"), (ORANGE, "-"
 _MARKS = "osD^vP*X<>"
 
 
-def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]:
+def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> str:
     """Figure 3: S on the training pairs against LoRA rank after the last epoch, a mark a seed, with what the accuracies
     alone give and Delta with its 95 % interval."""
     cells = [cell for cell in summary.numbers["cells"] if cell["split"] == "train" and "s" in cell]
@@ -59,10 +61,11 @@ def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]
         lower.set_xlim(-0.6, len(place) - 0.4)
         figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         columns = "rank seed s s_low s_high s_factorised influence delta delta_low delta_high".split()
-        return save_figure(figure, stem, columns, rows)
+        save_figure(figure, stem, columns, rows)
+        return inline_svg(figure, stem.name)
 
 
-def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]:
+def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> str:
     """Figure 4: S over epochs, a line a rank (mean over seeds, band from lowest to highest), and its mean slope."""
     along = summary.curves.s
     epochs, ranks = run.epochs, run.config.ranks
@@ -94,10 +97,11 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> list[Path
         right.set_ylabel(f"mean slope of S, epochs 0 to {min(80, run.config.epochs)}")
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
-        return save_figure(figure, stem, ["rank", "seed", "epoch", "s"], rows)
+        save_figure(figure, stem, ["rank", "seed", "epoch", "s"], rows)
+        return inline_svg(figure, stem.name)
 
 
-def plot_s_and_test_accuracy(run: TextRun, summary: TextSummary, stem: Path) -> list[Path]:
+def plot_s_and_test_accuracy(run: TextRun, summary: TextSummary, stem: Path) -> str:
     """Figure 5: S on the training pairs against mean test accuracy, a mark a seed, labelled by rank."""
     along = summary.curves
     s, accuracy = along.s[:, :, -1], along.test_accuracy[:, :, -1]
@@ -115,4 +119,5 @@ def plot_s_and_test_accuracy(run: TextRun, summary: TextSummary, stem: Path) -> 
         axis.set_xlabel("test accuracy, mean over contexts and heads")
         axis.set_ylabel("S on training pairs")
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        return save_figure(figure, stem, ["rank", "seed", "test_accuracy", "s"], rows)
+        save_figure(figure, stem, ["rank", "seed", "test_accuracy", "s"], rows)
+        return inline_svg(figure, stem.name)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import html
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ncsim.config.fields import option_name
 from ncsim.errors import StoreError
 from ncsim.formatting import json_text, p_value_text, table
-from ncsim.report.page import html_page, html_table
+from ncsim.report.page import render
+from ncsim.report.provenance import environment_rows
 from ncsim.report.sentences import estimate
+from ncsim.storage.environment import recorded_environments
 from ncsim.storage.files import write_atomically
+from ncsim.text.config import TextConfig, field_specs
+from ncsim.text.records import SPLITS
 from ncsim.text.report.figures import plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
 from ncsim.text.report.summary import CONTEXT_NAMES, TextSummary, summarise_text
 from ncsim.text.results import TextRun
@@ -41,10 +46,9 @@ def store_text_report(run: TextRun, summary: TextSummary) -> None:
     try:
         write_atomically(run.path / "summary.json", json_text(summary.numbers).encode())
         figures = run.path / "figures"
-        plot_s_by_rank(run, summary, figures / "figure3")
-        plot_s_by_epoch(run, summary, figures / "figure4")
-        plot_s_and_test_accuracy(run, summary, figures / "figure5")
-        write_atomically(run.path / "report.html", _page(run, summary).encode())
+        plots = zip(FIGURES, (plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy), strict=True)
+        pictures = {name: plot(run, summary, figures / name) for name, plot in plots}
+        write_atomically(run.path / "report.html", _page(run, summary, pictures).encode())
     except OSError as error:
         raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
 
@@ -161,16 +165,50 @@ def _cells(numbers: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:
     return [cell for cell in numbers["cells"] if cell["split"] == split and "s" in cell]
 
 
-def _page(run: TextRun, summary: TextSummary) -> str:
-    numbers = summary.numbers
-    title = html.escape(f"ncsim: {run.path.name}")
-    body = [f"<h1>{title}</h1>", html_table(DATA_COLUMNS, data_rows(numbers))]
-    body += [f"<p>{html.escape(note)}</p>" for note in data_notes(numbers)]
-    for name, text in FIGURES.items():
-        body.append(f'<figure><img src="figures/{name}.svg" alt="{text}"><figcaption>{text}</figcaption></figure>')
-    for split in ("train", "test"):
-        body.append(f"<h2>{split.capitalize()} pairs, after {numbers['epochs']} epochs</h2>")
-        body.append(html_table(CONTEXT_COLUMNS, context_rows(numbers, split)))
-        body.append(html_table(TABLE_COLUMNS, table_rows(numbers, split)))
-    body += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences(numbers)]
-    return html_page(title, body)
+def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> str:
+    numbers, words = summary.numbers, sentences(summary.numbers)
+    trained = _cells(numbers, "train")
+    verdict = (
+        [words[-4], words[-2]]
+        if trained
+        else ["No context of a rank and seed is trained on all four pairs of tasks yet."]
+    )
+    return render(
+        "text.html.j2",
+        title=run.path.name,
+        watching=0,
+        missing=numbers["adapters_missing"],
+        verdict=verdict,
+        sentences=[word for word in words if word not in verdict],
+        about=f"{numbers['model']}, suite {numbers['suite']}, after {numbers['epochs']} epochs",
+        figures=[(FIGURES[name], picture) for name, picture in pictures.items()],
+        columns=["split", *TABLE_COLUMNS],
+        rows=[[split, *row] for split in SPLITS for row in table_rows(numbers, split)],
+        splits=SPLITS,
+        context_columns=CONTEXT_COLUMNS,
+        contexts=[(split, context_rows(numbers, split)) for split in SPLITS],
+        data_columns=DATA_COLUMNS,
+        data_rows=data_rows(numbers),
+        notes=data_notes(numbers),
+        command=repeat_text_command(run.config, run.path.name),
+        settings=[(name, _words(getattr(run.config, name))) for name in field_specs()],
+        environments=[environment_rows(record) for record in recorded_environments(run.path)],
+        backbone=[(str(name), str(value)) for name, value in run.backbone.items()],
+    )
+
+
+def _words(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def repeat_text_command(config: TextConfig, out: str) -> str:
+    """The `ncsim text` command that trains this run."""
+    words, default = ["ncsim", "text"], TextConfig()
+    for name in field_specs():
+        value = getattr(config, name)
+        if value != getattr(default, name):
+            words += [option_name(name), *(map(str, value) if isinstance(value, tuple) else [_words(value)])]
+    return shlex.join([*words, "--out", out])

@@ -1,0 +1,82 @@
+"""Where the numbers of a report come from: settings, versions, and the command that gives them again."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ncsim.config.ensemble import EnsembleConfig, field_specs, swept_fields
+from ncsim.config.fields import option_name
+from ncsim.config.tasks import PAPER_TASKS
+from ncsim.storage.environment import recorded_environments, recorded_executors
+from ncsim.storage.run_folder import RunFolder
+
+
+def provenance(location: str) -> dict[str, Any]:
+    """What a stored run is: its settings by field, the environments it was trained in, and the command that repeats it.
+
+    Args:
+        location: a path or an address.
+
+    Raises:
+        StoreError: no run is there.
+    """
+    configs = RunFolder.open(location).configs
+    executors = recorded_executors(location, configs) or []
+    command = repeat_command(configs, location, executors)
+    return {
+        "location": location,
+        "settings": [(name, _values(configs, name)) for name in field_specs()],
+        "environments": [environment_rows(record) for record in recorded_environments(location)],
+        "executors": sorted(set(executors)),
+        "command": command,
+        "why_not": None
+        if command
+        else "No command trains these cells, which are no full grid: ncsim.run_ensemble takes a list.",
+    }
+
+
+def _values(configs: Sequence[EnsembleConfig], name: str) -> str:
+    values = dict.fromkeys(getattr(config, name) for config in configs)
+    return ", ".join(value.name if name == "tasks" else _word(value) for value in values) or '""'
+
+
+def _word(value: Any) -> str:
+    """A value as the command line takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def environment_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Versions and platform of an environment on record, by name."""
+    versions = record.get("versions")
+    rows = [(str(name), str(version)) for name, version in versions.items()] if isinstance(versions, dict) else []
+    shown = ("python", "platform", "device", "revision")
+    return rows + [(name, str(record[name])) for name in shown if record.get(name) is not None]
+
+
+def repeat_command(configs: Sequence[EnsembleConfig], out: str, executors: Sequence[str] = ()) -> str | None:
+    """The `ncsim ensemble` command that trains these cells; None where no command does.
+
+    Args:
+        configs: the cells of a run.
+        out: its folder.
+        executors: of its cells; one that all have is asked for.
+    """
+    swept, default = swept_fields(configs), EnsembleConfig()
+    grid = {name: list(dict.fromkeys(getattr(config, name) for config in configs)) for name in swept}
+    cells = {tuple(getattr(config, name) for name in swept) for config in configs}
+    if cells != set(itertools.product(*grid.values())):
+        return None
+    words = ["ncsim", "ensemble"]
+    if configs[0].tasks != PAPER_TASKS:  # no option has them
+        place = out.rstrip("/")
+        return shlex.join([*words, "--config", f"{place}/config.json", "--out", f"{place}-again"])
+    for name in field_specs():
+        values = grid.get(name, [getattr(configs[0], name)])
+        if values != [getattr(default, name)] or name == "members":
+            words += [option_name(name), *map(_word, values)]
+    if len(set(executors)) == 1:
+        words += ["--executor", executors[0]]
+    return shlex.join([*words, "--out", out])

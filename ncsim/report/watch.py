@@ -1,0 +1,64 @@
+"""A page of a run that trains, written anew as parts are stored.
+
+It reads what is stored and holds no lock. It asks for the lowest priority and rests most of the time, so that a run on the same
+machine goes on as without it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from ncsim.errors import StoreError, reason
+from ncsim.report.page import report_page
+from ncsim.report.summary import summarise
+from ncsim.results import Run
+from ncsim.storage.files import open_storage
+from ncsim.study import Study
+
+#: Seconds between two looks at a folder, and how many times the processor seconds of the last page: also where it was let
+#: through seldom, it is at work for half of the time at most.
+FEWEST_SECONDS, REST = 5.0, 9.0
+
+
+def watch(
+    folders: Sequence[str], opened: Callable[[], Run | Study], written: Callable[[int], object] | None = None
+) -> Run | Study:
+    """Write report.html again whenever members have been stored, until none is missing.
+
+    Args:
+        folders: the run folders, which are looked at for new parts.
+        opened: gives the run, or the study of these folders, as it is stored by now.
+        written: told how many members are missing, after each page.
+
+    Returns:
+        The complete run, whose report is still to be written.
+
+    Raises:
+        StoreError: no run is there, a part is torn, or the page cannot be written.
+    """
+    with suppress(OSError, AttributeError):
+        os.nice(19)
+    before: object = None
+    rest = FEWEST_SECONDS
+    while True:
+        begun, used = time.monotonic(), time.process_time()
+        now = [open_storage(folder).names("parts") for folder in folders]
+        if now != before:
+            run, before = opened(), now
+            summary = summarise(run)
+            missing = summary.numbers["members_missing"]
+            if not missing:
+                return run
+            assert run.storage is not None
+            page = report_page(run, summary, watching=max(round(rest), 1))
+            try:
+                run.storage.write("report.html", page.encode())
+            except OSError as error:
+                raise StoreError(f"{run.location}: the page cannot be written ({reason(error)})") from None
+            if written is not None:
+                written(missing)
+            rest = max(FEWEST_SECONDS, REST * (time.process_time() - used), time.monotonic() - begun)
+        time.sleep(rest)
