@@ -16,7 +16,8 @@ set -euo pipefail
 : "${NCSIM_OUT:?say where to store: NCSIM_OUT=FOLDER, seen by all nodes, or gs:// or s3://}"
 : "${SLURM_JOB_NODELIST:?start with sbatch; on one machine: python -m experiments.tpu_sweep --cluster ray}"
 python=${NCSIM_PYTHON:-python}
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${hosts%%$'\n'*} # no pipe: whoever closes it early ends the job, with pipefail and without a word
 
 # Nothing of a run passes through the object store, so that it is as small as Ray takes it.
 exec srun ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_JOB_NUM_NODES" \
