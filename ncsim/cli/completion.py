@@ -17,22 +17,16 @@ class PrintCompletion(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None) -> None:
         if values not in SHELLS:
-            raise_line(parser, f"--print-completion: {values}; allowed: {', '.join(SHELLS)}")
+            parser.error(f"--print-completion: {values}; allowed: {', '.join(SHELLS)}")
         try:
             import shtab
         except ImportError:
-            raise_line(
-                parser,
+            parser.error(
                 "--print-completion: shtab is not installed; allowed after: pip install '.[completion]' in a clone of this repository",
             )
         _describe(parser, shtab)
         output(shtab.complete(parser, values))
         parser.exit()
-
-
-def raise_line(parser: argparse.ArgumentParser, line: str) -> None:
-    """End with one line, as the parser's own errors do."""
-    parser.error(line)
 
 
 def _describe(parser: argparse.ArgumentParser, shtab: Any) -> None:

@@ -97,7 +97,7 @@ def parts(folder):
 
 def wait_for_parts(folder, count):
     deadline = time.monotonic() + 240
-    while len(list(parts_of(folder, "members-*.parquet"))) < count:
+    while len(parts_of(folder, "members-*.parquet")) < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
