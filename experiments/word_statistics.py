@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
-from ncsim.cli.words import WORD
+from ncsim.cli.words import words_of
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.formatting import table
@@ -100,8 +100,7 @@ def subjects(texts: Sequence[Path], networks: int, splits: int, seed: int) -> li
         ("truth tables, trained networks", False, truth_tables(networks, 3_000, seed)),
     ]
     for text in texts:
-        words = WORD.findall(text.read_text(encoding="utf-8-sig").lower())
-        made.append((text.name, True, words))
+        made.append((text.name, True, words_of(str(text))))
     return [
         Subject(name, meaning, rank_counts(words), held_out_likelihoods(words, splits, seed))
         for name, meaning, words in made

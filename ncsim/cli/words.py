@@ -46,9 +46,18 @@ def run_command(parsed: argparse.Namespace) -> None:
         raise ConfigError(f"--splits: {splits}; allowed: a whole number from 2 to 1000")
     if seed < 0:
         raise ConfigError(f"--seed: {seed}; allowed: a whole number, 0 or above")
-    words = [word for file in parsed.files for word in WORD.findall(_text(file).lower())]
+    words = [word for file in parsed.files for word in words_of(file)]
     found = _described(words, exponent, splits, seed, ", ".join(parsed.files))
     output(json_text(found) if parsed.json else "\n".join(_lines(found)))
+
+
+def words_of(file: str) -> list[str]:
+    """The words of a text, in their order.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return WORD.findall(_text(file).lower())
 
 
 def _text(file: str) -> str:
