@@ -18,6 +18,7 @@ from ncsim.records.trajectories import MemberTrajectories
 from ncsim.records.trajectories import concatenated as joined
 from ncsim.statistics.cell import Cell
 from ncsim.storage.arrow_tables import axis_columns, to_flat_table, to_table
+from ncsim.storage.environment import recorded_executors
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.summaries import cell_of
@@ -33,6 +34,7 @@ class Run:
         configs: the cells of the grid.
         source: the run's folder, or the records of each cell.
         trajectories: what was recorded along training of each cell; empty where nothing was.
+        executors: what trained each cell of a run in memory; a folder has it on record.
 
     Attributes:
         configs: the cells of the grid, one where nothing was swept.
@@ -70,6 +72,7 @@ class Run:
         configs: Sequence[EnsembleConfig],
         source: RunFolder | Sequence[MemberRecords],
         trajectories: Sequence[Sequence[MemberTrajectories]] = (),
+        executors: Sequence[str] | None = None,
     ) -> None:
         self._trajectories = trajectories
         self.configs = tuple(configs)
@@ -78,6 +81,12 @@ class Run:
         self.storage = source.storage if isinstance(source, RunFolder) else None
         self.location = source.location if isinstance(source, RunFolder) else None
         self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
+        self._executors = executors
+
+    @property
+    def executors(self) -> Sequence[str] | None:
+        """The executor of each cell, since members differ between executors; None where there is no record."""
+        return self._executors if self.location is None else recorded_executors(self.location, self.configs)
 
     def batches(self, cell: int = 0) -> Iterator[MemberRecords]:
         """The records of a cell part by part, in the order of member ids, however many there are.

@@ -71,17 +71,16 @@ def _drawn(run: Run, member: int, cell: int) -> DrawnMember:
     import numpy as np
 
     from ncsim.config.recording import Recording
-    from ncsim.ensemble.networks import parameters_of, signed_outcomes, trained_again
+    from ncsim.ensemble.networks import executor_of, parameters_of, signed_outcomes, trained_again
     from ncsim.ensemble.trainer import trainer
     from ncsim.report.network_figure import DrawnMember
-    from ncsim.storage.environment import recorded_executors
 
     config, records, networks = trained_again(run, [member], cell, None)
     whole = parameters_of(config, records, networks)
-    begun = None if run.location is None else recorded_executors(run.location, run.configs)
-    executor = begun[cell] if begun else trainer(None).executors([config], "auto")[0]
+    feeder = trainer(None)
     recording = Recording(points=min(LOSS_POINTS, config.steps + 1) if config.steps > 1 else 2)
-    (_, seen), *_ = trainer(None).train_recorded(config, range(member, member + 1), None, executor, recording)
+    executor = executor_of(run, cell, feeder)
+    (_, seen), *_ = feeder.train_recorded(config, range(member, member + 1), None, executor, recording)
     losses = np.stack([seen.values["loss_alice"][0], seen.values["loss_bob"][0]], axis=-1)
     return DrawnMember(
         member,

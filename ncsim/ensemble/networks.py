@@ -13,13 +13,12 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.audit import unequal_columns
-from ncsim.ensemble.trainer import trainer
+from ncsim.ensemble.trainer import Trainer, trainer
 from ncsim.errors import StoreError
 from ncsim.forks import check_not_forked
 from ncsim.records.joint_counts import joint_counts
 from ncsim.records.members import MemberRecords
 from ncsim.results import Run, open_run
-from ncsim.storage.environment import recorded_executors
 
 
 class MemberParameters(NamedTuple):
@@ -167,6 +166,11 @@ def signed_outcomes(config: EnsembleConfig, records: MemberRecords, networks: An
     return np.swapaxes(signs, -1, -2).reshape(records.size, 2, 2, 2, -1)
 
 
+def executor_of(run: Run, cell: int, feeder: Trainer) -> str:
+    """What trained a cell; what "auto" comes to here where there is no record."""
+    return run.executors[cell] if run.executors else feeder.executors([run.configs[cell]], "auto")[0]
+
+
 def trained_again(
     run: Run | str | os.PathLike[str], members: Sequence[int], cell: int, devices: int | None
 ) -> tuple[EnsembleConfig, MemberRecords, Any]:
@@ -175,9 +179,7 @@ def trained_again(
     stored = run.members(members, cell)
     check_not_forked()
     config, feeder = run.configs[cell], trainer(devices)
-    begun = None if run.location is None else recorded_executors(run.location, run.configs)
-    executor = begun[cell] if begun else feeder.executors([config], "auto")[0]
-    records, networks = feeder.train_kept(config, stored.member, executor)
+    records, networks = feeder.train_kept(config, stored.member, executor_of(run, cell, feeder))
     # Losses and margins, too: networks that solve everything have the same counts, whatever their weights are.
     same = np.ones(stored.size, bool)
     same[[row for row, _ in unequal_columns(stored._asdict(), records._asdict())]] = False

@@ -135,11 +135,12 @@ def _in_memory(job: Job) -> Run:
     """Train everything and keep it."""
     everything = [(cell, config.member_ids) for cell, config in enumerate(job.configs)]
     with own_settings():
+        executors = job.executors()
         trained = [list(batches) for _, batches in job.trained(everything)]
     if job.recording is None:
-        return Run(job.configs, [concatenated(records) for records in trained])
+        return Run(job.configs, [concatenated(records) for records in trained], executors=executors)
     cells = [tuple(zip(*batches, strict=True)) for batches in trained]
-    return Run(job.configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells])
+    return Run(job.configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells], executors)
 
 
 def _into_folder(job: Job, pool: Executor | None) -> Run:

@@ -91,6 +91,16 @@ def test_runs_in_memory_have_them_too(run, monkeypatch):
     assert np.array_equal(ncsim.joint_counts(again.outcomes), here.members([9]).joint)
 
 
+def test_a_run_in_memory_knows_its_executor(monkeypatch):
+    """What "auto" comes to may have changed since: once the C code is built, it takes that also for small runs."""
+    config = ncsim.EnsembleConfig(hidden=2, members=20, steps=50)
+    here = ncsim.run_ensemble(config, executor="xla")
+    assert list(here.executors) == ["xla"]
+    monkeypatch.setattr("ncsim.ensemble.trainer.Trainer.executors", lambda self, configs, _: ["native"] * len(configs))
+    again = ncsim.outcomes(here, [7, 11])
+    assert np.array_equal(ncsim.joint_counts(again.outcomes), here.counts[[7, 11]])
+
+
 @pytest.mark.parametrize(
     ("members", "cell", "words"),
     [
