@@ -8,6 +8,7 @@ from typing import Any
 from ncsim.cli.options import (
     add_audit_options,
     add_config_options,
+    add_distributed_option,
     add_recording_options,
     add_worker_options,
     audit_of,
@@ -15,6 +16,7 @@ from ncsim.cli.options import (
     device_count,
     place_of,
     recording_of,
+    share_stored,
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.cli.settings import add_settings_options, settings_text, settled
@@ -51,6 +53,7 @@ def add_ensemble_command(commands: Any) -> None:
     )
     add_recording_options(parser)
     add_worker_options(parser)
+    add_distributed_option(parser)
     add_audit_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
@@ -96,6 +99,4 @@ def _run(parsed: argparse.Namespace) -> None:
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        output(
-            f"Share {shard.number} of {shard.of} is stored in {run.location}. When all are: {PROGRAM} report {run.location}"
-        )
+        output(share_stored(shard, run.location))

@@ -15,6 +15,7 @@ import pytest
 
 import ncsim
 from ncsim import signals
+from ncsim.cluster import tasks
 from ncsim.ensemble import pool as pools
 from ncsim.errors import DeviceError, StoreError
 from ncsim.storage import parts as stored_parts
@@ -133,10 +134,10 @@ def test_dask_stores_what_one_process_does(alone, tmp_path):
 
 
 def test_what_is_lost_is_handed_out_again(alone, tmp_path):
-    pool, listener = Here(lost=pools.RETRIES), Listener()
+    pool, listener = Here(lost=tasks.RETRIES), Listener()
     ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool, progress=listener)
     assert files(tmp_path) == alone
-    assert set(pool.handed.values()) == {pools.RETRIES + 1}
+    assert set(pool.handed.values()) == {tasks.RETRIES + 1}
     assert len(pool.handed) == 1 + 10  # a first task, and one of each part
     steps = 600 * 4 * 20
     assert listener.told[0] == ("start", 600, steps)
@@ -272,7 +273,7 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
             future = Future()
             flying.add(future)
             most.append(len(flying))
-            if len(flying) >= pools.IN_FLIGHT or arguments[1][0][1].stop == config.members:
+            if len(flying) >= tasks.IN_FLIGHT or arguments[1][0][1].stop == config.members:
                 for each in list(flying):
                     flying.remove(each)
                     each.set_result(("", None))
@@ -284,7 +285,7 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
     ncsim.run_ensemble(config, out=folder.path, pool=Nothing())
     assert (time.process_time() - begun) / 10_000 < 0.005
     assert len(most) == 10_000
-    assert max(most) <= pools.IN_FLIGHT
+    assert max(most) <= tasks.IN_FLIGHT
 
 
 def test_a_driver_imports_neither_jax_nor_ray(tmp_path):
