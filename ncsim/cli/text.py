@@ -115,9 +115,7 @@ def run_command(parsed: argparse.Namespace) -> None:
         from ncsim.text.run import run_text
     except ImportError as error:
         raise ConfigError(str(error)) from None
-    from ncsim.terminal import Progress
-
-    progress = None if parsed.quiet else Progress(things="adapters", work="items")
+    progress = None if parsed.quiet else text_progress()
     run = run_text(
         config, folder, source_dir=parsed.source_dir, cache_dir=parsed.cache_dir, devices=devices, at_once=at_once,
         progress=progress, shard=shard, pool=parsed.cluster,
@@ -126,6 +124,13 @@ def run_command(parsed: argparse.Namespace) -> None:
         report_text(run, parsed.quiet)
     elif not parsed.quiet:
         output(share_stored(shard, run.location))
+
+
+def text_progress() -> Any:
+    """The progress of a text run on the terminal."""
+    from ncsim.terminal import Progress
+
+    return Progress(things="adapters", work="items")
 
 
 def report_text(run: Any, quiet: bool = False) -> None:

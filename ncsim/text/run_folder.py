@@ -32,6 +32,7 @@ from ncsim.storage.checksums import UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import differences
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
+from ncsim.storage.verify import Finding
 from ncsim.terminal import say
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
@@ -308,19 +309,18 @@ class TextFolder:
         for name, content in contents.items():
             self._write(f"{self.adapter_name(adapter)}/{name}", content)
 
-    def check_adapter(self, adapter: AdapterId) -> tuple[str, str] | None:
-        """The name of a file of a trained adapter that is not as it was written, and what is wrong with it; None for an adapter
-        that is whole as far as can be seen. Raises OSError."""
-        folder = self.adapter_name(adapter)
-        contents = {name: self.storage.read(f"{folder}/{name}") for name in ADAPTER_FILES}
-        heads = contents[ADAPTER_FILES[-1]]
-        if self.sealed:
-            if not is_whole(heads):
-                return f"{folder}/{ADAPTER_FILES[-1]}", TORN
-            digests = json.loads(safetensors_metadata(heads)["ncsim"])
-            for name in ADAPTER_FILES[:-1]:
-                if hashlib.sha256(contents[name]).hexdigest() != digests.get(name):
-                    return f"{folder}/{name}", TORN
+    def torn_of_adapter(self, adapter: AdapterId) -> Finding | None:
+        """A file of a trained adapter that is not as it was written; None where all are, as far as can be seen. Raises OSError."""
+        if not self.sealed:
+            return None
+        names = [f"{self.adapter_name(adapter)}/{name}" for name in ADAPTER_FILES]
+        *contents, heads = map(self.storage.read, names)
+        if not is_whole(heads):
+            return Finding(names[-1], TORN)
+        digests = json.loads(safetensors_metadata(heads)["ncsim"])
+        for name, content in zip(names, contents, strict=False):
+            if hashlib.sha256(content).hexdigest() != digests[name.rpartition("/")[2]]:
+                return Finding(name, TORN)
         return None
 
     def write_checkpoint(self, group: int, checkpoint: Checkpoint) -> None:

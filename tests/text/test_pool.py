@@ -83,8 +83,7 @@ def test_a_task_that_dies_in_training_is_gone_on_with_from_its_checkpoint(files,
     monkeypatch.setattr(TextFolder, "read_checkpoint", seen)
     run = by(Dying(), files, tmp_path / "run")
     assert contents(run.path) == contents(whole.path)
-    assert begun[0] is None
-    assert begun[1] > 0
+    assert sum(each is not None for each in begun) == 1
 
 
 def test_what_fails_for_good_is_one_line(files, tmp_path, monkeypatch):  # noqa: F811
@@ -103,9 +102,9 @@ def test_what_fails_for_good_is_one_line(files, tmp_path, monkeypatch):  # noqa:
     with pytest.raises(StoreError, match=r"^adapter rank=2, seed=0, context=21: parts/group-002.parquet: cannot be wr"):
         by(Here(), files, tmp_path / "run")
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="^pool: int; allowed: a concurrent.futures.Executor"):
+    with pytest.raises(ConfigError, match=r"^pool: int; allowed: a concurrent\.futures\.Executor"):
         by(3, files, tmp_path / "run")
-    with pytest.raises(ConfigError, match="^pool: shares out all of a run; allowed: without shard"):
+    with pytest.raises(ConfigError, match=r"^pool: shares out all of a run; allowed: without shard"):
         by(Here(), files, tmp_path / "run", shard=(1, 2))
     with TextFolder.open(tmp_path / "run").exclusive(), pytest.raises(StoreError, match="another process is writing"):
         by(Here(), files, tmp_path / "run")
@@ -119,7 +118,7 @@ def test_machines_of_two_kinds_are_refused(files, tmp_path, monkeypatch):  # noq
         return real(order) | ({"processor": "another"} if len(asked) > 2 else {})
 
     monkeypatch.setattr(pools, "_kind", kind)
-    with pytest.raises(StoreError, match=r"^adapter rank=2, seed=0, context=12: .* the processor is another one"):
+    with pytest.raises(StoreError, match=r"^adapter rank=2, seed=0, context=12: .*the processor is another one"):
         by(Here(), files, tmp_path / "run")
 
 
@@ -133,8 +132,8 @@ def test_shards_store_what_one_process_does_and_the_last_reports(files, whole, t
     assert contents(out) == contents(whole.path)
     with pytest.raises(ConfigError, match=r"--shard: \(0, 3\); allowed"):
         trained_as(files, out, (0, 3))
+    (out / "parts" / "group-000.parquet").unlink()
     with TextFolder.open(out).exclusive(), pytest.raises(StoreError, match="another process is writing"):
-        (out / "parts" / "group-000.parquet").unlink()
         trained_as(files, out, (1, 3))
 
 
