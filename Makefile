@@ -120,7 +120,7 @@ gpu-static: $(GPU_VENV)/.tools
 
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev
-	$(PIP) --editable '.[s3]' 'moto[server]'
+	$(PIP) 'moto[server]'
 	$(BIN)/python -m pytest -m "slow or not slow" tests/storage/test_files.py
 
 # In an environment of its own, as both jax are not to be had in one.

@@ -8,14 +8,13 @@ import textwrap
 from concurrent.futures import Future
 from pathlib import Path
 
-import fsspec
 import pytest
 
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cluster.tasks import RETRIES
 from ncsim.errors import ConfigError, DeviceError, StoreError
-from ncsim.storage.files import open_storage
+from ncsim.storage.files import memory_store, open_storage
 from ncsim.text import pool as pools
 from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
@@ -161,7 +160,7 @@ def test_a_run_in_an_object_store(files, whole, tmp_path, capsys):  # noqa: F811
         assert json.loads(stored.read("summary.json"))["run"] == place
         assert (open_text_run(place).counts == whole.counts).all()
     finally:
-        fsspec.filesystem("memory").store.clear()
+        memory_store.cache_clear()
 
 
 def test_a_driver_imports_no_jax(files, whole, tmp_path):  # noqa: F811
