@@ -152,7 +152,7 @@ test-tpu-static: $(VENV)/.libtpu
 # Ray and Dask are large, and their tests take minutes: what they need of ncsim is in `make test` without them.
 test-cluster: $(VENV)/.dev
 	$(PIP) --editable '.[ray]' distributed
-	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/whole/test_launch.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/text/test_pool.py tests/whole/test_launch.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json

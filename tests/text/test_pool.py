@@ -1,11 +1,15 @@
 """Text runs by tasks of an executor, by shards, and in an object store: the same bytes as in one process and a folder."""
 
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import Future
+import threading
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -193,3 +197,28 @@ def test_a_driver_imports_no_jax(files, whole, tmp_path):  # noqa: F811
         env=os.environ | {"PYTHONPATH": str(Path(ncsim.__file__).parents[1])},
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("4 []\n", 0), done.stderr
+
+
+@pytest.mark.slow
+def test_processes_and_dask_store_what_one_process_does(files, whole, tmp_path, monkeypatch):  # noqa: F811
+    """With tasks in other processes, of which one is killed."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert contents(by(pool, files, tmp_path / "processes").path) == contents(whole.path)
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with (
+        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        workers = list(client.run(os.getpid).values())
+
+        def kill():
+            while not list((tmp_path / "dask").glob("parts/*")):
+                time.sleep(0.01)
+            os.kill(workers[0], signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        run = by(client.get_executor(), files, tmp_path / "dask")
+        thread.join()
+    assert contents(run.path) == contents(whole.path)
