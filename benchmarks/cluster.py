@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def driver(parts: int) -> dict[str, float]:
-    """Seconds of the driver per part, and by how many bytes it grows while it hands out nine tenths of them, to tasks that do
+    """Seconds of the driver per part, and by how many bytes it grows while it hands out the second half of them, to tasks that do
     nothing."""
     sizes: list[int] = []
 
@@ -76,7 +76,7 @@ def driver(parts: int) -> dict[str, float]:
         def submit(self, fn: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
             future: Future[Any] = Future()
             future.set_result(fn(*arguments) if fn is pools.begin else ("", None))
-            if len(sizes) in (parts // 10, parts):
+            if len(sizes) == parts // 2:
                 peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
             sizes.append(1)
             return future
@@ -89,7 +89,8 @@ def driver(parts: int) -> dict[str, float]:
         begun = time.process_time()
         ncsim.run_ensemble(config, out=place, pool=Nothing())
         seconds = time.process_time() - begun
-    return {"parts": parts, "seconds_per_part": seconds / parts, "grown_bytes": peaks[-1] - peaks[0]}
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - peaks[0]
+    return {"parts": parts, "seconds_per_part": seconds / parts, "grown_bytes": grown}
 
 
 def runs(members: int, turns: int) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 from ncsim.cli.options import (
     add_audit_options,
     add_config_options,
-    add_distributed_option,
     add_recording_options,
     add_worker_options,
     audit_of,
@@ -53,7 +52,6 @@ def add_ensemble_command(commands: Any) -> None:
     )
     add_recording_options(parser)
     add_worker_options(parser)
-    add_distributed_option(parser)
     add_audit_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))

@@ -106,8 +106,8 @@ GONE = dict.fromkeys(
 )
 
 
-def add_worker_options(parser: argparse.ArgumentParser, parts: str = "parts") -> None:
-    """--cluster and --shard: many machines on one run, whose parts are called so."""
+def add_worker_options(parser: argparse.ArgumentParser, parts: str = "parts", distributed: bool = True) -> None:
+    """--cluster, --shard and, where wanted, --distributed: many machines on one run, whose parts are called so."""
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
@@ -120,10 +120,8 @@ def add_worker_options(parser: argparse.ArgumentParser, parts: str = "parts") ->
         help="train the I-th of N shares of the run, as 3/16, into a folder that all of them have in common; the one that "
         "finds everything stored writes the report (default: all of it)",
     )
-
-
-def add_distributed_option(parser: argparse.ArgumentParser) -> None:
-    """--distributed: one of several processes of a launcher."""
+    if not distributed:
+        return
     parser.add_argument(
         "--distributed",
         action="store_true",

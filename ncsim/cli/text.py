@@ -72,7 +72,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--at-once", metavar="N", help="adapters trained at once (default: what is fast and fits memory)"
     )
-    add_worker_options(parser, "groups of adapters")
+    add_worker_options(parser, "groups of adapters", distributed=False)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
     return parser

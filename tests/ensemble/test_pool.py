@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
@@ -263,8 +264,8 @@ def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
 
 
 def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_once(tmp_path, monkeypatch):
-    """Under 5 ms of the driver for a part, with tasks that do nothing."""
-    flying, most = set(), []
+    """Under 5 ms of the driver for a part, with tasks that do nothing; and what is done is forgotten."""
+    flying, most, alive, kept = set(), [], weakref.WeakSet(), []
 
     class Nothing(Here):
         def submit(self, fn, /, *arguments):
@@ -272,6 +273,8 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
                 return super().submit(fn, *arguments)
             future = Future()
             flying.add(future)
+            alive.add(future)
+            kept.append(len(alive))
             most.append(len(flying))
             if len(flying) >= tasks.IN_FLIGHT or arguments[1][0][1].stop == config.members:
                 for each in list(flying):
@@ -286,6 +289,7 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
     assert (time.process_time() - begun) / 10_000 < 0.005
     assert len(most) == 10_000
     assert max(most) <= tasks.IN_FLIGHT
+    assert max(kept) <= tasks.IN_FLIGHT + 1  # one is being looked at
 
 
 def test_a_driver_imports_neither_jax_nor_ray(tmp_path):
