@@ -196,10 +196,9 @@ def test_other_addresses_are_refused_before_anything_is_read(tmp_path, capsys):
     assert "ftp:// is no storage that ncsim knows; allowed: a local folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--verify", "--repair", "--audit=0.5"])
-def test_what_reports_of_ensembles_can_is_refused(whole, capsys, option):
+def test_a_text_run_is_not_watched(whole, capsys):
     with pytest.raises(SystemExit):
-        main(["report", str(whole.path), option])
+        main(["report", str(whole.path), "--watch"])
     assert "holds a text run; allowed: with a run of ncsim ensemble\n" in capsys.readouterr().err
 
 
