@@ -87,9 +87,9 @@ figure2: $(VENV)/.core
 text-demo: $(VENV)/.minilm
 	$(BIN)/python -m experiments.text_demo
 
-# The site, built without network; warnings are errors. What was executed is kept in build/ and docs/gallery.
+# The site, built without network; warnings are errors, so all pages are read anew. What was executed is kept.
 docs: $(VENV)/.docs build/.executed
-	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/docs
+	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/docs
 	$(BIN)/python -m tests.support.site build/docs
 
 # What another ncsim printed says nothing of this one.

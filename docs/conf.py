@@ -71,6 +71,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "docs/gallery",
     "filename_pattern": r"\.py$",
     "subsection_order": [f"examples/{theme}" for theme in ("ensembles", "statistics", "training", "text")],
+    "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
@@ -85,6 +86,7 @@ sphinx_gallery_conf = {
 
 # The pages. Nothing is loaded from elsewhere.
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"ncsim {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -104,9 +106,15 @@ def with_contents(app, docname: str, source: list[str]) -> None:
     elif docname in LISTS:
         groups = [("", text)]
     for caption, items in groups:
-        targets = re.findall(r"\]\(([^)#:]+\.(?:md|rst))\)", items)
-        pages = dict.fromkeys(on_site("/" + os.path.normpath(os.path.join(folder, target))) for target in targets)
-        entries = "\n".join(page for page in pages if docname == root_doc or re.match(LISTS[docname], page))
+        links = re.findall(r"^- \[([^\]]+)\]\(([^)#:]+\.(?:md|rst))\)|\]\(([^)#:]+\.md)\)", items, re.MULTILINE)
+        pages = {
+            on_site("/" + os.path.normpath(os.path.join(folder, own or other))): title for title, own, other in links
+        }
+        entries = "\n".join(
+            f"{title} <{page}>" if title else page
+            for page, title in pages.items()
+            if docname == root_doc or re.match(LISTS[docname], page)
+        )
         titled = f":caption: {caption}\n" if caption else ""
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n{titled}\n{entries}\n```\n"
     up = "../" * docname.count("/")
@@ -124,12 +132,19 @@ def on_site(page: str) -> str:
 
 
 def as_rst(app, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """In docstrings |x| is an absolute value, and [R, *C] a shape."""
-    example = False
-    for number, line in enumerate(lines):
+    """In docstrings |x| is an absolute value, [R, *C] a shape, and what is returned has no type before a colon."""
+    example, changed = False, []
+    for line in lines:
         example = line.startswith("Example") or (example and (not line or line.startswith(" ")))
-        if not example:
-            lines[number] = re.sub(r"\||(?<=, )\*(?=\w+\])", r"\\\g<0>", line)
+        changed.append(line if example else re.sub(r"\||(?<=, )\*(?=\w+\])", r"\\\g<0>", line))
+        if line in ("Returns:", "Yields:"):
+            changed.append("    \\ ")
+    lines[:] = changed
+
+
+def without_fields(app, what: str, name: str, value: object, skip: bool, options: object) -> bool | None:
+    """A named tuple's fields are described in its docstring."""
+    return True if type(value).__name__ == "_tuplegetter" else None
 
 
 class CommandHelp(Directive):
@@ -149,4 +164,5 @@ class CommandHelp(Directive):
 def setup(app) -> None:
     app.add_directive("command-help", CommandHelp)
     app.connect("source-read", with_contents, priority=1)
-    app.connect("autodoc-process-docstring", as_rst)
+    app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", without_fields)

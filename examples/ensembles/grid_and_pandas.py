@@ -9,7 +9,9 @@ import matplotlib.pyplot as plt
 
 import ncsim
 
-grid = ncsim.config_grid(hidden=[2, 3, 4], learning_rate=[0.003, 0.01, 0.03], members=1_000, steps=1_000)
+grid = ncsim.config_grid(
+    hidden=[2, 3, 4], learning_rate=[0.003, 0.01, 0.03], members=1_000, steps=1_000
+)
 run = ncsim.run_ensemble(grid)
 print(run.swept, run.counts.shape)
 
@@ -18,7 +20,11 @@ print(run.swept, run.counts.shape)
 
 frame = run.to_pandas()
 frame["above_2"] = frame["S"] > 2
-print(frame[["hidden", "learning_rate", "member", "S", "influence", "Delta"]].head(3).to_string(index=False))
+print(
+    frame[["hidden", "learning_rate", "member", "S", "influence", "Delta"]]
+    .head(3)
+    .to_string(index=False)
+)
 
 # %%
 # One line of pandas makes the table, and four of matplotlib the map. For xarray, use ``run.to_xarray()``.

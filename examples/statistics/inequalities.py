@@ -25,7 +25,9 @@ for name, values in bounds.items():
 # With more settings the quantum bound comes closer to what no-signalling allows.
 
 figure, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
-for (name, values), colour, mark in zip(bounds.items(), ("#56B4E9", "#009E73", "#E69F00"), "os^", strict=True):
+for (name, values), colour, mark in zip(
+    bounds.items(), ("#56B4E9", "#009E73", "#E69F00"), "os^", strict=True
+):
     axis.plot(settings, values, mark + "-", color=colour, label=name)
 axis.set(xlabel="settings per party", ylabel="largest value", xticks=list(settings))
 axis.legend(frameon=False)
@@ -34,6 +36,10 @@ plt.show()
 # %%
 # An inequality has a value on any table of counts. Three heads at once take Mermin's.
 
-table = np.random.default_rng(0).integers(1, 9, (2, 2, 2, 2, 2, 2))  # three parties: settings, then outcomes
+table = np.random.default_rng(0).integers(
+    1, 9, (2, 2, 2, 2, 2, 2)
+)  # three parties: settings, then outcomes
 mermin = ncsim.mermin_inequality()
-print(f"Mermin on a table of coin tosses {float(mermin.value(table)):.2f}, local bound {mermin.classical_bound}")
+print(
+    f"Mermin on a table of coin tosses {float(mermin.value(table)):.2f}, local bound {mermin.classical_bound}"
+)

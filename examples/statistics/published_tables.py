@@ -33,7 +33,10 @@ s_low, s_high = found["s_interval"]
 figure, axis = plt.subplots(figsize=(7, 2.2), layout="constrained")
 axis.plot([s_low, s_high], [0, 0], color="#0072B2", linewidth=2, label="95 % interval")
 axis.plot(found["s"], 0, "o", color="#0072B2", label="S of the table")
-for bound, words, style in ((2, "2: without signalling", "--"), (2 + found["influence"], "2 + direct influence", "-")):
+for bound, words, style in (
+    (2, "2: without signalling", "--"),
+    (2 + found["influence"], "2 + direct influence", "-"),
+):
     axis.axvline(bound, color="black", linestyle=style, linewidth=1, label=words)
 axis.set(yticks=[], xlabel="S", xlim=(1.5, 4), ylim=(-1, 1))
 axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

@@ -23,15 +23,28 @@ noise = np.full((2, 2, 2, 2), 0.25)
 shares = np.linspace(-1, 1, 201)
 x, y = np.meshgrid(shares, shares)
 inside = np.abs(x) + np.abs(y) <= 1
-x, y = np.where(inside, x, 0)[..., None, None, None, None], np.where(inside, y, 0)[..., None, None, None, None]
+x, y = (
+    np.where(inside, x, 0)[..., None, None, None, None],
+    np.where(inside, y, 0)[..., None, None, None, None],
+)
 tables = noise + x * (box - noise) + y * (turned - noise)
 kinds = ncsim.quantum_statistics(np.round(tables * 10**6).astype(np.int64))
 kind = np.where(kinds.local, 0.0, np.where(kinds.quantum_correlators, 1.0, 2.0))
 
 figure, axis = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
 colours = ListedColormap(["#56B4E9", "#009E73", "#E69F00"])
-axis.pcolormesh(shares, shares, np.where(inside, kind, np.nan), cmap=colours, vmin=-0.5, vmax=2.5, rasterized=True)
-for colour, words in zip(colours.colors, ("local", "quantum, not local", "neither"), strict=True):
+axis.pcolormesh(
+    shares,
+    shares,
+    np.where(inside, kind, np.nan),
+    cmap=colours,
+    vmin=-0.5,
+    vmax=2.5,
+    rasterized=True,
+)
+for colour, words in zip(
+    colours.colors, ("local", "quantum, not local", "neither"), strict=True
+):
     axis.scatter([], [], marker="s", s=60, color=colour, label=words)
 axis.set(xlabel="share of the PR box", ylabel="share of the turned box", aspect="equal")
 axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))

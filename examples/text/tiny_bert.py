@@ -40,7 +40,11 @@ figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
 for i in (0, 1):
     for j in (0, 1):
         axes[0].plot(
-            run.epochs, s.accuracy_alice[0, 0, :, 0, i, j], "-o", markersize=3, label=f"Alice {i + 1} with Bob {j + 1}"
+            run.epochs,
+            s.accuracy_alice[0, 0, :, 0, i, j],
+            "-o",
+            markersize=3,
+            label=f"Alice {i + 1} with Bob {j + 1}",
         )
 axes[0].set(xlabel="epoch", ylabel="accuracy of Alice, training pairs", ylim=(0.4, 1.02))
 axes[0].legend(frameon=False, fontsize=8)

@@ -12,7 +12,9 @@ import numpy as np
 import ncsim
 
 names = ["none", "pcgrad", "frozen_trunk", "separate_trunks"]
-run = ncsim.run_ensemble(ncsim.config_grid(intervention=names, hidden=3, members=1_000, steps=800))
+run = ncsim.run_ensemble(
+    ncsim.config_grid(intervention=names, hidden=3, members=1_000, steps=800)
+)
 s = run.statistics()  # [cell, member]
 for name, values, influence in zip(names, s.s, s.influence, strict=True):
     print(
@@ -26,7 +28,14 @@ shares = [ncsim.clopper_pearson(int((values > 2).sum()), values.size) for values
 middle = np.array([share.value for share in shares])
 reach = np.abs(np.array([[share.low, share.high] for share in shares]).T - middle)
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
-axis.barh(names[::-1], middle[::-1], xerr=reach[:, ::-1], color="#56B4E9", ecolor="black", capsize=3)
+axis.barh(
+    names[::-1],
+    middle[::-1],
+    xerr=reach[:, ::-1],
+    color="#56B4E9",
+    ecolor="black",
+    capsize=3,
+)
 axis.set(xlabel="P(S > 2)", xlim=(0, None))
 plt.show()
 
