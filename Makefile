@@ -93,7 +93,7 @@ docs: $(VENV)/.docs build/.executed
 	$(BIN)/python -m tests.support.site build/docs
 
 # What another ncsim printed says nothing of this one.
-build/.executed: $(shell find ncsim experiments examples -name '*.py') docs/conf.py constraints.txt
+build/.executed: $(shell find ncsim experiments -name "*.py") constraints.txt
 	rm -rf docs/gallery build/docs build/doctrees build/.jupyter_cache
 	@mkdir -p build && touch $@
 

@@ -142,6 +142,13 @@ def as_rst(app, what: str, name: str, value: object, options: object, lines: lis
     lines[:] = changed
 
 
+def short_signature(
+    app, what: str, name: str, value: object, options: object, signature: str | None, gives: str | None
+):
+    """The paper's tasks by their name and not row by row."""
+    return re.sub(r"TruthTables\(.*?name='paper'\)", "PAPER_TASKS", signature or ""), gives
+
+
 def without_fields(app, what: str, name: str, value: object, skip: bool, options: object) -> bool | None:
     """A named tuple's fields are described in its docstring."""
     return True if type(value).__name__ == "_tuplegetter" else None
@@ -165,4 +172,5 @@ def setup(app) -> None:
     app.add_directive("command-help", CommandHelp)
     app.connect("source-read", with_contents, priority=1)
     app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", short_signature)
     app.connect("autodoc-skip-member", without_fields)

@@ -31,7 +31,7 @@ for axis, who, accuracy in zip(
     axes, ("Alice", "Bob"), (s.accuracy_alice, s.accuracy_bob), strict=True
 ):
     mean = accuracy.mean(axis=0)  # by Alice's task and Bob's
-    image = axis.imshow(mean, vmin=0.9, vmax=1, cmap="cividis")
+    image = axis.imshow(mean, vmin=0.6, vmax=1, cmap="cividis")
     for i in (0, 1):
         for j in (0, 1):
             axis.text(
@@ -40,7 +40,7 @@ for axis, who, accuracy in zip(
                 f"{mean[i, j]:.3f}",
                 ha="center",
                 va="center",
-                color="black" if mean[i, j] > 0.95 else "white",
+                color="black" if mean[i, j] > 0.8 else "white",
             )
     axis.set_xticks([0, 1], ["y or z", "x ^ y ^ z"])
     axis.set_yticks([0, 1], ["x and y", "x ^ y"])

@@ -37,7 +37,7 @@ for axis, protocol in zip(axes, protocols, strict=True):
         color=np.where(values > 2, "#D55E00", "#56B4E9"),
     )
     axis.axvline(2, color="black", linestyle="--", linewidth=1)
-    axis.set(xlim=(0.4, 3.1), yticks=[])
+    axis.set(xlim=(0.4, 3.4), yticks=[])
     axis.set_title(protocol["protocol"], loc="left", fontsize=9)
 axes[-1].set_xlabel("S")
 plt.show()

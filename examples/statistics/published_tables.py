@@ -38,6 +38,6 @@ for bound, words, style in (
     (2 + found["influence"], "2 + direct influence", "-"),
 ):
     axis.axvline(bound, color="black", linestyle=style, linewidth=1, label=words)
-axis.set(yticks=[], xlabel="S", xlim=(1.5, 4), ylim=(-1, 1))
+axis.set(yticks=[], xlabel="S", xlim=(1.5, 6), ylim=(-1, 1))
 axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
