@@ -146,7 +146,9 @@ def short_signature(
     app, what: str, name: str, value: object, options: object, signature: str | None, gives: str | None
 ):
     """The paper's tasks by their name and not row by row."""
-    return re.sub(r"TruthTables\(.*?name='paper'\)", "PAPER_TASKS", signature or ""), gives
+    if signature:
+        return re.sub(r"TruthTables\(.*?name='paper'\)", "PAPER_TASKS", signature), gives
+    return None
 
 
 def without_fields(app, what: str, name: str, value: object, skip: bool, options: object) -> bool | None:

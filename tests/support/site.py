@@ -24,9 +24,8 @@ class Page(HTMLParser):
         super().__init__()
         self.ids, self.links, self.loads, self.words = set(), [], [], []
         self.feed(text)
-        self.loads += re.findall(
-            r"(?:url\(|@import\s+)[\"']?([^\"')\s]+)", " ".join(re.findall(r"<style.*?</style>", text, re.S))
-        )
+        for style in re.findall(r"<style.*?</style>", text, re.DOTALL):
+            self.loads += loaded_by_css(style)
 
     def handle_starttag(self, tag, attrs):
         found = {name: value or "" for name, value in attrs}
@@ -41,6 +40,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
+
+
+def loaded_by_css(text):
+    """What a style sheet loads."""
+    found = re.findall(r"url\(\s*[\"']?([^\"')\s]+)|@import\s+[\"']([^\"']+)", text)
+    return [one or other for one, other in found]
 
 
 def elsewhere(address):
@@ -68,8 +73,8 @@ def faults(folder):
                 found.append(f"{name}: {link} leads nowhere")
             elif anchor and target in pages and anchor not in pages[target].ids:
                 found.append(f"{name}: {link} has no such place")
-    for path in [*folder.rglob("*.css")]:
-        loads = re.findall(r"(?:url\(|@import\s+)\s*[\"']?([^\"')\s]+)", path.read_text())
+    for path in sorted(folder.rglob("*.css")):
+        loads = loaded_by_css(path.read_text())
         found += [f"{path.relative_to(folder)}: loads {load}" for load in loads if elsewhere(load)]
     return found
 
