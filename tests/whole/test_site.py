@@ -1,6 +1,7 @@
 """The site's source is whole, and the checks of the built site find what they are for. `make docs` builds and checks it."""
 
 import ast
+import codeop
 import re
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tests.support.site import Page, elsewhere, faults
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 REFERENCE = "\n".join(page.read_text() for page in sorted((ROOT / "docs" / "api").glob("*.md")))
+CELLS = re.findall(
+    r"^```{code-cell} python\n(.*?)^```", (ROOT / "docs" / "tutorial.md").read_text(), re.DOTALL | re.MULTILINE
+)
 NEW_PAGES = sorted([*(ROOT / "docs" / "api").glob("*.md"), *(ROOT / "docs" / "commands").glob("*.md")])
 
 
@@ -46,7 +50,33 @@ def test_examples_are_short_and_have_a_title_and_a_picture(example):
     title, underline, *_ = ast.get_docstring(ast.parse(text)).splitlines()
     assert underline == "=" * len(title)
     assert "plt.show()" in text
-    assert len(text.splitlines()) <= 100
+    assert len(text.splitlines()) <= 110
+
+
+def pasted(block):
+    """What a block leaves unfinished when its lines are typed into a Python session, one behind another.
+
+    Raises:
+        SyntaxError: a line that the session does not take, as one that ends an indented block without an empty line.
+    """
+    waiting = []
+    for line in [*block.splitlines(), ""]:
+        waiting.append(line)
+        if codeop.compile_command("\n".join(waiting), symbol="single") is not None:
+            waiting = []
+    return waiting
+
+
+@pytest.mark.parametrize("block", CELLS, ids=range(len(CELLS)))
+def test_the_tutorial_can_be_pasted(block):
+    assert len(CELLS) >= 10
+    assert pasted(block) == []
+
+
+def test_what_cannot_be_pasted_is_found():
+    with pytest.raises(SyntaxError):
+        pasted("for n in (1, 2):\n    print(n)\nprint(3)")
+    assert pasted("print(") == ["print(", ""]
 
 
 def test_themes_have_headings_and_examples():
