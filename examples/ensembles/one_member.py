@@ -23,7 +23,8 @@ tasks = ncsim.truth_tables(
     alice=[lambda x, y: x & y, lambda x, y: x ^ y],
     bob=[lambda x, y: x | y, lambda x, y: 1 - (x ^ y)],
 )
-folder = Path(tempfile.mkdtemp()) / "run"
+scratch = tempfile.TemporaryDirectory()  # gone when the script ends
+folder = Path(scratch.name) / "run"
 run = ncsim.run_ensemble(
     ncsim.EnsembleConfig(tasks=tasks, hidden=3, members=300, steps=1_000), out=folder
 )

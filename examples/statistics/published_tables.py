@@ -14,7 +14,8 @@ import matplotlib.pyplot as plt
 import ncsim
 from ncsim.tables import describe, lines
 
-file = Path(tempfile.mkdtemp()) / "animal_acts.csv"
+scratch = tempfile.TemporaryDirectory()  # gone when the script ends
+file = Path(scratch.name) / "animal_acts.csv"
 file.write_text("""alice,bob,++,+-,-+,--
 Tiger/Cat,Snorts/Meows,12,7,8,54
 Tiger/Cat,Growls/Whinnies,63,7,7,4

@@ -17,7 +17,8 @@ import ncsim
 sys.path.insert(0, ".")  # run from the clone: the made-up data is defined there
 from experiments.text_demo import made_up_data, tiny_model
 
-folder = Path(tempfile.mkdtemp())
+scratch = tempfile.TemporaryDirectory()  # gone when the script ends
+folder = Path(scratch.name)
 config = ncsim.text.TextConfig(
     model=str(tiny_model(folder / "model")),
     suite=str(made_up_data(folder / "data")),
