@@ -41,22 +41,19 @@ include_patterns = [
     *("docs/**.md", "docs/gallery/**.rst", "benchmarks/*.md", "experiments/README.md"),
 ]
 exclude_patterns = [".*", "build", "runs", "dist", "**/sg_execution_times.rst", "*.egg-info"]
-nitpicky = False  # NumPy's and JAX's names lead to other sites
 
 # Notebooks and pages.
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
-nb_execution_mode = os.environ.get("NCSIM_DOCS_EXECUTION", "cache")
+nb_execution_mode = "cache"
 nb_execution_timeout = 240
 nb_execution_raise_on_error = True
-nb_execution_excludepatterns: list[str] = []
 nb_merge_streams = True
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # would be loaded from another host
 
 # The API, from docstrings.
 default_role = "py:obj"
 add_module_names = False
-autodoc_default_options = {"members": True, "exclude-members": "count, index"}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # docstrings say types, shapes and units
 autosummary_generate = False
@@ -78,7 +75,6 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "show_signature": False,
     "min_reported_time": 1000,
-    "remove_config_comments": True,
     "image_srcset": ["2x"],
     "doc_module": ("ncsim",),
     "reference_url": {"ncsim": None},
