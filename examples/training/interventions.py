@@ -11,7 +11,7 @@ import numpy as np
 
 import ncsim
 
-names = ["none", "pcgrad", "frozen_trunk", "separate_trunks"]
+names = ["none", "pcgrad", "separate_trunks"]
 run = ncsim.run_ensemble(
     ncsim.config_grid(intervention=names, hidden=3, members=1_000, steps=800)
 )
