@@ -34,6 +34,8 @@ class TextRun:
         >>> counts, missing = run.counts_and_missing()
         >>> run.statistics().s.shape
         (1, 1, 3, 2)
+        >>> run.environments()[0]["platform"]
+        'Linux x86_64'
     """
 
     def __init__(self, folder: TextFolder) -> None:
