@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     here = machine.description()
     print("\n".join(machine.lines(here)), flush=True)
-    words = [word for word in sys.argv[1:] if arguments is None] if arguments is None else list(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     found: dict[str, list[dict[str, Any]]] = {"ncsim": [], "ncsim, programs kept": [], "peft": []}
     for _ in range(parsed.rounds):
         with tempfile.TemporaryDirectory(prefix="ncsim-benchmark-") as cache:
