@@ -8,8 +8,8 @@ Command. `python -m benchmarks.text_whole --model MINILM --source-dir DATA --jso
 Time. Twenty minutes on one core.
 
 How. Each side is a process of its own on one core, in turns. PEFT is a plain loop with dynamic padding: each batch of Alice's
-and of Bob's items is padded to its own longest, in training and in evaluation. Both read the same prepared items and start
-with PyTorch's and PEFT's usual draws or ncsim's, so that only cost is compared here. ncsim runs once with no compiled program
+and of Bob's items is padded to its own longest, in training and in evaluation. Both read the same prepared items.
+Each draws its adapters in its own way, so that only cost is compared here. ncsim runs once with no compiled program
 on disk and once with those of the run before. Memory is the process's peak above what it had once its libraries were loaded.
 """
 
