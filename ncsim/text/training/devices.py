@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -27,6 +28,23 @@ def mesh_of(devices: int | None) -> Mesh:
             f"--devices: {devices}; allowed: 1 to {len(available)}, the devices that JAX has started with"
         )
     return adapter_mesh(available[:devices])
+
+
+def slow_precision(precision: str, platform: str) -> str | None:
+    """In words that bfloat16 is slower than float32 on this processor; None where it is not.
+
+    It is said and not refused: results are those that other machines compute, and a run may move between machines.
+    """
+    if precision != "bfloat16" or platform != "cpu":
+        return None
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    words = next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), None)
+    if words is None or words & {"avx512_bf16", "amx_bf16", "bf16"}:
+        return None
+    return "--precision bfloat16: this processor has no instructions for it, so that float32 is faster here"
 
 
 def free_memory(mesh: Mesh) -> float:
