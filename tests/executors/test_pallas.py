@@ -127,7 +127,7 @@ def test_every_optimizer_updates_as_it_does_on_arrays(optimizer):
 
 
 VARIANTS = {
-    "adam": ncsim.EnsembleConfig(hidden=2),
+    "adam": ncsim.EnsembleConfig(hidden=2, tasks=FOUR_ROWS),
     "two logits, overlap, amsgrad": ncsim.EnsembleConfig(
         hidden=2, loss="cross_entropy", topology="overlap", encoding="sign", optimizer="amsgrad"
     ),
