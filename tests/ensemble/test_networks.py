@@ -149,7 +149,7 @@ def test_another_network_than_the_stored_one_is_refused(tmp_path, run):
 def test_networks_of_every_kind(executor, fields):
     if executor == "native" and "precision" in fields:
         pytest.skip("native trains in float32")
-    config = ncsim.EnsembleConfig(members=70, steps=40, **fields)
+    config = ncsim.EnsembleConfig(members=70, steps=40, tasks=TASKS, **fields)
     run = ncsim.run_ensemble(config, executor=executor, out="run")
     networks, found = ncsim.parameters(run, [69, 0]), ncsim.outcomes(run, [69, 0])
     assert np.array_equal(ncsim.joint_counts(found.outcomes), run.members([69, 0]).joint)
