@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import ncsim
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.storage.config_file import CONFIG, description
 from ncsim.storage.files import open_storage
+from ncsim.terminal import say
 
 
 def environment() -> dict[str, Any]:
@@ -58,6 +59,23 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     if settings[0] != settings[1]:
         pairs.append((settings[0], settings[1]))
     return [f"{one} here, {other} there" for one, other in pairs]
+
+
+def all_differences(here: Mapping[str, Any], found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """In what one environment is not of the kinds of others, as `differences` says it, each once."""
+    return list(dict.fromkeys(words for there in found for words in differences(here, there)))
+
+
+def say_differences(here: Mapping[str, Any], found: Sequence[Mapping[str, Any]], what: str) -> bool:
+    """Say where what trains now is not of the kind that began a run: what of it may then differ, in words.
+
+    Returns:
+        Whether it is not of the kind that trained last, which is then to be put on record.
+    """
+    different = all_differences(here, found[:1])
+    if different:
+        say(f"this process is not of the kind that began the run ({'; '.join(different)}): {what} may differ")
+    return bool(found) and bool(differences(here, found[-1]))
 
 
 def recorded_environment(path: str | os.PathLike[str]) -> dict[str, Any] | None:
