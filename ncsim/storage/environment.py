@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -20,6 +21,18 @@ from ncsim.terminal import say
 
 def environment() -> dict[str, Any]:
     """What besides the config shaped the bits: versions, platform, source revision."""
+    versions, revision = _build()
+    return {
+        "versions": dict(versions),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "revision": revision,
+    }
+
+
+@functools.cache  # what this process has imported: a run of seconds would wait twice for git
+def _build() -> tuple[dict[str, str], str | None]:
+    """Versions of the packages that shape bits, and the revision of ncsim's source."""
     versions = {"ncsim": ncsim.__version__}
     for package in ("jax", "jaxlib", "flax", "optax", "numpy", "pyarrow"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -30,12 +43,7 @@ def environment() -> dict[str, Any]:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
             revision = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "revision": revision,
-    }
+    return versions, revision
 
 
 #: Packages whose versions shape bits.
