@@ -9,6 +9,7 @@ from ncsim.cli.options import (
     add_audit_options,
     add_config_options,
     add_recording_options,
+    add_until_option,
     add_worker_options,
     audit_of,
     configs_of,
@@ -16,6 +17,7 @@ from ncsim.cli.options import (
     place_of,
     recording_of,
     share_stored,
+    until_of,
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.cli.settings import add_settings_options, settings_text, settled
@@ -51,6 +53,7 @@ def add_ensemble_command(commands: Any) -> None:
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
     add_recording_options(parser)
+    add_until_option(parser)
     add_worker_options(parser)
     add_audit_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
@@ -67,6 +70,7 @@ def _run(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
+    until_of(parsed, configs)
     if parsed.print_config:
         output(settings_text(parsed, configs))
         return
@@ -91,6 +95,7 @@ def _run(parsed: argparse.Namespace) -> None:
         shard=shard,
         recording=recording,
         pool=parsed.cluster,
+        until=parsed.until,
     )
     if shard is None or not run.missing():
         report_run(run, parsed.quiet)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.tasks import context_names
+from ncsim.report.until import reached
 from ncsim.results import Run
 from ncsim.statistics.cell import CONTEXTUALITY_RUNS, Cell
 from ncsim.statistics.chsh import chsh_statistics
@@ -60,6 +61,8 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     }
     if isinstance(run, Study):
         numbers["runs"] = run.locations
+    elif (ended := reached(run.until, cells, run.configs[0].members)) is not None:
+        numbers["until"] = ended
     return Summary(numbers, laws, drawn)
 
 
