@@ -73,7 +73,7 @@ def until_of(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> str |
     """
     if parsed.until is None:
         return None
-    from ncsim.report.until import Until
+    from ncsim.statistics.until import Until
 
     until = Until.parse(parsed.until)
     until.cells(configs)

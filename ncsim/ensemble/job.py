@@ -113,8 +113,8 @@ class Job:
                 for cell, ids in work:
                     config, name = self.configs[cell], executors[cell]
                     if self.recording is None:
-                        known, left = self._beside_held(cell, ids)
-                        yield (cell, ids), itertools.chain(known, feeder.train(config, left, progress, name))
+                        known, rest = self._beside_held(cell, ids)
+                        yield (cell, ids), itertools.chain(known, feeder.train(config, rest, progress, name))
                     else:
                         yield (cell, ids), feeder.train_recorded(config, ids, progress, name, self.recording)
         finally:

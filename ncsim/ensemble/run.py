@@ -26,8 +26,8 @@ from ncsim.executors.devices import validate_device_count
 from ncsim.jax_settings import own_settings
 from ncsim.machine import check_system
 from ncsim.records.members import concatenated
-from ncsim.report.until import Until
 from ncsim.results import Run
+from ncsim.statistics.until import Until
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background

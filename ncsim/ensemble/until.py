@@ -17,10 +17,9 @@ from ncsim.ensemble.job import Job
 from ncsim.errors import ConfigError, NoRunError
 from ncsim.formatting import json_text
 from ncsim.records.members import MemberRecords, concatenated
-from ncsim.report.summary import summarise
-from ncsim.report.until import Until
 from ncsim.results import Run
 from ncsim.statistics.stopping import Look, next_stage
+from ncsim.statistics.until import Until
 from ncsim.storage.files import Storage, open_storage
 from ncsim.storage.parts import part_size
 from ncsim.storage.run_folder import RunFolder
@@ -114,10 +113,9 @@ class _Stages:
 
     def _job(self, members: int, seen: int = 0) -> Job:
         """Of the first members, without those that were seen."""
-        change = {"members": members - seen, "first_member": self.first + seen}
-        return dataclasses.replace(
-            self.job, configs=[dataclasses.replace(config, **change) for config in self.job.configs]
-        )
+        first, left = self.first + seen, members - seen
+        configs = [dataclasses.replace(config, members=left, first_member=first) for config in self.job.configs]
+        return dataclasses.replace(self.job, configs=configs)
 
     def _in_memory(self, members: int) -> Run:
         """The run with so many members, of which those that are held are not trained again."""
@@ -161,8 +159,7 @@ class _Stages:
         return json.loads(json_text(told))  # as it is read again
 
     def _reach(self, run: Run) -> tuple[float, ...]:
-        cells = summarise(run).numbers["cells"]
-        found = [self.until.estimate(cells[number]) for number in self.cells]
+        found = [self.until.estimate(run._cell(number)) for number in self.cells]
         return tuple(math.inf if e is None else max(e.high - e.value, e.value - e.low) for e in found)
 
     def _words(self) -> str:

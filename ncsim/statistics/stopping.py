@@ -1,19 +1,23 @@
 """When a run has members enough: a number's interval is to reach no further than a precision that was stated before.
 
-The rule has stages. After a pilot of PILOT members, and after each later stage of n members, the interval of the report reaches h
-to its longer side, and need = n (h / d)^2 members are predicted for the precision d. While half of that is above n, the next stage
-goes to half of it, but to no more than GROWTH times n. Then all that are needed are trained, and the rule ends: the number that
-they give is stated +- h (n / N)^(1/2), which is d, or less where fewer would have done.
+The rule has stages, and looks after each but the last at the report's interval: after n members its longer side reaches h. For the
+precision d that is r = h / d times too far. The first look is at PILOT members. While r is above NEAR, the next is at r n
+members, and at GROWTH n at most. Where it is not, one more look at r n measures the error, and n r^2 members end the run, with r of
+that look. The number that all of them give is then stated +- h (n / N)^(1/2): the precision, or less where fewer would have done.
+The last look decides whatever it shows; its error is not chosen among several for being small.
 
 This is Stein's two-stage rule (Stein 1945, "A two-sample test for a linear hypothesis whose power is independent of the
-variance") with a pilot that grows as in Hall's triple sampling (Hall 1981, "Asymptotic theory of triple sampling for sequential
-estimation of a mean"). Stein's argument holds with h the Student's t interval of group means: the last number's distance from the
-truth, over the error that the stage before it estimated, follows t with the degrees of freedom of that estimate.
+variance", Annals of Mathematical Statistics 16), with a pilot that is led near to the end as in triple sampling (Hall 1981,
+"Asymptotic theory of triple sampling for sequential estimation of a mean", Annals of Statistics 9). Stein's argument holds where h
+is of Student's t: the last number's distance from the truth, over the error that an earlier stage has estimated, follows t with the
+degrees of freedom of that estimate. A look at r n members goes too far for no interval: h falls as n^(-1/2) where members are many,
+and as 1 / n at most, where the interval is of what no member has shown yet.
 
-Why no other rule. A confidence sequence may be looked at after each member; its price is a width that is at its best, for a
-normal mixture, 1.5 times that of a fixed size, and so 2.4 times the members (Robbins 1970; Howard et al. 2021). To stop when the
-report's interval is short enough (Chow and Robbins 1965) stops where the jackknife's error, of 31 degrees of freedom, happens to
-be small, and then holds less often than 95 %. Here the size is set by an estimate that is never chosen among several.
+Why no other rule. A confidence sequence may be looked at after each member. Its price is its width: that of the normal mixture is
+at its narrowest 1.5 times that of a fixed size at 95 %, for 2.4 times the members (Robbins 1970, "Statistical methods related to
+the law of the iterated logarithm"; Howard et al. 2021, "Time-uniform, nonparametric, nonasymptotic confidence sequences"). To
+stop once the interval is short enough (Chow and Robbins 1965) stops where the jackknife's error, of 31 degrees of freedom, happens
+to be small, and holds less often than 95 %.
 """
 
 from __future__ import annotations
@@ -22,12 +26,13 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-#: Members of the first look: 32 for each group of the jackknife. And how many times the members of one stage the next has, at most:
-#: of a rare outcome the first members say little, and that mostly too much.
-PILOT, GROWTH = 1_024, 4
-#: The share of the members that are thought to be needed which are looked at before the last stage.
-LAST_LOOK = 0.5
-METHOD = "Stein's two-stage rule, pilot in stages (Hall 1981)"
+#: Members of the first look: 32 for each group of the jackknife.
+PILOT = 1_024
+#: How many times the members of one look the next has, at most: of a rare outcome the first members say little.
+GROWTH = 4
+#: Where the interval reaches so many times too far at most, the next look is the last.
+NEAR = 2.0
+METHOD = "Stein's two-stage rule, its pilot in stages"
 
 
 class Look(NamedTuple):
@@ -41,10 +46,22 @@ class Look(NamedTuple):
     members: int
     reach: tuple[float, ...]
 
-    def needed(self, precision: float) -> int:
-        """Members at which no interval is predicted to reach further than the precision."""
-        need = self.members * (max(self.reach) / precision) ** 2
-        return math.ceil(need) if math.isfinite(need) else 2**63
+    def too_far(self, precision: float) -> float:
+        """How many times as far as the precision the longest interval reaches."""
+        return max(self.reach) / precision
+
+    def needed(self, precision: float) -> float:
+        """Members at which no interval is predicted to reach further than the precision; not fewer than were looked at."""
+        return (
+            max(math.ceil(self.members * self.too_far(precision) ** 2 - 1e-9), self.members)
+            if self.finite
+            else math.inf
+        )
+
+    @property
+    def finite(self) -> bool:
+        """Whether each cell has an interval."""
+        return math.isfinite(max(self.reach))
 
     def reach_at(self, members: int) -> tuple[float, ...]:
         """How far the rule's intervals reach with so many members."""
@@ -71,16 +88,20 @@ def next_stage(looks: Sequence[Look], precision: float, most: int, first: int = 
     Example:
         >>> next_stage([], 0.01, 1_000_000)
         Stage(members=1024, last=False)
-        >>> next_stage([Look(1024, (0.03,))], 0.01, 1_000_000)
-        Stage(members=4096, last=False)
-        >>> next_stage([Look(1024, (0.03,)), Look(4096, (0.0145,))], 0.01, 1_000_000)
-        Stage(members=8613, last=True)
+        >>> next_stage([Look(1024, (0.031,))], 0.01, 1_000_000)
+        Stage(members=3174, last=False)
+        >>> next_stage([Look(1024, (0.031,)), Look(3174, (0.0176,))], 0.01, 1_000_000)
+        Stage(members=5586, last=False)
+        >>> next_stage([Look(1024, (0.031,)), Look(3174, (0.0176,)), Look(5586, (0.0131,))], 0.01, 1_000_000)
+        Stage(members=9587, last=True)
     """
     if not looks:
         return Stage(min(PILOT, most), False)
     seen = looks[-1]
-    need = min(max(seen.needed(precision), seen.members), most)
-    members = min(int(LAST_LOOK * need), GROWTH * seen.members)
+    need = int(min(seen.needed(precision), most))
+    if len(looks) > 1 and looks[-2].too_far(precision) <= NEAR:
+        return Stage(need, True)
+    members = int(min(seen.members * min(seen.too_far(precision), GROWTH), most))
     whole = (first + members) // part * part - first
     members = whole if whole > 0 else members
     return Stage(members, False) if members > seen.members else Stage(need, True)
