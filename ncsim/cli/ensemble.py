@@ -54,6 +54,12 @@ def add_ensemble_command(commands: Any) -> None:
     )
     add_recording_options(parser)
     add_until_option(parser)
+    parser.add_argument(
+        "--track",
+        metavar="NAME",
+        help="tell a tracker of experiments the numbers of each cell while it trains (trackio, wandb, mlflow; NAME:PROJECT; "
+        "default: none)",
+    )
     add_worker_options(parser)
     add_audit_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
@@ -77,7 +83,9 @@ def _run(parsed: argparse.Namespace) -> None:
     from ncsim.config.ensemble import run_digits
     from ncsim.ensemble.run import run_ensemble
     from ncsim.terminal import Progress
+    from ncsim.tracking.trackers import tracker
 
+    listeners = [tracker(parsed.track)] if parsed.track is not None else []
     share, seed = audit_of(parsed)
     if share is not None and parsed.shard is not None:
         raise ConfigError(f"--audit: with --shard; {_LATER}")
@@ -96,6 +104,7 @@ def _run(parsed: argparse.Namespace) -> None:
         recording=recording,
         pool=parsed.cluster,
         until=parsed.until,
+        listeners=listeners,
     )
     if shard is None or not run.missing():
         report_run(run, parsed.quiet)

@@ -32,6 +32,7 @@ from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
+from ncsim.tracking.listeners import RunListener, checked_listeners, listening
 
 
 def run_ensemble(
@@ -45,6 +46,7 @@ def run_ensemble(
     recording: Recording | None = None,
     pool: Executor | str | None = None,
     until: str | Until | None = None,
+    listeners: Sequence[RunListener] = (),
 ) -> Run:
     """Train every member of one config, or of every cell of a grid (arXiv:2603.04451, section 4.2; `ncsim.config_grid`).
 
@@ -75,6 +77,7 @@ def run_ensemble(
         until: a number of the report and its precision, as "P(S > 2) +- 0.002": members are trained until its 95 % interval
             reaches no further in any cell, and `members` of them at most. Not with `shard`. `Run.until` says how it ended, and
             `ncsim.statistics.stopping` by which rule.
+        listeners: told the numbers of each cell as members are stored, as `ncsim.tracker("wandb")`; see `ncsim.RunListener`.
 
     Returns:
         The run: the results of all members in memory, or opened from the folder. One of several shards gives the run as it
@@ -97,12 +100,22 @@ def run_ensemble(
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job, pool)
     wanted = None if until is None else checked_until(until, job)
+    told = checked_listeners(listeners)
     with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executors:
-        train = functools.partial(_trained, executors)
-        if wanted is None:
-            return train(job)
-        look = _in_memory if executors is None else functools.partial(look_by, executors)
-        return train_until(job, wanted, train, look)
+        if not told:
+            return _until(job, wanted, executors)
+        with listening(told, configs, None if out is None else os.fspath(out), progress) as telling:
+            run = _until(dataclasses.replace(job, progress=telling), wanted, executors)
+            telling.finished(run)
+            return run
+
+
+def _until(job: Job, wanted: Until | None, pool: Executor | None) -> Run:
+    """All that a job asks for, or as much as makes a number precise."""
+    train = functools.partial(_trained, pool)
+    if wanted is None:
+        return train(job)
+    return train_until(job, wanted, train, _in_memory if pool is None else functools.partial(look_by, pool))
 
 
 def _trained(pool: Executor | None, job: Job) -> Run:

@@ -47,6 +47,12 @@ def _of_law(protocol: Protocol, number: Callable[[ProtocolLaw], Estimate]) -> _N
     return lambda cell: number(ProtocolLaw(protocol, cell))
 
 
+def whole_names() -> list[str]:
+    """The names of all numbers, each once and with its protocol."""
+    short = {name.rpartition(", ")[0] for name in NUMBERS if name.endswith(f", {STANDARD_PROTOCOLS[0].label}")}
+    return [name for name in NUMBERS if name not in short and name != "P(Delta > 0)"]
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s,]|context", "", name).lower()
 

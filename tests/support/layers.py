@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("exports", "results", "study", "cluster", "tables"),
+    *("exports", "results", "study", "tracking", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
