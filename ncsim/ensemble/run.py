@@ -17,6 +17,7 @@ from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
+from ncsim.ensemble.listening import listening
 from ncsim.ensemble.pool import look_by, store_by
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.until import checked_until, train_until
@@ -32,7 +33,7 @@ from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
-from ncsim.tracking.listeners import RunListener, checked_listeners, listening
+from ncsim.tracking.listeners import RunListener, checked_listeners
 
 
 def run_ensemble(
@@ -102,15 +103,10 @@ def run_ensemble(
     wanted = None if until is None else checked_until(until, job)
     told = checked_listeners(listeners)
     with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executors:
-        if not told:
-            return _until(job, wanted, executors)
-        with listening(told, configs, None if out is None else os.fspath(out), progress) as telling:
-            run = _until(dataclasses.replace(job, progress=telling), wanted, executors)
-            telling.finished(run)
-            return run
+        return listening(told, job, functools.partial(_until, wanted, executors))
 
 
-def _until(job: Job, wanted: Until | None, pool: Executor | None) -> Run:
+def _until(wanted: Until | None, pool: Executor | None, job: Job) -> Run:
     """All that a job asks for, or as much as makes a number precise."""
     train = functools.partial(_trained, pool)
     if wanted is None:

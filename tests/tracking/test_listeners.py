@@ -12,9 +12,11 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.ensemble import listening
 from ncsim.report.summary import summarise
+from ncsim.statistics.until import whole_names
 from ncsim.storage import parts as stored_parts
-from ncsim.tracking import listeners, trackers
+from ncsim.tracking import trackers
 from ncsim.tracking.trackers import metric_name
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
@@ -26,8 +28,8 @@ GRID = ncsim.config_grid(learning_rate=[0.01, 0.05], members=400, steps=10, task
 def _small(monkeypatch):
     """Parts of 64 members, looked at after each batch."""
     monkeypatch.setattr(stored_parts, "PART_MEMBERS", (64, 64))
-    monkeypatch.setattr(listeners, "FEWEST_SECONDS", 0.0)
-    monkeypatch.setattr(listeners, "REST", 0.0)
+    monkeypatch.setattr(listening, "FEWEST_SECONDS", 0.0)
+    monkeypatch.setattr(listening, "REST", 0.0)
 
 
 class Noting(ncsim.RunListener):
@@ -82,7 +84,7 @@ def test_the_numbers_are_those_of_what_is_stored(tmp_path, pool):
 
 
 def test_looks_are_rare(tmp_path, monkeypatch):
-    monkeypatch.setattr(listeners, "FEWEST_SECONDS", 1e6)
+    monkeypatch.setattr(listening, "FEWEST_SECONDS", 1e6)
     noting = Noting()
     ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", listeners=[noting])
     assert [each[:3] for each in noting.told[1:-1]] == [("progressed", 0, 400), ("progressed", 1, 400)]
@@ -127,7 +129,7 @@ def test_a_run_to_a_precision_is_one_run(tmp_path):
 def test_names_and_refusals(capsys):
     assert metric_name("P(S > 2), best of 20 by loss") == "P_S_above_2/best_of_20_by_loss"
     assert metric_name("mean S, retry until solved, at most 20") == "mean_S/retry_until_solved_at_most_20"
-    names = [metric_name(name) for name in listeners.whole_names()]
+    names = [metric_name(name) for name in whole_names()]
     assert len(set(names)) == len(names)
     for word in ("tensorboard", "wandb:", ""):
         assert f"--track: '{word}'; allowed: trackio, wandb, mlflow" in refused_command(
