@@ -19,6 +19,7 @@ from ncsim.storage.parts import Part, gaps
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.summaries import torn_summaries
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
+from ncsim.storage.until_file import UNTIL, read_until
 
 REJECTED = "rejected"
 
@@ -97,6 +98,8 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         findings += [
             Finding(name, "is torn (its checksum is not that of its content)") for name in torn_summaries(storage)
         ]
+        if storage.exists(UNTIL) and read_until(storage) is None:
+            findings.append(Finding(UNTIL, "is torn (its checksum is not that of its content)"))
         missing, unsealed = [], 0
         whole: dict[str, list[Part]] = {"parts": [], FOLDER: []}
         kinds = (folder, trajectories) if _records(storage, trajectories, findings) else (folder,)

@@ -1,7 +1,9 @@
 """A run that ends when a number is precise: its folder is that of a run of so many members, whatever stopped it on the way."""
 
 import json
-from concurrent.futures import Executor, Future
+import multiprocessing
+import shutil
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 
 import pytest
 
@@ -139,6 +141,29 @@ def test_a_pool_comes_to_the_same_members(ended, tmp_path):
     parts = {name for name in plain if name.startswith("parts/")}
     assert {name: found[name] for name in parts} == {name: plain[name] for name in parts}
     assert set(found) == set(plain)
+
+
+@pytest.mark.slow
+def test_processes_come_to_the_same_members(ended, tmp_path):
+    """What is asked of them, and what they give, goes from process to process."""
+    run, plain = ended
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        again = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=pool)
+    assert again.until == run.until
+    found = files(tmp_path / "run")
+    parts = [name for name in plain if name.startswith("parts/")]
+    assert [found[name] for name in parts] == [plain[name] for name in parts]
+
+
+def test_a_torn_record_is_found_and_moved_aside(ended, tmp_path, capsys):
+    run, _ = ended
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    (copy / "until.json").write_bytes((copy / "until.json").read_bytes().replace(b"precise", b"members"))
+    assert [finding.name for finding in verify(copy).findings] == ["until.json"]
+    assert ncsim.open_run(copy).until is None
+    main(["report", str(copy), "--repair"])
+    assert "until.json: is torn" in capsys.readouterr().out
+    assert verify(copy).right
 
 
 def test_a_named_cell_alone_is_asked():
