@@ -168,7 +168,11 @@ def measured(steps: int, rounds: int) -> dict[str, Any]:
         for batch in BATCHES:
             ask["PennyLane, vmap"](rate, batch, 2)  # compiles
             tried[batch] = ask["PennyLane, vmap"](rate, batch, max(steps // 10, 2))
-        counts = {"ncsim": MEMBERS, "PennyLane, a loop": 4, "PennyLane, vmap": max(tried, key=lambda batch: tried[batch])}
+        counts = {
+            "ncsim": MEMBERS,
+            "PennyLane, a loop": 4,
+            "PennyLane, vmap": max(tried, key=lambda batch: tried[batch]),
+        }
         for name, count in counts.items():
             ask[name](rate, count, 2)
         rates = [{name: ask[name](rate, count, steps) for name, count in counts.items()} for _ in range(rounds)]
@@ -182,9 +186,7 @@ def measured(steps: int, rounds: int) -> dict[str, Any]:
         "batches_tried": {str(batch): value for batch, value in tried.items()},
         "rates": rates,
         "median_rate": {name: statistics.median(each[name] for each in rates) for name in counts},
-        "times_as_fast": {
-            name: [each["ncsim"] / each[name] for each in rates] for name in counts if name != "ncsim"
-        },
+        "times_as_fast": {name: [each["ncsim"] / each[name] for each in rates] for name in counts if name != "ncsim"},
     }
 
 

@@ -170,7 +170,8 @@ def draw(found: Sequence[Row], out: Path) -> list[Path]:
 def printed(found: Sequence[Row]) -> list[str]:
     """What is solved and Delta, then S by protocol."""
     solved = [
-        [row.kind, str(row.parameters), *map(str, row.solved), str(row.contextuality), str(row.contextual)] for row in found
+        [row.kind, str(row.parameters), *map(str, row.solved), str(row.contextuality), str(row.contextual)]
+        for row in found
     ]
     s = [[row.kind, str(row.parameters), *map(str, row.s)] for row in found]
     head = ["kind", "parameters"]
@@ -198,9 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out = local_folder("--out", parsed.out)
         out.mkdir(parents=True, exist_ok=True)
         devices = device_count(parsed.devices)
-        configs = config_grid(
-            hidden=parsed.widths, members=parsed.members, steps=parsed.steps, root_seed=parsed.seed
-        )
+        configs = config_grid(hidden=parsed.widths, members=parsed.members, steps=parsed.steps, root_seed=parsed.seed)
         found = rows_of("network", run_ensemble(configs, devices=devices))
         for encoding in ("angle", "amplitude"):
             found += rows_of(f"circuit, {encoding}s", run_circuits(configs, encoding, devices))

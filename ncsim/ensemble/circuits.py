@@ -76,7 +76,9 @@ def _check(configs: Sequence[EnsembleConfig], encoding: str) -> None:
             raise ConfigError("--loss: cross_entropy; a circuit's head has one logit; allowed: bce, squared_error")
         if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
             allowed = ", ".join(ELEMENTWISE_OPTIMIZERS)
-            raise ConfigError(f"--optimizer: {config.optimizer}; a circuit has no layers of its kind; allowed: {allowed}")
+            raise ConfigError(
+                f"--optimizer: {config.optimizer}; a circuit has no layers of its kind; allowed: {allowed}"
+            )
         if config.tasks.features != QUBITS:
             raise ConfigError(f"tasks: {config.tasks.features} features; allowed: {QUBITS}, one per qubit")
     validate_optimizers(configs)

@@ -109,7 +109,9 @@ def _rotated(turns: Array, state: State) -> State:
     for qubit in range(QUBITS):
         pairs = zip(state, _turned(qubit, state), strict=True)
         # Without the barrier XLA computes every gate again in all that is made of it.
-        state = jax.lax.optimization_barrier([turns[qubit, 0] * part + turns[qubit, 1] * other for part, other in pairs])
+        state = jax.lax.optimization_barrier(
+            [turns[qubit, 0] * part + turns[qubit, 1] * other for part, other in pairs]
+        )
     return state
 
 

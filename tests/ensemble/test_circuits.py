@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ncsim import ConfigError, EnsembleConfig, truth_tables
+from ncsim.config.tasks import context_targets
 from ncsim.ensemble.circuits import run_circuits
 from ncsim.report.summary import summarise
-from ncsim.config.tasks import context_targets
 from ncsim.training.circuit import Circuit, train_circuit
 from ncsim.training.network import Architecture
 
