@@ -11,7 +11,7 @@ from typing import Any
 from ncsim.cli.options import add_worker_options, place_of, share_stored
 from ncsim.config import fields
 from ncsim.config.fields import option_name
-from ncsim.errors import ConfigError, StoreError
+from ncsim.errors import StoreError
 from ncsim.terminal import output, say
 from ncsim.text.config import MAX_RANK, TARGET_MODULES, TextConfig, field_specs, to_dict
 
@@ -111,10 +111,8 @@ def run_command(parsed: argparse.Namespace) -> None:
     shard = place_of(parsed, devices)
     digits = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
     folder = parsed.out or f"runs/text-{digits}"
-    try:
-        from ncsim.text.run import run_text
-    except ImportError as error:
-        raise ConfigError(str(error)) from None
+    from ncsim.text.run import run_text
+
     progress = None if parsed.quiet else text_progress()
     run = run_text(
         config, folder, source_dir=parsed.source_dir, cache_dir=parsed.cache_dir, devices=devices, at_once=at_once,

@@ -8,6 +8,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from ncsim.cli.command import main
 from ncsim.errors import ConfigError, StoreError
@@ -111,20 +112,26 @@ def test_what_a_run_leaves(whole, files):
 def test_compiled_programs_are_kept_and_give_the_same_bits(files, whole, tmp_path, monkeypatch):
     """A run that compiles, and one that reads what it compiled; outside of runs JAX keeps nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    session = jax.config.jax_compilation_cache_dir  # the tests' own, which would be kept in as a user's is
+    jax.config.update("jax_compilation_cache_dir", None)
     events = []
     jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
     found = []
-    for name in ("cold", "warm"):
-        _Programs.of.cache_clear()
-        jax.clear_caches()
-        events.clear()
-        assert contents(trained(files, tmp_path / name).path) == contents(whole.path)
-        found.append((events.count("/jax/compilation_cache/cache_hits"), kept_in(tmp_path / "cache")))
+    try:
+        for name in ("cold", "warm"):
+            _Programs.of.cache_clear()
+            jax.clear_caches()
+            events.clear()
+            assert contents(trained(files, tmp_path / name).path) == contents(whole.path)
+            found.append((events.count("/jax/compilation_cache/cache_hits"), kept_in(tmp_path / "cache")))
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", session)
+        compilation_cache.reset_cache()
     (cold, kept), (warm, still) = found
     assert cold == 0
     assert warm == len(kept) > 0
     assert still == kept
-    assert jax.config.jax_compilation_cache_dir is None
 
 
 def kept_in(folder):
