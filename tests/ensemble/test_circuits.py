@@ -14,6 +14,7 @@ from ncsim.report.summary import summarise
 from ncsim.training.circuit import Circuit, train_circuit
 from ncsim.training.network import Architecture
 
+TWO_FEATURES = truth_tables([lambda a, b: a, lambda a, b: b], [lambda a, b: a, lambda a, b: b], features=2)
 CONFIG = EnsembleConfig(hidden=1, members=300, steps=40, learning_rate=0.1)
 
 
@@ -73,7 +74,7 @@ def test_compiled_training_is_that_of_single_operations():
         ({"training_rows": 3}, "--training-rows"),
         ({"loss": "cross_entropy"}, "--loss"),
         ({"optimizer": "lamb"}, "--optimizer"),
-        ({"tasks": truth_tables([lambda a, b: a, lambda a, b: b], [lambda a, b: a, lambda a, b: b])}, "tasks"),
+        ({"tasks": TWO_FEATURES}, "tasks"),
     ],
 )
 def test_what_a_circuit_has_not_is_refused_in_one_line(change, word):
