@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +56,7 @@ def run_circuits(
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     _check(configs, encoding)
     validate_device_count(devices)
-    with own_settings(), failing_in_one_line(unless=lambda error: False):
+    with failing_in_one_line(unless=lambda error: False):
         records = [_trained(each, encoding, devices) for each in configs]
     return Run(configs, records, executors=["xla"] * len(configs))
 
@@ -85,27 +87,48 @@ def _check(configs: Sequence[EnsembleConfig], encoding: str) -> None:
 
 
 def _trained(config: EnsembleConfig, encoding: str, devices: int | None) -> MemberRecords:
-    """Every member of a cell, some blocks per call. The last call is filled up with ids that follow, which are dropped."""
+    """Every member of a cell, some blocks per call. Each device has a program of its own and every so-many-th call: a program
+    that is split over devices is compiled to other roundings, and a member may not depend on their number."""
+    used = devices_to_use(devices)
+    starts = range(config.first_member, config.member_ids.stop, _members_per_call(used[0].platform))
+    with ThreadPoolExecutor(len(used)) as threads:
+        waiting = [
+            threads.submit(_on_device, config, encoding, device, starts[number :: len(used)])
+            for number, device in enumerate(used)
+        ]
+        by_device = [each.result() for each in waiting]
+    return concatenated([by_device[number % len(used)][number // len(used)] for number in range(len(starts))])
+
+
+def _members_per_call(platform: str) -> int:
+    from ncsim.executors import xla
+
+    return BLOCKS * xla.circuit_lanes(platform)
+
+
+def _on_device(config: EnsembleConfig, encoding: str, device: Any, starts: range) -> list[MemberRecords]:
+    """The records of each call that begins with one of these members. The last one is filled up with ids that follow, which
+    are dropped."""
+    if not starts:
+        return []
     import jax
 
     from ncsim.executors import xla
     from ncsim.training.circuit import Circuit
 
-    used = devices_to_use(devices)
-    mesh = jax.make_mesh((len(used),), (xla.MEMBERS,), devices=used)
     found = []
-    with jax.enable_x64(config.precision == "float64"):
+    with own_settings(), jax.enable_x64(config.precision == "float64"):  # both are of a thread
+        mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=[device])
         program = xla.circuit_program(Circuit.of(config, encoding), program_of(config), mesh, BLOCKS)
-        buffer = len(used) * BLOCKS
-        for first in range(config.first_member, config.member_ids.stop, buffer * program.lanes):
-            members = min(config.member_ids.stop - first, buffer * program.lanes)
-            ids = (first + np.arange(buffer * program.lanes, dtype=np.int64)).astype(np.uint32).reshape(buffer, -1)
-            full = np.full(len(used), BLOCKS, np.int32)
-            result = program.run(config.root_seed, ids, full, config.learning_rate, config.steps)
+        for first in starts:
+            ids = (first + np.arange(BLOCKS * program.lanes, dtype=np.int64)).astype(np.uint32).reshape(BLOCKS, -1)
+            members = min(config.member_ids.stop - first, ids.size)
+            blocks = np.array([-(-members // program.lanes)], np.int32)
+            result = program.run(config.root_seed, ids, blocks, config.learning_rate, config.steps)
             columns = {
                 name: np.asarray(leaf).reshape(-1, *leaf.shape[2:])[:members]
                 for name, leaf in result._asdict().items()
                 if leaf is not None
             }
             found.append(MemberRecords(first + np.arange(members, dtype=np.uint64), **columns))
-    return concatenated(found)
+    return found

@@ -117,13 +117,18 @@ def _block_program(
     return BlockProgram(run, lanes, blocks)
 
 
+def circuit_lanes(platform: str) -> int:
+    """Circuits per block."""
+    return CIRCUIT_LANES if platform == "cpu" else LANES["gpu"]
+
+
 @functools.lru_cache(maxsize=32)
 def circuit_program(circuit: Circuit, config: EnsembleConfig, mesh: Mesh, blocks: int) -> BlockProgram:
     """As `block_program`, of circuits in place of NCnets; `config` is as `program_of` gives it."""
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
     states = encoded_states(circuit, config.tasks)
-    lanes = CIRCUIT_LANES if mesh.devices.flat[0].platform == "cpu" else LANES["gpu"]
+    lanes = circuit_lanes(mesh.devices.flat[0].platform)
 
     def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         key = jax.random.wrap_key_data(root)
