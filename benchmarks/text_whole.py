@@ -122,7 +122,7 @@ def _ncsim(parsed: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = run_text(config, folder, source_dir=parsed.source_dir)
         found = run.statistics()
-        _end(base, np.asarray(found.accuracy_alice).ravel())
+        _end(base, np.asarray(found.accuracy_alice).ravel().tolist())
 
 
 def _peft(parsed: argparse.Namespace) -> None:

@@ -76,14 +76,14 @@ def run_command(parsed: argparse.Namespace) -> None:
         if kind == "text":
             from ncsim.text.audit import audit_text
 
-            _say_audit(
+            _say_found(
                 audit_text(parsed.folder, share, seed, os.environ.get(SOURCE_VARIABLE), progress=text_progress())
             )
         else:
             audit_run(parsed.folder, share, seed, None)
         return
     if parsed.verify or parsed.repair:
-        (_verify_text if kind == "text" else _verify)(parsed.folder, parsed.repair)
+        _verify(parsed.folder, kind == "text", parsed.repair)
         return
     if kind == "text":
         from ncsim.text.results import open_text_run
@@ -121,38 +121,38 @@ def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
     return watch(parsed.folders, opened, lambda missing: say(f"{place}: {missing:,} members are still to be trained"))
 
 
-def _verify(folder: str, mend: bool) -> None:
-    from ncsim.ensemble.run import run_ensemble
+def _verify(folder: str, text: bool, mend: bool) -> None:
     from ncsim.storage.verify import repair, verify
+
+    look: Callable[[Any], Any] = verify
+    if text:
+        from ncsim.text.verify import verify_text
+
+        look = verify_text
+    with telling(f"reading every file of {folder}"):
+        found = repair(folder, functools.partial(_train, folder, text), look=look) if mend else look(folder)
+    _say_found(found, None if mend else f"{PROGRAM} report --repair {folder} puts this right")
+
+
+def _train(folder: str, text: bool, configs: Sequence[Any]) -> None:
+    """Train what a folder lacks."""
+    if text:
+        from ncsim.text.run import run_text
+
+        run_text(configs[0], folder, os.environ.get(SOURCE_VARIABLE), progress=text_progress())
+        return
+    from ncsim.ensemble.run import run_ensemble
     from ncsim.terminal import Progress
 
-    with telling(f"reading every file of {folder}"):
-        found = (
-            repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress()))
-            if mend
-            else verify(folder)
-        )
-    _say_found(found, folder, mend)
+    run_ensemble(configs, folder, progress=Progress())
 
 
-def _verify_text(folder: str, mend: bool) -> None:
-    from ncsim.storage.verify import repair
-    from ncsim.text.run import run_text
-    from ncsim.text.verify import verify_text
-
-    def train(configs: Sequence[Any]) -> None:
-        run_text(configs[0], folder, os.environ.get(SOURCE_VARIABLE), progress=text_progress())
-
-    with telling(f"reading every file of {folder}"):
-        found = repair(folder, train, look=verify_text) if mend else verify_text(folder)
-    _say_found(found, folder, mend)
-
-
-def _say_found(found: Any, folder: str, mend: bool) -> None:
+def _say_found(found: Any, remedy: str | None = None) -> None:
+    """Print what was found, and what puts it right; status 1 if something is wrong."""
     output("\n".join(found.lines()))
     if not found.right:
-        if not mend:
-            output(f"{PROGRAM} report --repair {folder} puts this right")
+        if remedy is not None:
+            output(remedy)
         raise SystemExit(1)
 
 
@@ -161,14 +161,7 @@ def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None
     from ncsim.ensemble.audit import audit
     from ncsim.terminal import Progress
 
-    _say_audit(audit(folder, share, seed, devices, Progress()))
-
-
-def _say_audit(found: Any) -> None:
-    """Print what an audit found; status 1 if something is not as stored."""
-    output("\n".join(found.lines()))
-    if not found.right:
-        raise SystemExit(1)
+    _say_found(audit(folder, share, seed, devices, Progress()))
 
 
 def report_run(run: Any, quiet: bool) -> None:

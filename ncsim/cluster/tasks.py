@@ -4,6 +4,7 @@ for good is one line."""
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import queue
 import threading
@@ -35,6 +36,12 @@ def checked_pool(pool: Any) -> None:
         raise ConfigError(
             f"pool: {type(pool).__name__}; allowed: a concurrent.futures.Executor, or an address as 'ray'"
         )
+
+
+def whole_location(location: str | os.PathLike[str]) -> str:
+    """A path that means the same to a worker, which may be in another folder; an address as it is."""
+    text = os.fspath(location)
+    return text if "://" in text else os.path.abspath(text)
 
 
 def answer(action: Callable[[], Any]) -> tuple[str, Any]:

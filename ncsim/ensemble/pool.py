@@ -10,16 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
-from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out
+from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, whole_location
 from ncsim.config.ensemble import swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
-from ncsim.ensemble.kinds import kind_here, processor_here, say_differences
+from ncsim.ensemble.kinds import for_record, kind_here, say_differences, with_processor
 from ncsim.ensemble.work import Work, missing_parts, working_on
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -85,8 +84,7 @@ def _prepare(devices: int | None) -> None:
 
 @functools.cache
 def _kind(devices: int | None) -> dict[str, Any]:
-    kind = kind_here(devices)
-    return kind | {"processor": processor_here(kind)}
+    return with_processor(kind_here(devices))
 
 
 # ------------------------------------------------------------------------------------------------------- in the driver
@@ -99,8 +97,7 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
         ConfigError, StoreError, DeviceError: as `ncsim.run_ensemble`, in the words of a task where one could not train.
     """
     assert job.out is not None
-    location = os.fspath(job.out)
-    there = dataclasses.replace(job, progress=None, out=location if "://" in location else os.path.abspath(location))
+    there = dataclasses.replace(job, progress=None, out=whole_location(job.out))
     first = functools.cache(lambda: first_task(pool, begin, there))
     if job.recorded_executors() is None:
         first()  # what cannot be trained there is refused before a folder is made
@@ -112,7 +109,7 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
             missing = missing_parts(trajectories if again else folder, recording if again else None, None)
             if not missing:
                 continue
-            say_differences(folder, {name: of for name, of in first()["kind"].items() if name != "processor"})
+            say_differences(folder, for_record(first()["kind"]))
             if recording is not None:
                 trajectories.check(recording, tuple(first()["observed"]))
             order = Order(str(there.out), job.executor, job.devices, recording, first()["kind"])

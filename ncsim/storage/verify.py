@@ -6,6 +6,7 @@ wrong is moved into `rejected/`, and the members that it was to hold are trained
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -42,35 +43,49 @@ class Gap(NamedTuple):
         return f"members {self.members[0]} to {self.members[-1]}"
 
 
-class Verification(NamedTuple):
-    """What a run folder holds."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the folder of a run of any kind holds."""
 
-    folder: RunFolder | None  # None where neither config.json nor its copy can be read
+    folder: Any  # None where neither config.json nor its copy can be read
     findings: list[Finding]
-    missing: list[Gap]
-    parts: int  # that are whole
-    members: int  # that they hold
-    unsealed: int  # parts that are whole as far as can be seen: of an old version, without a checksum
-    leftovers: int  # files that a killed worker had begun; nobody reads them
-    recorded: int = 0  # parts of trajectories that are whole
+    missing: Sequence[Any]  # with the `cell` that lacks something, and `what` in words
 
     @property
     def right(self) -> bool:
         """Whether everything is there, as it was written, and nothing else."""
         return not self.findings and not self.missing
 
+    def wrong(self) -> list[str]:
+        """A line for each thing that is wrong."""
+        lines = [f"{finding.name}: {finding.problem}" for finding in self.findings]
+        return lines + [f"{gap.cell}: {gap.what} are missing" for gap in self.missing]
+
+    def ended(self, whole: str) -> str:
+        """The line on what is whole."""
+        return f"{whole}: whole; nothing is missing or wrong" if self.right else f"{whole}: whole"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification(Found):
+    """What a run folder holds."""
+
+    parts: int  # that are whole
+    members: int  # that they hold
+    unsealed: int  # parts that are whole as far as can be seen: of an old version, without a checksum
+    leftovers: int  # files that a killed worker had begun; nobody reads them
+    recorded: int = 0  # parts of trajectories that are whole
+
     def lines(self) -> list[str]:
         """The result in words, a line for each thing that is wrong."""
-        lines = [f"{finding.name}: {finding.problem}" for finding in self.findings]
-        lines += [f"{gap.cell}: {gap.what} are missing" for gap in self.missing]
+        lines = self.wrong()
         if self.unsealed:
             lines.append(f"{_parts(self.unsealed)} without a checksum, of an old version: as far as can be seen, whole")
         if self.leftovers:
             lines.append(f"{self.leftovers} files were begun by a worker that was killed; nothing reads them")
         if self.folder is not None:
             recorded = f" and {_parts(self.recorded)} of trajectories" if self.recorded else ""
-            whole = f"{_parts(self.parts)} with {self.members:,} members{recorded}: whole"
-            lines.append(f"{whole}; nothing is missing or wrong" if self.right else whole)
+            lines.append(self.ended(f"{_parts(self.parts)} with {self.members:,} members{recorded}"))
         return lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ncsim import signals
 from ncsim.errors import StoreError
 from ncsim.storage.config_file import CONFIG
-from ncsim.storage.environment import differences
+from ncsim.storage.environment import all_differences
 from ncsim.storage.files import LocalStorage
 from ncsim.terminal import ProgressListener
 from ncsim.text.job import opened, own_programs
@@ -85,8 +85,8 @@ def audit_text(
             LocalStorage(place).write(CONFIG, folder.storage.read(CONFIG))
             trainer.train(fresh := TextFolder.open(place), chosen, progress)
             differing = [name for number in chosen for name in _differing(folder, fresh, number)]
-        elsewhere = [words for there in folder.environments() for words in differences(trainer.kind(), there)]
-        return TextAudit(seed, len(chosen), len(complete), differing, list(dict.fromkeys(elsewhere)))
+        elsewhere = all_differences(trainer.kind(), folder.environments())
+        return TextAudit(seed, len(chosen), len(complete), differing, elsewhere)
 
     return own_programs(again)()
 

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out
+from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, whole_location
+from ncsim.ensemble.kinds import for_record, with_processor
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.files import open_storage
 from ncsim.terminal import ProgressListener
@@ -68,10 +69,7 @@ def _opened(order: TextOrder) -> Any:
 
 
 def _kind(order: TextOrder) -> dict[str, Any]:
-    from ncsim.ensemble.kinds import processor_here
-
-    kind = _opened(order).trainer.kind()
-    return kind | {"processor": processor_here(kind)}
+    return with_processor(_opened(order).trainer.kind())
 
 
 # ------------------------------------------------------------------------------------------------------- in the driver
@@ -83,8 +81,7 @@ def train_by(pool: Executor, order: TextOrder, progress: ProgressListener | None
     Raises:
         ConfigError, StoreError, DeviceError: as `ncsim.text.run_text`, in the words of a task where one could not train.
     """
-    if "://" not in order.location:
-        order = order._replace(location=os.path.abspath(order.location))
+    order = order._replace(location=whole_location(order.location))
     found = first_task(pool, begin, order)
     folder = TextFolder.create(order.location, order.config, found["sources"], lambda: found["planned"])
     with folder.unless_complete(), folder.exclusive():
@@ -92,7 +89,7 @@ def train_by(pool: Executor, order: TextOrder, progress: ProgressListener | None
             first_task(pool, regroup, order)
             folder = TextFolder.open(order.location)
         if work := folder.incomplete():
-            folder.note_environment({name: of for name, of in found["kind"].items() if name != "processor"}, work)
+            folder.note_environment(for_record(found["kind"]), work)
             items = 2 * order.config.epochs * folder.description["data"]["items"]["train"]
             sizes = [len(folder.groups[number]) for number in work]
             tasks = (

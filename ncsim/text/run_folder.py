@@ -30,10 +30,9 @@ from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.formatting import json_text
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
-from ncsim.storage.environment import differences
+from ncsim.storage.environment import say_differences
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
 from ncsim.storage.verify import Finding
-from ncsim.terminal import say
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
 from ncsim.text.records import SCHEMA, SPLITS, AdapterId
@@ -149,11 +148,7 @@ class TextFolder:
     def note_environment(self, here: dict[str, Any], incomplete: Sequence[int]) -> None:
         """Say where what trains now is not of the kind that trained the run before it, and put it on record with the numbers
         of the groups that are not complete: single adapters may then differ."""
-        begun, *later = self.environments()
-        different = differences(here, begun)
-        if different:
-            say(f"this process is not of the kind that began the run ({'; '.join(different)}): adapters may differ")
-        if differences(here, [begun, *later][-1]):
+        if say_differences(here, self.environments(), "adapters"):
             earlier = self.description.get("later", [])
             self.replan(later=[*earlier, {"environment": here, "groups": list(incomplete)}])
 

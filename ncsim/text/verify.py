@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import NamedTuple
 
 from ncsim.errors import StoreError, reason
 from ncsim.storage.files import is_temporary, open_storage
-from ncsim.storage.verify import Finding, described_by
+from ncsim.storage.verify import Finding, Found, described_by
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
 
 
@@ -23,31 +24,22 @@ class TextGap(NamedTuple):
         return f"adapters of its group ({self.adapters})"
 
 
-class TextVerification(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class TextVerification(Found):
     """What the folder of a text run holds."""
 
-    folder: TextFolder | None  # None where neither config.json nor its copy can be read
-    findings: list[Finding]
-    missing: list[TextGap]
     whole: int  # groups with all their evaluations and adapters
     leftovers: int  # files that a killed process had begun; nobody reads them
 
-    @property
-    def right(self) -> bool:
-        """Whether everything is there, as it was written, and nothing else."""
-        return not self.findings and not self.missing
-
     def lines(self) -> list[str]:
         """The result in words, a line for each thing that is wrong."""
-        lines = [f"{finding.name}: {finding.problem}" for finding in self.findings]
-        lines += [f"{gap.cell}: {gap.what} are missing" for gap in self.missing]
+        lines = self.wrong()
         if self.folder is not None:
             if not self.folder.sealed:
                 lines.append("without checksums, of an old version: as far as can be seen, whole")
             groups = self.folder.groups
             adapters = sum(map(len, groups)) - sum(gap.adapters for gap in self.missing)
-            whole = f"{self.whole} groups with {adapters:,} adapters: whole"
-            lines.append(f"{whole}; nothing is missing or wrong" if self.right else whole)
+            lines.append(self.ended(f"{self.whole} groups with {adapters:,} adapters"))
         if self.leftovers:
             lines.append(f"{self.leftovers} files were begun by a process that was killed; nothing reads them")
         return lines

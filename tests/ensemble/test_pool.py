@@ -22,6 +22,7 @@ from ncsim.errors import DeviceError, StoreError
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
+from tests.support.dask import losing_a_worker
 from tests.support.folders import parts_of
 
 GRID = ncsim.config_grid(hidden=[2, 3], members=300, steps=20)
@@ -115,22 +116,8 @@ def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, t
 
 def test_dask_stores_what_one_process_does(alone, tmp_path):
     """And trains again what a worker had that is killed."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    with (
-        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        workers = list(client.run(os.getpid).values())
-
-        def kill():
-            while len(files(tmp_path)) < 4:
-                time.sleep(0.01)
-            os.kill(workers[0], signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=client.get_executor())
-        thread.join()
+    with losing_a_worker(lambda: len(files(tmp_path)) >= 4) as pool:
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
     assert files(tmp_path) == alone
 
 

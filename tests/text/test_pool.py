@@ -3,12 +3,9 @@
 import json
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -25,6 +22,7 @@ from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
 from tests.ensemble.test_pool import Here
+from tests.support.dask import losing_a_worker
 from tests.text.test_run import Listener, config, contents, files, options_of, trained, whole  # noqa: F401 - fixtures
 
 
@@ -205,20 +203,6 @@ def test_processes_and_dask_store_what_one_process_does(files, whole, tmp_path, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert contents(by(pool, files, tmp_path / "processes").path) == contents(whole.path)
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    with (
-        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        workers = list(client.run(os.getpid).values())
-
-        def kill():
-            while not list((tmp_path / "dask").glob("parts/*")):
-                time.sleep(0.01)
-            os.kill(workers[0], signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        run = by(client.get_executor(), files, tmp_path / "dask")
-        thread.join()
+    with losing_a_worker(lambda: list((tmp_path / "dask").glob("parts/*"))) as pool:
+        run = by(pool, files, tmp_path / "dask")
     assert contents(run.path) == contents(whole.path)

@@ -120,12 +120,14 @@ def test_a_users_own_process_goes_on_after_ctrl_c(executor):
     answered = threading.Event()
 
     def interrupt(wait=0.5):
-        # Again, since Python drops what is raised in a callback, such as of a weak reference while JAX compiles.
+        # Again, since a callback may swallow what is raised in it (JAX's garbage collection has one).
         while not answered.wait(wait):
             os.kill(os.getpid(), signal.SIGINT)
             wait = 10
 
     sender = threading.Thread(target=interrupt)
+    # Python's own handler, also where a shell started the tests in the background: it has such processes ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     sender.start()
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012
         try:
@@ -134,6 +136,7 @@ def test_a_users_own_process_goes_on_after_ctrl_c(executor):
         finally:
             answered.set()
             sender.join()
+    signal.signal(signal.SIGINT, before)
     assert (ncsim.run_ensemble(CONFIG, executor=executor).counts == expected).all()
 
 

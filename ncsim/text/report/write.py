@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from ncsim import signals
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import json_text, p_value_text, table
+from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
 from ncsim.report.provenance import environment_rows
 from ncsim.report.sentences import estimate
@@ -45,11 +45,9 @@ def store_text_report(run: TextRun, summary: TextSummary) -> None:
     """Write a summary as `write_text_report` does. Raises as it does where the folder cannot be written to."""
     try:
         run.storage.write("summary.json", json_text(summary.numbers).encode())
-        with signals.scratch("ncsim-") as drawn:
+        with stored_figures(run.storage) as drawn:
             plots = zip(FIGURES, (plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy), strict=True)
             pictures = {name: plot(run, summary, drawn / name) for name, plot in plots}
-            for path in sorted(drawn.iterdir()):
-                run.storage.write(f"figures/{path.name}", path.read_bytes())
         run.storage.write("report.html", _page(run, summary, pictures).encode())
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None

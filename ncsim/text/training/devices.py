@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
 
 from ncsim.errors import ConfigError
 from ncsim.forks import check_not_forked
-from ncsim.machine import available_memory
+from ncsim.machine import available_memory, processor_features
 from ncsim.text.training.programs import adapter_mesh
 
 
@@ -37,12 +36,8 @@ def slow_precision(precision: str, platform: str) -> str | None:
     """
     if precision != "bfloat16" or platform != "cpu":
         return None
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    words = next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith(("flags", "Features"))), None)
-    if words is None or words & {"avx512_bf16", "amx_bf16", "bf16"}:
+    features = processor_features()
+    if not features or features & {"avx512_bf16", "amx_bf16", "bf16"}:
         return None
     return "--precision bfloat16: this processor has no instructions for it, so that float32 is faster here"
 

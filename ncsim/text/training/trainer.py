@@ -83,18 +83,17 @@ class Trainer:
         return {
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
-            "device": self.device_words(),
+            "device": self._device_words(),
             "environment": environment() | arithmetic_settings(),
         }
 
-    def device_words(self) -> str:
-        """The devices, as config.json names them."""
+    def _device_words(self) -> str:
         first = self._mesh.devices.flat[0]
         return f"{self._mesh.devices.size} x {first.platform} ({first.device_kind})"
 
     def kind(self) -> dict[str, Any]:
         """The kind of machine that trains here."""
-        return environment() | {"device": self.device_words()} | arithmetic_settings()
+        return environment() | {"device": self._device_words()} | arithmetic_settings()
 
     def regroup(self, folder: TextFolder, at_once: int) -> None:
         """Take up a run with other groups than it was begun with, as --at-once asks.
