@@ -139,7 +139,7 @@ def draw(found: Sequence[Row], out: Path) -> list[Path]:
         for shift, (kind, color) in zip((-0.2, 0.0, 0.2), KINDS.items(), strict=True):
             own = [row for row in found if row.kind == kind]
             row = next(row for row in own if row.hidden == middle)
-            style = {"color": color, "fmt": "o", "label": kind}
+            style: dict[str, Any] = {"color": color, "fmt": "o", "label": kind}
             points(panels[0], np.arange(4) + shift, row.solved, **style)
             points(panels[1], np.arange(len(row.s)) + shift, row.s, **style)
             at = np.arange(len(own)) + shift

@@ -160,7 +160,8 @@ def test_rings_alone_permute_rows():
             np.testing.assert_array_equal(logits[:, head], 1 - 2 * (states >> (3 - qubit) & 1))
 
 
-@pytest.mark.parametrize("encoding", ["amplitude", pytest.param("angle", marks=SLOW)])
+@SLOW
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_gradient_against_parameter_shift_and_differences(encoding):
     """d<Z>/d theta = (<Z>(theta + pi/2) - <Z>(theta - pi/2)) / 2 exactly; and central differences of the loss. Every shifted
     circuit is a lane of one call."""
