@@ -17,20 +17,13 @@ from ncsim import signals
 from ncsim.ensemble.job import Job
 from ncsim.errors import StoreError, one_line
 from ncsim.results import Run, open_run
-from ncsim.statistics.cell import Cell
-from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.until import NUMBERS, whole_names
+from ncsim.statistics.until import numbers_of
 from ncsim.storage.files import open_storage
 from ncsim.terminal import ProgressListener, say
 from ncsim.tracking.listeners import RunListener
 
 #: Seconds between two looks at a folder, at least, and how many times as long as the last look took.
 FEWEST_SECONDS, REST = 5.0, 9.0
-
-
-def numbers_of(cell: Cell) -> dict[str, Estimate]:
-    """What listeners are told of a cell."""
-    return {name: NUMBERS[name](cell) for name in whole_names()} if cell.networks else {}
 
 
 def listening(listeners: Sequence[RunListener], job: Job, train: Callable[[Job], Run]) -> Run:

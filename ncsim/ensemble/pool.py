@@ -132,7 +132,8 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
 
 def look_by(pool: Executor, job: Job) -> Run:
     """Have all members of a job trained by a pool, one cell per task, and keep them in memory. Raises as `store_by`."""
-    cells = [dataclasses.replace(job, configs=[config], progress=None) for config in job.configs]
+    out = None if job.out is None else whole_location(job.out)
+    cells = [dataclasses.replace(job, configs=[config], progress=None, out=out) for config in job.configs]
     tasks = [Task(f"a look at cell {number}", look, (cell,)) for number, cell in enumerate(cells)]
     found = {task.words: records for task, records in results(pool, tasks, job.progress)}
     return Run(job.configs, [found[task.words] for task in tasks])

@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.tasks import PAPER_TASKS
-from ncsim.errors import StoreError
+from ncsim.errors import StoreError, reason
 from ncsim.formatting import json_text
 from ncsim.hub.dataset import HubFolder
 from ncsim.results import Run
-from ncsim.statistics.until import NUMBERS, whole_names
+from ncsim.statistics.until import numbers_of
 from ncsim.storage.arrow_tables import axis_columns, to_flat_table, trajectories_to_flat_table
 from ncsim.storage.environment import recorded_environments
 
@@ -70,7 +70,7 @@ def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
         title = f"ncsim ensembles: {', '.join(run.swept) or run.configs[0].tasks.name}"
         folder.describe(title, WORDS, _body(run), _described, license_id)
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
+        raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
     return folder
 
 
@@ -90,15 +90,15 @@ def _numbers(run: Run) -> pa.Table:
     pieces = []
     for number, config in enumerate(run.configs):
         cell = run._cell(number)
-        found = [(name, NUMBERS[name](cell)) for name in whole_names()] if cell.networks else []
+        found = numbers_of(cell)
         columns: dict[str, Any] = axis_columns(config, run.swept, len(found))
         columns |= {
             "members": pa.repeat(cell.size, len(found)),
-            "number": pa.array([name for name, _ in found], pa.string()),
+            "number": pa.array(list(found), pa.string()),
         }
-        for key in ("value", "low", "high", "level"):
-            columns[key] = pa.array([getattr(estimate, key) for _, estimate in found], pa.float64())
-        columns["method"] = pa.array([estimate.method for _, estimate in found], pa.string())
+        for key in ("value", "low", "high", "level", "method"):
+            kind = pa.string() if key == "method" else pa.float64()
+            columns[key] = pa.array([getattr(estimate, key) for estimate in found.values()], kind)
         pieces.append(pa.table(columns))
     return pa.concat_tables(pieces)
 

@@ -53,6 +53,11 @@ def whole_names() -> list[str]:
     return [name for name in NUMBERS if name not in short and name != "P(Delta > 0)"]
 
 
+def numbers_of(cell: Cell) -> dict[str, Estimate]:
+    """All numbers of a cell by their whole names; none where no network is left."""
+    return {name: NUMBERS[name](cell) for name in whole_names()} if cell.networks else {}
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[\s,]|context", "", name).lower()
 

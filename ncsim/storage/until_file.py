@@ -27,6 +27,11 @@ def read_until(storage: Storage) -> dict[str, Any] | None:
     return None
 
 
+def torn_until(storage: Storage) -> list[str]:
+    """The name of until.json where it is there and torn."""
+    return [UNTIL] if storage.exists(UNTIL) and read_until(storage) is None else []
+
+
 def write_until(storage: Storage, stored: dict[str, Any]) -> None:
     """Write until.json.
 

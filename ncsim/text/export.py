@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from ncsim.errors import ConfigError, StoreError, reason
+from ncsim.formatting import json_text
 from ncsim.hub.dataset import HubFolder, front_matter
+from ncsim.storage.checksums import UNSEALED, sealed
+from ncsim.text.checkpoint_file import safetensors_metadata
 from ncsim.text.records import AdapterId
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import ADAPTER_FILES
@@ -93,13 +97,21 @@ def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: s
     if torn is not None:
         raise StoreError(torn.problem, f"{run.location}/{torn.name}")
     place = f"adapters/rank-{adapter.rank}-seed-{adapter.seed}-context-{adapter.context_name}"
-    for name in ADAPTER_FILES:
-        content = run.storage.read(f"{run._folder.adapter_name(adapter)}/{name}")
-        if name == "adapter_config.json":  # PEFT loads the backbone that it names
-            content = json.dumps(json.loads(content) | {"base_model_name_or_path": base}, indent=2).encode()
+    stored = [run.storage.read(f"{run._folder.adapter_name(adapter)}/{name}") for name in ADAPTER_FILES]
+    for name, content in _over(base, *stored).items():
         folder.write(f"{place}/{name}", content)
     folder.write(f"{place}/README.md", _model_card(run, adapter, base, license_id))
     return place
+
+
+def _over(base: str, weights: bytes, config: bytes, heads: bytes) -> dict[str, bytes]:
+    """The files of an adapter whose config names the backbone that PEFT is to load. The heads hold the checksums of the others."""
+    named = (json_text(json.loads(config) | {"base_model_name_or_path": base}, 2) + "\n").encode()
+    if (said := safetensors_metadata(heads).get("ncsim")) is not None:
+        seal = json.loads(said)["checksum"]
+        old, new = (hashlib.sha256(content).hexdigest().encode() for content in (config, named))
+        heads = sealed(heads.replace(old, new).replace(seal.encode(), UNSEALED.encode()))
+    return dict(zip(ADAPTER_FILES, (weights, named, heads), strict=True))
 
 
 def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | None) -> str:

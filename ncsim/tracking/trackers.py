@@ -17,7 +17,7 @@ from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.config.fields import shown
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, missing_extra
 from ncsim.statistics.intervals import Estimate
 from ncsim.tracking.listeners import RunListener
 
@@ -129,7 +129,8 @@ def tracker(words: str) -> RunListener:
         A listener. Where it keeps what it is told is for the tracker's own variables, as `WANDB_MODE=offline`.
 
     Raises:
-        ConfigError: another word, or the package is not installed.
+        ConfigError: another word.
+        ImportError: the package is not installed; the message says what to type.
 
     Example:
         >>> import ncsim
@@ -148,8 +149,5 @@ def tracker(words: str) -> RunListener:
     try:
         package = importlib.import_module(name)
     except ImportError as error:
-        raise ConfigError(
-            f"--track: {name}; {error.name or name} is not installed; install it from a clone of this repository with: pip "
-            f"install '.[{name}]'"
-        ) from None
+        raise missing_extra(error, f"--track {name}", name) from None
     return TRACKERS[name](project or PROJECT, package)

@@ -1,20 +1,25 @@
 """A run that ends when a number is precise: its folder is that of a run of so many members, whatever stopped it on the way."""
 
+import contextlib
 import json
 import multiprocessing
 import shutil
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.ensemble.job import Job
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
 from ncsim.statistics import stopping
 from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
+from tests.ensemble.test_pool import Here
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
 
@@ -125,18 +130,20 @@ def test_in_memory_it_is_the_same(ended):
     assert "until" in summarise(run).numbers
 
 
-class Here(Executor):
-    """Does what it is handed in this process, at once."""
+class Elsewhere(Here):
+    """Does what it is handed in another folder, as workers do; what is handed says where the run is."""
 
     def submit(self, fn, /, *arguments):
-        future = Future()
-        future.set_result(fn(*arguments))
-        return future
+        asked = arguments[0]
+        assert Path(asked.out if isinstance(asked, Job) else asked.location).is_absolute()
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            return super().submit(fn, *arguments)
 
 
-def test_a_pool_comes_to_the_same_members(ended, tmp_path):
+def test_a_pool_comes_to_the_same_members(ended, tmp_path, monkeypatch):
     _, plain = ended
-    ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=Here(), devices=4)
+    monkeypatch.chdir(tmp_path)
+    ncsim.run_ensemble(GRID, out="run", executor="xla", until=MEAN, pool=Elsewhere(), devices=4)
     found = files(tmp_path / "run")
     parts = {name for name in plain if name.startswith("parts/")}
     assert {name: found[name] for name in parts} == {name: plain[name] for name in parts}

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import Executor, Future
 
 import pytest
 
@@ -18,6 +17,7 @@ from ncsim.statistics.until import whole_names
 from ncsim.storage import parts as stored_parts
 from ncsim.tracking import trackers
 from ncsim.tracking.trackers import metric_name
+from tests.ensemble.test_pool import Here
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
 
@@ -49,15 +49,6 @@ class Noting(ncsim.RunListener):
         self.told.append((name, *arguments))
         if name == self.fails:
             raise ConnectionError("the server\nis gone")
-
-
-class Here(Executor):
-    """Does what it is handed in this process, at once."""
-
-    def submit(self, fn, /, *arguments):
-        future = Future()
-        future.set_result(fn(*arguments))
-        return future
 
 
 @pytest.mark.parametrize("pool", [None, Here()], ids=["this process", "pool"])
@@ -144,28 +135,14 @@ def test_a_package_that_is_not_there_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     line = refused_command(capsys, "ensemble", "--track", "wandb")
     assert (
-        "--track: wandb; wandb is not installed; install it from a clone of this repository with: pip install '.[wandb]'"
+        "--track wandb: wandb is not installed; install it from a clone of this repository with: pip install '.[wandb]'"
         in line
     )
 
 
 # ------------------------------------------------------------------------------------------ the packages, without network
 
-COMMAND = [
-    "ensemble",
-    "--hidden",
-    "2",
-    "3",
-    "--members",
-    "40",
-    "--steps",
-    "5",
-    "--executor",
-    "xla",
-    "--out",
-    "run",
-    "--quiet",
-]
+COMMAND = "ensemble --hidden 2 3 --members 40 --steps 5 --executor xla --out run --quiet".split()
 
 
 def tracked(name, **variables):
