@@ -23,7 +23,7 @@ def add_export_command(commands: Any) -> None:
     parser.add_argument(
         "--base-model",
         metavar="ID",
-        help="of a text run: the backbone's id on the hub, as google-bert/bert-base-uncased (default: the run's --model)",
+        help="of a text run, and needed there: the backbone's id on the hub, as google-bert/bert-base-uncased",
     )
     parser.add_argument(
         "--license", metavar="ID", help="licence as the hub calls it, as cc-by-4.0 (default: none is named)"

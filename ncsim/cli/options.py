@@ -77,6 +77,9 @@ def until_of(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> str |
 
     until = Until.parse(parsed.until)
     until.cells(configs)
+    for option in ("--shard", "--distributed"):  # before processes wait for each other
+        if getattr(parsed, option.removeprefix("--"), None):
+            until.refuse_shares(option)
     return str(until)
 
 

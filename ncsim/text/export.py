@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ncsim.errors import ConfigError, StoreError, reason
+from ncsim.config.fields import shown
+from ncsim.errors import ConfigError, StoreError
 from ncsim.formatting import json_text
-from ncsim.hub.dataset import HubFolder, front_matter
+from ncsim.hub.dataset import HubFolder, front_matter, new_folder
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.text.checkpoint_file import safetensors_metadata
 from ncsim.text.records import AdapterId
@@ -39,39 +39,31 @@ _COLUMNS = {
 _WORDS = {"0": "wrong", "1": "right"}
 
 
-def export_text(run: TextRun, path: str, base_model: str | None = None, license_id: str | None = None) -> HubFolder:
+def export_text(run: TextRun, path: str, base_model: str | None, license_id: str | None = None) -> HubFolder:
     """Write a text run as a folder for the hub.
 
     Args:
         run: a run that is stored; adapters that are still to be trained are left out.
         path: a new folder.
-        base_model: the backbone's id on the hub, such as "google-bert/bert-base-uncased"; None takes `--model` of the run.
+        base_model: the backbone's id on the hub, such as "google-bert/bert-base-uncased".
         license_id: as the hub calls it.
 
     Raises:
-        ConfigError: the backbone has no id, or the folder is not empty or cannot be made.
+        ConfigError: that is no id, the folder is not empty or cannot be made, or no licence is called so.
         StoreError: nothing is stored yet, a file is torn, or the folder cannot be written to.
     """
-    base = _base_model(run, base_model)
+    # Whether the run's own model was an id or a folder is not on record.
+    if base_model is None or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base_model):
+        raise ConfigError(
+            f"--base-model: {shown(base_model)}; allowed: the id on the hub of {run.config.model}, as google-bert/bert-base-uncased"
+        )
     table = _flat(run.table())
-    folder = HubFolder(path)
-    try:
+    with new_folder(path, license_id) as folder:
         folder.add_table("evaluations", "one adapter after an epoch, on one split", [table])
-        adapters = [_export_adapter(run, adapter, folder, base, license_id) for adapter in _trained(run)]
+        adapters = [_export_adapter(run, adapter, folder, base_model) for adapter in _trained(run)]
         title = f"ncsim text: {run.data['suite']}"
-        folder.describe(title, WORDS, _body(run, base, adapters), _described, license_id)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+        folder.describe(title, WORDS, _body(run, base_model, adapters), _described)
     return folder
-
-
-def _base_model(run: TextRun, asked: str | None) -> str:
-    model = str(run.config.model) if asked is None else asked
-    known = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) and not (asked is None and Path(model).exists())
-    if not known:
-        what = f"{model}; " if asked is not None else f"none, and the run's model is no id of the hub ({model}); "
-        raise ConfigError(f"--base-model: {what}allowed: an id on the hub, as google-bert/bert-base-uncased")
-    return model
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -91,7 +83,7 @@ def _trained(run: TextRun) -> list[AdapterId]:
     return [adapter for group in run._folder.groups for adapter in group if run._folder.has_adapter(adapter)]
 
 
-def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: str, license_id: str | None) -> str:
+def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: str) -> str:
     """Write the files of one adapter, and give its folder."""
     torn = run._folder.torn_of_adapter(adapter)
     if torn is not None:
@@ -100,7 +92,7 @@ def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: s
     stored = [run.storage.read(f"{run._folder.adapter_name(adapter)}/{name}") for name in ADAPTER_FILES]
     for name, content in _over(base, *stored).items():
         folder.write(f"{place}/{name}", content)
-    folder.write(f"{place}/README.md", _model_card(run, adapter, base, license_id))
+    folder.write(f"{place}/README.md", _model_card(run, adapter, base, folder.license_id))
     return place
 
 
@@ -125,7 +117,8 @@ def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | N
             "tags": ["ncsim", "lora", "multi-task-learning"],
         }
     )
-    alice, bob = (run.data["tasks"][name]["dataset"] for name in _tasks(adapter))
+    sets = (run.data["tasks"][name]["dataset"] for name in _tasks(adapter))
+    alice, bob = ("texts from files" if name == "file" else name for name in sets)
     counts = _last_counts(run, adapter)
     rows = "\n".join(f"| {split} | {' | '.join(map(str, row))} |" for split, row in counts.items())
     return f"""{head}

@@ -230,6 +230,7 @@ def test_names_are_read_with_any_spaces():
         ("mean S +- -1", "allowed"),
         ("mean S, steps=3 +- 0.1", "steps is not swept; allowed: fields that are swept: hidden"),
         ("mean S, hidden=4 +- 0.1", "no cell is so; allowed: hidden=2, 3"),
+        ("mean S, hidden=3, hidden=2 +- 0.1", "allowed: a field once, and one value of it"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_line(capsys, words, problem):
@@ -240,8 +241,11 @@ def test_what_cannot_be_asked_for_is_one_line(capsys, words, problem):
 
 
 def test_no_share_is_trained_by_a_rule(capsys, tmp_path):
-    line = refused_command(capsys, "ensemble", "--until", "mean S +- 0.1", "--shard", "1/2", "--out", "run")
-    assert "--until: mean S +- 0.1 with --shard; allowed: in one process, or with --cluster" in line
+    for share in (["--shard", "1/2"], ["--distributed"]):
+        line = refused_command(capsys, "ensemble", "--until", "mean S +- 0.1", *share, "--out", "run")
+        assert f"--until: mean S +- 0.1 with {share[0]}; allowed: in one process, or with --cluster" in line
+    with pytest.raises(ncsim.ConfigError, match=r"--until: mean S .* with --shard; allowed"):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", until="mean S +- 0.1", shard=(1, 2))
     with pytest.raises(ncsim.ConfigError, match="--until: 3; allowed"):
         ncsim.run_ensemble(GRID, until=3)
     assert not list(tmp_path.iterdir())
