@@ -9,9 +9,10 @@ from jaxtyping import install_import_hook
 # of one session share one cache, which is the first process's.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
-    os.environ["XDG_CACHE_HOME"] = _CACHE.name
+    _FOLDER = os.environ.get("NCSIM_TEST_CACHE") or _CACHE.name  # `.ci/run` has one for two sessions
+    os.environ["XDG_CACHE_HOME"] = _FOLDER
     # XLA's programs by their text, flags and version: to compile is most of what tests cost, and many train the same.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_FOLDER, "xla")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
