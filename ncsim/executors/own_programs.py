@@ -51,11 +51,11 @@ def _folder() -> Path:
     folder = cache_folder() / "programs" / hashlib.sha256(processor_key().encode()).hexdigest()[:16]
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        _drop_torn(folder)
+        drop_torn(folder)
     return folder
 
 
-def _drop_torn(folder: Path) -> None:
+def drop_torn(folder: Path) -> None:
     """Remove programs that a kill or a full disk has cut short: JAX warns of them at every start and never writes them anew.
     Those that were there at the last look are not read again."""
     seen = folder / "seen"
