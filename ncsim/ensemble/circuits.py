@@ -12,7 +12,7 @@ from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, field_
 from ncsim.config.fields import option_name
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
-from ncsim.jax_settings import own_settings
+from ncsim.executors.own_programs import own_programs
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
 
@@ -117,7 +117,7 @@ def _on_device(config: EnsembleConfig, encoding: str, device: Any, starts: range
     from ncsim.training.circuit import Circuit
 
     found = []
-    with own_settings(), jax.enable_x64(config.precision == "float64"):  # both are of a thread
+    with own_programs(), jax.enable_x64(config.precision == "float64"):  # both are of a thread
         mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=[device])
         program = xla.circuit_program(Circuit.of(config, encoding), program_of(config), mesh, BLOCKS)
         for first in starts:

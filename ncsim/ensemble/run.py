@@ -24,7 +24,7 @@ from ncsim.ensemble.until import checked_until, train_until
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import validate_device_count
-from ncsim.jax_settings import own_settings
+from ncsim.executors.own_programs import own_programs
 from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
@@ -159,7 +159,7 @@ def _check(job: Job, pool: Executor | str | None) -> None:
 def _in_memory(job: Job) -> Run:
     """Train everything and keep it."""
     everything = [(cell, config.member_ids) for cell, config in enumerate(job.configs)]
-    with own_settings():
+    with own_programs():
         executors = job.executors()
         trained = [list(batches) for _, batches in job.trained(everything)]
     if job.recording is None:
@@ -173,7 +173,7 @@ def _into_folder(job: Job, pool: Executor | None) -> Run:
     try:
         if pool is not None:
             return Run(job.configs, store_by(pool, job))
-        with own_settings():
+        with own_programs():
             return Run(job.configs, _store(job))
     except StoreError:
         folder = _complete(job)

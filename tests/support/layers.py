@@ -29,7 +29,7 @@ THIRD_PARTY = {
     "training": {"jax", "flax", "optax"},
     "statistics": {"cvxpy", "jax", "scipy", "sklearn"},
     "storage": {"obstore", "pyarrow"},
-    "executors": {"jax"},
+    "executors": {"compression", "jax", "zstandard"},
     "results": {"pyarrow"},
     "hub": {"pyarrow"},
     "cluster": {"jax", "ray"},
