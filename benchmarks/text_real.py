@@ -2,7 +2,7 @@
 
 Question. Items have many lengths (SST-2's phrases 14 tokens in the mean, MathQA's questions 44, the longest 128). How much
 processor time does a token take while one adapter (rank 8) trains on them by ncsim, and by a plain loop of PyTorch with
-PEFT that pads each batch to its own longest item? And how much where both take items of like length together?
+PEFT that pads each batch to its own longest item, or that also takes items of like length together?
 
 Command. `python -m benchmarks.text_real --model MINILM --source-dir DATA --json benchmarks/results/text-real.json`
 
@@ -11,8 +11,8 @@ Time. Fifteen minutes on one core of a busy machine.
 How. Each peer lives in a process of its own on one core and takes its turn in every round; ratios are of runs in the same
 round. Processor time is counted, because other work on the machine changes it least. Alice's and Bob's items are two
 batches in PyTorch, each padded to its own longest. Batches of like length are those of transformers' `group_by_length`:
-each of PyTorch's two batches of a step is of its own, ncsim's are of pairs whose longer items are of like length. This
-changes which items a step has; ncsim's packing does not. Both go through the whole epoch, since their steps differ in length.
+this changes which items a step has, ncsim's packing does not. Times are per token that is there, as such batches differ in
+length from turn to turn.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class RealWork:
 class NcsimReal(RealWork):
     """ncsim's programs, as `ncsim text` runs them on a CPU."""
 
-    def __init__(self, batches: str, **work: Any) -> None:
+    def __init__(self, **work: Any) -> None:
         super().__init__(**work)
         import jax
 
@@ -83,7 +83,7 @@ class NcsimReal(RealWork):
         from ncsim.text.training.shapes import best_microbatch, by_layer, joined, setting_of
 
         tokens, pairs = joined(self.prepared)
-        config = TextConfig(ranks=(RANK,), batch_size=BATCH, length=LENGTH, batches=batches)
+        config = TextConfig(ranks=(RANK,), batch_size=BATCH, length=LENGTH)
         setting = setting_of(config, self.bert, tokens.lengths, ITEMS, RANK)
         self._setting = setting._replace(microbatch=best_microbatch(setting, tokens.lengths, 1, "cpu"))
         mesh = adapter_mesh(jax.devices()[:1])
@@ -99,17 +99,16 @@ class NcsimReal(RealWork):
         self._program.memory()  # compiles
         self.compile_seconds = time.process_time() - begun
         self._state, self._order, self._lengths = self._program.begin(), self._program.order(0), tokens.lengths
-        rows = " or ".join(f"{kind.microbatch} rows of {kind.row} tokens" for kind in self._setting.kinds)
-        self.detail = f"{rows} at a time"
+        self.detail = f"rows of {setting.row} tokens, {self._setting.microbatch} at a time"
 
     def train(self, first: int, stop: int) -> tuple[float, float]:
         """As `RealWork` says."""
         self._state, losses = self._program.train(self._state, self._order, 0, first, stop)
         losses.block_until_ready()
         there = self._lengths[np.asarray(self._order.pairs)[0, first:stop]].sum()
-        kinds = np.array(self._setting.kinds)[np.asarray(self._order.kinds)[0, first:stop]]
-        parts = -(-np.asarray(self._order.layout.count)[0, first:stop] // kinds[:, 2])
-        return float((parts * kinds[:, 2] * kinds[:, 0]).sum()), float(there)
+        size = self._setting.microbatch
+        rows = -(-np.asarray(self._order.layout.count)[0, first:stop] // size) * size
+        return float(rows.sum() * self._setting.row), float(there)
 
 
 class PeftReal(RealWork):
@@ -168,8 +167,7 @@ class PeftReal(RealWork):
 
 
 REAL_PEERS: dict[str, Any] = {
-    "ncsim text": lambda **work: NcsimReal(batches="shuffled", **work),
-    "ncsim text, batches of like length": lambda **work: NcsimReal(batches="length-grouped", **work),
+    "ncsim text": NcsimReal,
     "peft, each batch to its longest": lambda **work: PeftReal(grouped=False, **work),
     "peft, batches of like length": lambda **work: PeftReal(grouped=True, **work),
 }
