@@ -47,6 +47,8 @@ class TextConfig:
         pooling: what the heads see, the backbone's "pooler" of the first token, or that token ("cls").
         form: multiple choice as two classes: "balanced", the right option against one wrong one, or "all-options".
         pairing: Alice's and Bob's items of a pair: "shuffled", unrelated, or "aligned", of the same id.
+        batches: pairs of a step: "shuffled", or "length-grouped", of like length. The latter costs less, and is another law of
+            results: see docs/text.md.
         precision: arithmetic of the frozen backbone, "float32" or "bfloat16".
         remat: whether activations are computed again in the backward pass, for less memory.
         undecided_tolerance: difference of two logits below which an answer is recorded as undecided, 0 or above.
@@ -99,6 +101,9 @@ class TextConfig:
     )
     pairing: str = fields.choice(
         "shuffled", ("shuffled", "aligned"), "Alice's and Bob's items of a pair: unrelated, or of the same id"
+    )
+    batches: str = fields.choice(
+        "shuffled", ("shuffled", "length-grouped"), "pairs of a step: any, or of like length, which costs less"
     )
     precision: str = fields.choice("float32", ("float32", "bfloat16"), "arithmetic of the frozen backbone")
     remat: bool = fields.flag(False, "recompute activations in the backward pass, for less memory")
@@ -167,7 +172,7 @@ MEANS = ("remat",)
 
 
 #: Fields that came after runs were stored.
-LATER_FIELDS = ("revision", "target_modules")
+LATER_FIELDS = ("revision", "target_modules", "batches")
 _DEFAULT = TextConfig()
 
 

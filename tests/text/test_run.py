@@ -152,6 +152,26 @@ def test_interrupted_and_resumed_is_the_same(files, whole, tmp_path, monkeypatch
     assert contents(tmp_path / "run") == contents(whole.path)
 
 
+@pytest.mark.slow
+def test_batches_of_like_length_resume_bit_for_bit(files, whole, tmp_path, monkeypatch):
+    """Between two steps of an epoch and between epochs; and they are another run than shuffled ones."""
+    grouped = trained(files, tmp_path / "whole", batches="length-grouped")
+    assert contents(grouped.path) != contents(whole.path)
+    assert grouped.counts.sum() == whole.counts.sum()
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(trainer, "CALL_SECONDS", 0)
+    for end in (2, 9):
+        with pytest.raises(KeyboardInterrupt):
+            trained(files, tmp_path / str(end), Listener(end), batches="length-grouped")
+        listener = Listener()
+        assert contents(trained(files, tmp_path / str(end), listener, batches="length-grouped").path) == contents(
+            grouped.path
+        )
+        assert listener.items == listener.wanted
+    with pytest.raises(StoreError):
+        trained(files, tmp_path / "whole")
+
+
 @pytest.mark.parametrize(("number", "end", "status"), first_fast([(signal.SIGTERM, 2, 143), (signal.SIGINT, 10, 130)]))
 def test_a_signal_stores_a_checkpoint_and_the_same_command_resumes(
     files, whole, tmp_path, monkeypatch, capsys, number, end, status

@@ -61,7 +61,7 @@ class Chosen(NamedTuple):
     lengths: Any  # int32[B, Q]; 0 for none
 
 
-def laid_out(lengths: Int[Array, " n"], row: int, slots: int) -> Layout:
+def laid_out(lengths: Int[Array, " n"], row: int | Array, slots: int | Array) -> Layout:
     """Sequences of these lengths in rows of `row` tokens, at most `slots` of them in each.
 
     Args:
@@ -81,7 +81,7 @@ def laid_out(lengths: Int[Array, " n"], row: int, slots: int) -> Layout:
     return Layout(rows, places, starts, jnp.sum(counts))
 
 
-def _first_fit(lengths: Int[Array, " n"], row: int, slots: int) -> tuple[Array, Array, Array]:
+def _first_fit(lengths: Int[Array, " n"], row: int | Array, slots: int | Array) -> tuple[Array, Array, Array]:
     every = jnp.arange(len(lengths), dtype=jnp.int32)
     order = jnp.argsort(-lengths)
 

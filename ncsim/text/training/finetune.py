@@ -33,7 +33,11 @@ from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import AdapterId, Evaluation
 
 # What an adapter's key is folded with, for each of its uses.
-_INITIALISATION, _ORDER, _DROPOUT = range(3)
+_INITIALISATION, _ORDER, _DROPOUT, _BATCHES = range(4)
+#: Batches that are sorted by length together, at most, and how many such lots an epoch has at least: transformers' numbers.
+LOT, LEAST_LOTS = 50, 4
+#: Parts of the longest row that the shorter rows of batches of like length have.
+SHORTER = (4, 2)
 
 
 class Tokens(NamedTuple):
@@ -52,6 +56,7 @@ class Order(NamedTuple):
 
     pairs: Any  # int32[G, steps, B, 2]: places among the items; -1 for none
     layout: Layout  # of [G, steps, 2 B] sequences
+    kinds: Any  # int32[G, steps]: which of `Setting.kinds` a step's rows are, the same for all adapters of a device
 
 
 class GroupState(NamedTuple):
@@ -61,15 +66,23 @@ class GroupState(NamedTuple):
     optimizer: Any
 
 
+class RowKind(NamedTuple):
+    """How a step is computed."""
+
+    row: int  # tokens of a row
+    slots: int  # sequences of a row, at most
+    microbatch: int  # rows whose activations are in memory at once; a step's gradient is added up over them
+
+
 class Setting(NamedTuple):
     """What a compiled program is made for, besides the shapes of its arguments."""
 
     config: TextConfig
     bert: BertConfig
     items: int  # training pairs a context, N
-    row: int  # tokens of a row
-    slots: int  # sequences of a row, at most
-    microbatch: int  # rows whose activations are in memory at once; a step's gradient is added up over them
+    row: int  # of the longest rows: see `RowKind`; slots and microbatch likewise
+    slots: int
+    microbatch: int
     width: int  # ranks are padded to it
 
     @property
@@ -81,6 +94,14 @@ class Setting(NamedTuple):
     def steps(self) -> int:
         """Steps an epoch; the last may have fewer pairs."""
         return -(-self.items // self.batch)
+
+    @property
+    def kinds(self) -> tuple[RowKind, ...]:
+        """Rows that a step may have, the longest last. Short ones are for batches of short items: attention costs less."""
+        parts = (*SHORTER, 1) if self.config.batches == "length-grouped" else (1,)
+        return tuple(
+            RowKind(self.row // part // 8 * 8, -(-self.slots // part), self.microbatch * part) for part in parts
+        )
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -162,34 +183,47 @@ def epoch_order(
     def one(data: Array, own: Array) -> Array:
         shuffled = jax.random.permutation(jax.random.fold_in(_key_of(data, _ORDER), epoch), setting.items)
         padding = ((0, setting.steps * setting.batch - setting.items), (0, 0))
-        return jnp.pad(jnp.take(own, shuffled, axis=0), padding, constant_values=-1)
+        taken = jnp.pad(jnp.take(own, shuffled, axis=0), padding, constant_values=-1)
+        taken = taken.reshape(setting.steps, setting.batch, 2)
+        if setting.config.batches == "shuffled":
+            return taken
+        return _length_grouped(setting, tokens, jax.random.fold_in(_key_of(data, _BATCHES), epoch), taken)
 
-    taken = jax.vmap(one)(keys, pairs).reshape(len(keys), setting.steps, setting.batch, 2)
-    return Order(taken, jax.vmap(jax.vmap(functools.partial(_layout, setting, tokens)))(taken))
+    taken = jax.vmap(one)(keys, pairs)
+    rows, slots, _ = (jnp.array(sizes) for sizes in zip(*setting.kinds, strict=True))
+    kinds = jnp.searchsorted(rows, jnp.max(_lengths(tokens, taken), axis=(0, 2, 3)))
+    lengths = _lengths(tokens, taken.reshape(*taken.shape[:2], -1))
+    layout = jax.vmap(jax.vmap(laid_out), in_axes=(0, None, None))(lengths, rows[kinds], slots[kinds])
+    return Order(taken, layout, jnp.broadcast_to(kinds.astype(jnp.int32), taken.shape[:2]))
+
+
+def _length_grouped(setting: Setting, tokens: Tokens, key: Array, taken: Int[Array, "steps B 2"]) -> Array:
+    """Batches of like length, by the rule of transformers' `group_by_length`: an epoch's shuffled pairs in lots of at most
+    50 batches, each lot sorted by the longer item of a pair, cut into batches, and the batches shuffled."""
+    lot = setting.batch * max(min(setting.items // (LEAST_LOTS * setting.batch), LOT), 1)
+    longer = jnp.max(_lengths(tokens, taken), axis=-1).reshape(-1)
+    order = jnp.lexsort((-longer, jnp.arange(len(longer)) // lot))
+    return jax.random.permutation(key, taken.reshape(-1, 2)[order].reshape(taken.shape))
 
 
 def _key_of(data: Array, use: int) -> Array:
     return jax.random.fold_in(jax.random.wrap_key_data(data), use)
 
 
-def _layout(setting: Setting, tokens: Tokens, pairs: Int[Array, "N 2"]) -> Layout:
-    return laid_out(_lengths(tokens, pairs.reshape(-1)), setting.row, setting.slots)
-
-
-def _lengths(tokens: Tokens, items: Int[Array, " n"]) -> Int[Array, " n"]:
+def _lengths(tokens: Tokens, items: Int[Array, "*n"]) -> Int[Array, "*n"]:
     """Tokens of items; 0 of an item -1."""
     return jnp.where(items >= 0, tokens.lengths[jnp.maximum(items, 0)], 0)
 
 
 def _answers(
-    setting: Setting, frozen: Any, tokens: Tokens, adapter: Any, scale: Array, items: Array, layout: Layout, first: Array,
-    rows: int, key: Array | None,
+    setting: Setting, frozen: Any, tokens: Tokens, kind: RowKind, first: Array, adapter: Any, scale: Array, items: Array,
+    layout: Layout, key: Array | None,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """What an adapter says to the sequences in so many rows from `first` on: logits [rows, slots, 2 classes] of each
+    """What an adapter says to the sequences in a microbatch of rows from `first` on: logits [rows, slots, 2 classes] of each
     one's own head, its label, and its place among `items` [n], -1 for none. `key` [n] is of dropout."""
-    chosen = rows_of(layout, _lengths(tokens, items), first, rows, setting.slots)
+    chosen = rows_of(layout, _lengths(tokens, items), first, kind.microbatch, kind.slots)
     item = items[jnp.maximum(chosen.places, 0)]
-    packed = packed_rows(chosen, tokens.begins[item], tokens.ids, tokens.types.astype(jnp.int32), setting.row)
+    packed = packed_rows(chosen, tokens.begins[item], tokens.ids, tokens.types.astype(jnp.int32), kind.row)
     own_key = None if key is None else key[jnp.maximum(chosen.places, 0)]
     both = packed_logits(
         setting.bert, frozen, adapter, scale, packed, options=setting.options, dropout_key=own_key
@@ -198,14 +232,9 @@ def _answers(
     return logits, tokens.labels[item].astype(jnp.int32), chosen.places
 
 
-def _summed_loss(
-    setting: Setting, frozen: Any, tokens: Tokens, adapter: Any, scale: Array, items: Array, layout: Layout, first: Array,
-    key: Array | None,
-) -> Array:  # fmt: skip
-    """Cross-entropy added up over the sequences of a microbatch."""
-    logits, labels, places = _answers(
-        setting, frozen, tokens, adapter, scale, items, layout, first, setting.microbatch, key
-    )
+def _summed_loss(setting: Setting, frozen: Any, tokens: Tokens, kind: RowKind, first: Array, *adapter: Any) -> Array:
+    """Cross-entropy added up over the sequences of a microbatch. Arguments are those of `_answers`."""
+    logits, labels, places = _answers(setting, frozen, tokens, kind, first, *adapter)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return jnp.sum(jnp.where(places >= 0, losses, 0))
 
@@ -217,13 +246,23 @@ def train_steps(
     """Steps `first` to `stop - 1` of an epoch, and the sum of their losses, [G]: mean over pairs, summed over the heads."""
     optimizer, group = setting.optimizer, len(keys)
 
-    def total(adapters: Any, items: Array, layout: Layout, row: Array, sequence_keys: Any) -> tuple[Array, Array]:
-        one = functools.partial(_summed_loss, setting, frozen, tokens)
-        in_axes = (0, 0, 0, 0, None, None if sequence_keys is None else 0)
-        losses = jax.vmap(one, in_axes=in_axes)(adapters, scales, items, layout, row, sequence_keys)
-        return jnp.sum(losses), losses
+    def summed(kind: RowKind, adapters: Any, items: Array, layout: Layout, own: Array | None) -> tuple[Any, Array]:
+        """A step's gradients and losses, added up over its rows."""
 
-    gradient = jax.grad(total, has_aux=True)
+        def total(adapters: Any, row: Array) -> tuple[Array, Array]:
+            one = functools.partial(_summed_loss, setting, frozen, tokens, kind, row)
+            in_axes = (0, 0, 0, 0, None if own is None else 0)
+            losses = jax.vmap(one, in_axes=in_axes)(adapters, scales, items, layout, own)
+            return jnp.sum(losses), losses
+
+        def add(part: Array, so_far: Any) -> Any:
+            found = jax.grad(total, has_aux=True)(adapters, part * kind.microbatch)
+            return jax.tree.map(jnp.add, so_far, found)
+
+        nothing = (jax.tree.map(jnp.zeros_like, adapters), jnp.zeros(group, jnp.float32))
+        parts = -(-jnp.max(layout.count) // kind.microbatch)
+        result: tuple[Any, Array] = jax.lax.fori_loop(0, parts, add, nothing)
+        return result
 
     def sequence_keys(number: Array) -> Array | None:
         """A key [G, 2 B] for each sequence of a step: of its pair's place in the step and its head, wherever it stands."""
@@ -240,15 +279,9 @@ def train_steps(
         state, losses = carry
         items, layout = jax.tree.map(lambda array: array[:, number], (order.pairs, order.layout))
         count = jnp.maximum(jnp.sum(items[:, :, 0] >= 0, axis=1), 1).astype(jnp.float32)
-        items, own = items.reshape(group, -1), sequence_keys(number)
-
-        def add(part: Array, so_far: Any) -> Any:
-            found = gradient(state.adapters, items, layout, part * setting.microbatch, own)
-            return jax.tree.map(jnp.add, so_far, found)
-
-        nothing = (jax.tree.map(jnp.zeros_like, state.adapters), jnp.zeros(group, jnp.float32))
-        parts = -(-jnp.max(layout.count) // setting.microbatch)
-        grads, loss = jax.lax.fori_loop(0, parts, add, nothing)
+        own = (state.adapters, items.reshape(group, -1), layout, sequence_keys(number))
+        branches = [functools.partial(summed, kind) for kind in setting.kinds]
+        grads, loss = jax.lax.switch(order.kinds[0, number], branches, *own)
         grads = jax.tree.map(lambda g: g / count.reshape(-1, *[1] * (g.ndim - 1)), grads)
         updates, optimizer_state = jax.vmap(optimizer.update)(grads, state.optimizer, state.adapters)
         return GroupState(optax.apply_updates(state.adapters, updates), optimizer_state), losses + loss / count
@@ -261,12 +294,12 @@ def evaluate(
     setting: Setting, frozen: Any, tokens: Tokens, adapters: Any, scales: Array, pairs: Int[Array, "G N 2"]
 ) -> Evaluation:  # fmt: skip
     """What the adapters answer on pairs; a pair of -1 is none."""
-    rows = 2 * setting.microbatch
-    items = pairs.reshape(len(pairs), -1)
-    layout = jax.vmap(functools.partial(_layout, setting, tokens))(pairs)
+    kind = setting.kinds[-1]._replace(microbatch=2 * setting.microbatch)
+    rows, items = kind.microbatch, pairs.reshape(len(pairs), -1)
+    layout = jax.vmap(lambda own: laid_out(_lengths(tokens, own), kind.row, kind.slots))(items)
 
     def one(adapter: Any, scale: Array, own: Array, where: Layout, so_far: Array, first: Array) -> Array:
-        logits, _, places = _answers(setting, frozen, tokens, adapter, scale, own, where, first, rows, None)
+        logits, _, places = _answers(setting, frozen, tokens, kind, first, adapter, scale, own, where, None)
         return so_far.at[jnp.where(places < 0, len(own), places)].set(logits, mode="drop")
 
     def more(part: Array, so_far: Array) -> Array:

@@ -1,5 +1,8 @@
 """Many adapters at once against one at a time, and against slow references."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +15,15 @@ from ncsim.text.config import TextConfig
 from ncsim.text.model.bert import BertConfig, initial_parameters
 from ncsim.text.model.lora import head_logits
 from ncsim.text.records import AdapterId
-from ncsim.text.training.finetune import Setting, Tokens, adapter_key, all_adapters, grouped, learning_rate_schedule
+from ncsim.text.training.finetune import (
+    Setting,
+    Tokens,
+    adapter_key,
+    all_adapters,
+    epoch_order,
+    grouped,
+    learning_rate_schedule,
+)
 from ncsim.text.training.programs import adapter_mesh, group_program
 
 BERT = BertConfig(vocab_size=40, hidden_size=8, layers=2, heads=2, intermediate_size=16, max_positions=16)
@@ -56,8 +67,9 @@ def padded(tokens):
     )
 
 
-def program(backbone, data, group, devices, microbatch):
-    setting = Setting(CONFIG, BERT, ITEMS, row=16, slots=4, microbatch=microbatch, width=max(group)[0])
+def program(backbone, data, group, devices, microbatch, **changes):
+    config = dataclasses.replace(CONFIG, **changes)
+    setting = Setting(config, BERT, ITEMS, row=16, slots=4, microbatch=microbatch, width=max(group)[0])
     return group_program(setting, adapter_mesh(jax.devices()[:devices]), backbone, *data, group)
 
 
@@ -142,6 +154,43 @@ def test_steps_are_those_of_a_plain_loop(backbone, data, alone):
         tree, seen = optax.apply_updates(tree, updates), seen + loss
     close(jax.tree.map(lambda leaf: leaf[0], state.adapters), tree)
     assert np.asarray(losses)[0] == pytest.approx(float(seen), abs=1e-5)
+
+
+def test_batches_of_like_length_are_sorted_lots_of_the_shuffled_pairs():
+    """Every pair once an epoch; the same batches by NumPy; rows that hold their items and are short where these are."""
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(3, 65, 270).astype(np.int32)
+    tokens = Tokens(*[np.zeros(1, np.int32)] * 2, np.cumsum(lengths) - lengths, lengths, *[np.zeros(270, np.int8)] * 2)
+    pairs = np.stack([generator.permutation(135), 135 + generator.permutation(135)], axis=1).astype(np.int32)
+    keys = jax.random.key_data(adapter_key(CONFIG, GROUP[0]))[None]
+
+    def order_of(batches):
+        config = dataclasses.replace(CONFIG, batches=batches, batch_size=8)
+        setting = Setting(config, BERT, 135, row=64, slots=16, microbatch=2, width=1)
+        order = jax.jit(functools.partial(epoch_order, setting))
+        return setting, [jax.tree.map(np.asarray, order(tokens, keys, pairs[None], epoch)) for epoch in (0, 1, 1)]
+
+    setting, (first, second, again) = order_of("length-grouped")
+    taken = first.pairs[0]
+    assert sorted(map(tuple, taken[taken[..., 0] >= 0])) == sorted(map(tuple, pairs))
+    shuffled = order_of("shuffled")[1][0].pairs.reshape(-1, 2)
+    lots = [shuffled[n : n + 32] for n in range(0, 136, 32)]  # four batches each, and the last one
+    longer = [np.where(lot < 0, 0, lengths[lot]).max(axis=1) for lot in lots]
+    expected = np.concatenate([lot[np.argsort(-own, kind="stable")] for lot, own in zip(lots, longer, strict=True)])
+    expected = expected.reshape(17, 8, 2).tolist()
+    assert sorted(taken.tolist()) == sorted(expected)
+    assert taken.tolist() != expected, "batches are shuffled"
+
+    kinds = np.array(setting.kinds)[first.kinds[0]]
+    filled = [np.bincount(rows[rows >= 0], lengths[own.reshape(-1)[rows >= 0]]) for own, rows in
+              zip(taken, first.layout.rows[0], strict=True)]  # fmt: skip
+    for own, (row, _, _), held in zip(taken, kinds, filled, strict=True):
+        longest = lengths[own[own >= 0]].max()
+        assert row == next(kind.row for kind in setting.kinds if longest <= kind.row)
+        assert held.max() <= row
+    assert len(set(first.kinds[0])) > 1
+    assert (second.pairs == again.pairs).all(), "an epoch has one order, whenever it is asked for"
+    assert (first.pairs != second.pairs).any()
 
 
 def test_every_epoch_takes_every_pair_once(together, data):
