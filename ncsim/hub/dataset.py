@@ -150,8 +150,8 @@ class HubFolder:
             body: more paragraphs of the card.
             columns: what a column holds, by its name.
         """
-        self.write("croissant.json", json_text(_croissant(title, words, self.tables, columns, self.license_id), 2))
-        self.write("README.md", _card(title, words, self.tables, body, columns, self.license_id))
+        self.write("croissant.json", json_text(_croissant(self, title, words, columns), 2))
+        self.write("README.md", _card(self, title, words, body, columns))
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
@@ -160,20 +160,14 @@ def front_matter(values: Mapping[str, Any]) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _card(
-    title: str,
-    words: str,
-    tables: Sequence[TableFile],
-    body: Sequence[str],
-    columns: Callable[[str], str],
-    license_id: str | None,
-) -> str:
+def _card(folder: HubFolder, title: str, words: str, body: Sequence[str], columns: Callable[[str], str]) -> str:
+    tables = folder.tables
     configs = [{"config_name": table.name, "data_files": table.place} for table in tables]
     configs[0]["default"] = True  # type: ignore[assignment]
     head = front_matter(
         {
             "pretty_name": title,
-            "license": license_id,
+            "license": folder.license_id,
             "tags": ["ncsim", "CHSH", "multi-task-learning", "synthetic"],
             "size_categories": [_size(max(table.rows for table in tables))],
             "configs": configs,
@@ -195,18 +189,12 @@ def _card(
 
 def _size(rows: int) -> str:
     """The hub's word for a number of rows."""
-    below = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
-    below |= {10**8: "10M<n<100M", 10**9: "100M<n<1B"}
-    return next((word for most, word in below.items() if rows < most), "n>1B")
+    marks = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+    at = sum(rows >= 10 ** (3 + n) for n in range(len(marks)))
+    return f"n<{marks[0]}" if at == 0 else f"n>{marks[-1]}" if at == len(marks) else f"{marks[at - 1]}<n<{marks[at]}"
 
 
-def _croissant(
-    title: str,
-    words: str,
-    tables: Sequence[TableFile],
-    columns: Callable[[str], str],
-    license_id: str | None,
-) -> dict[str, Any]:
+def _croissant(folder: HubFolder, title: str, words: str, columns: Callable[[str], str]) -> dict[str, Any]:
     found = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -225,11 +213,11 @@ def _croissant(
                 "encodingFormat": "application/x-parquet",
                 "sha256": table.content_sha256,
             }
-            for table in tables
+            for table in folder.tables
         ],
-        "recordSet": [_record_set(table, columns) for table in tables],
+        "recordSet": [_record_set(table, columns) for table in folder.tables],
     }
-    return found | ({} if license_id is None else {"license": license_id})
+    return found | ({} if folder.license_id is None else {"license": folder.license_id})
 
 
 def _record_set(table: TableFile, columns: Callable[[str], str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from ncsim.config.fields import shown
+from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError, StoreError
 from ncsim.formatting import json_text
 from ncsim.hub.dataset import HubFolder, front_matter, new_folder
@@ -37,6 +38,8 @@ _COLUMNS = {
     "decided_product": "sum of the product of outcomes over items that both decided",
 }
 _WORDS = {"0": "wrong", "1": "right"}
+#: By split: items on which both are wrong, Bob alone is right, Alice alone, both.
+_Counts = dict[str, list[int]]
 
 
 def export_text(run: TextRun, path: str, base_model: str | None, license_id: str | None = None) -> HubFolder:
@@ -57,12 +60,15 @@ def export_text(run: TextRun, path: str, base_model: str | None, license_id: str
         raise ConfigError(
             f"--base-model: {shown(base_model)}; allowed: the id on the hub of {run.config.model}, as google-bert/bert-base-uncased"
         )
-    table = _flat(run.table())
+    table = run.table()
+    ended = _last_counts(table)
     with new_folder(path, license_id) as folder:
-        folder.add_table("evaluations", "one adapter after an epoch, on one split", [table])
-        adapters = [_export_adapter(run, adapter, folder, base_model) for adapter in _trained(run)]
+        folder.add_table("evaluations", "one adapter after an epoch, on one split", [_flat(table)])
+        trained = _trained(run)
+        for adapter in trained:
+            _export_adapter(run, adapter, folder, base_model, ended.get(adapter, {}))
         title = f"ncsim text: {run.data['suite']}"
-        folder.describe(title, WORDS, _body(run, base_model, adapters), _described)
+        folder.describe(title, WORDS, _body(run, base_model, len(trained)), _described)
     return folder
 
 
@@ -83,8 +89,8 @@ def _trained(run: TextRun) -> list[AdapterId]:
     return [adapter for group in run._folder.groups for adapter in group if run._folder.has_adapter(adapter)]
 
 
-def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: str) -> str:
-    """Write the files of one adapter, and give its folder."""
+def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: str, ended: _Counts) -> None:
+    """Write the files of one adapter, and its card."""
     torn = run._folder.torn_of_adapter(adapter)
     if torn is not None:
         raise StoreError(torn.problem, f"{run.location}/{torn.name}")
@@ -92,8 +98,7 @@ def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: s
     stored = [run.storage.read(f"{run._folder.adapter_name(adapter)}/{name}") for name in ADAPTER_FILES]
     for name, content in _over(base, *stored).items():
         folder.write(f"{place}/{name}", content)
-    folder.write(f"{place}/README.md", _model_card(run, adapter, base, folder.license_id))
-    return place
+    folder.write(f"{place}/README.md", _model_card(run, adapter, base, folder.license_id, ended))
 
 
 def _over(base: str, weights: bytes, config: bytes, heads: bytes) -> dict[str, bytes]:
@@ -106,7 +111,7 @@ def _over(base: str, weights: bytes, config: bytes, heads: bytes) -> dict[str, b
     return dict(zip(ADAPTER_FILES, (weights, named, heads), strict=True))
 
 
-def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | None) -> str:
+def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | None, ended: _Counts) -> str:
     """The card of an adapter. Values of the run are told by the data set's card."""
     title = f"ncsim {run.data['suite']}: rank {adapter.rank}, seed {adapter.seed}, context {adapter.context_name}"
     head = front_matter(
@@ -119,8 +124,7 @@ def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | N
     )
     sets = (run.data["tasks"][name]["dataset"] for name in _tasks(adapter))
     alice, bob = ("texts from files" if name == "file" else name for name in sets)
-    counts = _last_counts(run, adapter)
-    rows = "\n".join(f"| {split} | {' | '.join(map(str, row))} |" for split, row in counts.items())
+    rows = "\n".join(f"| {split} | {' | '.join(map(str, row))} |" for split, row in ended.items())
     return f"""{head}
 # {title}
 
@@ -147,12 +151,12 @@ def _tasks(adapter: AdapterId) -> tuple[str, str]:
     return f"A{name[0]}", f"B{name[1]}"
 
 
-def _last_counts(run: TextRun, adapter: AdapterId) -> dict[str, list[int]]:
-    """Counts after the last epoch, by split."""
-    found: dict[str, list[int]] = {}
-    for row in run.table().to_pylist():
-        if (row["rank"], row["seed"], row["context"]) == (adapter.rank, adapter.seed, adapter.context_name):
-            found[row["split"]] = row["counts"]  # epochs ascend
+def _last_counts(table: pa.Table) -> dict[AdapterId, _Counts]:
+    """Counts of each adapter after its last epoch."""
+    found: dict[AdapterId, _Counts] = {}
+    for row in table.to_pylist():
+        adapter = AdapterId(row["rank"], row["seed"], context_names().index(row["context"]))
+        found.setdefault(adapter, {})[row["split"]] = row["counts"]  # epochs ascend
     return found
 
 
@@ -162,7 +166,7 @@ def _described(column: str) -> str:
     return _COLUMNS[column]
 
 
-def _body(run: TextRun, base: str, adapters: list[str]) -> list[str]:
+def _body(run: TextRun, base: str, adapters: int) -> list[str]:
     """Paragraphs of the data set's card; no path of the machine that trained."""
     config = {name: value for name, value in vars(run.config).items() if name not in ("model", "suite")}
     rows = [
@@ -175,7 +179,7 @@ def _body(run: TextRun, base: str, adapters: list[str]) -> list[str]:
     paragraphs = [
         f"Backbone: [{base}](https://huggingface.co/{base}), frozen; fingerprint of its files {run.backbone['fingerprint']}.",
         "| task | data set | items, train | items, test |\n|---|---|---|---|\n" + "\n".join(tasks),
-        f"`adapters/` has {len(adapters)} adapters in PEFT's format, each with a model card and its heads. The text of the tasks is not here.",
+        f"`adapters/` has {adapters:,} adapters in PEFT's format, each with a model card and its heads. The text of the tasks is not here.",
         "## Settings\n\n| field | value |\n|---|---|\n" + "\n".join(rows),
     ]
     if missing := run.missing():

@@ -109,6 +109,8 @@ def test_adapters_name_their_backbone(exported):
         stored = run / "adapters" / f"rank={rank}" / f"seed={seed}" / f"context={context}"
         for name in ("adapter_model.safetensors", "heads.safetensors"):
             assert (card.parent / name).read_bytes() == (stored / name).read_bytes()
+        test = ncsim.text.open_text_run(run).counts[0, int(seed), -1, 1, int(context[0]) - 1, int(context[1]) - 1]
+        assert f"| test | {' | '.join(map(str, test.flatten()))} |" in card.read_text()
         before = json.loads((stored / "adapter_config.json").read_text())
         assert config == before | {"base_model_name_or_path": "acme/tiny-bert"}
 
