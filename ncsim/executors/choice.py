@@ -217,7 +217,7 @@ def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgra
 
 def forget_programs() -> None:
     """Forget what was compiled in this process; what is built and kept on disk stays."""
-    for kept in (xla._block_program, native.training, native._source, _say_not_taken):
+    for kept in (xla._block_program, native.training, native._source, native.whole._block_program, _say_not_taken):
         kept.cache_clear()
     if (cuda := sys.modules.get("ncsim.executors.cuda.program")) is not None:
         for kept in (cuda.training, cuda.kernels, cuda.ptx):

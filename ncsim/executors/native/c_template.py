@@ -112,7 +112,6 @@ INLINE vec by_lane(float (*function)(float), vec x)
 """
 
 
-
 def call(comment: str, work: str) -> str:
     """What XLA calls: C that says what it is, does `work`, which sets `failed`, and says how that went."""
     return f"""/* {comment} */

@@ -41,6 +41,12 @@ class Exact:
         self._known: dict[_Value, int] = {}
         given = [self._kept(_Value("input", (number,), False)) for number in range(inputs)]
         self.outputs = self._build(closed, given)
+        #: Sums that have a logarithm among their terms, directly or not.
+        self._of_log: set[int] = set()
+        for number, value in enumerate(self.values):
+            logs = (self.values[each].kind == "log1p" or each in self._of_log for each in value.operands)
+            if value.kind == "add" and any(logs):
+                self._of_log.add(number)
 
     def _kept(self, value: _Value) -> int:
         if value not in self._known:
@@ -95,35 +101,44 @@ class Exact:
         """C statements that put the outputs into an array of vectors; input n is `x[n]`."""
         uses = Counter(operand for value in self.values for operand in value.operands if value.kind != "input")
         uses.update(self.outputs)
+        # A number that divides several is inverted once, as XLA does where it is broadcast.
+        divisors = Counter(value.operands[1] for value in self.values if value.kind == "div")
         lines = []
         for number, value in enumerate(self.values):
             # A product that goes into one sum is written there.
             if uses[number]:
                 kind = "mask" if value.mask else "vec"
-                lines.append(f"const {kind} v{number} = {self._expression(value, uses)};")
+                lines.append(f"const {kind} v{number} = {self._expression(number, uses, divisors)};")
+            if divisors[number] > 1:
+                lines.append(f"const vec r{number} = splat(1.0f) / v{number};")
         for place, number in enumerate(self.outputs):
             name = f"where(v{number}, splat(1.0f))" if self.values[number].mask else f"v{number}"
             lines.append(f"{result}[{place}] = {name};")
         return lines
 
-    def _expression(self, value: _Value, uses: Counter[int]) -> str:
+    def _expression(self, number: int, uses: Counter[int], divisors: Counter[int]) -> str:
+        value = self.values[number]
         kind, names = value.kind, [f"v{operand}" for operand in value.operands]
         if kind == "input":
             return f"x[{value.operands[0]}]"
         if kind == "constant":
-            number = value.constant
+            of = value.constant
             if value.mask:
-                return f"mask_splat({int(number)})"
-            return f"splat({float(number).hex()}f)" if np.isfinite(number) else f"splat({'-' * (number < 0)}INFINITY)"
+                return f"mask_splat({int(of)})"
+            return f"splat({of.hex()}f)" if np.isfinite(of) else f"splat({'-' * (of < 0)}INFINITY)"
+        if kind == "add" and self.values[value.operands[1]].kind == "log1p":
+            names.reverse()  # XLA's order, which says whose NaN it is
         if kind in ("add", "sub"):
             for place, other in ((0, 1), (1, 0)):
                 product = self.values[value.operands[place]]
                 if product.kind == "mul" and uses[value.operands[place]] == 1:
-                    factors = [f"v{operand}" for operand in product.operands]
-                    if kind == "sub" and place == 1:
-                        factors[0] = f"-{factors[0]}"
-                    sign = "-" if kind == "sub" and place == 0 else ""
-                    return f"multiply_add({factors[0]}, {factors[1]}, {sign}{names[other]})"
+                    factors = ", ".join(f"v{operand}" for operand in product.operands)
+                    how = "multiply_add" if kind == "add" else ("multiply_less", "less_product")[place]
+                    return f"{how}({factors}, {names[other]})"
+        if number in self._of_log:
+            return f"add({names[0]}, {names[1]})"
+        if kind == "div" and divisors[value.operands[1]] > 1:
+            return f"{names[0]} * r{value.operands[1]}"
         if kind in _BINARY:
             return f"{names[0]} {_BINARY[kind]} {names[1]}"
         if kind in _COMPARED:
@@ -155,11 +170,15 @@ _FUNCTIONS_IN_C = r"""
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
 #if LANES == 16
 INLINE vec multiply_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vec multiply_less(vec a, vec b, vec c) { return _mm512_fmsub_ps(a, b, c); }
+INLINE vec less_product(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 INLINE vec whole_below(vec x) { return _mm512_roundscale_ps(x, 9); }
 INLINE vec from_whole(bits x) { return _mm512_cvtepi32_ps((__m512i)x); }
 INLINE bits to_whole(vec x) { return (bits)_mm512_cvttps_epi32(x); }
 #else
 INLINE vec multiply_add(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vec multiply_less(vec a, vec b, vec c) { return _mm256_fmsub_ps(a, b, c); }
+INLINE vec less_product(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 INLINE vec whole_below(vec x) { return _mm256_round_ps(x, 9); }
 INLINE vec from_whole(bits x) { return _mm256_cvtepi32_ps((__m256i)x); }
 INLINE bits to_whole(vec x) { return (bits)_mm256_cvttps_epi32(x); }
@@ -175,6 +194,8 @@ INLINE vec least(vec a, vec b)
     const vec x = choose(is_eq(a, b), (vec)((bits)a | (bits)b), minimum(a, b));
     return choose(is_ne(a, a), a, x);
 }
+/* Of two that are NaN, the first. */
+INLINE vec add(vec a, vec b) { return choose(is_ne(a, a), a, a + b); }
 INLINE vec between(vec low, vec x, vec high)
 {
     x = choose(is_lt(x, low), low, x);
@@ -185,8 +206,8 @@ static __attribute__((noinline)) vec xla_exp(vec x)
     x = between(splat(-0x1.5f3334p6f), x, splat(0x1.633334p6f)); /* -87.8, 88.8 */
     vec n = whole_below(multiply_add(x, splat(0x1.715476p0f), splat(0.5f)));
     n = between(splat(-127.0f), n, splat(127.0f));
-    x = multiply_add(-n, splat(0x1.63p-1f), x);
-    x = multiply_add(-n, splat(-0x1.bd0106p-13f), x);
+    x = less_product(n, splat(0x1.63p-1f), x);
+    x = less_product(n, splat(-0x1.bd0106p-13f), x);
     vec p = multiply_add(splat(0x1.a0d2cep-13f), x, splat(0x1.6e879cp-10f));
     p = multiply_add(p, x, splat(0x1.11121p-7f));
     p = multiply_add(p, x, splat(0x1.555382p-5f));
@@ -212,7 +233,7 @@ INLINE vec xla_log(vec number)
     c = multiply_add(c, t, splat(0x1.555554p-2f));
     c = multiply_add(multiply_add(a, t3, b), t3, c);
     c = multiply_add(c, t3, e * splat(-0x1.bd0106p-13f));
-    c = multiply_add(e, splat(0x1.63p-1f), multiply_add(-t2, splat(0.5f), t) + c);
+    c = multiply_add(e, splat(0x1.63p-1f), less_product(t2, splat(0.5f), t) + c);
     return choose(is_ne(number, number), (vec)((bits)c | 0xffffffffu), c); /* XLA's NaN has all bits */
 }
 static __attribute__((noinline)) vec xla_log1p(vec x)
@@ -360,9 +381,7 @@ static int whole(XLA_FFI_CallFrame *frame)
 """
 
 
-def source(
-    scale: np.ndarray, common: bool, given: int, final: Exact, seen: Exact | None, observed: int
-) -> str:
+def source(scale: np.ndarray, common: bool, given: int, final: Exact, seen: Exact | None, observed: int) -> str:
     """The C file.
 
     Args:

@@ -1,0 +1,95 @@
+"""Members that C draws, trains and records in one call: the bits are those of JAX's draws and of XLA's records."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.config.ensemble import program_of
+from ncsim.ensemble.trainer import trainer
+from ncsim.executors import xla
+from ncsim.executors.native import compiler, whole
+from ncsim.executors.native import program as native
+from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
+from tests.support.cases import first_fast
+
+pytestmark = pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
+VARIANTS = {
+    "paper": {"hidden": 2},
+    "common start, other scale": {
+        "common_initialization": True,
+        "bias_initialization": "zeros",
+        "initialization_scale": 1.7,
+        "tasks": FOUR_ROWS,
+    },
+    "overlap, signs": {"topology": "overlap", "encoding": "sign", "hidden": 3},
+    "squared error": {"loss": "squared_error", "tasks": FOUR_ROWS},
+    "two logits, weights": {"loss": "cross_entropy", "alice_weight": 0.3, "tasks": FOUR_ROWS},
+    "separate trunks": {"intervention": "separate_trunks", "tasks": FOUR_ROWS},
+}
+#: First id, root seed, steps: ids to the last that there is.
+CASES = ((5, 3, 0), (2**32 - 256, 2**31 - 1, 0), (77, 12345, 90))
+
+
+def both(config, points):
+    """The program in C, without asking whether it is right here, and the one whose draws and records are XLA's."""
+    mesh = trainer(1)._mesh
+    native.training(native.shape(config))
+    library = compiler.loaded(native.source(config))
+    text = whole.source(program_of(config), points is not None)
+    assert text is not None
+    text += f"/* Calls {library._name}. */"
+    ours = whole._block_program(program_of(config), mesh, 128, text, library, 2, points)
+    return ours, xla.block_program(config, mesh, 2, 128, native.training(native.shape(config)), points)
+
+
+def outcome(program, first, seed, steps):
+    ids = (first + np.arange(256, dtype=np.int64)).astype(np.uint32).reshape(2, 128)
+    return program.run(seed, ids, np.array([2], np.int32), 0.05, steps)
+
+
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1))
+def test_records_have_the_bits_of_xla(name):
+    config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
+    ours, theirs = both(config, None)
+    for case in CASES:
+        found = [outcome(program, *case) for program in (ours, theirs)]
+        for field, a, b in zip(found[0]._fields, *found, strict=True):
+            assert (a is None) == (b is None)
+            assert a is None or np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, case, field)
+    assert np.unique(np.asarray(found[0].loss)).size > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", VARIANTS)
+def test_recordings_have_the_bits_of_xla(name):
+    config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
+    ours, theirs = both(config, 3)
+    for first, seed, steps in CASES:
+        stops = np.array([0, steps // 2, steps], np.int32)
+        found = [jax.tree.leaves(outcome(program, first, seed, stops)) for program in (ours, theirs)]
+        for number, (a, b) in enumerate(zip(*found, strict=True)):
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, first, number)
+
+
+def test_what_is_not_drawn_in_c():
+    """The other laws, some rows only, and wide networks are XLA's."""
+    config = ncsim.EnsembleConfig(hidden=2)
+    for other in ({"initialization": "he"}, {"training_rows": 3}, {"hidden": 9}):
+        assert whole.source(program_of(dataclasses.replace(config, **other)), False) is None
+
+
+def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    tmp_path.chmod(0o700)
+    config = ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
+    mesh = trainer(1)._mesh
+    wrong = dataclasses.replace(config, initialization_scale=1.0001)
+    ours, theirs = both(config, None)[1], both(wrong, None)[0]
+    makers = [lambda blocks, points, made=made: made for made in (ours, theirs)]
+    monkeypatch.setattr(whole, "TRIED_BLOCKS", 2)
+    assert whole._has_bits_of_xla(config, mesh, "int right;", makers[0], makers[0], False)
+    assert not whole._has_bits_of_xla(config, mesh, "int wrong;", makers[1], makers[0], False)
+    assert not whole._has_bits_of_xla(config, mesh, "int wrong;", makers[0], makers[0], False)  # remembered
