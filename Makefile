@@ -28,12 +28,13 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help figure2 text-demo test lint types tests layers test-slow test-thorough test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
 	@echo "make figure2     train 10,000 members at n = 2, 3, 4 and draw figure 2 into $(FIGURE2_OUT)"
 	@echo "make text-demo   adapters on real text (NCSIM_DATA=FOLDER names the data sets' files), else on made-up sentences"
+	@echo "make docs        the pages, the tutorial and the examples as a site, in build/docs (executes them: minutes at first)"
 	@echo "make test        lint, types and tests (minutes)"
 	@echo "make layers      the order of the package's units, computed from the imports"
 	@echo "make test-slow   the tests marked slow (a quarter of an hour)"
@@ -76,11 +77,25 @@ $(VENV)/.peers: $(VENV)/.dev
 	$(PIP) 'torch==2.13.0' 'peft==0.21.2' && touch $@ || \
 		echo "PyTorch could not be installed; the benchmark names it as missing" >&2
 
+$(VENV)/.docs: $(VENV)/.core
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 figure2: $(VENV)/.core
 	$(BIN)/python -m experiments.figure2 --members $(FIGURE2_MEMBERS) --steps $(FIGURE2_STEPS) --out $(FIGURE2_OUT)
 
 text-demo: $(VENV)/.minilm
 	$(BIN)/python -m experiments.text_demo
+
+# The site, built without network; warnings are errors, so all pages are read anew. What was executed is kept.
+docs: $(VENV)/.docs build/.executed
+	$(BIN)/python -m sphinx --builder html --fresh-env --fail-on-warning --keep-going --quiet --conf-dir docs --doctree-dir build/doctrees . build/docs
+	$(BIN)/python -m tests.support.site build/docs
+
+# What another ncsim printed says nothing of this one.
+build/.executed: $(shell find ncsim experiments -name "*.py") constraints.txt
+	rm -rf docs/gallery build/docs build/doctrees build/.jupyter_cache
+	@mkdir -p build && touch $@
 
 test: lint types tests
 
@@ -171,4 +186,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NEWEST_VENV) $(GPU_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(NEWEST_VENV) $(GPU_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build docs/gallery *.egg-info

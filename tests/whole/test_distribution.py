@@ -13,7 +13,7 @@ from ncsim.storage.environment import environment
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = ("ncsim", "docs", "experiments", "benchmarks", "tests", "findings", ".ci", ".github")
+FOLDERS = ("ncsim", "docs", "examples", "experiments", "benchmarks", "tests", "findings", ".ci", ".github")
 ENDINGS = {".py", ".md", ".sh", ".toml", ".txt", ".cff", ".yml", ".yaml", ".ipynb", ".sbatch"}
 #: What would fetch the other project: an install by that name, a requirement with extras, its version or its files.
 FOREIGN = {

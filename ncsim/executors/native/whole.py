@@ -9,12 +9,12 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jax.sharding import Mesh
 
@@ -121,7 +121,7 @@ def _block_program(
 
 def _has_bits_of_xla(config: EnsembleConfig, mesh: Mesh, text: str, made: Maker, by_xla: Maker, recorded: bool) -> bool:
     """Whether the C file draws and records as XLA does here. Tried once, and remembered beside the code."""
-    subject = f"bits-{jaxlib.__version__}"
+    subject = f"bits-{metadata.version('jaxlib')}"
     known = compiler.verdict(text, subject)
     if known is None:
         ours, theirs = (make(TRIED_BLOCKS, 2 if recorded else None) for make in (made, by_xla))

@@ -9,7 +9,7 @@ import pytest
 
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.own_files import Columns, own_table
-from ncsim.text.data.rows import read_own
+from ncsim.text.data.rows import read_own, read_rows
 from ncsim.text.data.sources import SourceFile
 from ncsim.text.data.suites import Task, open_suite
 
@@ -44,6 +44,11 @@ WRITTEN = {
     "JSON lines, gzip": gzip.compress(FRAME.to_json(orient="records", lines=True).encode()),
     "Parquet": parquet(FRAME),
 }
+
+
+def test_own_files_are_read_as_the_data_sets_files_are():
+    file = SourceFile("own.csv", WRITTEN["comma"])
+    assert read_rows("file", file)[0] == read_own(file).rows
 
 
 @pytest.mark.parametrize("name", WRITTEN)
