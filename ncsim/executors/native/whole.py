@@ -81,13 +81,14 @@ def source(config: EnsembleConfig, recorded: bool) -> str | None:
     try:
         with jax.enable_x64(False):
             final, seen = (
-                c_whole.Exact(scalars(function, *like), vector_size(config) + given)
-                for function in (functools.partial(record, config), along)
+                c_whole.Exact(scalars(function, *like), vector_size(config) + given) if wanted else None
+                for function, wanted in ((functools.partial(record, config), True), (along, recorded))
             )
     except ScalariseError:
         return None
+    assert final is not None
     scale = np.asarray(initial_scale(config), np.float32)
-    return c_whole.source(scale, config.common_initialization, given, final, seen if recorded else None, len(OBSERVED))
+    return c_whole.source(scale, config.common_initialization, given, final, seen, len(OBSERVED))
 
 
 @functools.lru_cache(maxsize=32)
