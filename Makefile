@@ -135,7 +135,7 @@ gpu-static: $(GPU_VENV)/.tools
 
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev
-	$(PIP) --editable '.[s3]' 'moto[server]'
+	$(PIP) 'moto[server]'
 	$(BIN)/python -m pytest -m "slow or not slow" tests/storage/test_files.py
 
 # In an environment of its own, as both jax are not to be had in one.
@@ -167,7 +167,7 @@ test-tpu-static: $(VENV)/.libtpu
 # Ray and Dask are large, and their tests take minutes: what they need of ncsim is in `make test` without them.
 test-cluster: $(VENV)/.dev
 	$(PIP) --editable '.[ray]' distributed
-	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/whole/test_launch.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/text/test_pool.py tests/whole/test_launch.py
 
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json

@@ -79,7 +79,7 @@ class NcsimReal(RealWork):
         from ncsim.text.config import TextConfig
         from ncsim.text.records import AdapterId
         from ncsim.text.training.programs import adapter_mesh, group_program
-        from ncsim.text.training.shapes import best_microbatch, joined, setting_of
+        from ncsim.text.training.shapes import best_microbatch, by_layer, joined, setting_of
 
         tokens, pairs = joined(self.prepared)
         config = TextConfig(ranks=(RANK,), batch_size=BATCH, length=LENGTH)
@@ -89,7 +89,7 @@ class NcsimReal(RealWork):
         self._program = group_program(
             self._setting,
             mesh,
-            jax.device_put(self.backbone),
+            jax.device_put(by_layer(self.backbone, config, self.bert)),
             jax.device_put(tokens),
             pairs,
             [AdapterId(RANK, 0, CONTEXT)],

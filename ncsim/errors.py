@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 
-def missing_extra(error: ImportError, wanted: str = "ncsim.text", extra: str = "text") -> ImportError:
+class MissingExtra(ImportError):
+    """Packages that only an extra installs are not there; the message says how to install them."""
+
+
+def missing_extra(error: ImportError, wanted: str = "ncsim.text", extra: str = "text") -> MissingExtra:
     """The error to raise in place of `error`, in one line: what is wanted needs an extra of this package."""
     library = (error.name or str(error)).split(".")[0]
-    return ImportError(
+    return MissingExtra(
         f"{wanted}: {library} is not installed; install it from a clone of this repository with: pip install '.[{extra}]'",
         name=library,
     )

@@ -48,6 +48,20 @@ def cores() -> int:
     return max(int(count), 1)
 
 
+def processor_lines() -> list[str]:
+    """What Linux says of the processors, in lines; none where the system does not say."""
+    try:
+        return (PROC / "cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def processor_features() -> set[str]:
+    """The names of the first processor's instructions, as `avx2`; none where the system does not say."""
+    lines = (line for line in processor_lines() if line.startswith(("flags", "Features")))
+    return next((set(line.split(":", 1)[1].split()) for line in lines), set())
+
+
 def memory() -> int:
     """Bytes that this process may have; 0 where the machine does not say."""
     try:

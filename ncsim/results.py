@@ -49,6 +49,8 @@ class Run:
         (['learning_rate'], (2, 130, 2, 2, 2, 2), 0)
         >>> run.statistics().s.shape
         (2, 130)
+        >>> run.executors
+        ['xla', 'xla']
         >>> run.records(cell=1).size, [part.size for part in run.batches(cell=1)]
         (130, [80, 50])
         >>> run.members([129, 3], cell=1).member.tolist()

@@ -5,9 +5,15 @@ import tempfile
 
 from jaxtyping import install_import_hook
 
-# What an earlier version compiled, or found to be faster, is nothing to these tests, nor to the processes they start.
-_CACHE = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# What an earlier version compiled, or found to be faster, is nothing to these tests, nor to the processes they start. Workers
+# of one session share one cache, which is the first process's.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
+    # XLA's programs by their text, flags and version: to compile is most of what tests cost, and many train the same.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # Not the modules that check their arguments themselves: there a bad value must reach our own error.
 CHECKED = ["training.network", "statistics.chsh", "records.joint_counts"]

@@ -84,7 +84,7 @@ def run_guarded(action: Any) -> None:
     """Run something and end as a command should: one line and status 2 for what the user can mend, 130 for Ctrl-C, 143 for
     SIGTERM, and nothing lost by either."""
     from ncsim import signals
-    from ncsim.errors import DeviceError, StoreError
+    from ncsim.errors import DeviceError, MissingExtra, StoreError
 
     def end(status: int) -> None:
         word = "terminated" if status == 143 else "interrupted"
@@ -99,7 +99,7 @@ def run_guarded(action: Any) -> None:
         check_system()
         with signals.handled(end):
             action()
-    except (ConfigError, StoreError, DeviceError) as error:
+    except (ConfigError, StoreError, DeviceError, MissingExtra) as error:
         fail(str(error))
     except (KeyboardInterrupt, signals.Stopped) as stopped:
         end(getattr(stopped, "status", 130))

@@ -15,6 +15,7 @@ from ncsim.cli.options import (
     device_count,
     place_of,
     recording_of,
+    share_stored,
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.cli.settings import add_settings_options, settings_text, settled
@@ -96,6 +97,4 @@ def _run(parsed: argparse.Namespace) -> None:
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        output(
-            f"Share {shard.number} of {shard.of} is stored in {run.location}. When all are: {PROGRAM} report {run.location}"
-        )
+        output(share_stored(shard, run.location))

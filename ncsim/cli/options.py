@@ -16,6 +16,7 @@ from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError
+from ncsim.terminal import PROGRAM
 
 if TYPE_CHECKING:
     from ncsim.cluster.shards import Shard
@@ -105,12 +106,12 @@ GONE = dict.fromkeys(
 )
 
 
-def add_worker_options(parser: argparse.ArgumentParser) -> None:
-    """--cluster, --shard and --distributed: many machines on one run."""
+def add_worker_options(parser: argparse.ArgumentParser, parts: str = "parts", distributed: bool = True) -> None:
+    """--cluster, --shard and, where wanted, --distributed: many machines on one run, whose parts are called so."""
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS",
-        help="train the parts by tasks of Ray: ray (one on this machine, started and stopped), auto or ray://HOST:PORT (a "
+        help=f"train the {parts} by tasks of Ray: ray (one on this machine, started and stopped), auto or ray://HOST:PORT (a "
         "cluster that runs; default: in this process)",
     )
     parser.add_argument(
@@ -119,6 +120,8 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         help="train the I-th of N shares of the run, as 3/16, into a folder that all of them have in common; the one that "
         "finds everything stored writes the report (default: all of it)",
     )
+    if not distributed:
+        return
     parser.add_argument(
         "--distributed",
         action="store_true",
@@ -136,22 +139,28 @@ def place_of(parsed: argparse.Namespace, devices: int | None) -> Shard | None:
     from ncsim.cluster.distributed import join, launched_by
     from ncsim.cluster.shards import Shard
 
-    if parsed.distributed and parsed.shard is not None:
+    distributed = getattr(parsed, "distributed", None)  # of `ncsim ensemble`
+    if distributed and parsed.shard is not None:
         raise ConfigError("--shard: with --distributed; allowed: one of the two ways")
     if parsed.cluster is not None:
-        other = "--shard" if parsed.shard is not None else "--distributed" if parsed.distributed else None
+        other = "--shard" if parsed.shard is not None else "--distributed" if distributed else None
         if other:
             raise ConfigError(f"--cluster: with {other}; allowed: one of the two ways")
         return None
     if parsed.shard is not None:
         return Shard.parse(parsed.shard)
-    if not parsed.distributed and launched_by() is None:
+    if distributed is None or (not distributed and launched_by() is None):
         return None
     from ncsim.executors.devices import prepare_jax
 
     prepare_jax(devices)
     shard = join()
     return shard if shard.of > 1 else None
+
+
+def share_stored(shard: Shard, location: str | None) -> str:
+    """What is said at the end of a share where others are missing."""
+    return f"Share {shard.number} of {shard.of} is stored in {location}. When all are: {PROGRAM} report {location}"
 
 
 def add_audit_options(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ncsim.cli.options import add_audit_options, audit_of
-from ncsim.cli.text import report_text
+from ncsim.cli.text import SOURCE_VARIABLE, report_text, text_progress
 from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError, StoreError
 from ncsim.terminal import PROGRAM, output, say, telling
@@ -65,22 +66,29 @@ def run_command(parsed: argparse.Namespace) -> None:
     asked = next((name for name in ("audit", "repair", "verify", "watch") if getattr(parsed, name)), None)
     if parsed.verify and parsed.repair:
         raise ConfigError("--verify: with --repair, which verifies too; allowed: one of the two")
-    if kind == "text" and asked is not None:
-        raise ConfigError(f"--{asked}: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
+    if kind == "text" and parsed.watch:
+        raise ConfigError(f"--watch: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
     if parsed.watch and (parsed.verify or parsed.repair or share is not None):
         raise ConfigError(f"--watch: with --{asked}; allowed: one after the other")
     if share is not None:
         if parsed.verify or parsed.repair:
             raise ConfigError("--audit: with --verify or --repair; allowed: one after the other")
-        audit_run(parsed.folder, share, seed, None)
+        if kind == "text":
+            from ncsim.text.audit import audit_text
+
+            _say_found(
+                audit_text(parsed.folder, share, seed, os.environ.get(SOURCE_VARIABLE), progress=text_progress())
+            )
+        else:
+            audit_run(parsed.folder, share, seed, None)
+        return
+    if parsed.verify or parsed.repair:
+        _verify(parsed.folder, kind == "text", parsed.repair)
         return
     if kind == "text":
         from ncsim.text.results import open_text_run
 
         report_text(open_text_run(parsed.folder))
-        return
-    if parsed.verify or parsed.repair:
-        _verify(parsed.folder, parsed.repair)
         return
     run = _watched(parsed, lambda: open_run(parsed.folder)) if parsed.watch else open_run(parsed.folder)
     refused = next(filter(None, map(refusal, run.configs)), None)
@@ -113,21 +121,38 @@ def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
     return watch(parsed.folders, opened, lambda missing: say(f"{place}: {missing:,} members are still to be trained"))
 
 
-def _verify(folder: str, mend: bool) -> None:
-    from ncsim.ensemble.run import run_ensemble
+def _verify(folder: str, text: bool, mend: bool) -> None:
     from ncsim.storage.verify import repair, verify
+
+    look: Callable[[Any], Any] = verify
+    if text:
+        from ncsim.text.verify import verify_text
+
+        look = verify_text
+    with telling(f"reading every file of {folder}"):
+        found = repair(folder, functools.partial(_train, folder, text), look=look) if mend else look(folder)
+    _say_found(found, None if mend else f"{PROGRAM} report --repair {folder} puts this right")
+
+
+def _train(folder: str, text: bool, configs: Sequence[Any]) -> None:
+    """Train what a folder lacks."""
+    if text:
+        from ncsim.text.run import run_text
+
+        run_text(configs[0], folder, os.environ.get(SOURCE_VARIABLE), progress=text_progress())
+        return
+    from ncsim.ensemble.run import run_ensemble
     from ncsim.terminal import Progress
 
-    with telling(f"reading every file of {folder}"):
-        found = (
-            repair(folder, lambda configs: run_ensemble(configs, folder, progress=Progress()))
-            if mend
-            else verify(folder)
-        )
+    run_ensemble(configs, folder, progress=Progress())
+
+
+def _say_found(found: Any, remedy: str | None = None) -> None:
+    """Print what was found, and what puts it right; status 1 if something is wrong."""
     output("\n".join(found.lines()))
     if not found.right:
-        if not mend:
-            output(f"{PROGRAM} report --repair {folder} puts this right")
+        if remedy is not None:
+            output(remedy)
         raise SystemExit(1)
 
 
@@ -136,10 +161,7 @@ def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None
     from ncsim.ensemble.audit import audit
     from ncsim.terminal import Progress
 
-    found = audit(folder, share, seed, devices, Progress())
-    output("\n".join(found.lines()))
-    if not found.right:
-        raise SystemExit(1)
+    _say_found(audit(folder, share, seed, devices, Progress()))
 
 
 def report_run(run: Any, quiet: bool) -> None:

@@ -8,9 +8,10 @@ import json
 import os
 from typing import Any
 
+from ncsim.cli.options import add_worker_options, place_of, share_stored
 from ncsim.config import fields
 from ncsim.config.fields import option_name
-from ncsim.errors import ConfigError, StoreError
+from ncsim.errors import StoreError
 from ncsim.terminal import output, say
 from ncsim.text.config import MAX_RANK, TARGET_MODULES, TextConfig, field_specs, to_dict
 
@@ -65,12 +66,13 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="run folder, on this machine; one that holds this run is resumed (default: runs/text-DIGITS)",
+        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/text-DIGITS)",
     )
     parser.add_argument("--devices", metavar="N", help="devices to use (default: all accelerators, or the CPU as one)")
     parser.add_argument(
         "--at-once", metavar="N", help="adapters trained at once (default: what is fast and fits memory)"
     )
+    add_worker_options(parser, "groups of adapters", distributed=False)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
     return parser
@@ -106,20 +108,27 @@ def run_command(parsed: argparse.Namespace) -> None:
     """Train, store and report."""
     config = config_of(parsed)
     devices, at_once = fields.count("--devices", parsed.devices), fields.count("--at-once", parsed.at_once)
+    shard = place_of(parsed, devices)
     digits = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
     folder = parsed.out or f"runs/text-{digits}"
-    try:
-        from ncsim.text.run import run_text
-    except ImportError as error:
-        raise ConfigError(str(error)) from None
-    from ncsim.terminal import Progress
+    from ncsim.text.run import run_text
 
-    progress = None if parsed.quiet else Progress(things="adapters", work="items")
+    progress = None if parsed.quiet else text_progress()
     run = run_text(
         config, folder, source_dir=parsed.source_dir, cache_dir=parsed.cache_dir, devices=devices, at_once=at_once,
-        progress=progress,
+        progress=progress, shard=shard, pool=parsed.cluster,
     )  # fmt: skip
-    report_text(run, parsed.quiet)
+    if shard is None or not run.missing():
+        report_text(run, parsed.quiet)
+    elif not parsed.quiet:
+        output(share_stored(shard, run.location))
+
+
+def text_progress() -> Any:
+    """The progress of a text run on the terminal."""
+    from ncsim.terminal import Progress
+
+    return Progress(things="adapters", work="items")
 
 
 def report_text(run: Any, quiet: bool = False) -> None:
@@ -128,7 +137,7 @@ def report_text(run: Any, quiet: bool = False) -> None:
     from ncsim.text.report.write import printed_text, store_text_report
 
     summary = summarise_text(run)
-    where = f"\n\nStored in {run.path}: parts/, adapters/, summary.json, report.html, figures/"
+    where = f"\n\nStored in {run.location}: parts/, adapters/, summary.json, report.html, figures/"
     try:
         store_text_report(run, summary)
     except StoreError as error:

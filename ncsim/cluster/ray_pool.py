@@ -45,7 +45,7 @@ class RayPool(Executor):
             wanted = devices or 1
             raise ConfigError(f"--devices: {wanted}; no machine of the Ray cluster has so many; allowed: fewer")
         self.parts_a_task = 1 if "num_cpus" in needs else PARTS_OF_AN_ACCELERATOR
-        # What is lost is handed out again by `ensemble/pool.py`, whatever the engine: here it would be counted twice.
+        # What is lost is handed out again by `tasks.py`, whatever the engine: here it would be counted twice.
         self._task = ray.remote(max_retries=0, **needs)(_call)
 
     @staticmethod

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 from ncsim.executors.devices import arithmetic_settings, device_description
-from ncsim.storage.environment import differences as environment_differences
-from ncsim.storage.environment import environment, recorded_environments
+from ncsim.storage.environment import all_differences, environment, recorded_environments
+from ncsim.storage.environment import say_differences as say_environments
 from ncsim.storage.run_folder import RunFolder
-from ncsim.terminal import say
 
 
 def kind_here(devices: int | None) -> dict[str, Any]:
@@ -18,11 +16,18 @@ def kind_here(devices: int | None) -> dict[str, Any]:
     return environment() | {"device": device_description(devices)} | arithmetic_settings()
 
 
-def processor_here(kind: dict[str, Any]) -> str:
-    """Digits of the processor, where it is the device; the same for all elsewhere, or where the system does not say."""
+def with_processor(kind: dict[str, Any]) -> dict[str, Any]:
+    """A kind of machine with digits of the processor, where it is the device; without any elsewhere, or where the system does
+    not say. All tasks of a run need the same."""
     from ncsim.executors.native.compiler import processor_key
 
-    return hashlib.sha256(processor_key().encode()).hexdigest()[:16] if " x cpu " in kind["device"] else ""
+    on_cpu = " x cpu " in kind["device"]
+    return kind | {"processor": hashlib.sha256(processor_key().encode()).hexdigest()[:16] if on_cpu else ""}
+
+
+def for_record(kind: dict[str, Any]) -> dict[str, Any]:
+    """What of a kind of machine stands on record: all but the processor."""
+    return {name: of for name, of in kind.items() if name != "processor"}
 
 
 def say_differences(folder: RunFolder, here: dict[str, Any]) -> None:
@@ -32,18 +37,10 @@ def say_differences(folder: RunFolder, here: dict[str, Any]) -> None:
     Raises:
         StoreError: config.json cannot be written.
     """
-    found = recorded_environments(folder.location)
-    different = _differences(here, found[:1])
-    if different:
-        say(f"this process is not of the kind that began the run ({'; '.join(different)}): single members may differ")
-    if found and environment_differences(here, found[-1]):
+    if say_environments(here, recorded_environments(folder.location), "single members"):
         folder.note_environment(here)
 
 
 def differences(folder: RunFolder, devices: int | None) -> list[str]:
     """In what this process is not of the kinds that have trained a run, in words: versions, devices, settings."""
-    return _differences(kind_here(devices), recorded_environments(folder.location))
-
-
-def _differences(here: dict[str, Any], found: Sequence[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(words for there in found for words in environment_differences(here, there)))
+    return all_differences(kind_here(devices), recorded_environments(folder.location))

@@ -168,7 +168,8 @@ def signed_outcomes(config: EnsembleConfig, records: MemberRecords, networks: An
 
 def executor_of(run: Run, cell: int, feeder: Trainer) -> str:
     """What trained a cell; what "auto" comes to here where there is no record."""
-    return run.executors[cell] if run.executors else feeder.executors([run.configs[cell]], "auto")[0]
+    begun = run.executors
+    return begun[cell] if begun else feeder.executors([run.configs[cell]], "auto")[0]
 
 
 def trained_again(

@@ -10,12 +10,13 @@ from concurrent.futures import Executor
 
 from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
+from ncsim.cluster.tasks import checked_pool
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, refusal, swept_fields
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
-from ncsim.ensemble.pool import checked_pool, store_by
+from ncsim.ensemble.pool import store_by
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError, StoreError

@@ -17,8 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ncsim import signals
 from ncsim.config.tasks import context_names
 from ncsim.statistics.protocols import TSIRELSON, ProtocolLaw
+from ncsim.storage.files import Storage
 
 # Only files are drawn. A backend that the user has asked for, as Jupyter's, may not be installed here, and even to import
 # matplotlib would fail; where it is, it is the user's for figures of their own.
@@ -63,6 +65,16 @@ _FILES: tuple[tuple[str, dict[str, Any]], ...] = (
 MOST_PLACES = 12
 #: Margins of our figures in inches: left, right, above, and below without labels. Fixed ones need no second drawing.
 _LEFT, _RIGHT, _ABOVE, _BELOW, _LINE = 0.6, 0.1, 0.3, 0.85, 0.16
+
+
+@contextmanager
+def stored_figures(storage: Storage) -> Iterator[Path]:
+    """A folder to draw in. What is there at the end is stored in figures/, so that a figure is there whole or not at all, also
+    in an object store. Raises OSError."""
+    with signals.scratch("ncsim-") as drawn:
+        yield drawn
+        for path in sorted(drawn.iterdir()):
+            storage.write(f"figures/{path.name}", path.read_bytes())
 
 
 def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Path]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncsim import signals
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import json_text
-from ncsim.report.figures import plot_means, plot_runs_and_laws
+from ncsim.report.figures import plot_means, plot_runs_and_laws, stored_figures
 from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_label, cell_lines
 from ncsim.report.summary import Summary, axis_label, summarise
@@ -39,27 +38,23 @@ def store_report(run: Run | Study, summary: Summary, figure_names: tuple[str, st
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
     try:
         run.storage.write("summary.json", json_text(summary.numbers).encode())
-        # Drawn elsewhere and then stored, so that a figure is there whole or not at all, also in an object store.
-        with signals.scratch("ncsim-") as drawn:
-            for path in _draw(run, summary, drawn, figure_names):
-                run.storage.write(f"figures/{path.name}", path.read_bytes())
+        with stored_figures(run.storage) as drawn:
+            _draw(run, summary, drawn, figure_names)
         run.storage.write("report.html", report_page(run, summary).encode())
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
 
 
-def _draw(run: Run | Study, summary: Summary, folder: Path, names: tuple[str, str]) -> list[Path]:
+def _draw(run: Run | Study, summary: Summary, folder: Path, names: tuple[str, str]) -> None:
     with_laws = [n for n, laws in enumerate(summary.laws) if laws]
     if not with_laws:
-        return []
+        return
     labels = [cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in with_laws]
     label = axis_label(run.swept)
     laws = [[summary.laws[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
     dots = [[summary.dots[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
-    return [
-        *plot_runs_and_laws(laws, dots, labels, label, folder / names[0]),
-        *plot_means(laws, labels, label, folder / names[1]),
-    ]
+    plot_runs_and_laws(laws, dots, labels, label, folder / names[0])
+    plot_means(laws, labels, label, folder / names[1])
 
 
 def printed(summary: Summary) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,23 @@ import ncsim
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.storage.config_file import CONFIG, description
 from ncsim.storage.files import open_storage
+from ncsim.terminal import say
 
 
 def environment() -> dict[str, Any]:
     """What besides the config shaped the bits: versions, platform, source revision."""
+    versions, revision = _build()
+    return {
+        "versions": dict(versions),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "revision": revision,
+    }
+
+
+@functools.cache  # what this process has imported: a run of seconds would wait twice for git
+def _build() -> tuple[dict[str, str], str | None]:
+    """Versions of the packages that shape bits, and the revision of ncsim's source."""
     versions = {"ncsim": ncsim.__version__}
     for package in ("jax", "jaxlib", "flax", "optax", "numpy", "pyarrow"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -29,12 +43,7 @@ def environment() -> dict[str, Any]:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"]
             revision = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    return {
-        "versions": versions,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "revision": revision,
-    }
+    return versions, revision
 
 
 #: Packages whose versions shape bits.
@@ -58,6 +67,23 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     if settings[0] != settings[1]:
         pairs.append((settings[0], settings[1]))
     return [f"{one} here, {other} there" for one, other in pairs]
+
+
+def all_differences(here: Mapping[str, Any], found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """In what one environment is not of the kinds of others, as `differences` says it, each once."""
+    return list(dict.fromkeys(words for there in found for words in differences(here, there)))
+
+
+def say_differences(here: Mapping[str, Any], found: Sequence[Mapping[str, Any]], what: str) -> bool:
+    """Say where what trains now is not of the kind that began a run: what of it may then differ, in words.
+
+    Returns:
+        Whether it is not of the kind that trained last, which is then to be put on record.
+    """
+    different = all_differences(here, found[:1])
+    if different:
+        say(f"this process is not of the kind that began the run ({'; '.join(different)}): {what} may differ")
+    return bool(found) and bool(differences(here, found[-1]))
 
 
 def recorded_environment(path: str | os.PathLike[str]) -> dict[str, Any] | None:

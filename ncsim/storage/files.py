@@ -1,8 +1,8 @@
 """Where a run folder is: a folder of this machine (or of a network file system), or keys of an object store.
 
-Both promise the same of `write`: a file is there whole or not at all, whatever is killed and whenever. A local folder
-takes a temporary name outside its folders, where no reader of parts meets it, flushes it to disk, renames it and flushes the folder. An object store's PUT is whole or not at
-all by itself, so nothing is renamed there: what was put is read back and compared.
+Both promise the same of `write`: a file is there whole or not at all, whatever is killed and whenever. A local folder takes a
+temporary name outside its folders, where no reader of parts meets it, flushes it to disk, renames it and flushes the folder. An
+object store's PUT is whole or not at all by itself, so nothing is renamed: what was put is read back and compared.
 
 Names are relative, with "/" between folders: "parts/hidden-3/members-0000000000-16384.parquet".
 """
@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ncsim.errors import StoreError, one_line, reason
 
-#: Object stores that a run folder may be in, and the package that each needs besides fsspec.
-OBJECT_STORES = {"s3": "s3fs", "gs": "gcsfs", "memory": None}
-#: The extra of this package that brings it.
-_EXTRAS = {"s3fs": "s3", "gcsfs": "gcs"}
+#: Object stores that a run folder may be in: Amazon's and what speaks as it does, Google's, Azure's, and this process's memory.
+OBJECT_STORES = ("s3", "gs", "az", "memory")
 #: Errors that may be gone at the next attempt, as of a network file system; a full disk is not among them.
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET}
 ATTEMPTS = 3
@@ -66,10 +67,10 @@ class Storage(Protocol):
 
 
 def open_storage(location: str | os.PathLike[str]) -> Storage:
-    """The storage that a path or an address names: a local path, file://, s3://, gs:// or memory://.
+    """The storage that a path or an address names: a local path, file://, s3://, gs://, az:// or memory://.
 
     Raises:
-        StoreError: an address of another kind, or one whose package is not installed.
+        StoreError: an address of another kind, or one that the environment says too little of.
     """
     text = os.fspath(location)
     protocol, separator, rest = text.partition("://")
@@ -84,20 +85,35 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
         raise StoreError(f"{text}: {protocol}:// is no storage that ncsim knows; allowed: a local folder, {known}")
     if not rest.strip("/"):
         raise StoreError(f"{text}: names no folder; allowed: as {protocol}://bucket/runs/figure2")
-    import fsspec
-
-    package = OBJECT_STORES[protocol]
+    bucket, _, root = rest.strip("/").partition("/")
     try:
-        # Listings that were kept would hide what other workers have written since.
-        filesystem = fsspec.filesystem(protocol, use_listings_cache=False)
-    except ImportError:
-        raise StoreError(
-            f"{text}: {protocol}:// needs {package}; install it from a clone of this repository with: "
-            f"pip install '.[{_EXTRAS[package or '']}]'"
-        ) from None
+        store = memory_store() if protocol == "memory" else _store_of(f"{protocol}://{bucket}")
     except Exception as error:
-        raise StoreError(f"{text}: cannot be opened ({one_line(error)})") from None
-    return ObjectStorage(filesystem, rest.strip("/"), text.rstrip("/"))
+        raise StoreError(f"{text}: cannot be opened ({_said(error)})") from None
+    return ObjectStorage(store, rest.strip("/") if protocol == "memory" else root, text.rstrip("/"))
+
+
+@functools.cache
+def memory_store() -> Any:
+    """What this process keeps at memory:// addresses."""
+    from obstore.store import MemoryStore
+
+    return MemoryStore()
+
+
+def _store_of(bucket: str) -> Any:
+    """The store of a bucket, as the environment says: credentials, endpoint, region."""
+    from obstore.store import from_url
+
+    options: dict[str, Any] = {"retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}}
+    if bucket.startswith("s3:"):
+        options["client_options"] = {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:")}
+        if "AWS_ACCESS_KEY_ID" not in os.environ:
+            with contextlib.suppress(Exception):  # profiles and ~/.aws, where boto3 is installed and finds any
+                from obstore.auth.boto3 import Boto3CredentialProvider
+
+                options["credential_provider"] = Boto3CredentialProvider()
+    return from_url(bucket, **options)
 
 
 class LocalStorage:
@@ -151,11 +167,13 @@ class LocalStorage:
 
 
 class ObjectStorage:
-    """Keys under a prefix of an object store, through an fsspec file system."""
+    """Keys under a prefix of an object store, through obstore."""
 
-    def __init__(self, filesystem: Any, root: str, location: str) -> None:
-        self._filesystem = filesystem
-        self._root = root
+    def __init__(self, store: Any, root: str, location: str) -> None:
+        import obstore
+
+        self._obstore, self._store = obstore, store
+        self._root = f"{root}/" if root else ""
         self.location = location
 
     def prepare(self) -> None:
@@ -165,17 +183,19 @@ class ObjectStorage:
 
     def read(self, name: str) -> bytes:
         with _as_os_error():
-            return bytes(self._filesystem.cat_file(self._key(name)))
+            return bytes(self._obstore.get(self._store, self._root + name).bytes())
 
     def read_tail(self, name: str, size: int) -> bytes:
         with _as_os_error():
-            length = int(self._filesystem.info(self._key(name))["size"])
-            return bytes(self._filesystem.cat_file(self._key(name), start=max(length - size, 0), end=length))
+            length = self._obstore.head(self._store, self._root + name)["size"]
+            return bytes(
+                self._obstore.get_range(self._store, self._root + name, start=max(length - size, 0), end=length)
+            )
 
     def write(self, name: str, content: bytes) -> None:
         def put() -> None:
             with _as_os_error():
-                self._filesystem.pipe_file(self._key(name), content)
+                self._obstore.put(self._store, self._root + name, content)
             if self.read(name) != content:
                 raise OSError(errno.EIO, "what was put there is not what is read back")
 
@@ -184,34 +204,31 @@ class ObjectStorage:
     def create(self, name: str, content: bytes) -> bool:
         try:
             with _as_os_error():
-                self._filesystem.pipe_file(self._key(name), content, mode="create")
+                self._obstore.put(self._store, self._root + name, content, mode="create", use_multipart=False)
         except FileExistsError:
             return False
         return True
 
     def exists(self, name: str) -> bool:
-        with _as_os_error():
-            return bool(self._filesystem.isfile(self._key(name)))
+        try:
+            with _as_os_error():
+                self._obstore.head(self._store, self._root + name)
+        except FileNotFoundError:
+            return False
+        return True
 
     def names(self, folder: str) -> list[str]:
-        prefix = self._key("")
         with _as_os_error():
-            try:
-                found = self._filesystem.find(self._key(folder))
-            except FileNotFoundError:
-                return []
-        return sorted(key.lstrip("/").removeprefix(prefix) for key in found)
+            found = [each["path"] for batch in self._obstore.list(self._store, self._root + folder) for each in batch]
+        return sorted(key.removeprefix(self._root) for key in found)
 
     def remove(self, name: str) -> None:
-        with _as_os_error(), contextlib.suppress(FileNotFoundError):
-            self._filesystem.rm_file(self._key(name))
+        with contextlib.suppress(FileNotFoundError), _as_os_error():
+            self._obstore.delete(self._store, self._root + name)
 
     def move(self, name: str, to: str) -> None:
         self.write(to, self.read(name))
         self.remove(name)
-
-    def _key(self, name: str) -> str:
-        return f"{self._root}/{name}"
 
 
 def _probe() -> str:
@@ -364,12 +381,19 @@ def _persistently(action: Callable[[], _Result]) -> _Result:
 
 @contextlib.contextmanager
 def _as_os_error() -> Iterator[None]:
-    """Object stores' packages have errors of their own for what is an error of input and output."""
+    """obstore has errors of its own for what is an error of input and output."""
     try:
         yield
-    except OSError as error:
-        if error.errno is None and not isinstance(error, FileNotFoundError | FileExistsError):
-            raise OSError(errno.EIO, one_line(error)) from None
-        raise
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, _said(error)) from None
     except Exception as error:
-        raise OSError(errno.EREMOTEIO, f"{type(error).__name__}: {one_line(error)}") from None
+        if type(error).__name__ == "AlreadyExistsError":
+            raise FileExistsError(errno.EEXIST, _said(error)) from None
+        raise OSError(errno.EREMOTEIO, _said(error)) from None
+
+
+def _said(error: Exception) -> str:
+    """What a store answered; else the first line of what obstore says, which goes on with all that it knows."""
+    text = str(error)
+    answer = re.search(r"<Message>(.*?)[\s]*</Message>", text, re.DOTALL)
+    return one_line(answer[1] if answer else text.partition("\n\nDebug source")[0])

@@ -252,10 +252,15 @@ class RunFolder(PartFolder[MemberRecords]):
 def run_kind(path: str | Path) -> str | None:
     """What kind of run a folder holds, "ensemble" or "text"; None where that cannot be read."""
     try:
-        stored = json.loads((Path(path) / "config.json").read_text())
-    except (OSError, ValueError):
+        storage = open_storage(path)
+    except StoreError:
         return None
-    return str(stored.get("kind", "ensemble")) if isinstance(stored, dict) else None
+    for name in (CONFIG, CONFIG_COPY):
+        with contextlib.suppress(OSError, ValueError):
+            stored = json.loads(storage.read(name).decode())
+            if isinstance(stored, dict):
+                return str(stored.get("kind", "ensemble"))
+    return None
 
 
 def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleConfig]) -> str:

@@ -6,9 +6,10 @@ wrong is moved into `rejected/`, and the members that it was to hold are trained
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import NoRunError, StoreError, reason
@@ -36,37 +37,55 @@ class Gap(NamedTuple):
     cell: str  # the folder of its parts
     members: range
 
+    @property
+    def what(self) -> str:
+        """What is missing, in words."""
+        return f"members {self.members[0]} to {self.members[-1]}"
 
-class Verification(NamedTuple):
-    """What a run folder holds."""
 
-    folder: RunFolder | None  # None where neither config.json nor its copy can be read
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What the folder of a run of any kind holds."""
+
+    folder: Any  # None where neither config.json nor its copy can be read
     findings: list[Finding]
-    missing: list[Gap]
-    parts: int  # that are whole
-    members: int  # that they hold
-    unsealed: int  # parts that are whole as far as can be seen: of an old version, without a checksum
-    leftovers: int  # files that a killed worker had begun; nobody reads them
-    recorded: int = 0  # parts of trajectories that are whole
+    missing: Sequence[Any]  # with the `cell` that lacks something, and `what` in words
 
     @property
     def right(self) -> bool:
         """Whether everything is there, as it was written, and nothing else."""
         return not self.findings and not self.missing
 
+    def wrong(self) -> list[str]:
+        """A line for each thing that is wrong."""
+        lines = [f"{finding.name}: {finding.problem}" for finding in self.findings]
+        return lines + [f"{gap.cell}: {gap.what} are missing" for gap in self.missing]
+
+    def ended(self, whole: str) -> str:
+        """The line on what is whole."""
+        return f"{whole}: whole; nothing is missing or wrong" if self.right else f"{whole}: whole"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification(Found):
+    """What a run folder holds."""
+
+    parts: int  # that are whole
+    members: int  # that they hold
+    unsealed: int  # parts that are whole as far as can be seen: of an old version, without a checksum
+    leftovers: int  # files that a killed worker had begun; nobody reads them
+    recorded: int = 0  # parts of trajectories that are whole
+
     def lines(self) -> list[str]:
         """The result in words, a line for each thing that is wrong."""
-        lines = [f"{finding.name}: {finding.problem}" for finding in self.findings]
-        for cell, ids in self.missing:
-            lines.append(f"{cell}: members {ids[0]} to {ids[-1]} are missing")
+        lines = self.wrong()
         if self.unsealed:
             lines.append(f"{_parts(self.unsealed)} without a checksum, of an old version: as far as can be seen, whole")
         if self.leftovers:
             lines.append(f"{self.leftovers} files were begun by a worker that was killed; nothing reads them")
         if self.folder is not None:
             recorded = f" and {_parts(self.recorded)} of trajectories" if self.recorded else ""
-            whole = f"{_parts(self.parts)} with {self.members:,} members{recorded}: whole"
-            lines.append(f"{whole}; nothing is missing or wrong" if self.right else whole)
+            lines.append(self.ended(f"{_parts(self.parts)} with {self.members:,} members{recorded}"))
         return lines
 
 
@@ -78,7 +97,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     """
     storage = open_storage(path)
     try:
-        folder, findings = _description(storage)
+        folder, findings = described_by(storage, RunFolder.within)
         if folder is None:
             return Verification(None, findings, [], 0, 0, 0, 0)
         trajectories = TrajectoryFolder(folder)
@@ -109,19 +128,26 @@ def verify(path: str | os.PathLike[str]) -> Verification:
 
 
 def repair(
-    path: str | os.PathLike[str], train: Callable[[Sequence[EnsembleConfig]], Any], say: Callable[[str], None] = print
-) -> Verification:
+    path: str | os.PathLike[str],
+    train: Callable[[Sequence[Any]], Any],
+    say: Callable[[str], None] = print,
+    look: Callable[[str | os.PathLike[str]], Any] = verify,
+) -> Any:
     """Move what is wrong into `rejected/`, put config.json or its copy back from the other, and train what is missing.
 
     Args:
         path: the run folder.
         train: trains what a folder of these configs lacks, by the executor on record (`ncsim.run_ensemble`).
         say: told what is done, a line each.
+        look: reads all of a folder, as `verify` does.
+
+    Returns:
+        What is found afterwards, as `look` gives it.
 
     Raises:
         StoreError: neither config.json nor its copy can be read, or something cannot be moved or written.
     """
-    found = verify(path)
+    found = look(path)
     storage = open_storage(path)
     if found.folder is None:
         raise StoreError(
@@ -148,23 +174,26 @@ def repair(
                 say(f"{RECORDING}: no part says what was recorded; to record again, give the same command again")
     except OSError as error:
         raise StoreError(f"{path}: cannot be repaired ({reason(error)}); what was moved is in {REJECTED}/") from None
-    for cell, ids in found.missing:
-        say(f"{cell}: training members {ids[0]} to {ids[-1]}")
+    for gap in found.missing:
+        say(f"{gap.cell}: training {gap.what}")
     if found.missing:
         train(found.folder.configs)
-    return verify(path)
+    return look(path)
 
 
-def _description(storage: Storage) -> tuple[RunFolder | None, list[Finding]]:
-    """The run, from config.json or else from its copy, and what is wrong with the two."""
-    folders: dict[str, RunFolder] = {}
+_Folder = TypeVar("_Folder", bound=Any)
+
+
+def described_by(storage: Storage, within: Callable[[Storage, str], _Folder]) -> tuple[_Folder | None, list[Finding]]:
+    """The run, from config.json or else from its copy, as `within` reads them, and what is wrong with the two."""
+    folders: dict[str, _Folder] = {}
     findings = []
     for name in (CONFIG, CONFIG_COPY):
         if not storage.exists(name):
             findings.append(Finding(name, "is missing"))
             continue
         try:
-            folders[name] = RunFolder.within(storage, name)
+            folders[name] = within(storage, name)
         except StoreError as error:
             findings.append(Finding(name, error.problem))
     if not folders and not any(storage.exists(name) for name in (CONFIG, CONFIG_COPY)):

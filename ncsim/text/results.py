@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ class TextRun:
 
     Attributes:
         config: the run.
-        path: its folder.
+        location: where it is stored, a path or an address.
+        path: the folder on this machine; None in an object store.
         data: what it was trained on: per task the data set, split, items, majority rate and truncated fraction.
         backbone: "fingerprint", 16 hex digits of the frozen model's files.
 
@@ -33,11 +34,14 @@ class TextRun:
         >>> counts, missing = run.counts_and_missing()
         >>> run.statistics().s.shape
         (1, 1, 3, 2)
+        >>> run.environments()[0]["platform"]
+        'Linux x86_64'
     """
 
     def __init__(self, folder: TextFolder) -> None:
         self._folder = folder
-        self.config, self.path = folder.config, folder.path
+        self.config, self.path, self.location = folder.config, folder.path, folder.location
+        self.storage = folder.storage
         self.data: dict[str, Any] = folder.description["data"]
         self.backbone: dict[str, Any] = folder.description["backbone"]
 
@@ -58,7 +62,7 @@ class TextRun:
     def _joined(self, parts: list[pa.Table | None]) -> pa.Table:
         tables = [table for table in parts if table is not None]
         if not tables:
-            raise StoreError(f"{self.path}: nothing has been evaluated yet; run the same command again")
+            raise StoreError(f"{self.location}: nothing has been evaluated yet; run the same command again")
         return pa.concat_tables(tables)
 
     def missing(self) -> int:
@@ -68,6 +72,10 @@ class TextRun:
     def _missing_from(self, parts: list[pa.Table | None]) -> int:
         groups = self._folder.groups
         return sum(len(groups[n]) for n, table in enumerate(parts) if not self._folder.completed_by(n, table))
+
+    def environments(self) -> list[dict[str, Any]]:
+        """What the run was begun with, and what it went on with where that was of another kind."""
+        return self._folder.environments()
 
     def counts_and_missing(self) -> tuple[np.ndarray, int]:
         """`counts` and `missing()` from one reading of the parts, so that both speak of the same moment."""
@@ -89,11 +97,11 @@ class TextRun:
         return chsh_statistics(self.counts)
 
 
-def open_text_run(path: str | Path) -> TextRun:
+def open_text_run(path: str | os.PathLike[str]) -> TextRun:
     """The text run stored in a folder, complete or not.
 
     Args:
-        path: a folder on this machine, as `run_text` was given.
+        path: a folder on this machine, or an address in an object store, as `run_text` was given.
 
     Returns:
         The run; its parts are read when they are asked for.

@@ -1,13 +1,15 @@
 """The folder of a text run: what it is, the evaluations so far, checkpoints of what is in training, trained adapters.
 
     runs/text-mixed/
-      config.json                              config, data, backbone, groups of adapters, versions
+      config.json  config-copy.json            config, data, backbone, groups of adapters, versions; twice
       parts/group-000.parquet                  evaluations, a row an adapter, epoch and split
       checkpoints/group-000.safetensors        a group in training: adapters, optimiser state, evaluations so far
       adapters/rank=4/seed=0/context=11/       a trained adapter in PEFT's format, and its heads
+      rejected/                                what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/      made from the parts, and made again at any time
 
-Every file is written under a temporary name outside its folders, flushed to disk and renamed. A checkpoint carries a checksum of its content.
+Every file is there whole or not at all (`storage/files.py`). The description, parts, checkpoints and an adapter's heads hold checksums
+of themselves, and the heads those of the adapter's other files, which are as PEFT writes them. Runs of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -15,119 +17,145 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.errors import NoRunError, StoreError, one_line
-from ncsim.executors.devices import arithmetic_settings
+from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.formatting import json_text
-from ncsim.storage.environment import differences, environment
-from ncsim.storage.files import LocalStorage, discard_unfinished, hold, write_atomically
-from ncsim.terminal import say
+from ncsim.storage.checksums import UNSEALED, is_whole, sealed, sealed_json
+from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
+from ncsim.storage.environment import say_differences
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
+from ncsim.storage.verify import Finding
+from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
-from ncsim.text.records import SCHEMA, SPLITS, AdapterId, Evaluation
+from ncsim.text.records import SCHEMA, SPLITS, AdapterId
 
 FORMAT = 1
 _KEY = b"ncsim"
-
-
-class Checkpoint(NamedTuple):
-    """A group on its way: trained up to a step of an epoch, with the evaluations of the epochs before."""
-
-    epoch: int  # epochs that are complete
-    step: int  # steps done of the next one
-    leaves: list[np.ndarray]  # of the training state, in the order of its tree
-    evaluations: dict[str, np.ndarray]  # fields of Evaluation as [epochs evaluated, splits, G, ...]
+#: An adapter's files in the order in which they are written; the last one seals them.
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "heads.safetensors")
+TORN = "is torn (its checksum is not that of its content)"
 
 
 class TextFolder:
-    """One text run on disk."""
+    """One text run on a disk or in an object store.
 
-    def __init__(self, path: Path, description: dict[str, Any]) -> None:
-        self.path = path
-        self.description = description
-        self.config = from_dict(description["config"])
-        self.groups = [tuple(AdapterId(*adapter) for adapter in group) for group in description["groups"]]
+    Attributes:
+        described: whether this process writes the description; of several that train one run, none does.
+    """
+
+    def __init__(self, storage: Storage, stored: dict[str, Any]) -> None:
+        self.storage, self.location = storage, storage.location
+        self.sealed = stored.get("checksum") is not None
+        self.description = {name: value for name, value in stored.items() if name != "checksum"}
+        self.config = from_dict(stored["config"])
+        self.configs = (self.config,)
+        self.groups = [tuple(AdapterId(*adapter) for adapter in group) for group in stored["groups"]]
+        self.described = True
+
+    @property
+    def path(self) -> Path | None:
+        """The folder on this machine; None for one in an object store."""
+        return self.storage.root if isinstance(self.storage, LocalStorage) else None
 
     @classmethod
-    def open(cls, path: str | Path) -> TextFolder:
+    def open(cls, path: str | os.PathLike[str]) -> TextFolder:
         """A text run that is stored.
 
         Raises:
             StoreError: no text run is there, or its config.json does not read as one.
         """
-        path = Path(path)
+        return cls.within(open_storage(path))
+
+    @classmethod
+    def within(cls, storage: Storage, name: str = CONFIG) -> TextFolder:
+        """The text run that a storage holds, as its config.json or the copy of it says. Raises as `open`."""
+        place = f"{storage.location}/{name}"
         try:
-            stored = json.loads((path / "config.json").read_text())
-            if not isinstance(stored, dict) or stored.get("kind") != "text" or stored.get("format") != FORMAT:
+            stored = description(storage.read(name))
+            if stored.get("kind") != "text" or stored.get("format") != FORMAT:
                 raise ValueError("it is not that of a text run of this version")
-            return cls(path, stored)
+            return cls(storage, stored)
         except (FileNotFoundError, NotADirectoryError):
-            raise NoRunError("no run is stored there (no config.json)", str(path)) from None
+            raise NoRunError(f"no run is stored there (no {name})", storage.location) from None
         except OSError as error:
-            raise StoreError(f"{path / 'config.json'}: cannot be read ({error.strerror})") from None
+            raise StoreError(f"cannot be read ({reason(error)})", place) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"{path / 'config.json'}: does not describe a text run ({one_line(error)})") from None
+            raise StoreError(f"does not describe a text run ({one_line(error)})", place) from None
 
     @classmethod
     def create(
-        cls, path: str | Path, config: TextConfig, sources: dict[str, Any], plan: Callable[[], dict[str, Any]]
+        cls,
+        path: str | os.PathLike[str],
+        config: TextConfig,
+        sources: dict[str, Any],
+        plan: Callable[[], dict[str, Any]],
     ) -> TextFolder:
         """The folder of this run: made, or taken up again where it holds the same one.
 
         Args:
-            path: the folder.
+            path: a folder of this machine, or an address in an object store.
             config: the run.
             sources: what else determines it: fingerprints and descriptions of data and backbone.
-            plan: asked only for a new run: "groups" of adapters, "microbatch", "device".
+            plan: asked only for a new run: "groups" of adapters, "microbatch", "device", "environment".
 
         Raises:
             StoreError: the folder holds something else, or cannot be written to.
         """
-        path = Path(path)
-        description = {"kind": "text", "format": FORMAT, "config": to_dict(config), **sources}
-        if (path / "config.json").exists():
-            folder = cls.open(path)
-            held, wanted = (_identity(each) for each in (folder.description, json.loads(json.dumps(description))))
-            for name in wanted:
-                if held[name] != wanted[name]:
-                    words = _difference(name, held[name], wanted[name])
-                    raise StoreError(f"{path}: holds another run ({words}); allowed: its own, or a new folder")
-            return folder
-        planned = plan()
+        storage = open_storage(path)
         try:
-            for folder_name in ("parts", "checkpoints", "adapters"):
-                (path / folder_name).mkdir(parents=True, exist_ok=True)
-            if any((path / "parts").iterdir()):
-                raise StoreError(f"{path}: has parts but no config.json, so what they are of cannot be known")
-            stored = json_text(description | planned | {"environment": environment() | arithmetic_settings()})
-            write_atomically(path / "config.json", stored.encode())
+            if not storage.exists(CONFIG):
+                planned = plan()
+                storage.prepare()
+                if storage.names("parts"):
+                    raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
+                stored = {"kind": "text", "format": FORMAT, "config": to_dict(config), **sources, **planned}
+                content = sealed_json(stored)
+                if storage.create(CONFIG, content):  # else another shard began the run just now
+                    storage.write(CONFIG_COPY, content)
         except OSError as error:
-            raise StoreError(f"{path}: cannot be written to ({error.strerror})") from None
-        return cls.open(path)
+            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+        folder = cls.within(storage)
+        folder.check(config, sources)
+        return folder
+
+    def check(self, config: TextConfig, sources: dict[str, Any]) -> None:
+        """Raise a StoreError where the folder holds another run."""
+        wanted = _identity(json.loads(json.dumps({"config": to_dict(config), **sources})))
+        held = _identity(self.description)
+        for name in wanted:
+            if held[name] != wanted[name]:
+                words = _difference(name, held[name], wanted[name])
+                raise StoreError(f"{self.location}: holds another run ({words}); allowed: its own, or a new folder")
 
     def replan(self, **planned: Any) -> None:
-        """Change how adapters are trained from here on, such as the microbatch."""
+        """Change how adapters are trained from here on, such as the microbatch: on record, where this process writes that."""
         self.description.update(planned)
-        self._write(self.path / "config.json", json_text(self.description).encode())
+        if not self.described:
+            return
+        content = sealed_json(self.description) if self.sealed else json_text(self.description).encode()
+        self._write(CONFIG, content)
+        if self.sealed:
+            self._write(CONFIG_COPY, content)
 
-    def note_environment(self, device: str, incomplete: Sequence[int]) -> None:
-        """Say where this process is not of the kind that trained the run before it, and put it on record with the numbers
+    def note_environment(self, here: dict[str, Any], incomplete: Sequence[int]) -> None:
+        """Say where what trains now is not of the kind that trained the run before it, and put it on record with the numbers
         of the groups that are not complete: single adapters may then differ."""
-        here = environment() | {"device": device} | arithmetic_settings()
-        later = self.description.get("later", [])
+        if say_differences(here, self.environments(), "adapters"):
+            earlier = self.description.get("later", [])
+            self.replan(later=[*earlier, {"environment": here, "groups": list(incomplete)}])
+
+    def environments(self) -> list[dict[str, Any]]:
+        """What the run was begun with, and what it went on with where that was of another kind."""
         begun = self.description["environment"] | {"device": self.description["device"]}
-        found = [begun, *(each["environment"] for each in later)]
-        different = differences(here, begun)
-        if different:
-            say(f"this process is not of the kind that began the run ({'; '.join(different)}): adapters may differ")
-        if differences(here, found[-1]):
-            self.replan(later=[*later, {"environment": here, "groups": list(incomplete)}])
+        return [begun, *(each["environment"] for each in self.description.get("later", []))]
 
     def regroup(self, groups: Sequence[tuple[AdapterId, ...]], moved: Mapping[int, tuple[int, Sequence[int]]]) -> None:
         """Train adapters in other groups from here on. A kill at any moment leaves the old groups or the new ones.
@@ -149,29 +177,47 @@ class TextFolder:
         self.groups = list(groups)
         for old in {old for old, _ in moved.values()}:
             self.drop_checkpoint(old)
-            self.part_path(old).unlink(missing_ok=True)
+            self._remove(self.part_name(old))
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the folder against a second writer."""
-        with hold(self.path):
-            discard_unfinished(LocalStorage(self.path))
+        if self.path is None:  # nothing holds an object store
             yield
+            return
+        with hold(self.path):
+            discard_unfinished(self.storage)
+            yield
+
+    def shared(self) -> contextlib.AbstractContextManager[None]:
+        """Write beside other shards, and not beside a process that holds the folder for itself. Raises as `exclusive`."""
+        return contextlib.nullcontext() if self.path is None else hold(self.path, exclusively=False)
+
+    @contextlib.contextmanager
+    def unless_complete(self) -> Iterator[None]:
+        """A run that is complete is given also from a folder that cannot be written to."""
+        try:
+            yield
+        except StoreError:
+            if self.incomplete():
+                raise
 
     # -- a group ------------------------------------------------------------------------------------------------
 
-    def part_path(self, group: int) -> Path:
+    @staticmethod
+    def part_name(group: int) -> str:
         """Evaluations of a group, as far as it is."""
-        return self.path / "parts" / f"group-{group:03d}.parquet"
+        return f"parts/group-{group:03d}.parquet"
 
-    def checkpoint_path(self, group: int) -> Path:
+    @staticmethod
+    def checkpoint_name(group: int) -> str:
         """The state of a group in training."""
-        return self.path / "checkpoints" / f"group-{group:03d}.safetensors"
+        return f"checkpoints/group-{group:03d}.safetensors"
 
-    def adapter_path(self, adapter: AdapterId) -> Path:
-        """Where a trained adapter is."""
-        names = f"rank={adapter.rank}", f"seed={adapter.seed}", f"context={adapter.context_name}"
-        return self.path.joinpath("adapters", *names)
+    @staticmethod
+    def adapter_name(adapter: AdapterId) -> str:
+        """The folder of a trained adapter."""
+        return f"adapters/rank={adapter.rank}/seed={adapter.seed}/context={adapter.context_name}"
 
     def write_part(self, group: int, evaluations: dict[str, np.ndarray]) -> None:
         """Store a group's evaluations [epochs evaluated, splits, G, ...]."""
@@ -189,11 +235,13 @@ class TextFolder:
         columns |= {name: values.reshape(-1) for name, values in evaluations.items() if name != "counts"}
         table = pa.Table.from_pydict(columns, schema=SCHEMA)
         stamp = {"format": FORMAT, "run": self._digits(), "group": group, "epochs": len(epochs)}
+        stamp |= {"checksum": UNSEALED} if self.sealed else {}
         sink = pa.BufferOutputStream()
         pq.write_table(
             table.replace_schema_metadata({_KEY: json.dumps(stamp)}), sink, compression="zstd", write_page_checksum=True
         )
-        self._write(self.part_path(group), sink.getvalue())
+        content = sink.getvalue().to_pybytes()
+        self._write(self.part_name(group), sealed(content) if self.sealed else content)
 
     def read_part(self, group: int) -> pa.Table | None:
         """A group's evaluations as far as it is, or None before its first.
@@ -201,20 +249,30 @@ class TextFolder:
         Raises:
             StoreError: the part is torn, or of another run.
         """
-        path = self.part_path(group)
+        place, remedy = f"{self.location}/{self.part_name(group)}", self._remedy
         try:
-            table = pq.read_table(path, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
-            stamp = json.loads((pq.read_metadata(path).metadata or {})[_KEY])
+            content = self.storage.read(self.part_name(group))
+            self._check_seal(content)
+            reader = pa.BufferReader(content)
+            table = pq.read_table(reader, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
+            stamp = json.loads((pq.read_metadata(pa.BufferReader(content)).metadata or {})[_KEY])
         except FileNotFoundError:
             return None
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise StoreError(
-                f"{path}: is torn ({one_line(error)}); move it away and run the same command again"
-            ) from None
+            raise StoreError(f"is torn ({one_line(error)})", place, remedy) from None
         rows = stamp.get("epochs", 0) * len(SPLITS) * len(self.groups[group])
         if stamp.get("run") != self._digits() or stamp.get("group") != group or rows != table.num_rows:
-            raise StoreError(f"{path}: is of another run; move it away and run the same command again")
+            raise StoreError("is of another run", place, remedy)
         return table
+
+    @property
+    def _remedy(self) -> str:
+        return f"`ncsim report --repair {self.location}` moves it aside and trains it again"
+
+    def _check_seal(self, content: bytes) -> None:
+        """Raise a ValueError where a file that has a checksum is not as it was written."""
+        if is_whole(content) is False or (self.sealed and is_whole(content) is None):
+            raise ValueError("its checksum is not that of its content")
 
     def complete(self, group: int) -> bool:
         """Whether a group has all its evaluations and its adapters are stored.
@@ -229,18 +287,40 @@ class TextFolder:
         if not self.groups[group]:
             return True
         wanted = len(self.config.evaluated_epochs) * len(SPLITS) * len(self.groups[group])
-        stored = all((self.adapter_path(adapter) / "heads.safetensors").exists() for adapter in self.groups[group])
+        stored = all(self.has_adapter(adapter) for adapter in self.groups[group])
         return table is not None and table.num_rows == wanted and stored
+
+    def incomplete(self) -> list[int]:
+        """The numbers of the groups that are not complete. Raises as `complete`."""
+        return [number for number in range(len(self.groups)) if not self.complete(number)]
+
+    def has_adapter(self, adapter: AdapterId) -> bool:
+        """Whether all files of a trained adapter are there, whatever they hold."""
+        names = self.storage.names(self.adapter_name(adapter))
+        return {name.rpartition("/")[2] for name in names} >= set(ADAPTER_FILES)
+
+    def write_adapter(self, adapter: AdapterId, contents: Mapping[str, bytes]) -> None:
+        """Store the files of a trained adapter, by their names."""
+        for name, content in contents.items():
+            self._write(f"{self.adapter_name(adapter)}/{name}", content)
+
+    def torn_of_adapter(self, adapter: AdapterId) -> Finding | None:
+        """A file of a trained adapter that is not as it was written; None where all are, as far as can be seen. Raises OSError."""
+        if not self.sealed:
+            return None
+        names = [f"{self.adapter_name(adapter)}/{name}" for name in ADAPTER_FILES]
+        *contents, heads = map(self.storage.read, names)
+        if not is_whole(heads):
+            return Finding(names[-1], TORN)
+        digests = json.loads(safetensors_metadata(heads)["ncsim"])
+        for name, content in zip(names, contents, strict=False):
+            if hashlib.sha256(content).hexdigest() != digests[name.rpartition("/")[2]]:
+                return Finding(name, TORN)
+        return None
 
     def write_checkpoint(self, group: int, checkpoint: Checkpoint) -> None:
         """Store where a group's training is."""
-        from safetensors.numpy import save
-
-        tensors = {f"state.{n:04d}": np.ascontiguousarray(leaf) for n, leaf in enumerate(checkpoint.leaves)}
-        tensors |= {f"evaluation.{name}": np.ascontiguousarray(v) for name, v in checkpoint.evaluations.items()}
-        metadata = {"run": self._digits(), "epoch": str(checkpoint.epoch), "step": str(checkpoint.step)}
-        metadata["checksum"] = _checksum(metadata, tensors)
-        self._write(self.checkpoint_path(group), save(tensors, metadata))
+        self._write(self.checkpoint_name(group), checkpoint.to_bytes(self._digits()))
 
     def read_checkpoint(self, group: int) -> Checkpoint | None:
         """Where a group's training was; None where it has not begun.
@@ -248,31 +328,17 @@ class TextFolder:
         Raises:
             StoreError: the file is damaged or of another run.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = self.checkpoint_path(group)
-        if not path.exists():
-            return None
+        name = self.checkpoint_name(group)
         try:
-            with safe_open(path, "numpy") as file:
-                metadata = dict(file.metadata() or {})
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            if metadata.pop("checksum") != _checksum(metadata, tensors) or metadata["run"] != self._digits():
-                raise ValueError("its checksum, or its run, is another")
-            state = sorted(name for name in tensors if name.startswith("state."))
-            prefix = "evaluation."
-            evaluations = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-            if set(evaluations) != set(Evaluation._fields):
-                raise ValueError("it lacks evaluations")
-            return Checkpoint(
-                int(metadata["epoch"]), int(metadata["step"]), [tensors[name] for name in state], evaluations
-            )
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise StoreError(f"{path}: is damaged ({one_line(error)})") from None
+            return Checkpoint.from_bytes(self.storage.read(name), self._digits())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError) as error:
+            raise StoreError(f"is damaged ({one_line(error)})", f"{self.location}/{name}") from None
 
     def drop_checkpoint(self, group: int) -> None:
         """Remove a checkpoint that is not needed any more."""
-        self.checkpoint_path(group).unlink(missing_ok=True)
+        self._remove(self.checkpoint_name(group))
 
     def _digits(self) -> str:
         """What this run is, in sixteen digits."""
@@ -281,22 +347,19 @@ class TextFolder:
         same = {**_seen(self.description), "groups": groups}
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _write(self, path: Path, content: Any) -> None:
+    def _write(self, name: str, content: bytes) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content, self.path)
+            self.storage.write(name, content)
         except OSError as error:
             raise StoreError(
-                f"{path}: cannot be written ({error.strerror}); what was stored before it is whole"
+                f"{self.location}/{name}: cannot be written ({reason(error)}); what was stored before it is whole"
             ) from None
 
-
-def _checksum(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name, array in sorted(tensors.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    def _remove(self, name: str) -> None:
+        try:
+            self.storage.remove(name)
+        except OSError as error:
+            raise StoreError(f"{self.location}/{name}: cannot be removed ({reason(error)})") from None
 
 
 def _seen(description: dict[str, Any]) -> dict[str, Any]:

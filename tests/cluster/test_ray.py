@@ -18,7 +18,11 @@ from ncsim.cluster import ray_pool
 from ncsim.errors import StoreError
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
+from ncsim.text.run import run_text
+from ncsim.text.verify import verify_text
 from tests.support.folders import parts_of
+from tests.support.text_model import write_model_and_data
+from tests.text import test_run as text
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed")
@@ -164,3 +168,29 @@ def test_a_command_starts_a_ray_and_ctrl_c_stops_it(tmp_path):
     bystander.wait()
     subprocess.run([sys.executable, *COMMAND[:-2], "alone"], cwd=tmp_path, check=True, capture_output=True, timeout=300)
     assert files(tmp_path / "run") == files(tmp_path / "alone")
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_text_run_whose_worker_is_killed_has_the_same_bytes(local, tmp_path):
+    """One task per group of adapters; killed as soon as one of them is stored."""
+    (tmp_path / "files").mkdir()
+    inputs = write_model_and_data(tmp_path / "files")
+    config = text.config(inputs, seeds=2)
+    whole = run_text(config, tmp_path / "whole", inputs / "data", tmp_path / "cache")
+    killed = []
+
+    def kill():
+        while not list((tmp_path / "run").glob("adapters/*/*/*/heads.safetensors")):
+            time.sleep(0.01)
+        killed.append(random.Random(5).choice(processes("ray::_call")))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    run = run_text(config, tmp_path / "run", inputs / "data", tmp_path / "cache", pool="auto")
+    thread.join()
+    assert killed
+    assert run.missing() == 0
+    assert text.contents(run.path) == text.contents(whole.path)
+    assert verify_text(run.path).right

@@ -15,6 +15,7 @@ from ncsim.errors import ConfigError, StoreError
 from ncsim.report.network_figure import DrawnMember, draw_member
 from ncsim.storage.run_folder import RunFolder
 from tests.ensemble.test_audit import change
+from tests.support.cases import first_fast
 
 #: Few rows, which compile sooner.
 TASKS = ncsim.truth_tables([lambda x, y: x, lambda x, y: x ^ y], [lambda x, y: y, lambda x, y: x & y], features=2)
@@ -148,7 +149,7 @@ def test_another_network_than_the_stored_one_is_refused(tmp_path, run):
 def test_networks_of_every_kind(executor, fields):
     if executor == "native" and "precision" in fields:
         pytest.skip("native trains in float32")
-    config = ncsim.EnsembleConfig(members=70, steps=40, **fields)
+    config = ncsim.EnsembleConfig(members=70, steps=40, tasks=TASKS, **fields)
     run = ncsim.run_ensemble(config, executor=executor, out="run")
     networks, found = ncsim.parameters(run, [69, 0]), ncsim.outcomes(run, [69, 0])
     assert np.array_equal(ncsim.joint_counts(found.outcomes), run.members([69, 0]).joint)
@@ -160,7 +161,7 @@ def test_networks_of_every_kind(executor, fields):
 # ------------------------------------------------------------------------------------------------------------ show
 
 
-@pytest.mark.parametrize("diverged", [False, True])
+@pytest.mark.parametrize("diverged", first_fast([True, False]))
 def test_a_member_is_drawn(diverged, tmp_path):
     generator = np.random.default_rng(0)
     hidden, logits, losses = generator.normal(size=(4, 2, 3)), generator.normal(size=(4, 2, 4)), np.ones((5, 4, 2))

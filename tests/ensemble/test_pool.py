@@ -9,17 +9,20 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
 import ncsim
 from ncsim import signals
+from ncsim.cluster import tasks
 from ncsim.ensemble import pool as pools
 from ncsim.errors import DeviceError, StoreError
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
+from tests.support.dask import losing_a_worker
 from tests.support.folders import parts_of
 
 GRID = ncsim.config_grid(hidden=[2, 3], members=300, steps=20)
@@ -113,30 +116,16 @@ def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, t
 
 def test_dask_stores_what_one_process_does(alone, tmp_path):
     """And trains again what a worker had that is killed."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    with (
-        distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        workers = list(client.run(os.getpid).values())
-
-        def kill():
-            while len(files(tmp_path)) < 4:
-                time.sleep(0.01)
-            os.kill(workers[0], signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=client.get_executor())
-        thread.join()
+    with losing_a_worker(lambda: len(files(tmp_path)) >= 4) as pool:
+        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
     assert files(tmp_path) == alone
 
 
 def test_what_is_lost_is_handed_out_again(alone, tmp_path):
-    pool, listener = Here(lost=pools.RETRIES), Listener()
+    pool, listener = Here(lost=tasks.RETRIES), Listener()
     ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool, progress=listener)
     assert files(tmp_path) == alone
-    assert set(pool.handed.values()) == {pools.RETRIES + 1}
+    assert set(pool.handed.values()) == {tasks.RETRIES + 1}
     assert len(pool.handed) == 1 + 10  # a first task, and one of each part
     steps = 600 * 4 * 20
     assert listener.told[0] == ("start", 600, steps)
@@ -262,8 +251,8 @@ def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
 
 
 def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_once(tmp_path, monkeypatch):
-    """Under 5 ms of the driver for a part, with tasks that do nothing."""
-    flying, most = set(), []
+    """Under 5 ms of the driver for a part, with tasks that do nothing; and what is done is forgotten."""
+    flying, most, alive, kept = set(), [], weakref.WeakSet(), []
 
     class Nothing(Here):
         def submit(self, fn, /, *arguments):
@@ -271,8 +260,10 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
                 return super().submit(fn, *arguments)
             future = Future()
             flying.add(future)
+            alive.add(future)
+            kept.append(len(alive))
             most.append(len(flying))
-            if len(flying) >= pools.IN_FLIGHT or arguments[1][0][1].stop == config.members:
+            if len(flying) >= tasks.IN_FLIGHT or arguments[1][0][1].stop == config.members:
                 for each in list(flying):
                     flying.remove(each)
                     each.set_result(("", None))
@@ -284,7 +275,8 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
     ncsim.run_ensemble(config, out=folder.path, pool=Nothing())
     assert (time.process_time() - begun) / 10_000 < 0.005
     assert len(most) == 10_000
-    assert max(most) <= pools.IN_FLIGHT
+    assert max(most) <= tasks.IN_FLIGHT
+    assert max(kept) <= tasks.IN_FLIGHT + 1  # one is being looked at
 
 
 def test_a_driver_imports_neither_jax_nor_ray(tmp_path):

@@ -33,12 +33,10 @@ from ncsim.executors.scalarise import ScalariseError
 from ncsim.training import step as train
 from ncsim.training.initialization import start_vector
 from tests.support.cases import first_fast
+from tests.support.tasks import FOUR_ROWS
 
 #: Two programs of one mathematics: of 99 of 100 networks, and of all, one of which may have a gradient of epsilon's size.
 ONE_STEP, TEN_STEPS, MOST = 5e-7, 1e-6, 5e-6
-FOUR_ROWS = ncsim.truth_tables(
-    [lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2, name="four rows"
-)
 SIX = ncsim.truth_tables(
     [lambda *x: x[0] ^ x[1] ^ x[2], lambda *x: x[0] | x[1]],
     [lambda *x: x[3] ^ x[4] ^ x[5], lambda *x: x[3] & x[4]],
@@ -110,7 +108,7 @@ VARIANTS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 1))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 0))
 def test_the_kernels_text_follows_the_scan(name):
     vector, ours, theirs = by_both(VARIANTS[name])
     assert np.array_equal(ours(0), vector)
@@ -124,7 +122,7 @@ def test_the_kernels_text_follows_the_scan(name):
 
 
 @needs_compiler
-@pytest.mark.parametrize("optimizer", first_fast(configs.ELEMENTWISE_OPTIMIZERS, 2, slow=4))
+@pytest.mark.parametrize("optimizer", first_fast(configs.ELEMENTWISE_OPTIMIZERS, 1, slow=4))
 def test_every_elementwise_optimizer(optimizer):
     vector, ours, theirs = by_both(ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS))
     for steps in (1, 10):
@@ -137,14 +135,15 @@ def test_every_elementwise_optimizer(optimizer):
 @needs_compiler
 def test_recorded_steps_and_launches_of_many(monkeypatch):
     """Recording changes no bit of what follows. Where launches end, XLA may round a step's powers otherwise on a CPU."""
-    _, ours, theirs = by_both(CONFIG, 128)
+    config = dataclasses.replace(CONFIG, tasks=FOUR_ROWS)
+    _, ours, theirs = by_both(config, 128)
     points = np.asarray([0, 1, 15, 30], np.int32)
     seen = np.asarray(ours(points))
     assert np.array_equal(seen[-1], ours(30))
     np.testing.assert_allclose(seen, theirs(points), rtol=0, atol=MOST)
     monkeypatch.setattr(cuda, "CHUNK", 16)
     cuda.training.cache_clear()
-    _, in_parts, _ = by_both(CONFIG, 128)
+    _, in_parts, _ = by_both(config, 128)
     np.testing.assert_allclose(in_parts(points), seen, rtol=0, atol=MOST)
     cuda.training.cache_clear()
 

@@ -29,14 +29,11 @@ from ncsim.training import step as train
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture
 from tests.support.cases import first_fast
+from tests.support.tasks import FOUR_ROWS
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
 ENSEMBLE = ncsim.EnsembleConfig(hidden=4, members=256, steps=200, learning_rate=0.03)
-#: Smaller tasks compile faster.
-FOUR_ROWS = ncsim.truth_tables(
-    [lambda x, y: x, lambda x, y: x | y], [lambda x, y: y, lambda x, y: x & y], features=2, name="four rows"
-)
 
 
 def starts(config, networks):
@@ -130,7 +127,7 @@ def test_every_optimizer_updates_as_it_does_on_arrays(optimizer):
 
 
 VARIANTS = {
-    "adam": ncsim.EnsembleConfig(hidden=2),
+    "adam": ncsim.EnsembleConfig(hidden=2, tasks=FOUR_ROWS),
     "two logits, overlap, amsgrad": ncsim.EnsembleConfig(
         hidden=2, loss="cross_entropy", topology="overlap", encoding="sign", optimizer="amsgrad"
     ),

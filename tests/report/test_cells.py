@@ -26,6 +26,7 @@ from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from ncsim.study import Study
 from tests.statistics.test_protocols import made_up
+from tests.support.cases import first_fast
 from tests.support.report_of_members import numbers_of_cell
 
 CONFIG = ncsim.EnsembleConfig()
@@ -82,24 +83,24 @@ def assert_close(found, expected, tolerance=1e-9, leave=(), path=""):
 
 
 KINDS = {
-    "plain": (CONFIG, functools.partial(records_of, 700)),
     "one member": (CONFIG, functools.partial(records_of, 1)),
-    "fewer than groups": (CONFIG, functools.partial(records_of, 19, undecided=0.4)),
     "diverged": (CONFIG, functools.partial(records_of, 300, diverged=0.1, undecided=0.2)),
-    "a context of few": (CONFIG, functools.partial(records_of, 40, diverged=0.9)),
-    "undecided": (CONFIG, functools.partial(records_of, 300, undecided=0.8)),
+    "all diverged": (CONFIG, functools.partial(records_of, 20, diverged=1.1)),
     "ties": (CONFIG, functools.partial(records_of, 900, ties=True)),
+    "4 rows": (dataclasses.replace(CONFIG, tasks=tasks_of(4)), functools.partial(records_of, 300, 4, undecided=0.3)),
     "common start": (
         dataclasses.replace(CONFIG, common_initialization=True),
         functools.partial(records_of, 300, diverged=0.05, undecided=0.2),
     ),
-    "4 rows": (dataclasses.replace(CONFIG, tasks=tasks_of(4)), functools.partial(records_of, 300, 4, undecided=0.3)),
+    "plain": (CONFIG, functools.partial(records_of, 700)),
+    "fewer than groups": (CONFIG, functools.partial(records_of, 19, undecided=0.4)),
+    "a context of few": (CONFIG, functools.partial(records_of, 40, diverged=0.9)),
+    "undecided": (CONFIG, functools.partial(records_of, 300, undecided=0.8)),
     "64 rows": (dataclasses.replace(CONFIG, tasks=tasks_of(64)), functools.partial(records_of, 300, 64, undecided=0.3)),
-    "all diverged": (CONFIG, functools.partial(records_of, 20, diverged=1.1)),
 }
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=first_fast(KINDS, 6))
 def kind(request):
     """A config, records of it, and the numbers that the slow way gives."""
     config, make = KINDS[request.param]

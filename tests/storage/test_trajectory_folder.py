@@ -292,7 +292,7 @@ def test_what_is_damaged_is_named_and_recorded_again(tmp_path, small_parts):
     chance = np.random.default_rng(5)
     for path in files:
         content = path.read_bytes()
-        for place in chance.integers(8 * len(content), size=40):
+        for place in chance.integers(8 * len(content), size=10):
             flipped = bytearray(content)
             flipped[place // 8] ^= 1 << int(place % 8)
             path.write_bytes(flipped)

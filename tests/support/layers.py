@@ -28,7 +28,7 @@ THIRD_PARTY = {
     "jax_settings": {"jax"},
     "training": {"jax", "flax", "optax"},
     "statistics": {"cvxpy", "jax", "scipy", "sklearn"},
-    "storage": {"fsspec", "pyarrow"},
+    "storage": {"obstore", "pyarrow"},
     "executors": {"jax"},
     "results": {"pyarrow"},
     "cluster": {"jax", "ray"},

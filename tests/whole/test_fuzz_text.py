@@ -13,12 +13,13 @@ from ncsim.text.config import field_specs
 from ncsim.text.data.rows import READERS, read_rows
 from ncsim.text.data.sources import SourceFile
 from ncsim.text.data.suites import open_suite
+from tests.support.cases import sizes
 from tests.whole.test_fuzz import ends, json_values, words
 
 OPTIONS = ["--" + name.replace("_", "-") for name in field_specs()]
 
 
-@pytest.mark.parametrize("cases", [40, pytest.param(800, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [40, *sizes(240, 800)])
 def test_options_of_text(fuzz, cases):
     """Parsed as the command parses them; nothing is loaded or trained."""
 
@@ -60,7 +61,7 @@ SUITE = {
 }
 
 
-@pytest.mark.parametrize("cases", [40, pytest.param(800, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [40, *sizes(240, 800)])
 def test_suite_files(fuzz, cases, tmp_path):
     whole = json.dumps(SUITE)
     cut = st.tuples(st.integers(0, len(whole)), st.integers(0, 9), st.text(max_size=5)).map(
@@ -97,7 +98,7 @@ ROWS = {
 }
 
 
-@pytest.mark.parametrize("cases", [60, pytest.param(1_200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [60, *sizes(360, 1_200)])
 def test_data_files(fuzz, cases):
     pieces = st.sampled_from(
         ["\t", "\n", "\r", "\0", '"', "{", "}", "[", "1e999", "NaN", "\ufeff", "a ) ", "[" * 3_000]

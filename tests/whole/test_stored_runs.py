@@ -35,7 +35,9 @@ EXPECTED = json.loads((FOLDER / "expected.json").read_text())
 RUNS = EXPECTED["runs"]
 MADE_WITH, HERE = EXPECTED["made_with"], here()
 NATIVE = (pytest.mark.slow, pytest.mark.skipif(HERE["compiler"] is None, reason="there is no C compiler"))
-ENSEMBLES = [pytest.param(kind, marks=NATIVE if kind == "native" else ()) for kind in RUNS if kind != "text"]
+#: What trains: each kind has a program of its own, which takes seconds to compile.
+LEVELS = {"native": NATIVE, "grid": pytest.mark.slow, "recorded": pytest.mark.slow}
+ENSEMBLES = [pytest.param(kind, marks=LEVELS.get(kind, ())) for kind in RUNS if kind != "text"]
 REPORTED = ["plain", "grid", "text"]
 
 

@@ -19,6 +19,7 @@ import jax
 from ncsim import signals
 from ncsim.errors import ConfigError, one_line, reason
 from ncsim.executors.native.c_template import PROCESSORS
+from ncsim.machine import processor_features, processor_lines
 
 COMPILERS = ("cc", "gcc", "clang")
 #: No flag that lets the compiler assume away NaN or infinities, which a network that diverges has.
@@ -39,11 +40,7 @@ def processor() -> str | None:
     """The kind of vector unit that generated code has here, of `PROCESSORS`; None where it has none."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return None
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    flags = next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
+    flags = processor_features()
     return next((name for name, needed in PROCESSORS.items() if flags.issuperset(needed)), None)
 
 
@@ -170,13 +167,8 @@ def _version(path: str) -> str:
 @functools.lru_cache(maxsize=1)
 def processor_key() -> str:
     """What tells processors apart for which machine code is compiled; empty where the system does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return "\n".join(
-        sorted({line for line in lines if line.startswith(("flags", "model\t", "cpu family", "vendor_id"))})
-    )
+    told = ("flags", "model\t", "cpu family", "vendor_id")
+    return "\n".join(sorted({line for line in processor_lines() if line.startswith(told)}))
 
 
 def _compile(command: list[str]) -> None:

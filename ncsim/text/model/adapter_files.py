@@ -10,6 +10,8 @@ itself wrote is read by `adapter_settings.py` and `adapter_tensors.py`.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ import numpy as np
 
 from ncsim.errors import ConfigError, missing_extra
 from ncsim.formatting import json_text
+from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.storage.files import write_atomically
 from ncsim.text.model.adapter_settings import AdapterSettings
 from ncsim.text.model.adapter_tensors import read_factors
@@ -99,6 +102,24 @@ def save_adapter(
         4.0
     """
     folder = Path(folder)
+    contents = adapter_contents(
+        adapter, rank=rank, alpha=alpha, dropout=dropout, base_model=base_model, model_type=model_type
+    )
+    for name in (WEIGHTS_FILE, HEADS_FILE, CONFIG_FILE):
+        write_atomically(folder / name, contents[name])
+
+
+def adapter_contents(
+    adapter: Mapping[str, Any],
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    base_model: str | None,
+    model_type: str,
+    seal: bool = False,
+) -> dict[str, bytes]:
+    """The files of an adapter by name, as `save_adapter` writes them; with `seal`, the heads hold checksums of all three."""
     adapter = jax.tree.map(np.asarray, pad_adapter(adapter, rank))
     factors, targets = _factors(adapter["lora"], model_type)
     heads = {}
@@ -127,10 +148,15 @@ def save_adapter(
     if "output.dense" in targets and "attention.output.dense" not in targets:
         # PEFT takes ends of names, and this is the end of attention's too.
         description["exclude_modules"] = ["attention.output.dense"]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / WEIGHTS_FILE, safetensors.numpy.save(factors, {"format": "pt"}))
-    write_atomically(folder / HEADS_FILE, safetensors.numpy.save(heads, {"format": "pt"}))
-    write_atomically(folder / CONFIG_FILE, (json_text(description, 2) + "\n").encode())
+    contents = {
+        WEIGHTS_FILE: safetensors.numpy.save(factors, {"format": "pt"}),
+        CONFIG_FILE: (json_text(description, 2) + "\n").encode(),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    # One entry, since safetensors writes several in any order.
+    said = {"ncsim": json.dumps(digests | {"checksum": UNSEALED})} if seal else {"format": "pt"}
+    stored = safetensors.numpy.save(heads, said)
+    return contents | {HEADS_FILE: sealed(stored) if seal else stored}
 
 
 def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:

@@ -236,7 +236,8 @@ class Bert(nn.Module):
         In the last layer only keys and values are computed for all tokens: about 1 / L of the work is saved.
 
         Args:
-            variables: `params`, and `lora` where there is one.
+            variables: `params`, and `lora` where there is one. Layers of `params` in a tuple, one tree each, are computed
+                without a loop, and none of them is copied out of the stack.
             packed: the rows. Positions must be below BERT's own: what is beyond them is NaN.
             scale: alpha / rank of the adapter.
             dropout_key: one for each sequence, [B, Q]; switches `dropout` on.
@@ -244,19 +245,23 @@ class Bert(nn.Module):
         config, keys = self.config, self._keys(dropout_key, packed)
 
         def part(rows: slice | int) -> dict[str, Any]:
-            return {name: jax.tree.map(lambda leaf: leaf[rows], tree["layers"]) for name, tree in stacked.items()}
+            return {name: _layers(tree["layers"], rows) for name, tree in stacked.items()}
 
         def outside(place: str) -> dict[str, Any]:
             return {name: tree[place] for name, tree in variables.items() if place in tree}
 
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
         hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), packed, scale)
-        if config.layers > 1:
+        layer = EncoderLayer(config, self.dtype, self.dropout)
+        if isinstance(variables["params"]["layers"], tuple):
+            for number in range(config.layers - 1):
+                own = None if keys is None else keys[number]
+                hidden, _ = layer.apply(part(number), hidden, own, packed.sequences, scale)
+        elif config.layers > 1:
             below = None if keys is None else keys[:-1]
             hidden, _ = self._stack(config.layers - 1).apply(part(slice(-1)), hidden, below, packed.sequences, scale)
-        last = EncoderLayer(config, self.dtype, self.dropout)
         above = None if keys is None else keys[-1]
-        first, _ = last.apply(part(-1), hidden, above, packed.sequences, scale, packed.firsts)
+        first, _ = layer.apply(part(-1), hidden, above, packed.sequences, scale, packed.firsts)
         if not config.pooler:
             return first, None
         pooler = Projection(config.hidden_size, self.dtype)
@@ -320,6 +325,11 @@ _KEYS = ("query", "value", "key", "output", "inner", "outer")
 def _own_key(key: Array | None, projection: str) -> Array | None:
     """Keys [B, T] of one projection's dropout from its layer's."""
     return None if key is None else fold_in_each(key, _KEYS.index(projection))
+
+
+def _layers(tree: Any, rows: slice | int) -> Any:
+    """Some layers of a stack, or one of a tuple of layers."""
+    return tree[rows] if isinstance(tree, tuple) else jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 def _at(array: Array | None, firsts: Array | None) -> Any:

@@ -84,7 +84,7 @@ def summarise_text(run: TextRun) -> TextSummary:
                     continue
                 cells.append(cell | _table_numbers(table))
     numbers = {
-        "run": str(run.path),
+        "run": run.location,
         "kind": "text",
         "model": run.config.model,
         "suite": run.config.suite,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ncsim.config.fields import option_name
-from ncsim.errors import StoreError
+from ncsim.errors import StoreError, reason
 from ncsim.formatting import json_text, p_value_text, table
+from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
 from ncsim.report.provenance import environment_rows
 from ncsim.report.sentences import estimate
-from ncsim.storage.environment import recorded_environments
-from ncsim.storage.files import write_atomically
 from ncsim.text.config import TextConfig, field_specs
 from ncsim.text.records import SPLITS
 from ncsim.text.report.figures import plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
@@ -44,13 +44,13 @@ def write_text_report(run: TextRun) -> dict[str, Any]:
 def store_text_report(run: TextRun, summary: TextSummary) -> None:
     """Write a summary as `write_text_report` does. Raises as it does where the folder cannot be written to."""
     try:
-        write_atomically(run.path / "summary.json", json_text(summary.numbers).encode())
-        figures = run.path / "figures"
-        plots = zip(FIGURES, (plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy), strict=True)
-        pictures = {name: plot(run, summary, figures / name) for name, plot in plots}
-        write_atomically(run.path / "report.html", _page(run, summary, pictures).encode())
+        run.storage.write("summary.json", json_text(summary.numbers).encode())
+        with stored_figures(run.storage) as drawn:
+            plots = zip(FIGURES, (plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy), strict=True)
+            pictures = {name: plot(run, summary, drawn / name) for name, plot in plots}
+        run.storage.write("report.html", _page(run, summary, pictures).encode())
     except OSError as error:
-        raise StoreError(f"{run.path}: the report cannot be written ({error.strerror})") from None
+        raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
 
 
 def printed_text(numbers: Mapping[str, Any]) -> str:
@@ -175,7 +175,7 @@ def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> st
     )
     return render(
         "text.html.j2",
-        title=run.path.name,
+        title=PurePath(run.location).name,
         watching=0,
         missing=numbers["adapters_missing"],
         verdict=verdict,
@@ -190,9 +190,9 @@ def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> st
         data_columns=DATA_COLUMNS,
         data_rows=data_rows(numbers),
         notes=data_notes(numbers),
-        command=repeat_text_command(run.config, run.path.name),
+        command=repeat_text_command(run.config, PurePath(run.location).name),
         settings=[(name, _words(getattr(run.config, name))) for name in field_specs()],
-        environments=[environment_rows(record) for record in recorded_environments(run.path)],
+        environments=[environment_rows(record) for record in run.environments()],
         backbone=[(str(name), str(value)) for name, value in run.backbone.items()],
     )
 

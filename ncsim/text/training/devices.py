@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from ncsim.errors import ConfigError
 from ncsim.forks import check_not_forked
-from ncsim.machine import available_memory
+from ncsim.machine import available_memory, processor_features
 from ncsim.text.training.programs import adapter_mesh
 
 
@@ -27,6 +27,19 @@ def mesh_of(devices: int | None) -> Mesh:
             f"--devices: {devices}; allowed: 1 to {len(available)}, the devices that JAX has started with"
         )
     return adapter_mesh(available[:devices])
+
+
+def slow_precision(precision: str, platform: str) -> str | None:
+    """In words that bfloat16 is slower than float32 on this processor; None where it is not.
+
+    It is said and not refused: results are those that other machines compute, and a run may move between machines.
+    """
+    if precision != "bfloat16" or platform != "cpu":
+        return None
+    features = processor_features()
+    if not features or features & {"avx512_bf16", "amx_bf16", "bf16"}:
+        return None
+    return "--precision bfloat16: this processor has no instructions for it, so that float32 is faster here"
 
 
 def free_memory(mesh: Mesh) -> float:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import jax
 import numpy as np
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
+from ncsim.text.model.lora import ForwardOptions
 from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS
 from ncsim.text.training.finetune import Setting, Tokens
 
 #: Tokens that a row has at least: in shorter ones short items leave too much over.
 SHORTEST_ROW = 64
-#: What a microbatch costs beside its tokens, in tokens: weights are read again. (On CPUs measured as next to nothing, see
-#: benchmarks/notes-text.md: one row of 128 tokens cost no more per token than two, four or eight did. Elsewhere
-#: a guess.)
-PART_TOKENS = {"cpu": 4}
+#: What a microbatch costs beside its tokens, in tokens: weights are read again. (On CPUs from benchmarks/notes-text.md: two
+#: rows of 128 tokens took 0.85 of one row's time per token, and four as much as two. Elsewhere a guess.)
+PART_TOKENS = {"cpu": 20}
 PART_TOKENS_ELSEWHERE = 2048
 #: Share of a layer's products that padding of ranks may add, so that all groups of a run have one program.
 WIDTH_SHARE = 0.05
+
+
+def by_layer(parameters: Any, config: TextConfig, bert: BertConfig) -> Any:
+    """A backbone whose layers are apart, where the program has no loop over them: it would copy each out of the stack for
+    every microbatch. Leaves are views."""
+    options = ForwardOptions(remat=config.remat)
+    if options.unrolled(bert.layers) < bert.layers:
+        return parameters
+    apart = tuple(jax.tree.map(lambda leaf, n=n: leaf[n], parameters["layers"]) for n in range(bert.layers))
+    return {**parameters, "layers": apart}
 
 
 def joined(prepared: PreparedSuite) -> tuple[Tokens, dict[str, np.ndarray]]:

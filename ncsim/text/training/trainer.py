@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,17 +12,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim import signals
 from ncsim.errors import ConfigError, StoreError
+from ncsim.executors.devices import arithmetic_settings
+from ncsim.storage.environment import environment
 from ncsim.terminal import ProgressListener, say, telling, waiting
+from ncsim.text.checkpoint_file import Checkpoint
 from ncsim.text.config import TextConfig
 from ncsim.text.data.prepare import PreparedSuite
-from ncsim.text.model.adapter_files import save_adapter
+from ncsim.text.model.adapter_files import adapter_contents
 from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
-from ncsim.text.run_folder import Checkpoint, TextFolder
-from ncsim.text.training.devices import free_memory
+from ncsim.text.run_folder import TextFolder
+from ncsim.text.training.devices import free_memory, slow_precision
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
-from ncsim.text.training.shapes import best_microbatch, joined, setting_of
+from ncsim.text.training.shapes import best_microbatch, by_layer, joined, setting_of
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
 AT_ONCE = {"cpu": 1}
@@ -46,8 +48,11 @@ class Trainer:
         self._config, self._bert, self._mesh = config, bert, mesh
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._spread = NamedSharding(mesh, PartitionSpec(ADAPTERS))
+        if words := slow_precision(config.precision, mesh.devices.flat[0].platform):
+            say(words)
         dtype = jax.numpy.bfloat16 if config.precision == "bfloat16" else np.float32
-        self._backbone = jax.device_put(jax.tree.map(lambda leaf: leaf.astype(dtype), parameters), self._everywhere)
+        backbone = jax.tree.map(lambda leaf: leaf.astype(dtype, copy=False), by_layer(parameters, config, bert))
+        self._backbone = jax.device_put(backbone, self._everywhere)
         tokens, self._pairs = joined(prepared)
         self._lengths = tokens.lengths
         self._tokens = jax.device_put(tokens, self._everywhere)
@@ -79,11 +84,16 @@ class Trainer:
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
             "device": self._device_words(),
+            "environment": environment() | arithmetic_settings(),
         }
 
     def _device_words(self) -> str:
         first = self._mesh.devices.flat[0]
         return f"{self._mesh.devices.size} x {first.platform} ({first.device_kind})"
+
+    def kind(self) -> dict[str, Any]:
+        """The kind of machine that trains here."""
+        return environment() | {"device": self._device_words()} | arithmetic_settings()
 
     def regroup(self, folder: TextFolder, at_once: int) -> None:
         """Take up a run with other groups than it was begun with, as --at-once asks.
@@ -116,12 +126,10 @@ class Trainer:
         )
         folder.replan(microbatch=self.plan(at_once)["microbatch"])
 
-    def train(self, folder: TextFolder, progress: ProgressListener | None) -> None:
-        """Train every group that is not complete."""
-        work = [n for n in range(len(folder.groups)) if not folder.complete(n)]
+    def train(self, folder: TextFolder, work: Sequence[int], progress: ProgressListener | None) -> None:
+        """Train groups, by number, each from its last checkpoint."""
         if not work:
             return
-        folder.note_environment(self._device_words(), work)
         items = self._pairs["train"].shape[1]
         checkpoints = {n: self._resumable(folder, n) for n in work}
         if progress is not None:
@@ -192,9 +200,12 @@ class Trainer:
             if run.epoch < config.epochs:
                 run.store_if_due()
         for place, adapter in enumerate(group):
-            self._save(
-                folder.adapter_path(adapter), adapter, jax.tree.map(lambda leaf, n=place: leaf[n], run.state.adapters)
-            )
+            tree = jax.tree.map(lambda leaf, n=place: np.asarray(leaf[n]), run.state.adapters)
+            contents = adapter_contents(
+                tree, rank=adapter.rank, alpha=config.alpha, dropout=config.dropout, base_model=config.model,
+                model_type=self._bert.model_type, seal=folder.sealed,
+            )  # fmt: skip
+            folder.write_adapter(adapter, contents)
         folder.drop_checkpoint(number)
         signals.at_stake = ""
         if progress is not None:
@@ -233,12 +244,6 @@ class Trainer:
             run.step = stop
             run.store_if_due()
         run.epoch, run.step = run.epoch + 1, 0
-
-    def _save(self, path: Path, adapter: AdapterId, tree: Any) -> None:
-        save_adapter(
-            path, jax.tree.map(np.asarray, tree), rank=adapter.rank, alpha=self._config.alpha,
-            dropout=self._config.dropout, base_model=self._config.model, model_type=self._bert.model_type,
-        )  # fmt: skip
 
     def _restored(self, like: GroupState, begun: Checkpoint) -> GroupState:
         leaves, structure = jax.tree.flatten(like)

@@ -19,6 +19,7 @@ from ncsim.text.model.bert import (
     parameters,
 )
 from ncsim.text.model.checkpoint import load_backbone
+from ncsim.text.model.lora import init_adapter
 from ncsim.text.model.packing import Packed
 from tests.support.text_model import TINY
 
@@ -71,6 +72,25 @@ def test_how_layers_are_run_changes_nothing(tiny, recorded, settings):
     (hidden, _), (first, _) = outputs(config, settings, backbone, *given(recorded))
     np.testing.assert_allclose(hidden, recorded["hidden"], atol=1e-4, rtol=0)
     np.testing.assert_allclose(first, hidden[:, 0], atol=2e-6)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_layers_apart_are_the_stack(tiny, recorded, dropout, key_slices):
+    """Each layer gets its own weights, factors and dropout."""
+    config, backbone = tiny
+    packed = Packed.of(*map(jnp.asarray, given(recorded)))
+    adapter = init_adapter(jax.random.key(1), config, 3)["lora"]
+    for pair in adapter["layers"]["attention"].values():
+        pair["b"] = jax.random.normal(jax.random.key(2), pair["b"].shape)
+    keys = jax.random.split(jax.random.key(3), packed.firsts.shape) if dropout else None
+    layers = [jax.tree.map(lambda leaf, n=n: leaf[n], backbone["layers"]) for n in range(config.layers)]
+    run = jax.jit(Bert(config, dropout=dropout).first_tokens)
+    stack, apart, turned = (
+        run({"params": {**backbone, "layers": each}, "lora": adapter}, packed, 0.7, keys)[0]
+        for each in (backbone["layers"], tuple(layers), tuple(layers[::-1]))
+    )
+    np.testing.assert_allclose(apart, stack, atol=2e-6)
+    assert np.abs(turned - stack).max() > 0.1
 
 
 def test_bfloat16_is_close_to_float32(tiny, recorded):

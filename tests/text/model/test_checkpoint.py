@@ -299,14 +299,16 @@ for name in ("safetensors", "transformers", "huggingface_hub", "tensorflow_datas
 import ncsim, ncsim.cli
 ncsim.EnsembleConfig
 import ncsim.text.model.lora
-for name in ("model.checkpoint", "model.adapter_files", "data.loading", "run"):
+for name in ("model.checkpoint", "model.adapter_files", "data.loading", "job"):
     try:
         __import__(f"ncsim.text.{name}")
     except ImportError as error:
         print(error)
+ncsim.cli.main(["text", "--model", "nowhere", "--out", "run"])
 """
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    lines = result.stdout.splitlines()
-    assert len(lines) == 4
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    lines = [*result.stdout.splitlines(), *result.stderr.splitlines()]
+    assert (result.returncode, len(lines)) == (2, 5)
+    assert lines[-1].startswith("ncsim: error: ncsim.text: ")
     for line in lines:
         assert line.endswith("is not installed; install it from a clone of this repository with: pip install '.[text]'")

@@ -1,0 +1,113 @@
+"""`ncsim report --verify`, `--repair` and `--audit` of text runs: every flipped bit is named, and put right to the same bytes."""
+
+import shutil
+
+import pytest
+
+from ncsim.cli.command import main
+from ncsim.text import job
+from ncsim.text.verify import verify_text
+from tests.text.test_run import Listener, contents, files, trained, whole  # noqa: F401 - fixtures
+
+
+@pytest.fixture
+def copy(whole, files, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("NCSIM_DATA", str(files / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files / "xdg"))
+    return shutil.copytree(whole.path, tmp_path / "copy")
+
+
+def ended(*arguments):
+    try:
+        main(list(map(str, arguments)))
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def flip(path, place=None):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if place is None else place] ^= 1
+    path.write_bytes(content)
+
+
+def everything(path):
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != ".lock"
+    }
+
+
+def test_every_file_is_under_watch(copy, capsys):
+    """A flipped bit of any file, also of a checksum that only ncsim looks at."""
+    assert ended("report", "--verify", copy) == 0
+    assert capsys.readouterr().out == "4 groups with 4 adapters: whole; nothing is missing or wrong\n"
+    names = [name for name in everything(copy) if name.split("/")[0] in ("parts", "adapters") or "config" in name]
+    assert len(names) == 2 + 4 * (1 + 3)
+    for name in names:
+        stored = (copy / name).read_bytes()
+        for place in {len(stored) // 2, stored.find(b"sha256:") + 10}:
+            flip(copy / name, place)
+            found = verify_text(copy)
+            assert not found.right
+            assert name in [finding.name for finding in found.findings], (name, place)
+            (copy / name).write_bytes(stored)
+    assert verify_text(copy).right
+
+
+def test_what_is_wrong_is_moved_aside_and_trained_again_to_the_same_bytes(copy, whole, capsys):  # noqa: F811
+    flip(copy / "config.json")
+    flip(copy / "parts" / "group-001.parquet")
+    flip(copy / "adapters" / "rank=2" / "seed=0" / "context=21" / "adapter_model.safetensors")
+    (copy / "adapters" / "rank=2" / "seed=0" / "context=22" / "adapter_config.json").unlink()
+    (copy / "parts" / "stranger.parquet").write_bytes(b"")
+    assert ended("report", "--verify", copy) == 1
+    said = capsys.readouterr().out
+    for words in (
+        "config.json: does not describe a text run (its checksum",
+        "parts/group-001.parquet: is torn (its checksum",
+        "context=21/adapter_model.safetensors: is torn",
+        "parts/stranger.parquet: is not of this run",
+        "parts/group-003.parquet: adapters of its group (1) are missing",
+        "1 groups with 1 adapters: whole\n",
+        "puts this right",
+    ):
+        assert words in said
+    assert ended("report", "--repair", copy) == 0
+    said = capsys.readouterr().out
+    assert "config.json: put back from config-copy.json" in said
+    assert "4 groups with 4 adapters: whole; nothing is missing or wrong" in said
+    assert contents(copy) == contents(whole.path)
+    assert (copy / "config.json").read_bytes() == (whole.path / "config.json").read_bytes()
+    assert (copy / "rejected" / "parts" / "stranger.parquet").exists()
+
+
+def test_a_damaged_checkpoint_is_moved_aside(files, whole, copy, tmp_path, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.setattr("ncsim.text.training.trainer.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("ncsim.text.training.trainer.CALL_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, tmp_path / "run", Listener(3))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert verify_text(tmp_path / "run").findings == []
+    flip(checkpoint, -5)
+    assert ended("report", "--repair", tmp_path / "run") == 0
+    assert f"checkpoints/{checkpoint.name}: is damaged" in capsys.readouterr().out
+    assert contents(tmp_path / "run") == contents(whole.path)
+
+
+def test_an_audit_finds_what_no_checksum_can(copy, capsys, monkeypatch):
+    assert ended("report", "--audit", "0.3", "--audit-seed", "5", copy) == 0
+    assert "Audit: 2 of 4 groups of adapters (seed 5) trained again: all are as stored." in capsys.readouterr().out
+    # Another adapter's, whole and sealed: as of a device that computed wrongly.
+    for name in ("adapter_model.safetensors", "heads.safetensors"):
+        adapters = copy / "adapters" / "rank=2" / "seed=0"
+        shutil.copy(adapters / "context=11" / name, adapters / "context=22" / name)
+    assert verify_text(copy).right
+    assert ended("report", "--audit", "1", copy) == 1
+    said = capsys.readouterr().out
+    assert "adapters/rank=2/seed=0/context=22/adapter_model.safetensors: differs" in said
+    assert "2 files differ" in said
+    monkeypatch.setattr(job, "backbone_fingerprint", lambda model: "0123456789abcdef")
+    assert ended("report", "--audit", "1", copy) == 2
+    assert "holds another run (backbone is" in capsys.readouterr().err
