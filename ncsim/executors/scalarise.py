@@ -273,7 +273,7 @@ def _split(operand: np.ndarray, *, sizes: Any, axis: int, **_: Any) -> list[np.n
 
 
 def _unstack(operand: np.ndarray, *, axis: int, **_: Any) -> list[np.ndarray]:
-    return [np.take(operand, index, axis) for index in range(operand.shape[axis])]
+    return [np.squeeze(part, axis) for part in np.split(operand, operand.shape[axis], axis)]
 
 
 def _iota(*, dtype: Any, shape: Any, dimension: int, **_: Any) -> np.ndarray:
