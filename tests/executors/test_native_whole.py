@@ -29,8 +29,8 @@ VARIANTS = {
     "two logits, weights": {"loss": "cross_entropy", "alice_weight": 0.3, "tasks": FOUR_ROWS},
     "separate trunks": {"intervention": "separate_trunks", "tasks": FOUR_ROWS},
 }
-#: First id, root seed, steps: ids to the last that there is.
-CASES = ((5, 3, 0), (2**32 - 256, 2**31 - 1, 0), (77, 12345, 90))
+#: First id, root seed, steps, learning rate: ids to the last that there is, and networks that diverge.
+CASES = ((5, 3, 0, 0.05), (2**32 - 256, 2**31 - 1, 0, 0.05), (77, 12345, 90, 0.05), (0, 1, 4, 1e30))
 
 
 def both(config, points):
@@ -45,9 +45,15 @@ def both(config, points):
     return ours, xla.block_program(config, mesh, 2, 128, native.training(native.shape(config)), points)
 
 
-def outcome(program, first, seed, steps):
+def outcome(program, first, seed, steps, rate):
     ids = (first + np.arange(256, dtype=np.int64)).astype(np.uint32).reshape(2, 128)
-    return program.run(seed, ids, np.array([2], np.int32), 0.05, steps)
+    return program.run(seed, ids, np.array([2], np.int32), rate, steps)
+
+
+def kinds_of_nan(leaves):
+    """The bits of all NaN there are."""
+    numbers = [np.asarray(leaf).reshape(-1) for leaf in leaves if leaf is not None and leaf.dtype == np.float32]
+    return {int(bits) for each in numbers for bits in np.unique(each[np.isnan(each)].view(np.uint32))}
 
 
 @pytest.mark.parametrize("name", first_fast(VARIANTS, 1))
@@ -59,7 +65,10 @@ def test_records_have_the_bits_of_xla(name):
         for field, a, b in zip(found[0]._fields, *found, strict=True):
             assert (a is None) == (b is None)
             assert a is None or np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, case, field)
-    assert np.unique(np.asarray(found[0].loss)).size > 100
+        if case == CASES[2]:
+            assert np.unique(np.asarray(found[0].loss)).size > 100
+    assert np.asarray(found[1].diverged).any()
+    assert kinds_of_nan(found[1]) == {0x7FC00000}
 
 
 @pytest.mark.slow
@@ -67,11 +76,12 @@ def test_records_have_the_bits_of_xla(name):
 def test_recordings_have_the_bits_of_xla(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
     ours, theirs = both(config, 3)
-    for first, seed, steps in CASES:
+    for first, seed, steps, rate in CASES:
         stops = np.array([0, steps // 2, steps], np.int32)
-        found = [jax.tree.leaves(outcome(program, first, seed, stops)) for program in (ours, theirs)]
+        found = [jax.tree.leaves(outcome(program, first, seed, stops, rate)) for program in (ours, theirs)]
         for number, (a, b) in enumerate(zip(*found, strict=True)):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, first, number)
+    assert kinds_of_nan(found[1]) == {0x7FC00000}
 
 
 def test_what_is_not_drawn_in_c():

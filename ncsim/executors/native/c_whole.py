@@ -22,6 +22,7 @@ _BINARY = {"mul": "*", "sub": "-", "add": "+", "div": "/"}
 _COMPARED = ("lt", "le", "gt", "ge", "eq", "ne")
 _OF_MASKS = {"and": "mask_and", "or": "mask_or", "xor": "mask_xor", "not": "mask_not"}
 _FUNCTIONS = {"max": "greatest", "min": "least", "exp": "xla_exp", "log1p": "xla_log1p", "sqrt": "vsqrt", "abs": "vabs"}
+_NO_NUMBER = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
 _SAME = ("copy", "optimization_barrier", "broadcast_in_dim", "reshape", "stop_gradient")
 
 
@@ -42,12 +43,6 @@ class Exact:
         self._known: dict[_Value, int] = {}
         given = [self._kept(_Value("input", (number,), False)) for number in range(inputs)]
         self.outputs = self._build(closed, given)
-        #: Sums that have a logarithm among their terms, directly or not.
-        self._of_log: set[int] = set()
-        for number, value in enumerate(self.values):
-            logs = (self.values[each].kind == "log1p" or each in self._of_log for each in value.operands)
-            if value.kind == "add" and any(logs):
-                self._of_log.add(number)
 
     def _kept(self, value: _Value) -> int:
         if value not in self._known:
@@ -126,9 +121,7 @@ class Exact:
             of = value.constant
             if value.mask:
                 return f"mask_splat({int(of)})"
-            return f"splat({of.hex()}f)" if np.isfinite(of) else f"splat({'-' * (of < 0)}INFINITY)"
-        if kind == "add" and self.values[value.operands[1]].kind == "log1p":
-            names.reverse()  # XLA's order, which says whose NaN it is
+            return f"splat({of.hex()}f)" if np.isfinite(of) else f"splat({_NO_NUMBER[str(of)]})"
         if kind in ("add", "sub"):
             for place, other in ((0, 1), (1, 0)):
                 product = self.values[value.operands[place]]
@@ -136,8 +129,6 @@ class Exact:
                     factors = ", ".join(f"v{operand}" for operand in product.operands)
                     how = "multiply_add" if kind == "add" else ("multiply_less", "less_product")[place]
                     return f"{how}({factors}, {names[other]})"
-        if number in self._of_log:
-            return f"add({names[0]}, {names[1]})"
         if kind == "div" and divisors[value.operands[1]] > 1:
             return f"{names[0]} * r{value.operands[1]}"
         if kind in _BINARY:

@@ -42,8 +42,6 @@ INLINE vec least(vec a, vec b)
     const vec x = choose(is_eq(a, b), (vec)((bits)a | (bits)b), minimum(a, b));
     return choose(is_ne(a, a), a, x);
 }
-/* Of two that are NaN, the first. */
-INLINE vec add(vec a, vec b) { return choose(is_ne(a, a), a, a + b); }
 INLINE vec between(vec low, vec x, vec high)
 {
     x = choose(is_lt(x, low), low, x);
@@ -82,7 +80,7 @@ INLINE vec xla_log(vec number)
     c = multiply_add(multiply_add(a, t3, b), t3, c);
     c = multiply_add(c, t3, e * splat(-0x1.bd0106p-13f));
     c = multiply_add(e, splat(0x1.63p-1f), less_product(t2, splat(0.5f), t) + c);
-    return choose(is_ne(number, number), (vec)((bits)c | 0xffffffffu), c); /* XLA's NaN has all bits */
+    return choose(is_ne(number, number), number, c);
 }
 static __attribute__((noinline)) vec xla_log1p(vec x)
 {
