@@ -1,19 +1,25 @@
 """Members that C draws, trains and records in one call: the bits are those of JAX's draws and of XLA's records."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 import ncsim
+from ncsim.cli.command import main
 from ncsim.config.ensemble import program_of
+from ncsim.ensemble.audit import audit
 from ncsim.ensemble.trainer import trainer
 from ncsim.executors import xla
 from ncsim.executors.native import compiler, whole
 from ncsim.executors.native import program as native
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
 from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
 from tests.support.cases import first_fast
+from tests.support.folders import parts_of
 
 pytestmark = pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
 VARIANTS = {
@@ -103,3 +109,63 @@ def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
     assert whole._has_bits_of_xla(config, mesh, "int right;", makers[0], makers[0], False)
     assert not whole._has_bits_of_xla(config, mesh, "int wrong;", makers[1], makers[0], False)
     assert not whole._has_bits_of_xla(config, mesh, "int wrong;", makers[0], makers[0], False)  # remembered
+
+
+#: Two parts, whose networks diverge.
+DIVERGES = ncsim.EnsembleConfig(
+    hidden=1, first_member=2**18 - 150, members=300, steps=4, learning_rate=1e30, tasks=FOUR_ROWS
+)
+
+
+@pytest.fixture(scope="module", params=first_fast([None, ncsim.Recording(spacing="every", every=2)]))
+def by_xla(request, tmp_path_factory):
+    """A run of the native executor that XLA drew and recorded, and its recording."""
+    folder = tmp_path_factory.mktemp("by-xla") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole, "program", lambda *_: None)
+        ncsim.run_ensemble(DIVERGES, folder, executor="native", recording=request.param)
+    assert ncsim.open_run(folder).records().diverged.any()
+    return folder, request.param
+
+
+def test_parts_do_not_depend_on_who_recorded(by_xla, tmp_path, monkeypatch):
+    made = []
+    block_program = whole._block_program
+    monkeypatch.setattr(whole, "_block_program", lambda *given: made.append(given) or block_program(*given))
+    folder, recording = by_xla
+    ncsim.run_ensemble(DIVERGES, tmp_path, executor="native", recording=recording)
+    assert made
+    ours, theirs = parts_of(tmp_path), parts_of(folder)
+    assert len(ours) == (4 if recording else 2)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def with_other_nan(folder, values):
+    """Store the last part of a folder anew, with NaN as builds before this one stored them."""
+    name = folder.parts(DIVERGES)[-1].name
+    before, part = folder.storage.read(name), folder.read_part(DIVERGES, name)
+    for each in values(part):
+        each.view(np.uint32)[np.isnan(each)] = 0xFFFFFFFF
+    if isinstance(folder, RunFolder):
+        folder.write_part(DIVERGES, part)
+    else:
+        folder.write_recorded(DIVERGES, part, folder.recording())
+    assert folder.storage.read(name) != before
+
+
+def test_a_run_with_other_nan_is_right_and_repaired(by_xla, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(by_xla[0], path)
+    run = RunFolder.open(path)
+    with_other_nan(run, lambda part: [part.loss])
+    if by_xla[1]:
+        with_other_nan(TrajectoryFolder(run), lambda part: part.values.values())
+    assert audit(path, 1.0, seed=0).right
+    assert ncsim.parameters(path, [DIVERGES.member_ids[-1]]).member.size == 1
+    files = {part: part.read_bytes() for part in parts_of(path)}
+    damaged = path / run.parts(DIVERGES)[0].name
+    damaged.write_bytes(files[damaged].replace(b"sha256:", b"sha257:"))
+    main(["report", str(path), "--repair"])
+    assert len(parts_of(path / "rejected")) == 1
+    assert {part: part.read_bytes() for part in files} == files
