@@ -3,7 +3,6 @@
 import dataclasses
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
@@ -23,6 +22,7 @@ from tests.support.folders import parts_of
 
 pytestmark = pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
 VARIANTS = {
+    "squared error": {"loss": "squared_error", "tasks": FOUR_ROWS},
     "paper": {"hidden": 2},
     "common start, other scale": {
         "common_initialization": True,
@@ -31,7 +31,6 @@ VARIANTS = {
         "tasks": FOUR_ROWS,
     },
     "overlap, signs": {"topology": "overlap", "encoding": "sign", "hidden": 3},
-    "squared error": {"loss": "squared_error", "tasks": FOUR_ROWS},
     "two logits, weights": {"loss": "cross_entropy", "alice_weight": 0.3, "tasks": FOUR_ROWS},
     "separate trunks": {"intervention": "separate_trunks", "tasks": FOUR_ROWS},
 }
@@ -39,16 +38,21 @@ VARIANTS = {
 CASES = ((5, 3, 0, 0.05), (2**32 - 256, 2**31 - 1, 0, 0.05), (77, 12345, 90, 0.05), (0, 1, 4, 1e30))
 
 
-def both(config, points):
+@pytest.fixture(autouse=True)
+def _few_are_many(monkeypatch):
+    monkeypatch.setattr(whole, "MANY", 1)
+
+
+def both(config):
     """The program in C, without asking whether it is right here, and the one whose draws and records are XLA's."""
     mesh = trainer(1)._mesh
     native.training(native.shape(config))
     library = compiler.loaded(native.source(config))
-    text = whole.source(program_of(config), points is not None)
+    text = whole.source(program_of(config))
     assert text is not None
     text += f"/* Calls {library._name}. */"
-    ours = whole._block_program(program_of(config), mesh, 128, text, library, 2, points)
-    return ours, xla.block_program(config, mesh, 2, 128, native.training(native.shape(config)), points)
+    ours = whole._block_program(program_of(config), mesh, 128, text, library, 2)
+    return ours, xla.block_program(config, mesh, 2, 128, native.training(native.shape(config)))
 
 
 def outcome(program, first, seed, steps, rate):
@@ -65,7 +69,7 @@ def kinds_of_nan(leaves):
 @pytest.mark.parametrize("name", first_fast(VARIANTS, 1))
 def test_records_have_the_bits_of_xla(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
-    ours, theirs = both(config, None)
+    ours, theirs = both(config)
     for case in CASES:
         found = [outcome(program, *case) for program in (ours, theirs)]
         for field, a, b in zip(found[0]._fields, *found, strict=True):
@@ -77,38 +81,22 @@ def test_records_have_the_bits_of_xla(name):
     assert kinds_of_nan(found[1]) == {0x7FC00000}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_recordings_have_the_bits_of_xla(name):
-    config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
-    ours, theirs = both(config, 3)
-    for first, seed, steps, rate in CASES:
-        stops = np.array([0, steps // 2, steps], np.int32)
-        found = [jax.tree.leaves(outcome(program, first, seed, stops, rate)) for program in (ours, theirs)]
-        for number, (a, b) in enumerate(zip(*found, strict=True)):
-            assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, first, number)
-    assert kinds_of_nan(found[1]) == {0x7FC00000}
-
-
 def test_what_is_not_drawn_in_c():
     """The other laws, some rows only, and wide networks are XLA's."""
     config = ncsim.EnsembleConfig(hidden=2)
     for other in ({"initialization": "he"}, {"training_rows": 3}, {"hidden": 9}):
-        assert whole.source(program_of(dataclasses.replace(config, **other)), False) is None
+        assert whole.source(program_of(dataclasses.replace(config, **other))) is None
 
 
 def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
     monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
     tmp_path.chmod(0o700)
-    config = ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
     mesh = trainer(1)._mesh
-    wrong = dataclasses.replace(config, initialization_scale=1.0001)
-    ours, theirs = both(config, None)[1], both(wrong, None)[0]
-    makers = [lambda blocks, points, made=made: made for made in (ours, theirs)]
-    monkeypatch.setattr(whole, "TRIED_BLOCKS", 2)
-    assert whole._has_bits_of_xla(config, mesh, "int right;", makers[0], makers[0], False)
-    assert not whole._has_bits_of_xla(config, mesh, "int wrong;", makers[1], makers[0], False)
-    assert not whole._has_bits_of_xla(config, mesh, "int wrong;", makers[0], makers[0], False)  # remembered
+    right = xla.block_program(ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS), mesh, 2, 128)
+    wrong = right._replace(run=lambda seed, *others: right.run(seed ^ 1, *others))
+    assert whole._has_bits_of_xla(mesh, "int right;", right, lambda: right)
+    assert not whole._has_bits_of_xla(mesh, "int wrong;", wrong, lambda: right)
+    assert not whole._has_bits_of_xla(mesh, "int wrong;", right, lambda: right)  # remembered
 
 
 #: Two parts, whose networks diverge.
@@ -122,21 +110,22 @@ def by_xla(request, tmp_path_factory):
     """A run of the native executor that XLA drew and recorded, and its recording."""
     folder = tmp_path_factory.mktemp("by-xla") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole, "program", lambda *_: None)
+        patch.setattr(whole, "MANY", DIVERGES.members + 1)
         ncsim.run_ensemble(DIVERGES, folder, executor="native", recording=request.param)
     assert ncsim.open_run(folder).records().diverged.any()
     return folder, request.param
 
 
 def test_parts_do_not_depend_on_who_recorded(by_xla, tmp_path, monkeypatch):
+    """Members that are recorded along training as well are XLA's."""
     made = []
     block_program = whole._block_program
-    monkeypatch.setattr(whole, "_block_program", lambda *given: made.append(given) or block_program(*given))
-    folder, recording = by_xla
-    ncsim.run_ensemble(DIVERGES, tmp_path, executor="native", recording=recording)
+    monkeypatch.setattr(whole, "_block_program", lambda *given: made.append(block_program(*given)) or made[-1])
+    monkeypatch.setattr(whole, "_has_bits_of_xla", lambda *_: True)  # else it might be XLA's
+    ncsim.run_ensemble(DIVERGES, tmp_path, executor="native")
     assert made
-    ours, theirs = parts_of(tmp_path), parts_of(folder)
-    assert len(ours) == (4 if recording else 2)
+    ours, theirs = parts_of(tmp_path / "parts"), parts_of(by_xla[0] / "parts")
+    assert len(ours) == 2
     for one, other in zip(ours, theirs, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
 

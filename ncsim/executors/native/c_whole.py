@@ -1,6 +1,6 @@
 """A C file that draws, trains and records whole blocks of members, with the bits that XLA gives on the same processor.
 
-Random bits are JAX's (threefry2x32). What is recorded is the jaxpr of `ncsim.training.observation`, scalarised, in
+Random bits are JAX's (threefry2x32). What is recorded is the jaxpr of `ncsim.training.observation.record`, scalarised, in
 XLA's order: a product that one sum alone uses is a multiply-add with it, as LLVM makes of XLA's code, and `exp` and
 `log1p` are XLA's polynomials. Nothing else is contracted or regrouped. That it comes to XLA's bits is tried where the code
 is built (`whole.py`), since another processor or version may have others.
@@ -18,10 +18,10 @@ from ncsim.executors.native.c_template import HEADER, call
 from ncsim.executors.native.c_whole_template import FUNCTIONS, LOOPS, START
 from ncsim.executors.scalarise import ScalariseError
 
-_BINARY = {"mul": "*", "sub": "-", "add": "+", "div": "/"}
-_COMPARED = ("lt", "le", "gt", "ge", "eq", "ne")
-_OF_MASKS = {"and": "mask_and", "or": "mask_or", "xor": "mask_xor", "not": "mask_not"}
-_FUNCTIONS = {"max": "greatest", "min": "least", "exp": "xla_exp", "log1p": "xla_log1p", "sqrt": "vsqrt", "abs": "vabs"}
+_BINARY = {"mul": "*", "sub": "-", "add": "+"}
+_COMPARED = ("lt", "gt", "ge", "eq", "ne")
+_OF_MASKS = {"and": "mask_and", "or": "mask_or", "not": "mask_not"}
+_FUNCTIONS = {"max": "greatest", "min": "least", "exp": "xla_exp", "log1p": "xla_log1p", "abs": "vabs"}
 _NO_NUMBER = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
 _SAME = ("copy", "optimization_barrier", "broadcast_in_dim", "reshape", "stop_gradient")
 
@@ -80,16 +80,11 @@ class Exact:
             return operands[0]
         if name == "integer_pow" and parameters["y"] == 2:
             name, operands = "mul", operands * 2
-        if name == "square":
-            name, operands = "mul", operands * 2
         if name == "div" and self.values[operands[1]].kind == "constant":  # as XLA divides by a constant
             inverse = np.float32(1) / np.float32(self.values[operands[1]].constant)
             name, operands = "mul", [operands[0], self._constant(inverse)]
-        if name == "clamp":
-            raised = self._operation("max", [operands[1], operands[0]], {}, dtype)
-            return self._operation("min", [raised, operands[2]], {}, dtype)
         known = {*_BINARY, *_COMPARED, *_OF_MASKS, *_FUNCTIONS, "neg", "select_n", "is_finite", "convert_element_type"}
-        if name not in known or (name in _OF_MASKS and not mask):
+        if name not in known or (name in _OF_MASKS and not mask) or (name == "convert_element_type" and mask):
             raise ScalariseError(f"the operation {name!r} has no C for what is recorded")
         return self._kept(_Value(name, tuple(operands), mask))
 
@@ -97,22 +92,18 @@ class Exact:
         """C statements that put the outputs into an array of vectors; input n is `x[n]`."""
         uses = Counter(operand for value in self.values for operand in value.operands if value.kind != "input")
         uses.update(self.outputs)
-        # A number that divides several is inverted once, as XLA does where it is broadcast.
-        divisors = Counter(value.operands[1] for value in self.values if value.kind == "div")
-        lines = []
-        for number, value in enumerate(self.values):
-            # A product that goes into one sum is written there.
-            if uses[number]:
-                kind = "mask" if value.mask else "vec"
-                lines.append(f"const {kind} v{number} = {self._expression(number, uses, divisors)};")
-            if divisors[number] > 1:
-                lines.append(f"const vec r{number} = splat(1.0f) / v{number};")
+        # A product that goes into one sum is written there, too; the compiler drops what nobody uses.
+        lines = [
+            f"const {'mask' if value.mask else 'vec'} v{number} = {self._expression(number, uses)};"
+            for number, value in enumerate(self.values)
+            if uses[number]
+        ]
         for place, number in enumerate(self.outputs):
             name = f"where(v{number}, splat(1.0f))" if self.values[number].mask else f"v{number}"
             lines.append(f"{result}[{place}] = {name};")
         return lines
 
-    def _expression(self, number: int, uses: Counter[int], divisors: Counter[int]) -> str:
+    def _expression(self, number: int, uses: Counter[int]) -> str:
         value = self.values[number]
         kind, names = value.kind, [f"v{operand}" for operand in value.operands]
         if kind == "input":
@@ -129,8 +120,6 @@ class Exact:
                     factors = ", ".join(f"v{operand}" for operand in product.operands)
                     how = "multiply_add" if kind == "add" else ("multiply_less", "less_product")[place]
                     return f"{how}({factors}, {names[other]})"
-        if kind == "div" and divisors[value.operands[1]] > 1:
-            return f"{names[0]} * r{value.operands[1]}"
         if kind in _BINARY:
             return f"{names[0]} {_BINARY[kind]} {names[1]}"
         if kind in _COMPARED:
@@ -143,31 +132,27 @@ class Exact:
         if kind == "is_finite":
             return f"is_lt(vabs({names[0]}), splat(INFINITY))"
         if kind == "convert_element_type":
-            return f"is_ne({names[0]}, splat(0.0f))" if value.mask else f"where({names[0]}, splat(1.0f))"
+            return f"where({names[0]}, splat(1.0f))"
         if kind == "neg":
             return f"-{names[0]}"
         return f"{(_OF_MASKS | _FUNCTIONS)[kind]}({', '.join(names)})"
 
 
-def source(scale: np.ndarray, common: bool, given: int, final: Exact, seen: Exact | None, observed: int) -> str:
+def source(scale: np.ndarray, common: bool, given: int, recorded: Exact) -> str:
     """The C file.
 
     Args:
         scale: of each parameter's uniform variate, float32 [P].
         common: whether contexts start alike.
         given: how many targets a context has.
-        final, seen: what is recorded after the training and along it.
-        observed: numbers that `seen` gives beside its four counts.
+        recorded: what is recorded after the training.
     """
     loops = LOOPS.format(
         size=len(scale),
         given=given,
         scale=", ".join(f"{float(each).hex()}f" for each in scale),
         common=int(common),
-        final="\n".join(f"    {line}" for line in final.lines("out")),
-        seen="\n".join(f"    {line}" for line in seen.lines("out")) if seen else "",
-        recording=int(seen is not None),
-        observed=observed,
+        recorded="\n".join(f"    {line}" for line in recorded.lines("out")),
     )
     said = call("What XLA calls: see whole.py.", "    const int failed = whole(frame);")
     return START + HEADER + FUNCTIONS + loops + said

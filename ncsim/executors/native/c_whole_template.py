@@ -124,7 +124,7 @@ INLINE pair threefry(pair key, bits x, bits y)
 }
 """.replace("COEFFICIENT", f"{float(np.float32(4.527e-05)).hex()}")
 
-#: The loops over networks, contexts and recorded steps; braces are doubled for str.format.
+#: The loops over networks and contexts; braces are doubled for str.format.
 LOOPS = r"""
 #define SIZE {size}
 #define GIVEN {given}
@@ -151,15 +151,9 @@ static __attribute__((noinline)) void draw(float *start, int64_t stride, const u
     }}
 }}
 
-static __attribute__((noinline)) void final(vec *restrict out, const vec *restrict x)
+static __attribute__((noinline)) void recorded(vec *restrict out, const vec *restrict x)
 {{
-{final}
-}}
-
-static __attribute__((noinline)) void seen(vec *restrict out, const vec *restrict x)
-{{
-    (void)out; (void)x;
-{seen}
+{recorded}
 }}
 
 static void take(vec *x, const float *trained, int64_t stride, const float *given)
@@ -173,17 +167,17 @@ static int whole(XLA_FFI_CallFrame *frame)
 #define ARGUMENT(n) ((const XLA_FFI_Buffer *)frame->args.args[n])
 #define RESULT(n) ((const XLA_FFI_Buffer *)frame->rets.rets[n])->data
     const uint32_t *const root = ARGUMENT(0)->data, *const ids = ARGUMENT(1)->data;
-    const int32_t *const used = ARGUMENT(2)->data, *const stops = ARGUMENT(5)->data;
+    const int32_t *const used = ARGUMENT(2)->data, *const steps = ARGUMENT(5)->data;
     const float *const targets = ARGUMENT(3)->data, *const rate = ARGUMENT(4)->data;
-    const int64_t networks = *used * ARGUMENT(1)->dims[1], points = {recording} ? ARGUMENT(5)->dims[0] : 1;
+    const int64_t networks = *used * ARGUMENT(1)->dims[1];
     int32_t *const counts = RESULT(0), *const undecided_alice = RESULT(4), *const undecided_bob = RESULT(5);
     int32_t *const product = RESULT(6);
     float *const loss = RESULT(1), *const margin = RESULT(2);
     uint8_t *const diverged = RESULT(3);
-    float *const start = malloc((size_t)(points + 1) * SIZE * CHUNK * sizeof *start), *const trained = start + SIZE * CHUNK;
+    float *const start = malloc((size_t)2 * SIZE * CHUNK * sizeof *start), *const trained = start + SIZE * CHUNK;
     if (start == NULL) return 1;
     int failed = 0;
-    vec x[SIZE + GIVEN], out[16];
+    vec x[SIZE + GIVEN], out[10];
     float given[GIVEN + 1];
     const unsigned int control = _mm_getcsr();
     _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
@@ -193,10 +187,10 @@ static int whole(XLA_FFI_CallFrame *frame)
             memcpy(given, targets + context * GIVEN, GIVEN * sizeof *given);
             given[GIVEN] = *rate;
             for (int64_t n = 0; n < width; n += LANES) draw(start + n, CHUNK, root, ids + first + n, (uint32_t)context);
-            failed = train(start, trained, CHUNK, width, given, stops, points);
+            failed = train(start, trained, CHUNK, width, given, steps, 1);
             for (int64_t n = 0; n < width && !failed; n += LANES) {{
-                take(x, trained + (points - 1) * SIZE * CHUNK + n, CHUNK, given);
-                final(out, x);
+                take(x, trained + n, CHUNK, given);
+                recorded(out, x);
                 for (int lane = 0; lane < LANES; lane++) {{
                     const int64_t place = (first + n + lane) * 4 + context;
                     for (int c = 0; c < 4; c++) counts[place * 4 + c] = (int32_t)out[c][lane];
@@ -207,17 +201,6 @@ static int whole(XLA_FFI_CallFrame *frame)
                     undecided_bob[place] = (int32_t)out[8][lane];
                     product[place] = (int32_t)out[9][lane];
                 }}
-#if {recording}
-                for (int64_t point = 0; point < points; point++) {{
-                    take(x, trained + point * SIZE * CHUNK + n, CHUNK, given);
-                    seen(out, x);
-                    for (int lane = 0; lane < LANES; lane++) {{
-                        const int64_t place = ((first + n + lane) * points + point) * 4 + context;
-                        for (int c = 0; c < 4; c++) ((uint16_t *)RESULT(7))[place * 4 + c] = (uint16_t)out[c][lane];
-                        for (int k = 0; k < {observed}; k++) ((float *)RESULT(8 + k))[place] = out[4 + k][lane];
-                    }}
-                }}
-#endif
             }}
         }}
     }}

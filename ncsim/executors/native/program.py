@@ -3,8 +3,8 @@
 XLA writes every operation's result to memory and reads it back, and on a CPU that is what a step's time goes into. Here
 the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code
 (`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds
-it once for a processor and a shape of network; XLA calls it in place of its own loop. Networks are drawn and recorded in C,
-too, where that gives XLA's bits (`whole.py`), and else by the XLA executor's programs.
+it once for a processor and a shape of network; XLA calls it in place of its own loop. Many networks are drawn and recorded
+in C, too, where that gives XLA's bits (`whole.py`), and else by the XLA executor's programs.
 """
 
 from __future__ import annotations
@@ -70,22 +70,24 @@ def block_program(
     Raises:
         ConfigError: the config cannot be trained here, or its code does not compile.
     """
+    here, lanes = training_here(config, mesh), lanes or LANES
+
+    def by_xla() -> xla.BlockProgram:
+        return xla.block_program(config, mesh, blocks, lanes, here, points, kept)
+
+    if kept or points is not None or config.members < whole.MANY:
+        return by_xla()
+    return whole.program(program_of(config), mesh, lanes, compiler.loaded(source(config)), blocks, by_xla)
+
+
+def training_here(config: EnsembleConfig, mesh: Mesh) -> Callable[..., jax.Array]:
+    """`training`, on the devices of a mesh. Raises as `block_program`."""
     reason = unsupported(config)
     if mesh.devices.flat[0].platform != "cpu":
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    lanes = lanes or LANES
-
-    def by_xla(blocks: int, points: int | None) -> xla.BlockProgram:
-        return xla.block_program(config, mesh, blocks, lanes, training(shape(config)), points, kept)
-
-    if not kept:
-        training(shape(config))  # is asked to end where it was loaded
-        made = whole.program(program_of(config), mesh, lanes, compiler.loaded(source(config)), points, by_xla)
-        if made is not None:
-            return made(blocks, points)
-    return by_xla(blocks, points)
+    return training(shape(config))
 
 
 #: Every library that this process has loaded.
