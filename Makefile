@@ -28,7 +28,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -44,6 +44,8 @@ help:
 	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
 	@echo "make test-tpu-static   the TPU kernel compiled by libtpu, which it installs (137 MB), without a TPU"
 	@echo "make test-cluster   runs by Ray and by Dask on this machine, both of which it installs"
+	@echo "make test-trackers   Trackio, Weights & Biases and MLflow without network, all of which it installs apart"
+	@echo "make test-hub   folders for the Hugging Face hub, read by datasets and mlcroissant, both of which it installs"
 	@echo "make benchmark   ncsim's speed against its peers, which it installs, and against the processor's (minutes)"
 	@echo "make benchmark-options, make benchmark-scaling   the speed by option and width; cost and memory as runs grow"
 	@echo "make benchmark-text   adapters on BERT beside PyTorch with PEFT (minutes)"
@@ -169,6 +171,22 @@ test-cluster: $(VENV)/.dev
 	$(PIP) --editable '.[ray]' distributed
 	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/text/test_pool.py tests/whole/test_launch.py
 
+# What reads a folder for the hub; without them its tests ask for the files alone.
+test-hub: $(VENV)/.dev
+	$(PIP) datasets mlcroissant
+	$(BIN)/python -m pytest -m "slow or not slow" tests/hub
+
+# Trackers in an environment of their own: they want older versions of some packages than ours, and are large.
+TRACKERS_VENV ?= .venv-trackers
+
+$(TRACKERS_VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(TRACKERS_VENV)
+	$(TRACKERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[trackio,wandb,mlflow]' pytest beartype
+	@touch $@
+
+test-trackers: $(TRACKERS_VENV)/.dev
+	$(TRACKERS_VENV)/bin/python -m pytest -m "slow or not slow" tests/tracking
+
 benchmark: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.throughput --json $(BENCHMARK_OUT)/throughput.json
 
@@ -186,4 +204,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NEWEST_VENV) $(GPU_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build docs/gallery *.egg-info
+	rm -rf $(VENV) $(NEWEST_VENV) $(GPU_VENV) $(TRACKERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build docs/gallery *.egg-info

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ncsim.statistics.training_curves import trajectory_statistics
     from ncsim.statistics.undecided import undecided_conventions
     from ncsim.tables import read_table
+    from ncsim.tracking.listeners import RunListener
+    from ncsim.tracking.trackers import tracker
     from ncsim.training.flax_module import NCnet
 
 
@@ -106,6 +108,8 @@ _PUBLIC = {
     "moment_fit": "statistics.rank_frequency",
     "held_out_likelihoods": "statistics.rank_frequency",
     "read_table": "tables",
+    "RunListener": "tracking.listeners",
+    "tracker": "tracking.trackers",
 }
 
 __all__ = list(_PUBLIC)

@@ -41,18 +41,19 @@ SETTINGS: dict[str, Any] = {
     "transfer_guard_device_to_host": "allow",
     "array_garbage_collection_guard": "allow",
     "check_tracer_leaks": False,
+    # It takes the gradient of a scan that draws a dropout mask for a second draw.
+    "debug_key_reuse": False,
 }
 
 
 @contextlib.contextmanager
-def own_settings(**further: Any) -> Iterator[None]:
-    """JAX as ncsim's programs want it, until the context ends: `SETTINGS`, and further ones by name. A mesh that the user has
-    set is set aside as well."""
+def own_settings() -> Iterator[None]:
+    """JAX as ncsim's programs want it, until the context ends: `SETTINGS`. A mesh that the user has set is set aside as well."""
     import jax
     from jax.sharding import Mesh, get_abstract_mesh
 
     with contextlib.ExitStack() as stack:
-        for name, value in (SETTINGS | further).items():
+        for name, value in SETTINGS.items():
             # Few are ever set, and to enter all costs as much as a small program.
             if getattr(jax.config, f"jax_{name}") not in (value, None if value == "allow" else value):
                 stack.enter_context(getattr(jax, name)(value))

@@ -23,6 +23,7 @@ from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.summaries import cell_of
 from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.storage.until_file import read_until
 
 
 class Run:
@@ -35,6 +36,7 @@ class Run:
         source: the run's folder, or the records of each cell.
         trajectories: what was recorded along training of each cell; empty where nothing was.
         executors: what trained each cell of a run in memory; a folder has it on record.
+        until: how a run in memory ended that was to be precise; a folder has it on record.
 
     Attributes:
         configs: the cells of the grid, one where nothing was swept.
@@ -49,8 +51,8 @@ class Run:
         (['learning_rate'], (2, 130, 2, 2, 2, 2), 0)
         >>> run.statistics().s.shape
         (2, 130)
-        >>> run.executors
-        ['xla', 'xla']
+        >>> run.executors, run.until
+        (['xla', 'xla'], None)
         >>> run.records(cell=1).size, [part.size for part in run.batches(cell=1)]
         (130, [80, 50])
         >>> run.members([129, 3], cell=1).member.tolist()
@@ -75,6 +77,7 @@ class Run:
         source: RunFolder | Sequence[MemberRecords],
         trajectories: Sequence[Sequence[MemberTrajectories]] = (),
         executors: Sequence[str] | None = None,
+        until: dict[str, Any] | None = None,
     ) -> None:
         self._trajectories = trajectories
         self.configs = tuple(configs)
@@ -84,11 +87,18 @@ class Run:
         self.location = source.location if isinstance(source, RunFolder) else None
         self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
         self._executors = executors
+        self._until = until
 
     @property
     def executors(self) -> Sequence[str] | None:
         """The executor of each cell, since members differ between executors; None where there is no record."""
         return self._executors if self.location is None else recorded_executors(self.location, self.configs)
+
+    @property
+    def until(self) -> dict[str, Any] | None:
+        """Of a run that was to be precise (`until` of `run_ensemble`): what was to be reached, the looks on the way, and once it
+        has ended the number of members and whether it `stopped` as "precise" or at the most "members". None of others."""
+        return self._until if self.storage is None else read_until(self.storage)
 
     def batches(self, cell: int = 0) -> Iterator[MemberRecords]:
         """The records of a cell part by part, in the order of member ids, however many there are.

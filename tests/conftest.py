@@ -2,16 +2,23 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-# What an earlier version compiled, or found to be faster, is nothing to these tests, nor to the processes they start. Workers
-# of one session share one cache, which is the first process's.
+from ncsim.executors.own_programs import drop_torn
+
+# What an earlier version found to be faster is nothing to these tests, nor to the processes they start. Workers of one session
+# share one cache, which is the first process's.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
     os.environ["XDG_CACHE_HOME"] = _CACHE.name
-    # XLA's programs by their text, flags and version: to compile is most of what tests cost, and many train the same.
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_CACHE.name, "xla")
+    # To compile is most of what tests cost. XLA's programs are found by their text, flags and version, so that the next session
+    # may have them, too.
+    _PROGRAMS = Path(__file__).resolve().parents[1] / "build" / "test-programs"
+    _PROGRAMS.mkdir(parents=True, exist_ok=True)
+    drop_torn(_PROGRAMS)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_PROGRAMS)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import ncsim
 from ncsim.cli.completion import SHELLS, PrintCompletion
 from ncsim.cli.ensemble import add_ensemble_command
+from ncsim.cli.export import add_export_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add_plan_command(commands)
     add_report_command(commands)
     add_show_command(commands)
+    add_export_command(commands)
     add_table_command(commands)
     add_words_command(commands)
     return parser

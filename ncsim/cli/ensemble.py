@@ -9,6 +9,7 @@ from ncsim.cli.options import (
     add_audit_options,
     add_config_options,
     add_recording_options,
+    add_until_option,
     add_worker_options,
     audit_of,
     configs_of,
@@ -16,6 +17,7 @@ from ncsim.cli.options import (
     place_of,
     recording_of,
     share_stored,
+    until_of,
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.cli.settings import add_settings_options, settings_text, settled
@@ -51,6 +53,13 @@ def add_ensemble_command(commands: Any) -> None:
         help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
     )
     add_recording_options(parser)
+    add_until_option(parser)
+    parser.add_argument(
+        "--track",
+        metavar="NAME",
+        help="tell a tracker of experiments the numbers of each cell while it trains (trackio, wandb, mlflow; NAME:PROJECT; "
+        "default: none)",
+    )
     add_worker_options(parser)
     add_audit_options(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
@@ -67,13 +76,16 @@ def _run(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
+    until_of(parsed, configs)
     if parsed.print_config:
         output(settings_text(parsed, configs))
         return
     from ncsim.config.ensemble import run_digits
     from ncsim.ensemble.run import run_ensemble
     from ncsim.terminal import Progress
+    from ncsim.tracking.trackers import tracker
 
+    listeners = [tracker(parsed.track)] if parsed.track is not None else []
     share, seed = audit_of(parsed)
     if share is not None and parsed.shard is not None:
         raise ConfigError(f"--audit: with --shard; {_LATER}")
@@ -91,6 +103,8 @@ def _run(parsed: argparse.Namespace) -> None:
         shard=shard,
         recording=recording,
         pool=parsed.cluster,
+        until=parsed.until,
+        listeners=listeners,
     )
     if shard is None or not run.missing():
         report_run(run, parsed.quiet)

@@ -55,6 +55,34 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--record-every", metavar="K", help="record each K-th step")
 
 
+def add_until_option(parser: argparse.ArgumentParser) -> None:
+    """--until."""
+    parser.add_argument(
+        "--until",
+        metavar="WORDS",
+        help='train until a number of the report is so precise, as "P(S > 2) +- 0.002" or "mean S, best of 20 by loss, hidden=3 '
+        '+- 0.01", and --members at most (default: all of --members)',
+    )
+
+
+def until_of(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> str | None:
+    """The option --until.
+
+    Raises:
+        ConfigError: it asks for nothing that these cells have.
+    """
+    if parsed.until is None:
+        return None
+    from ncsim.statistics.until import Until
+
+    until = Until.parse(parsed.until)
+    until.cells(configs)
+    for option in ("--shard", "--distributed"):  # before processes wait for each other
+        if getattr(parsed, option.removeprefix("--"), None):
+            until.refuse_shares(option)
+    return str(until)
+
+
 def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -> Recording | None:
     """The recording that the options ask for, else the default.
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ncsim.cli.options import add_config_options, add_recording_options, configs_of, device_count, recording_of
+from ncsim.cli.options import (
+    add_config_options,
+    add_recording_options,
+    add_until_option,
+    configs_of,
+    device_count,
+    recording_of,
+    until_of,
+)
 from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import swept_fields
 from ncsim.formatting import json_text
@@ -28,6 +36,7 @@ def add_plan_command(commands: Any) -> None:
     parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
     parser.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
     add_recording_options(parser)
+    add_until_option(parser)
     add_settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print the forecast as JSON")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
@@ -43,6 +52,7 @@ def _forecast(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
+    until = until_of(parsed, configs)
     if parsed.print_config:
         output(settings_text(parsed, configs))
         return
@@ -50,4 +60,6 @@ def _forecast(parsed: argparse.Namespace) -> None:
 
     with telling("calibrating"):
         found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
-    output(json_text(found.numbers()) if parsed.json else "\n".join(found.lines()))
+    at_most = [f"With --until {until} it may end sooner: this is for all {configs[0].members:,} members per cell."]
+    lines = found.lines() + (at_most if until else [])
+    output(json_text(found.numbers()) if parsed.json else "\n".join(lines))

@@ -31,7 +31,7 @@ from ncsim.errors import ConfigError, one_line, reason
 #: What no file says: where it is, and what is done in place of a run.
 _NOT_IN_A_FILE = ("help", "config", "print_config", "json", "command", "flags", "given", "settings")
 #: Options of `ncsim ensemble` that `ncsim plan` has not: it takes the same file, and leaves them alone.
-_OF_ENSEMBLE = ("cluster", "shard", "distributed", "audit", "audit_seed", "quiet")
+_OF_ENSEMBLE = ("cluster", "shard", "distributed", "audit", "audit_seed", "track", "quiet")
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:

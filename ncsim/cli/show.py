@@ -73,14 +73,16 @@ def _drawn(run: Run, member: int, cell: int) -> DrawnMember:
     from ncsim.config.recording import Recording
     from ncsim.ensemble.networks import executor_of, parameters_of, signed_outcomes, trained_again
     from ncsim.ensemble.trainer import trainer
+    from ncsim.executors.own_programs import own_programs
     from ncsim.report.network_figure import DrawnMember
 
     config, records, networks = trained_again(run, [member], cell, None)
     whole = parameters_of(config, records, networks)
-    feeder = trainer(None)
     recording = Recording(points=min(LOSS_POINTS, config.steps + 1) if config.steps > 1 else 2)
-    executor = executor_of(run, cell, feeder)
-    (_, seen), *_ = feeder.train_recorded(config, range(member, member + 1), None, executor, recording)
+    with own_programs():
+        feeder = trainer(None)
+        executor = executor_of(run, cell, feeder)
+        (_, seen), *_ = feeder.train_recorded(config, range(member, member + 1), None, executor, recording)
     losses = np.stack([seen.values["loss_alice"][0], seen.values["loss_bob"][0]], axis=-1)
     return DrawnMember(
         member,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ncsim import signals
 from ncsim.errors import ConfigError, DeviceError, StoreError, one_line
-from ncsim.jax_settings import own_settings
+from ncsim.executors.own_programs import own_programs
 from ncsim.storage.environment import differences
 from ncsim.terminal import ProgressListener
 
@@ -47,7 +47,7 @@ def whole_location(location: str | os.PathLike[str]) -> str:
 def answer(action: Callable[[], Any]) -> tuple[str, Any]:
     """The result of an action in this worker, beside ""; or its error as words, beside the name of its class."""
     try:
-        with _training, own_settings():
+        with _training, own_programs():
             return "", action()
     except _ERRORS as error:
         return next(kind.__name__ for kind in _ERRORS if isinstance(error, kind)), str(error)

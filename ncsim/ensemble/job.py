@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from ncsim.ensemble.work import Work
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import arithmetic_settings, device_description
 from ncsim.forks import check_not_forked
-from ncsim.records.members import concatenated
+from ncsim.records.members import MemberRecords, concatenated
 from ncsim.storage.environment import recorded_executors
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -27,7 +28,8 @@ from ncsim.terminal import ProgressListener
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What one call of `run_ensemble` asks for, under the names of its arguments."""
+    """What one call of `run_ensemble` asks for, under the names of its arguments; and the records of the first members of each
+    cell, where they are `held` already."""
 
     configs: list[EnsembleConfig]
     devices: int | None
@@ -37,6 +39,7 @@ class Job:
     out: str | os.PathLike[str] | None = None
     resume: bool = True
     shard: Shard | None = None
+    held: Sequence[MemberRecords] = ()
 
     def executors(self) -> list[str]:
         """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""
@@ -103,15 +106,25 @@ class Job:
         feeder, progress = trainer(self.devices), self.progress
         executors = self.executors()
         if progress is not None:
-            progress.start(sum(len(ids) for _, ids in work), self.steps(work))
+            left = [(cell, self._beside_held(cell, ids)[1]) for cell, ids in work]
+            progress.start(sum(len(ids) for _, ids in left), self.steps(left))
         try:
             with signals.deferred():
                 for cell, ids in work:
                     config, name = self.configs[cell], executors[cell]
                     if self.recording is None:
-                        yield (cell, ids), feeder.train(config, ids, progress, name)
+                        known, rest = self._beside_held(cell, ids)
+                        yield (cell, ids), itertools.chain(known, feeder.train(config, rest, progress, name))
                     else:
                         yield (cell, ids), feeder.train_recorded(config, ids, progress, name, self.recording)
         finally:
             if progress is not None:
                 progress.close()
+
+    def _beside_held(self, cell: int, ids: range) -> tuple[list[MemberRecords], range]:
+        """The records that are held of some members, and the ids that are left. What is to be recorded is trained again."""
+        held, first = self.held[cell] if self.held else None, self.configs[cell].first_member
+        if held is None or self.recording is not None or ids.start >= first + held.size:
+            return [], ids
+        left = range(min(first + held.size, ids.stop), ids.stop)
+        return [held.take(slice(ids.start - first, left.start - first))], left

@@ -15,6 +15,7 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble.audit import unequal_columns
 from ncsim.ensemble.trainer import Trainer, trainer
 from ncsim.errors import StoreError
+from ncsim.executors.own_programs import own_programs
 from ncsim.forks import check_not_forked
 from ncsim.records.joint_counts import joint_counts
 from ncsim.records.members import MemberRecords
@@ -179,8 +180,10 @@ def trained_again(
     run = run if isinstance(run, Run) else open_run(run)
     stored = run.members(members, cell)
     check_not_forked()
-    config, feeder = run.configs[cell], trainer(devices)
-    records, networks = feeder.train_kept(config, stored.member, executor_of(run, cell, feeder))
+    config = run.configs[cell]
+    with own_programs():
+        feeder = trainer(devices)
+        records, networks = feeder.train_kept(config, stored.member, executor_of(run, cell, feeder))
     # Losses and margins, too: networks that solve everything have the same counts, whatever their weights are.
     same = np.ones(stored.size, bool)
     same[[row for row, _ in unequal_columns(stored._asdict(), records._asdict())]] = False

@@ -14,12 +14,14 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
-from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, whole_location
+from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, results, whole_location
 from ncsim.config.ensemble import swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import for_record, kind_here, say_differences, with_processor
 from ncsim.ensemble.work import Work, missing_parts, working_on
+from ncsim.records.members import MemberRecords, concatenated
+from ncsim.results import Run
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
@@ -69,6 +71,17 @@ def _train(order: Order, work: Sequence[Work], again: bool) -> None:
                 (job.record if again else job.store)(folder, [(cell, ids)], writing)
 
 
+def look(job: Job) -> tuple[str, Any]:
+    """The records of all members of a job's one cell, which are not stored. An error is given as by `answer`."""
+
+    def train() -> MemberRecords:
+        _prepare(job.devices)
+        ((_, batches),) = job.trained([(0, job.configs[0].member_ids)])
+        return concatenated(list(batches))
+
+    return answer(train)
+
+
 @functools.cache
 def _prepare(devices: int | None) -> None:
     """One core a task, unless more are asked for; on accelerators all that the engine lets the task see."""
@@ -97,7 +110,7 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
         ConfigError, StoreError, DeviceError: as `ncsim.run_ensemble`, in the words of a task where one could not train.
     """
     assert job.out is not None
-    there = dataclasses.replace(job, progress=None, out=whole_location(job.out))
+    there = dataclasses.replace(job, progress=None, out=whole_location(job.out), held=())
     first = functools.cache(lambda: first_task(pool, begin, there))
     if job.recorded_executors() is None:
         first()  # what cannot be trained there is refused before a folder is made
@@ -115,6 +128,15 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
             order = Order(str(there.out), job.executor, job.devices, recording, first()["kind"])
             _hand_out(pool, job, order, missing, again)
     return folder
+
+
+def look_by(pool: Executor, job: Job) -> Run:
+    """Have all members of a job trained by a pool, one cell per task, and keep them in memory. Raises as `store_by`."""
+    out = None if job.out is None else whole_location(job.out)
+    cells = [dataclasses.replace(job, configs=[config], progress=None, out=out) for config in job.configs]
+    tasks = [Task(f"a look at cell {number}", look, (cell,)) for number, cell in enumerate(cells)]
+    found = {task.words: records for task, records in results(pool, tasks, job.progress)}
+    return Run(job.configs, [found[task.words] for task in tasks])
 
 
 def _hand_out(pool: Executor, job: Job, order: Order, missing: Sequence[Work], again: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -16,19 +17,23 @@ from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
-from ncsim.ensemble.pool import store_by
+from ncsim.ensemble.listening import listening
+from ncsim.ensemble.pool import look_by, store_by
 from ncsim.ensemble.trainer import trainer
+from ncsim.ensemble.until import checked_until, train_until
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import validate_device_count
-from ncsim.jax_settings import own_settings
+from ncsim.executors.own_programs import own_programs
 from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
+from ncsim.statistics.until import Until
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
+from ncsim.tracking.listeners import RunListener, checked_listeners
 
 
 def run_ensemble(
@@ -41,6 +46,8 @@ def run_ensemble(
     shard: tuple[int, int] | None = None,
     recording: Recording | None = None,
     pool: Executor | str | None = None,
+    until: str | Until | None = None,
+    listeners: Sequence[RunListener] = (),
 ) -> Run:
     """Train every member of one config, or of every cell of a grid (arXiv:2603.04451, section 4.2; `ncsim.config_grid`).
 
@@ -68,6 +75,10 @@ def run_ensemble(
         pool: what trains the parts, one per task, in place of this process; only with `out`, a folder that all tasks see. A
             `concurrent.futures.Executor` of processes, as `ProcessPoolExecutor` or Dask's `client.get_executor()`; or Ray:
             "ray" for one on this machine that is started and stopped, "auto" or "ray://HOST:PORT" for a cluster that runs.
+        until: a number of the report and its precision, as "P(S > 2) +- 0.002": members are trained until its 95 % interval
+            reaches no further in any cell, and `members` of them at most. Not with `shard`. `Run.until` says how it ended, and
+            `ncsim.statistics.stopping` by which rule.
+        listeners: told the numbers of each cell as members are stored, as `ncsim.tracker("wandb")`; see `ncsim.RunListener`.
 
     Returns:
         The run: the results of all members in memory, or opened from the folder. One of several shards gives the run as it
@@ -89,10 +100,23 @@ def run_ensemble(
     shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job, pool)
-    if out is None:
-        return _in_memory(job)
+    wanted = None if until is None else checked_until(until, job)
+    told = checked_listeners(listeners)
     with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executors:
-        return _into_folder(job, executors)
+        return listening(told, job, functools.partial(_until, wanted, executors))
+
+
+def _until(wanted: Until | None, pool: Executor | None, job: Job) -> Run:
+    """All that a job asks for, or as much as makes a number precise."""
+    train = functools.partial(_trained, pool)
+    if wanted is None:
+        return train(job)
+    return train_until(job, wanted, train, _in_memory if pool is None else functools.partial(look_by, pool))
+
+
+def _trained(pool: Executor | None, job: Job) -> Run:
+    """All that a job asks for."""
+    return _in_memory(job) if job.out is None else _into_folder(job, pool)
 
 
 def _check(job: Job, pool: Executor | str | None) -> None:
@@ -135,7 +159,7 @@ def _check(job: Job, pool: Executor | str | None) -> None:
 def _in_memory(job: Job) -> Run:
     """Train everything and keep it."""
     everything = [(cell, config.member_ids) for cell, config in enumerate(job.configs)]
-    with own_settings():
+    with own_programs():
         executors = job.executors()
         trained = [list(batches) for _, batches in job.trained(everything)]
     if job.recording is None:
@@ -149,7 +173,7 @@ def _into_folder(job: Job, pool: Executor | None) -> Run:
     try:
         if pool is not None:
             return Run(job.configs, store_by(pool, job))
-        with own_settings():
+        with own_programs():
             return Run(job.configs, _store(job))
     except StoreError:
         folder = _complete(job)

@@ -18,14 +18,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.tasks import CONTEXTS, context_targets
-from ncsim.training.initialization import dtype_of, row_tuples, start_vector, vector_size
+from ncsim.training.circuit import Circuit, circuit_logits, encoded_states, initial_circuit, train_circuit
+from ncsim.training.initialization import dtype_of, member_key, row_tuples, start_vector, vector_size
 from ncsim.training.network import Architecture, forward
-from ncsim.training.observation import CELLS, observe, record
+from ncsim.training.observation import CELLS, observe, record, record_of_logits
 from ncsim.training.step import train
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
 #: (benchmarks/README.md). Accelerators want enough lanes to fill the chip.
 LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
+#: A circuit's state is much larger than a network's: narrower blocks on CPUs.
+CIRCUIT_LANES = 16
 MEMBERS = "members"
 
 
@@ -108,6 +111,44 @@ def _block_program(
             return result
         return result, jax.lax.map(lambda moment: observe(config, moment, answers), trained)
 
+    # A kernel does not say how its results vary over the mesh.
+    on_device = _over_blocks(one_context, blocks, points)
+    run = _compiled(on_device, mesh, (blocks, lanes), dtype, points, check_varying=training is train)
+    return BlockProgram(run, lanes, blocks)
+
+
+def circuit_lanes(platform: str) -> int:
+    """Circuits per block."""
+    return CIRCUIT_LANES if platform == "cpu" else LANES["gpu"]
+
+
+@functools.lru_cache(maxsize=32)
+def circuit_program(circuit: Circuit, config: EnsembleConfig, mesh: Mesh, blocks: int) -> BlockProgram:
+    """As `block_program`, of circuits in place of NCnets; `config` is as `program_of` gives it."""
+    dtype = dtype_of(config)
+    targets = context_targets(config.tasks).astype(dtype)
+    states = encoded_states(circuit, config.tasks)
+    lanes = circuit_lanes(mesh.devices.flat[0].platform)
+
+    def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
+        key = jax.random.wrap_key_data(root)
+
+        def start(member: jax.Array) -> jax.Array:
+            return initial_circuit(member_key(key, member, context, config.common_initialization), circuit)
+
+        vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
+        answers = jnp.asarray(targets)[context]
+        vector = train_circuit(circuit, config, vector, answers, rate, steps)
+        result = record_of_logits(config, vector, circuit_logits(circuit, vector, states), answers)
+        return result._replace(counts=jnp.moveaxis(result.counts, 0, -1))
+
+    run = _compiled(_over_blocks(one_context, blocks, None), mesh, (blocks, lanes), dtype, None, check_varying=True)
+    return BlockProgram(run, lanes, blocks)
+
+
+def _over_blocks(one_context: Callable[..., Any], blocks: int, points: int | None) -> Callable[..., Any]:
+    """What a device does with its buffer of ids: every context of every block, one after the other."""
+
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         contexts = jnp.arange(len(CONTEXTS))
         abstract = jax.eval_shape(lambda: one_context(root, ids[0], contexts[0], rate, steps))
@@ -127,9 +168,7 @@ def _block_program(
         seen = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (-1, 2), (1, 2)), seen)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), records), seen
 
-    # A kernel does not say how its results vary over the mesh.
-    run = _compiled(on_device, mesh, (blocks, lanes), dtype, points, check_varying=training is train)
-    return BlockProgram(run, lanes, blocks)
+    return on_device
 
 
 def _compiled(

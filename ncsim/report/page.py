@@ -32,6 +32,7 @@ from ncsim.report.sentences import (
     signalling_rows,
 )
 from ncsim.report.summary import CONTEXT_NAMES, Summary, axis_label
+from ncsim.report.until import until_sentence
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
@@ -92,6 +93,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         members=sum(cell["members"] for cell in numbers["cells"]),
         cells=len(numbers["cells"]),
         verdict=run_verdict(numbers),
+        until=until_sentence(numbers["until"]) if "until" in numbers else None,
         panels=list(zip([p.label for p in STANDARD_PROTOCOLS], _panels(run, summary, there), strict=False)),
         shades=len(there) > MOST_PLACES,
         wider=len(there) > 5,

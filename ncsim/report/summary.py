@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.tasks import context_names
+from ncsim.report.until import ended
 from ncsim.results import Run
 from ncsim.statistics.cell import CONTEXTUALITY_RUNS, Cell
 from ncsim.statistics.chsh import chsh_statistics
@@ -18,6 +19,7 @@ from ncsim.statistics.pooled import GroupedMeans, pooled_estimates, pooled_s
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, ProtocolLaw
 from ncsim.statistics.signalling_tests import member_signalling_tests, signalling_tests
 from ncsim.statistics.tally import Tally
+from ncsim.statistics.until import Until
 from ncsim.study import Study, cell_values
 
 CONTEXT_NAMES = context_names()
@@ -44,12 +46,17 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     Raises:
         StoreError: records that contradict themselves.
     """
-    cells, laws, drawn = [], [], []
+    cells, laws, drawn, estimates = [], [], [], []
+    until = run.until if isinstance(run, Run) else None
+    if until is not None and until.get("members") != run.configs[0].members:
+        until = None  # has not ended, or was extended afterwards
     for number, config in enumerate(run.configs):
         cell = run._cell(number)
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
         cells.append({"cell": cell_values(config, run.swept)} | _summarise_cell(cell, cell_laws))
         laws.append(cell_laws)
+        if until is not None:
+            estimates.append(Until.parse(until["until"]).estimate(cell))
         drawn.append([_runs(law, cell, dots, seed) for seed, law in enumerate(cell_laws)])
     numbers = {
         "run": run.location,
@@ -60,6 +67,8 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     }
     if isinstance(run, Study):
         numbers["runs"] = run.locations
+    elif until is not None:
+        numbers["until"] = ended(until, cells, estimates)
     return Summary(numbers, laws, drawn)
 
 
@@ -91,10 +100,8 @@ def _summarise_cell(cell: Cell, laws: list[ProtocolLaw]) -> dict[str, Any]:
         name: {"solved": clopper_pearson(*cell.solved_fraction(n))._asdict()} | _context(cell, counts, n)
         for n, name in enumerate(CONTEXT_NAMES)
     }
-    above_2 = int(tally.s[3 * tally.rows + 1 :].sum())  # S = -4 + 2 n / rows
-    result["members_with_s_above_2"] = clopper_pearson(above_2, tally.whole)._asdict()
-    above_0 = int(tally.contextuality[10 * tally.rows + 1 :].sum())
-    result["members_contextual"] = clopper_pearson(above_0, tally.whole)._asdict()
+    result["members_with_s_above_2"] = cell.members_above_2()._asdict()
+    result["members_contextual"] = cell.members_contextual()._asdict()
     result["largest_contextuality_of_a_member"] = float(contextual[-1] / tally.rows) if len(contextual) else -np.inf
     result["undecided"] = _undecided(cell)
     result["pooled"] = _pooled(cell, counts)

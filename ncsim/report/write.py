@@ -14,6 +14,7 @@ from ncsim.report.figures import plot_means, plot_runs_and_laws, stored_figures
 from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_label, cell_lines
 from ncsim.report.summary import Summary, axis_label, summarise
+from ncsim.report.until import until_sentence
 from ncsim.results import Run
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.study import Study
@@ -63,6 +64,8 @@ def printed(summary: Summary) -> str:
     lines = []
     if numbers["members_missing"]:
         lines.append(f"Not complete: {numbers['members_missing']:,} members are still to be trained.")
+    if "until" in numbers:
+        lines.append(until_sentence(numbers["until"]))
     for cell in numbers["cells"]:
         lines += [f"\n{cell_label(cell['cell'])}: {cell['members']:,} members", *cell_lines(cell)]
     return "\n".join(lines).lstrip("\n")

@@ -20,6 +20,10 @@ A report is of tallies (`tally.py`): members by table of counts and group of the
 merge by addition. Best-of-K by loss alone hangs on an order. It is sorted once, as far as K tries look, and the laws with each group left out
 are read off it together (`loss_order.py`). What results is as large for 10^8 members as for 10^4 and is kept (`cell.py`).
 
+A run that is to be precise (`--until`) ends by a rule in stages (`stopping.py`): Stein's, whose last size is set by an error that was
+estimated once and not chosen among several looks. A confidence sequence may be looked at at any time, for 2.4 times the members; to stop
+at the first interval that is short enough holds less often than it says, since the jackknife's error is of 32 groups.
+
 Levels of the NPA hierarchy are made here and solved by cvxpy and Clarabel: toqito 1.1.8 has looser ones under the same names,
 and takes two parties alone (`findings/toqito_npa_levels.sh`).
 

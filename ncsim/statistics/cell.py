@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from ncsim.records.members import MemberRecords
+from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.loss_order import EXACT, NEGLIGIBLE, best_of_laws, places_that_count
 from ncsim.statistics.outcomes import Ensemble, LossesAndTables, Outcomes, dense_places
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, ProtocolLaw, cells_of, draw_runs
@@ -40,6 +41,14 @@ class Cell(Ensemble):
         self.runs = np.zeros((0, CONTEXTUALITY_RUNS, 4), np.int32)
         self.contextuality = np.zeros((0, CONTEXTUALITY_RUNS), np.int32)
         self._laws: dict[int, list[np.ndarray]] = {}
+
+    def members_above_2(self) -> Estimate:
+        """The share of whole members with S above 2."""
+        return clopper_pearson(int(self.tally.s[3 * self.rows + 1 :].sum()), self.tally.whole)  # S = -4 + 2 n / rows
+
+    def members_contextual(self) -> Estimate:
+        """The share of whole members with Delta above 0."""
+        return clopper_pearson(int(self.tally.contextuality[10 * self.rows + 1 :].sum()), self.tally.whole)
 
     @property
     def law_error(self) -> float:

@@ -15,6 +15,8 @@ _MARK = b"sha256:"
 _DIGITS = 64
 #: What a file is written with before it is sealed.
 UNSEALED = (_MARK + b"0" * _DIGITS).decode()
+#: What is said of a file that is not as it was written.
+TORN = "is torn (its checksum is not that of its content)"
 
 
 def sealed(content: bytes) -> bytes:

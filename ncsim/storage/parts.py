@@ -36,7 +36,7 @@ from ncsim.storage.arrow_tables import (
     trajectories_to_table,
 )
 from ncsim.storage.buffers import numbers_of
-from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
 
 _CHECKSUM = b"ncsim-checksum"
 
@@ -154,7 +154,7 @@ def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: Ensemble
     """
     whole = is_whole(content)
     if whole is False:
-        raise StoreError("is torn (its checksum is not that of its content)")
+        raise StoreError(TORN)
     stamp = stamp_of(kind, content, name, config)
     if whole is None and stamp["format"] != 1:
         raise StoreError("is torn (its checksum is gone)")

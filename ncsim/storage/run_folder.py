@@ -4,6 +4,7 @@
       config.json  config-copy.json                 every field of every cell, versions, platform, source revision; twice
       parts/hidden-3/members-0000000000-16384.parquet   first id and number of members; a folder per cell of a grid
       recording.json  trajectories/                 of members recorded along training (`trajectory_folder.py`)
+      until.json                                    of a run with --until: what was to be reached, and was (`until_file.py`)
       summaries/                                    what each part adds up to, for reports (`summaries.py`); sealed
       rejected/                                     what `ncsim report --repair` moved out of the way
       summary.json  report.html  figures/           made from the parts, and made again at any time
@@ -129,10 +130,11 @@ class RunFolder(PartFolder[MemberRecords]):
 
     def _take_up(self, stored: RunFolder) -> None:
         """Go on with a run in its own format. Raises StoreError where it is another one."""
-        self._check_same_run(stored)
+        self.check_same_run(stored)
         self.form = stored.form
 
-    def _check_same_run(self, stored: RunFolder) -> None:
+    def check_same_run(self, stored: RunFolder) -> None:
+        """Raise StoreError where a stored run is another one than this, or has members that this leaves out."""
         ours, theirs = ({fingerprint(config): config for config in folder.configs} for folder in (self, stored))
         if set(ours) != set(theirs):
             difference = _first_difference(self.configs, stored.configs)
@@ -180,7 +182,7 @@ class RunFolder(PartFolder[MemberRecords]):
                     return
                 if attempt == ATTEMPTS_TO_EXTEND - 1:
                     raise
-            self._check_same_run(RunFolder.within(self.storage))
+            self.check_same_run(RunFolder.within(self.storage))
             held = self.storage.read(CONFIG)
             time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 

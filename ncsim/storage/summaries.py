@@ -29,7 +29,7 @@ from ncsim.statistics.cell import MOST_IN_ORDER, Cell
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.statistics.tally import Tally
 from ncsim.storage.buffers import array_of, numbers_of
-from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import losses_and_tables
@@ -135,7 +135,7 @@ def _losses_and_tables(place: _Place) -> LossesAndTables:
     with place.folder.naming(place.name):
         content = place.folder.storage.read(place.name)
         if is_whole(content) is False:
-            raise StoreError("is torn (its checksum is not that of its content)")
+            raise StoreError(TORN)
         return losses_and_tables(content, place.config)
 
 

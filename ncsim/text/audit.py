@@ -11,11 +11,12 @@ import numpy as np
 
 from ncsim import signals
 from ncsim.errors import StoreError
+from ncsim.executors.own_programs import own_programs
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.environment import all_differences
 from ncsim.storage.files import LocalStorage
 from ncsim.terminal import ProgressListener
-from ncsim.text.job import opened, own_programs
+from ncsim.text.job import opened
 from ncsim.text.order import TextOrder
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
 
@@ -78,7 +79,7 @@ def audit_text(
     devices = int(folder.description["device"].partition(" ")[0])
     order = TextOrder.of(folder.config, folder.location, source_dir, cache_dir, devices, None)
 
-    def again() -> TextAudit:
+    with own_programs():
         trainer, sources = opened(order, progress)
         folder.check(folder.config, sources)
         with signals.scratch("ncsim-") as place:
@@ -87,8 +88,6 @@ def audit_text(
             differing = [name for number in chosen for name in _differing(folder, fresh, number)]
         elsewhere = all_differences(trainer.kind(), folder.environments())
         return TextAudit(seed, len(chosen), len(complete), differing, elsewhere)
-
-    return own_programs(again)()
 
 
 def _differing(folder: TextFolder, fresh: TextFolder, number: int) -> list[str]:

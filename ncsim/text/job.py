@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ncsim.cluster.shards import Shard
 from ncsim.errors import ConfigError
-from ncsim.jax_settings import own_settings
+from ncsim.executors.own_programs import own_programs
 from ncsim.terminal import ProgressListener, say, telling
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
 from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, listed, load_backbone, tensors_left_out
@@ -16,7 +15,6 @@ from ncsim.text.model.lora import check_pooling, check_rank
 from ncsim.text.model.sizes import BertConfig
 from ncsim.text.order import TextOrder
 from ncsim.text.run_folder import TextFolder
-from ncsim.text.training.compiled import kept_programs
 from ncsim.text.training.devices import mesh_of
 from ncsim.text.training.trainer import Trainer
 
@@ -78,21 +76,9 @@ def check_segments(prepared: PreparedSuite, bert: BertConfig) -> None:
             )
 
 
-_Result = TypeVar("_Result")
-
-
-def own_programs(action: Callable[[], _Result]) -> Callable[[], _Result]:
-    """An action with JAX as text runs want it, and with programs that are kept."""
-    # JAX's check of keys takes the gradient of a scan that draws a dropout mask for a second draw.
-    return own_settings(debug_key_reuse=False)(kept_programs()(action))
-
-
+@own_programs()
 def train_here(order: TextOrder, shard: Shard | None, progress: ProgressListener | None) -> TextFolder:
     """Train what the folder lacks, or this shard's share of it, in this process. Raises as `ncsim.text.run_text`."""
-    return own_programs(lambda: _train_here(order, shard, progress))()
-
-
-def _train_here(order: TextOrder, shard: Shard | None, progress: ProgressListener | None) -> TextFolder:
     trainer, sources = opened(order, progress)
     folder = TextFolder.create(order.location, order.config, sources, lambda: trainer.plan(order.at_once))
     folder.described = shard is None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -31,12 +30,12 @@ def begin(order: TextOrder) -> tuple[str, Any]:
         new = not open_storage(order.location).exists(CONFIG)
         return {"sources": sources, "kind": _kind(order), "planned": trainer.plan(order.at_once) if new else None}
 
-    return _answer(look)
+    return answer(look)
 
 
 def regroup(order: TextOrder) -> tuple[str, Any]:
     """Group anew what is left, in a folder that the driver holds."""
-    return _answer(lambda: _opened(order).trainer.regroup(TextFolder.open(order.location), order.at_once))
+    return answer(lambda: _opened(order).trainer.regroup(TextFolder.open(order.location), order.at_once))
 
 
 def train(order: TextOrder, kind: dict[str, Any], number: int) -> tuple[str, Any]:
@@ -49,13 +48,7 @@ def train(order: TextOrder, kind: dict[str, Any], number: int) -> tuple[str, Any
         if not folder.complete(number):
             _opened(order).trainer.train(folder, [number], None)
 
-    return _answer(do)
-
-
-def _answer(action: Callable[[], Any]) -> tuple[str, Any]:
-    from ncsim.text.job import own_programs
-
-    return answer(own_programs(action))
+    return answer(do)
 
 
 @functools.lru_cache(maxsize=1)

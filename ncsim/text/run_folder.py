@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.formatting import json_text
-from ncsim.storage.checksums import UNSEALED, is_whole, sealed, sealed_json
+from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import say_differences
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
@@ -41,7 +41,6 @@ FORMAT = 1
 _KEY = b"ncsim"
 #: An adapter's files in the order in which they are written; the last one seals them.
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "heads.safetensors")
-TORN = "is torn (its checksum is not that of its content)"
 
 
 class TextFolder:

@@ -91,6 +91,11 @@ def smallest_margin(logits: Array, targets: Array) -> Array:
 def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:
     """Which answers are right, which undecided, and how the training ended."""
     _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    return record_of_logits(config, vector, logits, targets)
+
+
+def record_of_logits(config: EnsembleConfig, vector: Array, logits: Array, targets: Array) -> ContextRecord:
+    """As `record`, of whatever has these parameters [P, *L] and decision logits [R, 2, *L]."""
     decided = jnp.abs(logits) >= config.undecided_tolerance  # else "undecided", whatever they answer
     diverged = has_diverged(vector, logits)
     cells = outcome_cells(logits, targets)

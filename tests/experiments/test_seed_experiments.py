@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from experiments import concept_chsh, five_runs, word_statistics
+from experiments import concept_chsh, five_runs, quantum_circuits, word_statistics
+from ncsim.statistics.intervals import Estimate
 
 
 def test_concepts(tmp_path, capsys):
@@ -46,6 +47,25 @@ def test_small_runs_of_both(tmp_path, capsys):
     assert "subjects without any meaning" in capsys.readouterr().out
     found = json.loads((tmp_path / "word_statistics.json").read_text())
     assert len(found) == 7
+
+
+@pytest.mark.slow
+def test_small_run_of_circuits(tmp_path, capsys):
+    quantum_circuits.main(["--members", "20", "--steps", "3", "--widths", "1", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "quantum_circuits.json").read_text())
+    assert [row["kind"] for row in found["ensembles"]] == ["network", "circuit, angles", "circuit, amplitudes"]
+    assert {row["parameters"] for row in found["ensembles"]} == {9}
+    assert len(found["verdicts"]) == 3
+    assert found["verdicts"][-1] in capsys.readouterr().out
+    lines = (tmp_path / "quantum_circuits.csv").read_text().splitlines()
+    assert len(lines) == 1 + 3 * (4 + 5 + 1)
+
+
+def test_circuits_and_networks_differ_where_intervals_do_not_meet():
+    low, high, wide = (Estimate(v, v - r, v + r, "") for v, r in ((0.1, 0.05), (0.3, 0.05), (0.2, 0.2)))
+    assert quantum_circuits.compared(low, high) == "lower"
+    assert quantum_circuits.compared(high, low) == "higher"
+    assert quantum_circuits.compared(wide, low) == "not told apart"
 
 
 def test_typed_noise_is_words_of_five_letters():

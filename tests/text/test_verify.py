@@ -6,6 +6,7 @@ import pytest
 
 from ncsim.cli.command import main
 from ncsim.text import job
+from ncsim.text.run_folder import ADAPTER_FILES
 from ncsim.text.verify import verify_text
 from tests.text.test_run import Listener, contents, files, trained, whole  # noqa: F401 - fixtures
 
@@ -111,3 +112,19 @@ def test_an_audit_finds_what_no_checksum_can(copy, capsys, monkeypatch):
     monkeypatch.setattr(job, "backbone_fingerprint", lambda model: "0123456789abcdef")
     assert ended("report", "--audit", "1", copy) == 2
     assert "holds another run (backbone is" in capsys.readouterr().err
+
+
+def test_an_exported_adapter_holds_the_checksums_of_its_files(copy, tmp_path):
+    """Also of the config, which names another backbone than the run's: put in the place of the run's it is whole."""
+    assert ended("export", copy, "--hub", tmp_path / "hub", "--base-model", "acme/tiny-bert") == 0
+    for place in sorted((tmp_path / "hub" / "adapters").iterdir()):
+        rank, seed, context = place.name.split("-")[1::2]
+        stored = copy / "adapters" / f"rank={rank}" / f"seed={seed}" / f"context={context}"
+        for name in ADAPTER_FILES:
+            alike = (place / name).read_bytes() == (stored / name).read_bytes()
+            assert alike == (name == "adapter_model.safetensors")
+            shutil.copy(place / name, stored)
+        flip(place / "adapter_config.json")
+    assert verify_text(copy).right
+    shutil.copy(place / "adapter_config.json", stored)
+    assert not verify_text(copy).right

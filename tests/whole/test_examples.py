@@ -31,7 +31,7 @@ FOLDERS = {
 #: What has no source because there is nothing to look up: errors, files, results as they are stored, grids, intervals as such.
 NO_SOURCE = {
     *("ConfigError", "StoreError", "DataError", "open_run", "Run", "open_text_run", "TextRun"),
-    *("config_grid", "merge_counts", "Estimate"),
+    *("config_grid", "merge_counts", "Estimate", "RunListener", "tracker"),
 }
 #: Examples that are checked for their syntax alone: training over a BERT compiles for minutes on two cores.
 TOO_SLOW = {"run_text"}

@@ -46,6 +46,7 @@ OTHERS = {
     "transfer_guard_device_to_host": "disallow",
     "array_garbage_collection_guard": "fatal",
     "check_tracer_leaks": True,
+    "debug_key_reuse": True,
 }
 WITHOUT_CONTEXT = {"random_seed_offset": 7, "legacy_prng_key": "error", "enable_checks": True}
 
@@ -101,6 +102,17 @@ def test_jax_settings_change_no_member_and_are_the_users_afterwards(plain, setti
     found = trained(progress=Listener())
     assert now() == elsewhere[0] == others
     assert found == plain
+
+
+@pytest.mark.slow
+def test_members_are_trained_again_whatever_the_user_has_set(setting):
+    """`ncsim.parameters` and `ncsim.outcomes` compare bits with what is recorded, and raise where they differ."""
+    run = run_ensemble(CONFIG, executor="xla")
+    forget_programs()
+    for name, value in (OTHERS | WITHOUT_CONTEXT).items():
+        setting(name, value)
+    assert np.isfinite(ncsim.parameters(run, [3]).hidden_kernel).all()
+    assert ncsim.outcomes(run, [3]).member.tolist() == [3]
 
 
 @pytest.mark.slow

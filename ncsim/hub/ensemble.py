@@ -1,0 +1,135 @@
+"""A run of ensembles as a data set for the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from ncsim.config.ensemble import EnsembleConfig, field_specs
+from ncsim.config.tasks import PAPER_TASKS
+from ncsim.errors import StoreError
+from ncsim.formatting import json_text
+from ncsim.hub.dataset import HubFolder, new_folder
+from ncsim.results import Run
+from ncsim.statistics.until import numbers_of
+from ncsim.storage.arrow_tables import axis_columns, to_flat_table, trajectories_to_flat_table
+from ncsim.storage.environment import recorded_environments
+
+WORDS = (
+    "Very many small networks, each trained on one task of Alice and one of Bob at once, and how many rows of the truth table they "
+    "answer right. Counts give the CHSH statistic S."
+)
+_OF_CONTEXT = {
+    "solved": "whether both heads are right on all rows",
+    "loss": "final training loss",
+    "margin": "smallest logit in favour of the right answer",
+    "diverged": "whether training left the finite numbers",
+    "undecided_alice": "rows on which Alice's answer is undecided",
+    "undecided_bob": "rows on which Bob's answer is undecided",
+    "decided_product": "sum of the product of outcomes over rows that both decided",
+}
+_COLUMNS = {
+    "member": "id of the member",
+    "step": "step of training",
+    "S": "CHSH statistic; null where a network diverged",
+    "S_factorised": "S as accuracies alone give it",
+    "influence": "direct influence",
+    "Delta": "contextuality: s_odd - 2 - influence",
+    "number": "name of the number, as the report has it",
+    "value": "estimate",
+    "low": "lower limit of its interval",
+    "high": "upper limit",
+    "level": "probability with which the interval should hold the number",
+    "method": "how the limits were found",
+    "members": "members of the cell",
+}
+
+
+def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
+    """Write a run as a folder for the hub: its members, what was recorded along training, and the numbers of its report.
+
+    Args:
+        run: a run that is stored; it may be incomplete.
+        path: a new folder.
+        license_id: as the hub calls it, such as "cc-by-4.0".
+
+    Raises:
+        ConfigError: the folder is not empty or cannot be made, or no licence is called so.
+        StoreError: a part is torn or foreign, no member is stored, or the folder cannot be written to.
+    """
+    if run.location is None or not any(True for _ in _members(run)):
+        raise StoreError(f"{run.location or 'the run'}: no member is stored; allowed: a stored run with members")
+    with new_folder(path, license_id) as folder:
+        folder.add_table("members", "one member: four networks, one per context", _members(run))
+        folder.add_table("numbers", "one number of the report, of one cell, with its interval", [_numbers(run)])
+        folder.add_table("trajectories", "one member at one step of its training", _trajectories(run))
+        title = f"ncsim ensembles: {', '.join(run.swept) or run.configs[0].tasks.name}"
+        folder.describe(title, WORDS, _body(run), _described)
+    return folder
+
+
+def _members(run: Run) -> Iterator[pa.Table]:
+    for cell, config in enumerate(run.configs):
+        for records in run.batches(cell):
+            yield to_flat_table(records, config, run.swept)
+
+
+def _trajectories(run: Run) -> Iterator[pa.Table]:
+    for cell, config in enumerate(run.configs):
+        for trajectories in run.trajectories(cell):
+            yield trajectories_to_flat_table(trajectories, config, run.swept)
+
+
+def _numbers(run: Run) -> pa.Table:
+    pieces = []
+    for number, config in enumerate(run.configs):
+        cell = run._cell(number)
+        found = numbers_of(cell)
+        columns: dict[str, Any] = axis_columns(config, run.swept, len(found))
+        columns |= {
+            "members": pa.repeat(cell.size, len(found)),
+            "number": pa.array(list(found), pa.string()),
+        }
+        for key in ("value", "low", "high", "level", "method"):
+            kind = pa.string() if key == "method" else pa.float64()
+            columns[key] = pa.array([getattr(estimate, key) for estimate in found.values()], kind)
+        pieces.append(pa.table(columns))
+    return pa.concat_tables(pieces)
+
+
+def _described(column: str) -> str:
+    """What a column holds."""
+    if column in _COLUMNS:
+        return _COLUMNS[column]
+    if column in field_specs():
+        return str(field_specs()[column].get("help", column))
+    name, _, context = column.rpartition("_")
+    if name in _OF_CONTEXT:
+        return f"{_OF_CONTEXT[name]}, in context {context}"
+    counted = re.fullmatch(r"(training_)?counts_(\d\d)_(\d)(\d)", column)
+    if counted:
+        rows = "rows trained on" if counted[1] else "rows"
+        alice, bob = (("wrong", "right")[int(answer)] for answer in counted.groups()[2:])
+        return f"{rows} of context {counted[2]} on which Alice is {alice} and Bob {bob}"
+    return f"{name.replace('_', ' ')}, in context {context}"
+
+
+def _body(run: Run) -> list[str]:
+    first: EnsembleConfig = run.configs[0]
+    axes = {name: list(dict.fromkeys(getattr(config, name) for config in run.configs)) for name in field_specs()}
+    rows = [f"| {name} | {', '.join(map(str, values))} |" for name, values in axes.items() if name != "tasks"]
+    tasks = "those of the paper" if first.tasks == PAPER_TASKS else f"`{json_text(first.tasks.__dict__, None)}`"
+    paragraphs = [
+        "A *context* is one task of Alice with one of Bob: 11, 12, 21 and 22. An outcome is +1 where a head is right on a row.",
+        "## Settings\n\n| field | value |\n|---|---|\n" + "\n".join(rows) + f"\n\nTasks: {tasks}.",
+    ]
+    if missing := run.missing():
+        paragraphs.insert(0, f"Not complete: {missing:,} members were still to be trained.")
+    record = next(iter(recorded_environments(str(run.location))), {})
+    if isinstance(record.get("versions"), dict):
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        paragraphs.append(f"Trained with {versions}, on {record.get('platform', 'an unknown platform')}.")
+    return paragraphs

@@ -1,0 +1,44 @@
+"""until.json: the precision that a run was to reach, what was seen on the way, and where it ended. It holds a checksum of itself.
+
+It is written before the members that it leads to are trained, so that a run that was killed goes on to the same members.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+from ncsim.errors import StoreError, reason
+from ncsim.storage.checksums import is_whole, sealed_json
+from ncsim.storage.files import Storage
+
+UNTIL = "until.json"
+FORMAT = 1
+
+
+def read_until(storage: Storage) -> dict[str, Any] | None:
+    """What until.json says; None where there is none, or it is torn: then the rule begins anew."""
+    with contextlib.suppress(OSError, ValueError):
+        content = storage.read(UNTIL)
+        stored = json.loads(content) if is_whole(content) else None
+        if isinstance(stored, dict) and stored.get("format") == FORMAT:
+            return {name: value for name, value in stored.items() if name not in ("format", "checksum")}
+    return None
+
+
+def torn_until(storage: Storage) -> list[str]:
+    """The name of until.json where it is there and torn."""
+    return [UNTIL] if storage.exists(UNTIL) and read_until(storage) is None else []
+
+
+def write_until(storage: Storage, stored: dict[str, Any]) -> None:
+    """Write until.json.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        storage.write(UNTIL, sealed_json({"format": FORMAT} | stored))
+    except OSError as error:
+        raise StoreError(f"{storage.location}/{UNTIL}: cannot be written ({reason(error)})") from None

@@ -1,0 +1,264 @@
+"""A run that ends when a number is precise: its folder is that of a run of so many members, whatever stopped it on the way."""
+
+import contextlib
+import html
+import json
+import multiprocessing
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import ncsim
+from ncsim.cli.command import main
+from ncsim.ensemble.job import Job
+from ncsim.report.summary import summarise
+from ncsim.report.write import printed
+from ncsim.statistics import stopping
+from ncsim.statistics.until import NUMBERS, Until
+from ncsim.storage import parts as stored_parts
+from ncsim.storage.verify import verify
+from tests.ensemble.test_pool import Here
+from tests.support.refusals import refused_command
+from tests.support.tasks import FOUR_ROWS
+
+
+def grid(members):
+    return ncsim.config_grid(learning_rate=[0.01, 0.05], members=members, steps=20, tasks=[FOUR_ROWS])
+
+
+#: Needs a thousand members or so: looks at 48 in memory, then at whole parts, which have 64.
+GRID = grid(5_000)
+MEAN = "mean S +- 0.06"
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    monkeypatch.setattr(stored_parts, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(stopping, "PILOT", 48)
+
+
+def files(folder):
+    """All that is not made by a report, and what says where a rule has led."""
+    names = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("until.json", ".lock")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in names}
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A run that ended by the rule, and the files of a run that was asked for as many members."""
+    place = tmp_path_factory.mktemp("until")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_parts, "PART_MEMBERS", (64, 64))
+        patch.setattr(stopping, "PILOT", 48)
+        run = ncsim.run_ensemble(GRID, out=place / "ended", executor="xla", until=MEAN)
+        members = run.configs[0].members
+        ncsim.run_ensemble(grid(members), out=place / "plain", executor="xla")
+    return run, files(place / "plain")
+
+
+def test_the_folder_is_that_of_a_run_of_so_many_members(ended):
+    run, plain = ended
+    assert 192 < run.configs[0].members < 5_000
+    assert run.configs[0].members % 64
+    assert files(run.path) == plain
+    assert verify(run.path).right
+    looks = run.until["looks"]
+    assert [look["members"] for look in looks][:2] == [48, 192]
+    assert len(looks) > 2
+    assert not looks[-1]["members"] % 64
+    assert run.until["stopped"] == "precise"
+
+
+def test_the_report_says_why_it_ended_and_what_the_rule_states(ended):
+    run, _ = ended
+    summary = summarise(run)
+    told = summary.numbers["until"]
+    members = run.configs[0].members
+    assert (told["until"], told["stopped"], told["members"], told["at_most"]) == (MEAN, "precise", members, 5_000)
+    for interval, cell in zip(told["intervals"], summary.numbers["cells"], strict=True):
+        assert interval["value"] == cell["protocols"][0]["mean_s"]["value"]
+        assert interval["high"] - interval["value"] == pytest.approx(interval["reach"])
+        assert interval["reach"] <= 0.06
+    assert max(interval["reach"] for interval in told["intervals"]) > 0.05
+    assert f"Stopped at {members:,} of at most 5,000 members, which are enough for {MEAN}." in printed(summary)
+
+
+class Stops:
+    """Ends a run as Ctrl-C does when so many batches are done."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def start(self, members, steps):
+        pass
+
+    def advance(self, members, steps):
+        if members:
+            self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(("batches", "looks"), [(1, None), (4, 1), (20, 4)])
+def test_a_run_that_was_stopped_goes_on_to_the_same_members(ended, tmp_path, batches, looks):
+    """In the look in memory, after which nothing is on record; in the first that is stored; and at the end."""
+    _, plain = ended
+    with pytest.raises(KeyboardInterrupt):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, progress=Stops(batches))
+    if looks is None:
+        assert not (tmp_path / "run").exists()
+    else:
+        assert len(json.loads((tmp_path / "run" / "until.json").read_text())["looks"]) == looks
+    assert files(tmp_path / "run") != plain
+    ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN)
+    assert files(tmp_path / "run") == plain
+    ncsim.run_ensemble(GRID, out=tmp_path / "run", until=MEAN, progress=Stops(0))  # nothing is left to train
+
+
+def test_in_memory_it_is_the_same(ended):
+    stored, _ = ended
+    run = ncsim.run_ensemble(GRID, executor="xla", until=MEAN)
+    assert (run.counts == stored.counts).all()
+    assert run.until == stored.until
+    assert "until" in summarise(run).numbers
+
+
+class Elsewhere(Here):
+    """Does what it is handed in another folder, as workers do; what is handed says where the run is."""
+
+    def submit(self, fn, /, *arguments):
+        asked = arguments[0]
+        assert Path(asked.out if isinstance(asked, Job) else asked.location).is_absolute()
+        with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+            return super().submit(fn, *arguments)
+
+
+def test_a_pool_comes_to_the_same_members(ended, tmp_path, monkeypatch):
+    _, plain = ended
+    monkeypatch.chdir(tmp_path)
+    ncsim.run_ensemble(GRID, out="run", executor="xla", until=MEAN, pool=Elsewhere(), devices=4)
+    found = files(tmp_path / "run")
+    parts = {name for name in plain if name.startswith("parts/")}
+    assert {name: found[name] for name in parts} == {name: plain[name] for name in parts}
+    assert set(found) == set(plain)
+
+
+@pytest.mark.slow
+def test_processes_come_to_the_same_members(ended, tmp_path):
+    """What is asked of them, and what they give, goes from process to process."""
+    run, plain = ended
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        again = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=pool)
+    assert again.until == run.until
+    found = files(tmp_path / "run")
+    parts = [name for name in plain if name.startswith("parts/")]
+    assert [found[name] for name in parts] == [plain[name] for name in parts]
+
+
+def test_a_torn_record_is_found_and_moved_aside(ended, tmp_path, capsys):
+    run, _ = ended
+    copy = shutil.copytree(run.path, tmp_path / "run")
+    (copy / "until.json").write_bytes((copy / "until.json").read_bytes().replace(b"precise", b"members"))
+    assert [finding.name for finding in verify(copy).findings] == ["until.json"]
+    assert ncsim.open_run(copy).until is None
+    main(["report", str(copy), "--repair"])
+    assert "until.json: is torn" in capsys.readouterr().out
+    assert verify(copy).right
+
+
+def test_a_named_cell_alone_is_asked():
+    words = "mean S, learning_rate=0.05 +- 0.3"
+    run = ncsim.run_ensemble(GRID, executor="xla", until=words)
+    assert run.until["cells"] == [1]
+    (interval,) = summarise(run).numbers["until"]["intervals"]
+    assert interval["cell"] == {"learning_rate": 0.05}
+
+
+def test_the_most_members_are_no_more(tmp_path):
+    cells = grid(150)
+    run = ncsim.run_ensemble(cells, out=tmp_path / "run", executor="xla", until="mean S +- 0.01")
+    assert (run.configs[0].members, run.until["stopped"]) == (150, "members")
+    assert "the most that were allowed, which are not enough for mean S +- 0.01" in printed(summarise(run))
+    # More are allowed now: it goes on from what was seen.
+    more = grid(200)
+    again = ncsim.run_ensemble(more, out=tmp_path / "run", executor="xla", until="mean S +- 0.01")
+    assert again.configs[0].members == 200
+    # And without a rule it is a run of so many members as any other.
+    plain = grid(300)
+    assert "until" not in summarise(ncsim.run_ensemble(plain, out=tmp_path / "run", executor="xla")).numbers
+    with pytest.raises(ncsim.StoreError, match="would leave some out"):
+        ncsim.run_ensemble(cells, out=tmp_path / "run", until="mean S +- 0.01")
+
+
+def test_a_folder_that_has_more_is_looked_at_whole(ended, tmp_path):
+    plain = grid(300)
+    ncsim.run_ensemble(plain, out=tmp_path / "run", executor="xla")
+    run = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN)
+    assert run.until["looks"][0]["members"] == 300
+    assert run.configs[0].members >= 300
+
+
+def test_names_are_read_with_any_spaces():
+    assert Until.parse("p(s>2)+-.01") == Until("P(S > 2)", 0.01)
+    assert Until.parse("Delta > 0, of members ± 1e-3") == Until("Delta > 0, of members", 0.001)
+    assert Until.parse("solved 22 +/- 0.01").number == "solved, context 22"
+    assert Until.parse("mean S, retry until solved, at most 100, hidden=3, loss=squared +- 0.1") == Until(
+        "mean S, retry until solved, at most 100", 0.1, (("hidden", "3"), ("loss", "squared"))
+    )
+    for name in NUMBERS:
+        assert Until.parse(str(Until(name, 0.25))) == Until(name, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("P(S > 2)", 'allowed: a number and how precise it is to be, as "P(S > 2) +- 0.002"'),
+        ("P(S > 3) +- 0.1", "no such number; allowed: S > 2, of members; Delta > 0, of members; P(Delta > 0)"),
+        ("P(Delta > 0), best of 20 by loss +- 0.1", "no such number"),
+        ("P(S > 2), best of 7 by loss +- 0.1", "single shot, best of 20 by loss"),
+        ("P(S > 2) +- 0", "allowed after +-: a number above 0, and at most 0.5"),
+        ("P(S > 2) +- 0.6", "allowed after +-: a number above 0, and at most 0.5"),
+        ("mean S +- 5", "at most 4"),
+        ("mean S +- 1.2.3", "allowed after +-: a number"),
+        ("mean S +- -1", "allowed"),
+        ("mean S, steps=3 +- 0.1", "steps is not swept; allowed: fields that are swept: hidden"),
+        ("mean S, hidden=4 +- 0.1", "no cell is so; allowed: hidden=2, 3"),
+        ("mean S, hidden=3, hidden=2 +- 0.1", "allowed: a field once, and one value of it"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(capsys, words, problem):
+    for command in ("ensemble", "plan"):
+        line = refused_command(capsys, command, "--hidden", "2", "3", "--until", words)
+        assert "--until: " in line
+        assert problem in line
+
+
+def test_no_share_is_trained_by_a_rule(capsys, tmp_path):
+    for share in (["--shard", "1/2"], ["--distributed"]):
+        line = refused_command(capsys, "ensemble", "--until", "mean S +- 0.1", *share, "--out", "run")
+        assert f"--until: mean S +- 0.1 with {share[0]}; allowed: in one process, or with --cluster" in line
+    with pytest.raises(ncsim.ConfigError, match=r"--until: mean S .* with --shard; allowed"):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", until="mean S +- 0.1", shard=(1, 2))
+    with pytest.raises(ncsim.ConfigError, match="--until: 3; allowed"):
+        ncsim.run_ensemble(GRID, until=3)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_trains_reports_and_prints_its_settings(capsys):
+    words = ["--members", "900", "--steps", "20", "--until", "mean S +- 0.2", "--executor", "xla"]
+    main(["ensemble", *words, "--print-config"])
+    assert 'until = "mean S +- 0.2"' in capsys.readouterr().out
+    main(["ensemble", *words, "--out", "run"])
+    shown = capsys.readouterr()
+    line = shown.out.splitlines()[0]
+    assert line.startswith("Stopped at ")
+    assert line in html.unescape(Path("run/report.html").read_text())
+    assert json.loads(Path("run/summary.json").read_text())["until"]["until"] == "mean S +- 0.2"
+    assert "mean S +- 0.2: +- " in shown.err

@@ -1,0 +1,69 @@
+"""Compiled programs on disk: kept and found again, made anew where they are torn, and nothing of a user's own is kept by us."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from ncsim.executors.own_programs import own_programs
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Gives the programs that are kept, and how many were found, since the last time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    session = jax.config.jax_compilation_cache_dir  # the tests' own, which would be kept in as a user's is
+    jax.config.update("jax_compilation_cache_dir", None)
+    events = []
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+
+    def look():
+        found = events.count("/jax/compilation_cache/cache_hits")
+        events.clear()
+        return sorted(tmp_path.glob("ncsim/programs/*/*-cache")), found
+
+    yield look
+    jax.config.update("jax_compilation_cache_dir", session)
+    compilation_cache.reset_cache()
+
+
+def compiled(scale):
+    jax.clear_caches()
+    with own_programs():
+        return float(jax.jit(lambda x: jnp.sin(x) * scale)(np.float32(1)))
+
+
+def test_a_program_is_kept_and_found(kept):
+    value = compiled(3)
+    programs, found = kept()
+    assert programs
+    assert not found
+    assert compiled(3) == value
+    assert kept() == (programs, len(programs))
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_torn_program_is_compiled_anew_without_a_word(kept):
+    value = compiled(5)
+    programs, _ = kept()
+    whole = [path.read_bytes() for path in programs]
+    for path, data in zip(programs, whole, strict=True):
+        path.write_bytes(data[: len(data) // 2])
+    assert compiled(5) == value  # a warning would be an error here
+    assert kept()[1] == 0
+    assert compiled(5) == value
+    assert kept()[1] == len(programs)
+
+
+def test_nothing_is_kept_outside_nor_against_a_users_wish(kept, tmp_path):
+    jax.jit(lambda x: x * 11)(np.float32(1))
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        compiled(13)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
+    compiled(17)
+    assert kept()[0] == []
+    assert list((tmp_path / "mine").glob("*-cache"))

@@ -1,0 +1,212 @@
+"""A run as a folder for the hub: the tables of the run, a card and metadata that others read, and no path of this machine."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pandas
+import pyarrow.parquet as pq
+import pytest
+
+import ncsim
+from ncsim.cli.command import main
+from ncsim.hub.dataset import _size
+from ncsim.report.summary import summarise
+from tests.support.refusals import refused_command
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "stored_runs"
+TABLES = {"grid": ["members", "numbers"], "recorded": ["members", "numbers", "trajectories"], "text": ["evaluations"]}
+
+
+@pytest.fixture(scope="module", params=TABLES)
+def exported(request, tmp_path_factory):
+    """A run of each kind, its tables, and the folder that it was written to by the command."""
+    place = tmp_path_factory.mktemp("hub")
+    run = shutil.copytree(FIXTURES / request.param, place / "run")
+    of_text = ["--base-model", "acme/tiny-bert", "--license", "cc-by-4.0"] if request.param == "text" else []
+    main(["export", str(run), "--hub", str(place / "hub"), *of_text])
+    return run, TABLES[request.param], place / "hub"
+
+
+def test_the_card_names_each_table(exported):
+    _, tables, folder = exported
+    data = huggingface_hub.DatasetCard.load(folder / "README.md").data.to_dict()
+    assert [config["config_name"] for config in data["configs"]] == tables
+    for config in data["configs"]:
+        assert (folder / config["data_files"]).is_file()
+    assert data["configs"][0]["default"] is True
+    assert data["size_categories"] == ["n<1K"]
+    assert data.get("license") == ("cc-by-4.0" if tables == ["evaluations"] else None)
+
+
+def test_the_metadata_has_each_column_and_the_checksum_of_each_file(exported):
+    _, tables, folder = exported
+    found = json.loads((folder / "croissant.json").read_text())
+    assert [record["name"] for record in found["recordSet"]] == tables
+    for file, record in zip(found["distribution"], found["recordSet"], strict=True):
+        content = (folder / file["contentUrl"]).read_bytes()
+        assert file["sha256"] == hashlib.sha256(content).hexdigest()
+        schema = pq.read_schema(folder / file["contentUrl"])
+        assert [field["name"] for field in record["field"]] == schema.names
+        kinds = {"bool": "sc:Boolean", "string": "sc:Text", "double": "sc:Float", "float": "sc:Float"}
+        for field, column in zip(record["field"], schema, strict=True):
+            assert field["dataType"] == kinds.get(str(column.type), "sc:Integer")
+            assert field["description"]
+            assert f"| `{column.name}` | {column.type} | {field['description']} |" in (folder / "README.md").read_text()
+
+
+def test_no_place_of_this_machine_is_told(exported):
+    run, _, folder = exported
+    for path in folder.rglob("*"):
+        if path.suffix in (".md", ".json"):
+            text = path.read_text()
+            assert str(run.parent) not in text
+            assert "text_inputs" not in text
+
+
+def test_tables_are_those_of_the_run(exported):
+    place, tables, folder = exported
+    if tables == ["evaluations"]:
+        run = ncsim.text.open_text_run(place)
+        found, table = pandas.read_parquet(folder / "data" / "evaluations.parquet"), run.table().to_pandas()
+        assert np.array_equal(found[["counts_00", "counts_01", "counts_10", "counts_11"]], np.stack(table["counts"]))
+        assert np.array_equal(found["loss_bob"], table["loss_bob"])
+        assert found["rank"].dtype == np.int64
+        return
+    run = ncsim.open_run(place)
+    pandas.testing.assert_frame_equal(pandas.read_parquet(folder / "data" / "members.parquet"), run.to_pandas())
+    numbers = pandas.read_parquet(folder / "data" / "numbers.parquet")
+    for cell in summarise(run).numbers["cells"]:
+        own = numbers
+        for name, value in cell["cell"].items():
+            own = own[own[name] == value]
+        own = own.set_index("number")
+        assert own["members"].unique().tolist() == [cell["members"]]
+        for protocol in cell["protocols"]:
+            for key in ("value", "low", "high"):
+                assert own.loc[f"mean S, {protocol['protocol']}", key] == protocol["mean_s"][key]
+    if "trajectories" in tables:
+        recorded = pandas.read_parquet(folder / "data" / "trajectories.parquet")
+        assert sorted(recorded["step"].unique()) == [0, 20, 40]
+        assert len(recorded) == 3 * len(run.to_pandas())
+
+
+def test_adapters_name_their_backbone(exported):
+    run, tables, folder = exported
+    cards = sorted(folder.glob("adapters/*/README.md"))
+    assert len(cards) == (4 if tables == ["evaluations"] else 0)
+    for card in cards:
+        data = huggingface_hub.ModelCard.load(card).data.to_dict()
+        assert (data["base_model"], data["library_name"]) == ("acme/tiny-bert", "peft")
+        config = json.loads((card.parent / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "acme/tiny-bert"
+        rank, seed, context = card.parent.name.split("-")[1::2]
+        stored = run / "adapters" / f"rank={rank}" / f"seed={seed}" / f"context={context}"
+        for name in ("adapter_model.safetensors", "heads.safetensors"):
+            assert (card.parent / name).read_bytes() == (stored / name).read_bytes()
+        before = json.loads((stored / "adapter_config.json").read_text())
+        assert config == before | {"base_model_name_or_path": "acme/tiny-bert"}
+
+
+def test_sizes_have_the_words_of_the_hub():
+    assert [_size(rows) for rows in (999, 1_000, 16_384, 10**6, 10**9)] == [
+        "n<1K",
+        "1K<n<10K",
+        "10K<n<100K",
+        "1M<n<10M",
+        "n>1B",
+    ]
+
+
+def test_what_cannot_be_written_is_one_line(capsys, tmp_path):
+    shutil.copytree(FIXTURES / "grid", tmp_path / "grid")
+    shutil.copytree(FIXTURES / "text", tmp_path / "text")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for arguments, words in (
+        (["grid", "--hub", "full"], "--hub: full is not empty; allowed: a new folder"),
+        (["grid", "--hub", "file"], "--hub: file; cannot be made"),
+        (["grid", "--hub", "s3://bucket/x"], "--hub: s3://bucket/x; allowed: a folder on this machine"),
+        (["nowhere", "--hub", "new"], "nowhere: no run is stored there"),
+        (["grid"], "--hub"),
+        (["grid", "--hub", "new", "--base-model", "a/b"], "--base-model: a/b; grid holds no text run"),
+        (
+            ["text", "--hub", "new", "--base-model", "/home/me/bert"],
+            "--base-model: '/home/me/bert'; allowed: the id on the hub of text_inputs/model",
+        ),
+        # A relative path looks like an id.
+        (["text", "--hub", "new"], "--base-model: None; allowed: the id on the hub of text_inputs/model"),
+        (["grid", "--hub", ""], "--hub: ; allowed: a folder on this machine"),
+        *(
+            (
+                ["grid", "--hub", "new", "--license", word],
+                f"--license: {word!r}; allowed: a licence as the hub calls it",
+            )
+            for word in ("", "MIT License", "mit\ntags: x")
+        ),
+    ):
+        assert words in refused_command(capsys, "export", *arguments)
+    assert sorted(path.name for path in (tmp_path / "full").iterdir()) == ["notes"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_torn_is_not_given_away(capsys, tmp_path):
+    for kind, extra in (("grid", []), ("text", ["--base-model", "a/b"])):
+        run = shutil.copytree(FIXTURES / kind, tmp_path / kind)
+        part = max(run.glob("parts/**/*.parquet"))  # others were written by then
+        part.write_bytes(part.read_bytes()[:-50])
+        line = refused_command(capsys, "export", kind, "--hub", "new", *extra)
+        assert part.name in line
+        assert "is torn" in line
+        assert not list(tmp_path.glob("new/*"))
+
+
+# ---------------------------------------------------------------------------------- the packages that are to read it
+
+
+@pytest.mark.slow
+def test_load_dataset_gives_the_tables(exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    datasets = pytest.importorskip("datasets")
+    _, tables, folder = exported
+    assert sorted(datasets.get_dataset_config_names(str(folder))) == sorted(tables)
+    for name in tables:
+        loaded = datasets.load_dataset(str(folder), name, split="train", cache_dir=str(tmp_path))
+        wanted = pandas.read_parquet(folder / "data" / f"{name}.parquet")
+        pandas.testing.assert_frame_equal(loaded.to_pandas(), wanted, check_dtype=False)
+    first = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path))
+    assert first.column_names == pq.read_schema(folder / "data" / f"{tables[0]}.parquet").names
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_croissant_is_valid_and_gives_the_records(exported):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    _, tables, folder = exported
+    command = [
+        str(Path(sys.executable).with_name("mlcroissant")),
+        "validate",
+        "--jsonld",
+        str(folder / "croissant.json"),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "Done." in ended.stderr
+    assert "error(s)" not in ended.stderr
+    warned = [line for line in ended.stderr.splitlines() if "recommended" in line]
+    assert all("license" in line for line in warned)  # ours to name it is not
+    data = mlcroissant.Dataset(str(folder / "croissant.json"))
+    for name in tables:
+        wanted = pandas.read_parquet(folder / "data" / f"{name}.parquet")
+        records = list(data.records(name))
+        assert len(records) == len(wanted)
+        for column in wanted.columns:
+            value = records[-1][f"{name}/{column}"]
+            value = value.decode() if isinstance(value, bytes) else value
+            assert value == wanted[column].iloc[-1] or (pandas.isna(value) and pandas.isna(wanted[column].iloc[-1]))
