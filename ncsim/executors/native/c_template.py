@@ -158,6 +158,24 @@ TEMPLATE = """/* Made by ncsim from its training step. */
 #endif
 #define MOST_ROWS 65536 /* steps whose uniform values are made at once */
 
+/* Where a function lies in its page. A step of three units just fits what a processor keeps of decoded instructions, and at
+ * some distances from the loop that calls it, it does not: those that a linker happens to choose cost up to two fifths of the rate
+ * (benchmarks/placement.py). */
+#if !defined(PLACED) && defined(__linux__) && defined(__has_attribute)
+#if __has_attribute(patchable_function_entry)
+#define PLACED(at) __attribute__((aligned(4096), patchable_function_entry(at, at)))
+#endif
+#endif
+#ifndef PLACED
+#define PLACED(at)
+#endif
+#ifndef STEP_AT
+#define STEP_AT 48
+#endif
+#ifndef TRAIN_AT
+#define TRAIN_AT 1984
+#endif
+
 /* What a step hands to the next one and is the same for all networks. */
 typedef struct {{ {fields} }} carried;
 
@@ -185,7 +203,7 @@ static __attribute__((noinline)) void begin(vec *restrict s, const float *restri
 {begin}
 }}
 
-static __attribute__((noinline)) void step(vec *restrict s, const float *restrict fixed, const float *restrict row)
+PLACED(STEP_AT) static __attribute__((noinline)) void step(vec *restrict s, const float *restrict fixed, const float *restrict row)
 {{
     (void)fixed; (void)row;
 {step}
@@ -199,8 +217,8 @@ volatile int ncsim_ending = 0;
 /* Train `networks` networks, a multiple of the lanes, from start[p * stride + network], and store their parameters after
    each of `points` ascending numbers of steps: trained[(point * SIZE + p) * stride + network]. 1: no memory, 2: asked
    to end. */
-int ncsim_train(const float *start, float *trained, int64_t stride, int64_t networks, const float *given,
-                const int32_t *stops, int64_t points)
+PLACED(TRAIN_AT) int ncsim_train(const float *start, float *trained, int64_t stride, int64_t networks, const float *given,
+                                 const int32_t *stops, int64_t points)
 {{
     const int64_t steps = stops[points - 1], most = steps < MOST_ROWS ? steps : MOST_ROWS;
     float *const rows = malloc((size_t)(most + 1) * ROW * sizeof *rows);
