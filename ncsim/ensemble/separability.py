@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from ncsim.config.tasks import context_names
 from ncsim.ensemble.trainer import trainer
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
+
+#: Networks whose logits and kernels are computed at a time.
+BATCH = 1024
 
 
 class ForeignShare(NamedTuple):
@@ -36,6 +40,70 @@ class ForeignShare(NamedTuple):
     response: np.ndarray
     vector: np.ndarray
     config: EnsembleConfig
+
+    def schmidt_entropy(self) -> np.ndarray:
+        """How far the members' functions are from products: entropy in nats, float64[M, C, R, party].
+
+        A head's logits are a matrix over (Alice's features) x (Bob's features); the entropy is of its squared singular values,
+        as a pure state of two parties has it (Schmidt). 0 for a function of one party's features, and for +-1 times +-1.
+        Logits of 0 and 1 would give other values. NaN where a network diverged.
+
+        Raises:
+            ConfigError: rows that are not all of Alice's features times all of Bob's.
+        """
+        from ncsim.training.initialization import row_tuples
+        from ncsim.training.network import Architecture, forward
+        from ncsim.training.separability import grid_of_rows, schmidt_entropy
+
+        grid, architecture = grid_of_rows(self.config.tasks), Architecture.of(self.config)
+        rows = row_tuples(self.config)
+        logits = self._of_each(lambda vector: forward(architecture.split(vector[: architecture.size]), rows)[1])
+        return schmidt_entropy(
+            np.moveaxis(logits[..., grid.reshape(-1), :], -1, -2).reshape(*logits.shape[:3], 2, *grid.shape)
+        )
+
+    def cross_kernel(self) -> np.ndarray:
+        """What one head's loss may move of the other's logits at once, by the tangent kernel: float64[M, C, R], 0 to 1.
+
+        |K_AB| / sqrt(|K_AA| |K_BB|) in Frobenius norms, K_pq = J_p J_q^T over rows, J the derivative of the logits by all that is
+        trained (Jacot et al. 2018). 0 where the shared layer is frozen and where trunks are separate. Gradients that are stopped
+        or projected are not in it.
+        """
+        from ncsim.training.separability import cross_kernel, logit_jacobian
+
+        return self._of_each(lambda vector: cross_kernel(logit_jacobian(self.config, vector)))
+
+    def curvature_information(self, ridge: float) -> np.ndarray:
+        """Mutual information of both heads' parameters in nats, float64[M, C, R], in a Gaussian whose precision is the
+        Gauss-Newton matrix of the logits plus a ridge, with the shared layer marginalised.
+
+        It says what heads could share, not what they do: it is blind to stopped gradients, and it depends on the ridge a
+        hundredfold. Print it with its ridge or not at all. NaN where a network diverged.
+
+        Args:
+            ridge: added to the diagonal, in units of its mean; above 0.
+
+        Raises:
+            ConfigError: a ridge that is not above 0.
+        """
+        from ncsim.training.separability import heads_precision, logit_jacobian, mutual_information
+
+        if not 0 < ridge < np.inf:
+            raise ConfigError(f"ridge: {shown(ridge)}; allowed: a number above 0")
+        slopes = self._of_each(lambda vector: logit_jacobian(self.config, vector))
+        found = np.full(slopes.shape[:3], np.nan)
+        good = np.isfinite(slopes).all(axis=(-3, -2, -1))
+        found[good] = mutual_information(*heads_precision(slopes[good], self.config, ridge))
+        return found
+
+    def _of_each(self, function: Callable[[Any], Any]) -> np.ndarray:
+        """A function of one network's vector [P], of every network: [M, C, R, ...]."""
+        import jax
+
+        with own_programs(), jax.enable_x64(True):
+            flat = self.vector.reshape(-1, self.vector.shape[-1])
+            found = np.asarray(jax.jit(lambda all_: jax.lax.map(function, all_, batch_size=BATCH))(flat))
+        return found.reshape(*self.vector.shape[:3], *found.shape[1:])
 
 
 def foreign_share(
@@ -92,7 +160,7 @@ def foreign_share(
 def _ascending(steps: Sequence[int]) -> np.ndarray:
     numbers = [whole_number(step) for step in steps]
     good = [number for number in numbers if number is not None and 0 <= number <= 10**9]
-    if not good or len(good) < len(numbers) or any(b <= a for a, b in zip(good, good[1:], strict=False)):
+    if not good or len(good) < len(numbers) or any(b <= a for a, b in itertools.pairwise(good)):
         raise ConfigError(f"steps: {shown(list(steps))}; allowed: ascending whole numbers from 0 to 1,000,000,000")
     return np.asarray(good, np.int64)
 

@@ -137,3 +137,47 @@ def cross_kernel(jacobian: Array) -> Array:
     alice, bob = jacobian
     norms = [jnp.sqrt(jnp.sum((one @ other.T) ** 2)) for one, other in ((alice, bob), (alice, alice), (bob, bob))]
     return norms[0] / jnp.sqrt(norms[1] * norms[2])
+
+
+def heads_precision(jacobian: Any, config: EnsembleConfig, ridge: float) -> tuple[np.ndarray, int]:
+    """Precision of both heads with the shared layer marginalised, float64[..., K, K], and how many of its rows are Alice's.
+
+    It is of H = J^T J / R + lambda 1, J the derivative [..., 2 R, P'] of all logits; lambda is `ridge` times the mean of the
+    diagonal of J^T J / R. With the shared layer held, heads would be independent whatever they are. Without the ridge H is
+    singular, since a unit may be scaled up and its output weights down: what comes out depends on the ridge.
+
+    Args:
+        jacobian: of networks, [..., 2, R, P'], as `logit_jacobian` gives it.
+        config: of the networks.
+        ridge: above 0.
+    """
+    architecture = Architecture.of(config)
+    there = np.flatnonzero(architecture.join(architecture.connections()))
+    slopes = np.asarray(jacobian, np.float64)
+    slopes = slopes.reshape(*slopes.shape[:-3], -1, slopes.shape[-1]) / np.sqrt(slopes.shape[-2])
+    alice, bob = (np.searchsorted(there, places) for places in head_places(config))
+    return schur_precision(slopes[..., there], np.concatenate([alice, bob]), ridge), len(alice)
+
+
+def schur_precision(slopes: np.ndarray, kept: np.ndarray, ridge: float) -> np.ndarray:
+    """The Schur complement that is left of the `kept` parameters once the others are marginalised, [..., K, K]: of
+    H = slopes^T slopes + lambda 1, slopes [..., N, P'], lambda being `ridge` times the mean of the diagonal."""
+    product = np.swapaxes(slopes, -1, -2) @ slopes
+    size = product.shape[-1]
+    mean = np.trace(product, axis1=-2, axis2=-1)[..., None, None] / size
+    whole = product + ridge * mean * np.eye(size)
+    rest = np.setdiff1d(np.arange(size), kept)
+    across = whole[..., rest, :][..., kept]
+    marginalised = np.swapaxes(across, -1, -2) @ np.linalg.solve(whole[..., rest, :][..., rest], across)
+    return whole[..., kept, :][..., kept] - marginalised
+
+
+def mutual_information(precision: np.ndarray, first: int) -> np.ndarray:
+    """-1/2 sum ln(1 - rho^2) in nats, [...], of the first so many variables and the others of a Gaussian with this precision
+    [..., K, K]; rho are canonical correlations."""
+    alice, bob = (
+        np.linalg.cholesky(block) for block in (precision[..., :first, :first], precision[..., first:, first:])
+    )
+    half = np.linalg.solve(alice, precision[..., :first, first:])
+    rho = np.linalg.svd(np.linalg.solve(bob, np.swapaxes(half, -1, -2)), compute_uv=False)
+    return np.asarray(-0.5 * np.sum(np.log1p(-(rho**2)), axis=-1))
