@@ -133,7 +133,7 @@ def foreign_share(
         the definition is ours.
 
     Raises:
-        ConfigError: float32, steps that do not ascend, or a context that is not there.
+        ConfigError: float32, an optimiser whose steps are signs, steps that do not ascend, or a context that is not there.
 
     Example:
         >>> import ncsim
@@ -142,11 +142,16 @@ def foreign_share(
         >>> found.share.shape, float(found.share[:, :, 0].max())
         ((4, 1, 2, 2), 0.0)
     """
-    from ncsim.training.separability import foreign_part
+    from ncsim.training.separability import SIGN_OPTIMIZERS, foreign_part
 
     if config.precision != "float64":
         raise ConfigError(
             f"--precision: {config.precision}; twins differ by less than it resolves; allowed here: float64"
+        )
+    if config.optimizer in SIGN_OPTIMIZERS:
+        raise ConfigError(
+            f"--optimizer: {config.optimizer}; its steps are signs, whose derivative is 0 whatever heads do to each other; "
+            "allowed here: another optimiser"
         )
     at = _ascending((config.steps,) if steps is None else steps)
     numbers = _numbers_of(contexts)

@@ -26,6 +26,8 @@ from ncsim.training.network import Architecture, Parameters, forward
 
 #: How far a twin starts from its member. Differences err by about its square, and by 1e-16 over it.
 APART = 1e-6
+#: Optimisers whose step is a sign of the gradient: the derivative between heads is 0 whatever they do to each other.
+SIGN_OPTIMIZERS = ("lion", "rprop", "sign_sgd", "signum")
 
 
 def head_places(config: EnsembleConfig) -> tuple[np.ndarray, np.ndarray]:
