@@ -26,6 +26,10 @@ def test_shapes_and_the_light_cone(found):
     assert np.median(found.share[:, :, 2]) > 1e-3
     assert (found.share <= 1).all()
     np.testing.assert_allclose(found.response[:, :, 0], np.broadcast_to(3 * np.eye(2), (70, 2, 2, 2)), atol=1e-8)
+
+
+@SLOW
+def test_functions_and_kernels_are_within_their_bounds(found):
     assert found.schmidt_entropy().shape == (70, 2, 3, 2)
     assert (found.schmidt_entropy() <= np.log(2) + 1e-12).all()  # matrices are two by two
     kernel = found.cross_kernel()
@@ -33,6 +37,7 @@ def test_shapes_and_the_light_cone(found):
     assert (found.curvature_information(0.01) >= 0).all()
 
 
+@SLOW
 def test_twins_do_not_change_the_member(found):
     run = ncsim.run_ensemble(CONFIG, executor="xla")
     trained = ncsim.parameters(run, range(70))

@@ -82,6 +82,7 @@ def test_twins_differ_from_the_member_in_one_parameter_of_one_head():
     assert np.nonzero(changed)[1].tolist() == np.repeat([*alice, *bob], 2).tolist()
 
 
+@SLOW
 def test_twins_are_autodiff_where_that_exists():
     """Plain gradient descent has no root: forward mode gives its Jacobian."""
     config = config_of(optimizer="sgd")
@@ -95,6 +96,7 @@ def test_twins_are_autodiff_where_that_exists():
         assert np.abs(expected).max() > 1e-4
 
 
+@SLOW
 def test_autodiff_of_adam_has_no_number_at_a_dead_unit_and_twins_have():
     config = config_of()
     start, targets = started(config), context_targets(FOUR_ROWS)[1]
@@ -106,6 +108,7 @@ def test_autodiff_of_adam_has_no_number_at_a_dead_unit_and_twins_have():
     assert np.isfinite(share_after(config, 3, start)).all()
 
 
+@SLOW
 def test_two_steps_of_descent_are_a_product_of_two_hessian_blocks():
     """J_AB(2) = eta^2 H_AS(theta_1) H_SB(theta_0): from Bob's head to the shared layer, then from there to Alice's."""
     config, rate = config_of(optimizer="sgd"), 0.3
@@ -131,8 +134,8 @@ def test_two_steps_of_descent_are_a_product_of_two_hessian_blocks():
 
 
 def test_one_unit_and_one_row_by_hand():
-    """Logits a s + d and b s + e, s = w + c, squared errors against +1 and -1... of context 12: +1 and +1. Two steps of descent, by the
-    chain rule on paper."""
+    """Logits a s + d and b s + e, s = w + c, squared errors against +1. Two steps of descent, by the chain rule on
+    paper."""
     config = config_of(hidden=1, tasks=ONE_ROW, optimizer="sgd", loss="squared_error")
     a, b, w, c, d, e, rate, goal = 0.7, -0.4, 0.8, 0.4, 0.1, -0.2, 0.1, 1.0
     s = w + c
