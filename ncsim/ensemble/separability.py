@@ -111,12 +111,13 @@ def foreign_share(
     steps: Sequence[int] | None = None,
     contexts: Sequence[str] = context_names(),
     devices: int | None = None,
+    apart: float = 1e-10,
 ) -> ForeignShare:
     """How much of each head is the other's doing: the share of its memory that is of the other head's start.
 
     With J = d theta(t) / d theta(0), the Jacobian of training, and blocks J_AA, J_AB of Alice's head by Alice's and by Bob's
     starting parameters, Alice's share is |J_AB|^2 / (|J_AA|^2 + |J_AB|^2) in Frobenius norms. J is measured by twins: per
-    parameter of a head two networks start 1e-6 above and below the member and train as it does. 0 says that nothing of Bob's
+    parameter of a head two networks start `apart` above and below the member and train as it does. 0 says that nothing of Bob's
     start has come to Alice's head, 1/2 that she remembers both alike.
 
     The share is 0 at steps 0 and 1, and exactly 0 at all steps where nothing of the other head reaches the shared layer. Of
@@ -127,6 +128,8 @@ def foreign_share(
         steps: optimiser steps after which to look, ascending, from 0; `config.steps` alone if not given.
         contexts: names of contexts, as `ncsim.config.tasks.context_names` gives them.
         devices: as for `run_ensemble`.
+        apart: how far a twin starts from its member, above 0 and below 1. Too far, and twins come to other sides of a ReLU's kink; too
+            near, and rounding (1e-16 / apart) shows. Compare two values where single members matter.
 
     Returns:
         `ForeignShare`. The claim that it is for is that back-propagation makes parts of a network not separable (Patrascu);
@@ -155,8 +158,10 @@ def foreign_share(
         )
     at = _ascending((config.steps,) if steps is None else steps)
     numbers = _numbers_of(contexts)
+    if not 0 < apart < 1:
+        raise ConfigError(f"apart: {shown(apart)}; allowed: a number above 0 and below 1")
     with own_programs():
-        found = trainer(devices).train_twins(config, np.asarray(config.member_ids), at, numbers)
+        found = trainer(devices).train_twins(config, np.asarray(config.member_ids), at, numbers, float(apart))
     names = tuple(context_names()[number] for number in numbers)
     member = np.asarray(config.member_ids, np.uint64)
     return ForeignShare(member, names, at, foreign_part(found.response), found.response, found.vector, config)

@@ -102,15 +102,15 @@ class Trainer:
         return MemberRecords(members.astype(np.uint64), **records._asdict()), networks
 
     def train_twins(
-        self, config: EnsembleConfig, members: np.ndarray, steps: np.ndarray, contexts: tuple[int, ...]
+        self, config: EnsembleConfig, members: np.ndarray, steps: np.ndarray, contexts: tuple[int, ...], apart: float
     ) -> Twins:
-        """Members with any ids at these steps, trained with their twins: arrays [M, context, R, ...]."""
+        """Members with any ids at these steps, trained with twins that start so far away: arrays [M, context, R, ...]."""
         import jax
 
         from ncsim.executors import xla
 
         with failing_in_one_line(unless=lambda error: False), jax.enable_x64(True):
-            program = xla.twin_program(program_of(config), self._mesh, len(steps), contexts)
+            program = xla.twin_program(program_of(config), self._mesh, len(steps), contexts, apart)
             return self._block_by_block(program, config, members, steps)
 
     def _block_by_block(self, program: Any, config: EnsembleConfig, members: np.ndarray, steps: Any) -> Any:

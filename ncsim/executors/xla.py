@@ -157,9 +157,11 @@ class Twins(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def twin_program(config: EnsembleConfig, mesh: Mesh, points: int, chosen: tuple[int, ...]) -> BlockProgram:
+def twin_program(
+    config: EnsembleConfig, mesh: Mesh, points: int, chosen: tuple[int, ...], apart: float
+) -> BlockProgram:
     """As `block_program`, one block per device, of members with their twins in the `chosen` contexts: `Twins` of arrays
-    [D, lanes, context, ...] at `points` steps. `config` is as `program_of` gives it."""
+    [D, lanes, context, ...] at `points` steps. Twins start `apart` from the member. `config` is as `program_of` gives it."""
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
     lanes = TWIN_LANES
@@ -173,8 +175,8 @@ def twin_program(config: EnsembleConfig, mesh: Mesh, points: int, chosen: tuple[
         vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
         answers = jnp.asarray(targets)[context]
         # One after the other: each is trained as a member is, in full blocks, so that what is equal is so bit for bit.
-        trained = jax.lax.map(lambda one: train(config, one, answers, rate, steps), twin_starts(config, vector))
-        response = jax.lax.map(lambda moment: squared_response(config, moment), jnp.swapaxes(trained, 0, 1))
+        trained = jax.lax.map(lambda one: train(config, one, answers, rate, steps), twin_starts(config, vector, apart))
+        response = jax.lax.map(lambda moment: squared_response(config, moment, apart), jnp.swapaxes(trained, 0, 1))
         return Twins(jnp.moveaxis(response, -1, 0), jnp.moveaxis(trained[0], -1, 0))
 
     on_device = _over_blocks(one_context, 1, None, len(chosen))

@@ -25,7 +25,7 @@ def test_shapes_and_the_light_cone(found):
     assert (found.share[:, :, :2] == 0).all()
     assert np.median(found.share[:, :, 2]) > 1e-3
     assert (found.share <= 1).all()
-    np.testing.assert_allclose(found.response[:, :, 0], np.broadcast_to(3 * np.eye(2), (70, 2, 2, 2)), atol=1e-8)
+    np.testing.assert_allclose(found.response[:, :, 0], np.broadcast_to(3 * np.eye(2), (70, 2, 2, 2)), atol=1e-5)
 
 
 @SLOW
@@ -74,9 +74,10 @@ def test_what_isolates_leaves_exactly_nothing(kind, parties):
 
 @SLOW
 def test_numbers_of_another_implementation():
-    """100 members with three units, context 11: medians of shares, means of the others, by a reference in NumPy."""
+    """100 members with three units, context 11: medians of shares, means of the others, by a reference in NumPy whose twins began
+    1e-6 away, which is too far for a derivative but the same question."""
     config = ncsim.EnsembleConfig(members=100, precision="float64")
-    of = foreign_share(config, [0, 1, 2, 100, 3_000], ["11"])
+    of = foreign_share(config, [0, 1, 2, 100, 3_000], ["11"], apart=1e-6)
     share, entropy = np.median(of.share[:, 0], axis=0), of.schmidt_entropy()[:, 0].mean(axis=0) / np.log(2)
     assert of.share[:, 0, 2].max() < 4e-10
     np.testing.assert_allclose(share[3:], [[0.127, 0.131], [0.432, 0.443]], atol=6e-4)
@@ -92,6 +93,19 @@ def test_numbers_of_another_implementation():
         np.testing.assert_allclose(information, numbers, atol=6e-3 if ridge == 1e-4 else 6e-4)
 
 
+@SLOW
+def test_twins_far_away_pass_kinks():
+    """Over a thousand steps shares of nearly all members are those of twins ten times as near; at 1e-6 of few."""
+    config = ncsim.EnsembleConfig(members=64, precision="float64")
+    near, *others = (
+        foreign_share(config, [100, 1_000], ["11"], apart=apart).share[:, 0, :, 0] for apart in (1e-10, 1e-9, 1e-6)
+    )
+    moved = [(np.abs(other - near) > 0.01).mean(axis=0) for other in others]
+    assert moved[0][0] < 0.05
+    assert moved[0][1] < 0.15
+    assert moved[1][1] > 0.4
+
+
 @pytest.mark.parametrize(
     ("change", "given", "said"),
     [
@@ -105,6 +119,8 @@ def test_numbers_of_another_implementation():
         ({}, {"contexts": ["13"]}, "contexts: "),
         ({}, {"contexts": ["11", "11"]}, "contexts: "),
         ({}, {"contexts": []}, "contexts: "),
+        ({}, {"apart": 0.0}, "apart: "),
+        ({}, {"apart": float("nan")}, "apart: "),
     ],
 )
 def test_bad_input_is_one_line(change, given, said):
