@@ -87,11 +87,13 @@ def test_small_run_of_separability(tmp_path, capsys):
     assert (tmp_path / "separability.svg").exists()
 
 
-def made_up(share):
-    """Two members with these foreign shares [step, party] at steps 0, 1 and 9 in context 11, and a kernel that is not 0."""
-    share = np.broadcast_to(np.asarray(share, float), (2, 1, 3, 2))
+def made_up(foreign):
+    """Two members with these squared responses to the other's start [step, party] at steps 0, 1 and 9 in context 11, and a kernel that
+    is not 0."""
     config = EnsembleConfig(hidden=1, members=2, precision="float64")
-    response, vector = np.zeros((2, 1, 3, 2, 2)), np.ones((2, 1, 3, 9))
+    response = np.zeros((2, 1, 3, 2, 2))
+    response[..., 0, 1], response[..., 1, 0] = np.asarray(foreign, float).T[:, None, None]
+    share, vector = np.full((2, 1, 3, 2), np.nan), np.ones((2, 1, 3, 9))
     return ForeignShare(np.arange(2), ("11",), np.array([0, 1, 9]), share, response, vector, config)
 
 
@@ -100,10 +102,13 @@ def test_a_broken_promise_is_told():
     assert separability.broken_promises("none", kept) == []
     assert separability.broken_promises("stop_gradient_bob", kept) == []
     said = separability.broken_promises("frozen_trunk", kept)
-    assert said[0] == "frozen_trunk: party 1 has a foreign share of 0.5"
-    assert said[1] == "frozen_trunk: the kernel across heads is not 0"
+    assert said[0] == "frozen_trunk: party 1 has something of the other's start, up to 0.5"
+    assert said[1:] == ["frozen_trunk: the kernel across heads is not 0"]
+    assert separability.broken_promises("separate_trunks", kept)[0].startswith("separate_trunks: party 1 has")
     early = made_up([[0, 0], [1e-9, 0], [0, 0]])
-    assert separability.broken_promises("none", early) == ["none: a foreign share of 1e-09 by step 1"]
+    assert separability.broken_promises("none", early) == [
+        "none: something of the other's start by step 1, up to 1e-09"
+    ]
 
 
 def test_scale_of_entropies_and_moments():
