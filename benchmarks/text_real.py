@@ -1,7 +1,7 @@
 """How much processor time training takes on the real mixed suite, by ncsim and by PyTorch with PEFT as its users run it.
 
 Question. Items have many lengths (SST-2's phrases 14 tokens in the mean, MathQA's questions 44, the longest 128). How much
-processor time does a pair take while one adapter (rank 8) trains on them by ncsim, and by a plain loop of PyTorch with
+processor time does a token take while one adapter (rank 8) trains on them by ncsim, and by a plain loop of PyTorch with
 PEFT that pads each batch to its own longest item, or that also takes items of like length together?
 
 Command. `python -m benchmarks.text_real --model MINILM --source-dir DATA --json benchmarks/results/text-real.json`
@@ -10,8 +10,9 @@ Time. Fifteen minutes on one core of a busy machine.
 
 How. Each peer lives in a process of its own on one core and takes its turn in every round; ratios are of runs in the same
 round. Processor time is counted, because other work on the machine changes it least. Alice's and Bob's items are two
-batches in PyTorch, each padded to its own longest. Batches of like length are cut from 50 batches sorted by length, as
-transformers' `group_by_length` has it: this changes which pairs a step has, ncsim's packing does not.
+batches in PyTorch, each padded to its own longest. Batches of like length are those of transformers' `group_by_length`:
+this changes which items a step has, ncsim's packing does not. Times are per token that is there, as such batches differ in
+length from turn to turn.
 """
 
 from __future__ import annotations
@@ -104,11 +105,10 @@ class NcsimReal(RealWork):
         """As `RealWork` says."""
         self._state, losses = self._program.train(self._state, self._order, 0, first, stop)
         losses.block_until_ready()
+        there = self._lengths[np.asarray(self._order.pairs)[0, first:stop]].sum()
         size = self._setting.microbatch
         rows = -(-np.asarray(self._order.layout.count)[0, first:stop] // size) * size
-        return float(rows.sum() * self._setting.row), float(
-            self._lengths[np.asarray(self._order.pairs)[0, first:stop]].sum()
-        )
+        return float(rows.sum() * self._setting.row), float(there)
 
 
 class PeftReal(RealWork):
@@ -138,9 +138,9 @@ class PeftReal(RealWork):
         if grouped:
             for party, order in enumerate(self._orders):
                 lengths = self._items[party].mask.sum(axis=1)
-                parts = [
-                    part[np.argsort(-lengths[part], kind="stable")] for part in np.split(order, ITEMS // (50 * BATCH))
-                ]
+                lot = min(ITEMS // (4 * BATCH), 50) * BATCH  # as transformers has it
+                parts = [order[n : n + lot] for n in range(0, ITEMS, lot)]
+                parts = [part[np.argsort(-lengths[part], kind="stable")] for part in parts]
                 batches = np.concatenate(parts).reshape(-1, BATCH)
                 self._orders[party] = random.permutation(batches).reshape(-1)
         self.detail = f"torch {torch.__version__}, peft {peft.__version__}, eager"
@@ -167,7 +167,7 @@ class PeftReal(RealWork):
 
 
 REAL_PEERS: dict[str, Any] = {
-    "ncsim text, real": NcsimReal,
+    "ncsim text": NcsimReal,
     "peft, each batch to its longest": lambda **work: PeftReal(grouped=False, **work),
     "peft, batches of like length": lambda **work: PeftReal(grouped=True, **work),
 }
@@ -197,21 +197,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (RuntimeError, OSError, ValueError) as error:
         sys.exit(f"benchmark: error: {error}")
     rows, stored = [], []
-    ours = [seconds for seconds, _, _ in found[workers[0].name]]
+    ours = [seconds / there for seconds, _, there in found[workers[0].name]]
     for worker in workers:
         own = found[worker.name]
-        per_pair = [seconds / (parsed.steps * BATCH) for seconds, _, _ in own]
-        ratios = [seconds / first for (seconds, _, _), first in zip(own, ours, strict=False)]
+        per_token = [seconds / there for seconds, _, there in own]
+        ratios = [seconds / first for seconds, first in zip(per_token, ours, strict=False)]
         padding = sum(one[1] for one in own) / max(sum(one[2] for one in own), 1)
-        numbers = [f"{statistics.median(per_pair):.4f}", f"{padding:.2f}"] if own else ["missing", ""]
+        numbers = [f"{1000 * statistics.median(per_token):.3f}", f"{padding:.2f}"] if own else ["missing", ""]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})" if own else ""
         rows.append([worker.name, *numbers, spread, f"{worker.compile_seconds:.1f}", worker.missing or worker.detail])
         stored.append({
-            "name": worker.name, "missing": worker.missing, "seconds_per_pair": per_pair, "computed_over_there": padding,
+            "name": worker.name, "missing": worker.missing, "seconds_per_token": per_token, "computed_over_there": padding,
             "over_ncsim": ratios, "tokens": [list(one[1:]) for one in own], "compile_seconds": worker.compile_seconds, "detail": worker.detail,
         })  # fmt: skip
         worker.close()
-    header = ["", "processor s per pair", "tokens computed per token", "times ncsim's", "compile s", "how"]
+    header = ["", "processor ms per token", "tokens computed per token", "times ncsim's", "compile s", "how"]
     print("\n".join(table(header, rows, indent="")))
     if parsed.json:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)

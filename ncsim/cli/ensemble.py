@@ -57,8 +57,8 @@ def add_ensemble_command(commands: Any) -> None:
     parser.add_argument(
         "--track",
         metavar="NAME",
-        help="tell a tracker of experiments the numbers of each cell while it trains (trackio, wandb, mlflow; NAME:PROJECT; "
-        "default: none)",
+        help="log the numbers of each cell to a tracker of experiments while it trains (trackio, wandb, mlflow, or with a project, "
+        "as wandb:widths; default: none)",
     )
     add_worker_options(parser)
     add_audit_options(parser)

@@ -14,16 +14,19 @@ def add_export_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
         help="write a stored run as a folder for the Hugging Face hub",
-        description="Write a stored run as a new folder that the Hugging Face hub, datasets.load_dataset and Croissant read: flat "
-        "Parquet, a card, metadata, and of a text run its adapters for PEFT with a model card each. Nothing is uploaded.",
+        description="Write a stored run as a new folder that the Hugging Face hub, datasets.load_dataset and Croissant read: "
+        "tables as Parquet, a card (README.md) and metadata; of a text run also its adapters for PEFT, each with a model card. Nothing "
+        "is uploaded.",
         allow_abbrev=False,
     )
-    parser.add_argument("folder", metavar="RUN", help="a run folder, as runs/figure2 or s3://bucket/figure2")
-    parser.add_argument("--hub", metavar="FOLDER", required=True, help="the new folder")
+    parser.add_argument(
+        "folder", metavar="RUN", help="a run of ncsim ensemble or ncsim text, as runs/figure2 or s3://bucket/figure2"
+    )
+    parser.add_argument("--hub", metavar="FOLDER", required=True, help="the folder to write, new or empty")
     parser.add_argument(
         "--base-model",
         metavar="ID",
-        help="of a text run: the backbone's id on the hub, as google-bert/bert-base-uncased (default: the run's --model)",
+        help="the backbone's id on the hub, as google-bert/bert-base-uncased; text runs need it, and others have none",
     )
     parser.add_argument(
         "--license", metavar="ID", help="licence as the hub calls it, as cc-by-4.0 (default: none is named)"

@@ -60,8 +60,8 @@ def add_until_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until",
         metavar="WORDS",
-        help='train until a number of the report is so precise, as "P(S > 2) +- 0.002" or "mean S, best of 20 by loss, hidden=3 '
-        '+- 0.01", and --members at most (default: all of --members)',
+        help="end when the 95 %% interval of a number of the report reaches no further than this from it, as "
+        '"P(S > 2) +- 0.002" or "mean S, best of 20 by loss, hidden=3 +- 0.01"; --members is then the most (default: train them all)',
     )
 
 
@@ -77,6 +77,9 @@ def until_of(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> str |
 
     until = Until.parse(parsed.until)
     until.cells(configs)
+    for option in ("--shard", "--distributed"):  # before processes wait for each other
+        if getattr(parsed, option.removeprefix("--"), None):
+            until.refuse_shares(option)
     return str(until)
 
 

@@ -41,7 +41,7 @@ def checked_until(until: Any, job: Job) -> Until:
     found = Until.parse(str(until))
     found.cells(job.configs)
     if job.shard is not None:
-        raise ConfigError(f"--until: {found} with --shard; allowed: in one process, or with --cluster (pool=)")
+        found.refuse_shares("--shard")
     return found
 
 

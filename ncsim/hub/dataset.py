@@ -8,10 +8,13 @@ FOLDER/
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ncsim
-from ncsim.errors import ConfigError, reason
+from ncsim.config.fields import shown
+from ncsim.errors import ConfigError, StoreError, reason
 from ncsim.formatting import json_text
 
 _PAPER = "arXiv:2603.04451"
@@ -67,21 +71,39 @@ class TableFile(NamedTuple):
         return f"data/{self.name}.parquet"
 
 
-class HubFolder:
-    """A new folder for a data set.
+@contextlib.contextmanager
+def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
+    """A new folder for a data set; where it cannot be finished, nothing is left in it.
 
     Args:
         path: a folder that is not there, or is empty.
+        license_id: as the hub calls it; None leaves it out.
 
     Raises:
-        ConfigError: it is not empty, or cannot be made.
+        ConfigError: the folder is not empty, or cannot be made; or no licence is called so.
+        StoreError: it cannot be written to.
     """
+    folder = HubFolder(path, license_id)
+    try:
+        yield folder
+    except BaseException as error:
+        for made in folder.path.iterdir():
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+        if isinstance(error, OSError):
+            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+        raise
 
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
+
+class HubFolder:
+    """The folder of a data set while it is written; see `new_folder`."""
+
+    def __init__(self, path: str, license_id: str | None) -> None:
+        self.path, self.license_id = Path(path), license_id
         self.tables: list[TableFile] = []
-        if "://" in path:
+        if not path or "://" in path:
             raise ConfigError(f"--hub: {path}; allowed: a folder on this machine")
+        if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license_id):
+            raise ConfigError(f"--license: {shown(license_id)}; allowed: a licence as the hub calls it, as cc-by-4.0")
         try:
             (self.path / "data").mkdir(parents=True)
             if len(list(self.path.iterdir())) > 1:
@@ -119,9 +141,7 @@ class HubFolder:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    def describe(
-        self, title: str, words: str, body: Sequence[str], columns: Callable[[str], str], license_id: str | None
-    ) -> None:
+    def describe(self, title: str, words: str, body: Sequence[str], columns: Callable[[str], str]) -> None:
         """Write the card and the metadata of all tables.
 
         Args:
@@ -129,10 +149,9 @@ class HubFolder:
             words: what it is, in a sentence or two.
             body: more paragraphs of the card.
             columns: what a column holds, by its name.
-            license_id: as the hub calls it; None leaves it out.
         """
-        self.write("croissant.json", json_text(_croissant(title, words, self.tables, columns, license_id), 2))
-        self.write("README.md", _card(title, words, self.tables, body, columns, license_id))
+        self.write("croissant.json", json_text(_croissant(self, title, words, columns), 2))
+        self.write("README.md", _card(self, title, words, body, columns))
 
 
 def front_matter(values: Mapping[str, Any]) -> str:
@@ -141,20 +160,14 @@ def front_matter(values: Mapping[str, Any]) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _card(
-    title: str,
-    words: str,
-    tables: Sequence[TableFile],
-    body: Sequence[str],
-    columns: Callable[[str], str],
-    license_id: str | None,
-) -> str:
+def _card(folder: HubFolder, title: str, words: str, body: Sequence[str], columns: Callable[[str], str]) -> str:
+    tables = folder.tables
     configs = [{"config_name": table.name, "data_files": table.place} for table in tables]
     configs[0]["default"] = True  # type: ignore[assignment]
     head = front_matter(
         {
             "pretty_name": title,
-            "license": license_id,
+            "license": folder.license_id,
             "tags": ["ncsim", "CHSH", "multi-task-learning", "synthetic"],
             "size_categories": [_size(max(table.rows for table in tables))],
             "configs": configs,
@@ -176,18 +189,12 @@ def _card(
 
 def _size(rows: int) -> str:
     """The hub's word for a number of rows."""
-    below = {10**3: "n<1K", 10**4: "1K<n<10K", 10**5: "10K<n<100K", 10**6: "100K<n<1M", 10**7: "1M<n<10M"}
-    below |= {10**8: "10M<n<100M", 10**9: "100M<n<1B"}
-    return next((word for most, word in below.items() if rows < most), "n>1B")
+    marks = ("1K", "10K", "100K", "1M", "10M", "100M", "1B")
+    at = sum(rows >= 10 ** (3 + n) for n in range(len(marks)))
+    return f"n<{marks[0]}" if at == 0 else f"n>{marks[-1]}" if at == len(marks) else f"{marks[at - 1]}<n<{marks[at]}"
 
 
-def _croissant(
-    title: str,
-    words: str,
-    tables: Sequence[TableFile],
-    columns: Callable[[str], str],
-    license_id: str | None,
-) -> dict[str, Any]:
+def _croissant(folder: HubFolder, title: str, words: str, columns: Callable[[str], str]) -> dict[str, Any]:
     found = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
@@ -206,11 +213,11 @@ def _croissant(
                 "encodingFormat": "application/x-parquet",
                 "sha256": table.content_sha256,
             }
-            for table in tables
+            for table in folder.tables
         ],
-        "recordSet": [_record_set(table, columns) for table in tables],
+        "recordSet": [_record_set(table, columns) for table in folder.tables],
     }
-    return found | ({} if license_id is None else {"license": license_id})
+    return found | ({} if folder.license_id is None else {"license": folder.license_id})
 
 
 def _record_set(table: TableFile, columns: Callable[[str], str]) -> dict[str, Any]:

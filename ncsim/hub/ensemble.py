@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.tasks import PAPER_TASKS
-from ncsim.errors import StoreError, reason
+from ncsim.errors import StoreError
 from ncsim.formatting import json_text
-from ncsim.hub.dataset import HubFolder
+from ncsim.hub.dataset import HubFolder, new_folder
 from ncsim.results import Run
 from ncsim.statistics.until import numbers_of
 from ncsim.storage.arrow_tables import axis_columns, to_flat_table, trajectories_to_flat_table
@@ -57,20 +57,17 @@ def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
         license_id: as the hub calls it, such as "cc-by-4.0".
 
     Raises:
-        ConfigError: the folder is not empty or cannot be made.
+        ConfigError: the folder is not empty or cannot be made, or no licence is called so.
         StoreError: a part is torn or foreign, no member is stored, or the folder cannot be written to.
     """
     if run.location is None or not any(True for _ in _members(run)):
         raise StoreError(f"{run.location or 'the run'}: no member is stored; allowed: a stored run with members")
-    folder = HubFolder(path)
-    try:
+    with new_folder(path, license_id) as folder:
         folder.add_table("members", "one member: four networks, one per context", _members(run))
         folder.add_table("numbers", "one number of the report, of one cell, with its interval", [_numbers(run)])
         folder.add_table("trajectories", "one member at one step of its training", _trajectories(run))
         title = f"ncsim ensembles: {', '.join(run.swept) or run.configs[0].tasks.name}"
-        folder.describe(title, WORDS, _body(run), _described, license_id)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+        folder.describe(title, WORDS, _body(run), _described)
     return folder
 
 

@@ -100,6 +100,8 @@ class Until:
         if found is None:
             raise ConfigError(f'{problem}; allowed: a number and how precise it is to be, as "P(S > 2) +- 0.002"')
         cell = tuple(_CELL.findall(found[1].strip()))
+        if len(dict(cell)) != len(cell):
+            raise ConfigError(f"{problem}; allowed: a field once, and one value of it")
         number = _BY_PLAIN.get(_plain(_CELL.sub("", found[1].strip())))
         if number is None:
             names = [name for name in NUMBERS if not name.endswith(tuple(f", {p.label}" for p in STANDARD_PROTOCOLS))]
@@ -125,6 +127,10 @@ class Until:
     def support(self) -> tuple[float, float]:
         """The smallest and the largest value that the number can have."""
         return (-4.0, 4.0) if self.number.startswith("mean S") else (0.0, 1.0)
+
+    def refuse_shares(self, option: str) -> None:
+        """Raise a ConfigError: one of several processes that train a run does not see how precise it is by then."""
+        raise ConfigError(f"--until: {self} with {option}; allowed: in one process, or with --cluster (pool=)")
 
     def cells(self, configs: Sequence[EnsembleConfig]) -> list[int]:
         """The cells that are to be precise.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from ncsim.errors import ConfigError, StoreError, reason
+from ncsim.config.fields import shown
+from ncsim.config.tasks import context_names
+from ncsim.errors import ConfigError, StoreError
 from ncsim.formatting import json_text
-from ncsim.hub.dataset import HubFolder, front_matter
+from ncsim.hub.dataset import HubFolder, front_matter, new_folder
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.text.checkpoint_file import safetensors_metadata
 from ncsim.text.records import AdapterId
@@ -37,41 +38,38 @@ _COLUMNS = {
     "decided_product": "sum of the product of outcomes over items that both decided",
 }
 _WORDS = {"0": "wrong", "1": "right"}
+#: By split: items on which both are wrong, Bob alone is right, Alice alone, both.
+_Counts = dict[str, list[int]]
 
 
-def export_text(run: TextRun, path: str, base_model: str | None = None, license_id: str | None = None) -> HubFolder:
+def export_text(run: TextRun, path: str, base_model: str | None, license_id: str | None = None) -> HubFolder:
     """Write a text run as a folder for the hub.
 
     Args:
         run: a run that is stored; adapters that are still to be trained are left out.
         path: a new folder.
-        base_model: the backbone's id on the hub, such as "google-bert/bert-base-uncased"; None takes `--model` of the run.
+        base_model: the backbone's id on the hub, such as "google-bert/bert-base-uncased".
         license_id: as the hub calls it.
 
     Raises:
-        ConfigError: the backbone has no id, or the folder is not empty or cannot be made.
+        ConfigError: that is no id, the folder is not empty or cannot be made, or no licence is called so.
         StoreError: nothing is stored yet, a file is torn, or the folder cannot be written to.
     """
-    base = _base_model(run, base_model)
-    table = _flat(run.table())
-    folder = HubFolder(path)
-    try:
-        folder.add_table("evaluations", "one adapter after an epoch, on one split", [table])
-        adapters = [_export_adapter(run, adapter, folder, base, license_id) for adapter in _trained(run)]
+    # Whether the run's own model was an id or a folder is not on record.
+    if base_model is None or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", base_model):
+        raise ConfigError(
+            f"--base-model: {shown(base_model)}; allowed: the id on the hub of {run.config.model}, as google-bert/bert-base-uncased"
+        )
+    table = run.table()
+    ended = _last_counts(table)
+    with new_folder(path, license_id) as folder:
+        folder.add_table("evaluations", "one adapter after an epoch, on one split", [_flat(table)])
+        trained = _trained(run)
+        for adapter in trained:
+            _export_adapter(run, adapter, folder, base_model, ended.get(adapter, {}))
         title = f"ncsim text: {run.data['suite']}"
-        folder.describe(title, WORDS, _body(run, base, adapters), _described, license_id)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+        folder.describe(title, WORDS, _body(run, base_model, len(trained)), _described)
     return folder
-
-
-def _base_model(run: TextRun, asked: str | None) -> str:
-    model = str(run.config.model) if asked is None else asked
-    known = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model) and not (asked is None and Path(model).exists())
-    if not known:
-        what = f"{model}; " if asked is not None else f"none, and the run's model is no id of the hub ({model}); "
-        raise ConfigError(f"--base-model: {what}allowed: an id on the hub, as google-bert/bert-base-uncased")
-    return model
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -91,8 +89,8 @@ def _trained(run: TextRun) -> list[AdapterId]:
     return [adapter for group in run._folder.groups for adapter in group if run._folder.has_adapter(adapter)]
 
 
-def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: str, license_id: str | None) -> str:
-    """Write the files of one adapter, and give its folder."""
+def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: str, ended: _Counts) -> None:
+    """Write the files of one adapter, and its card."""
     torn = run._folder.torn_of_adapter(adapter)
     if torn is not None:
         raise StoreError(torn.problem, f"{run.location}/{torn.name}")
@@ -100,8 +98,7 @@ def _export_adapter(run: TextRun, adapter: AdapterId, folder: HubFolder, base: s
     stored = [run.storage.read(f"{run._folder.adapter_name(adapter)}/{name}") for name in ADAPTER_FILES]
     for name, content in _over(base, *stored).items():
         folder.write(f"{place}/{name}", content)
-    folder.write(f"{place}/README.md", _model_card(run, adapter, base, license_id))
-    return place
+    folder.write(f"{place}/README.md", _model_card(run, adapter, base, folder.license_id, ended))
 
 
 def _over(base: str, weights: bytes, config: bytes, heads: bytes) -> dict[str, bytes]:
@@ -114,7 +111,7 @@ def _over(base: str, weights: bytes, config: bytes, heads: bytes) -> dict[str, b
     return dict(zip(ADAPTER_FILES, (weights, named, heads), strict=True))
 
 
-def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | None) -> str:
+def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | None, ended: _Counts) -> str:
     """The card of an adapter. Values of the run are told by the data set's card."""
     title = f"ncsim {run.data['suite']}: rank {adapter.rank}, seed {adapter.seed}, context {adapter.context_name}"
     head = front_matter(
@@ -125,9 +122,9 @@ def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | N
             "tags": ["ncsim", "lora", "multi-task-learning"],
         }
     )
-    alice, bob = (run.data["tasks"][name]["dataset"] for name in _tasks(adapter))
-    counts = _last_counts(run, adapter)
-    rows = "\n".join(f"| {split} | {' | '.join(map(str, row))} |" for split, row in counts.items())
+    sets = (run.data["tasks"][name]["dataset"] for name in _tasks(adapter))
+    alice, bob = ("texts from files" if name == "file" else name for name in sets)
+    rows = "\n".join(f"| {split} | {' | '.join(map(str, row))} |" for split, row in ended.items())
     return f"""{head}
 # {title}
 
@@ -154,12 +151,12 @@ def _tasks(adapter: AdapterId) -> tuple[str, str]:
     return f"A{name[0]}", f"B{name[1]}"
 
 
-def _last_counts(run: TextRun, adapter: AdapterId) -> dict[str, list[int]]:
-    """Counts after the last epoch, by split."""
-    found: dict[str, list[int]] = {}
-    for row in run.table().to_pylist():
-        if (row["rank"], row["seed"], row["context"]) == (adapter.rank, adapter.seed, adapter.context_name):
-            found[row["split"]] = row["counts"]  # epochs ascend
+def _last_counts(table: pa.Table) -> dict[AdapterId, _Counts]:
+    """Counts of each adapter after its last epoch."""
+    found: dict[AdapterId, _Counts] = {}
+    for row in table.to_pylist():
+        adapter = AdapterId(row["rank"], row["seed"], context_names().index(row["context"]))
+        found.setdefault(adapter, {})[row["split"]] = row["counts"]  # epochs ascend
     return found
 
 
@@ -169,7 +166,7 @@ def _described(column: str) -> str:
     return _COLUMNS[column]
 
 
-def _body(run: TextRun, base: str, adapters: list[str]) -> list[str]:
+def _body(run: TextRun, base: str, adapters: int) -> list[str]:
     """Paragraphs of the data set's card; no path of the machine that trained."""
     config = {name: value for name, value in vars(run.config).items() if name not in ("model", "suite")}
     rows = [
@@ -182,7 +179,7 @@ def _body(run: TextRun, base: str, adapters: list[str]) -> list[str]:
     paragraphs = [
         f"Backbone: [{base}](https://huggingface.co/{base}), frozen; fingerprint of its files {run.backbone['fingerprint']}.",
         "| task | data set | items, train | items, test |\n|---|---|---|---|\n" + "\n".join(tasks),
-        f"`adapters/` has {len(adapters)} adapters in PEFT's format, each with a model card and its heads. The text of the tasks is not here.",
+        f"`adapters/` has {adapters:,} adapters in PEFT's format, each with a model card and its heads. The text of the tasks is not here.",
         "## Settings\n\n| field | value |\n|---|---|\n" + "\n".join(rows),
     ]
     if missing := run.missing():

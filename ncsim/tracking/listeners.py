@@ -29,11 +29,11 @@ class RunListener:
         ...     def ended(self, status):
         ...         super().ended(status)
         ...         print(status)
-        >>> grid = ncsim.config_grid(learning_rate=[0.01, 0.02], members=50, steps=5)
-        >>> run = ncsim.run_ensemble(grid, listeners=[Printing()])
+        >>> grid = ncsim.config_grid(learning_rate=[0.01, 0.02], hidden=2, members=20, steps=5)
+        >>> run = ncsim.run_ensemble(grid, executor="xla", listeners=[Printing()])
         2 cells
-        0 50 21 0.95
-        1 50 21 0.95
+        0 20 21 0.95
+        1 20 21 0.95
         finished
     """
 

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -101,13 +102,12 @@ class MLflow(Tracker):
         experiment = self._client.get_experiment_by_name(self._project)
         number = experiment.experiment_id if experiment else self._client.create_experiment(self._project)
         run = self._client.create_run(number, run_name=name).info.run_id
-        for key, value in values.items():
-            self._client.log_param(run, key, value)
+        self._client.log_batch(run, params=[self._package.entities.Param(key, str(v)) for key, v in values.items()])
         return run
 
     def log(self, run: Any, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._client.log_metric(run, name, value, step=step)
+        now, metric = int(1000 * time.time()), self._package.entities.Metric
+        self._client.log_batch(run, [metric(name, float(value), now, step) for name, value in values.items()])
 
     def end(self, run: Any, status: str) -> None:
         self._client.set_terminated(run, {"finished": "FINISHED", "stopped": "KILLED"}.get(status, "FAILED"))

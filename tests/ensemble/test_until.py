@@ -1,6 +1,7 @@
 """A run that ends when a number is precise: its folder is that of a run of so many members, whatever stopped it on the way."""
 
 import contextlib
+import html
 import json
 import multiprocessing
 import shutil
@@ -14,7 +15,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.ensemble.job import Job
 from ncsim.report.summary import summarise
-from ncsim.report.write import printed, write_report
+from ncsim.report.write import printed
 from ncsim.statistics import stopping
 from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
@@ -73,8 +74,8 @@ def test_the_folder_is_that_of_a_run_of_so_many_members(ended):
 
 def test_the_report_says_why_it_ended_and_what_the_rule_states(ended):
     run, _ = ended
-    summary = write_report(run)
-    told = json.loads((run.path / "summary.json").read_text())["until"]
+    summary = summarise(run)
+    told = summary.numbers["until"]
     members = run.configs[0].members
     assert (told["until"], told["stopped"], told["members"], told["at_most"]) == (MEAN, "precise", members, 5_000)
     for interval, cell in zip(told["intervals"], summary.numbers["cells"], strict=True):
@@ -82,9 +83,7 @@ def test_the_report_says_why_it_ended_and_what_the_rule_states(ended):
         assert interval["high"] - interval["value"] == pytest.approx(interval["reach"])
         assert interval["reach"] <= 0.06
     assert max(interval["reach"] for interval in told["intervals"]) > 0.05
-    line = f"Stopped at {members:,} of at most 5,000 members, which are enough for mean S +- 0.06."
-    assert line in printed(summary)
-    assert line in (run.path / "report.html").read_text()
+    assert f"Stopped at {members:,} of at most 5,000 members, which are enough for {MEAN}." in printed(summary)
 
 
 class Stops:
@@ -230,6 +229,7 @@ def test_names_are_read_with_any_spaces():
         ("mean S +- -1", "allowed"),
         ("mean S, steps=3 +- 0.1", "steps is not swept; allowed: fields that are swept: hidden"),
         ("mean S, hidden=4 +- 0.1", "no cell is so; allowed: hidden=2, 3"),
+        ("mean S, hidden=3, hidden=2 +- 0.1", "allowed: a field once, and one value of it"),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_line(capsys, words, problem):
@@ -240,8 +240,11 @@ def test_what_cannot_be_asked_for_is_one_line(capsys, words, problem):
 
 
 def test_no_share_is_trained_by_a_rule(capsys, tmp_path):
-    line = refused_command(capsys, "ensemble", "--until", "mean S +- 0.1", "--shard", "1/2", "--out", "run")
-    assert "--until: mean S +- 0.1 with --shard; allowed: in one process, or with --cluster" in line
+    for share in (["--shard", "1/2"], ["--distributed"]):
+        line = refused_command(capsys, "ensemble", "--until", "mean S +- 0.1", *share, "--out", "run")
+        assert f"--until: mean S +- 0.1 with {share[0]}; allowed: in one process, or with --cluster" in line
+    with pytest.raises(ncsim.ConfigError, match=r"--until: mean S .* with --shard; allowed"):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", until="mean S +- 0.1", shard=(1, 2))
     with pytest.raises(ncsim.ConfigError, match="--until: 3; allowed"):
         ncsim.run_ensemble(GRID, until=3)
     assert not list(tmp_path.iterdir())
@@ -254,5 +257,8 @@ def test_the_command_trains_reports_and_prints_its_settings(capsys):
     assert 'until = "mean S +- 0.2"' in capsys.readouterr().out
     main(["ensemble", *words, "--out", "run"])
     shown = capsys.readouterr()
-    assert shown.out.startswith("Stopped at ")
+    line = shown.out.splitlines()[0]
+    assert line.startswith("Stopped at ")
+    assert line in html.unescape(Path("run/report.html").read_text())
+    assert json.loads(Path("run/summary.json").read_text())["until"]["until"] == "mean S +- 0.2"
     assert "mean S +- 0.2: +- " in shown.err

@@ -108,7 +108,7 @@ VARIANTS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 0))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 0, 5))
 def test_the_kernels_text_follows_the_scan(name):
     vector, ours, theirs = by_both(VARIANTS[name])
     assert np.array_equal(ours(0), vector)

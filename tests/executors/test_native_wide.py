@@ -45,7 +45,7 @@ VARIANTS = {
 
 
 @pytest.mark.skipif(not RUNS_HERE, reason="no C compiler or vector unit here")
-@pytest.mark.parametrize("name", first_fast(VARIANTS))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, 8))
 def test_follows_the_scan(name):
     config = ncsim.EnsembleConfig(**VARIANTS[name])
     start = jax.vmap(lambda member: start_vector(config, jax.random.key(2), member, jnp.uint32(1)), out_axes=-1)

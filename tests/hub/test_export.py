@@ -109,6 +109,8 @@ def test_adapters_name_their_backbone(exported):
         stored = run / "adapters" / f"rank={rank}" / f"seed={seed}" / f"context={context}"
         for name in ("adapter_model.safetensors", "heads.safetensors"):
             assert (card.parent / name).read_bytes() == (stored / name).read_bytes()
+        test = ncsim.text.open_text_run(run).counts[0, int(seed), -1, 1, int(context[0]) - 1, int(context[1]) - 1]
+        assert f"| test | {' | '.join(map(str, test.flatten()))} |" in card.read_text()
         before = json.loads((stored / "adapter_config.json").read_text())
         assert config == before | {"base_model_name_or_path": "acme/tiny-bert"}
 
@@ -138,7 +140,17 @@ def test_what_cannot_be_written_is_one_line(capsys, tmp_path):
         (["grid", "--hub", "new", "--base-model", "a/b"], "--base-model: a/b; grid holds no text run"),
         (
             ["text", "--hub", "new", "--base-model", "/home/me/bert"],
-            "--base-model: /home/me/bert; allowed: an id on the hub",
+            "--base-model: '/home/me/bert'; allowed: the id on the hub of text_inputs/model",
+        ),
+        # A relative path looks like an id.
+        (["text", "--hub", "new"], "--base-model: None; allowed: the id on the hub of text_inputs/model"),
+        (["grid", "--hub", ""], "--hub: ; allowed: a folder on this machine"),
+        *(
+            (
+                ["grid", "--hub", "new", "--license", word],
+                f"--license: {word!r}; allowed: a licence as the hub calls it",
+            )
+            for word in ("", "MIT License", "mit\ntags: x")
         ),
     ):
         assert words in refused_command(capsys, "export", *arguments)
@@ -149,11 +161,12 @@ def test_what_cannot_be_written_is_one_line(capsys, tmp_path):
 def test_what_is_torn_is_not_given_away(capsys, tmp_path):
     for kind, extra in (("grid", []), ("text", ["--base-model", "a/b"])):
         run = shutil.copytree(FIXTURES / kind, tmp_path / kind)
-        part = next(run.glob("parts/**/*.parquet"))
+        part = max(run.glob("parts/**/*.parquet"))  # others were written by then
         part.write_bytes(part.read_bytes()[:-50])
         line = refused_command(capsys, "export", kind, "--hub", "new", *extra)
         assert part.name in line
         assert "is torn" in line
+        assert not list(tmp_path.glob("new/*"))
 
 
 # ---------------------------------------------------------------------------------- the packages that are to read it

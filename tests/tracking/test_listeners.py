@@ -1,5 +1,6 @@
 """Listeners are told what is stored, by whatever trains it, and end no run. Trackers have one run per cell."""
 
+import dataclasses
 import json
 import os
 import sqlite3
@@ -84,7 +85,12 @@ def test_looks_are_rare(tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", ["began", "progressed", "ended"])
 def test_what_fails_is_one_line_and_is_told_no_more(tmp_path, capsys, method):
     failing, noting = Noting(fails=method), Noting()
-    run = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", listeners=[failing, noting])
+    run = ncsim.run_ensemble(
+        [dataclasses.replace(config, members=64) for config in GRID],
+        out=tmp_path / "run",
+        executor="xla",
+        listeners=[failing, noting],
+    )
     assert run.missing() == 0
     assert failing.told[-1][0] == method
     assert noting.told[-1] == ("ended", "finished")

@@ -18,6 +18,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.jax_settings import SETTINGS
+from ncsim.storage import environment
 from ncsim.storage.verify import verify
 from ncsim.terminal import Progress
 
@@ -149,6 +150,7 @@ def test_going_on_with_another_version_is_said_and_on_record(monkeypatch, capsys
     assert capsys.readouterr().err == ""
     assert stored()["environment"] == begun["environment"]
     with monkeypatch.context() as patch:
+        patch.setattr(environment, "_build", environment._build.__wrapped__)  # asked anew, as another process would
         patch.setattr("importlib.metadata.version", lambda name: "0.9.99")
         grown(6)  # complete: nothing is trained
         assert "later" not in stored()
@@ -279,10 +281,10 @@ def test_matplotlibs_settings_do_not_reach_figures(tmp_path, variable, content):
         f"print(os.environ[{variable!r}])"
     )
     svg = []
-    for environment in ({}, {variable: content}):
+    for variables in ({}, {variable: content}):
         done = subprocess.run(
-            [sys.executable, "-c", script.replace("print", "0 and print") if not environment else script],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, capture_output=True, text=True,
+            [sys.executable, "-c", script.replace("print", "0 and print") if not variables else script],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables}, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         svg.append(Path("figure.svg").read_text())

@@ -1,7 +1,8 @@
 """A user's own table as other programs write it: CSV and TSV, JSON in lines or in an array, Parquet, each also gzipped.
 
 What a file is, its content says and not its name alone. Cells of a table are read as CSV quotes them where the file was
-written so; a file that is quoted in part is refused, since half of its marks would be nobody's text.
+written so; a file that is quoted in part is refused, since half of its marks would be nobody's text. Rows of a table are
+read one after another: what is not an item's is not kept.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +28,8 @@ from ncsim.text.data.sources import MAX_FILE, SourceFile, one_line
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}
 #: A cell as CSV's quoting has it, and what ends it.
 _CELL = re.compile(r'(?:"(?:[^"]|"")*"|[^"\t\r\n]*)(?:\t|\r\n|\n|\r|\Z)')
+#: Rows of a Parquet file that are in memory at once.
+PARQUET_ROWS = 4096
 _ALLOWED = "a CSV or TSV with a head, JSON lines, a JSON array of objects, or Parquet"
 
 
@@ -56,22 +60,26 @@ USUAL = Columns()
 
 
 class OwnTable(NamedTuple):
-    """A file's rows, with where each stands, and what is to be told of it."""
+    """A file's rows, with where each stands, and what is to be told of it, which is complete once all rows are read."""
 
-    rows: list[tuple[str, Mapping[str, Any]]]
-    names: tuple[str, ...]
-    notes: tuple[str, ...]
+    rows: Iterable[tuple[str, Mapping[str, Any]]]
+    names: Sequence[str]
+    notes: list[str]
 
 
-def own_table(file: SourceFile) -> OwnTable:
-    """All rows of a file, whichever of the formats it has.
+def own_table(file: SourceFile, wanted: Sequence[str]) -> OwnTable:
+    """A file's rows, whichever of the formats it has. They may be read once, and raise where they are broken.
+
+    Args:
+        file: the file.
+        wanted: the columns that are asked for; others may be left out of the rows.
 
     Raises:
         DataError: it is of none of them, or broken; names the line.
     """
     content = _unpacked(file)
     if content[:4] == b"PAR1":
-        return _parquet(file.shown, content)
+        return _parquet(file.shown, content, wanted)
     plain = SourceFile(file.shown, content)
     text = plain.text()
     first = text.lstrip()[:1]
@@ -124,13 +132,26 @@ def _unpacked(file: SourceFile) -> bytes:
     return content
 
 
-def _parquet(shown: str, content: bytes) -> OwnTable:
+def _parquet(shown: str, content: bytes, wanted: Sequence[str]) -> OwnTable:
+    def refused(error: Exception) -> DataError:
+        return DataError(f"{shown}: is not a Parquet file that can be read ({one_line(error)})")
+
     try:
-        table = pq.read_table(io.BytesIO(content))
-        rows = table.to_pylist()
+        opened = pq.ParquetFile(io.BytesIO(content))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{shown}: is not a Parquet file that can be read ({one_line(error)})") from None
-    return OwnTable([(f"{shown}, row {n}", row) for n, row in enumerate(rows, 1)], tuple(table.column_names), ())
+        raise refused(error) from None
+    names = opened.schema_arrow.names
+
+    def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        numbers = itertools.count(1)
+        try:
+            for batch in opened.iter_batches(PARQUET_ROWS, columns=[name for name in wanted if name in names]):
+                for row in batch.to_pylist():
+                    yield f"{shown}, row {next(numbers)}", row
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise refused(error) from None
+
+    return OwnTable(rows(), names, [])
 
 
 def _objects(shown: str, objects: Iterator[tuple[str, Any]]) -> OwnTable:
@@ -141,47 +162,51 @@ def _objects(shown: str, objects: Iterator[tuple[str, Any]]) -> OwnTable:
             raise DataError(f"{where}: is not an object; allowed: {_ALLOWED}")
         rows.append((where, row))
         names |= dict.fromkeys(row)
-    return OwnTable(rows, tuple(names), ())
+    return OwnTable(rows, tuple(names), [])
 
 
 def _cells(shown: str, text: str) -> OwnTable:
-    head = text.split("\n", 1)[0]
+    head = text[: text.index("\n")] if "\n" in text else text
     delimiter = max("\t,;", key=head.count) if any(mark in head for mark in "\t,;") else ","
     quoted, notes = _quoting(shown, text, delimiter)
+    # Lines as they end in the file, as `csv` wants them; io.StringIO would hold four bytes a character.
+    lines = (line.group() for line in re.finditer(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+", text))
+    # A quotation mark that does not close is an error, not a cell of all that follows.
+    reader = csv.reader(
+        lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
+    records = _records(shown, reader, notes)
+    begins, first = next(records, (shown, []))
+    names = [cell.strip() for cell in first]
+    if len(set(names)) != len(names):
+        raise DataError(f"{begins}: columns are {', '.join(names)[:80]}; allowed: each name once")
+
+    def rows() -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for where, record in records:
+            if len(record) != len(names):
+                raise DataError(f"{where}: has {len(record)} columns; allowed: {len(names)} ({', '.join(names)[:80]})")
+            yield where, dict(zip(names, record, strict=True))
+
+    return OwnTable(rows(), names, notes)
+
+
+def _records(shown: str, reader: Any, notes: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """A table's lines that are not blank, with where each begins. Blank ones are noted at the end."""
+    blank, begins = 0, 1
     try:
-        # A quotation mark that does not close is an error, not a cell of all that follows.
-        reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter=delimiter, strict=True,
-            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        )  # fmt: skip
-        return _of_records(shown, reader, notes)
+        for record in reader:
+            where, begins = f"{shown}, line {begins}", reader.line_num + 1
+            if any(cell.strip() for cell in record):
+                yield where, record
+            else:
+                blank += 1
     except csv.Error as error:
         raise DataError(f"{shown}: does not read as written with quoting ({error}); allowed: {_ALLOWED}") from None
-
-
-def _of_records(shown: str, reader: Any, notes: tuple[str, ...]) -> OwnTable:
-    names: list[str] = []
-    rows: list[tuple[str, Mapping[str, Any]]] = []
-    blank = 0
-    begins = 1
-    for record in reader:
-        where, begins = f"{shown}, line {begins}", reader.line_num + 1
-        if not any(cell.strip() for cell in record):
-            blank += 1
-        elif not names:
-            names = [cell.strip() for cell in record]
-            if len(set(names)) != len(names):
-                raise DataError(f"{where}: columns are {', '.join(names)[:80]}; allowed: each name once")
-        elif len(record) != len(names):
-            raise DataError(f"{where}: has {len(record)} columns; allowed: {len(names)} ({', '.join(names)[:80]})")
-        else:
-            rows.append((where, dict(zip(names, record, strict=True))))
     if blank:
-        notes = (*notes, f"{blank} blank lines left out")
-    return OwnTable(rows, tuple(names), notes)
+        notes.append(f"{blank} blank lines left out")
 
 
-def _quoting(shown: str, text: str, delimiter: str) -> tuple[bool, tuple[str, ...]]:
+def _quoting(shown: str, text: str, delimiter: str) -> tuple[bool, list[str]]:
     """Whether a table was written with CSV's quoting: then every cell with a mark in it is wrapped, and its own are doubled.
 
     A comma-separated file always is. A tab-separated one is where all its cells with marks agree. Where some are wrapped
@@ -191,7 +216,7 @@ def _quoting(shown: str, text: str, delimiter: str) -> tuple[bool, tuple[str, ..
         DataError: the file is quoted in part.
     """
     if '"' not in text or delimiter != "\t":
-        return True, ()
+        return True, []
     lines = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip()]
     cells = [cell for line in lines for cell in line]
     if not _every_mark_is_csv(text):
@@ -201,11 +226,11 @@ def _quoting(shown: str, text: str, delimiter: str) -> tuple[bool, tuple[str, ..
                 f"{shown}: is written with quoting in part ({doubled} cells are wrapped with their marks doubled, others hold "
                 "a bare one); allowed: a file written one way"
             )
-        return False, ()
+        return False, []
     # A cell that begins with a mark and does not end with one is a text, unless a line break or a tab cuts it.
     if len({len(line) for line in lines}) == 1 and any((cell[:1] == '"') != (cell[-1:] == '"') for cell in cells):
-        return False, ()
-    return True, ("read as written with quoting",)
+        return False, []
+    return True, ["read as written with quoting"]
 
 
 def _every_mark_is_csv(text: str) -> bool:

@@ -153,7 +153,7 @@ def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
     Raises:
         DataError: as `read_rows`; or columns that are not there.
     """
-    table = own_table(file)
+    table = own_table(file, columns[:4])
     if table.names and not {columns.text, columns.label} <= set(table.names):
         raise DataError(
             f"{file.shown}: columns are {', '.join(table.names)[:80]}; allowed: {columns.text} and {columns.label}, "

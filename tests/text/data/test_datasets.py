@@ -70,26 +70,23 @@ def test_what_was_left_out_and_what_stands_in_for_training_is_said(prepared):
     assert found["paws_x"][1] == "validation: 1 rows left out (not translated)"
 
 
-def test_builders_describe_themselves_and_write_array_records(prepared):
-    _, cache, _ = prepared
+def test_builders_are_those_of_tfds_and_write_array_records(prepared, tmp_path):
+    built = {}
     for name, builder in BUILDERS.items():
-        written = list((cache / "prepared").rglob(f"{builder.name}-*.array_record-*"))
-        assert written, name
-        info = json.loads((written[0].parent / "dataset_info.json").read_text())
+        config = {"config": "ko"} if name == "paws_x" else {}
+        one = builder(source_dir=prepared[0], data_dir=str(tmp_path), file_format="array_record", **config)
+        one.download_and_prepare()
+        (written, *_) = list(tmp_path.rglob(f"{builder.name}-*.array_record-*"))
+        info = json.loads((written.parent / "dataset_info.json").read_text())
         assert info["citation"].startswith("@inproceedings")
         assert info["version"] == ("1.1.0" if name == "paws_x" else "1.0.0")
         assert info["redistributionInfo"]["license"] == datasets.DATA_SETS[name].licence
         assert info["fileFormat"] == "array_record"
-
-
-def test_a_builder_by_itself_is_one_of_tfds(prepared, tmp_path):
-    builder = BUILDERS["paws_x"](
-        source_dir=prepared[0], data_dir=str(tmp_path), config="ko", file_format="array_record"
-    )
-    builder.download_and_prepare()
-    assert (builder.info.full_name, builder.info.splits["validation"].num_examples) == ("ncsim_paws_x/ko/1.1.0", 10)
-    assert builder.info.features["label"].names == ["different_meaning", "paraphrase"]
-    example = builder.as_data_source(split="validation")[0]
+        built[name] = one
+    korean = built["paws_x"]
+    assert (korean.info.full_name, korean.info.splits["validation"].num_examples) == ("ncsim_paws_x/ko/1.1.0", 10)
+    assert korean.info.features["label"].names == ["different_meaning", "paraphrase"]
+    example = korean.as_data_source(split="validation")[0]
     assert example["first"].decode() == f"ko {example['id'].decode()} river council"
 
 
@@ -100,26 +97,14 @@ def test_archives_give_the_same_rows(prepared, tmp_path):
         assert load(name, language=language, source_dir=packed, cache_dir=tmp_path / "cache") == found[name, language]
 
 
-def test_a_changed_file_is_never_served_stale_nor_a_damaged_copy_served_at_all(prepared, tmp_path):
+def test_a_changed_file_is_never_served_stale(prepared, tmp_path):
     source = text_sources.write_sources(tmp_path / "source")
-    before = load("mrpc", source_dir=source, cache_dir=tmp_path / "cache")
+    assert load("mrpc", source_dir=source, cache_dir=tmp_path / "cache") == prepared[2]["mrpc", ""]
     changed = text_sources.MRPC.replace("Monday", "Friday")
     text_sources.write_sources(source, {"mrpc/msr_paraphrase_train.txt": changed})
     after = load("mrpc", source_dir=source, cache_dir=tmp_path / "cache")
     assert "Friday" in after.splits["train"][0].first
-    text_sources.write_sources(source)
-    damage = [
-        ("*train.array_record*", lambda whole: whole[:-20]),
-        ("*train.array_record*", lambda whole: whole[:500] + bytes([whole[500] ^ 16]) + whole[501:]),
-        ("dataset_info.json", lambda whole: whole[:50]),
-        ("metadata.json", lambda whole: b"[]"),
-    ]
-    for name, change in damage:
-        for path in (tmp_path / "cache").rglob(name):
-            path.write_bytes(change(path.read_bytes()))
-        again = load("mrpc", source_dir=source, cache_dir=tmp_path / "cache")
-        assert again.splits == before.splits
-        assert again.notes == ("what had been prepared was damaged and was made anew",), name
+    assert not (tmp_path / "cache").exists()
 
 
 def _serve(folder):
@@ -132,30 +117,57 @@ def _serve(folder):
     return server, f"http://127.0.0.1:{server.server_address[1]}"
 
 
-def test_downloads_take_the_same_path(prepared, tmp_path, monkeypatch):
-    source, _, found = prepared
+@pytest.fixture
+def served(prepared, tmp_path, monkeypatch):
+    """The official addresses of two data sets, and one of a third that is not there, on a server of this machine."""
+    source = prepared[0]
     packed = text_sources.pack(source, tmp_path / "packed")
-    (packed / "mrpc").symlink_to(source / "mrpc")
+    for name in ("mrpc", "commonsense_qa"):
+        (packed / name).symlink_to(source / name)
     server, address = _serve(packed)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     here = {"paws_x": {"x-final.tar.gz": f"{address}/x-final.tar.gz"}}
-    here["mrpc"] = {name: f"{address}/mrpc/{name}" for name in datasets.DATA_SETS["mrpc"].addresses}
+    for name in ("mrpc", "commonsense_qa"):
+        here[name] = {file: f"{address}/{name}/{file}" for file in datasets.DATA_SETS[name].addresses}
     here["sst2"] = {"SST-2.zip": f"{address}/is-not-there.zip"}
     for name, addresses in here.items():
         one = dataclasses.replace(datasets.DATA_SETS[name], addresses=addresses)
         monkeypatch.setitem(loading.DATA_SETS, name, one)
         monkeypatch.setattr(BUILDERS[name], "data_set", one)
-    try:
-        assert load("paws_x", language="fr", cache_dir=tmp_path / "cache") == found["paws_x", "fr"]
-        assert load("mrpc", cache_dir=tmp_path / "cache") == found["mrpc", ""]
-        with pytest.raises(
-            DataError, match=r"is-not-there.zip: cannot be downloaded \(.*404.*allowed: source_dir"
-        ) as caught:
-            load("sst2", cache_dir=tmp_path / "cache")
-        assert "\n" not in str(caught.value)
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("served")
+def test_downloads_are_prepared_as_array_record_and_give_the_same_rows(prepared, tmp_path):
+    for name, language in (("paws_x", "fr"), ("mrpc", ""), ("commonsense_qa", "")):
+        for _ in range(2):  # prepared, then read back
+            assert load(name, language=language, cache_dir=tmp_path / "cache") == prepared[2][name, language]
+    assert list((tmp_path / "cache" / "prepared").rglob("*.array_record*"))
+    with pytest.raises(
+        DataError, match=r"is-not-there.zip: cannot be downloaded \(.*404.*allowed: source_dir"
+    ) as caught:
+        load("sst2", cache_dir=tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("served")
+def test_a_damaged_copy_is_never_served(prepared, tmp_path):
+    damage = [
+        ("*train.array_record*", lambda whole: whole[:-20]),
+        ("*train.array_record*", lambda whole: whole[:500] + bytes([whole[500] ^ 16]) + whole[501:]),
+        ("dataset_info.json", lambda whole: whole[:50]),
+        ("metadata.json", lambda whole: b"[]"),
+    ]
+    before = load("mrpc", cache_dir=tmp_path / "cache")
+    assert before == prepared[2]["mrpc", ""]
+    for name, change in damage:
+        for path in (tmp_path / "cache" / "prepared").rglob(name):
+            path.write_bytes(change(path.read_bytes()))
+        again = load("mrpc", cache_dir=tmp_path / "cache")
+        assert again.splits == before.splits
+        assert again.notes == ("what had been prepared was damaged and was made anew",), name
 
 
 BROKEN = [
@@ -208,9 +220,8 @@ def test_wrong_folders_and_names_are_one_line(tmp_path):
     with pytest.raises(DataError, match=r"does not hold MathQA/ or MathQA.zip with train.json, dev.json, test.json"):
         load("math_qa", source_dir=tmp_path, cache_dir=tmp_path)
     (tmp_path / "file").touch()
-    text_sources.write_sources(tmp_path / "source")
     with pytest.raises(DataError, match=r"prepared/\S+: cannot be written to \(Not a directory\)"):
-        load("mrpc", source_dir=tmp_path / "source", cache_dir=tmp_path / "file")
+        load("mrpc", cache_dir=tmp_path / "file")
     with pytest.raises(ConfigError, match="dataset=imdb: allowed: sst2, mrpc"):
         load("imdb", cache_dir=tmp_path)
     with pytest.raises(ConfigError, match="language=xx: allowed for paws_x: de, en"):
@@ -294,7 +305,8 @@ def test_math_options_are_taken_apart_by_their_letters(text, options):
 
 
 def test_neither_tensorflow_nor_noise(tmp_path):
-    """Nothing asks for tensorflow, be it installed or not, and what is prepared is not announced."""
+    """Nothing asks for tensorflow, be it installed or not, and nothing is announced. Files of a folder are read each time, so
+    that nothing is kept."""
     text_sources.write_sources(tmp_path)
     program = (
         "import sys\n"
@@ -310,7 +322,7 @@ def test_neither_tensorflow_nor_noise(tmp_path):
     environment = os.environ | {"PYTHONPATH": root, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "5\n", "")
-    assert (tmp_path / "cache" / "ncsim" / "text" / "prepared").is_dir()
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.slow
