@@ -44,12 +44,12 @@ from experiments.shared.figures import points
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_names
-from ncsim.ensemble.separability import ForeignShare, foreign_share
+from ncsim.ensemble.separability import APART, ForeignShare, foreign_share
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
-from ncsim.training.separability import APART, schmidt_entropy
+from ncsim.training.separability import schmidt_entropy
 
 #: Interventions, with their names in words and how they are drawn.
 KINDS = {
@@ -90,7 +90,10 @@ def moments(steps: int) -> list[int]:
 
 def mean(values: np.ndarray, most: float = 1.0) -> Estimate:
     """Mean over members that have a value, in 0 to `most`."""
-    return bootstrap_mean(np.clip(values[np.isfinite(values)], 0, most), support=(0.0, most))
+    there = values[np.isfinite(values)]
+    if not there.size:
+        return Estimate(math.nan, 0.0, most, "no member has a value")
+    return bootstrap_mean(np.clip(there, 0, most), support=(0.0, most))
 
 
 def rows_of(kind: str, found: ForeignShare) -> list[Row]:
@@ -140,7 +143,7 @@ def conclusion(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     by = {(row.intervention, row.context): row for row in rows}
     shared = [by["none", name] for name in CONTEXT_NAMES]
     ends = [estimate for row in shared for estimate in row.share]
-    none = [e.value for row in rows if len(ISOLATED.get(row.intervention, ())) == 2 for e in row.share]
+    apart = [e.value for row in rows if len(ISOLATED.get(row.intervention, ())) == 2 for e in row.share]
     before = [estimate for row in shared for estimate in row.entropy_before]
     less = sum(
         after.high < start.low for row in shared for start, after in zip(row.entropy_before, row.entropy, strict=True)
@@ -156,7 +159,7 @@ def conclusion(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     return [
         "What must be exactly 0 is so of every member." if not broken else f"NOT AS MUST BE: {'; '.join(broken)}",
         f"Memory: with a shared layer heads come to a mean foreign share of {min(e.value for e in ends):.3f} to "
-        f"{max(e.value for e in ends):.3f}; with a frozen layer or a layer per head, of at most {max(none):.3f}.",
+        f"{max(e.value for e in ends):.3f}; with a frozen layer or a layer per head, of at most {np.nanmax(apart):.3f}.",
         f"Functions: before any training the entropy is {min(e.value for e in before):.3f} to {max(e.value for e in before):.3f} ln 2, "
         f"above 0 in {sum(e.low > 0 for e in before)} of {len(before)}. Training through a shared layer lowers it in {less} of "
         f"{len(before)} and raises it in {more}; a frozen layer ends above a trained one in {frozen}.",

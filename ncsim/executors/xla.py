@@ -30,8 +30,8 @@ from ncsim.training.step import train
 LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
 #: A circuit's state is much larger than a network's: narrower blocks on CPUs.
 CIRCUIT_LANES = 16
-#: Members per block that are trained with their twins.
-TWIN_LANES = 64
+#: Members per block that are trained with their twins, by platform. A block has as many networks, one twin after the other.
+TWIN_LANES = {"cpu": 64, "gpu": 8_192, "tpu": 8_192}
 MEMBERS = "members"
 
 
@@ -164,7 +164,7 @@ def twin_program(
     [D, lanes, context, ...] at `points` steps. Twins start `apart` from the member. `config` is as `program_of` gives it."""
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
-    lanes = TWIN_LANES
+    lanes = TWIN_LANES.get(mesh.devices.flat[0].platform, 8_192)
 
     def one_context(root: jax.Array, members: jax.Array, place: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         key, context = jax.random.wrap_key_data(root), jnp.asarray(chosen)[place]

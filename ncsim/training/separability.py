@@ -24,10 +24,6 @@ from ncsim.errors import ConfigError
 from ncsim.training.initialization import row_tuples, vector_size
 from ncsim.training.network import Architecture, Parameters, forward
 
-#: How far a twin starts from its member. Training of ReLU units has kinks: twins that pass one at another step than the member are
-#: no derivative any more. Of a hundred networks (n = 3, 3,000 steps of Adam) three quarters have another share at 1e-6 than at 1e-8, and
-#: a sixth at 1e-9 than at 1e-10. Rounding is 1e-16 over it.
-APART = 1e-10
 #: Optimisers whose step is a sign of the gradient: the derivative between heads is 0 whatever they do to each other.
 SIGN_OPTIMIZERS = ("lion", "rprop", "sign_sgd", "signum")
 
@@ -45,8 +41,8 @@ def head_places(config: EnsembleConfig) -> tuple[np.ndarray, np.ndarray]:
     return found[0], found[1]
 
 
-def twin_starts(config: EnsembleConfig, vector: Array, apart: float = APART) -> Array:
-    """A member's start [P, *L] and those of its twins, [T, P, *L]: above and below it in each parameter of Alice's head,
+def twin_starts(config: EnsembleConfig, vector: Array, apart: float) -> Array:
+    """A member's start [P, *L] and those of its twins, [T, P, *L]: so much above and below it in each parameter of Alice's head,
     then of Bob's."""
     places = np.concatenate(head_places(config))
     shifts = np.zeros((1 + 2 * len(places), vector_size(config)))
@@ -55,7 +51,7 @@ def twin_starts(config: EnsembleConfig, vector: Array, apart: float = APART) -> 
     return vector + jnp.asarray(shifts, vector.dtype).reshape(*shifts.shape, *[1] * (vector.ndim - 1))
 
 
-def twin_response(config: EnsembleConfig, trained: Array, apart: float = APART) -> list[list[Array]]:
+def twin_response(config: EnsembleConfig, trained: Array, apart: float) -> list[list[Array]]:
     """The blocks of the Jacobian d theta(t) / d theta(0) between heads, from what twins [T, P, *L] came to: `[p][q]` is
     [K of head p, K of head q, *L], p's parameters now by q's at the start."""
     places = head_places(config)
@@ -64,7 +60,7 @@ def twin_response(config: EnsembleConfig, trained: Array, apart: float = APART) 
     return [[jnp.swapaxes(by_start[q][:, places[p]], 0, 1) for q in (0, 1)] for p in (0, 1)]
 
 
-def squared_response(config: EnsembleConfig, trained: Array, apart: float = APART) -> Array:
+def squared_response(config: EnsembleConfig, trained: Array, apart: float) -> Array:
     """Squared Frobenius norms of the blocks of `twin_response`, [2, 2, *L]: the first axis is the head that responds."""
     blocks = twin_response(config, trained, apart)
     return jnp.stack([jnp.stack([jnp.sum(block * block, axis=(0, 1)) for block in row]) for row in blocks])

@@ -119,7 +119,11 @@ def test_twins_far_away_pass_kinks():
         ({}, {"contexts": ["13"]}, "contexts: "),
         ({}, {"contexts": ["11", "11"]}, "contexts: "),
         ({}, {"contexts": []}, "contexts: "),
+        ({}, {"contexts": [["11"]]}, "contexts: "),
+        ({}, {"contexts": 11}, "contexts: "),
+        ({}, {"steps": 5}, "steps: "),
         ({}, {"apart": 0.0}, "apart: "),
+        ({}, {"apart": "near"}, "apart: "),
         ({}, {"apart": float("nan")}, "apart: "),
     ],
 )
@@ -131,5 +135,5 @@ def test_bad_input_is_one_line(change, given, said):
 
 
 def test_a_ridge_of_nothing_is_refused(found):
-    with pytest.raises(ncsim.ConfigError, match="ridge: 0; allowed: a number above 0"):
+    with pytest.raises(ncsim.ConfigError, match="ridge: 0; allowed: a number above 0 and below"):
         found.curvature_information(0)

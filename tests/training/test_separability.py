@@ -86,7 +86,7 @@ def test_twins_differ_from_the_member_in_one_parameter_of_one_head():
     config = config_of(topology="overlap", shared=0, hidden=4)
     alice, bob = head_places(config)
     assert (len(alice), len(bob)) == (3, 3)  # two units of its own and a bias each
-    starts = np.asarray(twin_starts(config, jnp.asarray(started(config))))
+    starts = np.asarray(twin_starts(config, jnp.asarray(started(config)), FAR))
     assert starts.shape == (13, Architecture.of(config).size)
     changed = starts[1:] != starts[0]
     assert changed.sum(axis=1).tolist() == [1] * 12
