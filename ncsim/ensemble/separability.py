@@ -86,14 +86,14 @@ class ForeignShare(NamedTuple):
         hundredfold. Print it with its ridge or not at all. NaN where a network diverged.
 
         Args:
-            ridge: added to the diagonal, in units of its mean; above 0 and below 1e6.
+            ridge: added to the diagonal, in units of its mean; above 1e-10 and below 1e6.
 
         Raises:
             ConfigError: another ridge.
         """
         from ncsim.training.separability import heads_precision, logit_jacobian, mutual_information
 
-        _check_between("ridge", ridge, 1e6)
+        _check_between("ridge", ridge, 1e-10, 1e6)  # below, what rounding leaves is no precision of anything
         slopes = self._of_each(lambda vector: logit_jacobian(self.config, vector))
         found = np.full(slopes.shape[:3], np.nan)
         good = np.isfinite(slopes).all(axis=(-3, -2, -1))
@@ -122,7 +122,7 @@ def foreign_share(
     With J = d theta(t) / d theta(0), the Jacobian of training, and blocks J_AA, J_AB of Alice's head by Alice's and by Bob's
     starting parameters, Alice's share is |J_AB|^2 / (|J_AA|^2 + |J_AB|^2) in Frobenius norms. J is measured by twins: per
     parameter of a head two networks start `apart` above and below the member and train as it does. 0 says that nothing of Bob's
-    start has come to Alice's head, 1/2 that she remembers both alike.
+    start has come to Alice's head, 1/2 that she remembers both alike. All are trained by XLA, the one executor that has float64.
 
     The share is 0 at steps 0 and 1, and exactly 0 at all steps where nothing of the other head reaches the shared layer. Of
     optimisers that take norms over a layer neither holds.
@@ -162,7 +162,7 @@ def foreign_share(
         )
     at = _ascending((config.steps,) if steps is None else steps)
     chosen = _numbers_of(contexts)
-    _check_between("apart", apart, 1)
+    _check_between("apart", apart, 0, 1)
     with own_programs():
         found = trainer(devices).train_twins(config, np.asarray(config.member_ids), at, chosen, float(apart))
     names = tuple(context_names()[number] for number in chosen)
@@ -170,9 +170,9 @@ def foreign_share(
     return ForeignShare(member, names, at, foreign_part(found.response), found.response, found.vector, config)
 
 
-def _check_between(name: str, value: Any, below: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < below:
-        raise ConfigError(f"{name}: {shown(value)}; allowed: a number above 0 and below {below:g}")
+def _check_between(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low < value < high:
+        raise ConfigError(f"{name}: {shown(value)}; allowed: a number above {low:g} and below {high:g}")
 
 
 def _ascending(steps: Any) -> np.ndarray:

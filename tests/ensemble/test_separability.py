@@ -35,6 +35,7 @@ def test_functions_and_kernels_are_within_their_bounds(found):
     kernel = found.cross_kernel()
     assert ((kernel >= 0) & (kernel <= 1)).all()
     assert (found.curvature_information(0.01) >= 0).all()
+    assert np.isfinite(found.curvature_information(1.1e-10)).all()
 
 
 @SLOW
@@ -134,6 +135,7 @@ def test_bad_input_is_one_line(change, given, said):
     assert "\n" not in str(caught.value)
 
 
-def test_a_ridge_of_nothing_is_refused(found):
-    with pytest.raises(ncsim.ConfigError, match="ridge: 0; allowed: a number above 0 and below"):
-        found.curvature_information(0)
+@pytest.mark.parametrize("ridge", [0, 1e-12, float("nan"), "some"])
+def test_a_ridge_of_nothing_is_refused(found, ridge):
+    with pytest.raises(ncsim.ConfigError, match=r"^ridge: .*; allowed: a number above 1e-10 and below 1e\+06$"):
+        found.curvature_information(ridge)
