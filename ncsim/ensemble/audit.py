@@ -178,7 +178,7 @@ def _differences(cell: str, kept: MemberRecords, unequal: Sequence[tuple[int, st
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
-    """Floating-point numbers as their bits: a NaN is equal to itself, and -0 is not 0."""
+    """Floating-point numbers as their bits: -0 is not 0. A NaN is any other, of whose bits parts of old versions have several."""
     if values.dtype.kind != "f":
         return values
-    return np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
+    return np.where(np.isnan(values), np.asarray(np.nan, values.dtype), values).view(f"u{values.dtype.itemsize}")

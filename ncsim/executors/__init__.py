@@ -33,7 +33,10 @@ that takes one row from its inputs to its share of every gradient; the system's 
 once a shape of network, into the user's cache, and XLA calls it (`jax.ffi`) in place of its own loop. There is no second
 definition of the network. "auto" takes it where it builds, has XLA's losses after ten steps and is at least 1.2 times as
 fast in a short trial, by processor time, since others may use the machine meanwhile; the verdict is kept beside the code, so that a machine trains the same config by the same executor
-every time. Where it cannot be compiled, one line says why. The cache's key has the compiler, the processor and jaxlib's header,
+every time. Where it cannot be compiled, one line says why. Many members are drawn and recorded in C as well (`native/whole.py`), in one call per device, without any operation of
+XLA's around it. That code has no sums regrouped: it has XLA's bits, which is tried once per machine, so that a stored run
+goes on to the same bytes. All NaN are recorded as one (`training/observation.py`), since whose NaN a sum has is the compiler's choice.
+Few members are not worth a second compilation. With jax 0.10.2 and 0.12.0 all bits agree. The cache's key has the compiler, the processor and jaxlib's header,
 since a library of another header may not fit. No flag lets the compiler assume NaN away, and division and roots are IEEE's. Measured: `benchmarks/notes-native.md`.
 
 A generated kernel on NVIDIA's GPUs. `executors/cuda/` makes CUDA C by native's generator. Machine code says what binds: issue

@@ -79,7 +79,7 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
         return "xla"
     if requested == "native":
         for config in configs:
-            program("native", config, mesh, blocks)
+            native.training_here(config, mesh)
         return "native"
     if requested in ("cuda", "pallas"):
         for config in configs:
@@ -152,7 +152,8 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
     try:
         known = verdict(native.source(config))
         if known is None:
-            tried, by_xla = (program(name, config, mesh, blocks) for name in ("native", "xla"))
+            # What is timed is the training, whoever draws and records.
+            tried, by_xla = (program(name, program_of(config), mesh, blocks) for name in ("native", "xla"))
             # Processor time, in turns: what others take of the machine meanwhile must not decide for good.
             rounds = [
                 [seconds_a_network(config, each, mesh, time.process_time) for each in (tried, by_xla)] for _ in range(3)
@@ -217,7 +218,7 @@ def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgra
 
 def forget_programs() -> None:
     """Forget what was compiled in this process; what is built and kept on disk stays."""
-    for kept in (xla._block_program, native.training, native._source, _say_not_taken):
+    for kept in (xla._block_program, native.training, native._source, native.whole._block_program, _say_not_taken):
         kept.cache_clear()
     if (cuda := sys.modules.get("ncsim.executors.cuda.program")) is not None:
         for kept in (cuda.training, cuda.kernels, cuda.ptx):

@@ -89,6 +89,20 @@ def scalarise(function: Callable[..., Any], *like: Any) -> Callable[..., Any]:
     return on_elements
 
 
+def scalars(function: Callable[..., Any], *like: Any) -> ClosedJaxpr:
+    """The jaxpr of `function` with every element of every array as an argument or result of its own."""
+    on_elements = scalarise(function, *like)
+    leaves, structure = jax.tree.flatten(like)
+
+    def flat(*scalars: jax.Array) -> list[jax.Array]:
+        given = iter(scalars)
+        arrays = [element_array([next(given) for _ in range(leaf.size)], leaf.shape) for leaf in leaves]
+        results = jax.tree.leaves(on_elements(*jax.tree.unflatten(structure, arrays)))
+        return [jnp.asarray(element) for array in results for element in array.reshape(-1)]
+
+    return jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves for _ in range(leaf.size)))
+
+
 def as_elements(value: Any) -> np.ndarray:
     """An array of elements as it is; a constant array as its elements; a traced scalar as an array of one element."""
     if isinstance(value, np.ndarray) and value.dtype == object:
@@ -259,7 +273,7 @@ def _split(operand: np.ndarray, *, sizes: Any, axis: int, **_: Any) -> list[np.n
 
 
 def _unstack(operand: np.ndarray, *, axis: int, **_: Any) -> list[np.ndarray]:
-    return [np.take(operand, index, axis) for index in range(operand.shape[axis])]
+    return [np.squeeze(part, axis) for part in np.split(operand, operand.shape[axis], axis)]
 
 
 def _iota(*, dtype: Any, shape: Any, dimension: int, **_: Any) -> np.ndarray:

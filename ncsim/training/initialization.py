@@ -14,12 +14,8 @@ from ncsim.config.tasks import encoded_inputs
 from ncsim.training.network import Architecture, Parameters
 
 
-def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, " P"]:
-    """One network's initial parameters, float32 [P].
-
-    Variates are drawn in float32 whatever `config.precision` is, so that both precisions start from the same network.
-    Weights that the topology leaves out are zero, and stay zero because their gradient is.
-    """
+def initial_scale(config: EnsembleConfig) -> np.ndarray:
+    """What each parameter's variate is multiplied with, [P]; 0 where the topology leaves a weight out."""
     architecture = Architecture.of(config)
     fan_in = architecture.fan_in()
     gains = {"uniform": 1.0, "he": 2.0, "lecun": 1.0}
@@ -33,7 +29,16 @@ def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, 
         weight_scale.hidden_kernel, bias_scale.hidden_bias, weight_scale.head_kernel, bias_scale.head_bias
     )
     scale_vector = architecture.join(scale) * architecture.join(architecture.connections())
-    scale_vector = scale_vector * config.initialization_scale
+    return np.asarray(scale_vector * config.initialization_scale)
+
+
+def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, " P"]:
+    """One network's initial parameters, float32 [P].
+
+    Variates are drawn in float32 whatever `config.precision` is, so that both precisions start from the same network.
+    Weights that the topology leaves out are zero, and stay zero because their gradient is.
+    """
+    architecture = Architecture.of(config)
     uniform_key, normal_key = jax.random.split(key)
     variate = jax.random.uniform(uniform_key, (architecture.size,), jnp.float32, -1.0, 1.0)
     if config.initialization != "uniform":
@@ -44,7 +49,7 @@ def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, 
         )
         normal = jax.random.normal(normal_key, (architecture.size,), jnp.float32)
         variate = jnp.where(is_bias, variate, normal)
-    return variate * jnp.asarray(scale_vector, jnp.float32)
+    return variate * jnp.asarray(initial_scale(config), jnp.float32)
 
 
 #: Folded into a member's key for the rows it trains on: no context's number, so that its networks start as without.

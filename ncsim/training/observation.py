@@ -38,9 +38,7 @@ def observe(config: EnsembleConfig, vector: Array, targets: Array) -> Observatio
     gradients = diagnostics(config, vector, targets)
     values = {"loss_alice": alice, "loss_bob": bob, "margin": smallest_margin(logits, targets)}
     values |= {name: getattr(gradients, name) for name in GRADIENTS}
-    return Observation(
-        jnp.stack(counts).astype(jnp.uint16), {name: value.astype(jnp.float32) for name, value in values.items()}
-    )
+    return Observation(jnp.stack(counts).astype(jnp.uint16), {name: _number(value) for name, value in values.items()})
 
 
 class ContextRecord(NamedTuple):
@@ -71,6 +69,11 @@ def outcome_cells(logits: Array, targets: Array) -> list[Array]:
     right = (logits > 0) == (with_lanes(targets, logits) > 0)
     alice, bob = right[:, 0], right[:, 1]
     return [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
+
+
+def _number(value: Array) -> Array:
+    """As float32. All NaN have the same bits: what arithmetic gives depends on whose NaN a compiler lets a sum have."""
+    return jnp.where(jnp.isnan(value), jnp.nan, value).astype(jnp.float32)
 
 
 def has_diverged(vector: Array, logits: Array) -> Array:
@@ -104,8 +107,8 @@ def record_of_logits(config: EnsembleConfig, vector: Array, logits: Array, targe
 
     return ContextRecord(
         counts=jnp.stack([kept(cell) for cell in cells]),
-        loss=mean_loss(config, logits, targets, used).astype(jnp.float32),
-        margin=smallest_margin(logits, targets).astype(jnp.float32),
+        loss=_number(mean_loss(config, logits, targets, used)),
+        margin=_number(smallest_margin(logits, targets)),
         diverged=diverged,
         undecided_alice=kept(~decided[:, 0]),
         undecided_bob=kept(~decided[:, 1]),

@@ -111,6 +111,41 @@ INLINE vec by_lane(float (*function)(float), vec x)
 }
 """
 
+
+def call(comment: str, work: str) -> str:
+    """What XLA calls: C that says what it is, does `work`, which sets `failed`, and says how that went."""
+    return f"""/* {comment} */
+XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
+{{
+    /* Not by the type's name, which differs between versions of the header. */
+    const __typeof__(*frame->extension_start) *const extension = frame->extension_start;
+    if (extension != NULL && extension->type == XLA_FFI_Extension_Metadata) {{
+        XLA_FFI_Metadata *const metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
+        metadata->api_version.major_version = XLA_FFI_API_MAJOR;
+        metadata->api_version.minor_version = XLA_FFI_API_MINOR;
+        return NULL;
+    }}
+{work}
+    if (failed == 0) return NULL;
+    XLA_FFI_Error_Create_Args error = {{
+        .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE,
+        .message = failed == 1 ? "ncsim: no memory for a training step" : "ncsim: asked to end",
+        .errc = failed == 1 ? XLA_FFI_Error_Code_RESOURCE_EXHAUSTED : XLA_FFI_Error_Code_CANCELLED,
+    }};
+    return frame->api->XLA_FFI_Error_Create(&error);
+}}
+"""
+
+
+_CALL = call(
+    """What XLA calls: parameters [P, networks], targets and learning rate, and either a number of steps (int32) in, parameters
+   out; or R ascending numbers of steps in, parameters [R, P, networks] out.""",
+    """    const XLA_FFI_Buffer *const start = frame->args.args[0], *const trained = frame->rets.rets[0];
+    const XLA_FFI_Buffer *const given = frame->args.args[1], *const steps = frame->args.args[2];
+    const int64_t networks = start->dims[1], points = steps->rank == 0 ? 1 : steps->dims[0];
+    const int failed = ncsim_train(start->data, trained->data, networks, networks, given->data, steps->data, points);""",
+)
+
 #: The loops around generated statements, and what XLA calls; braces are doubled for str.format.
 TEMPLATE = """/* Made by ncsim from its training step. */
 {header}
@@ -215,28 +250,4 @@ end:
     return ncsim_ending ? 2 : 0;
 }}
 
-/* What XLA calls: parameters [P, networks], targets and learning rate, and either a number of steps (int32) in, parameters
-   out; or R ascending numbers of steps in, parameters [R, P, networks] out. */
-XLA_FFI_Error *ncsim_call(XLA_FFI_CallFrame *frame)
-{{
-    /* Not by the type's name, which differs between versions of the header. */
-    const __typeof__(*frame->extension_start) *const extension = frame->extension_start;
-    if (extension != NULL && extension->type == XLA_FFI_Extension_Metadata) {{
-        XLA_FFI_Metadata *const metadata = ((XLA_FFI_Metadata_Extension *)extension)->metadata;
-        metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-        metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-        return NULL;
-    }}
-    const XLA_FFI_Buffer *const start = frame->args.args[0], *const trained = frame->rets.rets[0];
-    const XLA_FFI_Buffer *const given = frame->args.args[1], *const steps = frame->args.args[2];
-    const int64_t networks = start->dims[1], points = steps->rank == 0 ? 1 : steps->dims[0];
-    const int failed = ncsim_train(start->data, trained->data, networks, networks, given->data, steps->data, points);
-    if (failed == 0) return NULL;
-    XLA_FFI_Error_Create_Args error = {{
-        .struct_size = XLA_FFI_Error_Create_Args_STRUCT_SIZE,
-        .message = failed == 1 ? "ncsim: no memory for a training step" : "ncsim: asked to end",
-        .errc = failed == 1 ? XLA_FFI_Error_Code_RESOURCE_EXHAUSTED : XLA_FFI_Error_Code_CANCELLED,
-    }};
-    return frame->api->XLA_FFI_Error_Create(&error);
-}}
-"""
+""" + _CALL.replace("{", "{{").replace("}", "}}")

@@ -90,22 +90,27 @@ def loaded(text: str) -> ctypes.CDLL:
         raise ConfigError(f"{FAILURE} ({one_line(error)}); allowed here: xla") from None
 
 
-def verdict(text: str) -> bool | None:
-    """Whether this C file's code was found to be worth its while on this machine; None where nobody has tried."""
-    path = built(text).with_suffix(".verdict")
+def verdict(text: str, subject: str = "verdict") -> bool | None:
+    """What was found of this C file's code on this machine, such as whether it is worth its while; None where nobody has tried."""
+    path = _kept_at(text, subject)
     return path.read_text() == "faster" if _ours(path) else None
 
 
-def remember(text: str, faster: bool) -> bool:
+def _kept_at(text: str, subject: str) -> Path:
+    library = built(text)
+    return library.with_name(f"{library.stem}.{subject}")
+
+
+def remember(text: str, faster: bool, subject: str = "verdict") -> bool:
     """Keep a verdict beside the code, so that timings decide once and later runs are trained alike; gives the first."""
-    path = built(text).with_suffix(".verdict")
+    path = _kept_at(text, subject)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
         made = Path(scratch) / "verdict"
         made.write_text("faster" if faster else "slower")
         made.chmod(0o600)
         with contextlib.suppress(FileExistsError):  # another process was first
             os.link(made, path)
-    kept = verdict(text)
+    kept = verdict(text, subject)
     return faster if kept is None else kept
 
 

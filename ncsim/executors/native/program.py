@@ -3,8 +3,8 @@
 XLA writes every operation's result to memory and reads it back, and on a CPU that is what a step's time goes into. Here
 the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code
 (`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds
-it once for a processor and a shape of network; XLA calls it in place of its own loop. Initialisation and what is
-recorded are the XLA executor's.
+it once for a processor and a shape of network; XLA calls it in place of its own loop. Many networks are drawn and recorded
+in C, too, where that gives XLA's bits (`whole.py`), and else by the XLA executor's programs.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 from jax.sharding import Mesh
 
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_program, c_rolled, compiler, units
-from ncsim.executors.scalarise import ScalariseError, element_array, out_of_reach, scalarise
+from ncsim.executors.native import c_program, c_rolled, compiler, units, whole
+from ncsim.executors.scalarise import ScalariseError, out_of_reach, scalars
 from ncsim.training.initialization import vector_size
 from ncsim.training.network import Architecture
 from ncsim.training.step import make_step
@@ -71,12 +70,24 @@ def block_program(
     Raises:
         ConfigError: the config cannot be trained here, or its code does not compile.
     """
+    here, lanes = training_here(config, mesh), lanes or LANES
+
+    def by_xla() -> xla.BlockProgram:
+        return xla.block_program(config, mesh, blocks, lanes, here, points, kept)
+
+    if kept or points is not None or config.members < whole.MANY:
+        return by_xla()
+    return whole.program(program_of(config), mesh, lanes, compiler.loaded(source(config)), blocks, by_xla)
+
+
+def training_here(config: EnsembleConfig, mesh: Mesh) -> Callable[..., jax.Array]:
+    """`training`, on the devices of a mesh. Raises as `block_program`."""
     reason = unsupported(config)
     if mesh.devices.flat[0].platform != "cpu":
         reason = "on an accelerator"
     if reason is not None:
         raise ConfigError(f"--executor: native cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(shape(config)), points, kept)
+    return training(shape(config))
 
 
 #: Every library that this process has loaded.
@@ -154,23 +165,9 @@ def scalar_step(config: EnsembleConfig) -> c_program.Step:
     carry = jax.eval_shape(begin, vector, targets, rate)
     given = int(np.prod(targets.shape)) + 1
     return c_program.Step(
-        _scalars(begin, vector, targets, rate),
-        _scalars(step, carry, targets, rate),
+        scalars(begin, vector, targets, rate),
+        scalars(step, carry, targets, rate),
         vector.shape[0],
         given,
         [leaf.size for leaf in jax.tree.leaves(carry)],
     )
-
-
-def _scalars(function: Callable[..., Any], *like: Any) -> ClosedJaxpr:
-    """The jaxpr of `function` with every element of every array as an argument or result of its own."""
-    on_elements = scalarise(function, *like)
-    leaves, structure = jax.tree.flatten(like)
-
-    def flat(*scalars: jax.Array) -> list[jax.Array]:
-        given = iter(scalars)
-        arrays = [element_array([next(given) for _ in range(leaf.size)], leaf.shape) for leaf in leaves]
-        results = jax.tree.leaves(on_elements(*jax.tree.unflatten(structure, arrays)))
-        return [jnp.asarray(element) for array in results for element in array.reshape(-1)]
-
-    return jax.make_jaxpr(flat)(*(jax.ShapeDtypeStruct((), leaf.dtype) for leaf in leaves for _ in range(leaf.size)))

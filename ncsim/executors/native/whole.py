@@ -1,0 +1,136 @@
+"""Blocks of members in one call of generated C: drawn, trained and recorded, without a program of XLA's around it.
+
+What it gives are the bits that XLA gives. That rests on the processor and on XLA's version, so it is tried, once per machine and
+kind of network, on thousands of networks; where a bit differs, XLA draws and records as before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import CONTEXTS, context_targets
+from ncsim.errors import ConfigError
+from ncsim.executors import xla
+from ncsim.executors.native import c_whole, compiler
+from ncsim.executors.scalarise import ScalariseError, scalars
+from ncsim.training.initialization import initial_scale, vector_size
+from ncsim.training.network import Architecture
+from ncsim.training.observation import ContextRecord, record
+
+#: Members of a cell from which on it pays: to make and compile the C takes two seconds or three, and a member's own cost
+#: comes down by five microseconds.
+MANY = 2**18
+#: Wider networks' records are too long as straight-line code.
+MAX_HIDDEN = 8
+#: What is tried: blocks of members, from these ids on, of these seeds, after so many steps at a
+#: learning rate, the last of which makes them diverge.
+TRIED_BLOCKS, TRIED = 8, ((0, 0, 0, 0.01), (7, 2**31 - 1, 2, 0.01), (2**32 - 4096, 12345, 150, 0.1), (0, 1, 4, 1e30))
+
+
+def program(
+    config: EnsembleConfig,
+    mesh: Mesh,
+    lanes: int,
+    training: ctypes.CDLL,
+    blocks: int,
+    by_xla: Callable[[], xla.BlockProgram],
+) -> xla.BlockProgram:
+    """The program that draws, trains and records in C; XLA's where there is no code that gives its bits here.
+
+    Args:
+        config: of the networks, without what is an argument of a program.
+        mesh: of the devices.
+        lanes: members per block, a multiple of 16.
+        training: the library of the steps.
+        blocks: buffer size of a device.
+        by_xla: makes the program that draws and records by XLA.
+    """
+    if (text := source(config)) is None:
+        return by_xla()
+    # One library serves one training: what it calls stands in it.
+    text += f"/* Calls {Path(training._name).stem}. */\n"
+    try:
+        made = _block_program(config, mesh, lanes, text, training, blocks)
+        return made if _has_bits_of_xla(mesh, text, made, by_xla) else by_xla()
+    except ConfigError:  # the compiler refuses it
+        return by_xla()
+
+
+@functools.lru_cache(maxsize=64)
+def source(config: EnsembleConfig) -> str | None:
+    """The C file that draws and records networks of a config; None where there is none."""
+    if config.initialization != "uniform" or config.training_rows or Architecture.of(config).hidden > MAX_HIDDEN:
+        return None
+    vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
+    targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)
+    given = int(np.prod(targets.shape))
+    try:
+        with jax.enable_x64(False):
+            recorded = c_whole.Exact(scalars(functools.partial(record, config), vector, targets), vector.size + given)
+    except ScalariseError:
+        return None
+    scale = np.asarray(initial_scale(config), np.float32)
+    return c_whole.source(scale, config.common_initialization, given, recorded)
+
+
+@functools.lru_cache(maxsize=32)
+def _block_program(
+    config: EnsembleConfig, mesh: Mesh, lanes: int, text: str, training: ctypes.CDLL, blocks: int
+) -> xla.BlockProgram:
+    library = compiler.loaded(text)
+    library.ncsim_trained_by(ctypes.cast(training.ncsim_train, ctypes.c_void_p))
+    target = f"ncsim_whole_{Path(library._name).stem}"
+    jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")
+    targets = context_targets(config.tasks).astype(np.float32)
+    contexts = len(CONTEXTS)
+
+    def shape(kind: Any, *axes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((blocks, lanes, *axes), kind)
+
+    number, count = shape(np.float32, contexts), shape(np.int32, contexts)
+    results = [shape(np.int32, contexts, 4), number, number, shape(np.bool_, contexts), count, count, count]
+
+    def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
+        return ContextRecord(*jax.ffi.ffi_call(target, results)(root, ids, used, jnp.asarray(targets), rate, steps))
+
+    run = xla._compiled(on_device, mesh, (blocks, lanes), np.float32, None, check_varying=False)
+    return xla.BlockProgram(run, lanes, blocks)
+
+
+def _has_bits_of_xla(mesh: Mesh, text: str, made: xla.BlockProgram, by_xla: Callable[[], xla.BlockProgram]) -> bool:
+    """Whether the C file draws and records as XLA does here. Tried once, and remembered beside the code."""
+    subject = f"bits-{metadata.version('jaxlib')}"
+    known = compiler.verdict(text, subject)
+    if known is None:
+        theirs = by_xla()
+        same = all(_alike(mesh, made, theirs, *tried) for tried in TRIED)
+        known = compiler.remember(text, same, subject)
+    return known
+
+
+def _alike(
+    mesh: Mesh, ours: xla.BlockProgram, theirs: xla.BlockProgram, first: int, seed: int, steps: int, rate: float
+) -> bool:
+    devices, used = mesh.devices.size, min(ours.blocks, TRIED_BLOCKS)
+    ids = np.zeros((devices, ours.blocks, ours.lanes), np.uint32)
+    tried = first + np.arange(devices * used * ours.lanes, dtype=np.int64)
+    ids[:, :used] = tried.astype(np.uint32).reshape(devices, used, -1)
+    given = (seed, ids.reshape(-1, ours.lanes), np.full(devices, used, np.int32), rate, steps)
+    both = zip(*(jax.tree.leaves(each.run(*given)) for each in (ours, theirs)), strict=True)
+    return all(_filled(one, ids, used) == _filled(other, ids, used) for one, other in both)
+
+
+def _filled(leaf: jax.Array, ids: np.ndarray, used: int) -> bytes:
+    """The blocks of a result that were trained."""
+    return np.asarray(leaf).reshape(*ids.shape, *leaf.shape[2:])[:, :used].tobytes()
