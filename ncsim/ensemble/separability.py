@@ -171,7 +171,7 @@ def foreign_share(
 
 
 def _check_between(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low < value < high:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low < float(value) < high:
         raise ConfigError(f"{name}: {shown(value)}; allowed: a number above {low:g} and below {high:g}")
 
 
