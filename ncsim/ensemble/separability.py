@@ -36,6 +36,13 @@ class ForeignShare(NamedTuple):
         response: float64[M, C, R, 2, 2], squared Frobenius norms of d(head p now) / d(head q at the start); p first.
         vector: the members' parameters, float64[M, C, R, P]; after them a 1 or 0 per row where `training_rows` is given.
         config: of the members.
+
+    Example:
+        >>> import ncsim
+        >>> config = ncsim.EnsembleConfig(hidden=1, members=4, precision="float64")
+        >>> found = ncsim.foreign_share(config, steps=[1, 20], contexts=["11"])
+        >>> found.schmidt_entropy().shape, found.cross_kernel().shape, found.curvature_information(0.01).shape
+        ((4, 1, 2, 2), (4, 1, 2), (4, 1, 2))
     """
 
     member: np.ndarray
@@ -137,7 +144,7 @@ def foreign_share(
 
     Returns:
         `ForeignShare`. The claim that it is for is that back-propagation makes parts of a network not separable (Patrascu);
-        the definition is ours.
+        the definition is ours, and the networks are those of arXiv:2603.04451, section 4.1.
 
     Raises:
         ConfigError: float32, an optimiser whose steps are signs, steps that do not ascend, or a context that is not there.
