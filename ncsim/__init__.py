@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
     from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.run import run_ensemble
+    from ncsim.ensemble.separability import foreign_share
     from ncsim.errors import ConfigError, StoreError
     from ncsim.records.joint_counts import joint_counts, joint_counts_many, merge_counts
     from ncsim.results import Run, open_run
@@ -64,6 +65,7 @@ _PUBLIC = {
     "run_ensemble": "ensemble.run",
     "parameters": "ensemble.networks",
     "outcomes": "ensemble.networks",
+    "foreign_share": "ensemble.separability",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ncsim import signals
-from ncsim.config.ensemble import EnsembleConfig, network_steps
+from ncsim.config.ensemble import EnsembleConfig, network_steps, program_of
 from ncsim.config.recording import Recording
 from ncsim.errors import DeviceError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_memory
@@ -20,7 +20,7 @@ from ncsim.records.trajectories import MemberTrajectories
 from ncsim.terminal import ProgressListener, say, telling, waiting
 
 if TYPE_CHECKING:
-    from ncsim.executors.xla import Network
+    from ncsim.executors.xla import Network, Twins
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
 BLOCKS = 128
@@ -94,27 +94,41 @@ class Trainer:
 
     def train_kept(self, config: EnsembleConfig, members: np.ndarray, executor: str) -> tuple[MemberRecords, Network]:
         """The records of members with any ids, and their trained networks: arrays [M, context, ...]."""
+        from ncsim.executors import choice
+
+        with failing_in_one_line(unless=lambda error: False):
+            program = choice.program(executor, config, self._mesh, 1, self._lanes.get(executor), kept=True)
+            records, networks = self._block_by_block(program, config, members, config.steps)
+        return MemberRecords(members.astype(np.uint64), **records._asdict()), networks
+
+    def train_twins(
+        self, config: EnsembleConfig, members: np.ndarray, steps: np.ndarray, contexts: tuple[int, ...], apart: float
+    ) -> Twins:
+        """Members with any ids at these steps, trained with twins that start so far away: arrays [M, context, R, ...]."""
         import jax
 
-        from ncsim.executors import choice
+        from ncsim.executors import xla
+
+        with failing_in_one_line(unless=lambda error: False), jax.enable_x64(True):
+            program = xla.twin_program(program_of(config), self._mesh, len(steps), contexts, apart)
+            return self._block_by_block(program, config, members, steps)
+
+    def _block_by_block(self, program: Any, config: EnsembleConfig, members: np.ndarray, steps: Any) -> Any:
+        """What a program gives of members with any ids, a block per device and call: a tree of arrays [M, ...]."""
+        import jax
+
         from ncsim.executors.calls import InFlight
 
-        with (
-            failing_in_one_line(unless=lambda error: False),
-            jax.enable_x64(config.precision == "float64"),
-            InFlight() as calls,
-        ):
-            program = choice.program(executor, config, self._mesh, 1, self._lanes.get(executor), kept=True)
-            devices, used = len(self._devices), np.ones(len(self._devices), np.int32)
-            found = []
+        devices, used = len(self._devices), np.ones(len(self._devices), np.int32)
+        found = []
+        with jax.enable_x64(config.precision == "float64"), InFlight() as calls:
             for first in range(0, len(members), devices * program.lanes):
                 batch = members[first : first + devices * program.lanes]
                 ids = np.resize(batch, devices * program.lanes).astype(np.uint32).reshape(devices, program.lanes)
-                result = calls.add(program.run(config.root_seed, ids, used, config.learning_rate, config.steps))
+                result = calls.add(program.run(config.root_seed, ids, used, config.learning_rate, steps))
                 take = functools.partial(_of_members, used=used, members=len(batch))
                 found.append(calls.kept(result, functools.partial(jax.tree.map, take), None))
-        records, networks = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-        return MemberRecords(members.astype(np.uint64), **records._asdict()), networks
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
     def _results(
         self,

@@ -22,6 +22,7 @@ from ncsim.training.circuit import Circuit, circuit_logits, encoded_states, init
 from ncsim.training.initialization import dtype_of, member_key, row_tuples, start_vector, vector_size
 from ncsim.training.network import Architecture, forward
 from ncsim.training.observation import CELLS, observe, record, record_of_logits
+from ncsim.training.separability import squared_response, twin_starts
 from ncsim.training.step import train
 
 #: Members a block, by platform. On a CPU 64 lanes of state stay in the first-level cache; wider and narrower are slower
@@ -29,6 +30,8 @@ from ncsim.training.step import train
 LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
 #: A circuit's state is much larger than a network's: narrower blocks on CPUs.
 CIRCUIT_LANES = 16
+#: Members per block that are trained with their twins, by platform. A block has as many networks, one twin after the other.
+TWIN_LANES = {"cpu": 64, "gpu": 8_192, "tpu": 8_192}
 MEMBERS = "members"
 
 
@@ -146,21 +149,57 @@ def circuit_program(circuit: Circuit, config: EnsembleConfig, mesh: Mesh, blocks
     return BlockProgram(run, lanes, blocks)
 
 
-def _over_blocks(one_context: Callable[..., Any], blocks: int, points: int | None) -> Callable[..., Any]:
-    """What a device does with its buffer of ids: every context of every block, one after the other."""
+class Twins(NamedTuple):
+    """A member at recorded steps, and how its heads answer to where they began (`training.separability`)."""
+
+    response: Any  # [R, 2, 2]: squared norms, the head that responds first
+    vector: Any  # [R, P]
+
+
+@functools.lru_cache(maxsize=32)
+def twin_program(
+    config: EnsembleConfig, mesh: Mesh, points: int, chosen: tuple[int, ...], apart: float
+) -> BlockProgram:
+    """As `block_program`, one block per device, of members with their twins in the `chosen` contexts: `Twins` of arrays
+    [D, lanes, context, ...] at `points` steps. Twins start `apart` from the member. `config` is as `program_of` gives it."""
+    dtype = dtype_of(config)
+    targets = context_targets(config.tasks).astype(dtype)
+    lanes = TWIN_LANES.get(mesh.devices.flat[0].platform, 8_192)
+
+    def one_context(root: jax.Array, members: jax.Array, place: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
+        key, context = jax.random.wrap_key_data(root), jnp.asarray(chosen)[place]
+
+        def start(member: jax.Array) -> jax.Array:
+            return start_vector(config, key, member, context)
+
+        vector = jax.vmap(start, out_axes=-1)(members).astype(dtype)
+        answers = jnp.asarray(targets)[context]
+        # One after the other: each is trained as a member is, in full blocks, so that what is equal is so bit for bit.
+        trained = jax.lax.map(lambda one: train(config, one, answers, rate, steps), twin_starts(config, vector, apart))
+        response = jax.lax.map(lambda moment: squared_response(config, moment, apart), jnp.swapaxes(trained, 0, 1))
+        return Twins(jnp.moveaxis(response, -1, 0), jnp.moveaxis(trained[0], -1, 0))
+
+    on_device = _over_blocks(one_context, 1, None, len(chosen))
+    return BlockProgram(_compiled(on_device, mesh, (1, lanes), dtype, points, check_varying=True), lanes, 1)
+
+
+def _over_blocks(
+    one_context: Callable[..., Any], blocks: int, points: int | None, count: int = len(CONTEXTS)
+) -> Callable[..., Any]:
+    """What a device does with its buffer of ids: every one of `count` contexts of every block, one after the other."""
 
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
-        contexts = jnp.arange(len(CONTEXTS))
+        contexts = jnp.arange(count)
         abstract = jax.eval_shape(lambda: one_context(root, ids[0], contexts[0], rate, steps))
-        empty = jax.tree.map(lambda leaf: jnp.zeros((blocks, len(CONTEXTS), *leaf.shape), leaf.dtype), abstract)
+        empty = jax.tree.map(lambda leaf: jnp.zeros((blocks, count, *leaf.shape), leaf.dtype), abstract)
         empty = jax.lax.pcast(empty, MEMBERS, to="varying")
 
         def body(turn: jax.Array, buffers: Any) -> Any:
-            block, context = turn // len(CONTEXTS), turn % len(CONTEXTS)
+            block, context = turn // count, turn % count
             result = one_context(root, ids[block], context, rate, steps)
             return jax.tree.map(lambda buffer, leaf: buffer.at[block, context].set(leaf), buffers, result)
 
-        filled = jax.lax.fori_loop(0, used[0] * len(CONTEXTS), body, empty)
+        filled = jax.lax.fori_loop(0, used[0] * count, body, empty)
         if points is None:
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
         records, seen = filled

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from experiments import concept_chsh, five_runs, quantum_circuits, word_statistics
+from experiments import concept_chsh, five_runs, quantum_circuits, separability, word_statistics
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.ensemble.separability import ForeignShare
 from ncsim.statistics.intervals import Estimate
 
 
@@ -72,3 +74,44 @@ def test_typed_noise_is_words_of_five_letters():
     words = word_statistics.typed_noise(3_000, 1)
     assert set("".join(words)) == set("abcde")
     assert 300 < len(words) < 600
+
+
+@pytest.mark.slow
+def test_small_run_of_separability(tmp_path, capsys):
+    separability.main(["--members", "6", "--steps", "5", "--hidden", "1", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "separability.json").read_text())
+    assert len(found["rows"]) == 5 * 4
+    assert len(found["curvature"]) == 5 * len(separability.RIDGES)
+    assert found["conclusion"][0] == "What must be exactly 0 is so of every member."
+    assert found["conclusion"][-1] in capsys.readouterr().out
+    assert (tmp_path / "separability.svg").exists()
+
+
+def made_up(foreign):
+    """Two members with these squared responses to the other's start [step, party] at steps 0, 1 and 9 in context 11, and a kernel that
+    is not 0."""
+    config = EnsembleConfig(hidden=1, members=2, precision="float64")
+    response = np.zeros((2, 1, 3, 2, 2))
+    response[..., 0, 1], response[..., 1, 0] = np.asarray(foreign, float).T[:, None, None]
+    share, vector = np.full((2, 1, 3, 2), np.nan), np.ones((2, 1, 3, 9))
+    return ForeignShare(np.arange(2), ("11",), np.array([0, 1, 9]), share, response, vector, config)
+
+
+def test_a_broken_promise_is_told():
+    kept = made_up([[0, 0], [0, 0], [0, 0.5]])
+    assert separability.broken_promises("none", kept) == []
+    assert separability.broken_promises("stop_gradient_bob", kept) == []
+    said = separability.broken_promises("frozen_trunk", kept)
+    assert said[0] == "frozen_trunk: party 1 has something of the other's start, up to 0.5"
+    assert said[1:] == ["frozen_trunk: the kernel across heads is not 0"]
+    assert separability.broken_promises("separate_trunks", kept)[0].startswith("separate_trunks: party 1 has")
+    early = made_up([[0, 0], [1e-9, 0], [0, 0]])
+    assert separability.broken_promises("none", early) == [
+        "none: something of the other's start by step 1, up to 1e-09"
+    ]
+
+
+def test_scale_of_entropies_and_moments():
+    assert 1.2 < separability.gaussian_entropy(2_000).value < 1.3
+    assert separability.moments(3_000) == [0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 3_000]
+    assert separability.moments(2) == [0, 1, 2]
