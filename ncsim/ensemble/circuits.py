@@ -13,6 +13,7 @@ from ncsim.config.fields import option_name
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
 from ncsim.executors.own_programs import own_programs
+from ncsim.jax_settings import own_settings
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
 
@@ -56,7 +57,7 @@ def run_circuits(
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     _check(configs, encoding)
     validate_device_count(devices)
-    with failing_in_one_line(unless=lambda error: False):
+    with failing_in_one_line(unless=lambda error: False), own_programs():
         records = [_trained(each, encoding, devices) for each in configs]
     return Run(configs, records, executors=["xla"] * len(configs))
 
@@ -117,7 +118,7 @@ def _on_device(config: EnsembleConfig, encoding: str, device: Any, starts: range
     from ncsim.training.circuit import Circuit
 
     found = []
-    with own_programs(), jax.enable_x64(config.precision == "float64"):  # both are of a thread
+    with own_settings(), jax.enable_x64(config.precision == "float64"):  # both are of a thread
         mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=[device])
         program = xla.circuit_program(Circuit.of(config, encoding), program_of(config), mesh, BLOCKS)
         for first in starts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import zlib
@@ -55,6 +56,7 @@ def _folder() -> Path:
     return folder
 
 
+@functools.cache  # once per process: a look at every program would be of each small run
 def drop_torn(folder: Path) -> None:
     """Remove programs that a kill or a full disk has cut short: JAX warns of them at every start and never writes them anew.
     Those that were there at the last look are not read again."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from ncsim.executors.own_programs import own_programs
+from ncsim.executors.own_programs import drop_torn, own_programs
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def kept(tmp_path, monkeypatch):
 
 def compiled(scale):
     jax.clear_caches()
+    drop_torn.cache_clear()  # as in another process
     with own_programs():
         return float(jax.jit(lambda x: jnp.sin(x) * scale)(np.float32(1)))
 
