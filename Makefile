@@ -17,7 +17,10 @@ GPU_TOOLS = jax-cuda13-plugin==$(JAX_VERSION) jax-cuda13-pjrt==$(JAX_VERSION) nv
 WITHOUT_GPU = JAX_PLATFORMS=cpu JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1
 # Tests of one file share what they compile, so files are what is shared out.
 JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# A test that hangs says where and ends its worker, and a worker that dies ends the session: with a new one in its place, xdist may
+# wait for ever.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 \
+	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 # The newest jax that pyproject.toml allows: `make test` has the oldest. It needs a newer Python than that, which is looked for.
 NEWEST = jax==0.12.0.1 jaxlib==0.12.0.1 flax==0.12.12

@@ -29,6 +29,7 @@ install_import_hook([f"ncsim.{name}" for name in CHECKED], "beartype.beartype")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from ncsim import signals  # noqa: E402
 from ncsim.executors.devices import prepare_jax  # noqa: E402
 
 prepare_jax(devices=4)
@@ -40,6 +41,12 @@ jax.config.update("jax_debug_key_reuse", True)
 def _nothing_left_behind(monkeypatch, tmp_path):
     """Relative paths of a test are its own."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _not_ended_by_a_signal(monkeypatch):
+    """A test may send a signal to this process, which must not be ended where a busy machine answers late."""
+    monkeypatch.setattr(signals, "PATIENCE_SECONDS", 600.0)
 
 
 class Fuzzing:

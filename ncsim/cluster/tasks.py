@@ -109,7 +109,8 @@ def results(
     """
     left, lost = iter(tasks), Counter[str]()
     flying: dict[Future[tuple[str, Any]], Task] = {}
-    done: queue.SimpleQueue[Future[tuple[str, Any]]] = queue.SimpleQueue()
+    # No SimpleQueue: before Python 3.13 its get() waits for ever where a signal comes as its time runs out.
+    done: queue.Queue[Future[tuple[str, Any]]] = queue.Queue()
 
     def submit(task: Task) -> None:
         try:
@@ -142,7 +143,7 @@ def results(
             future.cancel()
 
 
-def _waited(done: queue.SimpleQueue[Future[Any]], progress: ProgressListener | None) -> Future[Any]:
+def _waited(done: queue.Queue[Future[Any]], progress: ProgressListener | None) -> Future[Any]:
     """The next future that is done. Signals are answered meanwhile, and a listener told now and then."""
     told = time.monotonic()
     while True:

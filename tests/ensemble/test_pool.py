@@ -244,6 +244,35 @@ def test_a_signal_cancels_the_tasks(tmp_path):
         pass
 
 
+def test_a_signal_is_answered_where_handlers_are_slow(tmp_path):
+    """A wait whose time is up before the handler has ended goes on to look for signals (CPython's SimpleQueue does not)."""
+    last = []
+
+    class Waiting(Here):
+        def submit(self, fn, /, *arguments):
+            if fn is pools.begin:
+                return super().submit(fn, *arguments)
+            last.append(Future())
+            signal.setitimer(signal.ITIMER_REAL, signals.LOOK_SECONDS / 2)
+            for seconds, action in [(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)), (9, late)]:
+                timer = threading.Timer(seconds, action)
+                timer.daemon = True
+                timer.start()
+            return last[0]
+
+    def late():
+        if not last[0].done():  # cancelled
+            last[0].set_result(("", None))
+
+    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(2 * signals.LOOK_SECONDS))
+    try:
+        with pytest.raises(signals.Stopped), signals.handled():
+            ncsim.run_ensemble(dataclasses.replace(GRID[0], members=64), out=tmp_path, executor="xla", pool=Waiting())
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert last[0].cancelled()
+
+
 def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
