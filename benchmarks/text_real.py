@@ -167,7 +167,7 @@ class PeftReal(RealWork):
 
 
 REAL_PEERS: dict[str, Any] = {
-    "ncsim text": NcsimReal,
+    "ncsim, its own batches": NcsimReal,
     "peft, each batch to its longest": lambda **work: PeftReal(grouped=False, **work),
     "peft, batches of like length": lambda **work: PeftReal(grouped=True, **work),
 }

@@ -79,6 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", nargs="+", type=int, metavar="N", help="other LoRA ranks")
     for name in ("seeds", "epochs", "items", "test-items"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"another number of {name.replace('-', ' ')}")
+    parser.add_argument("--evaluate-every", type=int, metavar="N", help="epochs from one evaluation to the next")
     parser.add_argument("--runs", metavar="FOLDER", default="runs", help="where run folders are (default: runs)")
     parser.add_argument("--source-dir", metavar="FOLDER", default=os.environ.get(SOURCE_VARIABLE), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
@@ -91,11 +92,11 @@ def text_runs(parsed: argparse.Namespace) -> dict[str, Any]:
     runs, place = {}, local_folder("--runs", parsed.runs)
     for suite in parsed.suites:
         config = paper_config(suite) if parsed.size == "paper" else small_config(suite)
-        names = ("ranks", "seeds", "epochs", "items", "test_items")
+        names = ("ranks", "seeds", "epochs", "evaluate_every", "items", "test_items")
         changes = {name: value for name in names if (value := getattr(parsed, name)) is not None}
         if "ranks" in changes:
             changes["ranks"] = tuple(changes["ranks"])
-        if changes.get("epochs", config.evaluate_every) < config.evaluate_every:
+        if "evaluate_every" not in changes and changes.get("epochs", config.evaluate_every) < config.evaluate_every:
             changes["evaluate_every"] = 1
         config = dataclasses.replace(config, **changes)
         folder = place / f"text-{parsed.size}-{suite}"

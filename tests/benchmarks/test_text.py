@@ -9,7 +9,9 @@ from safetensors.numpy import load_file
 
 from benchmarks import text
 from benchmarks.native import MissingError
-from benchmarks.text_peers import MatrixProducts, NcsimText, TorchPeft
+from benchmarks.peers import PEERS
+from benchmarks.text_peers import TEXT_PEERS, MatrixProducts, NcsimText, TorchPeft
+from benchmarks.text_real import REAL_PEERS
 from benchmarks.text_work import TextWork, executed_share, flops_per_token
 from ncsim.text.model.bert import BERT_BASE_UNCASED
 
@@ -68,6 +70,12 @@ def test_a_missing_peer_is_named(monkeypatch, tmp_path):
     with pytest.raises(MissingError, match=r"^peft is not installed$"):
         TorchPeft(WORK, str(tmp_path), np.zeros(0))
     assert text._row(text.Timed("torch + peft", missing="peft is not installed"), "")[1] == "missing"
+
+
+def test_every_peer_has_a_name_of_its_own():
+    """One process makes any of them by its name."""
+    names = [*PEERS, *TEXT_PEERS, *REAL_PEERS]
+    assert len(set(names)) == len(names)
 
 
 def test_matrix_products_have_a_rate():

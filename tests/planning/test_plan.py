@@ -102,9 +102,9 @@ def test_bad_options_are_named(capsys):
         assert words in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_commands_take_what_was_forecast():
-    """Two cases of benchmarks/plan.py, as commands; half and twice, because CI's machines are not ours alone."""
+    """Two cases of benchmarks/plan.py, as commands; half and twice, and not in CI, whose machines are not ours alone."""
     from benchmarks.plan import CASES, case
 
     for name in ("one width", "rates and steps"):

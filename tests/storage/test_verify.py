@@ -94,15 +94,18 @@ def test_one_flipped_bit_in_every_byte(tmp_path):
         folder.storage.write(name, before)
 
 
-@pytest.mark.slow
-def test_every_flipped_bit():
-    """Each bit of a tiny run, flipped in turn, is seen and the file named; one bit of every third byte is repaired, too."""
-    folder = tiny_run("memory://every-bit/run")
+@pytest.mark.parametrize(
+    "apart", [pytest.param(20, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.thorough)]
+)
+def test_every_flipped_bit(apart):
+    """Each bit of a tiny run, or of bytes so far apart, flipped in turn, is seen and the file named; one bit of every third of
+    these bytes is repaired, too."""
+    folder = tiny_run(f"memory://every-bit-{apart}/run")
     chance = random.Random(4)
     flips = 0
     for name, before in content(folder).items():
-        for position in range(len(before)):
-            repaired = chance.randrange(8) if position % 3 == 0 else None
+        for position in range(0, len(before), apart):
+            repaired = chance.randrange(8) if position // apart % 3 == 0 else None
             for bit in range(8):
                 flipped = bytearray(before)
                 flipped[position] ^= 1 << bit
@@ -112,7 +115,7 @@ def test_every_flipped_bit():
                     assert_repaired(folder, name, bytes(flipped), before)
         folder.storage.write(name, before)
     print(f"{flips} flipped bits, each seen and named; one in every third byte repaired")
-    assert flips > 40_000
+    assert flips > 40_000 / apart
 
 
 def assert_named(folder, name, flipped):

@@ -35,6 +35,8 @@ NO_SOURCE = {
 }
 #: Examples that are checked for their syntax alone: training over a BERT compiles for minutes on two cores.
 TOO_SLOW = {"run_text"}
+#: Modules whose examples compile for many seconds.
+COMPILE_LONG = {"ncsim.ensemble.networks", "ncsim.ensemble.separability"}
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{5}|\b(?:19|20)\d\d\b")
 
 
@@ -127,7 +129,9 @@ def _folders(tmp_path):
 
 
 @pytest.mark.usefixtures("_folders")
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module", [pytest.param(name, marks=[pytest.mark.slow] if name in COMPILE_LONG else []) for name in MODULES]
+)
 def test_examples_run(module):
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     assert doctest.testmod(importlib.import_module(module), optionflags=flags).failed == 0

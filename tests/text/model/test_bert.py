@@ -21,6 +21,7 @@ from ncsim.text.model.bert import (
 from ncsim.text.model.checkpoint import load_backbone
 from ncsim.text.model.lora import init_adapter
 from ncsim.text.model.packing import Packed
+from tests.support.cases import first_fast
 from tests.support.text_model import TINY
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "tiny_bert"
@@ -74,7 +75,7 @@ def test_how_layers_are_run_changes_nothing(tiny, recorded, settings):
     np.testing.assert_allclose(first, hidden[:, 0], atol=2e-6)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("dropout", first_fast([0.0, 0.5]))
 def test_layers_apart_are_the_stack(tiny, recorded, dropout, key_slices):
     """Each layer gets its own weights, factors and dropout."""
     config, backbone = tiny
