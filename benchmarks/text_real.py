@@ -12,7 +12,8 @@ How. Each peer lives in a process of its own on one core and takes its turn in e
 round. Processor time is counted, because other work on the machine changes it least. Alice's and Bob's items are two
 batches in PyTorch, each padded to its own longest. Batches of like length are those of transformers' `group_by_length`:
 this changes which items a step has, ncsim's packing does not. Times are per token that is there, as such batches differ in
-length from turn to turn.
+length from turn to turn. `--precision bfloat16` has ncsim's frozen backbone in bfloat16, as `ncsim text --precision` has
+it, and PyTorch under `torch.autocast`, as transformers' `bf16=True` has it.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ class RealWork:
     detail = ""
     tried: ClassVar[dict[str, float]] = {}
 
-    def __init__(self, model: str, source_dir: str, steps: int) -> None:
+    def __init__(self, model: str, source_dir: str, steps: int, precision: str = "float32") -> None:
         from ncsim.text.data.prepare import prepare_suite
         from ncsim.text.model.checkpoint import load_backbone
 
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        self.model, self.steps = model, steps
+        self.model, self.steps, self.precision = model, steps, precision
         self.bert, self.backbone = load_backbone(model)
         self.prepared = prepare_suite(
             "mixed", tokenizer=model, length=LENGTH, vocab_size=self.bert.vocab_size,
@@ -83,14 +84,15 @@ class NcsimReal(RealWork):
         from ncsim.text.training.shapes import best_microbatch, by_layer, joined, setting_of
 
         tokens, pairs = joined(self.prepared)
-        config = TextConfig(ranks=(RANK,), batch_size=BATCH, length=LENGTH)
+        config = TextConfig(ranks=(RANK,), batch_size=BATCH, length=LENGTH, precision=self.precision)
         setting = setting_of(config, self.bert, tokens.lengths, ITEMS, RANK)
         self._setting = setting._replace(microbatch=best_microbatch(setting, tokens.lengths, 1, "cpu"))
         mesh = adapter_mesh(jax.devices()[:1])
+        frozen = jax.tree.map(lambda leaf: leaf.astype(self.precision), by_layer(self.backbone, config, self.bert))
         self._program = group_program(
             self._setting,
             mesh,
-            jax.device_put(by_layer(self.backbone, config, self.bert)),
+            jax.device_put(frozen),
             jax.device_put(tokens),
             pairs,
             [AdapterId(RANK, 0, CONTEXT)],
@@ -156,9 +158,10 @@ class PeftReal(RealWork):
                 longest = int(items.mask[chosen].sum(axis=1).max())
                 arrays = (torch.from_numpy(array[chosen, :longest]).long() for array in items[:3])
                 ids, mask, types = arrays
-                pooled = self._model(input_ids=ids, attention_mask=mask, token_type_ids=types).pooler_output
                 labels = torch.from_numpy(items.labels[chosen]).long()
-                loss = loss + torch.nn.functional.cross_entropy(head(pooled), labels)
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+                    pooled = self._model(input_ids=ids, attention_mask=mask, token_type_ids=types).pooler_output
+                    loss = loss + torch.nn.functional.cross_entropy(head(pooled), labels)
                 computed, there = computed + mask.numel(), there + float(mask.sum())
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -180,11 +183,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--source-dir", metavar="FOLDER", required=True, help="the data sets' files")
     parser.add_argument("--rounds", metavar="N", type=int, default=4, choices=range(1, 6), help="turns of each peer")
     parser.add_argument("--steps", metavar="N", type=int, default=8, choices=range(1, 9), help="steps of a turn")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write everything that was measured here")
     parsed = parser.parse_args(arguments)
     here = machine.description()
     print("\n".join(machine.lines(here)), flush=True)
-    work = {"model": parsed.model, "source_dir": parsed.source_dir, "steps": parsed.steps}
+    work = {
+        "model": parsed.model, "source_dir": parsed.source_dir, "steps": parsed.steps, "precision": parsed.precision
+    }  # fmt: skip
     try:
         workers = [Worker(name, **work) for name in REAL_PEERS]
         found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in REAL_PEERS}
@@ -215,7 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(table(header, rows, indent="")))
     if parsed.json:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
-        parsed.json.write_text(json.dumps({"machine": here, "measured": stored}, indent=1) + "\n")
+        parsed.json.write_text(
+            json.dumps({"machine": here, "precision": parsed.precision, "measured": stored}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -22,10 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import ncsim
+from ncsim import signals
 from ncsim.config.fields import shown
 from ncsim.errors import ConfigError, StoreError, reason
 from ncsim.formatting import json_text
 
+CARD, UNFINISHED = "README.md", ".unfinished-"
 _PAPER = "arXiv:2603.04451"
 #: The context that Croissant 1.0 prescribes (http://mlcommons.org/croissant/1.0), in whose words the metadata is.
 _CONTEXT: dict[str, Any] = {
@@ -73,7 +75,8 @@ class TableFile(NamedTuple):
 
 @contextlib.contextmanager
 def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
-    """A new folder for a data set; where it cannot be finished, nothing is left in it.
+    """A new folder for a data set. It is written in a hidden folder within, so that a kill leaves nothing that looks whole, and
+    where it cannot be finished, nothing is left.
 
     Args:
         path: a folder that is not there, or is empty.
@@ -83,34 +86,39 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
         ConfigError: the folder is not empty, or cannot be made; or no licence is called so.
         StoreError: it cannot be written to.
     """
-    folder = HubFolder(path, license_id)
+    if not path or "://" in path:
+        raise ConfigError(f"--hub: {path}; allowed: a folder on this machine")
+    if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license_id):
+        raise ConfigError(f"--license: {shown(license_id)}; allowed: a licence as the hub calls it, as cc-by-4.0")
+    place = Path(path).absolute()
     try:
-        yield folder
-    except BaseException as error:
-        for made in folder.path.iterdir():
-            shutil.rmtree(made) if made.is_dir() else made.unlink()
-        if isinstance(error, OSError):
-            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
-        raise
+        place.mkdir(parents=True, exist_ok=True)
+        for left in place.glob(f"{UNFINISHED}*"):  # by an export that was killed
+            shutil.rmtree(left)
+        there = any(place.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--hub: {path}; cannot be made ({reason(error)}); allowed: a new folder") from None
+    if there:
+        raise ConfigError(f"--hub: {path} is not empty; allowed: a new folder")
+    try:
+        with signals.scratch(UNFINISHED, place) as made:
+            folder = HubFolder(made, license_id)
+            yield folder
+            folder.path = place
+            # The card comes last: a folder that has one is whole.
+            for entry in sorted(made.iterdir(), key=lambda entry: entry.name == CARD):
+                entry.rename(place / entry.name)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
 
 
 class HubFolder:
     """The folder of a data set while it is written; see `new_folder`."""
 
-    def __init__(self, path: str, license_id: str | None) -> None:
-        self.path, self.license_id = Path(path), license_id
+    def __init__(self, path: Path, license_id: str | None) -> None:
+        self.path, self.license_id = path, license_id
         self.tables: list[TableFile] = []
-        if not path or "://" in path:
-            raise ConfigError(f"--hub: {path}; allowed: a folder on this machine")
-        if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license_id):
-            raise ConfigError(f"--license: {shown(license_id)}; allowed: a licence as the hub calls it, as cc-by-4.0")
-        try:
-            (self.path / "data").mkdir(parents=True)
-            if len(list(self.path.iterdir())) > 1:
-                (self.path / "data").rmdir()
-                raise ConfigError(f"--hub: {path} is not empty; allowed: a new folder")
-        except OSError as error:
-            raise ConfigError(f"--hub: {path}; cannot be made ({reason(error)}); allowed: a new folder") from None
+        (path / "data").mkdir()
 
     def add_table(self, name: str, words: str, tables: Iterable[pa.Table]) -> None:
         """Write a table piece by piece; none of no rows.
@@ -151,7 +159,7 @@ class HubFolder:
             columns: what a column holds, by its name.
         """
         self.write("croissant.json", json_text(_croissant(self, title, words, columns), 2))
-        self.write("README.md", _card(self, title, words, body, columns))
+        self.write(CARD, _card(self, title, words, body, columns))
 
 
 def front_matter(values: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,31 @@ def test_what_is_torn_is_not_given_away(capsys, tmp_path):
         assert part.name in line
         assert "is torn" in line
         assert not list(tmp_path.glob("new/*"))
+
+
+KILLED = """
+import os, signal, sys
+from ncsim.cli import main
+from ncsim.hub.dataset import HubFolder
+write = HubFolder.write
+def killed(folder, name, content):
+    write(folder, name, content)
+    os.kill(os.getpid(), signal.SIGKILL)
+HubFolder.write = killed
+main(["export", "grid", "--hub", "new"])
+"""
+
+
+def test_a_kill_leaves_nothing_that_looks_whole_and_the_same_command_works(capsys, tmp_path):
+    shutil.copytree(FIXTURES / "grid", tmp_path / "grid")
+    done = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (left,) = (tmp_path / "new").iterdir()
+    assert left.name.startswith(".unfinished-")
+    assert (left / "data" / "members.parquet").exists()
+    main(["export", "grid", "--hub", "new"])
+    assert "README.md" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "croissant.json", "data"]
 
 
 # ---------------------------------------------------------------------------------- the packages that are to read it
