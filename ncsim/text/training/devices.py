@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import re
 
 import jax
 from jax.sharding import Mesh
@@ -29,6 +31,10 @@ def mesh_of(devices: int | None) -> Mesh:
     return adapter_mesh(available[:devices])
 
 
+#: The jaxlib from which XLA has AVX512-BF16 and AMX do products of bfloat16 (measured: benchmarks/notes-text.md).
+BFLOAT16_SINCE = (0, 11, 2)
+
+
 def slow_precision(precision: str, platform: str) -> str | None:
     """In words that bfloat16 is slower than float32 on this processor; None where it is not.
 
@@ -37,9 +43,17 @@ def slow_precision(precision: str, platform: str) -> str | None:
     if precision != "bfloat16" or platform != "cpu":
         return None
     features = processor_features()
-    if not features or features & {"avx512_bf16", "amx_bf16", "bf16"}:
+    if not features or "bf16" in features:
         return None
-    return "--precision bfloat16: this processor has no instructions for it, so that float32 is faster here"
+    if not features & {"avx512_bf16", "amx_bf16"}:
+        return "--precision bfloat16: this processor has no instructions for it, so that float32 is faster here"
+    version = importlib.metadata.version("jaxlib")
+    if tuple(map(int, re.findall(r"\d+", version)[:3])) < BFLOAT16_SINCE:
+        return (
+            f"--precision bfloat16: jaxlib {version} makes no use of this processor's instructions for it, so that float32 is "
+            "faster here; jaxlib 0.11.2 does"
+        )
+    return None
 
 
 def free_memory(mesh: Mesh) -> float:

@@ -8,19 +8,21 @@ from ncsim.text.training.devices import slow_precision
 
 
 @pytest.mark.parametrize(
-    ("precision", "platform", "flags", "said"),
+    ("precision", "platform", "flags", "jaxlib", "said"),
     [
-        ("bfloat16", "cpu", "flags\t\t: fpu avx2 fma", True),
-        ("bfloat16", "cpu", "flags\t\t: fpu avx512f avx512_bf16", False),
-        ("bfloat16", "cpu", "flags\t\t: fpu amx_bf16 amx_tile", False),
-        ("bfloat16", "cpu", "Features\t: fp asimd bf16", False),
-        ("bfloat16", "cpu", "", False),  # it is not known
-        ("bfloat16", "gpu", "flags\t\t: fpu avx2 fma", False),
-        ("float32", "cpu", "flags\t\t: fpu avx2 fma", False),
+        ("bfloat16", "cpu", "flags\t\t: fpu avx2 fma", "0.12.0", "this processor has no instructions for it"),
+        ("bfloat16", "cpu", "flags\t\t: fpu avx512f avx512_bf16", "0.11.2", None),
+        ("bfloat16", "cpu", "flags\t\t: fpu amx_bf16 amx_tile", "0.12.0.1", None),
+        ("bfloat16", "cpu", "flags\t\t: fpu amx_bf16 amx_tile", "0.11.1", "jaxlib 0.11.1 makes no use of this processor's"),
+        ("bfloat16", "cpu", "flags\t\t: fpu avx512f avx512_bf16", "0.10.2", "jaxlib 0.10.2 makes no use of this processor's"),
+        ("bfloat16", "cpu", "Features\t: fp asimd bf16", "0.10.2", None),  # it is not known
+        ("bfloat16", "cpu", "", "0.10.2", None),
+        ("bfloat16", "gpu", "flags\t\t: fpu avx2 fma", "0.10.2", None),
+        ("float32", "cpu", "flags\t\t: fpu avx2 fma", "0.10.2", None),
     ],
 )
-def test_bfloat16_without_instructions_is_said(precision, platform, flags, said, monkeypatch):
+def test_bfloat16_that_is_slower_is_said(precision, platform, flags, jaxlib, said, monkeypatch):
     monkeypatch.setattr(Path, "read_text", lambda self: f"processor\t: 0\n{flags}\n")
+    monkeypatch.setattr("importlib.metadata.version", lambda name: {"jaxlib": jaxlib}[name])
     words = slow_precision(precision, platform)
-    assert (words is not None) == said
-    assert words is None or words.startswith("--precision bfloat16: ")
+    assert words is None if said is None else words.startswith(f"--precision bfloat16: {said}")
