@@ -13,8 +13,20 @@ from ncsim.text.training.devices import slow_precision
         ("bfloat16", "cpu", "flags\t\t: fpu avx2 fma", "0.12.0", "this processor has no instructions for it"),
         ("bfloat16", "cpu", "flags\t\t: fpu avx512f avx512_bf16", "0.11.2", None),
         ("bfloat16", "cpu", "flags\t\t: fpu amx_bf16 amx_tile", "0.12.0.1", None),
-        ("bfloat16", "cpu", "flags\t\t: fpu amx_bf16 amx_tile", "0.11.1", "jaxlib 0.11.1 makes no use of this processor's"),
-        ("bfloat16", "cpu", "flags\t\t: fpu avx512f avx512_bf16", "0.10.2", "jaxlib 0.10.2 makes no use of this processor's"),
+        (
+            "bfloat16",
+            "cpu",
+            "flags\t\t: fpu amx_bf16 amx_tile",
+            "0.11.1",
+            "jaxlib 0.11.1 makes no use of this processor's",
+        ),
+        (
+            "bfloat16",
+            "cpu",
+            "flags\t\t: fpu avx512f avx512_bf16",
+            "0.10.2",
+            "jaxlib 0.10.2 makes no use of this processor's",
+        ),
         ("bfloat16", "cpu", "Features\t: fp asimd bf16", "0.10.2", None),  # it is not known
         ("bfloat16", "cpu", "", "0.10.2", None),
         ("bfloat16", "gpu", "flags\t\t: fpu avx2 fma", "0.10.2", None),
