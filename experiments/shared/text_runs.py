@@ -80,6 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name in ("seeds", "epochs", "items", "test-items"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"another number of {name.replace('-', ' ')}")
     parser.add_argument("--evaluate-every", type=int, metavar="N", help="epochs from one evaluation to the next")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the frozen backbone")
     parser.add_argument("--runs", metavar="FOLDER", default="runs", help="where run folders are (default: runs)")
     parser.add_argument("--source-dir", metavar="FOLDER", default=os.environ.get(SOURCE_VARIABLE), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
@@ -92,7 +93,7 @@ def text_runs(parsed: argparse.Namespace) -> dict[str, Any]:
     runs, place = {}, local_folder("--runs", parsed.runs)
     for suite in parsed.suites:
         config = paper_config(suite) if parsed.size == "paper" else small_config(suite)
-        names = ("ranks", "seeds", "epochs", "evaluate_every", "items", "test_items")
+        names = ("ranks", "seeds", "epochs", "evaluate_every", "items", "test_items", "precision")
         changes = {name: value for name in names if (value := getattr(parsed, name)) is not None}
         if "ranks" in changes:
             changes["ranks"] = tuple(changes["ranks"])
