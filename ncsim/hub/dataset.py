@@ -93,14 +93,14 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
     place = Path(path).absolute()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for left in place.glob(f"{UNFINISHED}*"):  # by an export that was killed
-            shutil.rmtree(left)
-        there = any(place.iterdir())
+        there = [entry for entry in place.iterdir() if not entry.name.startswith(UNFINISHED)]
     except OSError as error:
         raise ConfigError(f"--hub: {path}; cannot be made ({reason(error)}); allowed: a new folder") from None
     if there:
         raise ConfigError(f"--hub: {path} is not empty; allowed: a new folder")
     try:
+        for left in place.iterdir():  # by an export that was killed
+            shutil.rmtree(left)
         with signals.scratch(UNFINISHED, place) as made:
             folder = HubFolder(made, license_id)
             yield folder

@@ -190,6 +190,10 @@ def test_a_kill_leaves_nothing_that_looks_whole_and_the_same_command_works(capsy
     (left,) = (tmp_path / "new").iterdir()
     assert left.name.startswith(".unfinished-")
     assert (left / "data" / "members.parquet").exists()
+    (tmp_path / "new" / "notes").write_text("mine")
+    assert "new is not empty" in refused_command(capsys, "export", "grid", "--hub", "new")
+    assert left.exists()
+    (tmp_path / "new" / "notes").unlink()
     main(["export", "grid", "--hub", "new"])
     assert "README.md" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "croissant.json", "data"]
