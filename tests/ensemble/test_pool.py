@@ -67,6 +67,13 @@ class Here(Executor):
         return future
 
 
+class Elsewhere(Here):
+    """Does the first task here; what becomes of one of a part, `part` says: its future."""
+
+    def submit(self, fn, /, *arguments):
+        return super().submit(fn, *arguments) if fn is pools.begin else self.part(arguments[1])
+
+
 class Listener:
     def __init__(self):
         self.told = []
@@ -224,10 +231,8 @@ def test_a_signal_cancels_the_tasks(tmp_path):
     """Those that were handed out here, of an executor that has others."""
     handed = []
 
-    class Never(Here):
-        def submit(self, fn, /, *arguments):
-            if fn is pools.begin:
-                return super().submit(fn, *arguments)
+    class Never(Elsewhere):
+        def part(self, work):
             handed.append(Future())
             if len(handed) == 5:
                 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -246,23 +251,20 @@ def test_a_signal_cancels_the_tasks(tmp_path):
 
 def test_a_signal_is_answered_where_handlers_are_slow(tmp_path):
     """A wait whose time is up before the handler has ended goes on to look for signals (CPython's SimpleQueue does not)."""
-    last = []
+    future = Future()
 
-    class Waiting(Here):
-        def submit(self, fn, /, *arguments):
-            if fn is pools.begin:
-                return super().submit(fn, *arguments)
-            last.append(Future())
+    class Waiting(Elsewhere):
+        def part(self, work):
             signal.setitimer(signal.ITIMER_REAL, signals.LOOK_SECONDS / 2)
             for seconds, action in [(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)), (9, late)]:
                 timer = threading.Timer(seconds, action)
                 timer.daemon = True
                 timer.start()
-            return last[0]
+            return future
 
     def late():
-        if not last[0].done():  # cancelled
-            last[0].set_result(("", None))
+        if not future.done():  # cancelled
+            future.set_result(("", None))
 
     before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(2 * signals.LOOK_SECONDS))
     try:
@@ -270,7 +272,7 @@ def test_a_signal_is_answered_where_handlers_are_slow(tmp_path):
             ncsim.run_ensemble(dataclasses.replace(GRID[0], members=64), out=tmp_path, executor="xla", pool=Waiting())
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert last[0].cancelled()
+    assert future.cancelled()
 
 
 def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
@@ -283,16 +285,14 @@ def test_ten_thousand_parts_are_handed_out_in_no_time_and_a_bounded_number_at_on
     """Under 5 ms of the driver for a part, with tasks that do nothing; and what is done is forgotten."""
     flying, most, alive, kept = set(), [], weakref.WeakSet(), []
 
-    class Nothing(Here):
-        def submit(self, fn, /, *arguments):
-            if fn is pools.begin:
-                return super().submit(fn, *arguments)
+    class Nothing(Elsewhere):
+        def part(self, work):
             future = Future()
             flying.add(future)
             alive.add(future)
             kept.append(len(alive))
             most.append(len(flying))
-            if len(flying) >= tasks.IN_FLIGHT or arguments[1][0][1].stop == config.members:
+            if len(flying) >= tasks.IN_FLIGHT or work[0][1].stop == config.members:
                 for each in list(flying):
                     flying.remove(each)
                     each.set_result(("", None))
