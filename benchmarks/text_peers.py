@@ -27,7 +27,7 @@ class NcsimText:
         from ncsim.text.config import TextConfig
         from ncsim.text.records import AdapterId
         from ncsim.text.training.programs import adapter_mesh, group_program
-        from ncsim.text.training.shapes import best_microbatch, by_layer, setting_of
+        from ncsim.text.training.shapes import best_microbatch, frozen, setting_of
 
         self._work, bert = work, SIZES[work.size]
         mesh = adapter_mesh(jax.devices()[:1])
@@ -55,7 +55,7 @@ class NcsimText:
         self._groups = [adapters[first : first + at_once] for first in range(0, len(adapters), at_once)]
         self._programs = [
             group_program(
-                setting, mesh, jax.device_put(by_layer(backbone, config, bert)), jax.device_put(tokens), pairs, group
+                setting, mesh, jax.device_put(frozen(backbone, config, bert)), jax.device_put(tokens), pairs, group
             )
             for group in self._groups
         ]

@@ -81,18 +81,17 @@ class NcsimReal(RealWork):
         from ncsim.text.config import TextConfig
         from ncsim.text.records import AdapterId
         from ncsim.text.training.programs import adapter_mesh, group_program
-        from ncsim.text.training.shapes import best_microbatch, by_layer, joined, setting_of
+        from ncsim.text.training.shapes import best_microbatch, frozen, joined, setting_of
 
         tokens, pairs = joined(self.prepared)
         config = TextConfig(ranks=(RANK,), batch_size=BATCH, length=LENGTH, precision=self.precision)
         setting = setting_of(config, self.bert, tokens.lengths, ITEMS, RANK)
         self._setting = setting._replace(microbatch=best_microbatch(setting, tokens.lengths, 1, "cpu"))
         mesh = adapter_mesh(jax.devices()[:1])
-        frozen = jax.tree.map(lambda leaf: leaf.astype(self.precision), by_layer(self.backbone, config, self.bert))
         self._program = group_program(
             self._setting,
             mesh,
-            jax.device_put(frozen),
+            jax.device_put(frozen(self.backbone, config, self.bert)),
             jax.device_put(tokens),
             pairs,
             [AdapterId(RANK, 0, CONTEXT)],

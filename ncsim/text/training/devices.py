@@ -51,7 +51,7 @@ def slow_precision(precision: str, platform: str) -> str | None:
     if tuple(map(int, re.findall(r"\d+", version)[:3])) < BFLOAT16_SINCE:
         return (
             f"--precision bfloat16: jaxlib {version} makes no use of this processor's instructions for it, so that float32 is "
-            "faster here; jaxlib 0.11.2 does"
+            f"faster here; jaxlib {'.'.join(map(str, BFLOAT16_SINCE))} does"
         )
     return None
 

@@ -26,6 +26,12 @@ PART_TOKENS_ELSEWHERE = 2048
 WIDTH_SHARE = 0.05
 
 
+def frozen(parameters: Any, config: TextConfig, bert: BertConfig) -> Any:
+    """A backbone as the programs take it: `by_layer`, in the config's precision."""
+    dtype = jax.numpy.dtype(config.precision)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype, copy=False), by_layer(parameters, config, bert))
+
+
 def by_layer(parameters: Any, config: TextConfig, bert: BertConfig) -> Any:
     """A backbone whose layers are apart, where the program has no loop over them: it would copy each out of the stack for
     every microbatch. Leaves are views."""

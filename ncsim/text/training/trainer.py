@@ -25,7 +25,7 @@ from ncsim.text.run_folder import TextFolder
 from ncsim.text.training.devices import free_memory, slow_precision
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
-from ncsim.text.training.shapes import best_microbatch, by_layer, joined, setting_of
+from ncsim.text.training.shapes import best_microbatch, frozen, joined, setting_of
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
 AT_ONCE = {"cpu": 1}
@@ -50,9 +50,7 @@ class Trainer:
         self._spread = NamedSharding(mesh, PartitionSpec(ADAPTERS))
         if words := slow_precision(config.precision, mesh.devices.flat[0].platform):
             say(words)
-        dtype = jax.numpy.bfloat16 if config.precision == "bfloat16" else np.float32
-        backbone = jax.tree.map(lambda leaf: leaf.astype(dtype, copy=False), by_layer(parameters, config, bert))
-        self._backbone = jax.device_put(backbone, self._everywhere)
+        self._backbone = jax.device_put(frozen(parameters, config, bert), self._everywhere)
         tokens, self._pairs = joined(prepared)
         self._lengths = tokens.lengths
         self._tokens = jax.device_put(tokens, self._everywhere)
