@@ -28,9 +28,9 @@ _backend = os.environ.pop("MPLBACKEND", None)
 try:
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import PathCollection
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Path2D
 finally:
     if _backend is not None:
@@ -199,8 +199,10 @@ def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
         reach = place + 0.45 * probabilities[shown] / probabilities.max()
         s, half, foot = values[shown], 0.4 * (values[1] - values[0]), np.full(shown.sum(), place)
         corners = [(foot, s - half), (reach, s - half), (reach, s + half), (foot, s + half)]
-        bars.append(Path2D.make_compound_path_from_polys(np.moveaxis(np.array(corners), 2, 0)))
-    axis.add_collection(PathCollection(bars, facecolors=SKY, linewidths=0, zorder=2, label="exact law of S"))
+        bars.append(np.moveaxis(np.array(corners), 2, 0))
+    # A patch: the legend's key of a collection has the shape of its first path, in inches where S is meant.
+    outlines = Path2D.make_compound_path_from_polys(np.concatenate(bars))
+    axis.add_patch(PathPatch(outlines, color=SKY, linewidth=0, zorder=2, label="exact law of S"))
     means, places = [law.law.mean for law in laws], np.arange(len(laws))
     axis.hlines(means, places, places + 0.47, color=BLACK, linewidth=1.4, zorder=4, label="its mean")
 

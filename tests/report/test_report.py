@@ -10,6 +10,7 @@ from scipy.stats import ttest_rel
 import ncsim
 from ncsim.errors import StoreError
 from ncsim.formatting import json_text
+from ncsim.report import figures
 from ncsim.report.sentences import cell_verdict, sentences_on_tests, signalling_rows
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
@@ -108,6 +109,23 @@ def test_words_on_tests(tmp_path):
     assert signalling_rows(cell)[3][4].startswith("< 1e-300")
     write_report(ncsim.open_run(tmp_path))
     assert "Holm p across members" in (tmp_path / "report.html").read_text()
+
+
+def test_keys_of_legends_are_in_their_legends(tmp_path, monkeypatch):
+    """A key that is larger than that lies over the panels."""
+    made = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_: made.append(figure))
+    write_report(a_run(tmp_path, made_up(300, seed=2)))
+    assert len(made) == 2
+    for figure in made:
+        figure.canvas.draw()
+        (legend,) = figure.legends
+        around = legend.get_window_extent()
+        for key in legend.legend_handles:
+            for path in key.get_paths() if hasattr(key, "get_paths") else [key.get_path()]:
+                extent = path.get_extents(key.get_transform())
+                assert extent.height < around.height, key
+                assert extent.width < around.width / 4, key
 
 
 def test_report_files(tmp_path):
