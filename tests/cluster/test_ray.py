@@ -1,5 +1,6 @@
 """Ray's tasks: one Ray for the file, on this machine. Skipped where Ray is not installed (`pip install '.[ray]'`)."""
 
+import contextlib
 import importlib.util
 import os
 import random
@@ -16,6 +17,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.cluster import ray_pool
 from ncsim.errors import StoreError
+from ncsim.statistics import stopping
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
 from ncsim.text.run import run_text
@@ -97,29 +99,49 @@ def test_addresses_that_are_none(address, capsys):
     assert error == f"ncsim: error: --cluster: {address}; allowed: ray, auto or ray://HOST:PORT\n"
 
 
+@contextlib.contextmanager
+def losing_a_worker(begun, chance):
+    """One of Ray's workers is killed as soon as `begun()` is true."""
+    killed = []
+
+    def kill():
+        while not begun():
+            time.sleep(0.001)
+        killed.append(chance.choice(processes("ray::_call")))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    yield
+    thread.join()
+    assert killed
+
+
 @needs_ray
 def test_a_worker_that_is_killed_changes_nothing(local, alone, tmp_path):
     """Five times, at random moments."""
     chance = random.Random(3)
     for turn in range(5):
-        folder, killed = tmp_path / str(turn), []
-        at = chance.randrange(1, 20)
-
-        def kill(folder=folder, killed=killed, at=at):
-            while len(files(folder)) < at:
-                time.sleep(0.001)
-            killed.append(chance.choice(processes("ray::_call")))
-            os.kill(killed[0], signal.SIGKILL)
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        run = ncsim.run_ensemble(CONFIG, out=folder, executor="xla", pool="auto")
-        thread.join()
-        assert killed
+        folder, at = tmp_path / str(turn), chance.randrange(1, 20)
+        with losing_a_worker(lambda folder=folder, at=at: len(files(folder)) >= at, chance):
+            run = ncsim.run_ensemble(CONFIG, out=folder, executor="xla", pool="auto")
         assert run.missing() == 0
         assert files(folder) == alone
     assert verify(folder).right
     assert local.is_initialized()  # it is not ours to stop
+
+
+@needs_ray
+def test_a_run_that_ends_by_a_rule_may_lose_a_worker(local, tmp_path, monkeypatch):
+    """It ends with the members that one process comes to."""
+    monkeypatch.setattr(stopping, "PILOT", 48)
+    config = ncsim.EnsembleConfig(hidden=2, members=5_000, steps=200)
+    plain = ncsim.run_ensemble(config, out=tmp_path / "alone", executor="xla", until="mean S +- 0.04")
+    assert 64 * 6 < plain.configs[0].members < 5_000
+    with losing_a_worker(lambda: len(files(tmp_path / "ray")) >= 3, random.Random(4)):
+        run = ncsim.run_ensemble(config, out=tmp_path / "ray", executor="xla", until="mean S +- 0.04", pool="auto")
+    assert run.until == plain.until
+    assert files(tmp_path / "ray") == files(tmp_path / "alone")
 
 
 @needs_ray
@@ -178,19 +200,9 @@ def test_a_text_run_whose_worker_is_killed_has_the_same_bytes(local, tmp_path):
     inputs = write_model_and_data(tmp_path / "files")
     config = text.config(inputs, seeds=2)
     whole = run_text(config, tmp_path / "whole", inputs / "data", tmp_path / "cache")
-    killed = []
-
-    def kill():
-        while not list((tmp_path / "run").glob("adapters/*/*/*/heads.safetensors")):
-            time.sleep(0.01)
-        killed.append(random.Random(5).choice(processes("ray::_call")))
-        os.kill(killed[0], signal.SIGKILL)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    run = run_text(config, tmp_path / "run", inputs / "data", tmp_path / "cache", pool="auto")
-    thread.join()
-    assert killed
+    stored = (tmp_path / "run").glob
+    with losing_a_worker(lambda: list(stored("adapters/*/*/*/heads.safetensors")), random.Random(5)):
+        run = run_text(config, tmp_path / "run", inputs / "data", tmp_path / "cache", pool="auto")
     assert run.missing() == 0
     assert text.contents(run.path) == text.contents(whole.path)
     assert verify_text(run.path).right

@@ -21,6 +21,7 @@ from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
 from tests.ensemble.test_pool import Here
+from tests.support.dask import losing_a_worker
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
 
@@ -154,6 +155,17 @@ def test_processes_come_to_the_same_members(ended, tmp_path):
     """What is asked of them, and what they give, goes from process to process."""
     run, plain = ended
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        again = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=pool)
+    assert again.until == run.until
+    found = files(tmp_path / "run")
+    parts = [name for name in plain if name.startswith("parts/")]
+    assert [found[name] for name in parts] == [plain[name] for name in parts]
+
+
+def test_dask_comes_to_the_same_members(ended, tmp_path):
+    """And trains again what a worker had that is killed."""
+    run, plain = ended
+    with losing_a_worker(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 4) as pool:
         again = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=pool)
     assert again.until == run.until
     found = files(tmp_path / "run")
