@@ -33,7 +33,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help gpu figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -45,6 +45,7 @@ help:
 	@echo "make test-slow   the tests marked slow (a quarter of an hour)"
 	@echo "make test-thorough   more cases and larger samples, before a release (an hour)"
 	@echo "make test-storage   run folders in an object store, against a server that it installs"
+	@echo "make gpu         on a machine with an NVIDIA GPU: is it right, how fast, how near the limits (eight minutes)"
 	@echo "make test-gpu-static, make gpu-static   what the CUDA kernel would cost, from its machine code, without a GPU"
 	@echo "make test-jax-newest   the files that ask most of jax, with the newest jax allowed (needs Python 3.12 or later)"
 	@echo "make test-tpu-static   the TPU kernel compiled by libtpu, which it installs (137 MB), without a TPU"
@@ -138,7 +139,18 @@ test-gpu-static: $(GPU_VENV)/.tools
 	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m pytest tests/benchmarks/test_gpu_static.py
 
 gpu-static: $(GPU_VENV)/.tools
-	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m benchmarks.gpu_static --pallas --json $(BENCHMARK_OUT)/gpu-static.json
+	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m benchmarks.gpu_static --pallas --xla --json $(BENCHMARK_OUT)/gpu-static.json
+
+# From nothing to a table in eight minutes, of which installing takes its part; a second call goes on.
+BEGUN := $(shell date +%s)
+GPU_OUT ?= runs/gpu
+
+$(VENV)/.cuda: $(VENV)/.core
+	$(PIP) --editable '.[cuda,text]'
+	@touch $@
+
+gpu: $(VENV)/.cuda
+	$(BIN)/python -m benchmarks.first_minutes --out $(GPU_OUT) --since $(BEGUN)
 
 # The object store's test, against an S3-compatible server on this machine.
 test-storage: $(VENV)/.dev

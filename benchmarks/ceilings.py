@@ -42,13 +42,14 @@ class Ceilings:
     compile_seconds = 0.0
     tried: ClassVar[dict[str, float]] = {}
 
-    def measure(self) -> dict[str, float]:
-        """Operations a second in float32 multiply-adds, and bytes a second of a copy (read and written both count)."""
+    def measure(self, elements: int = 1 << 22, copied: int = 1 << 28) -> dict[str, float]:
+        """Operations a second in float32 multiply-adds, and bytes a second of a copy (read and written both count), of so
+        many numbers: enough to fill any chip, unless a test asks for less."""
         import jax
         import jax.numpy as jnp
 
-        # Elements enough to fill any chip; four chains of multiply-adds in each, in registers.
-        elements, chains, links, turns = 1 << 22, 4, 128, 16
+        # Four chains of multiply-adds in each element, in registers.
+        chains, links, turns = 4, 128, 16
 
         def multiply_add(x: Any) -> Any:
             def turn(_: Any, x: Any) -> Any:
@@ -60,7 +61,6 @@ class Ceilings:
             return jax.lax.fori_loop(0, turns, turn, x)
 
         seconds = _best_seconds(jax.jit(multiply_add), jnp.ones(elements))
-        copied = 1 << 28
         copying = _best_seconds(jax.jit(lambda x: x + 1), jnp.ones(copied))
         return {
             "multiply_add_operations": 2.0 * elements * chains * links * turns / seconds,

@@ -4,11 +4,13 @@ Question. How many instructions does a training step have, what do registers all
 ceiling would that be? Beside it stands the Pallas kernel, as XLA compiles it for an H100.
 
 Command. `make gpu-static`, which installs NVRTC, ptxas and nvdisasm, and runs
-`python -m benchmarks.gpu_static --pallas --json benchmarks/results/gpu-static.json`
+`python -m benchmarks.gpu_static --pallas --xla --json benchmarks/results/gpu-static.json`
 
 Time. About ten minutes on two cores. No GPU and no driver.
 
-How. `benchmarks/sass.py` has the model. Operations of a step are those of `benchmarks/ceilings.py`; they are known for Adam with
+How. `benchmarks/sass.py` has the model. Where a team of threads shares a network, a network costs as many threads. XLA's own
+program is bound by memory at these sizes, since its state does not stay on the chip: its rate is at most the bytes that the device
+moves in a second, by the bytes that its kernels read and write in a step (operands and results, each once). Operations of a step are those of `benchmarks/ceilings.py`; they are known for Adam with
 binary cross-entropy alone, so that other rows have no share of the ceiling. sm_80 and sm_100 are assembled to see
 registers and spills; the model is of sm_90.
 """
@@ -20,6 +22,8 @@ import contextlib
 import datetime
 import importlib
 import importlib.metadata
+import math
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +38,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file
 from benchmarks import ahead, sass
 from benchmarks.ceilings import operations
 
-WIDTHS = (2, 3, 4, 8)
+WIDTHS = (2, 3, 4, 8, 9, 16, 32, 64)
+#: Widths that the Pallas kernel has.
+PALLAS_WIDTHS = (2, 3, 4, 8)
+#: Of an H100's memory.
+BYTES_A_SECOND = 3.35e12
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 NETWORKS = 1 << 18
 WHAT = "static, modelled from machine code; not measured on a device"
@@ -46,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--pallas", action="store_true", help="the Pallas kernel, too, compiled by XLA for an H100")
+    parser.add_argument("--xla", action="store_true", help="the bytes of XLA's own program, too")
+    parser.add_argument("--xla-bytes", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
     parser.add_argument("--pallas-ptx", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
     parser.add_argument("--widths", metavar="N", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--brief", action="store_true", help="Adam with binary cross-entropy alone")
@@ -53,14 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parsed.pallas_ptx is not None:
         _compile_pallas(parsed.pallas_ptx)
         return
+    if parsed.xla_bytes is not None:
+        print(_bytes_of_xla(parsed.xla_bytes))
+        return
     from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS
 
     rows = []
     print(f"{WHAT}\n{HEADER}")
     for hidden in parsed.widths:
         for architecture in ARCHITECTURES:
-            rows.append(_printed(row("cuda", hidden, "adam", "bce", generated(hidden), architecture)))
-        if parsed.pallas:
+            rows.append(_printed(row("cuda", hidden, "adam", "bce", generated(hidden), architecture, threads(hidden))))
+        if parsed.xla:
+            rows.append(_printed(xla(hidden)))
+        if parsed.pallas and hidden in PALLAS_WIDTHS:
             rows.append(_printed(row("pallas", hidden, "adam", "bce", pallas(hidden), "sm_90")))
     options = [("adam", "squared_error"), ("adam", "cross_entropy")]
     options += [(name, "bce") for name in ELEMENTWISE_OPTIMIZERS if name != "adam"]
@@ -82,6 +97,29 @@ def generated(hidden: int, optimizer: str = "adam", loss: str = "bce") -> str:
     return program.ptx(shape(config), 1, NETWORKS)
 
 
+def threads(hidden: int) -> int:
+    """Threads that share a network of the cuda executor's kernel."""
+    import ncsim
+    from ncsim.executors.cuda import program
+    from ncsim.executors.native.program import shape
+
+    return program.threads_of(program.kernels(shape(ncsim.EnsembleConfig(hidden=hidden)))[1])
+
+
+def xla(hidden: int) -> dict[str, Any]:
+    """The line of XLA's own program: what memory allows at most."""
+    command = [sys.executable, "-m", "benchmarks.gpu_static", "--xla-bytes", str(hidden)]
+    done = subprocess.run(command, check=True, env=ahead.environment(), stdout=subprocess.PIPE, text=True)
+    moved = float(done.stdout.split()[-1])
+    rate = BYTES_A_SECOND / moved
+    return {
+        **{"executor": "xla", "hidden": hidden, "optimizer": "adam", "loss": "bce", "architecture": "sm_90"},
+        "bytes_a_network_step": round(moved, 1),
+        "modelled_network_steps_a_second": float(f"{rate:.3g}"),
+        "modelled_share_of_ceiling": round(rate * operations(hidden) / sass.CEILING, 3),
+    }
+
+
 def pallas(hidden: int) -> str:
     """The PTX that XLA makes of the Pallas kernel for an H100, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
@@ -91,15 +129,19 @@ def pallas(hidden: int) -> str:
     return next(text for text in texts if "ncsim_train" in text)
 
 
-def row(executor: str, hidden: int, optimizer: str, loss: str, ptx: str, architecture: str) -> dict[str, Any]:
-    """A kernel's line of the table; rates and shares where the model has them."""
+def row(
+    executor: str, hidden: int, optimizer: str, loss: str, ptx: str, architecture: str, threads: int = 1
+) -> dict[str, Any]:
+    """A kernel's line of the table, with so many threads a network; rates and shares where the model has them."""
     kernel = sass.assembled(ptx, architecture)
+    rate = kernel.rate / threads
     found: dict[str, Any] = {
         "executor": executor,
         "hidden": hidden,
         "optimizer": optimizer,
         "loss": loss,
         "architecture": architecture,
+        "threads_a_network": threads,
         "registers": kernel.registers,
         "spilled_bytes": kernel.spilled,
         "warps": kernel.warps,
@@ -108,21 +150,26 @@ def row(executor: str, hidden: int, optimizer: str, loss: str, ptx: str, archite
     }
     if architecture == "sm_90":
         found["modelled_cycles"] = round(kernel.cycles, 1)
-        found["modelled_network_steps_a_second"] = float(f"{kernel.rate:.3g}")
+        found["modelled_network_steps_a_second"] = float(f"{rate:.3g}")
         if (optimizer, loss) == ("adam", "bce"):
-            found["modelled_share_of_ceiling"] = round(kernel.rate * operations(hidden) / sass.CEILING, 3)
+            found["modelled_share_of_ceiling"] = round(rate * operations(hidden) / sass.CEILING, 3)
     return found
 
 
-HEADER = "executor  n  optimizer, loss                      arch    registers spilled warps instructions modelled rate  ceiling"
+HEADER = (
+    "executor  n  optimizer, loss                      arch    threads registers spilled warps instructions modelled rate"
+    "  ceiling"
+)
 
 
 def _printed(found: dict[str, Any]) -> dict[str, Any]:
     rate, share = found.get("modelled_network_steps_a_second"), found.get("modelled_share_of_ceiling")
     words = f"{found['optimizer']}, {found['loss']}"
+    of_kernel = ("threads_a_network", "registers", "spilled_bytes", "warps", "instructions")
+    threads, registers, spilled, warps, instructions = (found.get(name, "") for name in of_kernel)
     print(
-        f"{found['executor']:<8} {found['hidden']:>2}  {words:<36} {found['architecture']:<7} {found['registers']:>9} "
-        f"{found['spilled_bytes']:>7} {found['warps']:>5} {found['instructions']:>12} "
+        f"{found['executor']:<8} {found['hidden']:>2}  {words:<36} {found['architecture']:<7} {threads:>7} {registers:>9} "
+        f"{spilled:>7} {warps:>5} {instructions:>12} "
         f"{'' if rate is None else f'{rate:.2e}':>13} {'' if share is None else f'{share:.0%}':>8}",
         flush=True,
     )
@@ -151,6 +198,59 @@ def _compile_pallas(hidden: int) -> None:
     like = [jax.ShapeDtypeStruct(*shape, sharding=sharding) for shape in shapes]
     train = executor.training("gpu")
     jax.jit(lambda *given: train(config, *given)).lower(*like).compile()
+
+
+def _bytes_of_xla(hidden: int) -> float:
+    """Bytes that a network-step of XLA's own program reads and writes on an H100: operands and results of its kernels."""
+    import jax
+    import jax.numpy as jnp
+
+    import ncsim
+    from ncsim.training.network import Architecture
+    from ncsim.training.step import make_step
+
+    networks, config = 16_384, ncsim.EnsembleConfig(hidden=hidden)
+    sharding = jax.sharding.SingleDeviceSharding(ahead.device())
+
+    def step(carry: Any, targets: Any, rate: Any) -> Any:
+        return make_step(config, targets, rate)[1](carry)
+
+    def like(shape: tuple[int, ...], dtype: Any = jnp.float32) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+    vector, targets, rate = like((Architecture.of(config).size, networks)), like((config.tasks.rows, 2)), like(())
+    carry = jax.eval_shape(lambda v, t, r: make_step(config, t, r)[0](v), vector, targets, rate)
+    carry = jax.tree.map(lambda leaf: like(leaf.shape, leaf.dtype), carry)
+    compiled = jax.jit(step).lower(carry, targets, rate).compile()
+    return bytes_of_kernels(compiled.as_text() or "") / networks
+
+
+#: Of XLA's listings: an instruction's name, its result, what it does, and its operands.
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?(%[\w.\-]+) = (.+?) ([\w\-]+)\((.*?)\)(?:,|$)")
+_SHAPE = re.compile(r"\b(pred|[sufc]\d+|bf16)\[([\d,]*)\]")
+#: What moves nothing.
+_FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant"}
+
+
+def bytes_of_kernels(listing: str) -> int:
+    """What the kernels of a compiled program read and write: each operand and each result once, whole."""
+    lines = listing[listing.index("\nENTRY ") :].split("\n}")[0].splitlines()
+    found = [match.groups() for line in lines if (match := _INSTRUCTION.match(line))]
+    sizes = {name: _bytes(result) for name, result, _, _ in found}
+    return sum(
+        sizes[name] + sum(sizes.get(operand, 0) for operand in re.findall(r"%[\w.\-]+", operands))
+        for name, _, kind, operands in found
+        if kind not in _FREE
+    )
+
+
+def _bytes(shape: str) -> int:
+    """Of arrays as XLA writes their types."""
+    total = 0
+    for kind, lengths in _SHAPE.findall(shape):
+        width = 1 if kind == "pred" else int(re.sub(r"\D", "", kind)) // 8
+        total += width * math.prod(int(length) for length in lengths.split(",") if length)
+    return total
 
 
 def _versions() -> dict[str, str | None]:

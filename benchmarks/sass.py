@@ -6,7 +6,7 @@ it (of powers of a step's number) are counted `TRIPS` times.
 
 The model is of one scheduler of an H100, of which a multiprocessor has four. An instruction takes a cycle to issue. Then
 its pipe is busy: multiply-adds, additions and products 1 cycle (two halves of 2); comparisons, selections, minima and
-logic 2; special functions 8, with two that may wait; loads at least 2. As many warps as registers allow take turns,
+logic 2; special functions 8, with two that may wait; shuffles 4; loads at least 2. As many warps as registers allow take turns,
 greedy first, then the oldest. Not in it: the instruction cache, banks of registers, power, the last wave of blocks. Other
 rules of taking turns move such loops by a tenth.
 """
@@ -233,5 +233,10 @@ class _Pipes:
         elif pipe == "memory":
             if self.memory > now:
                 return None
-            self.memory = now + (8 if ".128" in instruction.name else 4 if ".64" in instruction.name else 2)
+            self.memory = now + _memory_cycles(instruction.name)
         return now + latency, now + 10
+
+
+def _memory_cycles(name: str) -> int:
+    """Cycles until the next may begin; shuffles are 32 threads in a cycle of a multiprocessor, which four schedulers share."""
+    return 8 if ".128" in name else 4 if ".64" in name or name.startswith("SHFL") else 2

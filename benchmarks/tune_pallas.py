@@ -15,16 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks import laws
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS
 from ncsim.executors.devices import prepare_jax
 from ncsim.formatting import json_text
 from ncsim.training.step import train
-
-#: Chance that four tests on right programs together raise an alarm.
-FALSE_ALARM = 0.01
 
 
 def main() -> None:
@@ -77,67 +73,29 @@ def main() -> None:
 
     cpu = jax.make_mesh((1,), (xla.MEMBERS,), devices=jax.devices("cpu")[:1])
     reference = xla.block_program(config, cpu, 1)
-    same = _records(choice, config, winner, mesh, given, 0)
-    on_cpu = _records(choice, config, reference, cpu, given, 0)
-    others = _records(choice, config, winner, mesh, given, 2**31)
-    found["laws"] = _laws(on_cpu, others)
-    found["members"] = _members(on_cpu, same, config.tasks.rows)
+    sizes = (given.members, given.check_steps)
+    same, others = (laws.records(config, winner, mesh, *sizes, first) for first in (0, 2**31))
+    on_cpu = laws.records(config, reference, cpu, *sizes, 0)
+    found["laws"] = laws.laws(on_cpu, others)
+    found["members"] = laws.members(on_cpu, same, config.tasks.rows)
+    _print_laws(found["laws"])
+    _print_members(found["members"])
     if given.json:
         Path(given.json).write_text(json_text(found, 2))
 
 
-def _records(choice: Any, config: EnsembleConfig, program: Any, mesh: Any, given: Any, first: int) -> Any:
-    """Records of as many members as asked for, [M, context, ...]."""
-    width = program.lanes * mesh.devices.size
-    parts = [
-        choice.train_block(config, program, mesh, given.check_steps, first + start)
-        for start in range(0, given.members, width)
-    ]
-    columns = [
-        None if leaves[0] is None else np.concatenate(leaves)[: given.members] for leaves in zip(*parts, strict=True)
-    ]
-    return type(parts[0])(*columns)
+def _print_laws(found: list[dict[str, Any]]) -> None:
+    print(f"\nlaws of joint counts, CPU against this device, other members (alarm below {laws.ALARM:.4f})")
+    for each in found:
+        alarm = "  ALARM" if each["p"] < laws.ALARM else ""
+        print(f"  context {each['context']}: {each['kinds']} kinds of counts, p = {each['p']:.4f}{alarm}")
 
 
-def _laws(on_cpu: Any, others: Any) -> list[dict[str, float]]:
-    """Chi-squared tests of homogeneity of the joint counts' laws, context by context; rare counts are put together."""
-    from scipy.stats import chi2_contingency
-
-    results = []
-    print(
-        f"\nlaws of joint counts, CPU against this device, other members (alarm below {FALSE_ALARM / len(CONTEXTS):.4f})"
-    )
-    for context, (i, j) in enumerate(CONTEXTS):
-        label = f"{i + 1}{j + 1}"
-        both = np.concatenate([on_cpu.counts[:, context], others.counts[:, context]])
-        _, kinds = np.unique(both, axis=0, return_inverse=True)
-        kinds = kinds.reshape(-1)
-        table = np.stack([np.bincount(half, minlength=kinds.max() + 1) for half in np.split(kinds, 2)])
-        rare = table.sum(axis=0) < 10
-        table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)])
-        table = table[:, table.sum(axis=0) > 0]
-        p = float(chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
-        results.append({"context": label, "kinds": table.shape[1], "p": p})
-        alarm = "  ALARM" if p < FALSE_ALARM / len(CONTEXTS) else ""
-        print(f"  context {label}: {table.shape[1]} kinds of counts, p = {p:.4f}{alarm}")
-    return results
-
-
-def _members(on_cpu: Any, same: Any, rows: int) -> list[dict[str, Any]]:
-    """Of the same members, context by context: solved on either, different, and different though all was decided."""
-    results = []
+def _print_members(found: list[dict[str, Any]]) -> None:
     print("\nthe same members on both: solved on the CPU, solved here, different counts, of those undecided on either")
-    for context, (i, j) in enumerate(CONTEXTS):
-        label = f"{i + 1}{j + 1}"
-        solved = [int((each.counts[:, context, 3] == rows).sum()) for each in (on_cpu, same)]
-        differ = (on_cpu.counts[:, context] != same.counts[:, context]).any(axis=-1)
-        undecided = (
-            sum(each.undecided_alice[:, context] + each.undecided_bob[:, context] for each in (on_cpu, same)) > 0
-        )
-        row = [*solved, int(differ.sum()), int((differ & undecided).sum())]
-        results.append(dict(zip(("solved_cpu", "solved", "differ", "differ_undecided"), row, strict=True)))
-        print(f"  context {label}: {row[0]:8,} {row[1]:8,} {row[2]:8,} {row[3]:8,}  of {len(differ):,}")
-    return results
+    for each in found:
+        row = [*each["solved"], each["differ"], each["differ_undecided"]]
+        print(f"  context {each['context']}: {''.join(f'{number:8,} ' for number in row)} of {each['members']:,}")
 
 
 def _arguments() -> argparse.Namespace:

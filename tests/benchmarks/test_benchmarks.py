@@ -1,6 +1,5 @@
 """The benchmarks' peers do the same work as ncsim, and what is missing is named. No rate is tested here."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import ncsim
-from benchmarks import ceilings, native, recording, scaling, throughput, tune_pallas, work
+from benchmarks import ceilings, laws, native, recording, scaling, throughput, work
 from benchmarks.native import MissingError, NativeReference
 from benchmarks.peers import ObviousFlax, TorchBatched, TorchLoop
 from benchmarks.throughput import Measurement, check_steps
@@ -58,7 +57,7 @@ def test_tuning_joins_blocks_of_records(training_rows):
     config = ncsim.EnsembleConfig(hidden=1, training_rows=training_rows)
     mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=jax.devices()[:1])
     program = xla.block_program(config, mesh, 1, 16)
-    records = tune_pallas._records(choice, config, program, mesh, argparse.Namespace(members=20, check_steps=3), 5)
+    records = laws.records(config, program, mesh, 20, 3, 5)
     whole = choice.train_block(config, xla.block_program(config, mesh, 1, 32), mesh, 3, 5)
     assert (records.training_counts is None) == (training_rows == 0)
     for ours, theirs in zip(records, whole, strict=True):

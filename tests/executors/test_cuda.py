@@ -4,15 +4,12 @@ The text is the kernel's, to the letter; functions are the C library's in place 
 ptxas make of the kernel is tested where they are installed: `make test-gpu-static`.
 """
 
-import ctypes
 import dataclasses
 import functools
-import hashlib
+import re
 import subprocess
 import sys
-import tempfile
 import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +17,13 @@ import numpy as np
 import pytest
 
 import ncsim
+from benchmarks import cuda_on_host
 from ncsim.config import ensemble as configs
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, xla
-from ncsim.executors.cuda import nvrtc, source
+from ncsim.executors.cuda import nvrtc
 from ncsim.executors.cuda import program as cuda
 from ncsim.executors.native import compiler
 from ncsim.executors.native.program import shape
@@ -46,29 +44,6 @@ SIX = ncsim.truth_tables(
 needs_compiler = pytest.mark.skipif(compiler.compiler() is None, reason="no C compiler")
 #: Stands for a mesh of one GPU.
 GPU = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
-_libraries = {}
-_folder = tempfile.TemporaryDirectory(prefix="ncsim-tests-")
-
-
-def on_host(config, context, state, table, steps):
-    """`program.launched`, by the C compiler."""
-    text = source.host_text(cuda.kernels(config)[context])
-    name = hashlib.sha256(text.encode()).hexdigest()
-    if name not in _libraries:
-        library, made = Path(_folder.name) / f"{name}.so", Path(_folder.name) / f"{name}.c"
-        made.write_text(text)
-        flags = ["-O1", "-ffp-contract=fast", "-march=native", "-shared", "-fPIC", "-Werror=implicit"]
-        subprocess.run([compiler.compiler(), *flags, str(made), "-o", str(library), "-lm"], check=True)
-        _libraries[name] = ctypes.CDLL(str(library)).ncsim_host
-
-    def run(*given):
-        given = [np.ascontiguousarray(array) for array in given]
-        out = np.empty(state.shape, np.float32)
-        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*given, out)]
-        _libraries[name](*pointers, ctypes.c_long(state.shape[1]))
-        return out
-
-    return jax.pure_callback(run, jax.ShapeDtypeStruct(state.shape, jnp.float32), state, table, steps)
 
 
 def by_both(config, networks=256, context=2, first=0):
@@ -80,7 +55,7 @@ def by_both(config, networks=256, context=2, first=0):
     # The rate is an argument, as in a run: a constant is folded by what stands around it.
     ours, theirs = (
         jax.jit(lambda rate, steps, run=run: run(config, vector, targets, rate, steps))
-        for run in (cuda.training(shape(config), on_host), train.train)
+        for run in (cuda.training(shape(config), cuda_on_host.launched), train.train)
     )
     ours, theirs = (functools.partial(run, jnp.float32(0.01)) for run in (ours, theirs))
     return vector, ours, theirs
@@ -132,6 +107,72 @@ def test_every_elementwise_optimizer(optimizer):
     assert np.max(np.abs(expected - vector)) > 1e-4
 
 
+#: Of more than eight units: a team of threads has one network.
+WIDE = {
+    "nine, of four threads": {"hidden": 9, "tasks": FOUR_ROWS},
+    "three kinds of unit": {"hidden": 12, "topology": "overlap", "shared": 5, "tasks": FOUR_ROWS},
+    "sixteen": {"hidden": 16},
+    "thirty-two": {"hidden": 32},
+    "sixty-four": {"hidden": 64},
+    "a warp of threads": {"hidden": 64, "intervention": "separate_trunks", "tasks": FOUR_ROWS},
+    "two logits": {"hidden": 16, "loss": "cross_entropy", "tasks": FOUR_ROWS},
+    "squared error, signs": {"hidden": 10, "loss": "squared_error", "encoding": "sign", "tasks": FOUR_ROWS},
+    "surgery": {"hidden": 13, "intervention": "pcgrad", "tasks": FOUR_ROWS},
+    "a frozen trunk": {"hidden": 10, "intervention": "frozen_trunk", "optimizer": "adamw", "tasks": FOUR_ROWS},
+    "some rows": {"hidden": 17, "training_rows": 5},
+    "begins with the rate": {"hidden": 9, "optimizer": "rprop", "tasks": FOUR_ROWS},
+    "a mark of the first step": {"hidden": 9, "optimizer": "optimistic_gradient_descent", "tasks": FOUR_ROWS},
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", first_fast(WIDE, 1, 6))
+def test_teams_follow_the_scan(name):
+    """Units of which the last thread has fewer, kinds of unit, sums over units before and after what the network does."""
+    config = ncsim.EnsembleConfig(**WIDE[name])
+    vector, ours, theirs = by_both(config, 64)
+    assert cuda.threads_of(cuda.kernels(shape(config))[2]) > 1
+    assert np.array_equal(ours(0), vector)
+    for steps, tolerance in [(1, ONE_STEP), (10, TEN_STEPS)]:
+        expected = np.asarray(theirs(steps))
+        errors = np.max(np.abs(np.asarray(ours(steps)) - expected), axis=0)
+        assert np.quantile(errors, 0.95) <= tolerance
+        assert np.max(errors) <= MOST
+    assert np.max(np.abs(expected - vector)) > 1e-4
+
+
+@pytest.mark.parametrize("optimizer", first_fast(sorted(configs.ELEMENTWISE_OPTIMIZERS), 1))
+def test_there_are_teams_for_every_elementwise_optimizer(optimizer):
+    made = cuda.kernels(shape(ncsim.EnsembleConfig(hidden=9, optimizer=optimizer, tasks=FOUR_ROWS)))
+    assert {cuda.threads_of(each) for each in made} == {4}
+
+
+@pytest.mark.parametrize(
+    ("change", "threads", "widths"),
+    [
+        ({"hidden": 9}, 4, [3]),
+        ({"hidden": 16}, 4, [4]),
+        ({"hidden": 64}, 16, [4]),
+        ({"hidden": 64, "intervention": "separate_trunks"}, 32, [2, 2]),
+        ({"hidden": 12, "topology": "overlap", "shared": 5}, 4, [1, 2, 1]),
+    ],
+)
+def test_every_unit_has_one_thread(change, threads, widths):
+    """And every place of the state is loaded and stored by one of a team's, those of the network by the first."""
+    made = cuda.kernels(shape(ncsim.EnsembleConfig(tasks=FOUR_ROWS, **change)))[0]
+    team = made.team
+    assert team.threads == threads
+    assert [kind.width for kind in team.local.kinds] == widths
+    reached = []
+    for line in re.findall(r"MOVE\((.*?)\)", made.step.split("#define MOVES")[1]):
+        _, count, base, width, own = map(int, line.split(", "))
+        for thread in range(threads if own else 1):
+            reached += [base + thread + threads * k for k in range(count) if thread + threads * k < width]
+    assert len(set(reached)) == len(reached)
+    uniform = {team.wide.base[number] for number in made.flow.scalars}
+    assert set(reached) == set(range(team.wide.slots)) - uniform
+
+
 @needs_compiler
 def test_recorded_steps_and_launches_of_many(monkeypatch):
     """Recording changes no bit of what follows. Where launches end, XLA may round a step's powers otherwise on a CPU."""
@@ -155,7 +196,9 @@ def test_what_diverged_stays_so():
     targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
     for bad in (np.nan, np.inf):
         start = vector.at[3, ::2].set(bad)  # a weight of a hidden unit
-        trained = cuda.training(shape(config), on_host)(config, start, targets, jnp.float32(0.01), jnp.int32(5))
+        trained = cuda.training(shape(config), cuda_on_host.launched)(
+            config, start, targets, jnp.float32(0.01), jnp.int32(5)
+        )
         finite = np.isfinite(np.asarray(trained)).all(axis=0)
         assert not finite[::2].any()
         assert finite[1::2].all()
@@ -194,7 +237,7 @@ def test_what_it_cannot_train_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(nvrtc, "library", object)
     for change, words in [
         ({"precision": "float64"}, "precision float64"),
-        ({"hidden": 9}, "hidden 9"),
+        ({"hidden": 9, "tasks": SIX}, "hidden 9 with 64 rows; the kernel has 1 to 128 and at most 16"),
         ({"optimizer": configs.LAYERWISE_OPTIMIZERS[0]}, f"optimizer {configs.LAYERWISE_OPTIMIZERS[0]}"),
     ]:
         assert cuda.unsupported(dataclasses.replace(CONFIG, **change)).startswith(words)

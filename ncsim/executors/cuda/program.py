@@ -1,7 +1,7 @@
 """Blocks of members with the training loop as one CUDA kernel, made from `ncsim.training.step` and compiled by NVRTC.
 
-A thread is one network. Its parameters and its optimiser's state are registers over thousands of steps, and memory is
-touched before and after. The step's text is the native executor's, by the same generator, with what a GPU has for it
+A thread is one network, or a team of threads is, where it has more than eight units (`teams.py`). Its parameters and its
+optimiser's state are registers over thousands of steps, and memory is touched before and after. The step's text is the native executor's, by the same generator, with what a GPU has for it
 (`source.py`). Targets are compiled in, so that there is a kernel per context. What is the same for all networks is a
 table of a row per step, which XLA makes as optax has it. XLA launches the kernel itself, by its custom call for PTX, in
 the same program that draws initial parameters and counts answers. That call is internal to XLA: where it fails, `choice`
@@ -11,7 +11,7 @@ takes another executor. Not measured: no GPU was at hand (`benchmarks/gpu_static
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,26 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.cuda import nvrtc, source
+from ncsim.executors.cuda import layout, nvrtc, source, teams
 from ncsim.executors.native import program as native
+from ncsim.executors.native import units
 from ncsim.executors.native.c_expressions import Node
+from ncsim.executors.native.c_program import Flow
+from ncsim.executors.native.c_rolled import Places
 from ncsim.executors.scalarise import ScalariseError, out_of_reach
+from ncsim.training.network import Architecture
 
 #: Members a block: several times what 132 multiprocessors hold at once, so that the last wave is a small part.
 LANES = 1 << 18
 #: Threads that share a multiprocessor's registers: of one block of the grid.
 THREADS = 128
-#: Wider networks have more state than a thread has registers; more rows make longer code than an instruction cache holds.
-MAX_HIDDEN = 8
+#: Wider networks have more state than a thread has registers: a team of threads has one of them. More rows make longer code
+#: than an instruction cache holds.
+MAX_STRAIGHT = 8
 MAX_ROWS = 64
+#: Of teams, whose threads each have sums of all rows: units (both heads', where trunks are separate) and rows.
+MAX_HIDDEN = layout.UNITS * layout.MOST_THREADS
+MAX_TEAM_ROWS = 16
 #: Steps of one launch, whose uniform values are made at once. State goes through memory once in so many.
 CHUNK = 4096
 #: XLA's custom call that launches a kernel of PTX.
@@ -47,7 +55,8 @@ _TEMPORARY = 48
 
 def unsupported(config: EnsembleConfig) -> str | None:
     """Why this config cannot be trained by the kernel, in words; None where it can. Compiles nothing."""
-    if (reason := out_of_reach(config, "the kernel", MAX_HIDDEN, MAX_ROWS)) is not None:
+    rows = MAX_TEAM_ROWS if _is_wide(config) else MAX_ROWS
+    if (reason := out_of_reach(config, "the kernel", MAX_HIDDEN, rows)) is not None:
         return reason
     if nvrtc.library() is None:
         return NO_NVRTC
@@ -74,7 +83,13 @@ def block_program(
     reason = "without a CUDA GPU" if mesh.devices.flat[0].platform != "gpu" else unsupported(config)
     if reason is not None:
         raise ConfigError(f"--executor: cuda cannot train {reason}; allowed here: xla")
-    return xla.block_program(config, mesh, blocks, lanes or LANES, training(native.shape(config)), points, kept)
+    lanes = lanes or lanes_of(config)
+    return xla.block_program(config, mesh, blocks, lanes, training(native.shape(config)), points, kept)
+
+
+def lanes_of(config: EnsembleConfig) -> int:
+    """Members a block: of wide networks, which have several threads each, as many fewer."""
+    return LANES // threads_of(kernels(native.shape(config))[0])
 
 
 @functools.lru_cache(maxsize=16)
@@ -85,49 +100,88 @@ def kernels(config: EnsembleConfig) -> list[source.Kernel]:
         ScalariseError: it has an operation or a state that a kernel has nothing for.
     """
     with jax.enable_x64(False):
-        program = native.scalar_step(config)
-        made = [source.kernel(program, targets) for targets in context_targets(config.tasks)]
+        made = list(_wide(config) if _is_wide(config) else _straight(config))
         check_uniform(made[0])
     return made
 
 
-def blocks_together(slots: int) -> int:
+def _is_wide(config: EnsembleConfig) -> bool:
+    return Architecture.of(config).hidden > MAX_STRAIGHT
+
+
+def _straight(config: EnsembleConfig) -> Iterator[source.Kernel]:
+    """Of a network a thread."""
+    program = native.scalar_step(config)
+    for targets in context_targets(config.tasks):
+        yield source.kernel(program, targets)
+
+
+def _wide(config: EnsembleConfig) -> Iterator[source.Kernel]:
+    """Of a team of threads a network, from the step of a network of few units."""
+    little = units.small(config)
+    program = native.scalar_step(little)
+    of = layout.team(units.places(config, little, program.arrays))
+    for targets in context_targets(config.tasks):
+        yield teams.kernel(program, targets, of)
+
+
+def threads_of(made: source.Kernel) -> int:
+    """Threads that share a network."""
+    return 1 if made.team is None else made.team.threads
+
+
+def blocks_together(slots: int, threads: int = THREADS) -> int:
     """Blocks of the grid that are to share a multiprocessor, by the numbers that a thread carries."""
-    return min(max(_REGISTERS // THREADS // (slots + _TEMPORARY), 2), 12)
+    least, most = (2 * THREADS // threads, 12 * THREADS // threads)
+    return min(max(_REGISTERS // threads // (slots + _TEMPORARY), least), most)
 
 
 @functools.lru_cache(maxsize=64)
-def ptx(config: EnsembleConfig, context: int, networks: int) -> str:
-    """The PTX of a context's kernel, for so many networks.
+def ptx(config: EnsembleConfig, context: int, networks: int, threads: int = THREADS, more: int = 0) -> str:
+    """The PTX of a context's kernel, for so many networks. `threads` a block; `more` blocks than usual are to share a
+    multiprocessor.
 
     Raises:
         nvrtc.NvrtcError: NVRTC does not compile it.
     """
     made = kernels(config)[context]
-    return nvrtc.ptx(source.device_text(made, networks, THREADS, blocks_together(len(made.lanes))))
+    slots = len(made.lanes) if made.team is None else made.team.local.slots
+    together = max(blocks_together(slots, threads) + more, 1)
+    return nvrtc.ptx(source.device_text(made, networks, threads, together))
 
 
-def launched(config: EnsembleConfig, context: int, state: jax.Array, table: jax.Array, steps: jax.Array) -> jax.Array:
-    """The state [S, N] after `steps` [2] (from, to) rows of a table [T, ROW], by XLA's call of the kernel."""
+def launched(
+    config: EnsembleConfig,
+    context: int,
+    state: jax.Array,
+    table: jax.Array,
+    steps: jax.Array,
+    threads: int = THREADS,
+    more: int = 0,
+) -> jax.Array:
+    """The state [S, N] after `steps` [2] (from, to) rows of a table [T, ROW], by XLA's call of the kernel; `threads` and
+    `more` as `ptx` has them."""
     networks = state.shape[1]
     call = jax.ffi.ffi_call(CALL, jax.ShapeDtypeStruct(state.shape, jnp.float32))
-    sizes = {"grid_x": networks // THREADS, "grid_y": 1, "grid_z": 1, "block_x": THREADS, "block_y": 1, "block_z": 1}
+    blocks = networks * threads_of(kernels(config)[context]) // threads
+    sizes = {"grid_x": blocks, "grid_y": 1, "grid_z": 1, "block_x": threads, "block_y": 1, "block_z": 1}
     attributes = {name: np.int32(size) for name, size in (sizes | {"shared_mem_bytes": 0}).items()}
-    text = ptx(config, context, networks)
+    text = ptx(config, context, networks, threads, more)
     result: jax.Array = call(state, table, steps, name=source.NAME, kernel_type="ptx", kernel_data=text, **attributes)
     return result
 
 
 @functools.lru_cache(maxsize=16)
 def training(config: EnsembleConfig, launch: Callable[..., jax.Array] = launched) -> Callable[..., jax.Array]:
-    """A function as `ncsim.training.step.train`, for parameters [P, N], N a multiple of `THREADS`. `launch`: what takes
-    the steps, for tests."""
+    """A function as `ncsim.training.step.train`, for parameters [P, N], N a multiple of the networks of a block of the
+    grid. `launch`: what takes the steps, for tests."""
     made = kernels(config)
     answers = np.asarray(context_targets(config.tasks), np.float32)
+    a_block = THREADS // threads_of(made[0])
 
     def train(_: EnsembleConfig, vector: jax.Array, targets: jax.Array, rate: jax.Array, steps: jax.Array) -> jax.Array:
         size, networks = vector.shape
-        assert networks % THREADS == 0, f"{networks} networks do not fill blocks of {THREADS}"
+        assert networks % a_block == 0, f"{networks} networks do not fill blocks of {a_block}"
         # Contexts of the same targets have the same kernel.
         context = jnp.argmax(jnp.all(jnp.asarray(answers) == targets[None], axis=(1, 2)))
 
@@ -169,10 +223,30 @@ def training(config: EnsembleConfig, launch: Callable[..., jax.Array] = launched
 def begun(made: source.Kernel, vector: jax.Array, rate: jax.Array) -> jax.Array:
     """What is kept of each network when training begins: [S, N] of parameters [P, N]."""
     flow = made.flow
+    if made.team is not None:
+        return _begun_of_team(flow, made.team.wide, vector, rate)
     leaves = {flow.carry[number]: vector[number] for number in range(len(vector))} | {flow.given[-1]: rate}
     rest = evaluated(made.lanes[len(vector) :], leaves)
     rows = [jnp.broadcast_to(jnp.asarray(each, jnp.float32), vector.shape[1:]) for each in rest]
     return jnp.concatenate([vector, jnp.stack(rows)]) if rows else vector
+
+
+def _begun_of_team(flow: Flow, places: Places, vector: jax.Array, rate: jax.Array) -> jax.Array:
+    """As `begun` of a wide network: what each unit of few begins with, all of its kind do."""
+    state = jnp.concatenate([vector, jnp.zeros((places.slots - len(vector), vector.shape[1]), jnp.float32)])
+    units: list[tuple[int | None, int, int]] = [(kind.small[0], kind.first, kind.width) for kind in places.kinds]
+    for unit, first, width in [*units, (None, 0, 1)]:
+        leaves: dict[Node, jax.Array] = {flow.given[-1]: rate}
+        for number, base in enumerate(places.base):
+            if base < places.size and places.unit[number] in (unit, None):
+                rows = (first, width) if places.unit[number] is not None else (0, 1)
+                leaves[flow.carry[number]] = vector[base + rows[0] : base + sum(rows)]
+        for number in flow.lanes:
+            if places.unit[number] == unit and places.base[number] >= places.size:
+                (value,) = evaluated([flow.begun[number]], leaves)
+                base = places.base[number] + first
+                state = state.at[base : base + width].set(jnp.broadcast_to(value, (width, vector.shape[1])))
+    return state
 
 
 def table(made: source.Kernel, rate: jax.Array, first: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from ncsim.executors.cuda.folding import (
     rectified,
     shared_reciprocals,
 )
+from ncsim.executors.cuda.layout import Team
 from ncsim.executors.native.c_expressions import Node
 from ncsim.executors.native.c_program import Block, Flow, Step, flow, needed_uniforms
 
@@ -31,6 +32,7 @@ class Kernel(NamedTuple):
     flow: Flow
     lanes: list[Node]  # what is kept of each network when training begins, [S], the parameters first
     row: list[Node]  # what is the same for all networks, by step
+    team: Team | None = None  # of a wide network: `step` is of one thread of it, and `lanes` of few units
 
 
 class GpuBlock(Block):
@@ -221,14 +223,16 @@ def kernel(program: Step, targets: np.ndarray) -> Kernel:
 
 
 def device_text(made: Kernel, networks: int, threads: int, blocks: int) -> str:
-    """CUDA C of `NAME`, launched by a network a thread; `blocks` of so many threads share a multiprocessor."""
-    loop = template.DEVICE_LOOP.format(name=NAME, networks=networks, threads=threads, blocks=blocks)
+    """CUDA C of `NAME`, launched by a network a thread, or a team; `blocks` of so many threads share a multiprocessor."""
+    loop = template.DEVICE_LOOP if made.team is None else template.TEAM_DEVICE_LOOP
+    loop = loop.format(name=NAME, networks=networks, threads=threads, blocks=blocks)
     return _text(made, template.DEVICE_HEADER, "bool", loop)
 
 
 def host_text(made: Kernel) -> str:
     """The same step in C for a CPU: `ncsim_host`, for tests."""
-    return _text(made, template.HOST_HEADER, "int", template.HOST_LOOP.format())
+    loop = template.HOST_LOOP if made.team is None else template.TEAM_HOST_LOOP
+    return _text(made, template.HOST_HEADER, "int", loop.format())
 
 
 #: The kernel's name.
@@ -242,6 +246,8 @@ def row_size(made: Kernel) -> int:
 
 def _text(made: Kernel, header: str, mask: str, loop: str) -> str:
     header += template.COMMON_HEADER
+    if made.team is not None:
+        return template.TEAM_KERNEL.format(header=header, mask=mask, row=row_size(made), step=made.step, loop=loop)
     return template.KERNEL.format(
         header=header, mask=mask, slots=len(made.lanes), row=row_size(made), step=made.step, loop=loop
     )

@@ -16,15 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ncsim.executors.native.c_expressions import Graph, Node
-from ncsim.executors.native.c_program import (
-    Block,
-    Step,
-    body,
-    flow,
-    reachable,
-    signs,
-    uniform_parts,
-)
+from ncsim.executors.native.c_program import Block, Step, body, flow, reachable, signs, uniform_parts
 from ncsim.executors.native.c_template import HEADER, TEMPLATE
 from ncsim.executors.scalarise import ScalariseError
 
@@ -64,7 +56,7 @@ class _Sum(NamedTuple):
     of_unit: dict[int, list[tuple[str, Node]]]
 
 
-class _Parts:
+class Parts:
     """A graph, taken apart: the unit of every value, and how many sums over units lie before it."""
 
     def __init__(self, outputs: Sequence[tuple[int, Node]], places: Places, carry: Sequence[Node]) -> None:
@@ -154,11 +146,14 @@ class _Parts:
         return (tuple(sorted(becomes)), *map(tuple, added))
 
 
-class _Writer:
+class Writer:
     """Lines of C for a graph that is taken apart. Values that outlive a loop lie in arrays: `s` is the state, `g` has sums
     and what is made of them, `t` what a unit keeps for a later loop."""
 
-    def __init__(self, parts: _Parts, inputs: dict[Node, str]) -> None:
+    #: What puts operations into order.
+    block: type[Block] = Block
+
+    def __init__(self, parts: Parts, inputs: dict[Node, str]) -> None:
         self.parts, self._inputs = parts, inputs
         self._spots: dict[str, int] = {}  # numbers of what Block takes for places of the state
         self._kept = {kind: self._kept_of(kind) for kind in parts.places.kinds}
@@ -177,7 +172,7 @@ class _Writer:
             if shared:
                 copy = self._of_network_copier({n: p for n, p in self._shared.items() if self.parts.level[n] < level})
                 yield f"shared{level}", self._block([(self._shared[node], copy(node)) for node in shared])
-            lines = [line for kind in self.parts.places.kinds for line in self._loop(level, kind)]
+            lines = [line for kind in self.parts.places.kinds for line in self.loop(level, kind)]
             if lines:
                 yield f"units{level}", lines
         copy = self._of_network_copier(self._shared)
@@ -249,7 +244,7 @@ class _Writer:
     # ------------------------------------------------------------------------------------------------------------ code
 
     def _block(self, outputs: Sequence[tuple[str, Node]]) -> list[str]:
-        lines = Block([(self._spot(name), node) for name, node in outputs], self._inputs).lines
+        lines = self.block([(self._spot(name), node) for name, node in outputs], self._inputs).lines
         names = list(self._spots)
         return [re.sub(r"s\[(\d+)\]", lambda found: names[int(found[1])], line) for line in lines]
 
@@ -261,14 +256,14 @@ class _Writer:
         node.varying = True
         return node
 
-    def _loop(self, level: int, kind: Kind) -> list[str]:
+    def loop(self, level: int, kind: Kind) -> list[str]:
         """The loop over units of a kind; what is left over when it takes several at a time comes after it."""
         at_once = UNITS_AT_ONCE if level < self.parts.last else 1
         whole = kind.width - kind.width % at_once
         stop = kind.first + kind.width
         lines = []
         for first, last, step in ((kind.first, kind.first + whole, at_once), (kind.first + whole, stop, 1)):
-            inside = self._units(level, kind, step) if first < last else []
+            inside = self.units(level, kind, step) if first < last else []
             if inside:
                 lines += [
                     f"for (int u = {first}; u < {last}; u += {step}) {{",
@@ -277,7 +272,7 @@ class _Writer:
                 ]
         return lines
 
-    def _units(self, level: int, kind: Kind, at_once: int) -> list[str]:
+    def units(self, level: int, kind: Kind, at_once: int) -> list[str]:
         """What a loop does with so many units, the first of which is u."""
         parts, unit = self.parts, kind.small[0]
         copies = [self._copier(level, kind, more) for more in range(at_once)]
@@ -363,9 +358,9 @@ def source(program: Step, places: Places) -> str:
     nodes = flow(Graph(), program, arrays=places.leaf)
     uniform = uniform_parts(nodes, places.size)
     after = [(number, nodes.after[number]) for number in nodes.lanes]
-    step = _Writer(_Parts(after, places, nodes.carry), uniform.step_names)
+    step = Writer(Parts(after, places, nodes.carry), uniform.step_names)
     started = [(number, nodes.begun[number]) for number in nodes.lanes if number >= program.size]
-    begin = _Writer(_Parts(started, places, nodes.carry), uniform.begin_names)
+    begin = Writer(Parts(started, places, nodes.carry), uniform.begin_names)
     functions, calls = "", []
     for name, lines in step.phases():
         functions += FUNCTION.format(name=name, lines=body(lines))
@@ -392,7 +387,7 @@ static __attribute__((noinline)) void {name}(vec *restrict s, vec *restrict g, v
 """
 
 
-def _arrays(writer: _Writer) -> tuple[list[str], list[str]]:
+def _arrays(writer: Writer) -> tuple[list[str], list[str]]:
     """What a writer's code works in, and sums as they begin."""
     shared, kept = writer.sizes
     sums = len(writer.parts.sums)
