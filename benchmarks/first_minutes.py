@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parsed.stage:
         sys.exit(_stage(parsed))
     end = (parsed.since or time.time()) + parsed.seconds
-    rehearsal = parsed.rehearse or machine.accelerator()[0] != "gpu"
+    rehearsal = parsed.rehearse or not _gpu_is_here()
     out = parsed.out / "rehearsal" if rehearsal else parsed.out
     if parsed.anew:
         shutil.rmtree(out, ignore_errors=True)
@@ -60,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = [name for name in first_stages.STAGES if parsed.only is None or name in parsed.only]
     ended = {name: _run(name, out, rehearsal, end) for name in chosen}
     print("\n".join(report(out, rehearsal, ended)), flush=True)
+
+
+def _gpu_is_here() -> bool:
+    try:
+        backend = machine.accelerator()[0]
+    except RuntimeError as error:
+        sys.exit(f"first minutes: error: {error}; to rehearse on the CPU: JAX_PLATFORMS=cpu and --rehearse")
+    if backend != "gpu":
+        _say(f"JAX has no GPU here ({backend}): a rehearsal on the CPU")
+    return backend == "gpu"
 
 
 def _run(name: str, out: Path, rehearsal: bool, end: float) -> str:

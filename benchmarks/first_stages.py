@@ -1,7 +1,6 @@
 """What `first_minutes` asks of a GPU, stage by stage; `SMALL` sizes, of a rehearsal, take seconds on a CPU.
 
-In a rehearsal the cuda executor's text is compiled by the C compiler, and the Pallas kernel is interpreted: that shows that the
-stages work, and says nothing of rates.
+In a rehearsal the cuda executor's text is compiled by the C compiler: that shows that the stages work, and says nothing of rates.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from benchmarks.ceilings import Ceilings, operations
 from benchmarks.stages import Item, RefusedError
 from benchmarks.text_work import TextWork
 
-EXECUTORS = ("cuda", "xla", "pallas")
+EXECUTORS = ("cuda", "xla")
 #: Members whose losses after `choice.AGREEMENT_STEPS` steps are compared with those of the CPU.
 COMPARED = 512
 
@@ -118,17 +117,15 @@ def _program(here: Here, executor: str, config: Any, mesh: Any, launch: Any = No
     Raises:
         RefusedError: it does not train this config here, with the reason.
     """
-    from ncsim.executors import choice, pallas, xla
+    from ncsim.executors import choice, xla
     from ncsim.executors.cuda import program as cuda
     from ncsim.executors.native.program import shape
 
     if executor == "xla":
         return choice.program("xla", config, mesh, 1, here.sizes.lanes)
-    reason = (cuda if executor == "cuda" else pallas).unsupported(config)
+    reason = cuda.unsupported(config)
     if reason is not None and not (here.rehearsal and reason == cuda.NO_NVRTC):
         raise RefusedError(reason)
-    if executor == "pallas":
-        return choice.program("pallas", config, mesh, 1, here.sizes.lanes)
     if here.rehearsal:
         from benchmarks import cuda_on_host
 
@@ -274,7 +271,7 @@ def members(here: Here) -> dict[str, Item]:
             "members": laws.members(on_cpu(), same, config.tasks.rows),
         }
 
-    return {executor: functools.partial(compared, executor) for executor in EXECUTORS[: 1 if here.rehearsal else None]}
+    return {executor: functools.partial(compared, executor) for executor in EXECUTORS}
 
 
 def large(here: Here) -> dict[str, Item]:

@@ -1,10 +1,10 @@
 """What the cuda executor's kernel would cost on an H100, modelled from its machine code: not measured on a device.
 
 Question. How many instructions does a training step have, what do registers allow, and what share of the multiply-add
-ceiling would that be? Beside it stands the Pallas kernel, as XLA compiles it for an H100.
+ceiling would that be? Beside it stands XLA's own program, as it compiles it for an H100.
 
 Command. `make gpu-static`, which installs NVRTC, ptxas and nvdisasm, and runs
-`python -m benchmarks.gpu_static --pallas --xla --json benchmarks/results/gpu-static.json`
+`python -m benchmarks.gpu_static --xla --json benchmarks/results/gpu-static.json`
 
 Time. About ten minutes on two cores. No GPU and no driver.
 
@@ -18,15 +18,12 @@ registers and spills; the model is of sm_90.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime
-import importlib
 import importlib.metadata
 import math
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +36,6 @@ from benchmarks import ahead, sass
 from benchmarks.ceilings import operations
 
 WIDTHS = (2, 3, 4, 8, 9, 16, 32, 64)
-#: Widths that the Pallas kernel has.
-PALLAS_WIDTHS = (2, 3, 4, 8)
 #: Of an H100's memory.
 BYTES_A_SECOND = 3.35e12
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -53,16 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compile, count, print the table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", type=Path)
-    parser.add_argument("--pallas", action="store_true", help="the Pallas kernel, too, compiled by XLA for an H100")
     parser.add_argument("--xla", action="store_true", help="the bytes of XLA's own program, too")
     parser.add_argument("--xla-bytes", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
-    parser.add_argument("--pallas-ptx", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
     parser.add_argument("--widths", metavar="N", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--brief", action="store_true", help="Adam with binary cross-entropy alone")
     parsed = parser.parse_args(arguments)
-    if parsed.pallas_ptx is not None:
-        _compile_pallas(parsed.pallas_ptx)
-        return
     if parsed.xla_bytes is not None:
         print(_bytes_of_xla(parsed.xla_bytes))
         return
@@ -75,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(_printed(row("cuda", hidden, "adam", "bce", generated(hidden), architecture, threads(hidden))))
         if parsed.xla:
             rows.append(_printed(xla(hidden)))
-        if parsed.pallas and hidden in PALLAS_WIDTHS:
-            rows.append(_printed(row("pallas", hidden, "adam", "bce", pallas(hidden), "sm_90")))
     options = [("adam", "squared_error"), ("adam", "cross_entropy")]
     options += [(name, "bce") for name in ELEMENTWISE_OPTIMIZERS if name != "adam"]
     for optimizer, loss in [] if parsed.brief else options:
@@ -118,15 +106,6 @@ def xla(hidden: int) -> dict[str, Any]:
         "modelled_network_steps_a_second": float(f"{rate:.3g}"),
         "modelled_share_of_ceiling": round(rate * operations(hidden) / sass.CEILING, 3),
     }
-
-
-def pallas(hidden: int) -> str:
-    """The PTX that XLA makes of the Pallas kernel for an H100, in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "benchmarks.gpu_static", "--pallas-ptx", str(hidden)]
-        subprocess.run(command, check=True, env=ahead.environment(Path(folder)))
-        texts = [path.read_text() for path in sorted(Path(folder).rglob("*.ptx"))]
-    return next(text for text in texts if "ncsim_train" in text)
 
 
 def row(
@@ -174,30 +153,6 @@ def _printed(found: dict[str, Any]) -> dict[str, Any]:
         flush=True,
     )
     return found
-
-
-def _compile_pallas(hidden: int) -> None:
-    """Compile the Pallas training loop for an H100; XLA leaves its PTX where it was told to."""
-    import jax
-    import jax.numpy as jnp
-
-    import ncsim
-    from ncsim.executors import pallas as executor
-    from ncsim.training.network import Architecture
-
-    with contextlib.suppress(ImportError):  # newer versions of JAX ask the device at hand
-        gpu_info: Any = importlib.import_module("jax._src.pallas.triton.gpu_info")
-        info = gpu_info.get_gpu_info_from_version(gpu_info.GpuVersion.H100)
-        gpu_info.get_gpu_info = lambda: info
-    config, sharding = ncsim.EnsembleConfig(hidden=hidden), jax.sharding.SingleDeviceSharding(ahead.device())
-    shapes: list[tuple[tuple[int, ...], Any]] = [
-        ((Architecture.of(config).size, 65_536), jnp.float32),
-        ((config.tasks.rows, 2), jnp.float32),
-    ]
-    shapes += [((), jnp.float32), ((), jnp.int32)]
-    like = [jax.ShapeDtypeStruct(*shape, sharding=sharding) for shape in shapes]
-    train = executor.training("gpu")
-    jax.jit(lambda *given: train(config, *given)).lower(*like).compile()
 
 
 def _bytes_of_xla(hidden: int) -> float:

@@ -1,11 +1,11 @@
 """Tune the Pallas kernel on the device at hand, and check what it gives: `python -m benchmarks.tune_pallas`.
 
-Prints the rate of every pair of lanes and warps a program, beside the XLA executor on the same device; then, with the
-fastest pair, three checks against the XLA executor on this machine's CPU: a two-sample test of the laws of joint counts,
+Prints the rate of every number of lanes a program, beside the XLA executor on the same device; then, with the
+fastest, three checks against the XLA executor on this machine's CPU: a two-sample test of the laws of joint counts,
 with other members, context by context; how many of the same members differ, and how many of those had an undecided
 answer in one program or the other; and the share of networks solved. What wins goes into `ncsim/executors/pallas.py`
-(`PROGRAM_LANES`, `NUM_WARPS`, `LANES`). On a CPU the kernel is interpreted: that shows that this program works, and
-nothing about rates; try `--lanes 32 64 --warps 4 --block 128 --steps 20 --members 256 --check-steps 50`.
+(`PROGRAM_LANES`, `LANES`). On a CPU the kernel is interpreted: that shows that this program works, and
+nothing about rates; try `--lanes 32 64 --block 128 --steps 20 --members 256 --check-steps 50`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main() -> None:
 
     config = EnsembleConfig(hidden=given.hidden, optimizer=given.optimizer, loss=given.loss)
     device = jax.devices()[0]
-    kind = "cpu" if device.platform == "cpu" else device.platform
+    kind = device.platform
+    if kind not in pallas.PROGRAM_LANES:
+        raise SystemExit(f"the kernel is for a TPU; the device here is {kind}")
     mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=[device])
     title = (
         f"{device.platform} ({device.device_kind}), jax {jax.__version__}, hidden {config.hidden}, {config.optimizer}"
@@ -49,7 +51,7 @@ def main() -> None:
             program = xla.block_program(config, mesh, 1, given.block, training or train)
             compiled = time.perf_counter() - begun
             seconds = min(choice.seconds_a_network(config, program, mesh, steps=given.steps) for _ in range(3))
-        except Exception as error:  # one pair that does not fit must not end the table
+        except Exception as error:  # one that does not fit must not end the table
             print(f"{words:24} fails: {' '.join(str(error).split())[:140]}", flush=True)
             found["rates"].append({"what": words, "error": str(error)})
             return 0.0, None
@@ -62,13 +64,12 @@ def main() -> None:
     best, winner, name = 0.0, None, ""
     for lanes in given.lanes:
         shape = (max(lanes // 128, 1), 128) if kind == "tpu" else (lanes,)
-        for warps in given.warps if kind == "gpu" else given.warps[:1]:
-            words = f"pallas {lanes} lanes, {warps} warps"
-            rate, program = measured(words, pallas.training(kind, shape, warps))
-            if rate > best:
-                best, winner, name = rate, program, words
+        words = f"pallas {lanes} lanes"
+        rate, program = measured(words, pallas.training(kind, shape))
+        if rate > best:
+            best, winner, name = rate, program, words
     if winner is None:
-        raise SystemExit("no pair ran")
+        raise SystemExit("no number of lanes ran")
     print(f"fastest: {name}: {best / by_xla if by_xla else float('nan'):.2f} x xla on this device")
 
     cpu = jax.make_mesh((1,), (xla.MEMBERS,), devices=jax.devices("cpu")[:1])
@@ -103,8 +104,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, default=3)
     parser.add_argument("--optimizer", default="adam")
     parser.add_argument("--loss", default="bce")
-    parser.add_argument("--lanes", type=int, nargs="+", default=[32, 64, 128, 256, 512], help="of one program")
-    parser.add_argument("--warps", type=int, nargs="+", default=[1, 2, 4, 8], help="of one program, on a GPU")
+    parser.add_argument("--lanes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="of one program")
     parser.add_argument("--block", type=int, default=65_536, help="members a block: a multiple of every --lanes")
     parser.add_argument("--steps", type=int, default=2_000, help="of each timing")
     parser.add_argument("--members", type=int, default=65_536, help="for the checks")

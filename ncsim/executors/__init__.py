@@ -11,16 +11,17 @@ dispatching its operations at every step (about twice as fast). It is an *extra*
 not know it ignores, and it goes into `XLA_FLAGS` before JAX starts unless the user has set extra options. The vector
 width is given to the compiler with the program, where an unknown name is an error and not an abort.
 
-One step, four executors. A kernel that keeps the state in registers has no small arrays, and Triton has neither
-`stack` nor an array of 23 parameters. The Pallas executor therefore has no mathematics: `training.step.make_step` is traced for
+One step, four executors. A kernel that keeps the state in registers has no small arrays: neither `stack` nor an array of 23
+parameters. The Pallas executor therefore has no mathematics: `training.step.make_step` is traced for
 one network and evaluated element by element (`executors/scalarise.py`), where slices and stacks happen while tracing and
 only elementwise operations reach the kernel. An optimiser with another operation is refused by the operation's name.
 What is the same for all networks, as Adam's bias corrections, comes from outside the kernel as a table with a row per step,
 1,024 steps per call: a TPU's compiler has no power of scalars. The graph and its order are those of generated C
 (`executors/lane_program.py`), which spills a third (n = 3) to a half (n = 8) fewer registers. Interpreted, the kernel agrees with the scan to
-5e-7 after one step and 5e-6 after ten. It lowers for CUDA, and libtpu compiles it for a TPU that is not there
-(`make test-tpu-static`, `benchmarks/results/tpu-static.md`); no kernel has run on either yet: rates are not measured, lanes and
-warps not tuned (`benchmarks/tune_pallas.py` does both).
+5e-7 after one step and 5e-6 after ten. It is for TPUs: libtpu compiles it for one that is not there
+(`make test-tpu-static`, `benchmarks/results/tpu-static.md`); none has run it yet: rates are not measured, lanes not tuned
+(`benchmarks/tune_pallas.py` does both). It was for GPUs, too, through Triton, at a third to a half of the CUDA kernel's modelled
+rate and up to eight units; JAX has announced the end of that.
 
 A cell has one executor. Members that sit where an answer is undecided differ between two programs of one mathematics,
 so each cell's executor stands in config.json and a stored run keeps it. It is chosen cell by cell, because a member must not depend on the grid that its config stands in. `auto` tries
@@ -47,7 +48,12 @@ two denominators of an optimiser share a reciprocal. Functions are the hardware'
 or two. CUDA C and not PTX, though XLA takes only that: NVRTC comes with jax[cuda13], and a C compiler can test the same
 text. XLA launches the kernel by `__gpu$xla.gpu.ptx`, a call that is internal to it: `choice` tries it once and falls back. XLA does not assemble
 the PTX, so that ptxas in `make test-gpu-static` is what says that it can be. State goes through memory every 4,096 steps,
-so that recording needs nothing more. More than 8 units are XLA's: their state does not fit a thread.
+so that recording needs nothing more: at a recorded step a launch ends, and what it leaves is observed by XLA. XLA draws initial
+parameters on the device, too. The state of more than 8 units does not fit a thread's registers: a team of 4 to 32 threads has one network
+(`cuda/teams.py`), up to four units each. The step is taken apart as native's loops over units are; each sum over units (of a logit, mostly)
+goes through a team by shuffles, and what follows from it each thread does for itself, which needs no memory and no barrier. State in
+shared memory was not tried: a step reads and writes all of it, which is what XLA's own program is bound by. Sums of all rows are
+registers, so that teams have at most 16 rows.
 
 One program for any number of members. A device has a buffer of blocks and is told how many of them to train; learning
 rate and steps are arguments. Configs that differ only in those, the seed or the members share a compiled program. A call

@@ -68,8 +68,8 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
     """ "xla", "cuda", "pallas" or "native", for all of these configs.
 
     "auto" on CPUs is native where that is clearly faster for all of them, else XLA. On accelerators it is XLA where some
-    config is nothing for a kernel, otherwise the faster of XLA and a kernel over all cells of the grid together: on a GPU
-    cuda, or pallas where cuda cannot train them or fails. What fails is named in one line on standard error.
+    config is nothing for the kernel, otherwise the faster of XLA and the kernel (cuda on a GPU, pallas on a TPU) over all
+    cells of the grid together. What fails is named in one line on standard error.
 
     Raises:
         ConfigError: "cuda", "pallas" or "native" is requested and cannot train one of the configs, or does not compile.
@@ -85,22 +85,20 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
         for config in configs:
             _try_kernel(requested, config, mesh, blocks)
         if requested == "pallas" and platform == "cpu":
-            say("no GPU or TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
+            say("no TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
         return requested
     if platform == "cpu":
         return "native" if all(_native_is_worth_it(config, mesh, blocks) for config in _alike(configs)) else "xla"
-    names = ["cuda", "pallas"] if platform == "gpu" else ["pallas"]
-    for name, following in zip(names, [*names[1:], "xla"], strict=True):
-        reasons = [reason for config in configs if (reason := _kernels(name).unsupported(config))]
-        if reasons:
-            if "NVRTC" in reasons[0]:
-                _say_not_taken(name, reasons[0], following)
-            continue
-        why, faster = _compared_with_xla(name, configs, mesh, blocks)
-        if why is None:
-            return name if faster else "xla"
-        say(f"the {name} executor{why}: using {following}")
-    return "xla"
+    name = "cuda" if platform == "gpu" else "pallas"
+    reasons = [reason for config in configs if (reason := _kernels(name).unsupported(config))]
+    if reasons:
+        if "NVRTC" in reasons[0]:
+            _say_not_taken(name, reasons[0])
+        return "xla"
+    why, faster = _compared_with_xla(name, configs, mesh, blocks)
+    if why is not None:
+        say(f"the {name} executor{why}: using xla")
+    return name if faster else "xla"
 
 
 def _try_kernel(name: str, config: EnsembleConfig, mesh: Mesh, blocks: int) -> None:
@@ -172,9 +170,9 @@ def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool
 
 
 @functools.lru_cache(maxsize=64)
-def _say_not_taken(executor: str, reason: str, following: str = "xla") -> None:
+def _say_not_taken(executor: str, reason: str) -> None:
     """One line for one reason, however many cells of a grid it is true of."""
-    say(f"{executor} is not taken: {reason}; using {following}")
+    say(f"{executor} is not taken: {reason}; using xla")
 
 
 def seconds_a_network(

@@ -4,9 +4,8 @@ The XLA executor on an accelerator writes the state to memory and reads it back 
 kernel loads the state of its lanes, runs up to `CHUNK_STEPS` steps on it and stores it; nothing else touches memory. The
 step is `ncsim.training.step`'s, as operations on lane arrays (`lane_program.py`). What is the same for all networks, as
 Adam's bias corrections, XLA computes beforehand: a table with a row per step. A TPU's compiler has no power of scalars.
-Initialisation and what is recorded are the XLA executor's. CUDA GPUs go through Triton, TPUs through Mosaic; elsewhere the
-kernel is interpreted, which is slow and there to be tested. (JAX 0.12 still lowers through Triton and announces that it
-will stop.)
+Initialisation and what is recorded are the XLA executor's. It is for TPUs, through Mosaic; on a CPU the kernel is interpreted,
+which is slow and there to be tested. GPUs have the cuda executor.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu, triton
+from jax.experimental.pallas import tpu
 from jax.sharding import AbstractMesh, Mesh, use_abstract_mesh
 
 from ncsim.config.ensemble import EnsembleConfig
@@ -29,13 +28,11 @@ from ncsim.executors.lane_program import LaneProgram
 from ncsim.executors.native import program as native
 from ncsim.executors.scalarise import ScalariseError, out_of_reach
 
-#: Lanes of one program of the kernel, by platform, as the shape of the array that holds one parameter of each. Triton
-#: wants a power of two; a TPU register holds 8 x 128. Untuned: no accelerator was at hand (benchmarks/tune_pallas.py).
-PROGRAM_LANES: dict[str, tuple[int, ...]] = {"gpu": (128,), "tpu": (8, 128), "cpu": (64,)}
-#: Warps of one program on a GPU; with 32 threads a warp, 128 lanes on 4 warps are one lane a thread. Untuned.
-NUM_WARPS = 4
+#: Lanes of one program of the kernel, by platform, as the shape of the array that holds one parameter of each. A TPU
+#: register holds 8 x 128. Untuned: no TPU was at hand (benchmarks/tune_pallas.py).
+PROGRAM_LANES: dict[str, tuple[int, ...]] = {"tpu": (8, 128), "cpu": (64,)}
 #: Members a block, by platform. On a CPU, where kernels are interpreted, few.
-LANES = {"cpu": 64, "gpu": 65_536, "tpu": 65_536}
+LANES = {"cpu": 64, "tpu": 65_536}
 #: Steps that a call of the kernel takes at most: rows of the table of what changes from step to step.
 CHUNK_STEPS = 1024
 #: Wider networks have more state than a thread has registers.
@@ -66,23 +63,20 @@ def block_program(
     Raises:
         ConfigError: the config is not one that the kernel can train.
     """
-    reason = unsupported(config)
+    platform = mesh.devices.flat[0].platform
+    reason = unsupported(config) if platform in PROGRAM_LANES else "on a GPU"
     if reason is not None:
         raise ConfigError(f"--executor: pallas cannot train {reason}; allowed here: xla")
-    platform = mesh.devices.flat[0].platform
-    return xla.block_program(
-        config, mesh, blocks, lanes or LANES.get(platform, 65_536), training(platform), points, kept
-    )
+    return xla.block_program(config, mesh, blocks, lanes or LANES[platform], training(platform), points, kept)
 
 
 @functools.lru_cache(maxsize=32)
-def training(platform: str, lanes: tuple[int, ...] | None = None, warps: int | None = None) -> Callable[..., jax.Array]:
+def training(platform: str, lanes: tuple[int, ...] | None = None) -> Callable[..., jax.Array]:
     """A function as `ncsim.training.step.train`, for parameters [P, N], whose steps are one kernel on this platform.
 
     Args:
-        platform: "gpu", "tpu", or "cpu", where the kernel is interpreted.
+        platform: "tpu", or "cpu", where the kernel is interpreted.
         lanes: lanes of one program, in the form of `PROGRAM_LANES`; N must be a multiple of how many they are.
-        warps: of one program, on a GPU.
     """
     lanes = lanes or PROGRAM_LANES[platform]
 
@@ -93,7 +87,7 @@ def training(platform: str, lanes: tuple[int, ...] | None = None, warps: int | N
         programs, rest = divmod(networks, math.prod(lanes))
         assert not rest, f"{networks} lanes do not fill programs of {lanes}"
         step = lane_program(config)
-        kernel = _kernel_call(step, platform, lanes, programs, warps or NUM_WARPS)
+        kernel = _kernel_call(step, platform, lanes, programs)
         given = [*jnp.asarray(targets, vector.dtype).reshape(-1), jnp.asarray(learning_rate, vector.dtype)]
         begun, fixed, scalars = step.begin(vector, given)
         state = jnp.stack(begun).reshape(len(begun), programs * lanes[0], *lanes[1:])
@@ -129,9 +123,7 @@ def training(platform: str, lanes: tuple[int, ...] | None = None, warps: int | N
     return train
 
 
-def _kernel_call(
-    step: LaneProgram, platform: str, lanes: tuple[int, ...], programs: int, warps: int
-) -> Callable[..., jax.Array]:
+def _kernel_call(step: LaneProgram, platform: str, lanes: tuple[int, ...], programs: int) -> Callable[..., jax.Array]:
     """kernel(state [S, N], uniform values that stay [F], those that change [CHUNK_STEPS * K], number of steps [1]) gives
     the state [S, N] after these steps. On a TPU N is [N / 128, 128]; a program has a slice of the state's second axis."""
     shape = (len(step.lanes), programs * lanes[0], *lanes[1:])
@@ -153,7 +145,6 @@ def _kernel_call(
         in_specs=[block, scalars, scalars, scalars],
         out_specs=block,
         input_output_aliases={0: 0},
-        compiler_params=triton.CompilerParams(num_warps=warps) if platform == "gpu" else None,
         interpret=platform == "cpu",
         name="ncsim_train",
     )

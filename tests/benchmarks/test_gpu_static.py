@@ -112,10 +112,8 @@ def test_results_are_of_this_kernel():
     assert "not measured on a device" in stored["what"]
     rows = {(r["executor"], r["hidden"], r["optimizer"], r["loss"], r["architecture"]): r for r in stored["rows"]}
     for hidden in gpu_static.WIDTHS:
-        others = [name for name in ("xla", "pallas") if name == "xla" or hidden in gpu_static.PALLAS_WIDTHS]
-        ours, *theirs = (rows[name, hidden, "adam", "bce", "sm_90"] for name in ("cuda", *others))
-        for other in theirs:
-            assert ours["modelled_network_steps_a_second"] >= 2 * other["modelled_network_steps_a_second"]
+        ours, theirs = (rows[name, hidden, "adam", "bce", "sm_90"] for name in ("cuda", "xla"))
+        assert ours["modelled_network_steps_a_second"] >= 10 * theirs["modelled_network_steps_a_second"]
         assert now(hidden)["instructions"] == pytest.approx(ours["instructions"], rel=0.02)
 
 

@@ -280,12 +280,12 @@ def test_nothing_of_cuda_is_imported_on_a_cpu():
 def test_auto_on_a_gpu_takes_cuda_or_says_why_not(monkeypatch, capsys):
     """With stand-ins for programs: which is tried, and what is said."""
     elsewhere, made = GPU, {}
-    for name in ("xla", "cuda", "pallas"):
+    for name in ("xla", "cuda"):
         made[name] = object()
     monkeypatch.setattr(choice, "program", lambda name, *_, **__: made[name])
     monkeypatch.setattr(choice, "_agree", lambda *_: True)
     monkeypatch.setattr(nvrtc, "library", object)
-    seconds = {"xla": 3.0, "cuda": 1.0, "pallas": 2.0}
+    seconds = {"xla": 3.0, "cuda": 1.0}
     monkeypatch.setattr(
         choice, "seconds_a_network", lambda _, tried, __: seconds[next(n for n in made if made[n] is tried)]
     )
@@ -301,13 +301,11 @@ def test_auto_on_a_gpu_takes_cuda_or_says_why_not(monkeypatch, capsys):
         return made[name]
 
     monkeypatch.setattr(choice, "program", no_call)
-    assert auto() == "pallas"
+    assert auto() == "xla"
     said = capsys.readouterr().err
-    assert said == "ncsim: the cuda executor fails here (no handler for __gpu$xla.gpu.ptx and more): using pallas\n"
+    assert said == "ncsim: the cuda executor fails here (no handler for __gpu$xla.gpu.ptx and more): using xla\n"
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; its kernel fails here \(no handler for"):
         choice.choose("cuda", [CONFIG], elsewhere, BLOCKS)
     monkeypatch.setattr(nvrtc, "library", lambda: None)
-    assert auto() == "pallas"
-    assert (
-        capsys.readouterr().err == "ncsim: cuda is not taken: without NVRTC, which jax[cuda13] brings; using pallas\n"
-    )
+    assert auto() == "xla"
+    assert capsys.readouterr().err == "ncsim: cuda is not taken: without NVRTC, which jax[cuda13] brings; using xla\n"

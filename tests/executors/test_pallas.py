@@ -1,4 +1,4 @@
-"""The kernel executor: its step is the one of `ncsim.train`, and its programs lower for accelerators that are not here.
+"""The kernel executor: its step is the one of `ncsim.train`, and its programs lower for TPUs that are not here.
 
 Interpret mode runs what the kernel computes, compiled for the CPU; only its speed is not the kernel's.
 """
@@ -170,18 +170,10 @@ def test_an_ensemble_has_the_same_counts_of_solved_members(by_both):
     assert np.mean((scan.counts != kernel.counts).any(axis=-1)) < 0.02
 
 
-@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")  # by JAX 0.11; it is there all the same
-@pytest.mark.parametrize(
-    ("platform", "device", "call"),
-    [
-        ("cuda", AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu"), "__gpu$xla.gpu.triton"),
-        ("tpu", AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu"), "tpu_custom_call"),
-    ],
-    ids=["cuda", "tpu"],
-)
 @pytest.mark.parametrize("optimizer", first_fast(ELEMENTWISE_OPTIMIZERS, 2, slow=4))
-def test_lowers_for_accelerators(platform, device, call, optimizer):
-    """On a machine with neither. Exporting refuses Triton's call unless told that it may change between versions."""
+def test_lowers_for_a_tpu(optimizer):
+    """On a machine without."""
+    device = AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu")
     config = ncsim.EnsembleConfig(hidden=1, optimizer=optimizer, tasks=FOUR_ROWS)
     if optimizer == "adam":
         config = ncsim.EnsembleConfig(topology="overlap")
@@ -191,11 +183,10 @@ def test_lowers_for_accelerators(platform, device, call, optimizer):
         jax.ShapeDtypeStruct((), jnp.float32),
         jax.ShapeDtypeStruct((), jnp.int32),
     )
-    unchecked = [export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")]
-    function = jax.jit(lambda *given: pallas.training(device.platform)(config, *given))
+    function = jax.jit(lambda *given: pallas.training("tpu")(config, *given))
     with use_abstract_mesh(AbstractMesh((1,), ("device",), abstract_device=device)):
-        module = export.export(function, platforms=[platform], disabled_checks=unchecked)(*like).mlir_module()
-    assert module.count(f"custom_call @{call}") == 1
+        module = export.export(function, platforms=["tpu"])(*like).mlir_module()
+    assert module.count("custom_call @tpu_custom_call") == 1
     outside = re.sub('"(?:[^"\\\\]|\\\\.)*"', "", module)
     assert "stablehlo.maximum" not in outside  # the ReLU of every step is inside
 
@@ -211,6 +202,8 @@ def test_what_a_kernel_cannot_train_is_one_line(tmp_path, capsys):
             run_ensemble(config, out=tmp_path / "run", executor="pallas")
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().err == ""
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: pallas cannot train on a GPU; allowed here: xla$"):
+        pallas.block_program(ENSEMBLE, Elsewhere("gpu", 1), BLOCKS)
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: gpu; allowed: auto, xla, pallas, native, cuda$"):
         run_ensemble(ENSEMBLE, executor="gpu")
 

@@ -51,6 +51,8 @@ NO_NVRTC = "without NVRTC, which jax[cuda13] brings"
 _REGISTERS = 65_536  # of a multiprocessor
 #: Registers of a thread beside its state: temporary values of a row or two.
 _TEMPORARY = 48
+#: And of a team's thread, which has sums over all rows.
+_TEAM_TEMPORARY = 72
 
 
 def unsupported(config: EnsembleConfig) -> str | None:
@@ -130,10 +132,11 @@ def threads_of(made: source.Kernel) -> int:
     return 1 if made.team is None else made.team.threads
 
 
-def blocks_together(slots: int, threads: int = THREADS) -> int:
+def blocks_together(made: source.Kernel, threads: int = THREADS) -> int:
     """Blocks of the grid that are to share a multiprocessor, by the numbers that a thread carries."""
+    slots = len(made.lanes) + _TEMPORARY if made.team is None else made.team.local.slots + _TEAM_TEMPORARY
     least, most = (2 * THREADS // threads, 12 * THREADS // threads)
-    return min(max(_REGISTERS // threads // (slots + _TEMPORARY), least), most)
+    return min(max(_REGISTERS // threads // slots, least), most)
 
 
 @functools.lru_cache(maxsize=64)
@@ -145,8 +148,7 @@ def ptx(config: EnsembleConfig, context: int, networks: int, threads: int = THRE
         nvrtc.NvrtcError: NVRTC does not compile it.
     """
     made = kernels(config)[context]
-    slots = len(made.lanes) if made.team is None else made.team.local.slots
-    together = max(blocks_together(slots, threads) + more, 1)
+    together = max(blocks_together(made, threads) + more, 1)
     return nvrtc.ptx(source.device_text(made, networks, threads, together))
 
 
