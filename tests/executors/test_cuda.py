@@ -4,9 +4,11 @@ The text is the kernel's, to the letter; functions are the C library's in place 
 ptxas make of the kernel is tested where they are installed: `make test-gpu-static`.
 """
 
+import ctypes
 import dataclasses
 import functools
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -23,7 +25,7 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, xla
-from ncsim.executors.cuda import nvrtc
+from ncsim.executors.cuda import nvrtc, source, template
 from ncsim.executors.cuda import program as cuda
 from ncsim.executors.native import compiler
 from ncsim.executors.native.program import shape
@@ -126,7 +128,7 @@ WIDE = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(WIDE, 1, 6))
+@pytest.mark.parametrize("name", first_fast(WIDE, 1, 5))
 def test_teams_follow_the_scan(name):
     """Units of which the last thread has fewer, kinds of unit, sums over units before and after what the network does."""
     config = ncsim.EnsembleConfig(**WIDE[name])
@@ -141,7 +143,7 @@ def test_teams_follow_the_scan(name):
     assert np.max(np.abs(expected - vector)) > 1e-4
 
 
-@pytest.mark.parametrize("optimizer", first_fast(sorted(configs.ELEMENTWISE_OPTIMIZERS), 1))
+@pytest.mark.parametrize("optimizer", first_fast(sorted(configs.ELEMENTWISE_OPTIMIZERS), 1, 4))
 def test_there_are_teams_for_every_elementwise_optimizer(optimizer):
     made = cuda.kernels(shape(ncsim.EnsembleConfig(hidden=9, optimizer=optimizer, tasks=FOUR_ROWS)))
     assert {cuda.threads_of(each) for each in made} == {4}
@@ -149,13 +151,16 @@ def test_there_are_teams_for_every_elementwise_optimizer(optimizer):
 
 @pytest.mark.parametrize(
     ("change", "threads", "widths"),
-    [
-        ({"hidden": 9}, 4, [3]),
-        ({"hidden": 16}, 4, [4]),
-        ({"hidden": 64}, 16, [4]),
-        ({"hidden": 64, "intervention": "separate_trunks"}, 32, [2, 2]),
-        ({"hidden": 12, "topology": "overlap", "shared": 5}, 4, [1, 2, 1]),
-    ],
+    first_fast(
+        [
+            ({"hidden": 12, "topology": "overlap", "shared": 5}, 4, [1, 2, 1]),
+            ({"hidden": 9}, 4, [3]),
+            ({"hidden": 16}, 4, [4]),
+            ({"hidden": 64}, 16, [4]),
+            ({"hidden": 64, "intervention": "separate_trunks"}, 32, [2, 2]),
+        ],
+        2,
+    ),
 )
 def test_every_unit_has_one_thread(change, threads, widths):
     """And every place of the state is loaded and stored by one of a team's, those of the network by the first."""
@@ -189,10 +194,78 @@ def test_recorded_steps_and_launches_of_many(monkeypatch):
     cuda.training.cache_clear()
 
 
+#: What the GPU's loop around a step asks of the language, by threads of a CPU that wait for each other: one warp a block.
+AS_THREADS = """
+#include <barrier>
+#include <thread>
+#include <vector>
+#define __global__
+#define __launch_bounds__(...)
+struct float4 { float x, y, z, w; };
+struct place_of { unsigned x; };
+static thread_local place_of blockIdx, threadIdx;
+static std::barrier<> all_here(32);
+static float exchanged[32];
+static float4 __ldg(const float4 *from) { return *from; }
+static float __shfl_xor_sync(unsigned, float x, int apart)
+{
+    exchanged[threadIdx.x] = x;
+    all_here.arrive_and_wait();
+    const float other = exchanged[threadIdx.x ^ apart];
+    all_here.arrive_and_wait();
+    return other;
+}
+"""
+LAUNCH = """
+extern "C" void launch(const float *state, const float *table, const unsigned *steps, float *out, unsigned blocks)
+{
+    std::vector<std::thread> threads;
+    for (unsigned number = 0; number < 32; number++)
+        threads.emplace_back([=] {
+            threadIdx.x = number;
+            for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
+                ncsim_train(state, reinterpret_cast<const float4 *>(table), steps, out);
+        });
+    for (std::thread &each : threads) each.join();
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("change", first_fast([{"hidden": 9}, {"hidden": 1}, {"hidden": 20}], 1, 1))
+def test_the_loop_of_a_gpu_is_that_of_the_host(change, tmp_path):
+    """Which thread has which network and unit, what is loaded and stored, shuffles: with the host's functions in the step."""
+    config = shape(ncsim.EnsembleConfig(tasks=FOUR_ROWS, **change))
+    made = cuda.kernels(config)[1]
+    team = cuda.threads_of(made)
+    blocks, networks = 2, 2 * 32 // team
+    loop = (template.DEVICE_LOOP if team == 1 else template.TEAM_DEVICE_LOOP).format(
+        name=source.NAME, networks=networks, threads=32, blocks=1
+    )
+    text = source._text(made, AS_THREADS + template.HOST_HEADER, "int", loop) + LAUNCH
+    file, library = tmp_path / "loop.cpp", tmp_path / "loop.so"
+    file.write_text(text)
+    flags = ["-std=c++20", "-pthread", "-w", *cuda_on_host.FLAGS[:-1]]
+    subprocess.run(["g++", *flags, str(file), "-o", str(library)], check=True)
+    rng = np.random.default_rng(4)
+    slots = len(made.lanes) if made.team is None else made.team.wide.slots
+    state = np.abs(rng.normal(size=(slots, networks))).astype(np.float32)  # averages of squares are no less than 0
+    table = np.ascontiguousarray(cuda.table(made, jnp.float32(0.01), jnp.int32(0)))
+    steps, out = np.array([1, 3], np.uint32), np.full(state.shape, np.nan, np.float32)
+    pointers = [each.ctypes.data_as(ctypes.c_void_p) for each in (state, table, steps, out)]
+    ctypes.CDLL(str(library)).launch(*pointers, ctypes.c_uint(blocks))
+    expected = np.asarray(cuda_on_host.launched(config, 1, jnp.asarray(state), jnp.asarray(table), jnp.asarray(steps)))
+    stored = np.isfinite(out).all(axis=1)
+    assert stored.sum() == slots - (len(made.flow.scalars) if made.team else 0)
+    np.testing.assert_allclose(out[stored], expected[stored], rtol=1e-5, atol=1e-6)
+    assert np.abs(out[stored] - state[stored]).max() > 1e-3
+
+
 @needs_compiler
-def test_what_diverged_stays_so():
-    config = ncsim.EnsembleConfig(hidden=2, optimizer="sgd", loss="squared_error", tasks=FOUR_ROWS)
-    vector = jnp.asarray(np.random.default_rng(0).normal(size=(12, 128)), jnp.float32)
+@pytest.mark.parametrize("hidden", first_fast([2, 9], 1))
+def test_what_diverged_stays_so(hidden):
+    config = ncsim.EnsembleConfig(hidden=hidden, optimizer="sgd", loss="squared_error", tasks=FOUR_ROWS)
+    vector = jnp.asarray(np.random.default_rng(0).normal(size=(5 * hidden + 2, 128)), jnp.float32)
     targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
     for bad in (np.nan, np.inf):
         start = vector.at[3, ::2].set(bad)  # a weight of a hidden unit

@@ -48,8 +48,10 @@ class TeamWriter(Writer):
             unit = kind.small[0]
             made = [n for n, of in self.parts.unit.items() if of == unit and self.parts.level[n] == 0 and n.operands]
             uses = Counter(c for node in made for c in reachable([node]) if self.parts.unit.get(c) == unit)
-            number = next(self.parts.number[c] for c, _ in uses.most_common() if c.kind == "carry")
-            base, last = self.parts.places.base[number], kind.first + kind.width - 1
+            most = next((self.parts.number[c] for c, _ in uses.most_common() if c.kind == "carry"), None)
+            if most is None:
+                continue
+            base, last = self.parts.places.base[most], kind.first + kind.width - 1
             lines += ["#pragma unroll", f"for (int u = {kind.first}; u <= {last}; u++) AGAIN(s[{base} + u]);"]
         return lines
 
@@ -68,7 +70,7 @@ def kernel(program: Step, targets: np.ndarray, of: Team) -> Kernel:
     row = needed_uniforms(wanted)
     parts = Parts(list(zip(found.lanes, wanted, strict=True)), of.local, found.carry)
     writer = TeamWriter(parts, {node: f"row[{k}]" for k, node in enumerate(row)}, of)
-    return Kernel(_text(writer, found, of), found, wanted, row, of)
+    return Kernel(_text(writer, found, of), found, [found.begun[number] for number in found.lanes], row, of)
 
 
 def _with_shared_reciprocals(graph: FoldingGraph, found: Flow, after: list[Node], of: Team) -> list[Node]:
