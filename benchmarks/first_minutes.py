@@ -160,7 +160,8 @@ def _member_cells(result: dict[str, Any], _: float | None) -> Iterator[list[str]
 
 
 def _large_cells(result: dict[str, Any], _: float | None) -> Iterator[list[str]]:
-    yield [f"{result['wall_seconds']:.1f}", f"{result['rate']:.3g}", "; ".join(result["said"]) or "-"]
+    by = ", ".join(result["executors"])
+    yield [f"{result['wall_seconds']:.1f}", f"{result['rate']:.3g}", by, "; ".join(result["said"]) or "-"]
 
 
 def _text_cells(result: dict[str, Any], _: float | None) -> Iterator[list[str]]:
@@ -174,7 +175,7 @@ HEADERS: dict[str, list[str]] = {
     "ceilings": ["", "float32 operations/s", "bytes copied/s"],
     "rates": ["", "losses after 10 steps", "apart: 99 %, most", "network-steps/s", "of float32", "first call, s"],
     "members": ["", "context", "p of equal laws", "solved, CPU", "solved, here", "differ (undecided)", "of"],
-    "large": ["", "s from command to report", "network-steps/s", "said"],
+    "large": ["", "s from command to report", "network-steps/s", "executor", "said"],
     "tuning": ["", "losses after 10 steps", "apart: 99 %, most", "network-steps/s", "of float32", "first call, s"],
     "text": ["", "adapters", "sequences/s", "model-flops utilisation", "matrix products, operations/s"],
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import shutil
 import subprocess
 import sys
@@ -289,10 +290,16 @@ def large(here: Here) -> dict[str, Item]:
         done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - begun
         if done.returncode:
-            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+            said = done.stderr.strip().splitlines()
+            raise RuntimeError(said[-1] if said else f"the command ended with status {done.returncode}")
         steps = 4 * sizes.large_members * sizes.large_steps * len(widths)
-        return {"command": " ".join(["ncsim", *command[3:]]), "wall_seconds": seconds, "rate": steps / seconds} | {
-            "said": [line for line in done.stderr.splitlines() if "using" in line][:8]
+        environment = json.loads((out / "config.json").read_text())["environment"]
+        return {
+            "command": " ".join(["ncsim", *command[3:]]),
+            "wall_seconds": seconds,
+            "rate": steps / seconds,
+            "executors": sorted(set(environment["executor"].values())),
+            "said": [line for line in done.stderr.splitlines() if "using" in line][:8],
         }
 
     words = f"{sizes.large_members:,} members x {len(sizes.large_widths)} widths x {sizes.large_steps:,} steps"
