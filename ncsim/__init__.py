@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
     from ncsim.statistics.contextuality import contextuality_measures
     from ncsim.statistics.contextuality_interval import contextuality_interval
+    from ncsim.statistics.decisions import decision_range
     from ncsim.statistics.inequalities import (
         LinearInequality,
         chained_inequality,
@@ -83,6 +84,7 @@ _PUBLIC = {
     "contextuality_measures": "statistics.contextuality",
     "contextuality_interval": "statistics.contextuality_interval",
     "undecided_conventions": "statistics.undecided",
+    "decision_range": "statistics.decisions",
     "game_p_value": "statistics.locality_tests",
     "hoeffding_p_value": "statistics.locality_tests",
     "prediction_based_ratio": "statistics.locality_tests",

@@ -29,6 +29,8 @@ class ContextOutcomes(NamedTuple):
     solved: np.ndarray  # bool: both heads right on every row
     loss: np.ndarray  # float32, ascending
     right: np.ndarray  # uint8: right answers, both heads together
+    alice_right: np.ndarray  # uint8: right answers of Alice's head
+    alice_solved: np.ndarray  # bool: her head right on every row
 
 
 class LossesAndTables(NamedTuple):
@@ -105,7 +107,7 @@ class Ensemble:
 
 
 class Outcomes(Ensemble):
-    """An ensemble whose networks are held in the order of their losses, some sixty bytes per member. Takes `Run.batches`,
+    """An ensemble whose networks are held in the order of their losses, some seventy bytes per member. Takes `Run.batches`,
     however long they are.
 
     Attributes:
@@ -143,8 +145,11 @@ class Outcomes(Ensemble):
         member = key.astype(np.uint32)
         tables = self.tally.tables[context]
         table, cells = dense_places(tables)[code[member]], tables.cells(self.rows)
-        right = (cells @ [0, 1, 1, 2]).astype(np.uint8)
-        return ContextOutcomes(member, table, (cells[:, 3] == self.rows)[table], loss[member], right[table])
+        right, alice = ((cells @ weights).astype(np.uint8) for weights in ([0, 1, 1, 2], [0, 0, 1, 1]))
+        solved, alice_solved = cells[:, 3] == self.rows, alice == self.rows
+        return ContextOutcomes(
+            member, table, solved[table], loss[member], right[table], alice[table], alice_solved[table]
+        )
 
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:

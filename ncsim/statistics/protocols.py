@@ -32,7 +32,8 @@ class Protocol:
 
     `kind` is "single" (the first, and only, try), "best_loss" and "best_accuracy" (of exactly `tries`, the one with the
     lowest final training loss, or the most right answers), or "retry" (until both heads are right on every row, at
-    most `tries` times; the last try if none is).
+    most `tries` times; the last try if none is). "best_accuracy_alice" and "retry_alice" are the last two by Alice's
+    head alone, whatever Bob's answers. By Bob's head it would be the same with the parties' names exchanged.
 
     Raises:
         ValueError: another kind, or tries that are not 1 or more.
@@ -71,13 +72,18 @@ def _all_alike(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
 
 
 def _until_solved(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    count, solved = len(outcomes.member), int(outcomes.solved.sum())
-    failed_always = ((count - solved) / count) ** tries
-    return np.where(
-        outcomes.solved,
-        (1 - failed_always) / max(solved, 1),
-        failed_always / max(count - solved, 1),
-    )
+    return _until(outcomes.solved, tries)
+
+
+def _until_alice_is_right(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
+    return _until(outcomes.alice_solved, tries)
+
+
+def _until(good: np.ndarray, tries: int) -> np.ndarray:
+    """Weights of networks of which some are good, bool[M]: the first good one of so many draws, or the last draw."""
+    count, number = len(good), int(good.sum())
+    failed_always = ((count - number) / count) ** tries
+    return np.where(good, (1 - failed_always) / max(number, 1), failed_always / max(count - number, 1))
 
 
 def _lowest_loss(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
@@ -86,6 +92,10 @@ def _lowest_loss(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
 
 def _most_right(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
     return _best_of(outcomes.right.max() - outcomes.right, tries)
+
+
+def _most_right_of_alice(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
+    return _best_of(outcomes.alice_right.max() - outcomes.alice_right, tries)
 
 
 def _best_of(rank: np.ndarray, tries: int) -> np.ndarray:
@@ -114,15 +124,30 @@ def _laws_all_alike(number: np.ndarray, cells: np.ndarray, tries: int) -> np.nda
 
 
 def _laws_until_solved(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    solved = cells[:, 3] == cells.sum(axis=1)
-    total, right = number.sum(axis=-1, keepdims=True), number[..., solved].sum(axis=-1, keepdims=True)
+    return _laws_until(number, cells[:, 3] == cells.sum(axis=1), tries)
+
+
+def _laws_until_alice_is_right(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
+    return _laws_until(number, cells[:, 2] + cells[:, 3] == cells.sum(axis=1), tries)
+
+
+def _laws_until(number: np.ndarray, good: np.ndarray, tries: int) -> np.ndarray:
+    total, right = number.sum(axis=-1, keepdims=True), number[..., good].sum(axis=-1, keepdims=True)
     failed_always = ((total - right) / np.maximum(total, 1)) ** tries
-    share = np.where(solved, (1 - failed_always) / np.maximum(right, 1), failed_always / np.maximum(total - right, 1))
+    share = np.where(good, (1 - failed_always) / np.maximum(right, 1), failed_always / np.maximum(total - right, 1))
     return np.asarray(number * share)
 
 
 def _laws_most_right(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    _, rank = np.unique(-(cells @ [0, 1, 1, 2]), return_inverse=True)
+    return _laws_best_of(number, cells @ [0, 1, 1, 2], tries)
+
+
+def _laws_most_right_of_alice(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
+    return _laws_best_of(number, cells @ [0, 0, 1, 1], tries)
+
+
+def _laws_best_of(number: np.ndarray, score: np.ndarray, tries: int) -> np.ndarray:
+    _, rank = np.unique(-score, return_inverse=True)
     total = np.maximum(number.sum(axis=-1, keepdims=True), 1)
     size = np.stack([number[..., rank == n].sum(axis=-1) for n in range(rank.max(initial=-1) + 1)], axis=-1)
     better = np.cumsum(size, axis=-1) - size
@@ -136,6 +161,12 @@ PROTOCOLS = {
     "best_loss": Choice("best of {tries} by loss", _lowest_loss, None),
     "best_accuracy": Choice("best of {tries} by accuracy", _most_right, _laws_most_right),
     "retry": Choice("retry until solved, at most {tries}", _until_solved, _laws_until_solved),
+    "best_accuracy_alice": Choice(
+        "best of {tries} by Alice's accuracy", _most_right_of_alice, _laws_most_right_of_alice
+    ),
+    "retry_alice": Choice(
+        "retry until Alice is right, at most {tries}", _until_alice_is_right, _laws_until_alice_is_right
+    ),
 }
 
 #: What reports and figure 2 compare.
