@@ -119,10 +119,11 @@ def _run(parsed: argparse.Namespace) -> None:
     print("\n".join(change_table(changes)), "\n")
     for picture in PICTURES:
         print(f"{picture.name}: {picture}")
-    said = conclusion(shares, best)
+    said = conclusion(shares, best, changes)
     print(f"\n{said}")
     draw(cells, shares, folder / "figures" / "figure2-comparison")
-    content = {"options": vars(parsed), "best": best, "shares": shares, "changes": changes, "conclusion": said}
+    options = {name: getattr(parsed, name) for name in ("grid", "members", "other_members", "steps")}
+    content = {"options": options, "best": best, "shares": shares, "changes": changes, "conclusion": said}
     write_json(folder / "figure2_comparison.json", content)
 
 
@@ -233,6 +234,7 @@ class Change(NamedTuple):
     factor: tuple[float, float, float]
     best: float
     best_without: float
+    best_protocol: str
 
 
 def changes_of(cells: Cells, alike: Cells, others: dict[Variant, Cells]) -> list[Change]:
@@ -245,7 +247,10 @@ def changes_of(cells: Cells, alike: Cells, others: dict[Variant, Cells]) -> list
             tried = ~np.isneginf(other.likelihood[0][mine]).all(axis=(0, 2))
             one, without = other.likelihood[0][mine][:, tried], cells.likelihood[0][base][:, tried]
             factor = with_interval(mean_likelihood(one) - mean_likelihood(without))
-            found.append(Change(what, topology, factor, float(one[..., 0].max()), float(without[..., 0].max())))
+            best = np.flatnonzero(tried)[one[..., 0].max(axis=0).argmax()]
+            found.append(
+                Change(what, topology, factor, one[..., 0].max(), without[..., 0].max(), ", ".join(PROTOCOLS[best]))
+            )
     return found
 
 
@@ -283,18 +288,21 @@ def change_table(changes: Sequence[Change]) -> list[str]:
     return table(["otherwise", "topology", "log10 of the Bayes factor", "best", "best without"], rows, indent="")
 
 
-def conclusion(shares: Sequence[Share], best: Sequence[dict[str, Any]]) -> str:
+def conclusion(shares: Sequence[Share], best: Sequence[dict[str, Any]], changes: Sequence[Change]) -> str:
     """One sentence, as the numbers have it."""
-    retry = [each for each in shares if each.factor == "choice" and each.level.startswith("retry until solved")]
+    choices = [each for each in shares if each.factor == "choice"]
+    retry = [each for each in choices if each.level.startswith("retry until solved")]
+    others = [each for each in choices if each not in retry]
     least = [sum(each.posterior[n][0] for each in retry) for n in range(len(PICTURES))]
-    others = [each.likelihood[0] for each in shares if each.factor == "choice" and each not in retry]
-    distance = min(each.likelihood[0] for each in retry) - max(others)
-    top = best[0]
+    distance = min(each.likelihood[0] for each in retry) - max(each.likelihood[0] for each in others)
+    at_least = min(each.likelihood[1] for each in retry) - max(each.likelihood[2] for each in others)
+    top, other = best[0], max(changes, key=lambda each: each.best)
     setting = ", ".join(str(top[name]) for name in COARSE)
     return (
-        f"Retry until solved has {least[0]:.4f} of the posterior ({', '.join(f'{p.name} {v:.4f}' for p, v in zip(PICTURES, least, strict=True))}), "
-        f"and is 10^{distance:.1f} times as likely as any other choice; the best of all, {setting}, {top['choice']}, {top['stop']}, gives the "
-        f"picture with probability {10 ** top['log10_likelihood'][0]:.2f}."
+        f"Retry until solved has a posterior of {', '.join(f'{v:.4f} ({p.name})' for p, v in zip(PICTURES, least, strict=True))}, and is "
+        f"10^{distance:.1f} times as likely as any other choice (at least 10^{at_least:.1f}); the best of the grid ({setting}, {top['choice']}, "
+        f"{top['stop']}) gives the picture with probability {10 ** top['log10_likelihood'][0]:.2f}, and the best of what is otherwise "
+        f"({other.what}, {other.topology}, {other.best_protocol}) with {10**other.best:.2f}."
     )
 
 

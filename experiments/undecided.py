@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.shared.base_rates import FULL, TARGETS, dark_network, dark_sets, number_of, orbits, zero_rows
+from experiments.shared.base_rates import FULL, TARGETS, dark_pair, dark_sets, number_of, orbits, zero_rows
 from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
 from experiments.shared.figures import points
 from ncsim.cli.options import device_count
@@ -217,11 +217,11 @@ def in_list(found: dict[int, Width], counted: dict[str, list[np.ndarray]]) -> di
 
 
 def attained_orbits(target: np.ndarray, counted: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Per number of units: the sets up to symmetry, and of how many a network was found; found for up to two units, else 0."""
+    """Per number of units: the sets up to symmetry; and, for two units, of how many there is a network."""
     found = []
     for units, sets in enumerate(counted, 1):
-        least = orbits(sets.tolist(), target)
-        networks = [dark_network(target, units, each) for each in least] if units <= 2 else []
+        least = orbits(list(sets), target) if len(sets) else {}
+        networks = [dark_pair(target, each) for each in least] if units == 2 else []
         found.append((len(least), sum(network is not None for network in networks)))
     return found
 
@@ -233,10 +233,8 @@ def counted_table(counted: dict[str, list[np.ndarray]], attained: dict[str, list
         for units, (sets, (least, networks)) in enumerate(zip(each, attained[name], strict=True), 1):
             sizes = Counter(np.bitwise_count(sets).tolist())
             words = ", ".join(f"{size}: {number}" for size, number in sorted(sizes.items()))
-            rows.append(
-                [name, str(units), str(len(sets)), str(least), str(networks) if units <= 2 else "not asked", words]
-            )
-    header = ["task", "units", "sets", "up to symmetry", "of these, networks found", "by number of rows"]
+            rows.append([name, str(units), str(len(sets)), str(least), str(networks) if units == 2 else "", words])
+    header = ["task", "units", "sets", "up to symmetry", "of these with a network", "by number of rows"]
     return table(header, rows, indent="")
 
 
@@ -338,7 +336,7 @@ def _draw_kinds(axis: Any, width: Width) -> list[list[Any]]:
     axis.set_xlabel("undecided rows of a head, n = 3")
     axis.set_ylabel("share of heads that have any")
     axis.set_xticks([1, 2, 4, 6, 8, 10, 12, 14, 16])
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="upper left")
     return rows
 
 

@@ -156,7 +156,7 @@ def dark_sets(target: np.ndarray, units: int) -> np.ndarray:
     """Sets of rows on which none of so many units is on, with as many targets of each kind, that leave all other rows to be
     answered right: rows lit only by units that raise the logit have target +1, rows lit only by others -1. Ascending numbers.
 
-    What is asked here is necessary. `dark_network` says whether a network has the set."""
+    What is asked here is necessary. `dark_pair` says whether a network has the set."""
     plus = int(number_of(target > 0))
     there = np.zeros(FULL + 1, bool)
     for raising in range(units + 1):
@@ -169,33 +169,33 @@ def dark_sets(target: np.ndarray, units: int) -> np.ndarray:
     return np.asarray(dark[balanced & (dark > 0)])
 
 
-def dark_network(target: np.ndarray, units: int, zero: int) -> tuple[int, ...] | None:
-    """On-sets of at most so many units of a network that is dark on exactly these rows and right on all others; None if none has.
+def dark_pair(target: np.ndarray, zero: int) -> tuple[int, ...] | None:
+    """On-sets of at most two units of a head that is dark on exactly these rows, with as many targets of each kind, and right on all others;
+    None if no network has it. As the other rows are balanced, too, one unit raises the logit and the other lowers it.
 
-    Where a row is lit by a raising unit alone or a lowering one alone, its answer is right by that. So such units are
-    taken first, and a linear programme is asked only of the others."""
+    Rows lit in one direction alone are right by that, whatever the forms are. So pairs whose lit rows never contradict are
+    taken first, and a linear programme is asked of pairs of which one raises and one lowers the same row."""
     lit = np.array(on_sets())
     lit = lit[(lit & zero) == 0]
     rest, plus = FULL & ~zero, int(number_of(target > 0))
-    for sets in itertools.combinations_with_replacement(
-        sorted(lit.tolist(), key=lambda each: -each.bit_count()), units - 1
-    ):
-        covered = functools.reduce(int.__or__, sets, 0)
-        for last in lit[(lit | covered) == rest].tolist():
-            on = tuple(each for each in (*sets, last) if each)
-            sure = all(each & plus == each or each & plus == 0 for each in on)
-            if sure or is_attained(target, on, zero):
-                return on
+    raised, lowered = (each.ravel() for each in np.meshgrid(lit, lit))
+    right = ((raised | lowered) == rest) & ((raised & ~lowered & ~plus) == 0) & ((lowered & ~raised & plus) == 0)
+    pairs = np.stack([raised, lowered], axis=1)[right]
+    apart = (pairs[:, 0] & pairs[:, 1]) == 0
+    for on, sure in sorted(zip(map(tuple, pairs.tolist()), apart.tolist(), strict=True), key=lambda each: not each[1]):
+        if sure or _attained(target, on, (1, -1), rows_of(zero)):
+            return tuple(each for each in on if each)
     return None
 
 
 def symmetric_images(target: np.ndarray) -> list[np.ndarray]:
     """Where the symmetries of the cube that keep the target, or turn it round, take each row: int[16] each."""
-    place = {tuple(row[1:]): number for number, row in enumerate(AFFINE.tolist())}
+    inputs = AFFINE[:, 1:]
+    place = {tuple(row): number for number, row in enumerate(inputs.tolist())}
     found = []
     for order in itertools.permutations(range(4)):
         for flips in itertools.product((0, 1), repeat=4):
-            goes = np.array([place[tuple(np.array(row)[list(order)] ^ flips)] for row in PAPER_TASKS.inputs])
+            goes = np.array([place[tuple(row)] for row in (inputs[:, list(order)] ^ flips).tolist()])
             if len(set((target[goes] * target).tolist())) == 1:
                 found.append(goes)
     return found
@@ -203,13 +203,9 @@ def symmetric_images(target: np.ndarray) -> list[np.ndarray]:
 
 def orbits(sets: Iterable[int], target: np.ndarray) -> dict[int, int]:
     """The sets up to these symmetries: the least of each orbit, and how many of the sets are in it."""
-    images = symmetric_images(target)
-    found: dict[int, int] = {}
-    for each in sets:
-        rows = rows_of(each)
-        least = min(int(number_of(rows[goes])) for goes in images)
-        found[least] = found.get(least, 0) + 1
-    return found
+    rows = np.array([rows_of(each) for each in sets]).reshape(-1, len(AFFINE))
+    least = np.min([number_of(rows[:, goes]) for goes in symmetric_images(target)], axis=0)
+    return dict(zip(*(each.tolist() for each in np.unique(least, return_counts=True)), strict=True))
 
 
 def zero_rows(target: np.ndarray, on: Sequence[int]) -> tuple[int, bool]:

@@ -61,7 +61,7 @@ def train_variant(config: EnsembleConfig, variant: Variant, rungs: Sequence[int]
     epochs = [max(round(rung / per_epoch), 1) for rung in rungs]
     with own_programs():
         recorded = _program(config, variant, tuple(epochs))(*_lanes(config))
-    return [_members(config, jax.tree.map(lambda leaf: np.asarray(leaf[n]), recorded)) for n in range(len(rungs))]
+    return [_members(config, recorded, n) for n in range(len(rungs))]
 
 
 def stored_variant(folder: Path, config: EnsembleConfig, variant: Variant, rungs: Sequence[int]) -> list[MemberRecords]:
@@ -133,11 +133,11 @@ def _program(config: EnsembleConfig, variant: Variant, epochs: tuple[int, ...]) 
     return train
 
 
-def _members(config: EnsembleConfig, recorded: Any) -> MemberRecords:
-    """Records of networks [*, L] as those of members, [M, 4, *]."""
+def _members(config: EnsembleConfig, recorded: Any, rung: int) -> MemberRecords:
+    """Records of networks [rungs, *, L] at one rung as those of members, [M, 4, *]."""
 
     def folded(name: str) -> np.ndarray:
-        column = np.asarray(getattr(recorded, name))
+        column = np.asarray(getattr(recorded, name))[rung]
         return np.moveaxis(column.reshape(*column.shape[:-1], len(CONTEXTS), config.members), (-1, -2), (0, 1))
 
     member = np.asarray(config.member_ids, np.uint64)
