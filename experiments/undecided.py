@@ -324,15 +324,13 @@ def _draw_logits(axis: Any, magnitude: np.ndarray) -> list[list[Any]]:
 
 def _draw_kinds(axis: Any, width: Width) -> list[list[Any]]:
     counts = Counter((head.kind, head.rows.bit_count()) for head in width.heads)
-    sizes, bottom = np.arange(1, 17), np.zeros(16)
+    sizes, bottom = list(range(1, 17)), np.zeros(16)
     rows: list[list[Any]] = []
     for kind, colour in zip(KINDS, (BLUE, GREEN, ORANGE, BLACK), strict=True):
         share = np.array([counts[kind, size] for size in sizes]) / max(len(width.heads), 1)
         axis.bar(sizes, share, bottom=bottom, color=colour, label=kind, width=0.8)
         bottom += share
-        rows += [
-            ["rows", kind, size, value, "", ""] for size, value in zip(sizes.tolist(), share.tolist(), strict=True)
-        ]
+        rows += [["rows", kind, size, value, "", ""] for size, value in zip(sizes, share.tolist(), strict=True)]
     axis.set_xlabel("undecided rows of a head, n = 3")
     axis.set_ylabel("share of heads that have any")
     axis.set_xticks([1, 2, 4, 6, 8, 10, 12, 14, 16])

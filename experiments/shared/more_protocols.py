@@ -108,7 +108,9 @@ def whole_run_laws(outcomes: Outcomes, tries: int) -> list[LatticeLaw]:
             [members.sum(axis=1, keepdims=True), members.sum(axis=1, keepdims=True) - members], axis=1
         )
         joint = np.zeros((1 + GROUPS, *size))
-        np.add.at(joint, (slice(None), k, cells @ [0, 1, 1, 2]), number.T / np.maximum(number.sum(axis=0), 1)[:, None])
+        share = number.T / np.maximum(number.sum(axis=0), 1)[:, None]
+        for table, place in enumerate(zip(k.tolist(), (cells @ [0, 1, 1, 2]).tolist(), strict=True)):
+            joint[:, place[0], place[1]] += share[:, table]
         product = product * np.fft.rfft2(joint)
     joint = np.clip(np.fft.irfft2(product, size), 0, None)
     joint[joint < 1e-14] = 0  # rounding of the transform

@@ -59,7 +59,7 @@ class Picture:
     def log_probability(self, width: int, shares: np.ndarray) -> np.ndarray:
         """Natural logarithm of the event's probability at this width, [...], from `shares` [..., K]."""
         if width == 3:
-            return _log_of_largest(*np.moveaxis(shares[..., :3], -1, 0), self.above)
+            return _log_of_largest(shares[..., 0], shares[..., 1], shares[..., 2], self.above)
         fewest = self.most if width == 2 else self.near
         return np.asarray(binom.logsf(fewest - 1, RUNS, shares[..., 0]))
 
