@@ -244,6 +244,8 @@ def changes_of(cells: Cells, alike: Cells, others: dict[Variant, Cells]) -> list
     for what, other in [("seeds shared by contexts", alike), *((str(v), each) for v, each in others.items())]:
         for topology in COARSE["topology"]:
             mine = [n for n, setting in enumerate(other.settings) if setting["topology"] == topology]
+            if not mine:
+                continue
             base = [cells.settings.index(other.settings[n]) for n in mine]
             tried = ~np.isneginf(other.likelihood[0][mine]).all(axis=(0, 2))
             one, without = other.likelihood[0][mine][:, tried], cells.likelihood[0][base][:, tried]

@@ -142,6 +142,11 @@ def test_shared_seeds_against_playing_it_out():
 
 @pytest.mark.slow
 def test_other_networks_are_the_ensembles_where_nothing_is_other():
+    many = EnsembleConfig(hidden=4, members=150, steps=100)  # in three blocks
+    (trained,) = train_variant(many, Variant(), [100])
+    ensemble = run_ensemble(many, executor="xla").records()
+    np.testing.assert_allclose(trained.loss, ensemble.loss, rtol=1e-3)
+    assert (trained.member == ensemble.member).all()
     config = EnsembleConfig(hidden=2, members=8, steps=48, topology="overlap")
     (trained,) = train_variant(config, Variant(), [48])
     ensemble = run_ensemble(config, executor="xla").records()
@@ -158,29 +163,15 @@ def test_other_networks_are_the_ensembles_where_nothing_is_other():
 
 @pytest.mark.slow
 def test_small_run(tmp_path, capsys, monkeypatch):
-    grid = {
-        "topology": ["dense", "overlap"],
-        "loss": ["bce"],
-        "encoding": ["binary"],
-        "initialization": ["uniform", "he"],
-    }
+    grid = {"topology": ["dense", "overlap"], "loss": ["bce"], "encoding": ["binary"], "initialization": ["he"]}
     monkeypatch.setitem(figure2_comparison.GRIDS, "coarse", grid)
-    monkeypatch.setattr(figure2_comparison, "VARIANTS", (Variant("tanh"),))
-    arguments = ["--members", "32", "--other-members", "32", "--steps", "40", "--out", str(tmp_path)]
-    figure2_comparison.main(arguments)
-    first = capsys.readouterr().out
-    assert "Retry until solved has" in first.strip().splitlines()[-1]
+    monkeypatch.setattr(figure2_comparison, "SHARED", {"topology": ["dense"], "initialization": ["he"]})
+    monkeypatch.setattr(figure2_comparison, "VARIANTS", ())
+    figure2_comparison.main(["--members", "32", "--steps", "40", "--out", str(tmp_path)])
+    assert "Retry until solved has" in capsys.readouterr().out.strip().splitlines()[-1]
     found = json.loads((tmp_path / "figure2_comparison.json").read_text())
-    for factor in ("topology", "choice", "stop"):
-        total = [
-            sum(share["posterior"][n][0] for share in found["shares"] if share["factor"] == factor) for n in (0, 1, 2)
-        ]
-        assert total == pytest.approx([1, 1, 1]) or not all(np.isfinite(total))
+    assert {share["factor"] for share in found["shares"]} == {*grid, "choice", "stop"}
     assert (tmp_path / "figures" / "figure2-comparison.svg").exists()
-    figure2_comparison.main(arguments)
-    again = capsys.readouterr()
-    assert "training" not in again.err
-    assert again.out == first
 
 
 def test_what_cannot_be_run_is_one_line(capsys):
