@@ -10,7 +10,19 @@ from ncsim.config.tasks import S_SIGNS, TruthTables
 
 
 class DecisionRange(NamedTuple):
-    """The least and the largest S of each member, over what its undecided answers could be: float64[M] each; NaN after divergence."""
+    """The least and the largest S of each of M members, over what its undecided answers could be; NaN after divergence.
+
+    Attributes:
+        low: the least S, float64[M].
+        high: the largest S, float64[M].
+
+    Example:
+        >>> import ncsim
+        >>> right = np.ones((1, 2, 2, 2, 16), int)  # one member that solves everything, and is sure of it
+        >>> found = ncsim.decision_range(right, np.zeros(right.shape, bool))
+        >>> float(found.low[0]), float(found.high[0])
+        (2.0, 2.0)
+    """
 
     low: np.ndarray
     high: np.ndarray
