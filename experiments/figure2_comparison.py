@@ -186,6 +186,12 @@ def mean_likelihood(log10: np.ndarray) -> np.ndarray:
     return np.asarray(logsumexp(flat * math.log(10), axis=0) / math.log(10) - math.log10(len(flat)))
 
 
+def less(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The difference of two logarithms; NaN where both likelihoods are 0."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(one - other)
+
+
 def with_interval(values: np.ndarray) -> tuple[float, float, float]:
     """The first value, and where 95 % of the others are; both widened to hold the first."""
     low, high = np.quantile(values[1:], [0.025, 0.975])
@@ -208,7 +214,7 @@ def shares_of(cells: Cells, factors: dict[str, list[Any]]) -> list[Share]:
     for factor, level, mask in masks:
         likelihoods = [mean_likelihood(each[mask]) for each in cells.likelihood]
         prior = mask.mean()
-        posterior = [with_interval(prior * 10 ** (one - all_)) for one, all_ in zip(likelihoods, whole, strict=True)]
+        posterior = [with_interval(prior * 10 ** less(one, all_)) for one, all_ in zip(likelihoods, whole, strict=True)]
         found.append(Share(factor, level, with_interval(likelihoods[0]), posterior))
     return found
 
@@ -249,7 +255,7 @@ def changes_of(cells: Cells, alike: Cells, others: dict[Variant, Cells]) -> list
             base = [cells.settings.index(other.settings[n]) for n in mine]
             tried = ~np.isneginf(other.likelihood[0][mine]).all(axis=(0, 2))
             one, without = other.likelihood[0][mine][:, tried], cells.likelihood[0][base][:, tried]
-            factor = with_interval(mean_likelihood(one) - mean_likelihood(without))
+            factor = with_interval(less(mean_likelihood(one), mean_likelihood(without)))
             best = np.flatnonzero(tried)[one[..., 0].max(axis=0).argmax()]
             found.append(
                 Change(what, topology, factor, one[..., 0].max(), without[..., 0].max(), ", ".join(PROTOCOLS[best]))

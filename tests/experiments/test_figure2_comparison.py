@@ -78,6 +78,13 @@ def test_likelihood_and_its_draws():
     assert np.quantile(log_likelihood(STATED, few, 2_000, np.random.default_rng(0)), 0.025) < -0.3
 
 
+def test_likelihoods_of_0_have_no_ratio():
+    none, some = np.array([-np.inf, -np.inf, -1.0]), np.array([-np.inf, -1.0, -2.0])
+    assert np.isnan(figure2_comparison.less(none, some)[0])
+    assert figure2_comparison.less(none, some)[1:].tolist() == [-np.inf, 1]
+    assert figure2_comparison.mean_likelihood(np.array([[-1.0], [-np.inf]]))[0] == pytest.approx(np.log10(0.05))
+
+
 def test_stops_by_hand():
     loss = np.array([[1.0, 0.9, 0.5], [0.6, 0.89, 0.4], [0.2, 0.88, 0.1], [0.19, 0.5, np.nan]])
     assert first_below(loss, 0.55).tolist() == [2, 3, 0]
@@ -167,7 +174,7 @@ def test_small_run(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(figure2_comparison.GRIDS, "coarse", grid)
     monkeypatch.setattr(figure2_comparison, "SHARED", {"topology": ["dense"], "initialization": ["he"]})
     monkeypatch.setattr(figure2_comparison, "VARIANTS", ())
-    figure2_comparison.main(["--members", "32", "--steps", "40", "--out", str(tmp_path)])
+    figure2_comparison.main(["--members", "32", "--steps", "600", "--out", str(tmp_path)])
     assert "Retry until solved has" in capsys.readouterr().out.strip().splitlines()[-1]
     found = json.loads((tmp_path / "figure2_comparison.json").read_text())
     assert {share["factor"] for share in found["shares"]} == {*grid, "choice", "stop"}
