@@ -260,6 +260,16 @@ class ProtocolLaw:
         return [laws[0] for laws in self._table_laws]
 
     @property
+    def left_out_table_laws(self) -> list[np.ndarray]:
+        """The law of each context's tables, of all networks and with each group left out, four of float64[1 + groups, T]."""
+        return self._table_laws
+
+    @property
+    def left_out_context_laws(self) -> np.ndarray:
+        """The laws of k in each context with each group of members left out, float64[4, groups, rows + 1]."""
+        return self._left_out_context_laws
+
+    @property
     def mean(self) -> Estimate:
         """Mean of S."""
         left_out = np.array([other.mean for other in self.left_out])

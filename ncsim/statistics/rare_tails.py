@@ -1,0 +1,216 @@
+"""How likely a rare value of S is: from the laws of four contexts, which say far more of it than the members that show it.
+
+Contexts are independent, so P(event) is a sum over four tables of a product of four probabilities. It is a U-statistic of the
+networks (Hoeffding 1948): its error is that of the mean of h(k), the probability of the event given one context's k, over the networks of
+that context. An event of four ordinary values is known well from few members, though no member may show it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ncsim.records.columns import Columns, by_context
+from ncsim.records.members import MemberRecords
+from ncsim.statistics.intervals import Estimate, fraction_estimate, unseen_share
+from ncsim.statistics.outcomes import Ensemble, LossesAndTables, Outcomes
+from ncsim.statistics.protocols import Protocol, ProtocolLaw
+from ncsim.statistics.tally import Tally
+
+#: In the place of the number of members where the jackknife's error is not to be held to theirs.
+_MANY = 10**15
+METHOD = "four laws, delete-a-group jackknife, widened for unseen outcomes"
+
+
+class Joined(Ensemble):
+    """Contexts of different ensembles as one, where more networks of one context are wanted than of the others.
+
+    Args:
+        contexts: for 11, 12, 21 and 22 the ensemble that it is taken from, under the same number.
+    """
+
+    def __init__(self, contexts: Sequence[Ensemble]) -> None:
+        tally = Tally(contexts[0].rows)
+        tally.tables = [each.tally.tables[number] for number, each in enumerate(contexts)]
+        networks = np.array([int(tables.members.sum()) for tables in tally.tables])
+        tally.members = int(networks.max())
+        tally.diverged = tally.members - networks
+        super().__init__(tally, common_initialization=False)
+        self._contexts = contexts
+
+    def best_of_laws(self, tries: int) -> list[np.ndarray]:
+        laws = {id(each): each.best_of_laws(tries) for each in self._contexts}
+        return [laws[id(each)][number] for number, each in enumerate(self._contexts)]
+
+
+def as_context_22(batches: Iterable[MemberRecords], rows: int) -> Outcomes:
+    """Networks of all four contexts as so many networks of context 22, for an ensemble whose tasks make all contexts that one.
+
+    Args:
+        batches: as `Run.batches` gives them; contexts must not start alike.
+        rows: of a context.
+
+    Returns:
+        Outcomes with four networks per member in context 22, and none in the others.
+    """
+    tally, kept = Tally(rows), []
+    for batch in batches:
+        found, codes = by_context(batch), LossesAndTables.of(batch, rows)
+        tally.add_networks(
+            Columns(
+                _in_22(found.counts),
+                _in_22(found.undecided_alice),
+                _in_22(found.undecided_bob),
+                _in_22(found.decided_product),
+                _in_22(found.diverged, empty=True),
+            )
+        )
+        kept.append(LossesAndTables(_in_22(codes.code), _in_22(codes.diverged, empty=True), _in_22(codes.loss)))
+    return Outcomes.of(tally, False, kept)
+
+
+def _in_22(values: np.ndarray, empty: Any = 0) -> np.ndarray:
+    """Columns [4, ..., M] one after the other in the last context, [4, ..., 4 M]; `empty` in the others."""
+    flat = np.concatenate(list(values), axis=-1)
+    return np.stack([np.full_like(flat, empty)] * 3 + [flat])
+
+
+class Tail(NamedTuple):
+    """P(S >= bound) under a protocol.
+
+    Attributes:
+        bound: of S.
+        probability: with its 95 % interval.
+        reach: half the interval over the value; infinite where the value is 0.
+        given: P(S >= bound given k) by context and k, the rows on which exactly one head is right, float64[4, rows + 1].
+    """
+
+    bound: float
+    probability: Estimate
+    reach: float
+    given: np.ndarray
+
+
+def probability_given(context_laws: np.ndarray, bound: float) -> np.ndarray:
+    """P(S >= bound given k) by context, from the laws of k: float64[4, rows + 1] to float64[4, rows + 1].
+
+    Args:
+        context_laws: of contexts 11, 12, 21 and 22, each with sum 1.
+        bound: of S; a value of the lattice within 1e-9 counts as reached.
+
+    Example:
+        >>> laws = np.array([[1.0, 0, 0], [1.0, 0, 0], [0.5, 0.5, 0], [0.75, 0, 0.25]])  # two rows
+        >>> probability_given(laws, 4.0)[3].tolist()  # S is 4 where 22 has k = 2 and the others 0
+        [0.0, 0.0, 0.5]
+    """
+    rows, signed = context_laws.shape[1] - 1, _signed(context_laws)
+    found = np.zeros((4, rows + 1))
+    for context in range(4):
+        rest = np.ones(1)
+        for law in np.delete(signed, context, axis=0):
+            rest = np.convolve(rest, law)
+        at_least = np.append(np.cumsum(rest[::-1])[::-1], 0)  # from a sum of -3 rows on
+        own = np.arange(rows + 1) * (1 if context == 3 else -1)
+        found[context] = at_least[np.clip(_least(bound, rows) - own + 3 * rows, 0, len(rest))]
+    return found
+
+
+def probability_of(context_laws: np.ndarray, bound: float) -> float:
+    """P(S >= bound) from the laws of k, float64[4, rows + 1]."""
+    rows, signed = context_laws.shape[1] - 1, _signed(context_laws)
+    law = np.convolve(np.convolve(signed[0], signed[1]), np.convolve(signed[2], signed[3]))
+    return float(law[np.arange(-4 * rows, 4 * rows + 1) >= _least(bound, rows)].sum())
+
+
+def _least(bound: float, rows: int) -> int:
+    """S = 2 - 2 (k11 + k12 + k21 - k22) / rows is at least the bound where k22 - k11 - k12 - k21 is at least this."""
+    return math.ceil((bound - 2) * rows / 2 - 1e-9)
+
+
+def _signed(context_laws: np.ndarray) -> np.ndarray:
+    """Laws of -k11, -k12, -k21 and k22, each from -rows to rows: float64[4, 2 rows + 1]."""
+    nothing = np.zeros(context_laws.shape[1] - 1)
+    less = [np.concatenate([law[::-1], nothing]) for law in context_laws[:3]]
+    return np.stack([*less, np.concatenate([nothing, context_laws[3]])])
+
+
+def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float) -> Tail:
+    """P(S >= bound) of one run under a protocol, with an interval that no count of members limits.
+
+    Korn-Graubard's interval with the jackknife's error, as `ProtocolLaw.above` has it, but not held to the number of members.
+    Then it is widened by what an outcome that no network has could add: `unseen_weight` times the probability that it would give.
+
+    Args:
+        law: of the protocol, from `outcomes`.
+        outcomes: an ensemble whose contexts do not start alike.
+        bound: of S.
+
+    Raises:
+        ValueError: a single shot from a common initialisation, where contexts hang together.
+    """
+    if law.protocol.is_single_shot and outcomes.common_initialization:
+        raise ValueError(
+            "rare tails: of a single shot from a common initialisation; allowed: contexts that start apart"
+        )
+    given = probability_given(law.context_laws, bound)
+    value = probability_of(law.context_laws, bound)
+    left_out = np.array([probability_of(laws, bound) for laws in np.moveaxis(law.left_out_context_laws, 0, 1)])
+    found = fraction_estimate(value, left_out, _MANY, 1, freedom=min(law.freedoms))
+    extra = sum(float((unseen_weight(law.protocol, outcomes, c) * given[c]).max()) for c in range(4))
+    low = found.low * max(1 - sum(_unseen_at_all(law.protocol, outcomes, c, found.level) for c in range(4)), 0.0)
+    probability = Estimate(value, low, min(found.high + extra, 1.0), METHOD, found.level)
+    reach = (probability.high - probability.low) / 2 / value if value > 0 else math.inf
+    return Tail(bound, probability, reach, given)
+
+
+def unseen_weight(protocol: Protocol, outcomes: Ensemble, context: int, level: float = 0.95) -> np.ndarray:
+    """The probability, at most, with which a run ends in a context with an outcome of each k that no network has,
+    float64[rows + 1].
+
+    A single shot ends with it as often as it is drawn. So does retry with one that is not solved. The best of so many by accuracy
+    ends with it if all tries have as few right answers: of k rows with one head right, 2 rows - k answers at most are right. By loss
+    it may be the best.
+    """
+    tables = outcomes.tally.tables[context]
+    rows, networks = outcomes.rows, int(tables.members.sum())
+    once = unseen_share(networks, 1, level)
+    if protocol.kind == "best_loss":
+        return np.full(rows + 1, unseen_share(networks, protocol.tries, level))
+    if protocol.kind != "best_accuracy":
+        return np.full(rows + 1, once)
+    right, number = tables.cells(rows) @ [0, 1, 1, 2], tables.members.sum(axis=1)
+    most = 2 * rows - np.arange(rows + 1)
+    as_few = np.array([number[right <= each].sum() for each in most]) / max(number.sum(), 1)
+    return np.asarray(np.minimum(protocol.tries * once * (as_few + once) ** (protocol.tries - 1), 1.0))
+
+
+def _unseen_at_all(protocol: Protocol, outcomes: Ensemble, context: int, level: float) -> float:
+    """As `unseen_weight`, of whatever outcome: one that is solved is no longer unseen where a network has solved the context."""
+    tables = outcomes.tally.tables[context]
+    solved = bool((tables.cells(outcomes.rows)[:, 3] == outcomes.rows).any())
+    tries = 1 if solved and protocol.kind in ("retry", "best_accuracy") else protocol.tries
+    return unseen_share(int(tables.members.sum()), tries, level)
+
+
+def product_error(context_laws: np.ndarray, bound: float, networks: float | np.ndarray) -> float:
+    """Standard error of P(S >= bound) that was computed from the laws of so many networks of each context (delta method).
+
+    The error is the root of the sum over contexts of Var h(k) / networks. For single shots: the laws of other protocols are no means
+    over networks.
+
+    Args:
+        context_laws: laws of k, float64[4, rows + 1].
+        bound: of S.
+        networks: of each context, one number or float64[4].
+
+    Example:
+        >>> laws = np.array([[1.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0], [0.99, 0, 0.01]])
+        >>> round(product_error(laws, 4.0, 10_000), 6)  # here it is that of a share of 0.01
+        0.000995
+    """
+    given = probability_given(context_laws, bound)
+    means = (context_laws * given).sum(axis=1, keepdims=True)
+    return math.sqrt(float(((context_laws * (given - means) ** 2).sum(axis=1) / networks).sum()))

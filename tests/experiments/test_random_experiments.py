@@ -1,0 +1,82 @@
+"""Random networks beside trained ones, and rare tails, run small; what they compute against enumerations."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from experiments import random_solutions, rare_tails
+from experiments.shared import random_networks
+from experiments.shared.random_networks import above_2, estimated, k_laws, matched, mean_s
+from ncsim.statistics.intervals import Estimate
+
+
+def tables(*rows):
+    """Cells and probabilities from (wrong both, Bob right, Alice right, both right, probability), with each group left out."""
+    given = np.array(rows, float)
+    return given[:, :4].astype(int), np.repeat(given[None, :, 4], 33, axis=0)
+
+
+TRAINED = tables((0, 0, 0, 4, 0.5), (0, 1, 1, 2, 0.3), (1, 0, 0, 3, 0.1), (3, 0, 0, 1, 0.1))
+RANDOM = tables((0, 0, 0, 4, 0.01), (0, 2, 0, 2, 0.09), (1, 0, 0, 3, 0.03), (2, 1, 0, 1, 0.87))
+
+
+def test_matched_networks_have_the_trained_number_of_wrong_answers():
+    cells, law, uncovered = matched(*((c, laws[0]) for c, laws in (TRAINED, RANDOM)))
+    assert law.sum() == pytest.approx(1)
+    wrong = random_networks.wrong_of(cells)
+    by_wrong = np.bincount(wrong, law)
+    # 0 and 2 wrong answers as trained; 5 are of no random network with 6, and keep the trained table.
+    np.testing.assert_allclose(by_wrong[[0, 2, 6]], [0.5, 0.4, 0.1])
+    assert uncovered == pytest.approx(0.1)
+    found = {tuple(cell): p for cell, p in zip(cells.tolist(), law, strict=True) if p > 0}
+    assert found == pytest.approx({(0, 0, 0, 4): 0.5, (0, 2, 0, 2): 0.3, (1, 0, 0, 3): 0.1, (3, 0, 0, 1): 0.1})
+
+
+def test_s_of_four_laws_is_that_of_an_enumeration():
+    laws = k_laws([(cells, p[0]) for cells, p in (TRAINED, RANDOM, RANDOM, RANDOM)], 4)
+    mean, share = 0.0, 0.0
+    for ks in itertools.product(range(5), repeat=4):
+        p = np.prod([law[k] for law, k in zip(laws, ks, strict=True)])
+        s = sum(sign * (1 - k / 2) for sign, k in zip((1, 1, 1, -1), ks, strict=True))
+        mean, share = mean + p * s, share + p * (s > 2)
+    assert mean_s(laws) == pytest.approx(mean)
+    assert above_2(laws) == pytest.approx(share)
+    found = estimated(mean_s, [TRAINED] * 4, [RANDOM] * 4, 4, (-4.0, 4.0))
+    assert found.low == found.value == found.high  # groups that do not differ
+    assert estimated(mean_s, [TRAINED] * 4, None, 4, (-4.0, 4.0)).value == pytest.approx(2 * (1 - 0.3))
+
+
+def test_words_and_numbers():
+    few, none = Estimate(1e-12, 5e-13, 2e-12, ""), Estimate(0.0, 0.0, 3e-8, "")
+    assert random_solutions.interval(few) == "1e-12 [5e-13, 2e-12]"
+    assert random_solutions.interval(none) == "0 (at most 3e-08)"
+    assert random_solutions.interval(none._replace(high=1.0)) == "none found"
+    assert rare_tails.interval(none) == "at most 3e-08"
+    assert rare_tails.wrapped("retry until solved, at most 20") == "retry until\nsolved,\nat most 20"
+
+
+@pytest.mark.slow
+def test_small_run_of_random_solutions(tmp_path, capsys):
+    arguments = ["--members", "64", "--steps", "40", "--guesses", "200000", "--steps-of-walks", "200000", "--widths", "1"]
+    random_solutions.main([*arguments, "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "random_solutions.json").read_text())
+    assert [row["context"] for row in found["solved"]] == ["11", "12", "21", "22"]
+    assert {row["walked"]["value"] for row in found["solved"]} == {0}  # one unit solves none (docs/capacity.md)
+    assert [row["kind"] for row in found["statistics"]] == ["trained", "matched", "random", "trained", "matched"]
+    said = capsys.readouterr().out
+    assert found["conclusion"][0] in said
+    assert (tmp_path / "random_solutions.svg").exists()
+    random_solutions.main([*arguments, "--out", str(tmp_path)])  # from what is kept
+    assert json.loads((tmp_path / "random_solutions.json").read_text()) == found
+
+
+@pytest.mark.slow
+def test_small_run_of_rare_tails(tmp_path, capsys):
+    rare_tails.main(["--members", "64", "--members-22", "96", "--steps", "40", "--hidden", "1", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "rare_tails.json").read_text())
+    assert found["networks"] == [64, 64, 64, 384]
+    assert len(found["rows"]) == 10
+    assert found["conclusion"][-1] in capsys.readouterr().out
+    assert (tmp_path / "rare_tails.svg").exists()

@@ -1,0 +1,146 @@
+"""Rare tails: against enumeration, against ensembles drawn from known laws, and with contexts of several ensembles."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.records.members import MemberRecords, concatenated
+from ncsim.statistics.outcomes import Outcomes
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS, Protocol, ProtocolLaw
+from ncsim.statistics.rare_tails import (
+    Joined,
+    as_context_22,
+    probability_given,
+    probability_of,
+    product_error,
+    tail,
+    unseen_weight,
+)
+from tests.statistics.test_protocols import made_up
+from tests.support.cases import sizes
+
+CONFIG = ncsim.EnsembleConfig()
+BOUNDS = (0.0, 2.0, 2 * math.sqrt(2), 3.25, 3.5)
+#: Laws of wrong answers of one head alone, the other being right: then k is all that is wrong. 22 reaches 12 rarely.
+LAWS = np.zeros((4, 17))
+LAWS[:3, [0, 1, 4, 8]] = [[0.8, 0.1, 0.05, 0.05], [0.3, 0.3, 0.3, 0.1], [0.3, 0.2, 0.3, 0.2]]
+LAWS[3, [4, 8, 11, 13, 14]] = [0.5, 0.4, 0.09, 0.006, 0.004]
+
+
+def test_probabilities_are_those_of_an_enumeration():
+    generator = np.random.default_rng(0)
+    laws = generator.dirichlet(np.ones(5), size=4)  # four rows
+    for bound in (-4.0, -1.0, 0.5, 1.0, 2.0, 3.0, 4.0):
+        expected = np.zeros((4, 5))
+        for ks in itertools.product(range(5), repeat=4):
+            s = sum(sign * (1 - 2 * k / 4) for sign, k in zip((1, 1, 1, -1), ks, strict=True))
+            if s >= bound:
+                for context in range(4):
+                    others = (laws[n, ks[n]] for n in range(4) if n != context)
+                    expected[context, ks[context]] += math.prod(others)
+        np.testing.assert_allclose(probability_given(laws, bound), expected, atol=1e-14)
+        np.testing.assert_allclose((laws * expected).sum(axis=1), probability_of(laws, bound), atol=1e-14)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_tail_is_that_of_the_law_of_s(bound):
+    outcomes = Outcomes([made_up(500, seed=3)], CONFIG)
+    for protocol in STANDARD_PROTOCOLS:
+        law = ProtocolLaw(protocol, outcomes)
+        found = tail(law, outcomes, bound)
+        assert found.probability.value == pytest.approx(law.law.between(bound, 4.0), rel=1e-9, abs=1e-15)
+        assert found.probability.low <= found.probability.value <= found.probability.high
+
+
+def drawn(members, generator, laws=LAWS):
+    """An ensemble whose contexts have these laws of k; a head is wrong alone, and the loss is by chance."""
+    k = np.stack([generator.choice(17, size=members, p=law) for law in laws], axis=1)
+    zero = np.zeros_like(k)
+    counts = np.stack([zero, k, zero, 16 - k], axis=-1).astype(np.int32)
+    loss, lost, none = generator.random(k.shape).astype(np.float32), zero.astype(bool), zero.astype(np.int32)
+    product = (counts @ [1, -1, -1, 1]).astype(np.int32)
+    return MemberRecords(np.arange(members, dtype=np.uint64), counts, loss, loss, lost, none, none, product)
+
+
+def truth(protocol, bound):
+    """The probability under a protocol of that population."""
+    laws = LAWS.copy()
+    for law in laws:
+        if protocol.kind == "retry":
+            failed = (1 - law[0]) ** protocol.tries
+            law[1:] *= failed / max(1 - law[0], 1e-300)
+            law[0] = 1 - failed
+        if protocol.kind == "best_accuracy":
+            law[:] = np.diff(np.append((np.cumsum(law[::-1])[::-1]) ** protocol.tries, 0) * -1)
+    return probability_of(laws, bound)
+
+
+@pytest.mark.parametrize("samples", sizes(150, 1_000))
+def test_intervals_hold_the_truth_as_often_as_they_say(samples):
+    protocols = (Protocol("single"), Protocol("retry", 20), Protocol("best_accuracy", 3))
+    held, values = np.zeros((len(protocols), 2)), []
+    for seed in range(samples):
+        outcomes = Outcomes([drawn(4_000, np.random.default_rng(seed))], CONFIG)
+        for number, protocol in enumerate(protocols):
+            law = ProtocolLaw(protocol, outcomes)
+            for place, bound in enumerate((2 * math.sqrt(2), 3.5)):
+                found = tail(law, outcomes, bound).probability
+                held[number, place] += found.low <= truth(protocol, bound) <= found.high
+                if number == 0 and place == 1:
+                    values.append(found.value)
+    assert held.min() / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+    # And the error is that of the delta method, smaller than that of counted members.
+    true = truth(protocols[0], 3.5)
+    assert np.std(values) == pytest.approx(product_error(LAWS, 3.5, 4_000), rel=4 / math.sqrt(2 * samples))
+    assert np.mean(values) == pytest.approx(true, abs=4 * np.std(values) / math.sqrt(samples))
+    assert np.std(values) < 0.7 * math.sqrt(true / 4_000)
+
+
+def test_networks_of_all_contexts_become_those_of_context_22():
+    batches = [made_up(96, seed=1, diverged=0.1), made_up(64, seed=2, diverged=0.1)]
+    pooled = as_context_22(batches, 16)
+    columns = [
+        np.concatenate([getattr(each, name)[:, n] for each in batches for n in range(4)])
+        for name in ("loss", "diverged")
+    ]
+    counts = np.concatenate([each.counts.reshape(-1, 4, 4)[:, n] for each in batches for n in range(4)])
+    kept = ~columns[1]
+    assert [int(tables.members.sum()) for tables in pooled.tally.tables] == [0, 0, 0, kept.sum()]
+    # The same by hand: each network as context 22 of a member of its own.
+    whole = concatenated([*batches] * 4)
+    zero = np.zeros((len(kept), 4), np.int32)
+    by_hand = MemberRecords(
+        np.arange(len(kept), dtype=np.uint64),
+        np.repeat(counts[:, None], 4, axis=1).astype(whole.counts.dtype),
+        np.repeat(columns[0][:, None], 4, axis=1),
+        np.repeat(columns[0][:, None], 4, axis=1),
+        np.repeat(columns[1][:, None], 4, axis=1),
+        zero,
+        zero,
+        (np.repeat(counts[:, None], 4, axis=1) @ [1, -1, -1, 1]).astype(np.int32),
+    )
+    plain, base = Outcomes([by_hand], CONFIG), Outcomes([made_up(300, seed=4)], CONFIG)
+    joined = Joined([base, base, base, pooled])
+    assert joined.networks == 300
+    for protocol in STANDARD_PROTOCOLS:
+        found, expected, others = (ProtocolLaw(protocol, each).context_laws for each in (joined, plain, base))
+        np.testing.assert_allclose(found[3], expected[3], rtol=1e-9, atol=1e-15)
+        np.testing.assert_array_equal(found[:3], others[:3])
+
+
+def test_what_no_network_has():
+    outcomes = Outcomes([made_up(1_000, seed=3)], CONFIG)
+    once, twenty = (1 - 0.025 ** (n / 1_000) for n in (1, 20))
+    np.testing.assert_allclose(unseen_weight(Protocol("single"), outcomes, 3), once)
+    np.testing.assert_allclose(unseen_weight(Protocol("retry", 20), outcomes, 3), once)
+    np.testing.assert_allclose(unseen_weight(Protocol("best_loss", 20), outcomes, 3), twenty)
+    by_accuracy = unseen_weight(Protocol("best_accuracy", 20), outcomes, 3)
+    assert by_accuracy[0] == pytest.approx(20 * once * (1 + once) ** 19)
+    assert (np.diff(by_accuracy) <= 0).all()
+    assert by_accuracy[12] < 1e-6  # twenty tries with 20 right answers at most
+    shared = Outcomes([made_up(100)], ncsim.EnsembleConfig(common_initialization=True))
+    with pytest.raises(ValueError, match="contexts that start apart"):
+        tail(ProtocolLaw(Protocol("single"), shared), shared, 3.5)
