@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,12 +116,13 @@ def networks_of(outcomes: Ensemble) -> np.ndarray:
 def error_ratio(law: ProtocolLaw, outcomes: Ensemble, bound: float) -> float:
     """The jackknife's standard error over the delta method's."""
     left_out = [probability_of(laws, bound) for laws in np.moveaxis(law.left_out_context_laws, 0, 1)]
-    return jackknife_error(np.array(left_out)) / product_error(law.context_laws, bound, networks_of(outcomes))
+    error = product_error(law.context_laws, bound, networks_of(outcomes))
+    return jackknife_error(np.array(left_out)) / error if error > 0 else math.nan
 
 
 def precision_of(law: ProtocolLaw, bound: float, members: Sequence[int]) -> list[tuple[float, float]]:
     """Half intervals over the value at so many members: by four laws, and by counted members."""
-    value = probability_of(law.context_laws, bound)
+    value = max(probability_of(law.context_laws, bound), 1e-300)
     return [
         (
             QUANTILE * product_error(law.context_laws, bound, number) / value,

@@ -58,7 +58,9 @@ def test_words_and_numbers():
 
 
 @pytest.mark.slow
-def test_small_run_of_random_solutions(tmp_path, capsys):
+def test_small_run_of_random_solutions(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ncsim.ensemble.random_solutions.BATCHES", 200)
+    monkeypatch.setattr("ncsim.ensemble.random_solutions.BURN_IN", 500)
     arguments = ["--members", "64", "--steps", "40", "--guesses", "200000", "--steps-of-walks", "200000", "--widths", "1"]
     random_solutions.main([*arguments, "--out", str(tmp_path)])
     found = json.loads((tmp_path / "random_solutions.json").read_text())
