@@ -19,7 +19,8 @@ their weights have the initial scale; over the size of their own logits they sho
 smallest logit up.
 
 How. Both heads' wrong answers of a context are w = 0 to 32. Trained networks give the law of w under a protocol. Random ones give the
-law of tables given w. "Matched" is the second weighted by the first: random networks with the trained number of wrong answers.
+law of tables given w. "Matched" is the second weighted by the first: random networks with the trained number of wrong answers. As a control, in "scattered" the
+same number of answers is wrong anywhere, as if no network had given them.
 Contexts are independent, so S has the convolution of four laws. Delta and influence are of 200,000 drawn quadruples. Intervals are of 95 %: the jackknife over 32
 groups of trained members and 32 of random ones, errors added as independent.
 
@@ -82,6 +83,11 @@ def interval(estimate: Estimate) -> str:
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
+def told_apart(one: Estimate, other: Estimate) -> str:
+    """Whether two intervals meet."""
+    return "apart" if other.low > one.high or other.high < one.low else "not told apart"
+
+
 def conclusion(solved: Sequence[Solved], rows: Sequence[Statistics]) -> list[str]:
     """What the numbers bear."""
     compared = [row for row in solved if row.compared_at >= 0 and math.isfinite(row.apart)]
@@ -90,11 +96,11 @@ def conclusion(solved: Sequence[Solved], rows: Sequence[Statistics]) -> list[str
     said = [f"Walks and guesses agree within three standard errors in {len(agree)} of {len(compared)}."]
     for protocol in PROTOCOLS:
         for hidden in sorted({row.hidden for row in rows}):
-            trained, other = (by[hidden, kind, protocol.label].mean_s for kind in KINDS[:2])
-            differ = other.low > trained.high or other.high < trained.low
+            trained, *others = (by[hidden, kind, protocol.label].mean_s for kind in KINDS[:3])
+            words = [f"{interval(each)} ({told_apart(trained, each)})" for each in others]
             said.append(
-                f"n = {hidden}, {protocol.label}: mean S {interval(trained)}, of random networks with as many wrong answers "
-                f"{interval(other)}: {'apart' if differ else 'not told apart'}."
+                f"n = {hidden}, {protocol.label}: mean S {interval(trained)}; of random networks with as many wrong answers {words[0]}; "
+                f"with these anywhere {words[1]}."
             )
     return said
 
@@ -168,11 +174,11 @@ def draw(solved: Sequence[Solved], rows: Sequence[Statistics], out: Path) -> lis
         left.set_yscale("log")
         left.set_title("probability that a context is solved")
         for axis, protocol in zip(others, PROTOCOLS, strict=True):
-            for kind, color, mark in zip(KINDS, (BLUE, VERMILLION, GREEN), "so^", strict=True):
+            for kind, color, mark in zip(KINDS, (BLUE, VERMILLION, ORANGE, GREEN), "sod^", strict=True):
                 own = [(r.hidden, r.mean_s) for r in rows if r.kind == kind and r.protocol == protocol.label]
                 if own:
                     at, estimates = zip(*own, strict=True)
-                    label = {"matched": "random, as many wrong"}.get(kind, kind)
+                    label = {"matched": "random, as many wrong", "scattered": "as many wrong, anywhere"}.get(kind, kind)
                     points(
                         axis,
                         [widths.index(h) for h in at],

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ncsim.config.recording import Recording
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
     from ncsim.ensemble.networks import outcomes, parameters
-    from ncsim.ensemble.random_solutions import RandomSolutions, random_solutions
+    from ncsim.ensemble.random_solutions import random_solutions
     from ncsim.ensemble.run import run_ensemble
     from ncsim.ensemble.separability import foreign_share
     from ncsim.errors import ConfigError, StoreError
@@ -69,7 +69,6 @@ _PUBLIC = {
     "outcomes": "ensemble.networks",
     "foreign_share": "ensemble.separability",
     "random_solutions": "ensemble.random_solutions",
-    "RandomSolutions": "ensemble.random_solutions",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import gammaln, stdtrit
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_names
@@ -28,7 +28,7 @@ PROTOCOLS = (Protocol("single"), Protocol("retry", 100))
 RUNS = 200_000
 #: Members that are trained again for their logits.
 MARGIN_MEMBERS = 256
-KINDS = ("trained", "matched", "random")
+KINDS = ("trained", "matched", "scattered", "random")
 #: By context: cells [T, 4], and probabilities of all and with each group left out, [1 + GROUPS, T].
 Laws = list[tuple[np.ndarray, np.ndarray]]
 
@@ -120,6 +120,14 @@ def matched(
     return *both, float(stand_in.sum())
 
 
+def scattered_laws(rows: int) -> Laws:
+    """Laws of tables where each answer is right or wrong by chance, alike in all contexts and groups: given their number, wrong
+    answers then lie anywhere."""
+    cells = np.array([(d, a, b, rows - d - a - b) for d, a, b in np.ndindex(*[rows + 1] * 3) if d + a + b <= rows])
+    law = np.exp(gammaln(rows + 1) - gammaln(cells + 1).sum(axis=1) - rows * math.log(4))
+    return [(cells, np.repeat(law[None], 1 + GROUPS, axis=0))] * 4
+
+
 def k_laws(laws: Sequence[tuple[np.ndarray, np.ndarray]], rows: int) -> np.ndarray:
     """Laws of k, on how many rows exactly one head is right, float64[4, rows + 1]."""
     return np.stack([np.bincount(cells[:, 1] + cells[:, 2], law, rows + 1) for cells, law in laws])
@@ -181,13 +189,15 @@ def drawn_contextuality(
 def statistics_of(outcomes: Outcomes, walks: RandomSolutions) -> list[Statistics]:
     """All kinds of network under all protocols, at one width."""
     rows, law, found = outcomes.rows, random_laws(walks), []
+    by_kind = {"trained": None, "matched": law, "scattered": scattered_laws(rows), "random": law}
     for protocol in PROTOCOLS:
         trained = trained_laws(outcomes, protocol)
-        for kind in KINDS if protocol.is_single_shot else KINDS[:2]:
-            given = (trained if kind != "random" else None), (law if kind != "trained" else None)
+        for kind in KINDS if protocol.is_single_shot else KINDS[:3]:
+            given = (trained if kind != "random" else None), by_kind[kind]
             uncovered = 0.0
-            if kind == "matched":
-                each = [matched((c, t[0]), (d, r[0])) for (c, t), (d, r) in zip(trained, law, strict=True)]
+            if kind in ("matched", "scattered"):
+                others = given[1] or []
+                each = [matched((c, t[0]), (d, r[0])) for (c, t), (d, r) in zip(trained, others, strict=True)]
                 first, uncovered = [pair[:2] for pair in each], max(pair[2] for pair in each)
             else:
                 first = [(cells, laws[0]) for cells, laws in (trained if kind == "trained" else law)]

@@ -17,7 +17,7 @@ from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
 from ncsim.executors.random_networks import Drawer
 from ncsim.machine import cores
-from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error
+from ncsim.statistics.intervals import Estimate, clopper_pearson, log_ratio, ratio_estimate
 from ncsim.statistics.tally import GROUPS, Tables
 from ncsim.training.random_networks import LANES, MOST_ROWS, Keep, RandomLaw, Schedule, Walk, seeded
 
@@ -56,6 +56,10 @@ class RandomSolutions(NamedTuple):
         >>> cells, law = found.law(3, wrong=10)  # of networks with ten wrong answers in context 22
         >>> cells.shape[1], int((cells @ [2, 1, 1, 0]).min()), round(float(law.sum()), 9)
         (4, 10, 1.0)
+        >>> found.converged(0), abs(found.halves_apart(0)) < 5  # of walks it is to be asked
+        (True, True)
+        >>> bool((found.records(0).counts[3] >= 14).all())  # rows that both heads have right
+        True
     """
 
     config: EnsembleConfig
@@ -73,12 +77,16 @@ class RandomSolutions(NamedTuple):
 
         Guesses have an exact interval. That of walks is of the logarithm, from the 32 groups (delete-a-group jackknife, Student's t);
         where no walk has come so far it is all that is possible.
+
+        Args:
+            context: number of the context, 0 to 3.
+            wrong: of both heads together.
         """
         cells, mass = self._cells(context)
         inside = _wrong(cells) <= (self.wrong if wrong is None else wrong)
         if self.method == "guess":
             return clopper_pearson(float(mass[inside].sum()), float(mass.sum()))
-        return _ratio_estimate(mass[inside].sum(axis=(0, 1)), mass.sum(axis=(0, 1)))
+        return ratio_estimate(mass[inside].sum(axis=(0, 1)), mass.sum(axis=(0, 1)))
 
     def law(self, context: int, wrong: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Tables of counts int64[T, 4], as (Alice right, Bob right) = 00, 01, 10, 11, and the probability of each, float64[T].
@@ -92,34 +100,36 @@ class RandomSolutions(NamedTuple):
         kept = total > 0 if wrong is None else (total > 0) & (_wrong(cells) == wrong)
         return cells[kept], total[kept] / max(total[kept].sum(), 1e-300)
 
-    def members(self) -> tuple[Tables, ...]:
-        """Of guesses, the tables of each context by group of the jackknife, as a `Tally` has them of trained members.
-
-        Raises:
-            ValueError: of a walk, whose steps are no numbers of networks.
-        """
-        if self.method != "guess":
-            raise ValueError(f"members: of {self.method}; allowed: of guess")
-        return tuple(Tables(code, mass.sum(axis=1).astype(np.int64)) for code, mass in self.tables)
-
     def converged(self, context: int) -> bool:
-        """Whether the walks of a context may be relied on: a hundred round trips, and halves that agree. True of guesses."""
+        """Whether the walks of a context may be relied on: a hundred round trips, and halves that agree. True of guesses.
+
+        Args:
+            context: number of the context, 0 to 3.
+        """
         if self.round_trips is None:
             return True
         return bool(self.round_trips[context] >= TRIPS) and abs(self.halves_apart(context)) < APART
 
     def halves_apart(self, context: int) -> float:
-        """Difference of the logarithms of what the two halves of the draws give for `share`, in standard errors."""
+        """Difference of the logarithms of what the two halves of the draws give for `share`, in standard errors.
+
+        Args:
+            context: number of the context, 0 to 3.
+        """
         cells, mass = self._cells(context)
         inside = mass[_wrong(cells) <= self.wrong].sum(axis=0), mass.sum(axis=0)
-        (first, e1), (second, e2) = (_log_ratio(inside[0][half], inside[1][half]) for half in (0, 1))
+        (first, e1), (second, e2) = (log_ratio(inside[0][half], inside[1][half]) for half in (0, 1))
         if math.isinf(e1) or math.isinf(e2):
             return 0.0 if first == second else math.inf
         return (first - second) / max(math.hypot(e1, e2), 1e-300)
 
     def records(self, context: int) -> Any:
         """What is recorded of the networks in `vectors`, as of trained ones: `ncsim.training.observation.ContextRecord`, whose
-        fields have the axis of networks last."""
+        fields have the axis of networks last.
+
+        Args:
+            context: number of the context, 0 to 3.
+        """
         import jax
 
         from ncsim.training.observation import record
@@ -319,26 +329,6 @@ def _filled(log_weight: np.ndarray, seen: np.ndarray, rows: int) -> np.ndarray:
 def _ratio(log_weight: np.ndarray) -> np.ndarray:
     """The probability of going from so many wrong answers to so many, float32[2 R + 1, 2 R + 1]."""
     return np.exp(np.minimum(log_weight[:, None] - log_weight[None, :], 0)).astype(np.float32)
-
-
-def _log_ratio(inside: np.ndarray, total: np.ndarray) -> tuple[float, float]:
-    """Logarithm of a ratio of sums over groups, and its jackknife error; -inf and infinite where nothing is inside, or is
-    in one group alone."""
-    left = inside.sum() - inside
-    if not np.all(left > 0):
-        return -math.inf if inside.sum() == 0 else math.log(inside.sum() / total.sum()), math.inf
-    return math.log(inside.sum() / total.sum()), jackknife_error(np.log(left / (total.sum() - total)))
-
-
-def _ratio_estimate(inside: np.ndarray, total: np.ndarray, level: float = 0.95) -> Estimate:
-    from scipy.special import stdtrit
-
-    method = "delete-a-group jackknife of the logarithm"
-    value, error = _log_ratio(inside, total)
-    if not math.isfinite(error):
-        return Estimate(math.exp(value), 0.0, 1.0, method, level)
-    reach = float(stdtrit(len(inside) - 1, (1 + level) / 2)) * error
-    return Estimate(math.exp(value), math.exp(value - reach), min(math.exp(value + reach), 1.0), method, level)
 
 
 def _check(config: EnsembleConfig, draws: Any, wrong: Any, method: Any, keep: Any, seed: Any, threads: Any) -> None:

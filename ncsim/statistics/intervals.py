@@ -76,6 +76,29 @@ def jackknife_error(left_out: np.ndarray) -> float:
     return float(math.sqrt((groups - 1) / groups * np.sum((left_out - np.mean(left_out)) ** 2)))
 
 
+def log_ratio(inside: np.ndarray, total: np.ndarray) -> tuple[float, float]:
+    """Logarithm of a ratio of sums over groups, each [G], and its jackknife error; -inf where nothing is inside, and an infinite
+    error there and where all is in one group."""
+    left = inside.sum() - inside
+    value = math.log(inside.sum() / total.sum()) if inside.sum() > 0 else -math.inf
+    if not np.all(left > 0):
+        return value, math.inf
+    return value, jackknife_error(np.log(left / (total.sum() - total)))
+
+
+def ratio_estimate(inside: np.ndarray, total: np.ndarray, level: float = 0.95) -> Estimate:
+    """Interval of a probability that is a ratio of sums over independent groups, each [G], on the scale of its logarithm: Student's
+    t times the jackknife's error. From 0 to 1 where that error is not known."""
+    from scipy.special import stdtrit
+
+    method = "delete-a-group jackknife of the logarithm"
+    value, error = log_ratio(inside, total)
+    if math.isinf(error):
+        return Estimate(math.exp(value), 0.0, 1.0, method, level)
+    reach = float(stdtrit(len(inside) - 1, (1 + level) / 2)) * error
+    return Estimate(math.exp(value), math.exp(value - reach), min(math.exp(value + reach), 1.0), method, level)
+
+
 #: Said where nothing is known of how members differ; the interval is then all that is possible.
 NO_INTERVAL = "one member: no interval"
 

@@ -14,7 +14,7 @@ from ncsim.ensemble import random_solutions as module
 from ncsim.errors import ConfigError
 from ncsim.executors.native.compiler import compiler
 from ncsim.executors.random_networks import Drawer
-from ncsim.statistics.tally import Tables
+from ncsim.statistics.intervals import ratio_estimate
 from ncsim.training import random_networks
 from ncsim.training.initialization import initial_vector
 from ncsim.training.random_networks import Keep, RandomLaw, Schedule, Walk, next_uniform, normal_of, seeded
@@ -165,6 +165,18 @@ def test_samplers_agree_where_both_are_feasible():
         assert law @ k[0] == pytest.approx(walked @ k[1], abs=0.15)
 
 
+def test_intervals_of_ratios_hold():
+    generator, held = np.random.default_rng(1), 0
+    for _ in range(400):
+        inside = generator.poisson(generator.gamma(2, 5, size=32)).astype(float)  # groups that differ, as walks do
+        total = np.full(32, 1e6) * generator.uniform(0.9, 1.1, 32)
+        found = ratio_estimate(inside, total)
+        held += found.low < 1e-5 < found.high
+    assert held > 400 * 0.92
+    assert ratio_estimate(np.eye(32)[0], total).high == 1  # one group alone says nothing of the error
+    assert ratio_estimate(np.zeros(32), total)[:3] == (0, 0, 1)
+
+
 def test_results_hang_on_neither_threads_nor_language(monkeypatch):
     config = EnsembleConfig(hidden=2)
     ones = random_solutions(config, 5_000, wrong=10, keep=64, threads=1)
@@ -177,9 +189,8 @@ def test_results_hang_on_neither_threads_nor_language(monkeypatch):
         for (code, mass), (code_2, mass_2) in zip(ones.tables, other.tables, strict=True):
             np.testing.assert_array_equal(code, code_2)
             np.testing.assert_array_equal(mass, mass_2)
-    for context, tables in enumerate(ones.members()):
-        assert tables.members.sum() == ones.draws
-        assert isinstance(tables, Tables)
+    for context, (_, mass) in enumerate(ones.tables):
+        assert mass.sum() == ones.draws
         assert (ones.vectors[context] == twos.vectors[context]).all()
 
 
@@ -195,5 +206,3 @@ def test_what_is_not_allowed():
             random_solutions(config, **arguments)
     with pytest.raises(ConfigError, match="--training-rows: 8"):
         random_solutions(dataclasses.replace(config, training_rows=8))
-    with pytest.raises(ValueError, match="of guess"):
-        random_solutions(config, 100)._replace(method="multicanonical").members()

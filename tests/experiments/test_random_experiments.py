@@ -8,7 +8,7 @@ import pytest
 
 from experiments import random_solutions, rare_tails
 from experiments.shared import random_networks
-from experiments.shared.random_networks import above_2, estimated, k_laws, matched, mean_s
+from experiments.shared.random_networks import KINDS, above_2, estimated, k_laws, matched, mean_s, scattered_laws
 from ncsim.statistics.intervals import Estimate
 
 
@@ -48,6 +48,16 @@ def test_s_of_four_laws_is_that_of_an_enumeration():
     assert estimated(mean_s, [TRAINED] * 4, None, 4, (-4.0, 4.0)).value == pytest.approx(2 * (1 - 0.3))
 
 
+def test_scattered_answers_lie_anywhere():
+    cells, laws = scattered_laws(2)[3]
+    counted = {}
+    for wrong in itertools.product((0, 1), repeat=4):  # Alice's two rows, Bob's two
+        pairs = [(wrong[row], wrong[2 + row]) for row in (0, 1)]
+        key = tuple(pairs.count(pair) for pair in ((1, 1), (1, 0), (0, 1), (0, 0)))
+        counted[key] = counted.get(key, 0) + 1 / 16
+    assert {tuple(cell): p for cell, p in zip(cells.tolist(), laws[7], strict=True)} == pytest.approx(counted)
+
+
 def test_words_and_numbers():
     few, none = Estimate(1e-12, 5e-13, 2e-12, ""), Estimate(0.0, 0.0, 3e-8, "")
     assert random_solutions.interval(few) == "1e-12 [5e-13, 2e-12]"
@@ -61,12 +71,23 @@ def test_words_and_numbers():
 def test_small_run_of_random_solutions(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ncsim.ensemble.random_solutions.BATCHES", 200)
     monkeypatch.setattr("ncsim.ensemble.random_solutions.BURN_IN", 500)
-    arguments = ["--members", "64", "--steps", "40", "--guesses", "200000", "--steps-of-walks", "200000", "--widths", "1"]
+    arguments = [
+        "--members",
+        "64",
+        "--steps",
+        "40",
+        "--guesses",
+        "200000",
+        "--steps-of-walks",
+        "200000",
+        "--widths",
+        "1",
+    ]
     random_solutions.main([*arguments, "--out", str(tmp_path)])
     found = json.loads((tmp_path / "random_solutions.json").read_text())
     assert [row["context"] for row in found["solved"]] == ["11", "12", "21", "22"]
     assert {row["walked"]["value"] for row in found["solved"]} == {0}  # one unit solves none (docs/capacity.md)
-    assert [row["kind"] for row in found["statistics"]] == ["trained", "matched", "random", "trained", "matched"]
+    assert [row["kind"] for row in found["statistics"]] == [*KINDS, *KINDS[:3]]
     said = capsys.readouterr().out
     assert found["conclusion"][0] in said
     assert (tmp_path / "random_solutions.svg").exists()
