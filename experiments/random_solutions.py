@@ -168,13 +168,13 @@ def draw(solved: Sequence[Solved], rows: Sequence[Statistics], out: Path) -> lis
                 if not own:
                     continue
                 at, estimates = zip(*own, strict=True)
-                style: Any = {"markeredgewidth": 1.2, "markeredgecolor": color} if mark == "x" else {}
+                style: Any = {"markeredgecolor": BLACK, "markersize": 9, "zorder": 5} if mark == "x" else {}
                 points(left, [widths.index(h) + shift for h in at], estimates, color=color, fmt=mark, **style)
                 lines += [[h, name, kind, e.value, e.low, e.high] for h, e in own]
         left.set_yscale("log")
         left.set_title("probability that a context is solved")
         for axis, protocol in zip(others, PROTOCOLS, strict=True):
-            for kind, color, mark in zip(KINDS, (BLUE, VERMILLION, ORANGE, GREEN), "sod^", strict=True):
+            for kind, color, mark in zip(KINDS[:3], (BLUE, VERMILLION, ORANGE), "sod", strict=True):
                 own = [(r.hidden, r.mean_s) for r in rows if r.kind == kind and r.protocol == protocol.label]
                 if own:
                     at, estimates = zip(*own, strict=True)
@@ -194,6 +194,7 @@ def draw(solved: Sequence[Solved], rows: Sequence[Statistics], out: Path) -> lis
             axis.set_title(f"mean S, {protocol.label}", fontsize=9)
         for axis in (left, *others):
             axis.set_xticks(range(len(widths)), list(map(str, widths)))
+            axis.set_xlim(-0.5, len(widths) - 0.5)
             axis.set_xlabel("hidden units n")
         others[0].legend(fontsize=8)
         marks = [left.plot([], [], color=BLACK, marker=mark, linestyle="none", label=kind)[0] for kind, mark in LEGEND]

@@ -174,7 +174,8 @@ def random_solutions(
         arXiv:2603.04451, section 4.1.
 
     Raises:
-        ConfigError: an argument out of range, more than 32 rows, or `training_rows`.
+        ConfigError: an argument out of range, more than 32 rows, `training_rows`, or a walk where no C compiler works. Guesses are
+            then NumPy's, some hundred times slower.
 
     Example:
         >>> import ncsim
@@ -185,6 +186,10 @@ def random_solutions(
     _check(config, draws, wrong, method, keep, seed, threads)
     with own_programs():  # what the law is made of is JAX's, too
         drawer = Drawer(RandomLaw.of(config))
+    if method != "guess" and drawer.language != "C":
+        raise ConfigError(
+            f"method: {method}; no C compiler works here, without which walks take days; allowed here: guess"
+        )
     work = _Work(drawer, wrong, -(-keep // GROUPS) if keep else 0, seed, threads or cores())
     found = work.guess(draws) if method == "guess" else work.walk(draws)
     tables, vectors, trips, done = found

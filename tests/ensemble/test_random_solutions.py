@@ -8,7 +8,7 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import chi2, kstest
 
-from ncsim import EnsembleConfig, TruthTables, random_solutions
+from ncsim import EnsembleConfig, TruthTables, random_solutions, truth_tables
 from ncsim.config.tasks import CONTEXTS
 from ncsim.ensemble import random_solutions as module
 from ncsim.errors import ConfigError
@@ -135,8 +135,8 @@ def test_one_unit_has_its_exact_probability(monkeypatch):
         assert (records.counts[3] == 2).all()
         assert (records.margin > 0).all()
         assert records.loss.shape == (100,)
-    # By symmetry under the sign of a head all answers are wrong as often as right, and an even number of each is.
-    cells, law = walks.law(0)
+    # By symmetry under the sign of a head all answers are wrong as often as right.
+    cells, law = guesses.law(0)
     assert law[(cells[:, 0] == 2)].sum() == pytest.approx(exact, rel=0.1)
 
 
@@ -177,6 +177,22 @@ def test_intervals_of_ratios_hold():
     assert ratio_estimate(np.zeros(32), total)[:3] == (0, 0, 1)
 
 
+@needs_compiler
+def test_the_largest_networks():
+    tasks = truth_tables(
+        [lambda *x: x[0], lambda *x: sum(x) % 2], [lambda *x: x[1], lambda *x: x[2] & x[4]], features=5
+    )
+    config = EnsembleConfig(hidden=64, tasks=tasks)
+    law = RandomLaw.of(config)
+    found = []
+    for guess in (Drawer(law).guess, lambda *a: random_networks.guess(law, *a)):
+        state, tables = seeded((1,), 16), np.zeros((4, 33**3), np.int64)
+        guess(state, 2, -1, tables, Keep(0, law.architecture.size))
+        found.append(tables)
+    np.testing.assert_array_equal(*found)
+    assert found[0].sum() == 4 * 32
+
+
 def test_results_hang_on_neither_threads_nor_language(monkeypatch):
     config = EnsembleConfig(hidden=2)
     ones = random_solutions(config, 5_000, wrong=10, keep=64, threads=1)
@@ -184,6 +200,8 @@ def test_results_hang_on_neither_threads_nor_language(monkeypatch):
     monkeypatch.setattr("ncsim.executors.native.compiler.compiler", lambda: None)
     threes = random_solutions(config, 5_000, wrong=10, keep=64)
     assert threes.language == "NumPy"
+    with pytest.raises(ConfigError, match="no C compiler works here"):
+        random_solutions(config, method="multicanonical")
     for other in (twos, threes):
         assert other.draws == ones.draws
         for (code, mass), (code_2, mass_2) in zip(ones.tables, other.tables, strict=True):

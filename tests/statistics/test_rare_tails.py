@@ -91,6 +91,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(samples):
                 held[number, place] += found.low <= truth(protocol, bound) <= found.high
                 if number == 0 and place == 1:
                     values.append(found.value)
+    print("\n", dict(zip([protocol.label for protocol in protocols], (held / samples).tolist(), strict=True)))
     assert held.min() / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
     # And the error is that of the delta method, smaller than that of counted members.
     true = truth(protocols[0], 3.5)
