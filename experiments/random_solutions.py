@@ -215,7 +215,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--members", 10_000, "trained members per width")
     add_number(parser, "--steps", 3_000, "optimiser steps")
     add_number(parser, "--guesses", 10**8, "networks to guess per width")
-    add_number(parser, "--steps-of-walks", 3 * 10**7, "steps of the walks per width and context")
+    add_number(parser, "--steps-of-walks", 2 * 10**8, "steps of the walks per width and context")
     add_widths(parser, 2, 3, 4, 6)
     add_place(parser, "runs/random-solutions", "where the figure and the numbers go (default: {})")
 

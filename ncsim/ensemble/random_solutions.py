@@ -28,8 +28,9 @@ STREAMS, SLICE = 1024, 2**22
 BATCHES, BATCH_STEPS, SHRINK_AFTER = 3000, 100, 400
 #: Steps of each walk before it is counted: a tenth of its steps, and so many at least. Steps from one network kept to the next.
 BURN_IN, KEEP_EVERY = 20_000, 101
-#: Round trips that the interval of a walk needs in all, and standard errors by which its halves may differ.
-TRIPS, APART = 100, 3.5
+#: Round trips that the interval of walks needs, four per walk: with fewer, where they began still shows. Standard errors by which
+#: their halves may differ.
+TRIPS, APART = 4 * GROUPS * LANES, 3.5
 
 
 class RandomSolutions(NamedTuple):
@@ -101,7 +102,8 @@ class RandomSolutions(NamedTuple):
         return cells[kept], total[kept] / max(total[kept].sum(), 1e-300)
 
     def converged(self, context: int) -> bool:
-        """Whether the walks of a context may be relied on: a hundred round trips, and halves that agree. True of guesses.
+        """Whether the walks of a context may be relied on: four round trips per walk (2,048 in all), and
+        halves that agree. With fewer the interval is too narrow and mostly too low. True of guesses.
 
         Args:
             context: number of the context, 0 to 3.

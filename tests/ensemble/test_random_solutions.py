@@ -122,7 +122,7 @@ def test_one_unit_has_its_exact_probability(monkeypatch):
     exact = solved_by_one_unit()
     config = EnsembleConfig(hidden=1, tasks=TWO_ROWS)
     guesses = random_solutions(config, 1_000_000, keep=100)
-    walks = random_solutions(config, 300_000, method="multicanonical", keep=100)
+    walks = random_solutions(config, 1_000_000, method="multicanonical", keep=100)
     for context in range(4):
         for found in (guesses, walks):
             share = found.share(context, 0)
