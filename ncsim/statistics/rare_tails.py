@@ -171,16 +171,16 @@ def unseen_weight(protocol: Protocol, outcomes: Ensemble, context: int, level: f
     float64[rows + 1].
 
     A single shot ends with it as often as it is drawn. So does retry with one that is not solved. The best of so many by accuracy
-    ends with it if all tries have as few right answers: of k rows with one head right, 2 rows - k answers at most are right. By loss
-    it may be the best.
+    ends with it if all tries have as few right answers: of k rows with one head right, 2 rows - k answers at most are right. By any
+    other choice it may be the best.
     """
     tables = outcomes.tally.tables[context]
     rows, networks = outcomes.rows, int(tables.members.sum())
     once = unseen_share(networks, 1, level)
-    if protocol.kind == "best_loss":
-        return np.full(rows + 1, unseen_share(networks, protocol.tries, level))
-    if protocol.kind != "best_accuracy":
+    if protocol.kind in ("single", "retry"):
         return np.full(rows + 1, once)
+    if protocol.kind != "best_accuracy":
+        return np.full(rows + 1, unseen_share(networks, protocol.tries, level))
     right, number = tables.cells(rows) @ [0, 1, 1, 2], tables.members.sum(axis=1)
     most = 2 * rows - np.arange(rows + 1)
     as_few = np.array([number[right <= each].sum() for each in most]) / max(number.sum(), 1)

@@ -137,7 +137,8 @@ def test_what_no_network_has():
     once, twenty = (1 - 0.025 ** (n / 1_000) for n in (1, 20))
     np.testing.assert_allclose(unseen_weight(Protocol("single"), outcomes, 3), once)
     np.testing.assert_allclose(unseen_weight(Protocol("retry", 20), outcomes, 3), once)
-    np.testing.assert_allclose(unseen_weight(Protocol("best_loss", 20), outcomes, 3), twenty)
+    for kind in ("best_loss", "best_accuracy_alice", "retry_alice"):
+        np.testing.assert_allclose(unseen_weight(Protocol(kind, 20), outcomes, 3), twenty)
     by_accuracy = unseen_weight(Protocol("best_accuracy", 20), outcomes, 3)
     assert by_accuracy[0] == pytest.approx(20 * once * (1 + once) ** 19)
     assert (np.diff(by_accuracy) <= 0).all()
