@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from ncsim import text
     from ncsim.config.ensemble import EnsembleConfig, config_grid
     from ncsim.config.recording import Recording
+    from ncsim.config.scenarios import ScenarioTasks, chained_tasks, one_network, scenario_tasks, three_party_tasks
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
     from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.random_solutions import random_solutions
     from ncsim.ensemble.run import run_ensemble
+    from ncsim.ensemble.scenarios import run_scenario
     from ncsim.ensemble.separability import foreign_share
     from ncsim.errors import ConfigError, StoreError
     from ncsim.records.joint_counts import joint_counts, joint_counts_many, merge_counts
     from ncsim.results import Run, open_run
+    from ncsim.scenarios import ScenarioRun, open_scenario
     from ncsim.statistics.bootstrap import bootstrap_mean, crossed_bootstrap_mean_s, hoeffding_mean
     from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
     from ncsim.statistics.contextuality import contextuality_measures
@@ -63,6 +66,14 @@ _PUBLIC = {
     "TruthTables": "config.tasks",
     "truth_tables": "config.tasks",
     "PAPER_TASKS": "config.tasks",
+    "ScenarioTasks": "config.scenarios",
+    "scenario_tasks": "config.scenarios",
+    "chained_tasks": "config.scenarios",
+    "three_party_tasks": "config.scenarios",
+    "one_network": "config.scenarios",
+    "run_scenario": "ensemble.scenarios",
+    "open_scenario": "scenarios",
+    "ScenarioRun": "scenarios",
     "NCnet": "training.flax_module",
     "run_ensemble": "ensemble.run",
     "parameters": "ensemble.networks",

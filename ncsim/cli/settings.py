@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import tomllib
@@ -25,7 +26,8 @@ from typing import Any
 from ncsim.config.ensemble import EnsembleConfig, checked, field_specs, from_dict
 from ncsim.config.fields import option_name, shown
 from ncsim.config.recording import Recording
-from ncsim.config.tasks import TruthTables
+from ncsim.config.scenarios import ScenarioTasks, shares, tasks_to_dict
+from ncsim.config.tasks import Tasks, TruthTables
 from ncsim.errors import ConfigError, one_line, reason
 
 #: What no file says: where it is, and what is done in place of a run.
@@ -101,7 +103,7 @@ def _of_stored_run(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
         tasks = axes.pop("tasks")[0]
         if axes["topology"] == ["dense"] and axes["shared"] == [EnsembleConfig.shared]:
             del axes["shared"]  # says nothing there, and is refused where somebody says it
-        found: dict[str, Any] = axes | {"tasks": dataclasses.asdict(tasks)}
+        found: dict[str, Any] = axes | {"tasks": tasks_to_dict(tasks)}
         recording = path.with_name("recording.json")
         if recording.exists():
             found |= _of_recording(Recording.stored(json.loads(recording.read_bytes())["recording"]))
@@ -125,20 +127,44 @@ def _field(name: str, value: Any) -> list[Any]:
     return [checked(name, each) for each in values]
 
 
-def _tasks(table: Mapping[str, Any]) -> TruthTables:
-    known = [field.name for field in dataclasses.fields(TruthTables)]
+def _tasks(table: Mapping[str, Any]) -> Tasks:
+    kind = ScenarioTasks if "answers" in table or "contexts" in table else TruthTables
+    known = [field.name for field in dataclasses.fields(kind)]
     for key, value in table.items():
         if key not in known:
             raise ConfigError(f"--tasks: {key} = {shown(value)}; no such key; allowed: {', '.join(known)}")
+    if kind is ScenarioTasks:
+        return _scenario(table)
     for key in ("inputs", "alice", "bob"):
-        if not isinstance(table.get(key), list | tuple) or not all(isinstance(row, list | tuple) for row in table[key]):
-            raise ConfigError(f"--tasks: {key} = {shown(table.get(key))}; allowed: a list of lists of 0 and 1")
+        _check_lists(key, table.get(key), 2)
     try:
         half = (len(table["inputs"][0]) + 1) // 2  # as truth_tables has it
         sides = {"alice_features": range(half), "bob_features": range(half, len(table["inputs"][0]))}
         return TruthTables(**{**sides, **table})
     except (ValueError, TypeError, IndexError) as error:
         raise ConfigError(f"--tasks: {one_line(error).removeprefix('tasks.')}") from None
+
+
+def _scenario(table: Mapping[str, Any]) -> ScenarioTasks:
+    """Own tasks of more parties, or more tasks; contexts are every combination, if not given."""
+    for key, depth in (("inputs", 2), ("answers", 3)):
+        _check_lists(key, table.get(key), depth)
+    try:
+        every = itertools.product(*(range(len(party)) for party in table["answers"]))
+        sides = shares(len(table["inputs"][0]), len(table["answers"]))
+        return ScenarioTasks(**{"contexts": tuple(every), "party_features": sides, **table})
+    except (ValueError, TypeError, IndexError) as error:
+        raise ConfigError(f"--tasks: {one_line(error).removeprefix('tasks.')}") from None
+
+
+def _check_lists(key: str, value: Any, depth: int) -> None:
+    """Refuse what is no list of lists, so many of them in one another."""
+    level = [value]
+    for _ in range(depth):
+        if not all(isinstance(each, list | tuple) for each in level):
+            words = "lists of " * (depth - 1)
+            raise ConfigError(f"--tasks: {key} = {shown(value)}; allowed: a list of {words}0 and 1")
+        level = [inner for each in level for inner in each]
 
 
 def _option(name: str, value: Any, default: Any) -> Any:
@@ -183,7 +209,7 @@ def settings_text(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> 
     lines += [f"{name} = {value if name in numbers else _toml(value)}" for name, value in set_to.items()]
     if configs[0].tasks != EnsembleConfig.tasks:
         lines += ["", "[tasks]"]
-        lines += [f"{name} = {_toml(value)}" for name, value in dataclasses.asdict(configs[0].tasks).items()]
+        lines += [f"{name} = {_toml(value)}" for name, value in tasks_to_dict(configs[0].tasks).items()]
     return "\n".join(lines)
 
 

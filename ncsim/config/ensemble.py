@@ -17,7 +17,8 @@ from ncsim.config.fields import choice as _choice
 from ncsim.config.fields import integer as _integer
 from ncsim.config.fields import number as _number
 from ncsim.config.fields import option_name, shown
-from ncsim.config.tasks import CONTEXTS, MAX_ROWS, PAPER_TASKS, TruthTables
+from ncsim.config.scenarios import ScenarioTasks, tasks_from_dict
+from ncsim.config.tasks import MAX_ROWS, PAPER_TASKS, Tasks
 from ncsim.errors import ConfigError
 
 #: optax optimisers that treat every parameter by itself: they run on all members' parameters at once.
@@ -74,10 +75,10 @@ class EnsembleConfig:
         topology: "dense", one shared layer, or "overlap", two XORnets that share units (the paper's figure 1b).
         shared: units that both XORnets share, 0 to 64 and at most `hidden`; with "overlap" alone.
         common_initialization: whether a member's four contexts start from the same parameters.
-        root_seed: seed of the run, 0 to 2,147,483,647.
+        root_seed: seed of the run, 0 to 2^64 - 1.
         precision: arithmetic of training, "float32" or "float64".
         undecided_tolerance: distance from 0, in logits, within which an answer is recorded as undecided; 0 or above.
-        tasks: `TruthTables` of both parties; the paper's unless given.
+        tasks: `TruthTables` of both parties, the paper's unless given; or `ScenarioTasks`, which `ncsim.run_scenario` trains.
         intervention: what becomes of the heads' gradients in the shared layer: "none", "stop_gradient_alice",
             "stop_gradient_bob", "frozen_trunk", "separate_trunks" or "pcgrad" (Yu et al. 2020).
         alice_weight: factor on Alice's loss, 0 or above; not 0 for both.
@@ -128,13 +129,13 @@ class EnsembleConfig:
     common_initialization: bool = field(
         default=False, metadata={"type": bool, "help": "start a member's four contexts from the same parameters"}
     )
-    root_seed: int = _integer(0, 0, 2**31 - 1, "seed of the run; member m, context c fold their ids into it")
+    root_seed: int = _integer(0, 0, 2**64 - 1, "seed of the run; member m, context c fold their ids into it")
     precision: str = _choice("float32", ("float32", "float64"), "arithmetic of training")
     undecided_tolerance: float = _number(
         0.01, 0.0, math.inf, "an answer whose logit is closer to 0 than this is recorded as undecided", open_low=False
     )
     # truth tables of both parties' tasks; given in Python only
-    tasks: TruthTables = field(default=PAPER_TASKS, metadata={"type": TruthTables})
+    tasks: Tasks = field(default=PAPER_TASKS, metadata={"type": Tasks})
     intervention: str = _choice(
         "none",
         INTERVENTIONS,
@@ -209,6 +210,8 @@ def refusal(config: EnsembleConfig) -> str | None:
     if config.topology == "dense" and config.shared != EnsembleConfig.shared:
         return f"--shared: {config.shared} with --topology dense, which all share; allowed: with --topology overlap"
     promise = isolating(config)
+    if isinstance(config.tasks, ScenarioTasks) and (problem := _refused_scenario(config)) is not None:
+        return problem
     if promise is not None and config.optimizer in LAYERWISE_OPTIMIZERS:
         # Their norms span a layer, and both heads are one, as both trunks are.
         return (
@@ -232,6 +235,24 @@ def refusal(config: EnsembleConfig) -> str | None:
     return None
 
 
+def _refused_scenario(config: EnsembleConfig) -> str | None:
+    """Why no scenario has these fields, in one line."""
+    if config.training_rows:
+        return (
+            f"--training-rows: {config.training_rows} with {config.tasks.name}; allowed in a scenario: 0, which is all"
+        )
+    if config.tasks.parties == 2:
+        return None
+    for name, allowed in (("topology", ("dense",)), ("intervention", ("none", "frozen_trunk"))):
+        if getattr(config, name) not in allowed:
+            words = f"{option_name(name)}: {getattr(config, name)} with {config.tasks.parties} parties"
+            return f"{words}, and it is about two; allowed: {', '.join(allowed)}"
+    for name in ("alice_weight", "bob_weight"):
+        if getattr(config, name) != 1:
+            return f"{option_name(name)}: {getattr(config, name)} with {config.tasks.parties} parties; allowed: 1"
+    return None
+
+
 @functools.cache  # asked for every field of every cell
 def field_specs() -> dict[str, Mapping[str, Any]]:
     """Each field's metadata: type, help, and either choices or low and high."""
@@ -243,7 +264,7 @@ def allowed_values(name: str) -> str:
     if name == "optimizer_options":
         return "name=number pairs with commas between, as momentum=0.9,nesterov=true"
     if name == "tasks":
-        return "an ncsim.TruthTables"
+        return "an ncsim.TruthTables, or an ncsim.ScenarioTasks"
     return fields.allowed_values(field_specs()[name])
 
 
@@ -354,7 +375,7 @@ def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:
         raise ConfigError(f"{option_name(unknown[0])}: no such option in this version of ncsim")
     values = dict(values)
     if isinstance(values.get("tasks"), Mapping):
-        values["tasks"] = TruthTables(**values["tasks"])
+        values["tasks"] = tasks_from_dict(dict(values["tasks"]))
     config = object.__new__(EnsembleConfig)
     for spec in dataclasses.fields(EnsembleConfig):
         object.__setattr__(config, spec.name, values.get(spec.name, spec.default))
@@ -364,7 +385,7 @@ def from_dict(values: Mapping[str, Any]) -> EnsembleConfig:
 
 def network_steps(config: EnsembleConfig) -> int:
     """Optimiser steps that one member takes, over its contexts."""
-    return len(CONTEXTS) * config.steps
+    return len(config.tasks.contexts) * config.steps
 
 
 @functools.lru_cache(maxsize=4096)

@@ -28,18 +28,18 @@ MAX_FEATURES = 16
 BinaryFunction = Callable[..., int]
 
 
-def _bits(what: str, values: Iterable[Any]) -> tuple[int, ...]:
+def bits(what: str, values: Iterable[Any]) -> tuple[int, ...]:
     """Values that are 0 or 1, as True and 1.0 are; 0.9 and "0" are neither.
 
     Raises:
         ValueError: another value.
     """
-    bits = tuple(values)
-    for value in bits:
+    found = tuple(values)
+    for value in found:
         kind = isinstance(value, numbers.Real | np.bool_) or whole_number(value) is not None
         if not kind or value not in (0, 1):
             raise ValueError(f"{what}: {shown(value)}; allowed: 0 or 1")
-    return tuple(map(int, bits))
+    return tuple(map(int, found))
 
 
 def context_names(style: str = "{i}{j}") -> tuple[str, ...]:
@@ -47,8 +47,54 @@ def context_names(style: str = "{i}{j}") -> tuple[str, ...]:
     return tuple(style.format(i=i + 1, j=j + 1) for i, j in CONTEXTS)
 
 
+def checked_rows(inputs: Sequence[Sequence[int]]) -> None:
+    """Refuse inputs that are no rows.
+
+    Raises:
+        ValueError: too many rows or features, or a row of another length.
+    """
+    if not 1 <= len(inputs) <= MAX_ROWS:
+        raise ValueError(f"tasks.inputs: {len(inputs)} rows; allowed: 1 to {MAX_ROWS}")
+    features = len(inputs[0])
+    if not 1 <= features <= MAX_FEATURES:
+        raise ValueError(f"tasks.inputs: {features} features; allowed: 1 to {MAX_FEATURES}")
+    for number, row in enumerate(inputs):
+        if len(row) != features:
+            raise ValueError(f"tasks.inputs: row {number} has {len(row)} features, row 0 has {features}")
+
+
+class Tasks:
+    """What networks are asked: two tasks of two parties (`TruthTables`), or more (`ncsim.config.scenarios`)."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    name: str
+    answers: tuple[tuple[tuple[int, ...], ...], ...]  # right answers by party and task
+    contexts: tuple[tuple[int, ...], ...]  # one task number per party, in the order in which networks are numbered
+    party_features: tuple[tuple[int, ...], ...]  # the features of each party's side
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, the items over which a correlator is averaged."""
+        return len(self.inputs)
+
+    @property
+    def features(self) -> int:
+        """Number of binary inputs."""
+        return len(self.inputs[0])
+
+    @property
+    def parties(self) -> int:
+        """Heads of a network."""
+        return len(self.answers)
+
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """The contexts as words: the numbers of their tasks, from 1, as 12."""
+        return tuple("".join(str(task + 1) for task in context) for context in self.contexts)
+
+
 @dataclass(frozen=True)
-class TruthTables:
+class TruthTables(Tasks):
     """Two binary tasks a party over the same binary inputs (arXiv:2603.04451, section 4.1, equations 2 and 3).
 
     Attributes:
@@ -85,19 +131,13 @@ class TruthTables:
     def __post_init__(self) -> None:
         # Lists and arrays are taken too; tuples are what keeps the table hashable and safe to compare.
         for what in ("inputs", "alice", "bob"):
-            object.__setattr__(self, what, tuple(_bits(f"tasks.{what}", row) for row in getattr(self, what)))
+            object.__setattr__(self, what, tuple(bits(f"tasks.{what}", row) for row in getattr(self, what)))
         for what in ("alice_features", "bob_features"):
             object.__setattr__(self, what, tuple(getattr(self, what)))
         if not isinstance(self.name, str):
             raise ValueError(f"tasks.name: {shown(self.name)}; allowed: a text")
-        if not 1 <= len(self.inputs) <= MAX_ROWS:
-            raise ValueError(f"tasks.inputs: {len(self.inputs)} rows; allowed: 1 to {MAX_ROWS}")
-        features = len(self.inputs[0])
-        if not 1 <= features <= MAX_FEATURES:
-            raise ValueError(f"tasks.inputs: {features} features; allowed: 1 to {MAX_FEATURES}")
-        for number, row in enumerate(self.inputs):
-            if len(row) != features:
-                raise ValueError(f"tasks.inputs: row {number} has {len(row)} features, row 0 has {features}")
+        checked_rows(self.inputs)
+        features = self.features
         for party in ("alice", "bob"):
             tables = getattr(self, party)
             if len(tables) != 2:
@@ -114,14 +154,19 @@ class TruthTables:
             object.__setattr__(self, f"{party}_features", numbered)
 
     @property
-    def rows(self) -> int:
-        """Number of rows, the items over which a correlator is averaged."""
-        return len(self.inputs)
+    def answers(self) -> tuple[tuple[tuple[int, ...], ...], ...]:  # type: ignore[override]
+        """Right answers by party and task."""
+        return (self.alice, self.bob)
 
     @property
-    def features(self) -> int:
-        """Number of binary inputs."""
-        return len(self.inputs[0])
+    def contexts(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+        """CONTEXTS."""
+        return CONTEXTS
+
+    @property
+    def party_features(self) -> tuple[tuple[int, ...], ...]:  # type: ignore[override]
+        """The features of each party's side."""
+        return (self.alice_features, self.bob_features)
 
 
 def truth_tables(
@@ -184,12 +229,15 @@ PAPER_TASKS = truth_tables(
 )
 
 
-def encoded_inputs(tasks: TruthTables, encoding: str) -> np.ndarray:
+def encoded_inputs(tasks: Tasks, encoding: str) -> np.ndarray:
     """The rows as the network sees them: float64[rows, features], {0, 1} for "binary", {-1, +1} for "sign"."""
     inputs = np.asarray(tasks.inputs, np.float64)
     return inputs if encoding == "binary" else 2.0 * inputs - 1.0
 
 
-def context_targets(tasks: TruthTables) -> np.ndarray:
-    """Right answers of both heads in every context: float64[context, rows, party] of 0 and 1."""
-    return np.asarray([np.stack([tasks.alice[i], tasks.bob[j]], axis=1) for i, j in CONTEXTS], np.float64)
+def context_targets(tasks: Tasks) -> np.ndarray:
+    """Right answers of all heads in every context: float64[context, rows, party] of 0 and 1."""
+    return np.asarray(
+        [np.stack([tasks.answers[p][task] for p, task in enumerate(each)], axis=1) for each in tasks.contexts],
+        np.float64,
+    )

@@ -20,12 +20,14 @@ from ncsim.config.ensemble import network_steps
 from ncsim.config.fields import whole_number
 from ncsim.ensemble.kinds import differences
 from ncsim.ensemble.run import run_ensemble
+from ncsim.ensemble.scenarios import run_scenario
 from ncsim.errors import ConfigError, StoreError
-from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import concatenated
 from ncsim.storage.environment import recorded_executors
+from ncsim.storage.files import open_storage
 from ncsim.storage.parts import Part
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.run_folder import ConfiguredFolder
+from ncsim.storage.scenario_folder import any_folder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.terminal import ProgressListener
 
@@ -101,7 +103,7 @@ def audit(
         raise ConfigError(f"--audit: {share!r}; allowed: a share of the members, above 0 to 1, as 0.01")
     if whole_number(seed) is None or seed < 0:
         raise ConfigError(f"--audit-seed: {seed!r}; allowed: a whole number from 0")
-    folder = RunFolder.open(path)
+    folder = any_folder(open_storage(path))
     executors = recorded_executors(folder.location, folder.configs)
     if executors is None:
         raise StoreError(
@@ -126,12 +128,16 @@ def audit(
             once_more = dataclasses.replace(config, first_member=ids.start, members=len(ids))
             seen = trajectories.of_members(config, recorded[cell], ids)
             all_seen = sum(len(each.member) for each in seen) == len(ids)
-            again = run_ensemble(
-                once_more,
-                devices=devices,
-                executor=executors[cell],
-                recording=recording if all_seen else None,
-            )
+            again: Any
+            if folder.of_scenarios:
+                again = run_scenario(once_more, devices=devices, executor=executors[cell])
+            else:
+                again = run_ensemble(
+                    once_more,
+                    devices=devices,
+                    executor=executors[cell],
+                    recording=recording if all_seen else None,
+                )
             columns = unequal_columns(kept._asdict(), again.records()._asdict())
             if all_seen:
                 pair = map(concatenated, (seen, list(again.trajectories())))
@@ -148,7 +154,7 @@ def audit(
     return Audit(seed, audited, stored, differing, elsewhere)
 
 
-def _groups(folder: RunFolder) -> Iterator[tuple[int, Part, range]]:
+def _groups(folder: ConfiguredFolder[Any]) -> Iterator[tuple[int, Part, range]]:
     """Cell, part and ids of every group of stored members."""
     for cell, config in enumerate(folder.configs):
         for part in folder.parts(config):
@@ -169,7 +175,7 @@ def unequal_columns(stored: Mapping[str, Any], again: Mapping[str, Any]) -> list
     return found
 
 
-def _differences(cell: str, kept: MemberRecords, unequal: Sequence[tuple[int, str]]) -> Iterator[Difference]:
+def _differences(cell: str, kept: Any, unequal: Sequence[tuple[int, str]]) -> Iterator[Difference]:
     columns: dict[int, list[str]] = {}
     for row, name in unequal:
         columns.setdefault(row, []).append(name)

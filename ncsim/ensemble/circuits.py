@@ -10,6 +10,7 @@ import numpy as np
 
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, field_specs, program_of
 from ncsim.config.fields import option_name
+from ncsim.config.scenarios import two_by_two
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
 from ncsim.executors.own_programs import own_programs
@@ -71,6 +72,7 @@ def _check(configs: Sequence[EnsembleConfig], encoding: str) -> None:
         raise ConfigError(f"encoding: {encoding}; allowed: {', '.join(ENCODINGS)}")
     default = EnsembleConfig()
     for config in configs:
+        two_by_two(config.tasks)
         for name in field_specs():
             value, usual = getattr(config, name), getattr(default, name)
             if name not in USED and value != usual:

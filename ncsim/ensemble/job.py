@@ -18,9 +18,9 @@ from ncsim.ensemble.work import Work
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import arithmetic_settings, device_description
 from ncsim.forks import check_not_forked
-from ncsim.records.members import MemberRecords, concatenated
+from ncsim.records.members import MemberRecords, joined
 from ncsim.storage.environment import recorded_executors
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.run_folder import ConfiguredFolder, RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
@@ -74,16 +74,16 @@ class Job:
 
     # -- parts --------------------------------------------------------------------------------------------------
 
-    def store(self, folder: RunFolder, work: Sequence[Work], writing: Background) -> None:
+    def store(self, folder: ConfiguredFolder[Any], work: Sequence[Work], writing: Background) -> None:
         """Train and store these parts, recorded along training where the job records."""
-        trajectories = TrajectoryFolder(folder)
         for (cell, ids), batches in self.trained(work):
             config = self.configs[cell]
             if self.recording is not None:
+                trajectories = TrajectoryFolder(folder)
                 trajectories.discard(config, ids)
                 batches = trajectories.stored(config, self.recording, batches, writing)
             # Trajectories come first: members that no part holds have none that counts.
-            writing.do(functools.partial(folder.write_part, config, concatenated(list(batches))))
+            writing.do(functools.partial(folder.write_part, config, joined(list(batches))))
         writing.finish()
 
     def record(self, folder: RunFolder, work: Sequence[Work], writing: Background) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from ncsim.executors.devices import arithmetic_settings, device_description
 from ncsim.storage.environment import all_differences, environment, recorded_environments
 from ncsim.storage.environment import say_differences as say_environments
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.run_folder import ConfiguredFolder
 
 
 def kind_here(devices: int | None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def for_record(kind: dict[str, Any]) -> dict[str, Any]:
     return {name: of for name, of in kind.items() if name != "processor"}
 
 
-def say_differences(folder: RunFolder, here: dict[str, Any]) -> None:
+def say_differences(folder: ConfiguredFolder[Any], here: dict[str, Any]) -> None:
     """Say where what trains now, a kind of machine, is not of the kind that trained the run before it, and put it on record:
     single members may then differ.
 
@@ -41,6 +41,6 @@ def say_differences(folder: RunFolder, here: dict[str, Any]) -> None:
         folder.note_environment(here)
 
 
-def differences(folder: RunFolder, devices: int | None) -> list[str]:
+def differences(folder: ConfiguredFolder[Any], devices: int | None) -> list[str]:
     """In what this process is not of the kinds that have trained a run, in words: versions, devices, settings."""
     return all_differences(kind_here(devices), recorded_environments(folder.location))

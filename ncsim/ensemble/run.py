@@ -15,6 +15,7 @@ from ncsim.cluster.tasks import checked_pool
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, refusal, swept_fields
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
+from ncsim.config.scenarios import two_by_two
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.listening import listening
@@ -127,6 +128,7 @@ def _check(job: Job, pool: Executor | str | None) -> None:
     for config in job.configs:
         if not isinstance(config, EnsembleConfig):
             raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+        two_by_two(config.tasks)
         problem = refusal(config)  # a config that was read from a run folder may have one
         if problem is not None:
             raise ConfigError(problem)

@@ -13,9 +13,11 @@ import numpy as np
 from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, network_steps, program_of
 from ncsim.config.recording import Recording
+from ncsim.config.scenarios import ScenarioTasks
 from ncsim.errors import DeviceError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_memory
 from ncsim.records.members import MemberRecords
+from ncsim.records.scenarios import ScenarioRecords
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.terminal import ProgressListener, say, telling, waiting
 
@@ -70,10 +72,12 @@ class Trainer:
 
     def train(
         self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
-    ) -> Iterator[MemberRecords]:
-        """The records of members with these consecutive ids, in batches, in order."""
+    ) -> Iterator[Any]:
+        """The records of members with these consecutive ids, in batches, in order: `MemberRecords`, of a scenario
+        `ScenarioRecords`."""
+        kind: Any = ScenarioRecords if isinstance(config.tasks, ScenarioTasks) else MemberRecords
         for batch, result in self._results(config, members, progress, executor, None):
-            yield MemberRecords(_ids(batch), **result._asdict())
+            yield kind(_ids(batch), **result._asdict())
 
     def train_recorded(
         self,

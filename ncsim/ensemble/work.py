@@ -13,14 +13,14 @@ from ncsim.config.recording import Recording
 from ncsim.storage.files import LocalStorage, discard_unfinished
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import cut, part_size, trajectory_part_size
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.run_folder import ConfiguredFolder
 
 #: A cell's number, and consecutive ids of it that make one part.
 Work = tuple[int, range]
 
 
 @contextlib.contextmanager
-def working_on(folder: RunFolder, shard: Shard | None) -> Iterator[None]:
+def working_on(folder: ConfiguredFolder[Any], shard: Shard | None) -> Iterator[None]:
     """Work on a folder until the context ends. A local folder belongs to one process, unless it is one of several shards.
     An object store cannot be locked: two processes there train the same parts and write the same bytes."""
     with folder.exclusive() if shard is None else folder.shared():

@@ -23,7 +23,6 @@ from ncsim.executors import xla
 from ncsim.executors.native import program as native
 from ncsim.executors.native.compiler import remember, verdict
 from ncsim.terminal import say
-from ncsim.training.observation import ContextRecord
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
@@ -189,9 +188,7 @@ def seconds_a_network(
     return (clock() - begun) / (tried.lanes * mesh.devices.size)
 
 
-def train_block(
-    config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int, first_member: int = 0
-) -> ContextRecord:
+def train_block(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int, first_member: int = 0) -> Any:
     """One block of members on every device: records [D * lanes, context, ...], of consecutive ids."""
     devices = mesh.devices.size
     ids = np.zeros((devices, tried.blocks, tried.lanes), np.uint32)
@@ -202,7 +199,7 @@ def train_block(
     leaves: list[Any] = [
         np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result if leaf is not None
     ]
-    return ContextRecord(*leaves)
+    return type(result)(*leaves)
 
 
 def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgram, mesh: Mesh) -> bool:

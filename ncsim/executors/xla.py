@@ -17,11 +17,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim.config.ensemble import EnsembleConfig, program_of
+from ncsim.config.scenarios import ScenarioTasks
 from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.training.circuit import Circuit, circuit_logits, encoded_states, initial_circuit, train_circuit
 from ncsim.training.initialization import dtype_of, member_key, row_tuples, start_vector, vector_size
 from ncsim.training.network import Architecture, forward
-from ncsim.training.observation import CELLS, observe, record, record_of_logits
+from ncsim.training.observation import CELLS, observe, record, record_of_logits, record_scenario
 from ncsim.training.separability import squared_response, twin_starts
 from ncsim.training.step import train
 
@@ -66,7 +67,8 @@ def block_program(
 ) -> BlockProgram:
     """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
 
-    Configs that differ only in members, seed, learning rate or steps share one program. `training` is what runs the
+    Configs that differ only in members, seed, learning rate or steps share one program. Of a scenario's config records are
+    `ScenarioRecord`s. `training` is what runs the
     steps: `ncsim.training.step.train`, or another executor's function of the same arguments. `points`: how many steps are
     recorded, with the last; None records none. `kept`: whether networks are given too, of a program that does not record.
     """
@@ -88,7 +90,7 @@ def _block_program(
 ) -> BlockProgram:
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
-    size = vector_size(config)
+    size, recorded = vector_size(config), record_scenario if isinstance(config.tasks, ScenarioTasks) else record
 
     def one_context(root: jax.Array, members: jax.Array, context: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         # Wrapped here, once a network: every network folds other ids into the run's key, which is no reuse of it.
@@ -102,9 +104,11 @@ def _block_program(
         trained = training(config, vector, answers, rate, steps)
         vector = trained if points is None else trained[-1]
         assert vector.shape == (size, lanes)
-        result = record(config, vector, answers)
+        result: Any = recorded(config, vector, answers)
         cells_last = {
-            name: jnp.moveaxis(getattr(result, name), 0, -1) for name in CELLS if getattr(result, name) is not None
+            name: jnp.moveaxis(getattr(result, name), 0, -1)
+            for name in CELLS
+            if getattr(result, name, None) is not None
         }
         result = result._replace(**cells_last)
         if kept:
@@ -115,7 +119,7 @@ def _block_program(
         return result, jax.lax.map(lambda moment: observe(config, moment, answers), trained)
 
     # A kernel does not say how its results vary over the mesh.
-    on_device = _over_blocks(one_context, blocks, points)
+    on_device = _over_blocks(one_context, blocks, points, len(targets))
     run = _compiled(on_device, mesh, (blocks, lanes), dtype, points, check_varying=training is train)
     return BlockProgram(run, lanes, blocks)
 
@@ -245,7 +249,8 @@ def _compiled(
     compiled = jax.jit(mapped).lower(*arguments).compile(compiler_options=options)
 
     def run(root_seed: int, ids: Any, used: Any, rate: float, steps: Any) -> Any:
-        root = np.array([0, root_seed], np.uint32)  # of jax.random.key(root_seed), whatever its default and offset
+        # Of jax.random.key(root_seed) where JAX has 64 bits, whatever its default and offset.
+        root = np.array([root_seed >> 32, root_seed & 0xFFFFFFFF], np.uint32)
         given = (root, ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
         return compiled(*jax.device_put(given, shardings))
 

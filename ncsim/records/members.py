@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ncsim.records.joint_counts import from_context_order
+from ncsim.records.scenarios import ScenarioRecords
 
 
 class Column(NamedTuple):
@@ -106,13 +107,19 @@ class MemberRecords(NamedTuple):
         return (self.undecided_alice > 0) | (self.undecided_bob > 0)
 
 
+_Records = TypeVar("_Records", MemberRecords, ScenarioRecords)
+
+
 def concatenated(records: Sequence[MemberRecords]) -> MemberRecords:
     """Joins records. An empty list gives an empty record."""
-    if not records:
-        return empty_records()
+    return joined(records) if records else empty_records()
+
+
+def joined(records: Sequence[_Records]) -> _Records:
+    """Joins records of one kind, of which there is at least one."""
     together = zip(*records, strict=True)
     columns: list[Any] = [None if column[0] is None else np.concatenate(column) for column in together]
-    return MemberRecords(*columns)
+    return type(records[0])(*columns)
 
 
 def empty_records() -> MemberRecords:

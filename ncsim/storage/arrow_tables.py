@@ -84,7 +84,12 @@ def flat_names(name: str) -> list[str]:
 
 def axis_columns(config: EnsembleConfig, swept: Sequence[str], rows: int) -> dict[str, pa.Array]:
     """The cell's values of the swept fields, each in its own type, on every row."""
-    return {name: pa.repeat(pa.scalar(getattr(config, name)), rows) for name in swept}
+    return {name: pa.repeat(_scalar(getattr(config, name)), rows) for name in swept}
+
+
+def _scalar(value: Any) -> pa.Scalar:
+    """A value in its own type; a seed that is too large for a signed number in an unsigned one."""
+    return pa.scalar(value, pa.uint64()) if isinstance(value, int) and value >= 2**63 else pa.scalar(value)
 
 
 def to_flat_table(records: MemberRecords, config: EnsembleConfig, swept: Sequence[str]) -> pa.Table:
@@ -118,14 +123,14 @@ def from_flat_table(table: pa.Table, config: EnsembleConfig) -> MemberRecords:
     for name, values in member_statistics(records.counts, config.tasks.rows).items():
         if not np.array_equal(table[name].to_numpy(), values, equal_nan=True):
             raise StoreError("has statistics that are not those of its counts")
-    _check_axes(table, config)
+    check_axes(table, config)
     return records
 
 
-def _check_axes(table: pa.Table, config: EnsembleConfig) -> None:
+def check_axes(table: pa.Table, config: EnsembleConfig) -> None:
     """Raise StoreError where a column of a swept field has another value than the config."""
     for name in set(table.column_names) & set(field_specs()):
-        if not pc.all(pc.equal(table[name], pa.scalar(getattr(config, name)))).as_py():
+        if not pc.all(pc.equal(table[name], _scalar(getattr(config, name)))).as_py():
             raise StoreError(f"has another {name} than its config")
 
 
@@ -193,7 +198,7 @@ def trajectories_from_table(
 
     if np.any(columns("step", ["step"])[..., 0] != steps):
         raise ValueError("its steps are not those of its footer")
-    _check_axes(table, config)
+    check_axes(table, config)
     return MemberTrajectories(
         member=columns("member", ["member"])[:, 0, 0].astype(np.uint64, copy=False),
         step=steps,

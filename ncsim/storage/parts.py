@@ -21,6 +21,7 @@ from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps
 from ncsim.config.recording import Recording
 from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
+from ncsim.records.scenarios import ScenarioRecords
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.storage.arrow_tables import (
@@ -40,7 +41,7 @@ from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
 
 _CHECKSUM = b"ncsim-checksum"
 
-Kept = TypeVar("Kept", MemberRecords, MemberTrajectories)
+Kept = TypeVar("Kept", MemberRecords, MemberTrajectories, ScenarioRecords)
 Stamp = dict[str, Any]
 
 
@@ -198,7 +199,7 @@ def _by_column(reader: pq.ParquetFile, name: str, lists: bool) -> list[np.ndarra
 def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:
     flat = stamp["format"] >= MEMBERS.flat.format
     records = from_flat_table(table, config) if flat else from_table(table.cast(schema(config)))
-    if not _are_stamped(records.member, stamp):
+    if not are_stamped(records.member, stamp):
         raise StoreError("has members that are not those of its name")
     if np.any(records.counts.sum(axis=2) != np.where(records.diverged, 0, config.tasks.rows)):
         raise StoreError("has counts that do not add up")
@@ -213,12 +214,13 @@ def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRec
 def _trajectories(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberTrajectories:
     trajectories = trajectories_from_table(table, stamp["steps"], stamp["observed"], config)
     totals = trajectories.counts.sum(axis=-1)
-    if not _are_stamped(trajectories.member, stamp) or np.any((totals != 0) & (totals != config.tasks.rows)):
+    if not are_stamped(trajectories.member, stamp) or np.any((totals != 0) & (totals != config.tasks.rows)):
         raise StoreError("does not hold what its name says")
     return trajectories
 
 
-def _are_stamped(members: np.ndarray, stamp: Stamp) -> bool:
+def are_stamped(members: np.ndarray, stamp: Stamp) -> bool:
+    """Whether members are those that a stamp says."""
     return np.array_equal(members, np.arange(stamp["first"], stamp["first"] + stamp["count"], dtype=np.uint64))
 
 

@@ -21,9 +21,10 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, to_dict
+from ncsim.config.scenarios import ScenarioTasks
 from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.tally import Tally
@@ -31,17 +32,18 @@ from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, de
 from ncsim.storage.environment import environment
 from ncsim.storage.files import LocalStorage, Storage, hold, open_storage
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import MEMBERS, footer_digest
+from ncsim.storage.parts import MEMBERS, Kept, footer_digest
 from ncsim.storage.summaries import write_part_summary
 
 #: How often, and how long after one another, more members are asked for where shards are beginning at the same time.
 ATTEMPTS_TO_EXTEND, SECONDS_BETWEEN_ATTEMPTS = 10, 0.2
 
 
-class RunFolder(PartFolder[MemberRecords]):
-    """One run folder, on a disk or in an object store. Use `create` to write to it, `open` to read it."""
+class ConfiguredFolder(PartFolder[Kept]):
+    """A run folder with its config.json, on a disk or in an object store. Use `create` to write to it, `open` to read it."""
 
-    kind = MEMBERS
+    #: Whether its members are of scenarios.
+    of_scenarios = False
 
     @property
     def sealed(self) -> bool:
@@ -59,17 +61,10 @@ class RunFolder(PartFolder[MemberRecords]):
             raise StoreError(f"{self.location}: is in an object store; allowed here: a local folder")
         return self.storage.root
 
-    def note_stored(self, config: EnsembleConfig, kept: MemberRecords, name: str, content: bytes) -> None:
-        """Store what the members of a part add up to, beside it."""
-        tally = Tally(config.tasks.rows)
-        with contextlib.suppress(ValueError):  # records that no training gives: a report says what is wrong with them
-            tally.add(kept)
-            write_part_summary(self.storage, name, footer_digest(content), tally)
-
     # -- opening ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+    def open(cls, path: str | os.PathLike[str]) -> Self:
         """A run folder that exists.
 
         Raises:
@@ -78,13 +73,14 @@ class RunFolder(PartFolder[MemberRecords]):
         return cls.within(open_storage(path))
 
     @classmethod
-    def within(cls, storage: Storage, name: str = CONFIG) -> RunFolder:
+    def within(cls, storage: Storage, name: str = CONFIG) -> Self:
         """The run that a storage holds, as its config.json or the copy of it says. Raises as `open`."""
         try:
             stored = description(storage.read(name))
             configs = [from_dict(cell) for cell in stored["cells"]]
             if not configs:
                 raise ValueError("it has no cells")
+            cls._check_kind(configs[0], storage)
             return cls(storage, configs, stored["format"])
         except (FileNotFoundError, NotADirectoryError):
             raise NoRunError(f"no run is stored there (no {name})", storage.location) from None
@@ -98,13 +94,24 @@ class RunFolder(PartFolder[MemberRecords]):
             raise StoreError(problem, f"{storage.location}/{name}", remedy) from None
 
     @classmethod
+    def _check_kind(cls, config: EnsembleConfig, storage: Storage) -> None:
+        """Raise StoreError where a run is of another kind than this folder is for."""
+        if isinstance(config.tasks, ScenarioTasks) != cls.of_scenarios:
+            words = (
+                ("holds an ensemble", "ncsim.open_run")
+                if cls.of_scenarios
+                else ("holds a scenario", "ncsim.open_scenario")
+            )
+            raise StoreError(words[0], storage.location, f"{words[1]} and `ncsim report` read it")
+
+    @classmethod
     def create(
         cls,
         path: str | os.PathLike[str],
         configs: Sequence[EnsembleConfig],
         resume: bool = True,
         training: Callable[[], dict[str, Any]] | None = None,
-    ) -> RunFolder:
+    ) -> Self:
         """The folder for these configs: made, or taken up again where it holds the same run. `training` says what trains,
         for the environment on record; it is asked only for a new run.
 
@@ -128,12 +135,12 @@ class RunFolder(PartFolder[MemberRecords]):
             raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
         return folder
 
-    def _take_up(self, stored: RunFolder) -> None:
+    def _take_up(self, stored: Self) -> None:
         """Go on with a run in its own format. Raises StoreError where it is another one."""
         self.check_same_run(stored)
         self.form = stored.form
 
-    def check_same_run(self, stored: RunFolder) -> None:
+    def check_same_run(self, stored: Self) -> None:
         """Raise StoreError where a stored run is another one than this, or has members that this leaves out."""
         ours, theirs = ({fingerprint(config): config for config in folder.configs} for folder in (self, stored))
         if set(ours) != set(theirs):
@@ -162,7 +169,7 @@ class RunFolder(PartFolder[MemberRecords]):
                 record = environment() | (training() if training else {"device": "unknown"})
                 content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
             if held is None and not self.storage.create(CONFIG, content):  # another worker began the run just now
-                self._take_up(RunFolder.within(self.storage))
+                self._take_up(type(self).within(self.storage))
                 content = self.storage.read(CONFIG)
         else:
             content = held
@@ -182,7 +189,7 @@ class RunFolder(PartFolder[MemberRecords]):
                     return
                 if attempt == ATTEMPTS_TO_EXTEND - 1:
                     raise
-            self.check_same_run(RunFolder.within(self.storage))
+            self.check_same_run(type(self).within(self.storage))
             held = self.storage.read(CONFIG)
             time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
@@ -206,7 +213,7 @@ class RunFolder(PartFolder[MemberRecords]):
         if not missing:
             return
         try:
-            stored = description(self.storage.read(CONFIG))
+            stored: dict[str, Any] = description(self.storage.read(CONFIG))
             if stored["format"] == 1:
                 return  # has no place for it
             later = [*stored.get("later", ()), {"environment": record, "members": missing}]
@@ -251,8 +258,21 @@ class RunFolder(PartFolder[MemberRecords]):
             shutil.rmtree(self.path / "claims", ignore_errors=True)  # folders, which are empty now
 
 
+class RunFolder(ConfiguredFolder[MemberRecords]):
+    """The run folder of an ensemble: contexts are four, parties two."""
+
+    kind = MEMBERS
+
+    def note_stored(self, config: EnsembleConfig, kept: MemberRecords, name: str, content: bytes) -> None:
+        """Store what the members of a part add up to, beside it."""
+        tally = Tally(config.tasks.rows)
+        with contextlib.suppress(ValueError):  # records that no training gives: a report says what is wrong with them
+            tally.add(kept)
+            write_part_summary(self.storage, name, footer_digest(content), tally)
+
+
 def run_kind(path: str | Path) -> str | None:
-    """What kind of run a folder holds, "ensemble" or "text"; None where that cannot be read."""
+    """What kind of run a folder holds, "ensemble", "scenario" or "text"; None where that cannot be read."""
     try:
         storage = open_storage(path)
     except StoreError:
@@ -261,8 +281,16 @@ def run_kind(path: str | Path) -> str | None:
         with contextlib.suppress(OSError, ValueError):
             stored = json.loads(storage.read(name).decode())
             if isinstance(stored, dict):
-                return str(stored.get("kind", "ensemble"))
+                return "scenario" if of_scenario(stored) else str(stored.get("kind", "ensemble"))
     return None
+
+
+def of_scenario(stored: dict[str, Any]) -> bool:
+    """Whether a description is of a scenario."""
+    try:
+        return "contexts" in stored["cells"][0]["tasks"]
+    except (KeyError, IndexError, TypeError):
+        return False
 
 
 def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleConfig]) -> str:

@@ -16,7 +16,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ncsim.records.trajectories import MemberTrajectories, concatenated
 from ncsim.storage.checksums import is_whole, sealed_json
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import TRAJECTORIES, Part, Stamp, cut, trajectory_part_size
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.run_folder import ConfiguredFolder
 from ncsim.storage.writer import Background
 
 FOLDER, RECORDING = TRAJECTORIES.folder, "recording.json"
@@ -41,7 +41,7 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
 
     kind = TRAJECTORIES
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: ConfiguredFolder[Any]) -> None:
         super().__init__(folder.storage, folder.configs, folder.form)
         self._folder = folder
 

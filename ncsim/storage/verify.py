@@ -18,7 +18,7 @@ from ncsim.storage.config_file import CONFIG, CONFIG_COPY
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_temporary, open_storage
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import Part, gaps
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.scenario_folder import any_folder
 from ncsim.storage.summaries import torn_summaries
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
 from ncsim.storage.until_file import torn_until
@@ -99,7 +99,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
     """
     storage = open_storage(path)
     try:
-        folder, findings = described_by(storage, RunFolder.within)
+        folder, findings = described_by(storage, any_folder)
         if folder is None:
             return Verification(None, findings, [], 0, 0, 0, 0)
         trajectories = TrajectoryFolder(folder)

@@ -22,7 +22,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.tasks import TruthTables
+from ncsim.config.tasks import Tasks
 from ncsim.training.losses import LOSSES, with_lanes
 from ncsim.training.network import Architecture, sum_pairwise
 from ncsim.training.optimizers import make_optimizer
@@ -64,7 +64,7 @@ class Circuit(NamedTuple):
         return vector[self.angles : self.angles + 2], vector[self.angles + 2 :]
 
 
-def encoded_states(circuit: Circuit, tasks: TruthTables) -> np.ndarray:
+def encoded_states(circuit: Circuit, tasks: Tasks) -> np.ndarray:
     """The state that each row is encoded as, float64[16, R]."""
     inputs = np.asarray(tasks.inputs)
     states = np.zeros((STATES, len(inputs)))

@@ -16,7 +16,8 @@ from ncsim.training.network import Architecture, Parameters, forward
 
 
 class NCnet(nn.Module):
-    """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2].
+    """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2],
+    or one per party of a scenario.
 
     An answer is 1 where its logit is above 0. It is the network of arXiv:2603.04451, section 4.1 and figure 1.
 
@@ -36,7 +37,7 @@ class NCnet(nn.Module):
     config: EnsembleConfig
 
     @nn.compact
-    def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch 2"]:
+    def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch heads"]:
         architecture = Architecture.of(self.config)
         # One draw for all four tensors, as in the ensemble; made only when the module is initialised.
         start = Parameters(*(jnp.zeros(shape) for shape in architecture.shapes))
@@ -47,7 +48,7 @@ class NCnet(nn.Module):
         )
         flat = jnp.reshape(inputs, (-1, architecture.features))
         logits = jax.vmap(lambda row: forward(parameters, [list(row)])[1][0])(flat)
-        return logits.reshape(*inputs.shape[:-1], 2)
+        return logits.reshape(*inputs.shape[:-1], architecture.heads)
 
     @staticmethod
     def variables(config: EnsembleConfig, vector: Float[Array, " P"]) -> dict[str, Any]:

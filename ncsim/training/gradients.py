@@ -75,13 +75,13 @@ def _compared(alice: Array, bob: Array) -> _Compared:
     return _Compared(norms[0], norms[1], jnp.clip(cosine, -1, 1), 2 * ratio / (1 + ratio * ratio))
 
 
-#: The heads whose loss sends its gradient as it is into the shared layer. PCGrad sends what is left of both.
-_SENDERS: dict[str, tuple[int, ...]] = {
-    "none": (0, 1),
+#: The heads whose loss sends its gradient as it is into the shared layer; None is all. PCGrad sends what is left of both.
+_SENDERS: dict[str, tuple[int, ...] | None] = {
+    "none": None,
     "stop_gradient_alice": (1,),
     "stop_gradient_bob": (0,),
     "frozen_trunk": (),
-    "separate_trunks": (0, 1),
+    "separate_trunks": None,
     "pcgrad": (),
 }
 
@@ -91,11 +91,11 @@ class NetworkAtWork(NamedTuple):
 
     parameters: Parameters
     hidden: Array  # [R, H, *L]
-    residuals: Array  # [R, 2, *L]: derivative of each head's mean loss by its decision logits, without loss weights
+    residuals: Array  # [R, K, *L]: derivative of each head's mean loss by its decision logits, without loss weights
 
 
 def evaluated(config: EnsembleConfig, vector: Array, targets: Array) -> NetworkAtWork:
-    """The network `vector` [P, *L] on the rows it trains on; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    """The network `vector` [P, *L] on the rows it trains on; `targets` [R, K] or [R, K, *L] of 0 and 1."""
     parameters = Architecture.of(config).split(vector)
     hidden, logits = forward(parameters, row_tuples(config))
     residuals = LOSSES[config.loss].residual(logits, with_lanes(targets, logits))
@@ -107,7 +107,7 @@ def evaluated(config: EnsembleConfig, vector: Array, targets: Array) -> NetworkA
 
 def gradient(config: EnsembleConfig, vector: Array, targets: Array) -> Array:
     """What the optimiser is given at `vector` [P, *L], one entry a parameter: the full-batch gradient of the loss, or
-    what the config's intervention makes of it; `targets` [R, 2] or [R, 2, *L] of 0 and 1."""
+    what the config's intervention makes of it; `targets` [R, K] or [R, K, *L] of 0 and 1."""
     architecture = Architecture.of(config)
     at = evaluated(config, vector, targets)
     if (config.alice_weight, config.bob_weight) != (1.0, 1.0):

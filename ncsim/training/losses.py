@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ LOSSES = {
 
 
 def head_losses(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
-    """Each head's own mean loss over the rows trained on, without loss weights: [2, *L], from decision logits [R, 2, *L]."""
+    """Each head's own mean loss over the rows trained on, without loss weights: [K, *L], from decision logits [R, K, *L]."""
     values = LOSSES[config.loss].value(logits, with_lanes(targets, logits))
     if rows_used is None:
         return sum_rows(values) / len(values)
@@ -43,14 +44,15 @@ def head_losses(config: EnsembleConfig, logits: Array, targets: Array, rows_used
 
 
 def mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
-    """The training loss, [*L]: each head's mean over the rows trained on, times its weight, summed over both heads."""
+    """The training loss, [*L]: each head's mean over the rows trained on, times its weight, summed over the heads."""
     values = LOSSES[config.loss].value(logits, with_lanes(targets, logits))
-    alice, bob = values[:, 0], values[:, 1]
+    heads = [values[:, head] for head in range(values.shape[1])]
     if (config.alice_weight, config.bob_weight) != (1.0, 1.0):
-        alice, bob = alice * config.alice_weight, bob * config.bob_weight
+        heads = [heads[0] * config.alice_weight, heads[1] * config.bob_weight]
+    total = functools.reduce(jnp.add, heads)
     if rows_used is None:
-        return sum_rows(alice + bob) / len(values)
-    return sum_rows((alice + bob) * rows_used) / config.training_rows
+        return sum_rows(total) / len(values)
+    return sum_rows(total * rows_used) / config.training_rows
 
 
 def sum_rows(values: Array) -> Array:

@@ -1,11 +1,12 @@
-"""NCnet: inputs, one shared ReLU layer, two heads (arXiv:2603.04451, section 4.1 and figure 1b).
+"""NCnet: inputs, one shared ReLU layer, a head per party, which are two but in scenarios (arXiv:2603.04451, section 4.1 and
+figure 1b).
 
 The mathematics stands here once, for one network. Every array may carry trailing *lane* axes (`*L` below), one entry a
 network: a ReLU layer of sixteen rows and three units is too small to be a matrix product, but a thousand of them side
 by side are a few hundred elementwise vector operations, and elementwise operations give a network the same bits
 whatever its neighbours are. Sums over rows, units and features are therefore written out, in one fixed order.
 
-Axes: R rows, F features, H hidden units, P parameters, L lanes; 2 heads, Alice's first.
+Axes: R rows, F features, H hidden units, K heads, Alice's first, P parameters, L lanes.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class Parameters(NamedTuple):
 
     hidden_kernel: Any  # [F, H, *L]
     hidden_bias: Any  # [H, *L]
-    head_kernel: Any  # [2, logits, H, *L]
-    head_bias: Any  # [2, logits, *L]
+    head_kernel: Any  # [K, logits, H, *L]
+    head_bias: Any  # [K, logits, *L]
 
 
 class Architecture(NamedTuple):
@@ -41,6 +42,7 @@ class Architecture(NamedTuple):
     bob_features: tuple[int, ...]
     shared: int | None  # units that both XORnets share; None: every unit sees every feature
     separate: bool  # the first half of the units feeds Alice's head alone, the second Bob's
+    heads: int
 
     @staticmethod
     def of(config: EnsembleConfig) -> Architecture:
@@ -50,16 +52,18 @@ class Architecture(NamedTuple):
             features=config.tasks.features,
             hidden=2 * config.hidden if separate else config.hidden,
             logits=2 if config.loss == "cross_entropy" else 1,
-            alice_features=config.tasks.alice_features,
-            bob_features=config.tasks.bob_features,
+            alice_features=config.tasks.party_features[0],
+            bob_features=config.tasks.party_features[1],
             shared=config.shared if config.topology == "overlap" else None,
             separate=separate,
+            heads=config.tasks.parties,
         )
 
     @property
     def shapes(self) -> Parameters:
         """Shape of each tensor of one network, without lanes."""
-        return Parameters((self.features, self.hidden), (self.hidden,), (2, self.logits, self.hidden), (2, self.logits))
+        head = (self.heads, self.logits)
+        return Parameters((self.features, self.hidden), (self.hidden,), (*head, self.hidden), head)
 
     @property
     def size(self) -> int:
@@ -89,7 +93,9 @@ class Architecture(NamedTuple):
             sees = (np.isin(feature, self.alice_features) & alice) | (np.isin(feature, self.bob_features) & bob)
         if self.separate:
             alice, bob = unit < self.hidden // 2, unit >= self.hidden // 2
-        heads = np.broadcast_to(np.stack([alice, bob])[:, None], self.shapes.head_kernel)
+        # With more heads than two every one sees all units.
+        feeds = np.stack([alice, bob]) if self.heads == 2 else np.ones((self.heads, self.hidden), bool)
+        heads = np.broadcast_to(feeds[:, None], self.shapes.head_kernel)
         return Parameters(sees, np.ones(self.hidden, bool), heads, np.ones(self.shapes.head_bias, bool))
 
     def fan_in(self) -> Parameters:
@@ -145,7 +151,7 @@ def _times(constant: Any, x: Array) -> Array | None:
 
 
 def head_vectors(parameters: Parameters) -> tuple[Array, Array]:
-    """Kernel [2, H, *L] and bias [2, *L] of each head's decision: its one logit, or the difference of its two."""
+    """Kernel [K, H, *L] and bias [K, *L] of each head's decision: its one logit, or the difference of its two."""
     kernel, bias = parameters.head_kernel, parameters.head_bias
     if kernel.shape[1] == 1:
         return kernel[:, 0], bias[:, 0]
@@ -153,7 +159,7 @@ def head_vectors(parameters: Parameters) -> tuple[Array, Array]:
 
 
 def forward(parameters: Parameters, rows: Sequence[Sequence[Any]]) -> tuple[Array, Array]:
-    """Hidden activations [R, H, *L] and decision logits [R, 2, *L] of some rows of features.
+    """Hidden activations [R, H, *L] and decision logits [R, K, *L] of some rows of features.
 
     Features that are Python numbers are compiled in: a row's pre-activation is then a subset sum of the kernel, whose
     common prefixes the compiler shares between rows.
@@ -169,7 +175,8 @@ def forward(parameters: Parameters, rows: Sequence[Sequence[Any]]) -> tuple[Arra
     hidden = jax.lax.optimization_barrier(jnp.stack(activations))
     kernel, bias = head_vectors(parameters)
     units = range(hidden.shape[1])
-    logits = [sum_pairwise([kernel[head, unit] * hidden[:, unit] for unit in units]) + bias[head] for head in (0, 1)]
+    heads = range(kernel.shape[0])
+    logits = [sum_pairwise([kernel[head, unit] * hidden[:, unit] for unit in units]) + bias[head] for head in heads]
     return hidden, jnp.stack(logits, axis=1)
 
 
@@ -178,18 +185,19 @@ def backward(
     hidden: Array,
     residuals: Array,
     rows: Sequence[Sequence[float]],
-    senders: Sequence[int] = (0, 1),
+    senders: Sequence[int] | None = None,
 ) -> Parameters:
-    """Gradient of the loss from its derivative by the decision logits, `residuals` [R, 2, *L]. `senders` are the heads
-    whose loss sends a gradient into the shared layer.
+    """Gradient of the loss from its derivative by the decision logits, `residuals` [R, K, *L]. `senders` are the heads
+    whose loss sends a gradient into the shared layer; all if not given.
 
     Written by hand because the sums over rows, as autodiff leaves them, compile to loops several times slower; the
     tests hold it to `jax.grad`. Connections that the topology leaves out are not masked here: see `gradients.gradient`.
     """
     residuals = jax.lax.optimization_barrier(residuals)
-    count = range(len(rows))
+    count, heads = range(len(rows)), range(residuals.shape[1])
     head_bias = sum_pairwise([residuals[row] for row in count])
-    head_kernel = jnp.stack([sum_pairwise([residuals[row, head] * hidden[row] for row in count]) for head in (0, 1)])
+    head_kernel = jnp.stack([sum_pairwise([residuals[row, head] * hidden[row] for row in count]) for head in heads])
+    senders = heads if senders is None else senders
     hidden_kernel, hidden_bias = trunk_gradient(parameters, hidden, residuals, rows, senders)
     if parameters.head_kernel.shape[1] == 1:
         head_kernel, head_bias = head_kernel[:, None], head_bias[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -59,16 +60,31 @@ class ContextRecord(NamedTuple):
     training_counts: Int[Array, " 4 *L"] | None = None  # as counts, of the rows trained on; None where those are all
 
 
-#: The fields of a record that have an axis of outcomes.
-CELLS = ("counts", "training_counts")
+class ScenarioRecord(NamedTuple):
+    """As `ContextRecord`, of a network with K heads in one context of a scenario."""
+
+    counts: Int[
+        Array, " cells *L"
+    ]  # rows by (first head wrong/right, ..., last head wrong/right), the last one's fastest
+    loss: Float[Array, "*L"]
+    margin: Float[Array, "*L"]
+    diverged: Array  # bool[*L]
+    undecided: Int[Array, " heads *L"]  # rows with |logit| < undecided_tolerance
+
+
+#: The fields of a record that have an axis of outcomes, or of heads.
+CELLS = ("counts", "training_counts", "undecided")
 
 
 def outcome_cells(logits: Array, targets: Array) -> list[Array]:
-    """Which rows are answered how, bool[R, *L] each: both wrong, Bob right alone, Alice right alone, both right. A logit of
-    exactly 0 answers 0."""
+    """Which rows are answered how, bool[R, *L] each. Of two heads: both wrong, Bob right alone, Alice right alone, both right.
+    A logit of exactly 0 answers 0."""
     right = (logits > 0) == (with_lanes(targets, logits) > 0)
-    alice, bob = right[:, 0], right[:, 1]
-    return [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
+    heads = [right[:, head] for head in range(right.shape[1])]
+    return [
+        functools.reduce(jnp.logical_and, [head if good else ~head for head, good in zip(heads, cell, strict=True)])
+        for cell in itertools.product((False, True), repeat=len(heads))
+    ]
 
 
 def _number(value: Array) -> Array:
@@ -85,7 +101,26 @@ def smallest_margin(logits: Array, targets: Array) -> Array:
     """The smallest logit in favour of the right answer over rows and heads: [*L]."""
     favour = jnp.where(with_lanes(targets, logits) > 0, logits, -logits)
     # Written out, as sums are: XLA's reduction takes four times as long on a CPU.
-    return functools.reduce(jnp.minimum, [favour[row, head] for row in range(len(favour)) for head in (0, 1)])
+    rows, heads = favour.shape[:2]
+    return functools.reduce(jnp.minimum, [favour[row, head] for row in range(rows) for head in range(heads)])
+
+
+def record_scenario(config: EnsembleConfig, vector: Array, targets: Array) -> ScenarioRecord:
+    """As `record`, of any number of heads."""
+    _, logits = forward(Architecture.of(config).split(vector), row_tuples(config))
+    diverged = has_diverged(vector, logits)
+
+    def kept(rows: Array) -> Array:
+        return jnp.where(diverged, 0, sum_rows(rows.astype(jnp.int32)))
+
+    decided = jnp.abs(logits) >= config.undecided_tolerance
+    return ScenarioRecord(
+        counts=jnp.stack([kept(cell) for cell in outcome_cells(logits, targets)]),
+        loss=_number(mean_loss(config, logits, targets, None)),
+        margin=_number(smallest_margin(logits, targets)),
+        diverged=diverged,
+        undecided=jnp.stack([kept(~decided[:, head]) for head in range(logits.shape[1])]),
+    )
 
 
 def record(config: EnsembleConfig, vector: Array, targets: Array) -> ContextRecord:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.tasks import TruthTables
+from ncsim.config.tasks import Tasks
 from ncsim.errors import ConfigError
 from ncsim.training.initialization import row_tuples, vector_size
 from ncsim.training.network import Architecture, Parameters, forward
@@ -75,18 +75,19 @@ def foreign_part(response: np.ndarray) -> np.ndarray:
         return np.asarray(foreign / (own + foreign))
 
 
-def grid_of_rows(tasks: TruthTables) -> np.ndarray:
+def grid_of_rows(tasks: Tasks) -> np.ndarray:
     """Numbers of the rows as a matrix [Alice's features, Bob's features], both in binary order.
 
     Raises:
         ConfigError: rows are not all combinations of Alice's features with Bob's, each once.
     """
     rows = np.asarray(tasks.inputs)
+    alice, bob = tasks.party_features
     keys = []
-    for features in (tasks.alice_features, tasks.bob_features):
+    for features in (alice, bob):
         keys.append(rows[:, list(features)] @ (1 << np.arange(len(features))[::-1]))
-    sides = tuple(2 ** len(features) for features in (tasks.alice_features, tasks.bob_features))
-    together = sorted((*tasks.alice_features, *tasks.bob_features))
+    sides = tuple(2 ** len(features) for features in (alice, bob))
+    together = sorted((*alice, *bob))
     number = keys[0] * sides[1] + keys[1]
     if together != list(range(tasks.features)) or sorted(number) != list(range(sides[0] * sides[1])):
         raise ConfigError(

@@ -17,7 +17,7 @@ UNITS = (
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
-    *("exports", "results", "study", "tracking", "hub", "cluster", "tables"),
+    *("exports", "results", "scenarios", "study", "tracking", "hub", "cluster", "tables"),
     *("report", "ensemble"),
     *("planning", "text"),
     "cli",
@@ -43,7 +43,8 @@ THIRD_PARTY = {
 }
 #: Reports see stored records, never a network: these units may not import what trains.
 NEVER = {
-    unit: {"training", "executors", "ensemble"} for unit in ("statistics", "storage", "results", "study", "report")
+    unit: {"training", "executors", "ensemble"}
+    for unit in ("statistics", "storage", "results", "scenarios", "study", "report")
 }
 
 

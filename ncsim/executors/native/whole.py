@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.tasks import CONTEXTS, context_targets
+from ncsim.config.tasks import CONTEXTS, TruthTables, context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.native import c_whole, compiler
@@ -71,6 +71,8 @@ def program(
 def source(config: EnsembleConfig) -> str | None:
     """The C file that draws and records networks of a config; None where there is none."""
     if config.initialization != "uniform" or config.training_rows or Architecture.of(config).hidden > MAX_HIDDEN:
+        return None
+    if not isinstance(config.tasks, TruthTables):
         return None
     vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
     targets = jax.ShapeDtypeStruct(context_targets(config.tasks)[0].shape, jnp.float32)

@@ -1,0 +1,115 @@
+"""The run of a scenario: more than two tasks per party, or more than two parties, trained in memory or into a run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from ncsim.cluster.shards import Shard
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, refusal, swept_fields
+from ncsim.config.fields import shown
+from ncsim.config.scenarios import ScenarioTasks
+from ncsim.ensemble.job import Job
+from ncsim.ensemble.kinds import kind_here, say_differences
+from ncsim.ensemble.work import missing_parts, working_on
+from ncsim.errors import ConfigError
+from ncsim.executors.devices import validate_device_count
+from ncsim.executors.own_programs import own_programs
+from ncsim.machine import check_system
+from ncsim.records.members import joined
+from ncsim.scenarios import ScenarioRun
+from ncsim.storage.scenario_folder import ScenarioFolder
+from ncsim.storage.writer import Background
+from ncsim.terminal import ProgressListener
+
+
+def run_scenario(
+    config: EnsembleConfig | Sequence[EnsembleConfig],
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = True,
+    devices: int | None = None,
+    progress: ProgressListener | None = None,
+    executor: str = "auto",
+    shard: tuple[int, int] | None = None,
+) -> ScenarioRun:
+    """Train every member of a scenario, one network per context, as `ncsim.run_ensemble` trains the four of the paper.
+
+    Training, executors, keys and run folders are those of `run_ensemble`: context c of member m starts from the same key, so that
+    `chained_tasks(2)` gives the counts of `run_ensemble`, bit for bit.
+
+    Args:
+        config: one config, or a grid of them, whose `tasks` are a scenario's (`ncsim.chained_tasks`, `ncsim.three_party_tasks`,
+            `ncsim.scenario_tasks`).
+        out: a run folder or an address, as for `run_ensemble`; None keeps everything in memory.
+        resume: as for `run_ensemble`.
+        devices: as for `run_ensemble`.
+        progress: told how the run goes on.
+        executor: as for `run_ensemble`. Generated C takes up to 16 rows, CUDA up to 64.
+        shard: (number, shards), only with `out`.
+
+    Returns:
+        The run. Each head's outcome on a row is whether it was right, as in arXiv:2603.04451, section 4.1.
+
+    Raises:
+        ConfigError: tasks of two by two, a field that a scenario has not, or as for `run_ensemble`.
+        StoreError: as for `run_ensemble`.
+        DeviceError: as for `run_ensemble`.
+
+    Example:
+        >>> import ncsim
+        >>> tasks = ncsim.three_party_tasks(shared=True)
+        >>> config = ncsim.EnsembleConfig(hidden=2, members=20, steps=30, tasks=tasks)
+        >>> run_scenario(config, executor="xla").counts.shape
+        (20, 8, 2, 2, 2)
+    """
+    configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    place = None if shard is None else Shard.checked(shard)
+    job = Job(configs, devices, progress, executor, None, out, resume, place)
+    _check(job)
+    with own_programs():
+        if out is None:
+            executors = job.executors()
+            everything = [(cell, each.member_ids) for cell, each in enumerate(configs)]
+            records = [joined(list(batches)) for _, batches in job.trained(everything)]
+            return ScenarioRun(configs, records, executors)
+        return ScenarioRun(configs, _stored(job))
+
+
+def _check(job: Job) -> None:
+    """Refuse what can be refused without a device and before a folder is made."""
+    from ncsim.training.optimizers import validate_optimizers
+
+    check_system()
+    if not job.configs:
+        raise ConfigError("config: no config; allowed: one or more")
+    for config in job.configs:
+        if not isinstance(config, EnsembleConfig):
+            raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+        if not isinstance(config.tasks, ScenarioTasks):
+            raise ConfigError(f"--tasks: {config.tasks.name}, two of two parties; allowed here: an ncsim.ScenarioTasks")
+        problem = refusal(config)
+        if problem is not None:
+            raise ConfigError(problem)
+    swept_fields(job.configs)
+    if job.executor not in EXECUTORS:
+        raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
+    if not isinstance(job.resume, bool):
+        raise ConfigError(f"resume: {shown(job.resume)}; allowed: True or False")
+    if job.out is None and job.shard is not None:
+        raise ConfigError("--shard: needs a run folder that the shards have in common; allowed: with out=FOLDER")
+    validate_device_count(job.devices)
+    validate_optimizers(job.configs)
+
+
+def _stored(job: Job) -> ScenarioFolder:
+    """Train what the folder lacks, part by part, of this process's share."""
+    if job.recorded_executors() is None and job.executor in ("cuda", "pallas", "native"):
+        job.executors()  # what they cannot train is refused before a folder is made
+    assert job.out is not None
+    folder = ScenarioFolder.create(job.out, job.configs, job.resume, job.environment)
+    writing = Background()
+    with working_on(folder, job.shard), writing:
+        if missing := missing_parts(folder, None, job.shard):
+            say_differences(folder, kind_here(job.devices))
+            job.store(folder, missing, writing)
+    return folder
