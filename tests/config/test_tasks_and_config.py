@@ -72,7 +72,7 @@ def test_broken_truth_tables_are_named(change, words):
         ("first_member", 2**32, "--first-member"),
         ("undecided_tolerance", -0.1, "--undecided-tolerance: -0.1; allowed: a finite number, 0 or above"),
         ("common_initialization", 1, "--common-initialization: 1; allowed: true or false"),
-        ("root_seed", 2**31, "--root-seed"),
+        ("root_seed", 2**64, "--root-seed"),
     ],
 )
 def test_bad_values_get_one_line(option, value, words):
