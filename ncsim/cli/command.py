@@ -19,6 +19,7 @@ from ncsim.cli.export import add_export_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
+from ncsim.cli.scenario import add_scenario_command
 from ncsim.cli.show import add_show_command
 from ncsim.cli.table import add_table_command
 from ncsim.cli.text import add_text_command
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     add_ensemble_command(commands)
+    add_scenario_command(commands)
     add_text_command(commands)
     add_plan_command(commands)
     add_report_command(commands)

@@ -66,8 +66,8 @@ def run_command(parsed: argparse.Namespace) -> None:
     asked = next((name for name in ("audit", "repair", "verify", "watch") if getattr(parsed, name)), None)
     if parsed.verify and parsed.repair:
         raise ConfigError("--verify: with --repair, which verifies too; allowed: one of the two")
-    if kind == "text" and parsed.watch:
-        raise ConfigError(f"--watch: {parsed.folder} holds a text run; allowed: with a run of ncsim ensemble")
+    if kind in ("text", "scenario") and parsed.watch:
+        raise ConfigError(f"--watch: {parsed.folder} holds a {kind} run; allowed: with a run of ncsim ensemble")
     if parsed.watch and (parsed.verify or parsed.repair or share is not None):
         raise ConfigError(f"--watch: with --{asked}; allowed: one after the other")
     if share is not None:
@@ -83,7 +83,13 @@ def run_command(parsed: argparse.Namespace) -> None:
             audit_run(parsed.folder, share, seed, None)
         return
     if parsed.verify or parsed.repair:
-        _verify(parsed.folder, kind == "text", parsed.repair)
+        _verify(parsed.folder, kind, parsed.repair)
+        return
+    if kind == "scenario":
+        from ncsim.cli.scenario import report_scenario
+        from ncsim.scenarios import open_scenario
+
+        report_scenario(open_scenario(parsed.folder))
         return
     if kind == "text":
         from ncsim.text.results import open_text_run
@@ -104,9 +110,9 @@ def _report_study(parsed: argparse.Namespace, share: float | None) -> None:
     asked = [name for name in ("verify", "repair") if getattr(parsed, name)] + (["audit"] if share is not None else [])
     if asked:
         raise ConfigError(f"--{asked[0]}: with {len(parsed.folders)} folders; allowed: with one")
-    text = next((folder for folder in parsed.folders if run_kind(folder) == "text"), None)
-    if text is not None:
-        raise ConfigError(f"FOLDER: {text} holds a text run; allowed among several: runs of ncsim ensemble")
+    for folder in parsed.folders:
+        if (kind := run_kind(folder)) in ("text", "scenario"):
+            raise ConfigError(f"FOLDER: {folder} holds a {kind} run; allowed among several: runs of ncsim ensemble")
     if parsed.watch and parsed.out is None:
         raise ConfigError(f"--watch: with {len(parsed.folders)} folders and no --out; allowed: with --out STUDY")
     opened = functools.partial(Study, parsed.folders, parsed.out)
@@ -121,30 +127,32 @@ def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
     return watch(parsed.folders, opened, lambda missing: say(f"{place}: {missing:,} members are still to be trained"))
 
 
-def _verify(folder: str, text: bool, mend: bool) -> None:
+def _verify(folder: str, kind: str | None, mend: bool) -> None:
     from ncsim.storage.verify import repair, verify
 
     look: Callable[[Any], Any] = verify
-    if text:
+    if kind == "text":
         from ncsim.text.verify import verify_text
 
         look = verify_text
     with telling(f"reading every file of {folder}"):
-        found = repair(folder, functools.partial(_train, folder, text), look=look) if mend else look(folder)
+        found = repair(folder, functools.partial(_train, folder, kind), look=look) if mend else look(folder)
     _say_found(found, None if mend else f"{PROGRAM} report --repair {folder} puts this right")
 
 
-def _train(folder: str, text: bool, configs: Sequence[Any]) -> None:
+def _train(folder: str, kind: str | None, configs: Sequence[Any]) -> None:
     """Train what a folder lacks."""
-    if text:
+    if kind == "text":
         from ncsim.text.run import run_text
 
         run_text(configs[0], folder, os.environ.get(SOURCE_VARIABLE), progress=text_progress())
         return
     from ncsim.ensemble.run import run_ensemble
+    from ncsim.ensemble.scenarios import run_scenario
     from ncsim.terminal import Progress
 
-    run_ensemble(configs, folder, progress=Progress())
+    train: Callable[..., Any] = run_scenario if kind == "scenario" else run_ensemble
+    train(configs, folder, progress=Progress())
 
 
 def _say_found(found: Any, remedy: str | None = None) -> None:

@@ -7,6 +7,7 @@ has two tasks and every task stands in two contexts; the chained inequality's 2 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -42,7 +43,8 @@ class Question(NamedTuple):
         return self.inequality.name
 
 
-def questions(tasks: Tasks) -> list[Question]:
+@functools.lru_cache(maxsize=64)  # bounds of three parties take a second
+def questions(tasks: Tasks) -> tuple[Question, ...]:
     """The inequalities that these contexts can be asked: chained, or Mermin's and Svetlichny's."""
     settings = tuple(map(len, tasks.answers))
     known: list[LinearInequality] = []
@@ -56,7 +58,7 @@ def questions(tasks: Tasks) -> list[Question]:
         if set(zip(*np.nonzero(weights), strict=True)) <= set(tasks.contexts):
             signs = [int(weights[context]) for context in tasks.contexts]
             found.append(Question(inequality, np.array(signs, np.int64)))
-    return found
+    return tuple(found)
 
 
 def parties_of(counts: np.ndarray) -> int:

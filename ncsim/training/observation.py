@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -77,14 +76,11 @@ CELLS = ("counts", "training_counts", "undecided")
 
 
 def outcome_cells(logits: Array, targets: Array) -> list[Array]:
-    """Which rows are answered how, bool[R, *L] each. Of two heads: both wrong, Bob right alone, Alice right alone, both right.
-    A logit of exactly 0 answers 0."""
+    """Which rows are answered how, bool[R, *L] each: both wrong, Bob right alone, Alice right alone, both right. A logit of
+    exactly 0 answers 0."""
     right = (logits > 0) == (with_lanes(targets, logits) > 0)
-    heads = [right[:, head] for head in range(right.shape[1])]
-    return [
-        functools.reduce(jnp.logical_and, [head if good else ~head for head, good in zip(heads, cell, strict=True)])
-        for cell in itertools.product((False, True), repeat=len(heads))
-    ]
+    alice, bob = right[:, 0], right[:, 1]
+    return [~alice & ~bob, ~alice & bob, alice & ~bob, alice & bob]
 
 
 def _number(value: Array) -> Array:
@@ -114,12 +110,17 @@ def record_scenario(config: EnsembleConfig, vector: Array, targets: Array) -> Sc
         return jnp.where(diverged, 0, sum_rows(rows.astype(jnp.int32)))
 
     decided = jnp.abs(logits) >= config.undecided_tolerance
+    heads = logits.shape[1]
+    right = ((logits > 0) == (with_lanes(targets, logits) > 0)).astype(jnp.int32)
+    code = functools.reduce(lambda before, head: 2 * before + right[:, head], range(1, heads), right[:, 0])
+    # Compared as a whole: written out, the cells of six heads take a compiler longer than the step.
+    cells = jnp.arange(2**heads).reshape(-1, *[1] * code.ndim)
     return ScenarioRecord(
-        counts=jnp.stack([kept(cell) for cell in outcome_cells(logits, targets)]),
+        counts=jnp.where(diverged, 0, jnp.sum(code == cells, axis=1, dtype=jnp.int32)),
         loss=_number(mean_loss(config, logits, targets, None)),
         margin=_number(smallest_margin(logits, targets)),
         diverged=diverged,
-        undecided=jnp.stack([kept(~decided[:, head]) for head in range(logits.shape[1])]),
+        undecided=jnp.stack([kept(~decided[:, head]) for head in range(heads)]),
     )
 
 

@@ -33,6 +33,7 @@ from ncsim.executors.scalarise import ScalariseError
 from ncsim.training import step as train
 from ncsim.training.initialization import start_vector
 from tests.support.cases import first_fast
+from tests.support.scenarios import THREE
 from tests.support.tasks import FOUR_ROWS
 
 #: Two programs of one mathematics: of 99 of 100 networks, and of all, one of which may have a gradient of epsilon's size.
@@ -80,6 +81,8 @@ VARIANTS = {
     ),
     "surgery": ncsim.EnsembleConfig(hidden=2, intervention="pcgrad"),
     "some rows": ncsim.EnsembleConfig(hidden=2, training_rows=9),
+    "three heads": ncsim.EnsembleConfig(hidden=2, tasks=THREE),
+    "three heads on 64 rows": ncsim.EnsembleConfig(hidden=1, tasks=ncsim.three_party_tasks()),
     "a tiny epsilon": ncsim.EnsembleConfig(hidden=2, optimizer_options="eps=1e-30"),
 }
 

@@ -26,6 +26,7 @@ from ncsim.training import step as train
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture
 from tests.support.cases import first_fast
+from tests.support.scenarios import THREE
 from tests.support.tasks import FOUR_ROWS
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
@@ -65,6 +66,9 @@ VARIANTS = {
     "rprop": {"optimizer": "rprop", "tasks": FOUR_ROWS},
     "a mark of the first step": {"optimizer": "optimistic_gradient_descent", "tasks": FOUR_ROWS},
     "overlap, signs": {"topology": "overlap", "encoding": "sign", "hidden": 3},
+    "three heads": {"tasks": THREE},
+    "three heads of two logits": {"tasks": THREE, "loss": "cross_entropy", "hidden": 1},
+    "three heads, wide": {"tasks": THREE, "hidden": 10},
     "overlap, nothing shared": {"topology": "overlap", "shared": 0, "tasks": FOUR_ROWS},
 }
 

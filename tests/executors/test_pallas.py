@@ -29,6 +29,7 @@ from ncsim.training import step as train
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture
 from tests.support.cases import first_fast
+from tests.support.scenarios import THREE
 from tests.support.tasks import FOUR_ROWS
 
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
@@ -137,6 +138,7 @@ VARIANTS = {
     "a mark of the first step": ncsim.EnsembleConfig(
         hidden=1, optimizer="optimistic_gradient_descent", tasks=FOUR_ROWS
     ),
+    "three heads": ncsim.EnsembleConfig(hidden=1, tasks=THREE),
 }
 
 

@@ -10,13 +10,13 @@ import numpy as np
 
 
 class Network:
-    """Float64 parameters of one NCnet. `logits` is 1 or 2 a head."""
+    """Float64 parameters of one NCnet, of two heads or any number. `logits` is 1 or 2 a head."""
 
     def __init__(self, w, b, v, c):
         self.w = np.array(w, float)  # [features, hidden]
         self.b = np.array(b, float)  # [hidden]
-        self.v = np.array(v, float)  # [2, logits, hidden]
-        self.c = np.array(c, float)  # [2, logits]
+        self.v = np.array(v, float)  # [heads, logits, hidden]
+        self.c = np.array(c, float)  # [heads, logits]
 
     def forward(self, x):
         hidden = []
@@ -26,7 +26,7 @@ class Network:
                 total += value * self.w[feature, unit]
             hidden.append(max(total, 0.0))
         outputs = []
-        for head in range(2):
+        for head in range(len(self.v)):
             outputs.append(
                 [
                     sum(self.v[head, k, unit] * hidden[unit] for unit in range(len(hidden))) + self.c[head, k]
@@ -56,7 +56,7 @@ def loss_and_gradient(network, name, inputs, answers):
     for x, row_answers in zip(inputs, answers, strict=True):
         hidden, outputs = network.forward(x)
         upstream = [0.0] * len(hidden)
-        for head in range(2):
+        for head in range(len(network.v)):
             loss, slopes = loss_and_slope(name, outputs[head], int(row_answers[head]))
             total += loss / len(inputs)
             for k, slope in enumerate(slopes):
