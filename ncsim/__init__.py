@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ncsim.statistics.npa import npa_bound, npa_visibility
     from ncsim.statistics.quantum import quantum_statistics
     from ncsim.statistics.rank_frequency import held_out_likelihoods, moment_fit, rank_counts
-    from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
+    from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics, excess_mismatch
     from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
     from ncsim.statistics.training_curves import trajectory_statistics
     from ncsim.statistics.undecided import undecided_conventions
@@ -121,6 +121,7 @@ _PUBLIC = {
     "npa_visibility": "statistics.npa",
     "cyclic_statistics": "statistics.scenarios",
     "contextual_fraction": "statistics.scenarios",
+    "excess_mismatch": "statistics.scenarios",
     "rank_counts": "statistics.rank_frequency",
     "moment_fit": "statistics.rank_frequency",
     "held_out_likelihoods": "statistics.rank_frequency",

@@ -19,6 +19,8 @@ from ncsim.storage.scenario_folder import ScenarioFolder
 class ScenarioRun:
     """What `ncsim.run_scenario` and `ncsim.open_scenario` give: records of one config, or of every cell of a grid.
 
+    A member is a network per context, as in arXiv:2603.04451, section 4.2.
+
     Attributes:
         configs: the cells.
         swept: the fields in which they differ.
@@ -30,8 +32,10 @@ class ScenarioRun:
         >>> run = ncsim.run_scenario(config, executor="xla")
         >>> run.counts.shape, run.configs[0].tasks.context_names[:2]
         ((20, 6, 2, 2), ('12', '13'))
-        >>> int(run.counts[0, 0].sum())  # rows
-        16
+        >>> int(run.counts[0, 0].sum()), run.records().size, run.missing()  # 16 rows
+        (16, 20, 0)
+        >>> run.executors, run.path, [batch.take(slice(0, 5)).size for batch in run.batches()]
+        (['xla'], None, [5])
     """
 
     def __init__(
@@ -110,7 +114,7 @@ def open_scenario(path: str | os.PathLike[str]) -> ScenarioRun:
         path: the run folder, or its address.
 
     Returns:
-        The run, of which nothing is read yet.
+        The run, of which nothing is read yet; contexts are as in arXiv:2603.04451, section 4.2.
 
     Raises:
         StoreError: no run of a scenario is there.

@@ -17,7 +17,7 @@ from ncsim.config.fields import choice as _choice
 from ncsim.config.fields import integer as _integer
 from ncsim.config.fields import number as _number
 from ncsim.config.fields import option_name, shown
-from ncsim.config.scenarios import ScenarioTasks, tasks_from_dict
+from ncsim.config.scenarios import ScenarioTasks, refused_scenario, tasks_from_dict
 from ncsim.config.tasks import MAX_ROWS, PAPER_TASKS, Tasks
 from ncsim.errors import ConfigError
 
@@ -75,7 +75,7 @@ class EnsembleConfig:
         topology: "dense", one shared layer, or "overlap", two XORnets that share units (the paper's figure 1b).
         shared: units that both XORnets share, 0 to 64 and at most `hidden`; with "overlap" alone.
         common_initialization: whether a member's four contexts start from the same parameters.
-        root_seed: seed of the run, 0 to 2^64 - 1.
+        root_seed: seed of the run, 0 to 18,446,744,073,709,551,615 (2^64 - 1).
         precision: arithmetic of training, "float32" or "float64".
         undecided_tolerance: distance from 0, in logits, within which an answer is recorded as undecided; 0 or above.
         tasks: `TruthTables` of both parties, the paper's unless given; or `ScenarioTasks`, which `ncsim.run_scenario` trains.
@@ -210,7 +210,7 @@ def refusal(config: EnsembleConfig) -> str | None:
     if config.topology == "dense" and config.shared != EnsembleConfig.shared:
         return f"--shared: {config.shared} with --topology dense, which all share; allowed: with --topology overlap"
     promise = isolating(config)
-    if isinstance(config.tasks, ScenarioTasks) and (problem := _refused_scenario(config)) is not None:
+    if isinstance(config.tasks, ScenarioTasks) and (problem := refused_scenario(config)) is not None:
         return problem
     if promise is not None and config.optimizer in LAYERWISE_OPTIMIZERS:
         # Their norms span a layer, and both heads are one, as both trunks are.
@@ -232,24 +232,6 @@ def refusal(config: EnsembleConfig) -> str | None:
             )
     if config.intervention == "pcgrad" and promise is not None:
         return f"--intervention: pcgrad with {promise}, where gradients cannot conflict; allowed: --shared 1 or more"
-    return None
-
-
-def _refused_scenario(config: EnsembleConfig) -> str | None:
-    """Why no scenario has these fields, in one line."""
-    if config.training_rows:
-        return (
-            f"--training-rows: {config.training_rows} with {config.tasks.name}; allowed in a scenario: 0, which is all"
-        )
-    if config.tasks.parties == 2:
-        return None
-    for name, allowed in (("topology", ("dense",)), ("intervention", ("none", "frozen_trunk"))):
-        if getattr(config, name) not in allowed:
-            words = f"{option_name(name)}: {getattr(config, name)} with {config.tasks.parties} parties"
-            return f"{words}, and it is about two; allowed: {', '.join(allowed)}"
-    for name in ("alice_weight", "bob_weight"):
-        if getattr(config, name) != 1:
-            return f"{option_name(name)}: {getattr(config, name)} with {config.tasks.parties} parties; allowed: 1"
     return None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ncsim.config.fields import shown, whole_number
+from ncsim.config.fields import option_name, shown, whole_number
 from ncsim.config.tasks import (
     MAX_ROWS,
     BinaryFunction,
@@ -235,12 +235,17 @@ def three_party_tasks(shared: bool = False) -> ScenarioTasks:
         The tasks, in the manner of arXiv:2603.04451, section 4.1; `ncsim.mermin_inequality` and `ncsim.svetlichny_inequality`
         ask about them.
 
+    Raises:
+        ConfigError: `shared` is neither True nor False.
+
     Example:
         >>> three_party_tasks().rows, three_party_tasks(shared=True).rows
         (64, 16)
         >>> three_party_tasks().context_names
         ('111', '112', '121', '122', '211', '212', '221', '222')
     """
+    if not isinstance(shared, bool):
+        raise ConfigError(f"shared: {shown(shared)}; allowed: True or False")
     if shared:
         parties: list[list[BinaryFunction]] = [[lambda *x, p=p: x[p], lambda *x, p=p: x[p] ^ x[3]] for p in range(3)]
         sides = [(p, 3) for p in range(3)]
@@ -289,6 +294,24 @@ def two_by_two(tasks: Tasks) -> TruthTables:
             f"--tasks: {tasks.name}, a scenario; allowed here: two tasks of two parties (scenarios: ncsim.run_scenario)"
         )
     return tasks
+
+
+def refused_scenario(config: Any) -> str | None:
+    """Why no run of a scenario has the fields of this `EnsembleConfig`, in one line; None where one may."""
+    if config.training_rows:
+        return (
+            f"--training-rows: {config.training_rows} with {config.tasks.name}; allowed in a scenario: 0, which is all"
+        )
+    if config.tasks.parties == 2:
+        return None
+    for name, allowed in (("topology", ("dense",)), ("intervention", ("none", "frozen_trunk"))):
+        if getattr(config, name) not in allowed:
+            words = f"{option_name(name)}: {getattr(config, name)} with {config.tasks.parties} parties"
+            return f"{words}, and it is about two; allowed: {', '.join(allowed)}"
+    for name in ("alice_weight", "bob_weight"):
+        if getattr(config, name) != 1:
+            return f"{option_name(name)}: {getattr(config, name)} with {config.tasks.parties} parties; allowed: 1"
+    return None
 
 
 def tasks_to_dict(tasks: Tasks) -> dict[str, Any]:

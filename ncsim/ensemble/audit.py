@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ncsim.config.ensemble import network_steps
+from ncsim.config.ensemble import EnsembleConfig, network_steps
 from ncsim.config.fields import whole_number
+from ncsim.config.recording import Recording
 from ncsim.ensemble.kinds import differences
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.scenarios import run_scenario
@@ -128,16 +129,7 @@ def audit(
             once_more = dataclasses.replace(config, first_member=ids.start, members=len(ids))
             seen = trajectories.of_members(config, recorded[cell], ids)
             all_seen = sum(len(each.member) for each in seen) == len(ids)
-            again: Any
-            if folder.of_scenarios:
-                again = run_scenario(once_more, devices=devices, executor=executors[cell])
-            else:
-                again = run_ensemble(
-                    once_more,
-                    devices=devices,
-                    executor=executors[cell],
-                    recording=recording if all_seen else None,
-                )
+            again = _trained_again(folder, once_more, devices, executors[cell], recording if all_seen else None)
             columns = unequal_columns(kept._asdict(), again.records()._asdict())
             if all_seen:
                 pair = map(concatenated, (seen, list(again.trajectories())))
@@ -152,6 +144,19 @@ def audit(
             progress.close()
     elsewhere = differences(folder, devices) if audited else []
     return Audit(seed, audited, stored, differing, elsewhere)
+
+
+def _trained_again(
+    folder: ConfiguredFolder[Any],
+    config: EnsembleConfig,
+    devices: int | None,
+    executor: str,
+    recording: Recording | None,
+) -> Any:
+    """A run of some members, of the kind that a folder holds."""
+    if folder.of_scenarios:
+        return run_scenario(config, devices=devices, executor=executor)
+    return run_ensemble(config, devices=devices, executor=executor, recording=recording)
 
 
 def _groups(folder: ConfiguredFolder[Any]) -> Iterator[tuple[int, Part, range]]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
 from ncsim.config.recording import Recording
+from ncsim.config.scenarios import two_by_two
 from ncsim.ensemble.run import Job, forget_programs, run_ensemble
 from ncsim.errors import ConfigError, NoRunError, StoreError
 from ncsim.executors.devices import device_description
@@ -76,6 +77,8 @@ def forecast(
         ConfigError, StoreError: what `run_ensemble` would raise before it trains.
     """
     begun, age = time.perf_counter(), _process_age() if command else 0.0
+    for config in configs:
+        two_by_two(config.tasks)
     swept = swept_fields(configs)
     stored = _stored(configs, out)
     if stored is not None:

@@ -25,8 +25,8 @@ class ScenarioRecords(NamedTuple):
         >>> flat = np.zeros((5, 6), np.float32)
         >>> two = np.zeros((5, 6, 2), np.int32)
         >>> records = ScenarioRecords(np.arange(5), np.zeros((5, 6, 4), np.int32), flat, flat, flat > 0, two)
-        >>> records.size, records.joint.shape
-        (5, (5, 6, 2, 2))
+        >>> records.size, records.parties, records.joint.shape, records.take(records.member > 2).member.tolist()
+        (5, 2, (5, 6, 2, 2), [3, 4])
     """
 
     member: np.ndarray

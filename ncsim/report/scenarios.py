@@ -34,7 +34,7 @@ from ncsim.statistics.scenario_values import (
 from ncsim.statistics.scenarios import excess_mismatch
 
 #: Members whose contextuality a linear programme is asked for, at most: a tenth of a second each.
-MOST_PROGRAMMES = 100
+MOST_PROGRAMMES = 50
 #: What a linear programme leaves of rounding.
 NOTHING = 1e-7
 #: Runs that are drawn under a protocol for what is no function of one value.

@@ -1,0 +1,177 @@
+"""`ncsim scenario`: from options and from files, stored, resumed and reported; and what is refused."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.cli.command import main
+from ncsim.errors import StoreError
+from ncsim.report.scenarios import scenario_lines, store_scenario, summarise_scenario
+from ncsim.scenarios import open_scenario
+from ncsim.statistics.intervals import Estimate
+from tests.support.scenarios import THREE
+
+SMALL = ["--hidden", "1", "--members", "40", "--steps", "3", "--executor", "xla", "--quiet"]
+#: Two parties with three tasks each on four rows.
+OWN = """
+hidden = 1
+[tasks]
+inputs = [[0, 0], [0, 1], [1, 0], [1, 1]]
+answers = [[[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0]], [[0, 1, 0, 1], [0, 0, 1, 1], [0, 1, 1, 0]]]
+contexts = [[0, 1], [0, 2], [1, 0], [1, 1], [2, 0], [2, 2]]
+name = "four rows"
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "own.toml"
+    path.write_text(OWN)
+    return str(path)
+
+
+def printed(capsys, *arguments):
+    main(["scenario", *arguments])
+    return capsys.readouterr().out
+
+
+def test_own_tasks_from_a_file_are_trained_stored_and_reported(file, tmp_path, capsys):
+    place = tmp_path / "run"
+    arguments = ["--config", file, "--members", "40", "--steps", "3", "--executor", "xla", "--out", str(place)]
+    text = printed(capsys, *arguments)
+    assert "chained, 3 settings: <A1 B2> + <A1 B3> + <A2 B1> + <A2 B2> + <A3 B1> - <A3 B3> <= 4" in text
+    assert "bounds: classical 4, quantum 5.196, algebraic 6" in text
+    assert "Delta of the cycle of 6 contexts" in text
+    files = {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+    assert {"summary.json", "config.json", "figures/scenario.png", "figures/scenario.csv"} <= files
+    summary = json.loads((place / "summary.json").read_text())
+    assert summary["contexts"] == ["12", "13", "21", "22", "31", "33"]
+    run = open_scenario(place)
+    assert run.configs[0].tasks.party_features == ((0,), (1,))  # shared out in order
+    assert [each["networks"] for each in summary["cells"][0]["contexts"]] == [40] * 6
+    value = summary["cells"][0]["inequalities"][0]
+    assert Estimate(**value["protocols"][0]["mean"]).value == pytest.approx(
+        float((run.counts * [[[1, -1], [-1, 1]]]).sum(axis=(2, 3)).mean(axis=0) @ [1, 1, 1, 1, 1, -1]) / 4
+    )
+    before = (place / "summary.json").read_bytes()
+    main(["report", str(place)])
+    assert capsys.readouterr().out.replace("Stored", "\nStored").split("\nStored")[0].strip() in text
+    assert (place / "summary.json").read_bytes() == before
+    assert json.loads(printed(capsys, *arguments, "--json")) == summary
+    main(["report", "--verify", str(place)])
+    assert "whole; nothing is missing or wrong" in capsys.readouterr().out
+    main(["report", "--audit", "0.5", str(place)])
+    assert "all are as stored" in capsys.readouterr().out
+
+
+def test_the_settings_that_it_prints_are_its_own(file, tmp_path, capsys):
+    text = printed(capsys, "--settings", "4", "--steps", "7", "--print-config")
+    (tmp_path / "again.toml").write_text(text)
+    assert printed(capsys, "--config", str(tmp_path / "again.toml"), "--print-config") == text
+    assert 'name = "chained 4"' in text
+
+
+def test_three_parties_have_mermin_s_and_svetlichny_s_inequalities(capsys, tmp_path):
+    config = ncsim.EnsembleConfig(hidden=1, members=10, steps=3, tasks=THREE)
+    run = ncsim.run_scenario(config, tmp_path, executor="xla")
+    summary = summarise_scenario(run)
+    store_scenario(run, summary)
+    text = "\n".join(scenario_lines(summary))
+    assert "Mermin: <A1 B1 C2> + <A1 B2 C1> + <A2 B1 C1> - <A2 B2 C2> <= 2" in text
+    assert "Svetlichny: " in text
+    assert "(which here proves nothing)" in text
+    found = summary["cells"][0]["contextuality"]
+    assert found["of"] == "Mermin's four contexts"
+    assert 0 <= found["pooled_excess"] < 1e-6
+    rows = (tmp_path / "figures" / "scenario.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 5
+    with pytest.raises(StoreError, match=r"^the run is in memory only; allowed: a run with a folder"):
+        store_scenario(ncsim.scenarios.ScenarioRun([config], [run.records()]), summary)
+
+
+def test_shares_of_a_run(file, tmp_path, capsys):
+    arguments = [
+        "--config",
+        file,
+        "--members",
+        "40",
+        "--steps",
+        "3",
+        "--executor",
+        "xla",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    main(["scenario", *arguments, "--shard", "1/1", "--quiet"])
+    assert open_scenario(tmp_path / "run").missing() == 0
+
+
+def test_a_context_without_networks_is_reported():
+    config = ncsim.EnsembleConfig(hidden=1, members=3, tasks=ncsim.chained_tasks(2))
+    flat, heads = np.zeros((3, 4), np.float32), np.zeros((3, 4, 2), np.int32)
+    counts = np.full((3, 4, 4), 4, np.int32)
+    counts[:, 1] = 0
+    diverged = counts.sum(axis=2) == 0
+    records = ncsim.records.scenarios.ScenarioRecords(
+        np.arange(3, dtype=np.uint64), counts, flat, flat, diverged, heads
+    )
+    summary = summarise_scenario(ncsim.scenarios.ScenarioRun([config], [records]))
+    (cell,) = summary["cells"]
+    assert cell["whole"] == 0
+    assert "contextuality" not in cell
+    assert cell["inequalities"][0]["protocols"] == []
+    assert "12" not in [line.split()[0] for line in scenario_lines(summary) if line.startswith("  1")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--settings", "7"], "--settings: 7; allowed: a whole number from 2 to 6"),
+        (["--parties", "4"], "--parties: 4; allowed: a whole number from 2 to 3"),
+        (["--parties", "3", "--settings", "3"], "--settings: 3 with --parties 3; allowed: 2, or own tasks of --config"),
+        (["--shared-bit"], "--shared-bit: with two parties; allowed: with --parties 3"),
+        (["--config", "OWN", "--settings", "3"], "--settings: with own tasks of --config; allowed: one of the two"),
+        (["--config", "PLAIN"], "PLAIN: tasks: custom; allowed here: a table with inputs, answers and contexts"),
+        (["--config", "BAD"], "BAD: tasks: answers = [[0, 1]]; allowed: a list of lists of lists of 0 and 1"),
+        (["--config", "UNKNOWN"], "UNKNOWN: tasks: alice = [[0, 1]]; no such key; allowed: inputs, answers, contexts"),
+        (["--config", "TWICE"], "TWICE: tasks: contexts: a context is there twice; allowed: each once"),
+        (["--topology", "overlap", "--parties", "3"], "--topology: overlap with 3 parties"),
+        (["--shard", "3/2"], "--shard: 3/2"),
+    ],
+)
+def test_what_is_refused_is_one_line(arguments, words, file, tmp_path, monkeypatch, capsys):
+    (tmp_path / "PLAIN").write_text("[tasks]\ninputs=[[0],[1]]\nalice=[[0,1],[1,0]]\nbob=[[0,1],[1,0]]\n")
+    (tmp_path / "BAD").write_text("[tasks]\ninputs=[[0],[1]]\nanswers=[[0,1]]\n")
+    (tmp_path / "UNKNOWN").write_text("[tasks]\ninputs=[[0],[1]]\nalice=[[0,1]]\nanswers=[[[0,1]],[[0,1]]]\n")
+    (tmp_path / "TWICE").write_text("[tasks]\ninputs=[[0],[1]]\nanswers=[[[0,1]],[[0,1]]]\ncontexts=[[0,0],[0,0]]\n")
+    with pytest.raises(SystemExit) as end:
+        main(["scenario", *(file if word == "OWN" else word for word in arguments)])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(re.escape(words), said), said
+
+
+@pytest.mark.parametrize("command", [["ensemble"], ["plan"]])
+def test_other_commands_say_which_one_trains_a_scenario(command, file, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--config", file])
+    assert (
+        "a scenario; allowed here: two tasks of two parties (scenarios: ncsim.run_scenario)" in capsys.readouterr().err
+    )
+
+
+def test_a_scenario_is_no_part_of_a_study(file, tmp_path, capsys):
+    run = ncsim.run_scenario(
+        ncsim.EnsembleConfig(hidden=1, members=5, steps=3, tasks=THREE), tmp_path / "a", executor="xla"
+    )
+    for arguments, words in (
+        ([str(run.path), str(run.path)], "holds a scenario run; allowed among several: runs of ncsim ensemble"),
+        ([str(run.path), "--watch"], "holds a scenario run; allowed: with a run of ncsim ensemble"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["report", *arguments])
+        assert words in capsys.readouterr().err
