@@ -5,7 +5,8 @@ ensembles have under each protocol, what do accuracies alone give, and is the ri
 
 Command. `python -m experiments.chained --members 1000 --out runs/chained`
 
-Time. Fifteen ensembles of 1,000 members, 3,000 steps, and twenty-five that are stopped early: under five minutes on two cores.
+Time. Fifteen ensembles of 1,000 members, 3,000 steps, and twenty-five that are stopped early: under five minutes on two cores that do
+nothing else.
 
 Expected, before any run. Values rise above 2 m - 2 as S rises above 2: the context that is reversed asks both parties for their
 exclusive or, which networks of three units cannot do, and the others are learned. So retry until solved comes nearest to
@@ -30,7 +31,7 @@ influence 0, its Delta at most 0: by arithmetic.
 Members with Delta > 0 have an exact interval (Clopper and Pearson). Delta of all members together has a conservative one, from
 an interval of each mean.
 
-Writes into the folder: chained.png, .svg, .pdf, .csv and chained.json.
+Writes into the folder: chained.png, .svg, .pdf, .csv and chained.json, and runs/, from which it goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from experiments.shared.command import (
     write_json,
 )
 from experiments.shared.figures import points
-from experiments.shared.scenarios import estimate, summary_of, whole_counts
+from experiments.shared.scenarios import estimate, summary_of, trained, whole_counts
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import (
@@ -65,7 +66,6 @@ from ncsim.config.scenarios import (
     one_network,
     scenario_tasks,
 )
-from ncsim.ensemble.scenarios import run_scenario
 from ncsim.errors import ConfigError
 from ncsim.formatting import table
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
@@ -139,9 +139,9 @@ class Control(NamedTuple):
     largest_delta: float
 
 
-def row_of(config: EnsembleConfig, settings: int, devices: int | None) -> Row:
+def row_of(config: EnsembleConfig, settings: int, out: Path, devices: int | None) -> Row:
     """An ensemble's numbers."""
-    cell = summary_of(dataclasses.replace(config, tasks=chained_tasks(settings)), devices)
+    cell = summary_of(dataclasses.replace(config, tasks=chained_tasks(settings)), out, devices)
     (asked,), ring = cell["inequalities"], cell["contextuality"]
     return Row(
         settings=settings,
@@ -161,12 +161,12 @@ def row_of(config: EnsembleConfig, settings: int, devices: int | None) -> Row:
     )
 
 
-def stopped_of(config: EnsembleConfig, settings: int, steps: int, devices: int | None) -> Stopped:
+def stopped_of(config: EnsembleConfig, settings: int, steps: int, out: Path, devices: int | None) -> Stopped:
     """An ensemble that is stopped after so many steps."""
     tasks = chained_tasks(settings)
     cycle = cycle_of(tasks)
     assert cycle is not None
-    counts = whole_counts(dataclasses.replace(config, tasks=tasks, steps=steps), devices)
+    counts = whole_counts(dataclasses.replace(config, tasks=tasks, steps=steps), out, devices)
     delta = cycle_statistics(counts, cycle).contextuality
     certain = np.asarray(is_certain(counts).any(axis=(1, 2)))
     assert not (delta[certain] > 0).any(), "a theorem is broken"
@@ -186,12 +186,12 @@ def hard_tasks(settings: int) -> ScenarioTasks:
     return scenario_tasks(parties, 4, chained_contexts(settings), name=f"parities {settings}")
 
 
-def hard_of(config: EnsembleConfig, settings: int, devices: int | None) -> Hard:
+def hard_of(config: EnsembleConfig, settings: int, out: Path, devices: int | None) -> Hard:
     """An ensemble whose tasks are parities."""
     tasks = hard_tasks(settings)
     cycle = cycle_of(tasks)
     assert cycle is not None
-    counts = whole_counts(dataclasses.replace(config, tasks=tasks), devices)
+    counts = whole_counts(dataclasses.replace(config, tasks=tasks), out, devices)
     delta = cycle_statistics(counts, cycle).contextuality
     certain = np.asarray(is_certain(counts).any(axis=(1, 2)))
     return Hard(
@@ -205,10 +205,10 @@ def hard_of(config: EnsembleConfig, settings: int, devices: int | None) -> Hard:
     )
 
 
-def control_of(config: EnsembleConfig, settings: int, devices: int | None) -> Control:
+def control_of(config: EnsembleConfig, settings: int, out: Path, devices: int | None) -> Control:
     """All tasks of both parties as heads of one network."""
     tasks = chained_tasks(settings)
-    joint = run_scenario(dataclasses.replace(config, tasks=one_network(tasks)), devices=devices).counts[:, 0]
+    joint = trained(dataclasses.replace(config, tasks=one_network(tasks)), out, devices).counts[:, 0]
     pairs = []
     for i, j in tasks.contexts:
         others = tuple(1 + head for head in range(2 * settings) if head not in (i, settings + j))
@@ -413,13 +413,13 @@ def _run(parsed: argparse.Namespace) -> None:
     configs = [dataclasses.replace(base, hidden=width) for width in parsed.widths]
     middle = configs[-1]
     every = range(2, parsed.most + 1)
-    rows = [row_of(config, settings, devices) for config in configs for settings in every]
+    rows = [row_of(config, settings, out, devices) for config in configs for settings in every]
     more = dataclasses.replace(middle, members=MORE * parsed.members)
     stopped = [
-        stopped_of(more, settings, steps, devices) for settings in every for steps in EARLY if steps < parsed.steps
+        stopped_of(more, settings, steps, out, devices) for settings in every for steps in EARLY if steps < parsed.steps
     ]
-    controls = [control_of(middle, settings, devices) for settings in every if settings <= 3]
-    hard = [hard_of(config, settings, devices) for settings in every if settings <= 3 for config in configs]
+    controls = [control_of(middle, settings, out, devices) for settings in every if settings <= 3]
+    hard = [hard_of(config, settings, out, devices) for settings in every if settings <= 3 for config in configs]
     print(f"Chained inequalities, {parsed.members:,} members, {parsed.steps:,} steps, 95 % intervals\n")
     print("\n".join(printed(rows, stopped, hard, controls)))
     said = verdicts(rows, stopped, hard, controls)

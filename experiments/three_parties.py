@@ -23,7 +23,8 @@ Svetlichny's eight contexts have each task in four, where pairs to be alike must
 
 Control: three answers of a GHZ state in the same programme have 4 in Mermin's inequality and an excess of 1.
 
-Writes into the folder: three_parties.png, .svg, .pdf, .csv and three_parties.json.
+Writes into the folder: three_parties.png, .svg, .pdf, .csv and three_parties.json, and runs/, from which it goes on where it was
+stopped.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE)
 WIDTHS = {True: (2, 4, 8), False: (4, 8)}
 #: Steps at which other members are stopped, with the shared bit.
 EARLY = (3, 10, 30, 100)
+EARLY_HIDDEN = 4
 
 
 class Row(NamedTuple):
@@ -76,10 +78,10 @@ class Row(NamedTuple):
     pooled_excess: float  # of all members together
 
 
-def row_of(config: EnsembleConfig, shared: bool, devices: int | None) -> Row:
+def row_of(config: EnsembleConfig, shared: bool, out: Path, devices: int | None) -> Row:
     """An ensemble's numbers."""
     config = dataclasses.replace(config, tasks=three_party_tasks(shared))
-    cell = summary_of(config, devices)
+    cell = summary_of(config, out, devices)
     mermin, svetlichny = cell["inequalities"]
     found = cell["contextuality"]
     return Row(
@@ -229,11 +231,11 @@ def _run(parsed: argparse.Namespace) -> None:
     out, devices = local_folder("--out", parsed.out), device_count(parsed.devices)
     base = EnsembleConfig(members=parsed.members, steps=parsed.steps, root_seed=parsed.seed)
     rows = [
-        row_of(dataclasses.replace(base, hidden=width), shared, devices)
+        row_of(dataclasses.replace(base, hidden=width), shared, out, devices)
         for shared, widths in WIDTHS.items()
         for width in widths
     ]
-    early = [row_of(dataclasses.replace(base, hidden=4, steps=steps), True, devices) for steps in EARLY]
+    early = [row_of(dataclasses.replace(base, hidden=EARLY_HIDDEN, steps=steps), True, out, devices) for steps in EARLY]
     control = ghz()
     print(f"Three parties, {parsed.members:,} members, {parsed.steps:,} steps, 95 % intervals\n")
     print("\n".join(printed(rows, early)))
