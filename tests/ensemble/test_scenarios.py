@@ -83,7 +83,7 @@ def test_a_folder_goes_on_and_is_verified_repaired_and_audited(run, tmp_path, mo
     gone, torn = sorted((tmp_path / "run" / "parts").rglob("*.parquet"))[:2]
     expected = torn.read_bytes()
     gone.unlink()
-    torn.write_bytes(expected[:-100] + bytes(1) + expected[-99:])
+    torn.write_bytes(expected[:-100] + bytes([expected[-100] ^ 1]) + expected[-99:])
     found = verify(tmp_path / "run")
     assert [finding.name for finding in found.findings] == [str(torn.relative_to(tmp_path / "run"))]
     assert repair(tmp_path / "run", lambda configs: ncsim.run_scenario(configs, tmp_path / "run"), lambda _: None).right
