@@ -8,7 +8,7 @@ Command. `python -m experiments.chained --members 1000 --out runs/chained`
 Time. Fifteen ensembles of 1,000 members, 3,000 steps, and twenty-five that are stopped early: under five minutes on two cores that do
 nothing else.
 
-Expected, before any run. Values rise above 2 m - 2 as S rises above 2: the context that is reversed asks both parties for their
+Expected. Said before any run. Values rise above 2 m - 2 as S rises above 2: the context that is reversed asks both parties for their
 exclusive or, which networks of three units cannot do, and the others are learned. So retry until solved comes nearest to
 2 m, and one unit to nothing. The excess over the bound does not grow with m, since one context makes it. Accuracies alone give
 the values, to a few hundredths.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -246,12 +247,17 @@ def contextuality_lines(found: dict[str, Any]) -> list[str]:
             f"  runs with Delta > 0: {drawn}",
         ]
     share, others = found["members_explained_by_certain_heads"], Estimate(**found["of_the_others_contextual"])
+    rest = (
+        "  others: none"
+        if math.isnan(others.value)
+        else f"  of the others, by linear programme, contextual: {others}; the largest excess is "
+        f"{found['largest_excess_of_a_member']:.4f}"
+    )
     return [
         f"  Contextuality of {found['of']}: excess mismatch of all members together {found['pooled_excess']:.4f}",
         certain + " (which here proves nothing)",
         f"  members that certain heads leave no ring: {_words(share)} (these are not contextual by a theorem)",
-        f"  of the others, by linear programme, contextual: {others}; the largest excess is "
-        f"{found['largest_excess_of_a_member']:.4f}",
+        rest,
     ]
 
 
