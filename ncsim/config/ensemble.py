@@ -324,6 +324,8 @@ def swept_fields(configs: Sequence[EnsembleConfig]) -> list[str]:
     for name in names:
         if name in ("members", "first_member", "tasks"):
             raise ConfigError(f"{option_name(name)}: differs between the cells of a grid; allowed: one value for all")
+    if len({config.root_seed >= 2**63 for config in configs}) > 1:  # a column has one type
+        raise ConfigError("--root-seed: seeds below 2^63 with others; allowed in one grid: all below it, or none")
     if len({tuple(getattr(config, name) for name in names) for config in configs}) != len(configs):
         raise ConfigError("two cells of the grid are the same config; allowed: each once")
     return names

@@ -132,6 +132,19 @@ def test_kinds_of_folders_are_not_taken_for_one_another(tmp_path):
         open_scenario(tmp_path / "plain")
 
 
+def test_a_grid_of_large_seeds_is_one_table(tmp_path):
+    """Of an ensemble: pandas, and what its parts say."""
+    from tests.support.tasks import FOUR_ROWS
+
+    seeds = [2**63, 2**64 - 1]
+    run = ncsim.run_ensemble(
+        ncsim.config_grid(hidden=1, members=4, steps=3, tasks=FOUR_ROWS, root_seed=seeds), tmp_path, executor="xla"
+    )
+    assert run.to_pandas().root_seed.unique().tolist() == seeds
+    assert open_run(tmp_path).to_xarray().root_seed.values.tolist() == seeds
+    assert verify(tmp_path).right
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -173,13 +186,17 @@ def test_seeds_up_to_64_bits(tmp_path):
 
     small = dataclasses.replace(CONFIG, members=5, steps=3)
     seeds = [5, 5 + 2**32, 2**63, 2**64 - 1]
-    configs = [dataclasses.replace(small, root_seed=seed) for seed in seeds]
-    run = ncsim.run_scenario(configs, tmp_path, executor="xla")
-    losses = [run.records(cell).loss.tobytes() for cell in range(len(seeds))]
+    losses = []
+    for pair in (seeds[:2], seeds[2:]):
+        configs = [dataclasses.replace(small, root_seed=seed) for seed in pair]
+        run = ncsim.run_scenario(configs, tmp_path / str(pair[0]), executor="xla")
+        losses += [run.records(cell).loss.tobytes() for cell in (0, 1)]
+        reopened = open_scenario(tmp_path / str(pair[0]))
+        assert [config.root_seed for config in reopened.configs] == pair
+        assert [reopened.records(cell).loss.tobytes() for cell in (0, 1)] == losses[-2:]
     assert len(set(losses)) == len(seeds)
-    reopened = open_scenario(tmp_path)
-    assert [config.root_seed for config in reopened.configs] == seeds
-    assert [reopened.records(cell).loss.tobytes() for cell in range(len(seeds))] == losses
+    with pytest.raises(ncsim.ConfigError, match=r"^--root-seed: seeds below 2\^63 with others; allowed in one grid"):
+        ncsim.run_scenario([configs[0], dataclasses.replace(small, root_seed=5)])
     with jax.enable_x64(True):
         for seed in seeds:
             expected = np.array([seed >> 32, seed & (2**32 - 1)], np.uint32)

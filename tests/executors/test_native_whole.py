@@ -35,7 +35,7 @@ VARIANTS = {
     "separate trunks": {"intervention": "separate_trunks", "tasks": FOUR_ROWS},
 }
 #: First id, root seed, steps, learning rate: ids to the last that there is, and networks that diverge.
-CASES = ((5, 3, 0, 0.05), (2**32 - 256, 2**31 - 1, 0, 0.05), (77, 12345, 90, 0.05), (0, 1, 4, 1e30))
+CASES = ((5, 3, 0, 0.05), (2**32 - 256, 2**64 - 1, 0, 0.05), (77, 2**40 + 12345, 90, 0.05), (0, 1, 4, 1e30))
 
 
 @pytest.fixture(autouse=True)

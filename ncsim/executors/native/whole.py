@@ -35,7 +35,7 @@ MANY = 2**18
 MAX_HIDDEN = 8
 #: What is tried: blocks of members, from these ids on, of these seeds, after so many steps at a
 #: learning rate, the last of which makes them diverge.
-TRIED_BLOCKS, TRIED = 8, ((0, 0, 0, 0.01), (7, 2**31 - 1, 2, 0.01), (2**32 - 4096, 12345, 150, 0.1), (0, 1, 4, 1e30))
+TRIED_BLOCKS, TRIED = 8, ((0, 0, 0, 0.01), (7, 2**64 - 1, 2, 0.01), (2**32 - 4096, 12345, 150, 0.1), (0, 1, 4, 1e30))
 
 
 def program(
