@@ -64,7 +64,23 @@ def checked_rows(inputs: Sequence[Sequence[int]]) -> None:
 
 
 class Tasks:
-    """What networks are asked: two tasks of two parties (`TruthTables`), or more (`ncsim.config.scenarios`)."""
+    """What networks are asked: two tasks of two parties (`TruthTables`), or more (`ncsim.ScenarioTasks`).
+
+    Attributes:
+        inputs: rows, each a tuple of features, zeros and ones.
+        answers: of each party its tasks, each a tuple of a right answer per row.
+        contexts: one task number per party, from 0, in the order in which networks are numbered; arXiv:2603.04451, section 4.2,
+            has four.
+        party_features: of each party the features that are its side's.
+        name: what reports call it.
+
+    Example:
+        >>> from ncsim import PAPER_TASKS
+        >>> PAPER_TASKS.rows, PAPER_TASKS.features, PAPER_TASKS.parties, PAPER_TASKS.context_names
+        (16, 4, 2, ('11', '12', '21', '22'))
+        >>> PAPER_TASKS.party_features
+        ((0, 1), (2, 3))
+    """
 
     inputs: tuple[tuple[int, ...], ...]
     name: str
@@ -119,6 +135,10 @@ class TruthTables(Tasks):
         ... )
         >>> tables.rows, tables.features
         (4, 2)
+        >>> tables.contexts == ((0, 0), (0, 1), (1, 0), (1, 1)), tables.answers == (tables.alice, tables.bob)
+        (True, True)
+        >>> tables.party_features
+        ((0,), (1,))
     """
 
     inputs: tuple[tuple[int, ...], ...]
