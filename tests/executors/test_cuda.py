@@ -116,6 +116,7 @@ def test_every_elementwise_optimizer(optimizer):
 WIDE = {
     "nine, of four threads": {"hidden": 9, "tasks": FOUR_ROWS},
     "three kinds of unit": {"hidden": 12, "topology": "overlap", "shared": 5, "tasks": FOUR_ROWS},
+    "three heads": {"hidden": 10, "tasks": THREE},
     "sixteen": {"hidden": 16},
     "thirty-two": {"hidden": 32},
     "sixty-four": {"hidden": 64},
