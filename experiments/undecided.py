@@ -35,6 +35,7 @@ from experiments.shared.command import add_number, add_place, at_least, local_fo
 from experiments.shared.figures import points
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import config_grid
+from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import CONTEXTS, PAPER_TASKS
 from ncsim.ensemble.networks import MemberParameters, outcomes, parameters
 from ncsim.ensemble.run import run_ensemble
@@ -141,7 +142,7 @@ def look(run: Run, cell: int, devices: int | None) -> Width:
     s = chsh_statistics(run.records(cell).joint).s
     tossed = np.where(undecided, 0, answers.outcomes)
     coin = (tossed.prod(axis=3).mean(axis=3) * [[1, 1], [1, -1]]).sum(axis=(1, 2))
-    free, together = (decision_range(answers.outcomes, undecided, tasks) for tasks in (None, config.tasks))
+    free, together = (decision_range(answers.outcomes, undecided, tasks) for tasks in (None, two_by_two(config.tasks)))
     touched = undecided.any(axis=(1, 2, 3, 4))
     still = (together.low == together.high)[touched]
     return Width(

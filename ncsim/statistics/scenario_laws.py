@@ -67,7 +67,7 @@ def _context(records: ScenarioRecords, number: int, rows: int) -> ScenarioContex
     counts = records.counts[order, number].astype(np.int64)
     cells, table = np.unique(counts, axis=0, return_inverse=True)
     signs = outcome_signs(parties_of(cells))
-    right = cells @ (signs > 0).sum(axis=1)
+    right, first = cells @ (signs > 0).sum(axis=1), cells @ (signs[:, 0] > 0)
     table = table.ravel().astype(np.int32)
     outcomes = ContextOutcomes(
         member=order.astype(np.uint32),
@@ -75,6 +75,8 @@ def _context(records: ScenarioRecords, number: int, rows: int) -> ScenarioContex
         solved=(cells[:, -1] == rows)[table],
         loss=records.loss[order, number],
         right=right[table],
+        alice_right=first[table],
+        alice_solved=(first == rows)[table],
     )
     return ScenarioContext(outcomes, cells, cells @ (signs.prod(axis=1) < 0))
 

@@ -241,7 +241,7 @@ def test_laws_of_two_settings_are_those_of_s(common):
     config = dataclasses.replace(plain, tasks=ncsim.chained_tasks(2))
     outcomes, expected = ScenarioOutcomes(theirs, config), Outcomes([ours], plain)
     signs = of(config.tasks, "chained").signs
-    for protocol in STANDARD_PROTOCOLS:
+    for protocol in (*STANDARD_PROTOCOLS, Protocol("best_accuracy_alice", 20), Protocol("retry_alice", 20)):
         law, s = ScenarioLaw(protocol, outcomes), ProtocolLaw(protocol, expected)
         lattice, laws = law.law(signs)
         np.testing.assert_allclose(lattice, s.law.values)
