@@ -167,6 +167,18 @@ def test_one_certain_head_leaves_no_delta_in_a_cycle_of_any_length(settings):
     assert not explained_by_certainty(counts[~is_certain(counts).any(axis=(1, 2))], tasks.contexts).any()
 
 
+@pytest.mark.parametrize("settings", [2, 3, 6])
+def test_products_have_no_delta_in_a_cycle_of_any_length(settings):
+    """Whatever the means of each context: c = a b in all of them, near to certainty and far from it."""
+    generator, size = np.random.default_rng(settings), 2 * settings
+    right = generator.integers(0, 17, (400, size, 2)) * generator.integers(0, 2, (400, 1, 1)) // 2 + 8
+    wrong = 16 - right
+    counts = np.stack([one[..., 0] * other[..., 1] for one in (wrong, right) for other in (wrong, right)], axis=-1)
+    np.testing.assert_allclose(correlators(counts), means(counts).prod(axis=-1))
+    delta = cycle_statistics(counts, cycle_of(ncsim.chained_tasks(settings))).contextuality
+    assert (delta <= 0).all()
+
+
 def test_certain_heads_in_mermin_s_contexts():
     """There one, two or three certain heads are not enough where they leave a ring, and the programme finds what is left."""
     tasks = ncsim.three_party_tasks()
