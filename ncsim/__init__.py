@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ncsim.config.tasks import PAPER_TASKS, TruthTables, truth_tables
     from ncsim.ensemble.networks import outcomes, parameters
     from ncsim.ensemble.random_solutions import random_solutions
+    from ncsim.ensemble.reservoir import reservoir
     from ncsim.ensemble.run import run_ensemble
     from ncsim.ensemble.scenarios import run_scenario
     from ncsim.ensemble.separability import foreign_share
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from ncsim.statistics.contextuality import contextuality_measures
     from ncsim.statistics.contextuality_interval import contextuality_interval
     from ncsim.statistics.decisions import decision_range
+    from ncsim.statistics.grand_canonical import two_routes, width_law
+    from ncsim.statistics.hydrodynamics import circulation, entropy_balance, fitted_log_density, fluid, madelung
     from ncsim.statistics.inequalities import (
         LinearInequality,
         chained_inequality,
@@ -80,6 +83,7 @@ _PUBLIC = {
     "outcomes": "ensemble.networks",
     "foreign_share": "ensemble.separability",
     "random_solutions": "ensemble.random_solutions",
+    "reservoir": "ensemble.reservoir",
     "Recording": "config.recording",
     "trajectory_statistics": "statistics.training_curves",
     "open_run": "results",
@@ -125,6 +129,13 @@ _PUBLIC = {
     "rank_counts": "statistics.rank_frequency",
     "moment_fit": "statistics.rank_frequency",
     "held_out_likelihoods": "statistics.rank_frequency",
+    "width_law": "statistics.grand_canonical",
+    "two_routes": "statistics.grand_canonical",
+    "fluid": "statistics.hydrodynamics",
+    "madelung": "statistics.hydrodynamics",
+    "fitted_log_density": "statistics.hydrodynamics",
+    "entropy_balance": "statistics.hydrodynamics",
+    "circulation": "statistics.hydrodynamics",
     "read_table": "tables",
     "RunListener": "tracking.listeners",
     "tracker": "tracking.trackers",

@@ -19,6 +19,7 @@ from ncsim.cli.export import add_export_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
+from ncsim.cli.reservoir import add_reservoir_command
 from ncsim.cli.scenario import add_scenario_command
 from ncsim.cli.show import add_show_command
 from ncsim.cli.table import add_table_command
@@ -136,4 +137,5 @@ def _parser() -> argparse.ArgumentParser:
     add_export_command(commands)
     add_table_command(commands)
     add_words_command(commands)
+    add_reservoir_command(commands)
     return parser

@@ -1,0 +1,353 @@
+"""Madelung: does the density of what an ensemble has learned obey Schroedinger's equation, and does hbar come from a chemical potential?
+
+Question. arXiv:2012.05082 derives a Schroedinger equation for the weights of neural networks that exchange neurons with a reservoir, with
+hbar = mu / 2 pi (our reading: the phase is defined modulo the chemical potential). Madelung's form of it is a fluid with
+A = -W' + kappa G and kappa = hbar^2 / 2 m^2 above 0, one constant for all times and starts. Which kappa does an ensemble show that
+learns by a gradient with noise, without noise, with momentum, with noise that changes, or with a neuron exchanged? And what is the
+circulation of the drift, which should be quantised?
+
+Command. `python -m experiments.madelung --out runs/madelung`
+
+Time. Two minutes on two cores that other programs used as well; half of it is the sampled ensembles.
+
+Expected. Derived (`ncsim/statistics/hydrodynamics.py`): gradient learning with white noise of one strength D has kappa = -2 D^2
+exactly, which is Schroedinger's equation in imaginary time, and 0 without noise. So the claim should fail for independent
+learners, whatever is learned. A learning rate that changes should not matter, noise that grows should: for Gaussian packets
+kappa = -2 D^2 + 2 s^2 D', above 0 at a warm-up. Momentum should give a pressure of positive sign at first and -2 D^2 late.
+With a neuron exchanged fast there should be one fluid with -2 D^2, and with one exchanged slowly no single fluid, at any mu.
+Circulation should be 0 for the plain gradient and spread continuously where heads' gradients are stopped or projected.
+
+Controls. A Schroedinger packet, whose kappa is +2 D^2, goes through the same estimator. The ensemble without noise must give 0. The
+plain gradient's circulation says how far from 0 quadrature leaves it.
+
+Writes into the folder: madelung.png, .svg, .pdf, .csv and madelung.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import context_targets
+from ncsim.formatting import table
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
+from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid, madelung, momentum_kappa
+
+#: Grid of the trainable number, and the step between the five densities.
+GRID = np.linspace(-2.6, 2.6, 261)
+STEP = 0.01
+#: That of densities in closed form.
+SHORT = 1e-3
+#: That of samples: chance moves what is fitted at each time, and its difference is divided by this. It costs 0.8 % of kappa.
+WIDE = 0.1
+#: Where both ensembles start: mean and variance.
+STARTS = ((-0.3, 0.1), (0.8, 0.15))
+INTERVENTIONS = ("none", "stop_gradient_bob", "pcgrad")
+
+
+class Case(NamedTuple):
+    """One case in numbers."""
+
+    case: str
+    scale: float  # D, or what stands for it
+    kappa: float
+    error: float  # standard error over ensembles; 0 where densities are exact
+    expected: float  # kappa; NaN where none is derived
+    residual: float
+
+
+def loss(q: np.ndarray, neurons: int = 1) -> np.ndarray:
+    """Of y = n q^2 x against y = x: (n q^2 - 1)^2 / 4, with two minima."""
+    return (neurons * q**2 - 1) ** 2 / 4
+
+
+def packets(spread: Any, times: Sequence[float], step: float) -> list[Fluid]:
+    """Free Gaussian packets at each time on a wide grid; `spread` gives the variance."""
+    found = []
+    for time in times:
+        variance = np.array([spread(time + k * step) for k in (-2, -1, 0, 1, 2)])[:, None]
+        grid = math.sqrt(float(variance[2, 0])) * np.linspace(-6, 6, 1201)
+        found.append(fluid(grid, -(grid**2) / (2 * variance), step))
+    return found
+
+
+def own_slope(packet: Fluid) -> float:
+    """kappa of one packet where no potential is: the slope of A on G."""
+    there = packet.density > 1e-3 * packet.density.max()
+    force, acceleration = packet.quantum_force[there], packet.acceleration[there]
+    return float(force @ acceleration / (force @ force))
+
+
+def free_cases(scale: float = 0.2) -> list[Case]:
+    """Packets whose kappa = 2 s^3 s'' is known in closed form, as the estimator finds it."""
+    cases = []
+    for name, spread, expected in (
+        ("diffusion", lambda t: 1 + 2 * scale * t, -2 * scale**2),
+        ("Schroedinger's equation", lambda t: 1 + (scale * t) ** 2, 2 * scale**2),
+        ("no noise", lambda t: 1.0, 0.0),
+    ):
+        (packet,) = packets(spread, (1.0,), STEP)
+        cases.append(Case(f"free packet, {name}", scale, own_slope(packet), 0.0, expected, 0.0))
+    for time in (0.1, 1.0, 10.0):
+        packet = packets(lambda t: 1 + 2 * (t - 1 + math.exp(-t)), (time,), STEP)[0]
+        cases.append(Case(f"momentum, t = {time:g}", 1.0, own_slope(packet), 0.0, momentum_kappa(time), 0.0))
+    # D(t) = D (1 + t): s^2 = 1 + 2 D (t + t^2 / 2), and kappa = -2 D(t)^2 + 2 s^2 D'.
+    (packet,) = packets(lambda t: 1 + 2 * scale * (t + t**2 / 2), (0.5,), STEP)
+    strength, square = scale * 1.5, 1 + 2 * scale * 0.625
+    expected = -2 * strength**2 + 2 * square * scale
+    cases.append(Case("noise that grows, t = 0.5", strength, own_slope(packet), 0.0, expected, 0.0))
+    return cases
+
+
+def rates(potentials: np.ndarray, diffusion: float, exchange: float = 0.0) -> np.ndarray:
+    """Rates of a walk on the grid that has these potentials' equilibrium exactly, [n G, n G]; from the second axis to the first.
+    `exchange`: of jumps between potentials, to each with the share that it has in equilibrium."""
+    count, points = potentials.shape
+    width = GRID[1] - GRID[0]
+    found = np.zeros((count * points,) * 2)
+    share = np.exp(-(potentials - potentials.min(axis=0)) / diffusion)
+    share = share / share.sum(axis=0)
+    place = np.arange(points)
+    for number, potential in enumerate(potentials):
+        here = number * points + place
+        rise = np.diff(potential) / (2 * diffusion)
+        found[here[1:], here[:-1]] = diffusion / width**2 * np.exp(-rise)
+        found[here[:-1], here[1:]] = diffusion / width**2 * np.exp(rise)
+        for other in range(count):
+            if other != number:
+                found[other * points + place, here] = exchange * share[other]
+    return found - np.diag(found.sum(axis=0))
+
+
+def exact_densities(potentials: np.ndarray, diffusion: float, time: float, exchange: float = 0.0) -> list[np.ndarray]:
+    """ln p at the five times around `time`, of both starts: float64[5, G] each. Marginal over neurons."""
+    from scipy.linalg import expm
+
+    onwards = expm(rates(potentials, diffusion, exchange) * STEP)
+    states = np.stack(
+        [np.tile(np.exp(-((GRID - mean) ** 2) / (2 * variance)), len(potentials)) for mean, variance in STARTS], axis=1
+    )
+    kept = []
+    for number in range(1, round(time / STEP) + 3):
+        states = onwards @ states
+        if number >= round(time / STEP) - 2:
+            kept.append(states.T.reshape(2, len(potentials), len(GRID)).sum(axis=1))
+    return [np.log(start) for start in np.stack(kept, axis=1)]
+
+
+def grid_case(name: str, potentials: np.ndarray, diffusion: float, exchange: float = 0.0, time: float = 0.5) -> Case:
+    """kappa of two ensembles whose densities are computed."""
+    pair = [fluid(GRID, logs, STEP) for logs in exact_densities(potentials, diffusion, time, exchange)]
+    found = madelung(*pair)
+    return Case(name, diffusion, found.kappa, 0.0, -2 * diffusion**2, found.residual)
+
+
+def flowed(q: np.ndarray, time: float) -> np.ndarray:
+    """Where dq/dt = -(q^3 - q) brings q in a time, which may be below 0: u = q^2 obeys a logistic equation."""
+    growth = math.exp(2 * time)
+    return np.asarray(q * math.sqrt(growth) / np.sqrt(1 + q**2 * (growth - 1)))
+
+
+def without_noise(time: float = 0.3) -> Case:
+    """kappa of two ensembles that follow the gradient exactly: densities are carried along."""
+    grid, pair = np.linspace(-1.2, 1.2, 2401), []
+    for mean, variance in STARTS:
+        logs = []
+        for k in (-2, -1, 0, 1, 2):
+            growth = math.exp(-2 * (time + k * SHORT))
+            start = flowed(grid, -(time + k * SHORT))
+            stretch = 0.5 * math.log(growth) - 1.5 * np.log(1 + grid**2 * (growth - 1))
+            logs.append(-((start - mean) ** 2) / (2 * variance) + stretch)
+        pair.append(fluid(grid, np.array(logs), SHORT))
+    return Case("double well, no noise", 0.0, madelung(*pair).kappa, 0.0, 0.0, math.nan)
+
+
+def sampled(diffusion: float, members: int, ensembles: int, seed: int, time: float = 0.5) -> tuple[Case, list[float]]:
+    """kappa of members that learn by small steps with noise, and of each ensemble alone."""
+    rng, slopes, residuals = np.random.default_rng(seed), [], []
+    kept = [round((time + k * WIDE) / STEP) for k in (-2, -1, 0, 1, 2)]
+    for _ in range(ensembles):
+        pair = []
+        for mean, variance in STARTS:
+            q = rng.normal(mean, math.sqrt(variance), members).astype(np.float32)
+            logs = []
+            for number in range(1, kept[-1] + 1):
+                noise = rng.standard_normal(members, np.float32)
+                q += (q - q**3) * np.float32(STEP) + noise * np.float32(math.sqrt(2 * diffusion * STEP))
+                if number in kept:
+                    logs.append(fitted_log_density(q[np.abs(q) < GRID[-1]], GRID))
+            pair.append(fluid(GRID, np.array(logs), WIDE))
+        found = madelung(*pair, thin=0.05)
+        slopes.append(found.kappa)
+        residuals.append(found.residual)
+    error = float(np.std(slopes, ddof=1) / math.sqrt(ensembles))
+    name = f"double well, {ensembles} x {members:,} members"
+    return Case(name, diffusion, float(np.mean(slopes)), error, -2 * diffusion**2, float(np.mean(residuals))), slopes
+
+
+def circulations(loops: int, points: int, seed: int) -> dict[str, np.ndarray]:
+    """Circulation of what a network of three units is given by `sgd`, around random circles of radius 1 in its parameters, context 11;
+    the loss's own unit is nats. Of Adam's first step, which is nearly the sign of the gradient, too."""
+    import jax
+    import jax.numpy as jnp
+
+    from ncsim.training.gradients import gradient
+    from ncsim.training.network import Architecture
+
+    size, rng = Architecture.of(EnsembleConfig()).size, np.random.default_rng(seed)
+    middle = rng.normal(0, 0.5, (loops, 1, size))
+    plane = np.linalg.qr(rng.normal(size=(loops, size, 2)))[0]
+    angle = np.linspace(0, 2 * math.pi, points, endpoint=False)
+    circles = middle + np.stack([np.cos(angle), np.sin(angle)], axis=1)[None] @ np.swapaxes(plane, 1, 2)
+    answers = context_targets(EnsembleConfig().tasks)[0].astype(np.float32)
+    found = {}
+    for kind in (*INTERVENTIONS, "adam"):
+        config = EnsembleConfig(intervention="none" if kind == "adam" else kind)
+        program = jax.jit(lambda q, config=config: gradient(config, q, jnp.asarray(answers)))
+
+        def drift(q: np.ndarray, program: Any = program, kind: str = kind) -> np.ndarray:
+            towards = -np.asarray(program(q.T.astype(np.float32)), np.float64).T
+            return np.asarray(towards / (np.abs(towards) + 1e-8)) if kind == "adam" else towards
+
+        found[kind] = circulation(drift, circles)
+    return found
+
+
+def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray]) -> list[str]:
+    """What the numbers bear, a line per claim."""
+    wells = [case for case in cases if case.case.startswith("double well") and case.scale > 0]
+    worst = max(abs(case.kappa / case.expected - 1) for case in wells if not case.error)
+    noisy = [case for case in wells if case.error]
+    exchanged = [case for case in cases if case.case.startswith("neuron")]
+    zero = float(np.abs(turned["none"]).max())
+    spread = {kind: float(np.std(values)) for kind, values in turned.items() if kind != "none"}
+    return [
+        f"Schroedinger's equation: kappa = -2 D^2 to {worst:.1%} where densities are exact"
+        + "".join(
+            f", and {case.kappa / case.scale**2:.2f} +- {case.error / case.scale**2:.2f} D^2 of samples" for case in noisy
+        )
+        + ". "
+        + ("Its sign is wrong for the claim." if all(case.kappa < 0 for case in wells) else "NOT of one sign."),
+        f"hbar = mu / 2 pi: with a neuron exchanged kappa is {min(c.kappa / c.scale**2 for c in exchanged):.2f} to "
+        f"{max(c.kappa / c.scale**2 for c in exchanged):.2f} D^2, "
+        + ("below 0 at every mu and rate" if all(c.kappa < 0 for c in exchanged) else "NOT below 0 everywhere")
+        + f"; up to {max(c.residual for c in exchanged):.0%} of the force is not of this form.",
+        f"Circulation: at most {zero:.1e} for the gradient; spread "
+        + ", ".join(f"{value:.3f} ({kind})" for kind, value in spread.items())
+        + ", without steps.",
+    ]
+
+
+def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndarray], out: Path) -> list[Path]:
+    """The slope that is kappa, kappa by case, and circulation."""
+    rows: list[list[Any]] = []
+    with new_figure(10.8, 3.9) as figure:
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 1))
+        there = (pair[0].density > 0.02 * pair[0].density.max()) & (pair[1].density > 0.02 * pair[1].density.max())
+        force = (pair[0].quantum_force - pair[1].quantum_force)[there]
+        acceleration = (pair[0].acceleration - pair[1].acceleration)[there]
+        left.plot(force, acceleration, ".", color=BLUE, markersize=4, label="double well, D = 0.3")
+        reach = np.array([force.min(), force.max()])
+        for sign, dash in ((-1, "-"), (0, ":"), (1, "--")):
+            left.plot(reach, sign * 2 * 0.09 * reach, dash, color=BLACK, linewidth=1, label=f"slope {2 * sign:+d} D²" if sign else "slope 0")
+        left.set_xlabel("G, difference of two ensembles")
+        left.set_ylabel("A, difference of two ensembles")
+        left.set_title("acceleration against quantum force")
+        left.legend(fontsize=7)
+        rows += [["slope", "double well", x, y] for x, y in zip(force, acceleration, strict=True)]
+        shown = [case for case in cases if case.scale > 0]
+        for place, case in enumerate(shown):
+            unit = case.scale**2
+            color = VERMILLION if case.kappa > 0 else BLUE
+            middle.errorbar(case.kappa / unit, -place, xerr=1.96 * case.error / unit, fmt="o", color=color, markersize=4)
+            rows.append(["kappa / D^2", case.case, case.kappa / unit, case.residual])
+        middle.axvline(-2, color=BLACK, linewidth=1)
+        middle.axvline(2, color=BLACK, linewidth=1, linestyle="--")
+        middle.set_xscale("symlog", linthresh=3)
+        middle.set_xticks([-2, 0, 2, 10], ["-2", "0", "2", "10"])
+        middle.set_yticks([-place for place in range(len(shown))], [case.case for case in shown], fontsize=6.5)
+        middle.set_xlabel("κ / D²")
+        middle.set_title("by case")
+        bins = np.linspace(-0.6, 0.6, 61)
+        colors = {"none": BLACK, "stop_gradient_bob": GREEN, "pcgrad": ORANGE}
+        for kind in INTERVENTIONS:
+            count, _ = np.histogram(np.clip(turned[kind], -0.6, 0.6), bins)
+            label = {"none": "gradient", "stop_gradient_bob": "Bob's stopped", "pcgrad": "PCGrad"}[kind]
+            right.stairs(count / len(turned[kind]), bins, color=colors[kind], label=label)
+            rows += [["circulation", kind, at, share] for at, share in zip(bins, count / len(turned[kind]), strict=False)]
+        right.set_yscale("log")
+        right.set_xlabel("circulation of the drift")
+        right.set_ylabel("share of loops")
+        right.set_title("around circles of radius 1")
+        right.legend(fontsize=7)
+        return save_figure(figure, out / "madelung", ["panel", "case", "x", "y"], rows)
+
+
+def printed(cases: Sequence[Case]) -> list[str]:
+    """A row per case, kappa in units of D^2 where there is a D."""
+    rows = []
+    for case in cases:
+        unit = case.scale**2 or 1.0
+        error = f" +- {case.error / unit:.2f}" if case.error else ""
+        rows.append(
+            [
+                case.case,
+                f"{case.scale:g}",
+                f"{case.kappa / unit:+.4f}{error}",
+                f"{case.expected / unit:+.4f}" if math.isfinite(case.expected) else "-",
+                f"{case.residual:.1%}" if math.isfinite(case.residual) else "-",
+            ]
+        )
+    return table(["case", "D", "kappa / D^2", "expected", "residual"], rows, indent="")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Estimate kappa in every case, print the table and the verdict, write the figure."""
+    run_experiment(__doc__, _options, _run, arguments)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add_number(parser, "--members", 200_000, "members of a sampled ensemble")
+    add_number(parser, "--ensembles", 8, "sampled ensembles")
+    add_number(parser, "--loops", 2_000, "loops per drift")
+    add_number(parser, "--seed", 0, "of samples and loops")
+    add_place(parser, "runs/madelung", "where the figure and the numbers go (default: {})", None)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    at_least("--members", parsed.members, 1_000)
+    at_least("--ensembles", parsed.ensembles, 2)
+    at_least("--loops", parsed.loops, 10)
+    at_least("--seed", parsed.seed, 0)
+    out = local_folder("--out", parsed.out)
+    cases = free_cases()
+    cases += [grid_case(f"double well, D = {d:g}", loss(GRID)[None], d) for d in (0.1, 0.3)]
+    cases.append(without_noise())
+    noisy, slopes = sampled(0.3, parsed.members, parsed.ensembles, parsed.seed)
+    cases.append(noisy)
+    for mu in (0.0, 0.3):
+        both = np.stack([loss(GRID, neurons) - mu * neurons for neurons in (1, 2)])
+        for rate in (1e4, 100.0, 0.5):
+            cases.append(grid_case(f"neuron exchanged, rate {rate:g}, μ = {mu:g}", both, 0.3, rate))
+    turned = circulations(parsed.loops, 1_000, parsed.seed)
+    said = conclusion(cases, turned)
+    pair = [fluid(GRID, logs, STEP) for logs in exact_densities(loss(GRID)[None], 0.3, 0.5)]
+    print("\n".join([*printed(cases), "", *said]))
+    out.mkdir(parents=True, exist_ok=True)
+    spread = {kind: [float(v) for v in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] for kind, values in turned.items()}
+    write_json(
+        out / "madelung.json",
+        {"cases": cases, "kappa_of_each_ensemble": slopes, "circulation_quantiles": spread, "said": said},
+    )
+    draw(cases, pair, turned, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""How many units a network has at a price: laws of the width, and two routes to its mean that must agree.
+
+With weights z^n / n! Z_n the law of n follows from z and from ratios of neighbouring Z_n alone. A chain that exchanges units
+gives the law by counting. Chains of fixed width give Z_{n+1} / Z_n = <exp(-beta (L_{n+1} - L_n))>, the mean over networks of n
+units and one more of the prior (Widom 1963). Where chains of fixed width are run at several inverse temperatures down to 0,
+ln Z_n is a sum over them of ln <exp(-(beta - beta') L)> at beta' (stepping stones, Xie et al. 2011), which no rare unit decides.
+Chains of both kinds stick in the same places, but do not err alike. So
+no number is given where the routes part, where chains that began empty and full part, or where errors are too large to tell.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from ncsim.statistics.bootstrap import bootstrap_mean
+from ncsim.statistics.intervals import Estimate, jackknife_error
+
+#: Standard errors by which two routes may differ: chance passes it once in ten thousand.
+MOST_APART = 3.9
+#: Routes that cannot be told apart at this distance, in units or relative to the mean, say too little.
+RESOLUTION = 0.15
+#: Groups of chains that are left out in turn.
+GROUPS = 50
+
+
+def width_law(log_ratios: Float[np.ndarray, "*batch K"], log_z: float) -> Float[np.ndarray, "*batch K+1"]:
+    """The law of the number of units, 0 to K.
+
+    Args:
+        log_ratios: ln (Z_{n+1} / Z_n), n from 0 to K - 1.
+        log_z: ln z = inverse temperature times chemical potential.
+
+    Returns:
+        Probabilities, of weights z^n / n! Z_n. Units are exchangeable, hence the factorial; where Z_n does not depend on n the law is
+        Poisson's, cut off at K. Grand canonical ensembles: Gibbs 1902.
+
+    Example:
+        >>> import numpy as np
+        >>> width_law(np.zeros(2), np.log(2.0)).round(3).tolist()
+        [0.2, 0.4, 0.4]
+    """
+    ratios = np.asarray(log_ratios, np.float64)
+    count = np.arange(1, ratios.shape[-1] + 1)
+    weights = np.cumsum(ratios + log_z - np.log(count), axis=-1)
+    weights = np.concatenate([np.zeros((*ratios.shape[:-1], 1)), weights], axis=-1)
+    weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def log_ratios(parts: Float[np.ndarray, "chains K S"], log_empty: float | None) -> Float[np.ndarray, " K"]:
+    """ln (Z_{n+1} / Z_n), n from 0 to K - 1, of what chains of fixed width gave.
+
+    By insertion (S = 1, `log_empty` None) they are what chains had, averaged; by stepping stones `parts` are of n = 1 to K, their
+    sums ln Z_n, and `log_empty` is ln Z_0."""
+    top = parts.max(axis=0)
+    means = (np.log(np.mean(np.exp(parts - top), axis=0)) + top).sum(axis=-1)
+    return np.asarray(means if log_empty is None else np.diff(means, prepend=log_empty))
+
+
+class TwoRoutes(NamedTuple):
+    """A mean width by two routes, and what may be said of it.
+
+    Attributes:
+        chains: by chains that exchange units, in units; its interval is of chains, each one value.
+        canonical: by chains of fixed width.
+        starts: mean of chains that began empty less that of those that began full, and its standard error.
+        problem: why no number is given; "" where routes agree.
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> widths = np.minimum(rng.poisson(1.0, (400, 200)), 8).mean(axis=1)  # what 400 chains had in the mean, without a loss
+        >>> found = two_routes(widths, np.arange(400) % 2 == 0, np.zeros((60, 8, 1)), 0.0)
+        >>> found.problem, round(found.number.value)
+        ('', 1)
+    """
+
+    chains: Estimate
+    canonical: Estimate
+    starts: tuple[float, float]
+    problem: str
+
+    @property
+    def number(self) -> Estimate:
+        """The mean width by chains where routes agree; NaN in 0 to K, with the reason as its method, where they do not."""
+        low, high = self.chains.low, self.chains.high
+        return self.chains if not self.problem else Estimate(math.nan, min(low, 0.0), high, self.problem)
+
+
+def two_routes(
+    widths: Float[np.ndarray, " chains"],
+    full: Any,
+    parts: Float[np.ndarray, "others K S"],
+    log_z: float,
+    log_empty: float | None = None,
+) -> TwoRoutes:
+    """Mean width by both routes.
+
+    Args:
+        widths: mean number of units of each chain that exchanges them.
+        full: bool[chains]: it began full.
+        parts: ln of the mean of exp(-beta dL) of each chain of fixed width n, n from 0 to K - 1; or, with `log_empty`, ln of the mean of
+            exp(-(beta - beta') L) of chains of n from 1 to K units at S lower inverse temperatures beta'.
+        log_z: as for `width_law`.
+        log_empty: ln Z of no unit, for stepping stones; None for insertion.
+
+    Returns:
+        See `TwoRoutes`. Sources: Widom 1963; Efron 1982 (the jackknife, over groups of chains).
+
+    Example:
+        >>> import numpy as np
+        >>> two_routes(np.full(100, 3.0), np.arange(100) % 2 == 0, np.zeros((60, 8, 1)), 0.0).problem
+        'routes differ: 3.000 by chains, 1.000 by fixed widths'
+    """
+    widths, full = np.asarray(widths, np.float64), np.asarray(full, bool)
+    slots = parts.shape[1]
+    value, error = _by_fixed_widths(np.asarray(parts, np.float64), log_z, log_empty)
+    chains = bootstrap_mean(widths, support=(0.0, float(slots)))
+    canonical = Estimate(
+        value, max(value - 1.96 * error, 0.0), min(value + 1.96 * error, float(slots)), "jackknife over chains"
+    )
+    own = _error(widths)
+    starts = (
+        float(widths[~full].mean() - widths[full].mean()),
+        math.hypot(_error(widths[~full]), _error(widths[full])),
+    )
+    both = math.hypot(own, error)
+    problem = ""
+    if abs(starts[0]) > MOST_APART * starts[1] + 1e-9:
+        problem = f"starts differ: {starts[0]:+.3f} from empty to full"
+    elif abs(chains.value - value) > MOST_APART * both + 1e-3:
+        problem = f"routes differ: {chains.value:.3f} by chains, {value:.3f} by fixed widths"
+    elif not MOST_APART * both <= RESOLUTION * max(1.0, chains.value):
+        problem = f"routes are too uncertain to compare: standard error {both:.3f}"
+    return TwoRoutes(chains, canonical, starts, problem)
+
+
+def _error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
+def _by_fixed_widths(parts: np.ndarray, log_z: float, log_empty: float | None) -> tuple[float, float]:
+    """Mean width and its standard error, every so-many-th chain left out in turn at all widths at once."""
+    number = np.arange(parts.shape[1] + 1)
+
+    def mean(kept: np.ndarray) -> float:
+        return float(width_law(log_ratios(kept, log_empty), log_z) @ number)
+
+    groups = min(GROUPS, len(parts))
+    group = np.arange(len(parts)) % groups
+    left_out = [mean(parts[group != one]) for one in range(groups)] if groups > 1 else []
+    return mean(parts), jackknife_error(np.array(left_out)) if left_out else math.inf
+

@@ -1,0 +1,139 @@
+"""`ncsim.reservoir`: shapes, chains that depend on their id alone, free energies against the prior itself, and what is refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.cli.command import main
+from ncsim.cli.reservoir import described, lines
+from tests.support.tasks import FOUR_ROWS
+
+CONFIG = ncsim.EnsembleConfig(tasks=FOUR_ROWS)
+SMALL = {"max_hidden": 4, "steps": 1_000, "config": CONFIG}
+SLOW = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def found():
+    return ncsim.reservoir([-0.2, 0.3], 3.0, chains=64, **SMALL)
+
+
+def test_shapes_and_counts(found):
+    assert found.width.shape == (2, 4, 64, 5)
+    assert found.parts.shape == (4, 64, 4, 1)
+    assert (found.width.sum(axis=-1) == 80).all()
+    assert (found.counts.sum(axis=(-1, -2)) == 80 * 4).all()  # looks times rows
+    assert found.full.tolist() == [False, True] * 32
+    assert found.empty_loss == pytest.approx(2 * math.log(2))
+    assert ((found.solved >= 0) & (found.solved <= 1)).all()
+
+
+def test_free_energy_is_that_of_the_prior(found):
+    """-ln <exp(-beta L)> over 200,000 networks of the prior, in NumPy."""
+    rng = np.random.default_rng(0)
+    rows = np.array(FOUR_ROWS.inputs, float)
+    for context, (i, j) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        for n in (0, 1, 2):
+            unit = 2 * rng.normal(size=(5, n, 200_000))
+            logits = np.zeros((2, 4, 200_000))
+            for each in range(n):
+                active = np.maximum(rows @ unit[:2, each] + unit[2, each], 0)
+                logits += unit[3:, each, None] * active
+            answers = np.array([FOUR_ROWS.alice[i], FOUR_ROWS.bob[j]], float)[..., None]
+            loss = (np.logaddexp(0, logits) - answers * logits).mean(axis=1).sum(axis=0)
+            expected = -math.log(np.mean(np.exp(-3.0 * loss)))
+            assert found.free_energy()[context, n] == pytest.approx(expected, abs=0.06)
+
+
+def test_a_dearer_unit_is_bought_less(found):
+    widths = found.width @ np.arange(5) / 80
+    assert (widths.mean(axis=-1)[0] < widths.mean(axis=-1)[1]).all()
+    assert len(found.s()) == 2
+    assert all(-4 <= s.low <= s.value <= s.high <= 4 for s in found.s())
+
+
+def test_what_is_printed_follows_from_the_routes(found):
+    said = described(found)
+    for cell, routes in zip(said["cells"], found.routes(), strict=True):
+        for context, route in zip(cell["contexts"].values(), routes, strict=True):
+            assert (context["mean_width"] is None) == bool(route.problem)
+        assert (cell["mean_s"] is None) == any(route.problem for route in routes)
+    apart = found._replace(parts=found.parts + 0.9)
+    text = "\n".join(lines(apart))
+    assert text.count("no number") == 2 * 8 + 2
+    assert "mu 0.3, context 22: routes differ: " in text
+    assert all(cell["mean_s"] is None for cell in described(apart)["cells"])
+
+
+@SLOW
+def test_chains_depend_on_their_id_alone(found):
+    some = ncsim.reservoir([0.3], 3.0, chains=10, devices=1, **SMALL)
+    np.testing.assert_array_equal(some.width[0], found.width[1, :, :10])
+    np.testing.assert_array_equal(some.counts[0], found.counts[1, :10])
+    np.testing.assert_array_equal(some.parts, found.parts)
+
+
+@SLOW
+def test_numbers_of_another_implementation():
+    """Mean widths in contexts 11 and 22 at beta 4, s 2, at most 10 units, z = 1 and 4; and beta F(n)."""
+    found = ncsim.reservoir([0.0, math.log(4) / 4], 4.0, 10, chains=256, steps=6_000)
+    widths = (found.width @ np.arange(11) / found.width.sum(axis=-1)).mean(axis=-1)
+    np.testing.assert_allclose(widths[:, 0], [0.488, 2.216], atol=0.06)
+    np.testing.assert_allclose(widths[:, 3], [0.398, 1.629], atol=0.06)
+    canonical = [[route.canonical.value for route in routes] for routes in found.routes()]
+    np.testing.assert_allclose(np.array(canonical)[:, [0, 3]], [[0.485, 0.395], [2.215, 1.629]], atol=0.06)
+    free = found.free_energy()[[0, 3]][:, [0, 2, 4, 8]]
+    np.testing.assert_allclose(free, [[5.55, 7.02, 8.14, 9.54], [5.55, 7.39, 9.17, 12.37]], atol=0.12)
+
+
+@SLOW
+def test_stepping_stones_and_insertion_agree():
+    stones = ncsim.reservoir([0.0], 3.0, chains=64, temperatures=4, **SMALL)
+    plain = ncsim.reservoir([0.0], 3.0, chains=64, **SMALL)
+    assert stones.parts.shape == (4, 64, 4, 3)
+    np.testing.assert_allclose(stones.free_energy(), plain.free_energy(), atol=0.08)
+    assert all(route.problem == "" for found in (stones, plain) for route in found.routes()[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"chemical_potential": []}, "--chemical-potential: "),
+        ({"chemical_potential": [0.0, 0.0]}, "--chemical-potential: "),
+        ({"chemical_potential": ["dear"]}, "--chemical-potential: "),
+        ({"chemical_potential": float("nan")}, "--chemical-potential: "),
+        ({"inverse_temperature": -1.0}, "--inverse-temperature: "),
+        ({"max_hidden": 0}, "--max-hidden: "),
+        ({"chains": 1}, "--chains: "),
+        ({"steps": 2.5}, "--steps: "),
+        ({"prior_scale": 0.0}, "--prior-scale: "),
+        ({"temperatures": 0}, "--temperatures: "),
+        ({"config": ncsim.EnsembleConfig(hidden=4)}, "--hidden: 4; "),
+        ({"config": ncsim.EnsembleConfig(topology="overlap")}, "--topology: overlap; "),
+    ],
+)
+def test_bad_input_is_one_line(given, said):
+    with pytest.raises(ncsim.ConfigError, match="allowed") as caught:
+        ncsim.reservoir(**given)
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--chains", "3"], "--chains: 3; allowed: a whole number from 4 to 4194304"),
+        (["--chains", "many"], "--chains: many; allowed: a whole number"),
+        (["--chemical-potential", "0,1"], "--chemical-potential: 0,1; allowed: "),
+        (["--loss", "none"], "--loss: 'none'; allowed: bce"),
+        (["--hidden", "3"], "--hidden: no such option"),
+    ],
+)
+def test_bad_options_end_in_one_line(capsys, words, said):
+    with pytest.raises(SystemExit):
+        main(["reservoir", *words])
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1

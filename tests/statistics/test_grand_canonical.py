@@ -1,0 +1,109 @@
+"""Laws of a number of units against closed forms and enumeration, and when two routes to its mean give no number."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.statistics.grand_canonical import log_ratios
+
+NUMBER = np.arange(201)
+
+
+def moments(law):
+    number = np.arange(len(law))
+    mean = law @ number
+    return mean, law @ number**2 - mean**2
+
+
+def linear_log_z(n, beta=4.0, y=2.0):
+    """Z_n of L = (y - sum a)^2 / 2 with n weights a ~ N(0, 1): their sum is N(0, n)."""
+    return -0.5 * np.log1p(beta * n) - beta * y**2 / 2 / (1 + beta * n)
+
+
+def test_without_a_loss_the_law_is_poisson():
+    law = ncsim.width_law(np.zeros(60), math.log(3.0))
+    assert moments(law) == pytest.approx((3.0, 3.0), abs=1e-9)
+
+
+def test_units_that_are_told_apart_would_be_geometric():
+    # Weights z^n without 1 / n!: the factorial is put back by ln n of the ratios.
+    law = ncsim.width_law(np.log(np.arange(1, 201)), math.log(0.5))
+    assert moments(law) == pytest.approx((1.0, 2.0), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("z", "mean", "variance", "log_xi"),
+    [
+        (0.5, 1.3687, 0.3812, -2.7155),
+        (1.0, 1.7465, 0.7544, -1.6507),
+        (2.0, 2.5119, 1.5616, -0.2068),
+        (4.0, 4.1518, 3.4347, 2.0286),
+    ],
+)
+def test_a_linear_network(z, mean, variance, log_xi):
+    log_z = linear_log_z(NUMBER)
+    law = ncsim.width_law(np.diff(log_z), math.log(z))
+    assert np.round(moments(law), 4).tolist() == [mean, variance]
+    # ln Xi, from the weight of no unit.
+    assert round(float(log_z[0] - np.log(law[0])), 4) == log_xi
+    up, down = (moments(ncsim.width_law(np.diff(log_z), math.log(z) + shift))[0] for shift in (1e-5, -1e-5))
+    assert (up - down) / 2e-5 == pytest.approx(variance, abs=1e-4)
+
+
+@pytest.mark.parametrize(("z", "most"), [(0.7, 1), (3.0, 4), (20.0, 16)])
+def test_a_law_that_is_cut_off_is_erlangs(z, most):
+    """Own case: the mean of Poisson's law up to K is z (1 - B), B being the share of calls that K lines lose (Erlang)."""
+    blocked = 1.0
+    for n in range(1, most + 1):
+        blocked = z * blocked / (n + z * blocked)
+    assert moments(ncsim.width_law(np.zeros(most), math.log(z)))[0] == pytest.approx(z * (1 - blocked), rel=1e-12)
+
+
+def test_ratios_of_both_kinds_of_parts():
+    logs = np.log(np.array([[1.0, 2.0], [3.0, 2.0]]))[..., None]
+    np.testing.assert_allclose(np.exp(log_ratios(logs, None)), [2.0, 2.0])
+    stones = np.log(np.array([[[0.5, 0.5], [0.5, 0.25]]] * 3))  # ln Z_1 = ln 1/4, ln Z_2 = ln 1/8
+    np.testing.assert_allclose(np.exp(log_ratios(stones, math.log(0.1))), [2.5, 0.5])
+    assert np.isfinite(log_ratios(np.full((4, 2, 1), -3_000.0), None)).all()
+
+
+def two(widths, parts, log_z=0.0):
+    return ncsim.two_routes(widths, np.arange(len(widths)) % 2 == 0, parts, log_z)
+
+
+def test_routes_that_agree_give_a_number():
+    rng = np.random.default_rng(1)
+    widths = rng.normal(1.0, 0.2, 400)
+    found = two(widths, rng.normal(0, 0.02, (64, 8, 1)))
+    assert found.problem == ""
+    assert found.number == found.chains
+    assert found.chains.value == pytest.approx(widths.mean())
+    assert found.canonical.low < 1 < found.canonical.high
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda widths, parts: (widths + 0.5, parts), "routes differ: "),
+        (lambda widths, parts: (widths, parts + 0.4), "routes differ: "),
+        (lambda widths, parts: (widths + 0.4 * (np.arange(400) % 2), parts), "starts differ: +0.4"),
+        (lambda widths, parts: (widths[:8], parts), "routes are too uncertain"),
+        (lambda widths, parts: (widths, parts * 60), "routes "),
+        (lambda widths, parts: (widths, parts * np.nan), "routes are too uncertain"),
+    ],
+)
+def test_routes_that_part_give_none(change, words):
+    rng = np.random.default_rng(1)
+    found = two(*change(rng.normal(1.0, 0.2, 400), rng.normal(0, 0.02, (64, 8, 1))))
+    assert found.problem.startswith(words)
+    assert math.isnan(found.number.value)
+    assert found.number.method == found.problem
+
+
+@pytest.mark.slow
+def test_of_true_ensembles_hardly_any_is_refused():
+    rng = np.random.default_rng(0)
+    refused = [two(rng.normal(1.0, 0.2, 300), rng.normal(0, 0.05, (64, 8, 1))).problem for _ in range(30)]
+    assert not any(refused)

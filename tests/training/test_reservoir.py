@@ -1,0 +1,160 @@
+"""Chains over networks that exchange units, against exact laws: closed forms, enumeration and quadrature."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.config.tasks import context_targets, encoded_inputs
+from ncsim.training.losses import mean_loss
+from ncsim.training.network import Parameters, forward
+from ncsim.training.reservoir import Chain, Settings, Units, loss_sums, network_units, recomputed, run_chains
+from tests.support.tasks import FOUR_ROWS
+
+SLOTS, LOOKS = 6, 200
+#: Z_n is known of all three: (1 + beta n)^(-1/2) exp(-beta y^2 / 2 (1 + beta n)); exp(-beta |n - 2|); 1.
+LINEAR = Units(1, (1,), lambda unit: unit, lambda outputs, answers: (answers[0] - outputs[0]) ** 2 / 2)
+COUNTING = Units(1, (1,), jnp.ones_like, lambda outputs, answers: jnp.abs(outputs[0] - answers[0]))
+FREE = Units(1, (1,), lambda unit: unit, lambda outputs, answers: 0 * outputs[0])
+ONE_ROW = ncsim.TruthTables([(1, 0)], [(1,), (0,)], [(1,), (0,)], [0], [1])
+
+
+def log_z_linear(beta, y=2.0):
+    n = np.arange(SLOTS + 1)
+    return -0.5 * np.log1p(beta * n) - beta * y**2 / 2 / (1 + beta * n)
+
+
+def tally(units, beta, log_z, start, answers=(2.0,), exchange=True, scale=1.0, looks=LOOKS, seed=0, slots=SLOTS):
+    beta = np.atleast_1d(np.asarray(beta, np.float32))
+    settings = Settings(slots, looks, looks // 4, 5, scale, 0.0, len(beta))
+    ids = np.arange(len(log_z), dtype=np.uint32)
+    given = (np.array([seed, 0], np.uint32), ids, np.asarray(start, np.int32), np.asarray(answers, np.float32))
+    return jax.device_get(run_chains(units, settings, *given, np.asarray(log_z, np.float32), beta, np.array(exchange)))
+
+
+def check_law(widths, log_ratios, log_z):
+    """The shares of widths over chains with the same ln z, within five standard errors of the exact law."""
+    for one in np.unique(log_z):
+        shares = widths[:, log_z == one] / widths[:, log_z == one].sum(axis=0)
+        expected = ncsim.width_law(log_ratios, float(one))
+        error = shares.std(axis=1, ddof=1) / math.sqrt(shares.shape[1])
+        assert (np.abs(shares.mean(axis=1) - expected) < 5 * error + 2e-4).all(), (one, shares.mean(axis=1), expected)
+
+
+@pytest.mark.parametrize("kind", ["linear", "counting", "free"])
+def test_widths_follow_the_exact_law(kind):
+    """The linear network of a reference; own case: a loss that counts units; and none, which is Poisson's law."""
+    log_z = np.log(np.repeat([0.5, 1.0, 2.0, 4.0], 64))
+    units = {"linear": LINEAR, "counting": COUNTING, "free": FREE}[kind]
+    found = tally(units, 4.0 if kind == "linear" else 1.5, log_z, np.arange(256) % 2 * SLOTS)
+    exact = {"linear": log_z_linear(4.0), "counting": -1.5 * abs(np.arange(SLOTS + 1) - 2), "free": np.zeros(SLOTS + 1)}
+    check_law(found.width, np.diff(exact[kind]), log_z)
+    assert (found.width.sum(axis=0) == LOOKS).all()
+
+
+def test_the_check_would_find_units_that_are_told_apart():
+    log_z = np.log(np.full(64, 2.0))
+    found = tally(FREE, 1.5, np.repeat(log_z, 4), np.arange(256) % 2 * SLOTS)
+    with pytest.raises(AssertionError):
+        check_law(found.width, np.log(np.arange(1, SLOTS + 1)), np.repeat(log_z, 4))
+
+
+def test_a_unit_that_costs_too_much_is_not_bought():
+    found = tally(LINEAR, 4.0, np.full(256, -80.0), np.zeros(256))
+    assert (found.width[0] == LOOKS).all()
+    np.testing.assert_allclose(found.loss / LOOKS, 2.0, rtol=1e-5)
+
+
+def test_insertion_gives_ratios():
+    start = np.repeat(np.arange(4), 64)
+    found = tally(LINEAR, 4.0, np.zeros(256), start, exchange=False)
+    assert (found.width[start, np.arange(256)] == LOOKS).all()  # widths stay
+    means = np.exp(found.insertion).reshape(4, 64) / LOOKS
+    error = means.std(axis=1, ddof=1) / 8
+    assert (np.abs(means.mean(axis=1) - np.exp(np.diff(log_z_linear(4.0)))[:4]) < 5 * error).all()
+
+
+def test_tempering_keeps_the_law_and_gives_steps_of_temperature():
+    betas = np.array([8.0, 2.0, 0.0])
+    log_z = np.log(np.repeat([1.0, 4.0], 128))
+    found = tally(LINEAR, betas, log_z, np.arange(256) % 2 * SLOTS)
+    check_law(found.width, np.diff(log_z_linear(8.0)), log_z)
+    start = np.repeat(np.arange(4), 64)
+    fixed = tally(LINEAR, betas, np.zeros(256), start, exchange=False)
+    means = np.exp(fixed.stones).reshape(2, 4, 64) / LOOKS
+    error = means.std(axis=-1, ddof=1) / 8
+    exact = np.array([log_z_linear(beta)[:4] for beta in betas])
+    assert (np.abs(means.mean(axis=-1) - np.exp(exact[:-1] - exact[1:])) < 5 * error + 1e-6).all()
+
+
+def test_chains_depend_on_their_id_alone():
+    log_z = np.zeros(256)
+    many = tally(FREE, 1.5, log_z, np.arange(256) % 2 * SLOTS)
+    other = tally(FREE, 1.5, np.where(np.arange(256) < 8, 0.0, 1.0), np.arange(256) % 2 * SLOTS)
+    np.testing.assert_array_equal(many.width[:, :8], other.width[:, :8])
+    seed = tally(FREE, 1.5, log_z, np.arange(256) % 2 * SLOTS, seed=1)
+    assert (many.width[:, :8] != seed.width[:, :8]).any()
+
+
+def exact_one_row(beta, scale, most):
+    """ln Z_n of networks on one row with one feature that is 1, whose answers are both 1. A pre-activation is N(0, 2 s^2). Given the
+    activations h both logits are N(0, s^2 |h|^2), independent of each other. The law of |h|^2 is a mixture: of n units k are active with
+    chance C(n, k) / 2^n, and |h|^2 / 2 s^2 is then chi-squared with k degrees of freedom."""
+    from scipy.special import comb, roots_hermitenorm
+    from scipy.stats import chi2
+
+    nodes, weights = roots_hermitenorm(80)
+    weights = weights / weights.sum()
+
+    def both(square):
+        logit = scale * np.sqrt(square)[:, None] * nodes
+        return (np.exp(-beta * np.logaddexp(0, -logit)) @ weights) ** 2
+
+    share = (np.arange(4_000) + 0.5) / 4_000  # of the law's mass, by the midpoint rule
+    given = [both(np.zeros(1))[0], *(both(2 * scale**2 * chi2.ppf(share, k)).mean() for k in range(1, most + 1))]
+    return np.log([sum(comb(n, k) * given[k] for k in range(n + 1)) / 2**n for n in range(most + 1)])
+
+
+def test_networks_on_one_row():
+    """Own case, by quadrature."""
+    units = network_units(ncsim.EnsembleConfig(tasks=ONE_ROW))
+    log_z = np.log(np.repeat([0.5, 2.0], 128))
+    answers = context_targets(ONE_ROW)[0]
+    found = tally(units, 3.0, log_z, np.arange(256) % 2 * 4, answers, scale=1.5, slots=4)
+    check_law(found.width, np.diff(exact_one_row(3.0, 1.5, 4)), log_z)
+    assert (found.cells.sum(axis=0) == LOOKS).all()
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy", "squared_error"])
+def test_losses_are_those_of_training(loss):
+    config = ncsim.EnsembleConfig(tasks=FOUR_ROWS, loss=loss, alice_weight=0.5, bob_weight=2.0)
+    logits = np.random.default_rng(0).normal(0, 6, (4, 2, 7)).astype(np.float32)
+    answers = context_targets(FOUR_ROWS)[1].astype(np.float32)
+    found = network_units(config).loss(np.swapaxes(logits, 0, 1), answers)
+    np.testing.assert_allclose(found, mean_loss(config, logits, answers, None), rtol=1e-5, atol=1e-6)
+    assert loss_sums(config, np.swapaxes(logits, 0, 1), answers).shape == (2, 7)
+
+
+@pytest.mark.parametrize("encoding", ["binary", "sign"])
+def test_a_chains_outputs_are_those_of_a_network(encoding):
+    """Slots beyond the width hold nothing."""
+    config = ncsim.EnsembleConfig(encoding=encoding)
+    rng = np.random.default_rng(0)
+    units = network_units(config)
+    weights = rng.normal(size=(5, 7, 1, 3)).astype(np.float32)
+    width = np.array([[0, 2, 5]], np.int32)
+    answers = context_targets(config.tasks)[0].astype(np.float32)
+    chain = recomputed(units, Chain(tuple(map(jnp.asarray, weights)), width, None, None), answers)
+    for lane, n in enumerate(width[0]):
+        own = weights[:n, :, 0, lane]
+        tensors = own[:, :4].T, own[:, 4], own[:, 5:].T[:, None], np.zeros((2, 1), np.float32)
+        network = Parameters(*map(jnp.asarray, tensors))
+        if n:
+            logits = forward(network, encoded_inputs(config.tasks, encoding).tolist())[1]
+            np.testing.assert_allclose(chain.outputs[..., 0, lane], np.asarray(logits).T, atol=1e-5)
+        else:
+            assert (chain.outputs[..., 0, lane] == 0).all()
+            assert float(chain.loss[0, lane]) == pytest.approx(2 * math.log(2))
