@@ -93,7 +93,9 @@ def _over_ensembles(values: np.ndarray) -> Estimate:
     from scipy.special import stdtrit
 
     reach = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
-    return Estimate(float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach, "t over ensembles")
+    return Estimate(
+        float(values.mean()), float(values.mean()) - reach, float(values.mean()) + reach, "t over ensembles"
+    )
 
 
 def smooth_laplacian(q: Any, rows: np.ndarray, answers: np.ndarray, hidden: int, xp: Any) -> tuple[Any, Any, Any, Any]:
@@ -157,7 +159,9 @@ def destroyed(config: EnsembleConfig, context: int, rate: float, marks: Sequence
             kernel = q[: features * config.hidden].reshape(features, config.hidden, -1)
             behind = jnp.einsum("rf,fh...->hr...", rows, kernel) + q[features * config.hidden :][: config.hidden, None]
             crossed = (before > 0) != (behind > 0)
-            stops = crossed & (speed[0] > 0) & (speed[1] < 0)  # towards the kink where the unit is off, and where it is on
+            stops = (
+                crossed & (speed[0] > 0) & (speed[1] < 0)
+            )  # towards the kink where the unit is off, and where it is on
             return q, smooth + rate * laplacian, stuck + stops.sum(axis=(0, 1))
 
         run = jax.jit(lambda carried, steps: jax.lax.fori_loop(0, steps, one, carried))
@@ -187,7 +191,13 @@ def conclusion(balances: Sequence[Balance], lost: dict[str, dict[str, np.ndarray
         close = abs(balance.share.value - 1) < 0.02
         said.append(
             f"Production over destruction, {balance.optimizer}: {balance.share}; "
-            + ("equal within the interval." if holds else "equal to 2 %, not within the interval." if close else "NOT equal.")
+            + (
+                "equal within the interval."
+                if holds
+                else "equal to 2 %, not within the interval."
+                if close
+                else "NOT equal."
+            )
         )
     for name, each in lost.items():
         smooth, stuck = mean(each["smooth"][-1]), met(each["stuck"][-1])
@@ -219,7 +229,15 @@ def draw(lost: dict[str, dict[str, np.ndarray]], marks: Sequence[int], rate: flo
         left.legend()
         for (name, each), color in zip(lost.items(), (BLUE, GREEN, ORANGE, VERMILLION), strict=False):
             at = rate * np.array(marks)
-            points(right, at, [mean(v) for v in each["smooth"]], color=color, fmt="o-", markersize=4, label=f"context {name}")
+            points(
+                right,
+                at,
+                [mean(v) for v in each["smooth"]],
+                color=color,
+                fmt="o-",
+                markersize=4,
+                label=f"context {name}",
+            )
             points(last, at, [met(v) for v in each["stuck"]], color=color, fmt="o-", markersize=4)
             rows += [[name, "smooth", t, v] for t, v in zip(at, each["smooth"].mean(axis=1), strict=True)]
             rows += [[name, "met a kink", t, met(v).value] for t, v in zip(at, each["stuck"], strict=True)]
@@ -259,7 +277,9 @@ def _run(parsed: argparse.Namespace) -> None:
     coarse = destroyed(config, 0, 2 * rate, [marks[-1] // 2])
     said = conclusion(balances, lost)
     rows = [[f"parabola, t = {time:g}", *(f"{value:.4f}" for value in parabola(time))] for time in TIMES]
-    rows += [[f"double well, {b.optimizer}", str(b.production), f"-({b.destruction})", f"ratio {b.share}"] for b in balances]
+    rows += [
+        [f"double well, {b.optimizer}", str(b.production), f"-({b.destruction})", f"ratio {b.share}"] for b in balances
+    ]
     print("\n".join(table(["ensemble", "production", "destruction", "dS/dt"], rows, indent="")))
     twice = {
         "nats where smooth": (mean(coarse["smooth"][-1]), mean(lost["11"]["smooth"][-1])),
@@ -275,7 +295,14 @@ def _run(parsed: argparse.Namespace) -> None:
     }
     write_json(
         out / "learning_equilibrium.json",
-        {"balances": balances, "marks": marks, "rate": rate, "destroyed": numbers, "twice_as_long": twice, "said": said},
+        {
+            "balances": balances,
+            "marks": marks,
+            "rate": rate,
+            "destroyed": numbers,
+            "twice_as_long": twice,
+            "said": said,
+        },
     )
     draw(lost, marks, rate, out)
 

@@ -157,7 +157,7 @@ def flowed(q: np.ndarray, time: float) -> np.ndarray:
 
 def without_noise(time: float = 0.3) -> Case:
     """kappa of two ensembles that follow the gradient exactly: densities are carried along."""
-    grid, pair = np.linspace(-1.2, 1.2, 2401), []
+    grid, pair = np.linspace(-1.45, 1.45, 2901), []  # which the whole line flows into
     for mean, variance in STARTS:
         logs = []
         for k in (-2, -1, 0, 1, 2):
@@ -231,7 +231,8 @@ def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray]) -> list[str
     return [
         f"Schroedinger's equation: kappa = -2 D^2 to {worst:.1%} where densities are exact"
         + "".join(
-            f", and {case.kappa / case.scale**2:.2f} +- {case.error / case.scale**2:.2f} D^2 of samples" for case in noisy
+            f", and {case.kappa / case.scale**2:.2f} +- {case.error / case.scale**2:.2f} D^2 of samples"
+            for case in noisy
         )
         + ". "
         + ("Its sign is wrong for the claim." if all(case.kappa < 0 for case in wells) else "NOT of one sign."),
@@ -256,7 +257,14 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
         left.plot(force, acceleration, ".", color=BLUE, markersize=4, label="double well, D = 0.3")
         reach = np.array([force.min(), force.max()])
         for sign, dash in ((-1, "-"), (0, ":"), (1, "--")):
-            left.plot(reach, sign * 2 * 0.09 * reach, dash, color=BLACK, linewidth=1, label=f"slope {2 * sign:+d} D²" if sign else "slope 0")
+            left.plot(
+                reach,
+                sign * 2 * 0.09 * reach,
+                dash,
+                color=BLACK,
+                linewidth=1,
+                label=f"slope {2 * sign:+d} D²" if sign else "slope 0",
+            )
         left.set_xlabel("G, difference of two ensembles")
         left.set_ylabel("A, difference of two ensembles")
         left.set_title("acceleration against quantum force")
@@ -266,7 +274,9 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
         for place, case in enumerate(shown):
             unit = case.scale**2
             color = VERMILLION if case.kappa > 0 else BLUE
-            middle.errorbar(case.kappa / unit, -place, xerr=1.96 * case.error / unit, fmt="o", color=color, markersize=4)
+            middle.errorbar(
+                case.kappa / unit, -place, xerr=1.96 * case.error / unit, fmt="o", color=color, markersize=4
+            )
             rows.append(["kappa / D^2", case.case, case.kappa / unit, case.residual])
         middle.axvline(-2, color=BLACK, linewidth=1)
         middle.axvline(2, color=BLACK, linewidth=1, linestyle="--")
@@ -281,7 +291,9 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
             count, _ = np.histogram(np.clip(turned[kind], -0.6, 0.6), bins)
             label = {"none": "gradient", "stop_gradient_bob": "Bob's stopped", "pcgrad": "PCGrad"}[kind]
             right.stairs(count / len(turned[kind]), bins, color=colors[kind], label=label)
-            rows += [["circulation", kind, at, share] for at, share in zip(bins, count / len(turned[kind]), strict=False)]
+            rows += [
+                ["circulation", kind, at, share] for at, share in zip(bins, count / len(turned[kind]), strict=False)
+            ]
         right.set_yscale("log")
         right.set_xlabel("circulation of the drift")
         right.set_ylabel("share of loops")

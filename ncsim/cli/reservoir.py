@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim.config.ensemble import EnsembleConfig, allowed_values, field_specs
 from ncsim.config.fields import allowed_values as allowed
-from ncsim.config.fields import option_name, parsed as parsed_word
+from ncsim.config.fields import option_name
+from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.reservoir import OPTIONS, USED
 from ncsim.formatting import json_text, table
@@ -95,7 +96,9 @@ def lines(found: Reservoir) -> list[str]:
             route = routes[place][number]
             good = not route.problem
             shown = str(route.chains) if good else "no number"
-            rows.append([f"{mu:g}", name, shown, str(route.canonical), str(solved[place][number]) if good else "no number"])
+            rows.append(
+                [f"{mu:g}", name, shown, str(route.canonical), str(solved[place][number]) if good else "no number"]
+            )
             if not good:
                 said.append(f"  mu {mu:g}, context {name}: {route.problem}")
         good = all(not route.problem for route in routes[place])

@@ -33,13 +33,20 @@ FEWEST_CANONICAL = 64
 USED = "loss encoding tasks alice_weight bob_weight root_seed".split()
 #: What a reservoir may be asked, as options of the command.
 OPTIONS: dict[str, Any] = {
-    "chemical_potential": number(0.0, -100.0, 100.0, "price that a unit pays, in units of the loss; several make a curve"),
+    "chemical_potential": number(
+        0.0, -100.0, 100.0, "price that a unit pays, in units of the loss; several make a curve"
+    ),
     "inverse_temperature": number(4.0, 0.0, 1e4, "beta, per unit of the loss", open_low=False),
     "max_hidden": integer(16, 1, 64, "units at most"),
     "chains": integer(4096, 4, 2**22, "chains per context and chemical potential"),
     "steps": integer(10_000, 50, 10**8, "proposals per chain"),
     "prior_scale": number(2.0, 0.0, 1e3, "standard deviation of every weight and bias of a unit in the prior"),
-    "temperatures": integer(1, 1, 64, "inverse temperatures of parallel tempering, from beta to 0, with chains of fixed width by stepping stones; 1: none, and by insertion"),
+    "temperatures": integer(
+        1,
+        1,
+        64,
+        "inverse temperatures of parallel tempering, from beta to 0, with chains of fixed width by stepping stones; 1: none, and by insertion",
+    ),
 }
 
 
@@ -224,7 +231,9 @@ def _sampled(
     jobs = [Job(context, True, ids, start, float(one)) for context in range(len(CONTEXTS)) for one in log_z]
     jobs += [Job(context, False, own, fixed, 0.0) for context in range(len(CONTEXTS))]
     found = run_jobs(units, settings, config.root_seed, answers, jobs, devices)
-    by = [found[place : place + len(potentials)] for place in range(0, len(CONTEXTS) * len(potentials), len(potentials))]
+    by = [
+        found[place : place + len(potentials)] for place in range(0, len(CONTEXTS) * len(potentials), len(potentials))
+    ]
     looks = settings.records
 
     def gathered(take: Any) -> np.ndarray:
@@ -239,7 +248,8 @@ def _sampled(
         loss=gathered(lambda tally: tally.loss).astype(np.float64) / looks,
         solved=gathered(lambda tally: tally.solved) / looks,
         counts=np.moveaxis(cells, 1, 2).reshape(len(potentials), chains, 2, 2, 2, 2),
-        parts=np.stack([each.reshape(-1, settings.slots, others).T for each in parts]).astype(np.float64) - math.log(looks),
+        parts=np.stack([each.reshape(-1, settings.slots, others).T for each in parts]).astype(np.float64)
+        - math.log(looks),
         full=full,
         inverse_temperature=settings.beta,
         empty_loss=float(units.loss(np.zeros((*units.outputs, 1), np.float32), answers[0])[0]),

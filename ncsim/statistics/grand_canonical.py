@@ -154,4 +154,3 @@ def _by_fixed_widths(parts: np.ndarray, log_z: float, log_empty: float | None) -
     group = np.arange(len(parts)) % groups
     left_out = [mean(parts[group != one]) for one in range(groups)] if groups > 1 else []
     return mean(parts), jackknife_error(np.array(left_out)) if left_out else math.inf
-

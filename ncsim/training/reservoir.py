@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,11 +133,15 @@ def _uniform(key: Array, number: Array, shape: tuple[int, ...]) -> Array:
     size, lanes = int(np.prod(shape)), key.shape[-1]
     half = (-(-size // 2), lanes)
     place = jnp.broadcast_to(jnp.arange(half[0], dtype=jnp.uint32)[:, None], half)
-    words = _threefry(
-        *(jnp.broadcast_to(part, half) for part in key), jnp.full(half, number, jnp.uint32), place
-    )
-    top = jax.lax.shift_right_logical(jnp.concatenate(words)[:size], np.uint32(8))
-    return ((top.astype(jnp.float32) + 0.5) * np.float32(2**-24)).reshape(*shape, lanes)
+    words = _threefry(*(jnp.broadcast_to(part, half) for part in key), jnp.full(half, number, jnp.uint32), place)
+    return open_interval(jnp.concatenate(words)[:size]).reshape(*shape, lanes)
+
+
+def open_interval(words: Array) -> Array:
+    """Words as float32 above 0 and below 1: 23 bits and a half. With one bit more the largest would round to 1, whose normal variate is
+    infinite."""
+    top = jax.lax.shift_right_logical(words, np.uint32(9))
+    return (top.astype(jnp.float32) + 0.5) * np.float32(2**-23)
 
 
 def _picked(units: tuple[Array, ...], slot: Array) -> Array:

@@ -11,7 +11,16 @@ import ncsim
 from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.training.losses import mean_loss
 from ncsim.training.network import Parameters, forward
-from ncsim.training.reservoir import Chain, Settings, Units, loss_sums, network_units, recomputed, run_chains
+from ncsim.training.reservoir import (
+    Chain,
+    Settings,
+    Units,
+    loss_sums,
+    network_units,
+    open_interval,
+    recomputed,
+    run_chains,
+)
 from tests.support.tasks import FOUR_ROWS
 
 SLOTS, LOOKS = 6, 200
@@ -88,6 +97,12 @@ def test_tempering_keeps_the_law_and_gives_steps_of_temperature():
     error = means.std(axis=-1, ddof=1) / 8
     exact = np.array([log_z_linear(beta)[:4] for beta in betas])
     assert (np.abs(means.mean(axis=-1) - np.exp(exact[:-1] - exact[1:])) < 5 * error + 1e-6).all()
+
+
+def test_variates_are_finite():
+    found = np.asarray(open_interval(np.array([0, 2**31, 2**32 - 1], np.uint32)))
+    assert found.tolist() == [2.0**-24, 0.5 + 2.0**-24, 1 - 2.0**-24]
+    assert np.isfinite(jax.scipy.special.ndtri(found)).all()
 
 
 def test_chains_depend_on_their_id_alone():

@@ -1,0 +1,227 @@
+"""Ensembles as fluids: the kappas of closed forms, the theorem kappa = -2 D^2 on a grid, entropy, circulation and the action."""
+
+import math
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.statistics.hydrodynamics import action_hbar_squared, momentum_kappa
+
+GRID = np.linspace(-9, 9, 1201)
+AROUND = np.array([-2, -1, 0, 1, 2])
+
+
+def gauss(mean, variance):
+    """ln p at five times, from means and variances [5]."""
+    mean, variance = np.broadcast_to(mean, 5)[:, None], np.broadcast_to(variance, 5)[:, None]
+    return -((GRID - mean) ** 2) / (2 * variance)
+
+
+def kappa_of_free_packets(spread, time=1.0, step=1e-3, starts=(0.0, 1.0)):
+    """Two packets that differ in variance at the start, by the estimator."""
+    pair = [ncsim.fluid(GRID, gauss(0, spread(time + step * AROUND, start)), step) for start in starts]
+    return ncsim.madelung(*pair).kappa
+
+
+def test_kappas_of_free_packets():
+    noise = 0.2
+    assert kappa_of_free_packets(lambda t, s: 1 + s + 2 * noise * t) == pytest.approx(-0.08, abs=2e-4)
+    schroedinger = kappa_of_free_packets(lambda t, s: (1 + s) + (noise * t) ** 2 / (1 + s))
+    assert schroedinger == pytest.approx(0.08, abs=2e-4)
+    assert kappa_of_free_packets(lambda t, s: 1 + s + 0 * t) == 0
+    moving = [ncsim.fluid(GRID, gauss(speed * 1e-3 * AROUND, variance), 1e-3) for speed, variance in ((1, 1), (-1, 2))]
+    assert ncsim.madelung(*moving).kappa == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(("time", "kappa"), [(0.01, 1.98), (1, 0.48), (10, -2.00)])
+def test_kappas_with_momentum(time, kappa):
+    assert round(momentum_kappa(time), 2) == kappa
+    if time == 1:
+
+        def variance(t):
+            return 1 + 2 * (t - 1 + np.exp(-t))
+
+        found = ncsim.fluid(GRID, gauss(0, variance(1 + 1e-3 * AROUND)), 1e-3)
+        there = abs(GRID) < 2
+        assert np.polyfit(found.quantum_force[there], found.acceleration[there], 1)[0] == pytest.approx(
+            momentum_kappa(1), abs=2e-3
+        )
+
+
+@pytest.mark.parametrize("stiffness", [0.5, -0.5])
+def test_packets_in_a_parabola(stiffness):
+    """Own case: dq = -k q dt + sqrt(2 D) dB, also down from a hilltop: the potential W of both cancels."""
+    noise, step, time = 0.3, 1e-3, 0.3
+    pair = []
+    for mean, start in ((-1.0, 0.5), (0.8, 1.2)):
+        t = time + step * AROUND
+        decay = np.exp(-stiffness * t)
+        variance = noise / stiffness + (start - noise / stiffness) * decay**2
+        pair.append(ncsim.fluid(GRID, gauss(mean * decay, variance), step))
+    found = ncsim.madelung(*pair, thin=0.02)
+    assert found.kappa == pytest.approx(-2 * noise**2, rel=5e-3)
+    assert found.residual < 0.01
+
+
+def test_a_learning_rate_that_changes_does_not_matter_and_noise_that_grows_does():
+    """Own cases: means and variances of dq = -k(t) q dt + sqrt(2 D(t)) dB by fine steps. kappa = -2 D^2 + 2 s^2 D' of free packets."""
+
+    def moments(pull, noise, mean, variance, until, fine=1e-4):
+        for n in range(round(until / fine)):
+            t = (n + 0.5) * fine
+            middle = variance + fine / 2 * (2 * noise(t) - 2 * pull(t) * variance)
+            mean, variance = mean * (1 - fine * pull(t)), variance + fine * (2 * noise(t) - 2 * pull(t) * middle)
+        return mean, variance
+
+    def pair(pull, noise):
+        found = []
+        for mean, variance in ((-1.0, 0.5), (0.8, 1.2)):
+            by_time = [moments(pull, noise, mean, variance, 0.5 + 0.01 * k) for k in AROUND]
+            found.append(ncsim.fluid(GRID, gauss(*map(np.array, zip(*by_time, strict=True))), 0.01))
+        return found
+
+    steady = ncsim.madelung(*pair(lambda t: 0.5 + t, lambda t: 0.3))
+    assert steady.kappa == pytest.approx(-0.18, rel=0.01)
+    growing = pair(lambda t: 0.0, lambda t: 0.3 * (1 + t))
+    own = [
+        np.polyfit(each.quantum_force[there], each.acceleration[there], 1)[0]
+        for each in growing
+        for there in [each.density > 0.1 * each.density.max()]
+    ]
+    spreads = [start + 2 * 0.3 * (0.5 + 0.125) for start in (0.5, 1.2)]
+    np.testing.assert_allclose(own, [-2 * 0.45**2 + 2 * s * 0.3 for s in spreads], rtol=0.01)
+    assert min(own) > 0
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3])
+def test_a_double_well(noise):
+    """The densities of (q^2 - 1)^2 / 4 with noise, computed; kappa = -2 D^2 and the potential W of the theorem."""
+    from experiments import madelung
+
+    pair = [
+        ncsim.fluid(madelung.GRID, logs, madelung.STEP)
+        for logs in madelung.exact_densities(madelung.loss(madelung.GRID)[None], noise, 0.5)
+    ]
+    assert ncsim.madelung(*pair).kappa / noise**2 == pytest.approx(-2, abs=0.01)
+    q = madelung.GRID
+    slope = (q**3 - q) * (3 * q**2 - 1) - 6 * noise * q  # of |b|^2 / 2 + D b', which is -W
+    for each in pair:
+        there = each.density > 0.05 * each.density.max()
+        expected = slope - 2 * noise**2 * each.quantum_force
+        parts = np.sqrt(np.mean(slope[there] ** 2)) + 2 * noise**2 * np.sqrt(np.mean(each.quantum_force[there] ** 2))
+        assert np.sqrt(np.mean((each.acceleration - expected)[there] ** 2)) < 0.006 * parts
+
+
+def test_without_noise_and_with_a_neuron_exchanged():
+    from experiments import madelung
+
+    assert madelung.without_noise().kappa == pytest.approx(0, abs=1e-4)
+    both = np.stack([madelung.loss(madelung.GRID, neurons) for neurons in (1, 2)])
+    fast = madelung.grid_case("", both, 0.3, 1e4)
+    assert fast.kappa / 0.09 == pytest.approx(-2, abs=0.01)
+    assert fast.residual < 0.01
+
+
+def test_members_that_are_sampled():
+    """Two humps: the density nearly, the moments exactly."""
+    rng = np.random.default_rng(0)
+    sample = np.concatenate([rng.normal(-0.7, 0.6, 60_000), rng.normal(0.7, 0.6, 40_000)])
+    found = ncsim.fitted_log_density(sample, GRID)
+    true = 0.6 * np.exp(-((GRID + 0.7) ** 2) / 0.72) + 0.4 * np.exp(-((GRID - 0.7) ** 2) / 0.72)
+    true /= true.sum() * (GRID[1] - GRID[0])
+    assert np.exp(found).sum() * (GRID[1] - GRID[0]) == pytest.approx(1)
+    there = abs(GRID) < 2
+    np.testing.assert_allclose(np.exp(found)[there], true[there], atol=0.025)
+    for power in (1, 2, 5, 8):
+        assert np.exp(found) @ GRID**power * (GRID[1] - GRID[0]) == pytest.approx(np.mean(sample**power), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("time", "production", "rate"), [(0.5, 0.1459, -0.3541), (2, 0.3244, -0.1756), (8, 0.4993, -0.0007)]
+)
+def test_entropy_of_a_parabola(time, production, rate):
+    from experiments.learning_equilibrium import parabola
+
+    variance = 0.4 + 1.6 * math.exp(-time)
+    found = ncsim.entropy_balance(GRID, -(GRID**2) / (2 * variance), np.ones_like(GRID), diffusion=0.2, speed=0.5)
+    for balance in (found, parabola(time)):
+        assert round(balance.production, 4) == production
+        assert round(balance.rate, 4) == rate
+    # dS/dt of a Gaussian is half of d ln(variance) / dt.
+    assert rate == pytest.approx(0.5 * (2 * 0.2 - 2 * 0.5 * variance) / variance, abs=1e-4)
+
+
+def test_an_equilibrium_in_any_potential_balances():
+    """Own case: p = exp(-F / D) / Z, F = q^4 / 4 + q / 3, gamma = 1."""
+    potential = GRID**4 / 4 + GRID / 3
+    found = ncsim.entropy_balance(GRID, -potential / 0.7, 3 * GRID**2, diffusion=0.7, speed=1.0)
+    assert found.rate == pytest.approx(0, abs=2e-3)
+    assert found.production > 0.5
+
+
+def test_circulation_of_gradients_and_of_what_is_none():
+    angle = np.linspace(0, 2 * np.pi, 500, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
+    loops = np.stack([circle, 0.5 * circle[:, [2, 0, 1]] + 0.3])
+    falling = ncsim.circulation(lambda q: np.stack([q[:, 1], q[:, 0], 3 * q[:, 2] ** 2], axis=1), loops)
+    np.testing.assert_allclose(falling, 0, atol=1e-9)
+    turning = ncsim.circulation(lambda q: np.stack([-q[:, 1], q[:, 0], 0 * q[:, 0]], axis=1), loops)
+    np.testing.assert_allclose(turning, [2 * np.pi, 0], atol=1e-3)
+
+
+def test_the_action_is_madelungs():
+    """Terms of arXiv:2008.01540, section 5, on a density and a phase of our own against (D - gamma / 4 lambda) I
+    + lambda <Phi_t + gamma |Phi'|^2 + V>; V is 0."""
+    noise, speed, multiplier, step = 0.2, 0.5, 0.7, 1e-4
+    q = np.linspace(-10, 10, 4_001)
+    width = q[1] - q[0]
+
+    def logs(t):
+        density = np.exp(-((q - 0.3 - t) ** 2) / 2 / (1 + t)) + 0.5 * np.exp(-((q + 1) ** 2) / 2)
+        return np.log(density / density.sum() / width)
+
+    def phase(t):
+        return 0.2 * q**2 * (1 + t) + 0.1 * np.sin(q)
+
+    def free(t):
+        return phase(t) + logs(t) / (2 * multiplier)
+
+    def slope(values):
+        return np.gradient(values, width)
+
+    density, root = np.exp(logs(0)), np.exp(logs(0) / 2)
+    terms = -4 * noise * root * slope(slope(root))
+    change = (free(step) - free(-step)) / (2 * step)
+    terms += density * (speed * slope(slope(free(0))) + multiplier * (change + speed * slope(free(0)) ** 2))
+    fisher = density @ slope(logs(0)) ** 2 * width
+    drift = (phase(step) - phase(-step)) / (2 * step) + speed * slope(phase(0)) ** 2
+    expected = (noise - speed / (4 * multiplier)) * fisher + multiplier * (density @ drift) * width
+    assert terms.sum() * width == pytest.approx(expected, abs=2e-3)
+    # Madelung's action divided by lambda: (hbar^2 / 8 m) I with m = 1 / (2 gamma).
+    assert (noise - speed / (4 * multiplier)) / multiplier == pytest.approx(
+        action_hbar_squared(noise, speed, multiplier) * 2 * speed / 8
+    )
+    assert (
+        action_hbar_squared(0.2, 0.5, 0.7) > 0 > action_hbar_squared(0.2, 0.7, 0.7)
+    )  # gamma / lambda below and above 4 D
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: ncsim.fluid(GRID, np.zeros((3, 1201)), 0.1), "log_density: shape"),
+        (lambda: ncsim.fluid(GRID**3, np.zeros((5, 1201)), 0.1), "grid: "),
+        (lambda: ncsim.fluid(GRID, np.zeros((5, 1201)), 0.0), "step: 0.0"),
+        (lambda: ncsim.madelung(*[ncsim.fluid(GRID, gauss(0, 1), 0.1)] * 2), "second: nothing in common"),
+        (
+            lambda: ncsim.madelung(*(ncsim.fluid(g, -(g**2) * np.ones((5, 1)), 0.1) for g in (GRID, GRID / 2))),
+            "second: another grid",
+        ),
+        (lambda: ncsim.fitted_log_density(np.array([100.0] * 20), GRID), "samples: "),
+        (lambda: ncsim.fitted_log_density(np.zeros(3), GRID), "samples: "),
+    ],
+)
+def test_bad_input_is_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
