@@ -256,8 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_number(parser, "--members", 256, "networks")
-    add_number(parser, "--samples", 50_000, "members of an ensemble in the double well")
+    add_number(parser, "--members", 128, "networks")
+    add_number(parser, "--samples", 20_000, "members of an ensemble in the double well")
     add_number(parser, "--ensembles", 6, "such ensembles")
     add_number(parser, "--seed", 0, "root seed")
     add_place(parser, "runs/learning-equilibrium", "where the figure and the numbers go (default: {})", None)

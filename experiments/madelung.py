@@ -38,7 +38,8 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
-from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid, madelung, momentum_kappa
+from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid, momentum_kappa
+from ncsim.statistics.hydrodynamics import madelung as madelung_of
 
 #: Grid of the trainable number, and the step between the five densities.
 GRID = np.linspace(-2.6, 2.6, 261)
@@ -145,7 +146,7 @@ def exact_densities(potentials: np.ndarray, diffusion: float, time: float, excha
 def grid_case(name: str, potentials: np.ndarray, diffusion: float, exchange: float = 0.0, time: float = 0.5) -> Case:
     """kappa of two ensembles whose densities are computed."""
     pair = [fluid(GRID, logs, STEP) for logs in exact_densities(potentials, diffusion, time, exchange)]
-    found = madelung(*pair)
+    found = madelung_of(pair[0], pair[1])
     return Case(name, diffusion, found.kappa, 0.0, -2 * diffusion**2, found.residual)
 
 
@@ -166,7 +167,7 @@ def without_noise(time: float = 0.3) -> Case:
             stretch = 0.5 * math.log(growth) - 1.5 * np.log(1 + grid**2 * (growth - 1))
             logs.append(-((start - mean) ** 2) / (2 * variance) + stretch)
         pair.append(fluid(grid, np.array(logs), SHORT))
-    return Case("double well, no noise", 0.0, madelung(*pair).kappa, 0.0, 0.0, math.nan)
+    return Case("double well, no noise", 0.0, madelung_of(pair[0], pair[1]).kappa, 0.0, 0.0, math.nan)
 
 
 def sampled(diffusion: float, members: int, ensembles: int, seed: int, time: float = 0.5) -> tuple[Case, list[float]]:
@@ -184,7 +185,7 @@ def sampled(diffusion: float, members: int, ensembles: int, seed: int, time: flo
                 if number in kept:
                     logs.append(fitted_log_density(q[np.abs(q) < GRID[-1]], GRID))
             pair.append(fluid(GRID, np.array(logs), WIDE))
-        found = madelung(*pair, thin=0.05)
+        found = madelung_of(pair[0], pair[1], thin=0.05)
         slopes.append(found.kappa)
         residuals.append(found.residual)
     error = float(np.std(slopes, ddof=1) / math.sqrt(ensembles))
@@ -328,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--members", 200_000, "members of a sampled ensemble")
     add_number(parser, "--ensembles", 8, "sampled ensembles")
-    add_number(parser, "--loops", 2_000, "loops per drift")
+    add_number(parser, "--loops", 500, "loops per drift")
     add_number(parser, "--seed", 0, "of samples and loops")
     add_place(parser, "runs/madelung", "where the figure and the numbers go (default: {})", None)
 
@@ -348,7 +349,7 @@ def _run(parsed: argparse.Namespace) -> None:
         both = np.stack([loss(GRID, neurons) - mu * neurons for neurons in (1, 2)])
         for rate in (1e4, 100.0, 0.5):
             cases.append(grid_case(f"neuron exchanged, rate {rate:g}, μ = {mu:g}", both, 0.3, rate))
-    turned = circulations(parsed.loops, 1_000, parsed.seed)
+    turned = circulations(parsed.loops, 500, parsed.seed)
     said = conclusion(cases, turned)
     pair = [fluid(GRID, logs, STEP) for logs in exact_densities(loss(GRID)[None], 0.3, 0.5)]
     print("\n".join([*printed(cases), "", *said]))

@@ -28,7 +28,7 @@ LANES = {"cpu": 64, "gpu": 16_384, "tpu": 16_384}
 #: Steps from one look at the chains to the next, and of all looks the share that is left out at the start.
 EVERY, BURN = 10, 0.2
 #: Chains of fixed width, at each width, that units are inserted into: at least so many.
-FEWEST_CANONICAL = 64
+FEWEST_CANONICAL = 32
 #: Fields of a config that a reservoir uses. Width is an outcome, and nothing is trained.
 USED = "loss encoding tasks alice_weight bob_weight root_seed".split()
 #: What a reservoir may be asked, as options of the command.
@@ -71,6 +71,10 @@ class Reservoir(NamedTuple):
         >>> found = ncsim.reservoir(chemical_potential=[-100.0], max_hidden=2, chains=8, steps=100)
         >>> found.width[0, 0, 0].tolist(), found.counts.shape  # a unit that costs 100 is not bought
         ([8, 0, 0], (1, 8, 2, 2, 2, 2))
+        >>> found.routes()[0][0].chains.value, found.s()[0].value, found.solved_share()[0][0].value
+        (0.0, 0.0, 0.0)
+        >>> found.free_energy().shape, round(found.free_energy()[0, 0], 3)  # 8 ln 2, of no unit
+        ((4, 3), 5.545)
     """
 
     chemical_potential: np.ndarray
@@ -252,9 +256,15 @@ def _sampled(
         - math.log(looks),
         full=full,
         inverse_temperature=settings.beta,
-        empty_loss=float(units.loss(np.zeros((*units.outputs, 1), np.float32), answers[0])[0]),
+        empty_loss=_empty_loss(units, answers[0]),
         stepping=stepping,
     )
+
+
+def _empty_loss(units: Units, answers: np.ndarray) -> float:
+    import jax.numpy as jnp
+
+    return float(units.loss(jnp.zeros((*units.outputs, 1)), jnp.asarray(answers))[0])
 
 
 class Job(NamedTuple):
@@ -310,7 +320,7 @@ def _called(
             np.array(job.exchange),
         )
         tally = run_chains(units, settings._replace(beta=0.0), *jax.device_put(given, device))
-        return type(tally)(*(np.asarray(leaf) for leaf in tally))
+        return jax.device_get(tally)  # type: ignore[no-any-return]
 
 
 def betas(settings: Settings) -> np.ndarray:

@@ -38,12 +38,17 @@ def width_law(log_ratios: Float[np.ndarray, "*batch K"], log_z: float) -> Float[
         Probabilities, of weights z^n / n! Z_n. Units are exchangeable, hence the factorial; where Z_n does not depend on n the law is
         Poisson's, cut off at K. Grand canonical ensembles: Gibbs 1902.
 
+    Raises:
+        ValueError: ratios that have no axis.
+
     Example:
         >>> import numpy as np
         >>> width_law(np.zeros(2), np.log(2.0)).round(3).tolist()
         [0.2, 0.4, 0.4]
     """
     ratios = np.asarray(log_ratios, np.float64)
+    if ratios.ndim == 0:
+        raise ValueError("log_ratios: one number; allowed: [..., K], one per unit that may be there")
     count = np.arange(1, ratios.shape[-1] + 1)
     weights = np.cumsum(ratios + log_z - np.log(count), axis=-1)
     weights = np.concatenate([np.zeros((*ratios.shape[:-1], 1)), weights], axis=-1)
@@ -111,12 +116,17 @@ def two_routes(
     Returns:
         See `TwoRoutes`. Sources: Widom 1963; Efron 1982 (the jackknife, over groups of chains).
 
+    Raises:
+        ValueError: `parts` that have not three axes, or not one start per width.
+
     Example:
         >>> import numpy as np
         >>> two_routes(np.full(100, 3.0), np.arange(100) % 2 == 0, np.zeros((60, 8, 1)), 0.0).problem
         'routes differ: 3.000 by chains, 1.000 by fixed widths'
     """
     widths, full = np.asarray(widths, np.float64), np.asarray(full, bool)
+    if np.ndim(parts) != 3 or full.shape != widths.shape:
+        raise ValueError(f"parts: shape {np.shape(parts)}; allowed: [chains, K, S], and one start per width")
     slots = parts.shape[1]
     value, error = _by_fixed_widths(np.asarray(parts, np.float64), log_z, log_empty)
     chains = bootstrap_mean(widths, support=(0.0, float(slots)))

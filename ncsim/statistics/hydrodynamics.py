@@ -17,7 +17,6 @@ G_1 - G_2 is kappa, whatever W is. One trainable number, and nothing is assumed 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -276,6 +275,9 @@ def entropy_balance(
         Both rates and their sum. At learning equilibrium they add up to 0 (arXiv:2004.09280, section 8). For any density
         that has become stationary this is an identity and no finding.
 
+    Raises:
+        ValueError: arrays of other lengths than the grid's.
+
     Example:
         >>> import numpy as np
         >>> grid = np.linspace(-8, 8, 801)
@@ -284,6 +286,8 @@ def entropy_balance(
         (0.2, -0.5)
     """
     grid, logs = np.asarray(grid, np.float64), np.asarray(log_density, np.float64)
+    if not logs.shape == np.shape(laplacian) == grid.shape:
+        raise ValueError(f"laplacian: shape {np.shape(laplacian)}; allowed: that of the grid, {grid.shape}, as of log_density")
     density = np.exp(logs - logs.max())
     density /= density.sum()
     slope = np.gradient(logs, grid[1] - grid[0])
@@ -303,6 +307,9 @@ def circulation(drift: Any, loops: Float[np.ndarray, "loops P R"]) -> Float[np.n
         One number a loop, by the midpoint rule on each edge. Quantised circulation is what Takabayasi 1952 and Wallstrom
         1994 demand of Madelung's fluid.
 
+    Raises:
+        ValueError: loops that have not three axes.
+
     Example:
         >>> import numpy as np
         >>> angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
@@ -313,6 +320,8 @@ def circulation(drift: Any, loops: Float[np.ndarray, "loops P R"]) -> Float[np.n
         (6.28, True)
     """
     loops = np.asarray(loops, np.float64)
+    if loops.ndim != 3:
+        raise ValueError(f"loops: shape {loops.shape}; allowed: [loops, points, parameters]")
     edges = np.roll(loops, -1, axis=1) - loops
     middle = loops + edges / 2
     vectors = np.asarray(drift(middle.reshape(-1, loops.shape[-1]))).reshape(middle.shape)
@@ -361,9 +370,3 @@ def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, fricti
     second = 2 * heat * decay
     return float(square * second - first**2 / 2)
 
-
-def grid_over(samples: Sequence[np.ndarray], points: int = 801, margin: float = 0.25) -> np.ndarray:
-    """An even grid that holds all samples, with a margin to both sides in units of their range."""
-    low, high = min(each.min() for each in samples), max(each.max() for each in samples)
-    reach = margin * (high - low)
-    return np.linspace(low - reach, high + reach, points)

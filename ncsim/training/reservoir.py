@@ -123,7 +123,7 @@ def recomputed(units: Units, chain: Chain, answers: Array) -> Chain:
 
 def _threefry(*words: Array) -> tuple[Array, Array]:
     """Two words of two words under a key of two, elementwise."""
-    return threefry2x32_p.bind(*words)  # type: ignore[no-any-return]
+    return threefry2x32_p.bind(*words)
 
 
 def _uniform(key: Array, number: Array, shape: tuple[int, ...]) -> Array:

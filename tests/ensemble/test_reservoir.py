@@ -22,7 +22,7 @@ def found():
 
 def test_shapes_and_counts(found):
     assert found.width.shape == (2, 4, 64, 5)
-    assert found.parts.shape == (4, 64, 4, 1)
+    assert found.parts.shape == (4, 32, 4, 1)
     assert (found.width.sum(axis=-1) == 80).all()
     assert (found.counts.sum(axis=(-1, -2)) == 80 * 4).all()  # looks times rows
     assert found.full.tolist() == [False, True] * 32
@@ -92,7 +92,7 @@ def test_numbers_of_another_implementation():
 def test_stepping_stones_and_insertion_agree():
     stones = ncsim.reservoir([0.0], 3.0, chains=64, temperatures=4, **SMALL)
     plain = ncsim.reservoir([0.0], 3.0, chains=64, **SMALL)
-    assert stones.parts.shape == (4, 64, 4, 3)
+    assert stones.parts.shape == (4, 32, 4, 3)
     np.testing.assert_allclose(stones.free_energy(), plain.free_energy(), atol=0.25)
     assert all(route.problem == "" for found in (stones, plain) for route in found.routes()[0])
 

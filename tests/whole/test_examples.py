@@ -36,7 +36,7 @@ NO_SOURCE = {
 #: Examples that are checked for their syntax alone: training over a BERT compiles for minutes on two cores.
 TOO_SLOW = {"run_text"}
 #: Modules whose examples compile for many seconds.
-COMPILE_LONG = {"ncsim.ensemble.networks", "ncsim.ensemble.separability"}
+COMPILE_LONG = {"ncsim.ensemble.networks", "ncsim.ensemble.reservoir", "ncsim.ensemble.separability"}
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{5}|\b(?:19|20)\d\d\b")
 
 
