@@ -282,6 +282,8 @@ def run_jobs(
 ) -> list[Tally]:
     """A tally per group of chains, some lanes per call and calls in turn on the devices. The last call of a group is filled up with
     chains that are dropped. `answers` [context, ...]."""
+    from ncsim.training.reservoir import Tally
+
     used = devices_to_use(devices)
     lanes = LANES.get(used[0].platform, 16_384)
     calls = [(place, first) for place, job in enumerate(jobs) for first in range(0, len(job.ids), lanes)]
@@ -296,8 +298,8 @@ def run_jobs(
     found = []
     for place, job in enumerate(jobs):
         parts = [tally for tally, (own, _) in zip(in_order, calls, strict=True) if own == place]
-        joined = (np.concatenate(leaf, axis=-1)[..., : len(job.ids)] for leaf in zip(*parts, strict=True))
-        found.append(type(parts[0])(*joined))
+        joined: Any = (np.concatenate(leaf, axis=-1)[..., : len(job.ids)] for leaf in zip(*parts, strict=True))
+        found.append(Tally(*joined))
     return found
 
 
@@ -320,7 +322,7 @@ def _called(
             np.array(job.exchange),
         )
         tally = run_chains(units, settings._replace(beta=0.0), *jax.device_put(given, device))
-        return jax.device_get(tally)  # type: ignore[no-any-return]
+        return jax.device_get(tally)
 
 
 def betas(settings: Settings) -> np.ndarray:

@@ -287,7 +287,9 @@ def entropy_balance(
     """
     grid, logs = np.asarray(grid, np.float64), np.asarray(log_density, np.float64)
     if not logs.shape == np.shape(laplacian) == grid.shape:
-        raise ValueError(f"laplacian: shape {np.shape(laplacian)}; allowed: that of the grid, {grid.shape}, as of log_density")
+        raise ValueError(
+            f"laplacian: shape {np.shape(laplacian)}; allowed: that of the grid, {grid.shape}, as of log_density"
+        )
     density = np.exp(logs - logs.max())
     density /= density.sum()
     slope = np.gradient(logs, grid[1] - grid[0])
@@ -369,4 +371,3 @@ def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, fricti
     first = 2 * heat / friction * (1 - decay)  # of the square
     second = 2 * heat * decay
     return float(square * second - first**2 / 2)
-
