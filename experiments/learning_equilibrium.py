@@ -7,7 +7,7 @@ nothing produces any?
 
 Command. `python -m experiments.learning_equilibrium --out runs/learning-equilibrium`
 
-Time. One minute on two cores that other programs used as well.
+Time. Three quarters of a minute of processor time.
 
 Expected. A parabola follows its closed form. In a double well with noise both rates agree once the density is stationary. For Adam they
 do not, since what destroys there is not gamma lap F. For networks of ReLU units the Laplacian of the loss, where it

@@ -8,7 +8,7 @@ circulation of the drift, which should be quantised?
 
 Command. `python -m experiments.madelung --out runs/madelung`
 
-Time. Two minutes on two cores that other programs used as well; half of it is the sampled ensembles.
+Time. Half a minute of processor time; under a minute on two free cores.
 
 Expected. Derived (`ncsim/statistics/hydrodynamics.py`): gradient learning with white noise of one strength D has kappa = -2 D^2
 exactly, which is Schroedinger's equation in imaginary time, and 0 without noise. So the claim should fail for independent
