@@ -120,7 +120,7 @@ def draw(found: Sequence[Reservoir], out: Path) -> list[Path]:
             points(s, at[good], [each.s()[place] for place in good], color=BLACK, fmt="o")
             rows += [[beta, "S", "all", at[p], each.s()[p].value, each.s()[p].low, each.s()[p].high] for p in good]
             s.axhline(2, color="0.6", linestyle="--", linewidth=1)
-            s.set_ylim(-0.2, 2.2)
+            s.set_ylim(-0.5, 2.3)
             for axis, title in ((wide, "mean width"), (solved, "share solved"), (s, "mean S")):
                 axis.set_title(f"{title}, β = {beta:g}")
                 axis.set_xlim(at.min() - 0.3, at.max() + 0.3)
