@@ -44,7 +44,7 @@ def test_free_energy_is_that_of_the_prior(found):
             answers = np.array([FOUR_ROWS.alice[i], FOUR_ROWS.bob[j]], float)[..., None]
             loss = (np.logaddexp(0, logits) - answers * logits).mean(axis=1).sum(axis=0)
             expected = -math.log(np.mean(np.exp(-3.0 * loss)))
-            assert found.free_energy()[context, n] == pytest.approx(expected, abs=0.06)
+            assert found.free_energy()[context, n] == pytest.approx(expected, abs=0.2)
 
 
 def test_a_dearer_unit_is_bought_less(found):
