@@ -21,7 +21,7 @@ TARGET_MODULES = ("query", "key", "value", "attention.output.dense", "intermedia
 class TextConfig:
     """Adapters of several ranks and seeds, one a context each, trained on one suite over one frozen backbone.
 
-    An adapter is LoRA on query and value of every layer, or on `target_modules`, and two linear heads, Alice's first. In context (i, j) Alice's
+    An adapter is LoRA, or another `adaptation`, on query and value of every layer, or on `target_modules`, and two linear heads, Alice's first. In context (i, j) Alice's
     head learns her task i and Bob's head his task j, on pairs of items, one of either task. The paper (arXiv:2603.04451,
     section 5) gives suites, models, ranks and 80 or more epochs; it does not give the optimiser, rate, batch, alpha or
     length: those defaults are ours. LoRA is of Hu et al. 2021.
@@ -54,6 +54,9 @@ class TextConfig:
         revision: branch, tag or commit of a hub's model.
         target_modules: dense layers that have LoRA, different, as PEFT reads the ends of BERT's names: "query", "key", "value",
             "attention.output.dense", "intermediate.dense", "output.dense" (attention's too).
+        adaptation: what is trained of a layer's update: "lora"; "full", all of it, which has no rank (`ranks` is then 0) and no
+            alpha; or "mps", LoRA whose first factor is two tensors (arXiv:2601.06788, equation 84).
+        bond: what these two tensors have in common, 1 to 4,096 and at most about the root of the width.
 
     Raises:
         ConfigError: a field that is out of range, in one line.
@@ -111,11 +114,18 @@ class TextConfig:
         default=("query", "value"),
         metadata={"type": tuple, "help": "dense layers that have LoRA, named as in PEFT's target_modules"},
     )
+    adaptation: str = fields.choice(
+        "lora",
+        ("lora", "full", "mps"),
+        "what is trained of a layer's update: two factors, all of it, or factors of which the first is two tensors",
+    )
+    bond: int = fields.integer(8, 1, MAX_RANK, "what the two tensors of --adaptation mps have in common")
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
-            several = {"ranks": _checked_ranks, "target_modules": _checked_targets}.get(spec.name)
+            ranks = _no_ranks if self.adaptation == "full" else _checked_ranks
+            several = {"ranks": ranks, "target_modules": _checked_targets}.get(spec.name)
             value = several(value) if several else fields.checked(spec.name, value, spec.metadata)
             if isinstance(value, str) and (not value or "\n" in value or "\0" in value):
                 raise ConfigError(f"{option_name(spec.name)}: {shown(value)}; allowed: text of one line")
@@ -126,6 +136,17 @@ class TextConfig:
             raise ConfigError(
                 f"--schedule: {self.schedule} with --warmup 1, which leaves no step for it; allowed: below 1"
             )
+
+        if self.adaptation == "full" and self.alpha != TextConfig.alpha:
+            raise ConfigError(
+                f"--alpha: {self.alpha:g} with --adaptation full, which has none; allowed: without --alpha"
+            )
+        if self.adaptation != "mps" and self.bond != TextConfig.bond:
+            raise ConfigError(f"--bond: {self.bond} with --adaptation {self.adaptation}; allowed: with mps")
+
+    def scale(self, rank: int) -> float:
+        """What an update is multiplied by: alpha / rank, and 1 where all of it is trained."""
+        return 1.0 if self.adaptation == "full" else self.alpha / rank
 
     @property
     def evaluated_epochs(self) -> list[int]:
@@ -149,6 +170,14 @@ def _checked_ranks(value: Any) -> tuple[int, ...]:
     return tuple(sorted(ranks))
 
 
+def _no_ranks(value: Any) -> tuple[int, ...]:
+    """The ranks of updates that have none: 0, which stands in their names."""
+    given = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not all(whole_number(each) is not None for each in given) or given not in ((0,), TextConfig.ranks):
+        raise ConfigError(f"--ranks: {shown(value)} with --adaptation full, which has none; allowed: without --ranks")
+    return (0,)
+
+
 def _checked_targets(value: Any) -> tuple[str, ...]:
     allowed = f"different ones of {', '.join(TARGET_MODULES)}"
     values = (value,) if isinstance(value, str) else value
@@ -167,7 +196,7 @@ MEANS = ("remat",)
 
 
 #: Fields that came after runs were stored.
-LATER_FIELDS = ("revision", "target_modules")
+LATER_FIELDS = ("revision", "target_modules", "adaptation", "bond")
 _DEFAULT = TextConfig()
 
 

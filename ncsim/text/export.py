@@ -60,6 +60,10 @@ def export_text(run: TextRun, path: str, base_model: str | None, license_id: str
         raise ConfigError(
             f"--base-model: {shown(base_model)}; allowed: the id on the hub of {run.config.model}, as google-bert/bert-base-uncased"
         )
+    if run.config.adaptation == "full":
+        raise ConfigError(
+            "--hub: PEFT has no adapters without factors, as --adaptation full trains them; allowed: lora and mps"
+        )
     table = run.table()
     ended = _last_counts(table)
     with new_folder(path, license_id) as folder:

@@ -36,8 +36,9 @@ def opened(order: TextOrder, progress: ProgressListener | None = None) -> Opened
     mesh = mesh_of(order.devices)
     folder_of_model = backbone_folder(order.model, config.revision)
     bert, parameters = load_backbone(folder_of_model)
-    for rank in config.ranks:
-        check_rank(rank, bert)
+    if config.adaptation != "full":
+        for rank in config.ranks:
+            check_rank(rank, bert)
     check_pooling(config.pooling, bert)
     with telling(None if progress is None else "preparing the items"):
         prepared = prepare_suite(

@@ -5,7 +5,8 @@
     heads.safetensors           <head>.weight [classes, D] and <head>.bias [classes], as torch.nn.Linear has them
 
 `peft.PeftModel.from_pretrained` reads such a folder over `transformers.AutoModel`; it has no place for heads. What PEFT
-itself wrote is read by `adapter_settings.py` and `adapter_tensors.py`.
+itself wrote is read by `adapter_settings.py` and `adapter_tensors.py`. An adapter of `--adaptation mps` is stored as the LoRA that it is; one
+of `full`, at rank 0, has no factors: see `dense_files.py`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from ncsim.errors import ConfigError, missing_extra
 from ncsim.formatting import json_text
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.storage.files import write_atomically
+from ncsim.text.json_files import json_object
+from ncsim.text.model.adaptations import as_lora
 from ncsim.text.model.adapter_settings import AdapterSettings
 from ncsim.text.model.adapter_tensors import read_factors
+from ncsim.text.model.dense_files import KIND, read_updates
 from ncsim.text.model.lora import check_rank, pad_adapter
 from ncsim.text.model.names import LAYER_DENSE, OTHER_DENSE, module_name
 from ncsim.text.model.sizes import BertConfig
@@ -35,6 +39,7 @@ try:
 except ImportError as error:
     raise missing_extra(error) from error
 
+FRONT = "base_model.model."
 WEIGHTS_FILE, CONFIG_FILE, HEADS_FILE = "adapter_model.safetensors", "adapter_config.json", "heads.safetensors"
 #: Heads of one dense layer over a token or the pooler, as transformers calls them.
 _HEADS = ("classifier", "score")
@@ -120,7 +125,7 @@ def adapter_contents(
     seal: bool = False,
 ) -> dict[str, bytes]:
     """The files of an adapter by name, as `save_adapter` writes them; with `seal`, the heads hold checksums of all three."""
-    adapter = jax.tree.map(np.asarray, pad_adapter(adapter, rank))
+    adapter = jax.tree.map(np.asarray, pad_adapter({**adapter, "lora": as_lora(adapter["lora"])}, rank))
     factors, targets = _factors(adapter["lora"], model_type)
     heads = {}
     for head, (kernel, bias) in enumerate(zip(adapter["heads"]["kernel"], adapter["heads"]["bias"], strict=True)):
@@ -143,6 +148,9 @@ def adapter_contents(
         "rank_pattern": {},
         "alpha_pattern": {},
     }
+    if not rank:
+        factors = {name.removeprefix(FRONT): tensor for name, tensor in factors.items()}
+        description = {"peft_type": KIND, "base_model_name_or_path": base_model, "target_modules": targets}
     if any(name.endswith(".bias") for name in factors):
         description["lora_bias"] = True
     if "output.dense" in targets and "attention.output.dense" not in targets:
@@ -182,6 +190,8 @@ def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
         (4, 6.0, ['query', 'value'])
     """
     folder = Path(folder)
+    if _says_dense(folder / CONFIG_FILE):
+        return _load_dense(folder, config)
     settings = AdapterSettings(folder / CONFIG_FILE)
     try:
         check_rank(settings.rank, config)
@@ -199,13 +209,25 @@ def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
     return StoredAdapter(adapter, found.rank, alpha, settings.dropout, tuple(left_out))
 
 
+def _says_dense(file: Path) -> bool:
+    """Whether a folder has updates without factors, as `--adaptation full` stores them."""
+    return file.exists() and json_object(file).get("peft_type") == KIND
+
+
+def _load_dense(folder: Path, config: BertConfig) -> StoredAdapter:
+    """Updates without factors. Their rank is the backbone's width and their scale 1."""
+    lora = read_updates(folder / WEIGHTS_FILE, _read(folder / WEIGHTS_FILE), config)
+    adapter = {"lora": lora, "heads": _heads(folder / HEADS_FILE, config)}
+    return StoredAdapter(adapter, config.hidden_size, float(config.hidden_size), 0.0)
+
+
 def _factors(lora: Mapping[str, Any], model_type: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """Tensors as PEFT names them, and the targets that they are of."""
     modules = list(_dense(lora, model_type))
     factors = {
-        f"base_model.model.{name}.lora_{part}": np.ascontiguousarray(pair[leaf].T, np.float32)
+        f"{FRONT}{name}.{part}": np.ascontiguousarray(pair[leaf].T, np.float32)
         for _, name, pair in modules
-        for part, leaf in (("A.weight", "a"), ("B.weight", "b"), ("B.bias", "bias"))
+        for part, leaf in (("lora_A.weight", "a"), ("lora_B.weight", "b"), ("lora_B.bias", "bias"), ("weight", "dense"))
         if leaf in pair
     }
     return factors, list(dict.fromkeys(target for target, _, _ in modules))
@@ -215,7 +237,7 @@ def _dense(lora: Mapping[str, Any], model_type: str) -> Iterator[tuple[str, str,
     """The dense layers that have factors: the target that PEFT finds it by, its name, and its arrays without L."""
     for target, (block, product) in LAYER_DENSE.items():
         if stacked := lora.get("layers", {}).get(block, {}).get(product):
-            for layer in range(len(stacked["a"])):
+            for layer in range(len(next(iter(stacked.values())))):
                 name = module_name(model_type, layer, target)
                 end = target.removeprefix("attention.self.") if name.endswith(target) else name.split(".", 3)[3]
                 yield end, name, {leaf: array[layer] for leaf, array in stacked.items()}

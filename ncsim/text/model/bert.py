@@ -40,7 +40,7 @@ BERT_BASE_MULTILINGUAL_CASED = BertConfig(vocab_size=119_547)
 
 class Projection(nn.Module):
     """x W + b, and beside it scale (x A B + c) where the collection `lora` holds `a` [D, R], `b` [R, F] and perhaps
-    `bias` [F], which is c, for this layer."""
+    `bias` [F], which is c, for this layer; or scale x dW where it holds `dense` [D, F]."""
 
     features: int  # F
     dtype: Any = jnp.float32
@@ -52,13 +52,16 @@ class Projection(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         product = functools.partial(jnp.matmul, precision=_precision(self.dtype))
         out = product(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
-        if not self.has_variable("lora", "a"):
+        if not (self.has_variable("lora", "a") or self.has_variable("lora", "dense")):
             return out
         if dropout_key is not None and self.dropout > 0:
             # A mask of each token's own: what is computed beside it, and how far it is padded, change nothing of it.
             draw = functools.partial(jax.random.bernoulli, p=1 - self.dropout, shape=x.shape[2:])
             kept = jax.vmap(jax.vmap(draw))(dropout_key)
             x = jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
+        if self.has_variable("lora", "dense"):
+            # Not added to the kernel: bfloat16 would round what is small beside it to nothing.
+            return out + product(x, (self.get_variable("lora", "dense") * scale).astype(self.dtype))
         # The scale is one number a member: folded into the small factor, it costs nothing per token.
         a, b = self.get_variable("lora", "a"), self.get_variable("lora", "b") * scale
         out = out + product(product(x, a.astype(self.dtype)), b.astype(self.dtype))
@@ -89,23 +92,26 @@ class Attention(nn.Module):
 
         query = by_head(projection(name="query")(asking, scale, _own_key(asking_key, "query")))
         value = by_head(projection(name="value")(x, scale, _own_key(key, "value")))
-        precision = _precision(self.dtype)
-        scores = jnp.einsum(
-            "bqhd,bkhd->bhqk",
-            query,
-            by_head(projection(name="key")(x, scale, _own_key(key, "key"))),
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
-        scores = scores / np.sqrt(size // heads).astype(np.float32)
-        # Padding asks the row's first sequence, and nothing asks padding. The least float and not -inf: a row of padding
-        # alone gives equal weights, not NaN.
-        keep = jnp.maximum(asked, 0)[:, None, :, None] == sequences[:, None, None, :]
-        scores = jnp.where(keep, scores, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=precision).reshape(asking.shape)
+        asked_keys = by_head(projection(name="key")(x, scale, _own_key(key, "key")))
+        weights = attention_weights(query, asked_keys, asked, sequences).astype(self.dtype)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=_precision(self.dtype)).reshape(asking.shape)
         output = projection(name="output")(mixed, scale, _own_key(asking_key, "output"))
         return _norm(self.config, self.dtype)(asking + output)
+
+
+def attention_weights(
+    query: Float[Array, "B Q H E"], key: Float[Array, "B T H E"], asked: Int[Array, "B Q"], sequences: Int[Array, "B T"]
+) -> Float[Array, "B H Q T"]:
+    """How much each query gives to each key of its own sequence: softmax of their products, float32."""
+    scores = jnp.einsum(
+        "bqhd,bkhd->bhqk", query, key, precision=_precision(query.dtype), preferred_element_type=jnp.float32
+    )
+    scores = scores / np.sqrt(query.shape[-1]).astype(np.float32)
+    # Padding asks the row's first sequence, and nothing asks padding. The least float and not -inf: a row of padding
+    # alone gives equal weights, not NaN.
+    keep = jnp.maximum(asked, 0)[:, None, :, None] == sequences[:, None, None, :]
+    scores = jnp.where(keep, scores, jnp.finfo(jnp.float32).min)
+    return jax.nn.softmax(scores, axis=-1)
 
 
 class FeedForward(nn.Module):

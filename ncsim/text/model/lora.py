@@ -3,7 +3,7 @@
 An adapter is a tree of float32 arrays, the only thing that is trained:
 
     lora    layers/attention/{query, key, value, output}, layers/feed_forward/{inner, outer}, as far as they have factors:
-            a [L, inputs, R], b [L, R, outputs]
+            a [L, inputs, R], b [L, R, outputs]; or other arrays of an update, see `adaptations.py`
     heads   kernel [heads, D, classes], bias [heads, classes]
 
 Adapters that are read and not trained may also have factors in `pooler` and `embeddings/project`, without L, and beside
@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from ncsim.errors import ConfigError
+from ncsim.text.model.adaptations import as_lora, initial_factors
 from ncsim.text.model.bert import Bert, check_positions
 from ncsim.text.model.names import LAYER_DENSE, dense_layers
 from ncsim.text.model.packing import Packed
@@ -85,17 +86,21 @@ def init_adapter(
     heads: int = 2,
     classes: int = 2,
     targets: Sequence[str] = TARGETS,
+    adaptation: str = "lora",
+    bond: int = 0,
 ) -> dict[str, Any]:
     """An adapter that changes nothing yet: B = 0, A ~ U(+-1/sqrt(inputs)), heads as torch.nn.Linear draws them, U(+-1/sqrt(D)).
 
     A is drawn at its true rank and then zero-padded to `width`, so that an adapter does not depend on what it is
-    trained beside. `targets` are PEFT's target_modules: ends of BERT's names of a layer's dense layers.
+    trained beside. `targets` are PEFT's target_modules: ends of BERT's names of a layer's dense layers. `adaptation` "full" has a
+    rank of 0, and "mps" a `bond` (`adaptations.py`).
 
     Raises:
-        ConfigError: a rank outside 1..D, or a width below it.
+        ConfigError: a rank outside 1..D, a width below it, or a bond that is too large.
     """
     width = rank if width is None else width
-    check_rank(rank, config)
+    if adaptation != "full":
+        check_rank(rank, config)
     if width < rank:
         raise ConfigError(f"adapter width: {width}; allowed: the rank, {rank}, or more")
     layers, dense = config.layers, dense_layers(config)
@@ -105,14 +110,11 @@ def init_adapter(
         return jax.random.uniform(key, shape, jnp.float32, -(inputs**-0.5), inputs**-0.5)
 
     kernel_key, bias_key, *target_keys = jax.random.split(key, 2 + len(names))
-    padding = ((0, 0), (0, 0), (0, width - rank))
     factors: dict[str, Any] = {}
     for name, target_key in zip(names, target_keys, strict=True):
         (_, block, product), _, (outputs, inputs) = dense[f"encoder.layer.0.{name}"]
-        factors.setdefault(block, {})[product] = {
-            "a": jnp.pad(uniform(target_key, inputs, layers, inputs, rank), padding),
-            "b": jnp.zeros((layers, width, outputs), jnp.float32),
-        }
+        shape = (layers, inputs, outputs)
+        factors.setdefault(block, {})[product] = initial_factors(target_key, adaptation, shape, rank, width, bond)
     size = config.hidden_size
     kernel, bias = uniform(kernel_key, size, heads, size, classes), uniform(bias_key, size, heads, classes)
     return {"lora": {"layers": factors}, "heads": {"kernel": kernel, "bias": bias}}
@@ -166,7 +168,7 @@ def packed_logits(
     """
     check_pooling(options.pooling, config)
     bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers))
-    variables = {"params": backbone, "lora": adapter["lora"]}
+    variables = {"params": backbone, "lora": as_lora(adapter["lora"])}
     first, pooled = bert.first_tokens(variables, packed, scale, dropout_key)
     features = (first if pooled is None or options.pooling == "cls" else pooled).astype(jnp.float32)
     kernel, bias = adapter["heads"]["kernel"], adapter["heads"]["bias"]
@@ -181,6 +183,8 @@ def pad_adapter(adapter: Any, width: int) -> Any:
     """
 
     def resized(tree: Any) -> Any:
+        if "dense" in tree:
+            return tree
         if "a" not in tree:
             return {name: resized(inner) for name, inner in tree.items()}
         a, b = tree["a"], tree["b"]
@@ -198,11 +202,20 @@ def pad_adapter(adapter: Any, width: int) -> Any:
 
 
 def trainable_parameters(
-    config: BertConfig, rank: int, heads: int = 2, classes: int = 2, targets: Sequence[str] = TARGETS
+    config: BertConfig,
+    rank: int,
+    heads: int = 2,
+    classes: int = 2,
+    targets: Sequence[str] = TARGETS,
+    adaptation: str = "lora",
+    bond: int = 0,
 ) -> int:
     """Number of parameters that training changes, counted in the built adapter (paper, table 4)."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    draw = functools.partial(init_adapter, config=config, rank=rank, heads=heads, classes=classes, targets=targets)
+    draw = functools.partial(
+        init_adapter, config=config, rank=rank, heads=heads, classes=classes, targets=targets, adaptation=adaptation,
+        bond=bond,
+    )  # fmt: skip
     adapter = jax.eval_shape(draw, key)
     return sum(leaf.size for leaf in jax.tree.leaves(adapter))
 

@@ -145,13 +145,17 @@ def adapter_key(config: TextConfig, adapter: AdapterId) -> Array:
 def initial_state(setting: Setting, group: Sequence[AdapterId]) -> GroupState:
     """Where a group begins: every adapter drawn at its own rank, padded to the width."""
     keys = [jax.random.fold_in(adapter_key(setting.config, adapter), _INITIALISATION) for adapter in group]
-    draw = functools.partial(_initial, config=setting.bert, width=setting.width, targets=setting.config.target_modules)
+    config = setting.config
+    draw = functools.partial(
+        _initial, config=setting.bert, width=setting.width, targets=config.target_modules, adaptation=config.adaptation,
+        bond=config.bond,
+    )  # fmt: skip
     each = [draw(key, rank=adapter.rank) for key, adapter in zip(keys, group, strict=True)]
     adapters = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
     return GroupState(adapters, jax.vmap(setting.optimizer.init)(adapters))
 
 
-_initial = jax.jit(init_adapter, static_argnames=("config", "rank", "width", "targets"))
+_initial = jax.jit(init_adapter, static_argnames=("config", "rank", "width", "targets", "adaptation", "bond"))
 
 
 def epoch_order(

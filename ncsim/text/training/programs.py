@@ -79,7 +79,7 @@ def group_program(
     keys, scales, own_pairs = jax.device_put(
         (
             jnp.stack([jax.random.key_data(adapter_key(setting.config, adapter)) for adapter in group]),
-            np.array([setting.config.alpha / adapter.rank for adapter in group], np.float32),
+            np.array([setting.config.scale(adapter.rank) for adapter in group], np.float32),
             {split: chosen[[adapter.context for adapter in group]] for split, chosen in filled.items()},
         ),
         spread,
