@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import ncsim
 from ncsim.cli.completion import SHELLS, PrintCompletion
 from ncsim.cli.ensemble import add_ensemble_command
+from ncsim.cli.entanglement import add_entanglement_command
 from ncsim.cli.export import add_export_command
 from ncsim.cli.options import GONE
 from ncsim.cli.plan import add_plan_command
@@ -138,4 +139,5 @@ def _parser() -> argparse.ArgumentParser:
     add_table_command(commands)
     add_words_command(commands)
     add_reservoir_command(commands)
+    add_entanglement_command(commands)
     return parser

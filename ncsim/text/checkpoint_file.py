@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ncsim.text.records import Evaluation
+from ncsim.text.records import PROFILE, Evaluation
 
 
 class Checkpoint(NamedTuple):
@@ -17,7 +17,7 @@ class Checkpoint(NamedTuple):
     epoch: int  # epochs that are complete
     step: int  # steps done of the next one
     leaves: list[np.ndarray]  # of the training state, in the order of its tree
-    evaluations: dict[str, np.ndarray]  # fields of Evaluation as [epochs evaluated, splits, G, ...]
+    evaluations: dict[str, np.ndarray]  # fields of Evaluation, and profiles, as [epochs evaluated, splits, G, ...]
 
     def to_bytes(self, run: str) -> bytes:
         """As a file, with the digits of its run."""
@@ -43,7 +43,7 @@ class Checkpoint(NamedTuple):
         state = sorted(name for name in tensors if name.startswith("state."))
         prefix = "evaluation."
         evaluations = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
-        if set(evaluations) != set(Evaluation._fields):
+        if {name for name in evaluations if not name.startswith(PROFILE)} != set(Evaluation._fields):
             raise ValueError("it lacks evaluations")
         return cls(int(metadata["epoch"]), int(metadata["step"]), [tensors[name] for name in state], evaluations)
 

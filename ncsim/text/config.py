@@ -57,6 +57,8 @@ class TextConfig:
         adaptation: what is trained of a layer's update: "lora"; "full", all of it, which has no rank (`ranks` is then 0) and no
             alpha; or "mps", LoRA whose first factor is two tensors (arXiv:2601.06788, equation 84).
         bond: what these two tensors have in common, 1 to 4,096 and at most about the root of the width.
+        record_entanglement: whether entanglement profiles of the updates (`ncsim.text.entanglement_profile`) are stored with each
+            evaluation.
 
     Raises:
         ConfigError: a field that is out of range, in one line.
@@ -120,6 +122,7 @@ class TextConfig:
         "what is trained of a layer's update: two factors, all of it, or factors of which the first is two tensors",
     )
     bond: int = fields.integer(8, 1, MAX_RANK, "what the two tensors of --adaptation mps have in common")
+    record_entanglement: bool = fields.flag(False, "store entanglement profiles of the updates with each evaluation")
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -196,7 +199,7 @@ MEANS = ("remat",)
 
 
 #: Fields that came after runs were stored.
-LATER_FIELDS = ("revision", "target_modules", "adaptation", "bond")
+LATER_FIELDS = ("revision", "target_modules", "adaptation", "bond", "record_entanglement")
 _DEFAULT = TextConfig()
 
 

@@ -16,7 +16,7 @@ from ncsim.formatting import json_text
 from ncsim.hub.dataset import HubFolder, front_matter, new_folder
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.text.checkpoint_file import safetensors_metadata
-from ncsim.text.records import AdapterId
+from ncsim.text.records import PROFILES, AdapterId
 from ncsim.text.results import TextRun
 from ncsim.text.run_folder import ADAPTER_FILES
 
@@ -67,7 +67,8 @@ def export_text(run: TextRun, path: str, base_model: str | None, license_id: str
     table = run.table()
     ended = _last_counts(table)
     with new_folder(path, license_id) as folder:
-        folder.add_table("evaluations", "one adapter after an epoch, on one split", [_flat(table)])
+        flat = table.drop_columns([PROFILES.name]) if PROFILES.name in table.column_names else table
+        folder.add_table("evaluations", "one adapter after an epoch, on one split", [_flat(flat)])
         trained = _trained(run)
         for adapter in trained:
             _export_adapter(run, adapter, folder, base_model, ended.get(adapter, {}))

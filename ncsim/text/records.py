@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,48 @@ SCHEMA = pa.schema(
         *((name, pa.int32()) for name in _COUNTED),
     ]
 )
+#: What the names of a group's profiles begin with: of each target an array [..., L, 3, K]: dimensions, entropies, and inputs.
+PROFILE = "entropy."
+#: The column of runs that record them, null in rows of the test split: an update is of no split.
+PROFILES = pa.field(
+    "entanglement",
+    pa.list_(
+        pa.struct(
+            [
+                ("target", pa.string()),  # as in --target-modules
+                ("layer", pa.uint32()),
+                ("inputs", pa.uint32()),  # d between inputs and outputs
+                ("dimension", pa.list_(pa.int64())),  # d: states to the left of each cut
+                ("entropy", pa.list_(pa.float64())),  # S(d) in nats; NaN of no update
+            ]
+        )
+    ),
+)
+
+
+def schema_of(config: TextConfig) -> pa.Schema:
+    """The columns of a run's parts."""
+    return SCHEMA.append(PROFILES) if config.record_entanglement else SCHEMA
+
+
+def profile_cells(evaluations: Mapping[str, np.ndarray]) -> list[list[dict[str, Any]] | None]:
+    """The column `entanglement` from profiles [epochs evaluated, splits, G, L, 3, K], rows by epoch, split and adapter."""
+    arrays = {name.removeprefix(PROFILE): each for name, each in evaluations.items() if name.startswith(PROFILE)}
+    cells: list[list[dict[str, Any]] | None] = []
+    for place in np.ndindex(next(iter(arrays.values())).shape[:3]):
+        layers = [
+            {
+                "target": target,
+                "layer": layer,
+                "inputs": int(inputs[0]),
+                "dimension": dimension.astype(int).tolist(),
+                "entropy": entropy.tolist(),
+            }
+            for target, array in arrays.items()
+            for layer, (dimension, entropy, inputs) in enumerate(array[place])
+        ]
+        cells.append(None if place[1] else layers)
+    return cells
 
 
 def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequence[AdapterId]]) -> np.ndarray:

@@ -35,7 +35,7 @@ from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold,
 from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
-from ncsim.text.records import SCHEMA, SPLITS, AdapterId
+from ncsim.text.records import PROFILES, SPLITS, AdapterId, Evaluation, profile_cells, schema_of
 
 FORMAT = 1
 _KEY = b"ncsim"
@@ -219,7 +219,7 @@ class TextFolder:
         return f"adapters/rank={adapter.rank}/seed={adapter.seed}/context={adapter.context_name}"
 
     def write_part(self, group: int, evaluations: dict[str, np.ndarray]) -> None:
-        """Store a group's evaluations [epochs evaluated, splits, G, ...]."""
+        """Store a group's evaluations [epochs evaluated, splits, G, ...], and its profiles where they are recorded."""
         adapters = self.groups[group]
         epochs = self.config.evaluated_epochs[: len(evaluations["counts"])]
         grid = [(e, s, g) for e in range(len(epochs)) for s in range(len(SPLITS)) for g in range(len(adapters))]
@@ -231,8 +231,11 @@ class TextFolder:
             "split": [SPLITS[s] for _, s, _ in grid],
             "counts": evaluations["counts"].reshape(-1, 4).tolist(),
         }
-        columns |= {name: values.reshape(-1) for name, values in evaluations.items() if name != "counts"}
-        table = pa.Table.from_pydict(columns, schema=SCHEMA)
+        names = set(Evaluation._fields) - {"counts"}
+        columns |= {name: values.reshape(-1) for name, values in evaluations.items() if name in names}
+        if self.config.record_entanglement:
+            columns[PROFILES.name] = profile_cells(evaluations)
+        table = pa.Table.from_pydict(columns, schema=schema_of(self.config))
         stamp = {"format": FORMAT, "run": self._digits(), "group": group, "epochs": len(epochs)}
         stamp |= {"checksum": UNSEALED} if self.sealed else {}
         sink = pa.BufferOutputStream()
@@ -253,7 +256,9 @@ class TextFolder:
             content = self.storage.read(self.part_name(group))
             self._check_seal(content)
             reader = pa.BufferReader(content)
-            table = pq.read_table(reader, schema=SCHEMA, partitioning=None, page_checksum_verification=True)
+            table = pq.read_table(
+                reader, schema=schema_of(self.config), partitioning=None, page_checksum_verification=True
+            )
             stamp = json.loads((pq.read_metadata(pa.BufferReader(content)).metadata or {})[_KEY])
         except FileNotFoundError:
             return None

@@ -75,6 +75,6 @@ def as_lora(lora: Any) -> Any:
     return {name: as_lora(inner) if isinstance(inner, dict) else inner for name, inner in lora.items()}
 
 
-def _contracted(first: Float[Array, "L P X"], second: Float[Array, "L X Q R"]) -> Float[Array, "L D R"]:
-    a = jnp.einsum("lpx,lxqr->lpqr", first, second, precision=jax.lax.Precision.HIGHEST)
-    return a.reshape(a.shape[0], -1, a.shape[-1])
+def _contracted(first: Float[Array, "... P X"], second: Float[Array, "... X Q R"]) -> Float[Array, "... D R"]:
+    a = jnp.einsum("...px,...xqr->...pqr", first, second, precision=jax.lax.Precision.HIGHEST)
+    return a.reshape(*a.shape[:-3], -1, a.shape[-1])

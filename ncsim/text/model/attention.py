@@ -63,10 +63,14 @@ def attention_matrices(
         own = jax.tree.map(lambda leaf, n=number: leaf[n], stacks)
 
         def by_head(name: str, x: Array, tree: Any = own) -> Array:
-            variables = {kind: each["attention"][name] for kind, each in tree.items() if name in each.get("attention", {})}
+            variables = {
+                kind: each["attention"][name] for kind, each in tree.items() if name in each.get("attention", {})
+            }
             made = projection.apply(variables, x, scale)
             return made.reshape(*x.shape[:2], config.heads, -1)
 
-        found.append(attention_weights(by_head("query", hidden), by_head("key", hidden), packed.sequences, packed.sequences))
+        found.append(
+            attention_weights(by_head("query", hidden), by_head("key", hidden), packed.sequences, packed.sequences)
+        )
         hidden, _ = layer.apply(own, hidden, None, packed.sequences, scale)
     return jnp.stack(found, axis=1)

@@ -24,6 +24,7 @@ from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training.devices import free_memory, slow_precision
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
+from ncsim.text.training.profiles import group_profiles
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
 from ncsim.text.training.shapes import best_microbatch, frozen, joined, setting_of
 
@@ -298,7 +299,9 @@ class _GroupRun:
         size = len(self.group)
 
         def numbers() -> dict[str, np.ndarray]:
-            return {n: np.stack([np.asarray(getattr(each, n))[:size] for each in found]) for n in Evaluation._fields}
+            counted = {n: np.stack([np.asarray(getattr(each, n))[:size] for each in found]) for n in Evaluation._fields}
+            recorded = self._folder.config.record_entanglement
+            return counted | (group_profiles(self.state.adapters, size) if recorded else {})
 
         try:
             evaluation = signals.answering(numbers, waiting(progress))
@@ -331,7 +334,7 @@ class _GroupRun:
                 signals.at_stake = ""
 
     def _stacked(self) -> dict[str, np.ndarray]:
-        return {name: np.stack([each[name] for each in self.evaluations]) for name in Evaluation._fields}
+        return {name: np.stack([each[name] for each in self.evaluations]) for name in self.evaluations[0]}
 
 
 class _CallLength:

@@ -27,6 +27,7 @@ def norm(x, tree):
 
 def slow(backbone, lora, scale, ids, types):
     """One text of tokens alone, layer by layer and head by head, in float64; the matrices [L, H, T, T]."""
+
     def erf(x):
         from math import erf as one
 
@@ -44,7 +45,9 @@ def slow(backbone, lora, scale, ids, types):
             kernel = np.asarray(tree["kernel"][layer], float)
             factors = lora.get("layers", {}).get(block, {}).get(name)
             if factors and "a" in factors:
-                kernel = kernel + scale * np.asarray(factors["a"][layer], float) @ np.asarray(factors["b"][layer], float)
+                kernel = kernel + scale * np.asarray(factors["a"][layer], float) @ np.asarray(
+                    factors["b"][layer], float
+                )
             elif factors:
                 kernel = kernel + scale * np.asarray(factors["dense"][layer], float)
             return y @ kernel + np.asarray(tree["bias"][layer], float)

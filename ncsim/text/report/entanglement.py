@@ -1,0 +1,174 @@
+"""Entanglement profiles of a text run in a table, in numbers and in a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncsim.formatting import table
+from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
+from ncsim.text.profiles import AdapterProfile
+
+#: Columns of the numbers behind the figure, a row a cut.
+COLUMNS = "rank seed context target layer dimension entropy bound law null null_spread".split()
+_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+_MARKS = "osD^vP"
+
+
+def cut_rows(found: Sequence[AdapterProfile]) -> list[list[Any]]:
+    """Every cut of every layer, in the order of COLUMNS."""
+    rows: list[list[Any]] = []
+    for each in found:
+        name = [each.adapter.rank, each.adapter.seed, each.adapter.context_name, each.target]
+        for layer, entropies in enumerate(each.profile.entropy):
+            columns = (
+                each.profile.dimension, entropies, each.bound, each.law, each.null.mean[layer], each.null.spread[layer],
+            )  # fmt: skip
+            rows += [[*name, layer, *(value.item() for value in values)] for values in zip(*columns, strict=True)]
+    return rows
+
+
+def summary_rows(found: Sequence[AdapterProfile]) -> list[dict[str, Any]]:
+    """A row a rank and target: means over layers, seeds and contexts, of those that have an update.
+
+    Residuals are of the cut, among the inputs and among the outputs, where their mean is furthest from 0; beside them stands the mean spread of the null there.
+    """
+    rows = []
+    for rank, target in sorted({(each.adapter.rank, each.target) for each in found}):
+        own = [each for each in found if (each.adapter.rank, each.target) == (rank, target)]
+        entropy = np.concatenate([each.profile.entropy for each in own])
+        there = np.isfinite(entropy).all(axis=-1)
+        first = own[0].profile
+        row: dict[str, Any] = {"rank": rank, "target": target, "updates": len(entropy), "zero": int((~there).sum())}
+        if there.any():
+            mean = first._replace(entropy=entropy[there].mean(axis=0))
+            residual = np.concatenate([each.residual for each in own])[there].mean(axis=0)
+            spread = np.concatenate([each.null.spread for each in own])[there].mean(axis=0)
+            effective = np.exp(np.concatenate([each.profile.centre for each in own])[there])
+            row |= {
+                "effective_rank": float(effective.mean()),
+                "peak": float(mean.entropy.max()),
+                "centre": float(mean.centre),
+                "valley": float(mean.valley_depth),
+                "valley_of_bound": float(mean._replace(entropy=own[0].bound).valley_depth),
+                "valley_of_law": float(mean._replace(entropy=own[0].law).valley_depth),
+                "valley_of_null": float(np.mean([n.null.mean.mean(axis=0).max() for n in own]) - mean.centre),
+                "within_bound": bool(all((n.profile.entropy <= n.bound + 1e-9)[there_of(n)].all() for n in own)),
+            }
+            for side, where in (
+                ("inputs", first.dimension < first.inputs),
+                ("outputs", first.dimension > first.inputs),
+            ):
+                if where.any():
+                    at = int(np.flatnonzero(where)[np.abs(residual[where]).argmax()])
+                    row[side] = {
+                        "dimension": int(first.dimension[at]),
+                        "residual": float(residual[at]),
+                        "spread": float(spread[at]),
+                    }
+        rows.append(row)
+    return rows
+
+
+def there_of(each: AdapterProfile) -> np.ndarray:
+    """Which layers have an update at all, bool[L]."""
+    return np.isfinite(each.profile.entropy).all(axis=-1)
+
+
+def printed_profiles(rows: Sequence[dict[str, Any]]) -> str:
+    """The summary as a table for a terminal."""
+    header = [
+        "rank",
+        "target",
+        "updates",
+        "effective rank",
+        "peak",
+        "centre",
+        "valley",
+        "of bound",
+        "of law",
+        "of null",
+    ]
+    header += ["residual inputs (at d)", "residual outputs (at d)"]
+    cells = []
+    for row in rows:
+        cell = ["full" if row["rank"] == 0 else str(row["rank"]), row["target"], str(row["updates"])]
+        if "centre" in row:
+            names = ("peak", "centre", "valley", "valley_of_bound", "valley_of_law", "valley_of_null")
+            cell += [f"{row['effective_rank']:.2f}", *(f"{row[name]:.3f}" for name in names)]
+            for side in ("inputs", "outputs"):
+                at = row.get(side)
+                cell.append(f"{at['residual']:+.3f} +- {at['spread']:.3f} ({at['dimension']:,})" if at else "")
+        cells.append([*cell, *["none"] * (len(header) - len(cell))])
+    broken = [row for row in rows if not row.get("within_bound", True)]
+    said = "Every profile is within its bound." if not broken else f"NOT WITHIN THE BOUND: {len(broken)} rows"
+    words = "Entropies in nats, means over layers, seeds and contexts; residuals are S less the null's, +- the spread of its draws."
+    return "\n".join([*table(header, cells), "", f"  {words} {said}"])
+
+
+def plot_profiles(found: Sequence[AdapterProfile], along: Any, stem: Path) -> list[Path]:
+    """S against d by target, a line a rank with its bound, law and null; and effective ranks along training where recorded.
+
+    Args:
+        found: of one run or of several.
+        along: as `ncsim.text.profiles.recorded_profiles` gives it, or None.
+        stem: of the files.
+    """
+    targets = list(dict.fromkeys(each.target for each in found))
+    ranks = sorted({each.adapter.rank for each in found})
+    panels = len(targets) + (along is not None)
+    with new_figure(3.6 * panels + 0.4, 4.2) as figure:
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        for axis, target in zip(axes, targets, strict=False):
+            for n, rank in enumerate(ranks):
+                own = [each for each in found if (each.adapter.rank, each.target) == (rank, target)]
+                if own:
+                    _draw_rank(axis, own, _COLORS[n % len(_COLORS)], _MARKS[n % len(_MARKS)])
+            axis.set_xscale("log")
+            axis.set_title(target)
+            axis.set_xlabel("states left of the cut, d")
+        axes[0].set_ylabel("S(d), nats")
+        if along is not None:
+            _draw_along(axes[-1], along, targets, ranks)
+        for name, style in (("bound", ":"), ("Gaussian law", "--")):
+            axes[0].plot([], [], style, color="0.3", linewidth=1, label=name)
+        axes[0].fill_between([], [], [], color="0.7", alpha=0.6, label="null, +- 2 spreads")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        return save_figure(figure, stem, COLUMNS, cut_rows(found))
+
+
+def _draw_rank(axis: Any, own: Sequence[AdapterProfile], color: str, mark: str) -> None:
+    d = own[0].profile.dimension
+    entropy, null, spread = (
+        np.nanmean(np.concatenate(each), axis=0)
+        for each in ([n.profile.entropy for n in own], [n.null.mean for n in own], [n.null.spread for n in own])
+    )
+    label = f"r = {own[0].adapter.rank}" if own[0].adapter.rank else "full"
+    axis.fill_between(d, null - 2 * spread, null + 2 * spread, color=color, alpha=0.25, linewidth=0)
+    axis.plot(d, own[0].bound, ":", color=color, linewidth=1)
+    axis.plot(d, own[0].law, "--", color=color, linewidth=1)
+    axis.plot(d, entropy, mark, linestyle="-", color=color, markersize=3.5, linewidth=1.2, label=label)
+    axis.axvline(own[0].profile.inputs, color="0.8", linewidth=0.8, zorder=0)
+
+
+def _draw_along(axis: Any, along: Any, targets: Sequence[str], ranks: Sequence[int]) -> None:
+    rows = along.to_pylist()
+    for target, style in zip(targets, ("-", "--", "-.", ":", "-", "--"), strict=False):
+        for n, rank in enumerate(ranks):
+            epochs: dict[int, list[float]] = {}
+            for row in rows:
+                if (row["rank"], row["target"]) == (rank, target) and np.isfinite(row["entropy"]).all():
+                    epochs.setdefault(row["epoch"], []).append(row["entropy"][row["dimension"].index(row["inputs"])])
+            mean = [np.exp(each).mean() for each in epochs.values()]
+            axis.plot(
+                list(epochs), mean, style, color=_COLORS[n % len(_COLORS)], marker=_MARKS[n % len(_MARKS)], markersize=3
+            )
+        axis.plot([], [], style, color=BLACK, linewidth=1, label=target)
+    axis.set_title("effective rank along training")
+    axis.set_xlabel("epoch")
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=8)
