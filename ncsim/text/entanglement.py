@@ -135,14 +135,19 @@ def entanglement_profile(a: Any, b: Any = None) -> Profile:
     else:
         inputs, outputs = a.shape[-2], b.shape[-1]
         rows = a @ np.swapaxes(np.linalg.qr(np.swapaxes(b, -1, -2), mode="r"), -1, -2)
-        columns = np.linalg.qr(a, mode="r") @ b
-        entropies = [
-            _entropy_at(rows, int(d)) if d <= inputs else _entropy_at(columns, columns.shape[-2] * int(d) // inputs)
-            for d in cuts(inputs, outputs)
-        ]
+        entropies = _entropies(rows, np.linalg.qr(a, mode="r") @ b)
     lead = a.shape[:-2]
     stacked = np.stack(entropies, axis=-1) if entropies else np.zeros((*lead, 0))
     return Profile(cuts(inputs, outputs), stacked, inputs, outputs)
+
+
+def _entropies(rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Entropies by cut of an update Q columns = rows Q^T, with orthonormal columns in either Q: [..., D, k] and [..., k, F]."""
+    inputs, outputs, states = rows.shape[-2], columns.shape[-1], columns.shape[-2]
+    return [
+        _entropy_at(rows, d) if d <= inputs else _entropy_at(columns, states * d // inputs)
+        for d in cuts(inputs, outputs).tolist()
+    ]
 
 
 def _checked(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray | None]:
@@ -282,7 +287,8 @@ def spectrum_null(a: Any, b: Any = None, draws: int = 3, seed: int = 0) -> Null:
     found = []
     for _ in range(draws):
         left, right = (_orthonormal(random, lead, width, rank) for width in (inputs, outputs))
-        found.append(entanglement_profile(left * singular[..., None, :], np.swapaxes(right, -1, -2)).entropy)
+        rows, columns = left * singular[..., None, :], singular[..., None] * np.swapaxes(right, -1, -2)
+        found.append(np.stack(_entropies(rows, columns), axis=-1))
     return Null(np.mean(found, axis=0), np.std(found, axis=0, ddof=1))
 
 
