@@ -221,9 +221,10 @@ def draw(found: Sequence[Found], out: Path) -> list[Path]:
             axis.set_xscale("log")
             axis.set_title(f"{target}: S(d), nats")
             axis.set_xlabel("states left of the cut, d")
-            axis.set_ylim(0, 1.08 * max(each.law.max() for each in found))
+            axis.set_ylim(0, 1.04 * max(each.bound.max() for each in found))
         axes[-1].set_title(f"effective rank (full line {targets[0]}, dashed {targets[-1]})")
         axes[-1].set_xlabel("epoch")
+        axes[-1].locator_params(axis="x", integer=True)
         axes[-1].set_ylim(bottom=0)
         for number, name in enumerate(names):
             axes[0].plot(
