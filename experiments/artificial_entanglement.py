@@ -81,7 +81,8 @@ def found_of(run: Any, draws: int) -> list[Found]:
     """All adaptations (ranks) and targets of a run."""
     from ncsim.text.profiles import adapter_profiles, recorded_profiles
 
-    profiles, along = list(adapter_profiles(run, draws)), recorded_profiles(run).to_pylist()
+    profiles, recorded = list(adapter_profiles(run, draws)), recorded_profiles(run)
+    along = [] if recorded is None else recorded.to_pylist()
     groups = dict.fromkeys((each.adapter.rank, each.target) for each in profiles)
     return [
         _found(

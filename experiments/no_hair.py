@@ -117,7 +117,7 @@ class Model:
 
     def entropy(self, adapter: Any, scale: float = 1.0) -> float:
         """S_c, a mean over texts, layers and heads."""
-        from ncsim.text.attention_entropy import attention_entropy
+        from ncsim.text.attention_entropies import attention_entropy
 
         found = self.matrices(adapter, scale)
         return float(np.mean([attention_entropy(one, mask) for one, mask in zip(found, self.batch[1], strict=True)]))
@@ -177,7 +177,8 @@ def adapted(model: Model, runs: dict[str, Any], width: int) -> tuple[list[Adapte
     from ncsim.text.model.adapter_files import load_adapter
     from ncsim.text.model.lora import pad_adapter
 
-    rows, kept = [], {}
+    rows: list[Adapted] = []
+    kept: dict[str, tuple[Any, float]] = {}
     for run in runs.values():
         right = _accuracy(run.counts[:, :, -1, 0])
         for r, rank in enumerate(run.config.ranks):
@@ -214,7 +215,7 @@ def _accuracy(counts: np.ndarray) -> np.ndarray:
 
 def growths(model: Model, kept: dict[str, tuple[Any, float]]) -> tuple[list[int], list[Growth]]:
     """S_c by number of tokens: of the backbone, of some adaptations, and of four laws without learning."""
-    from ncsim.text.attention_entropy import attention_entropy, causal_uniform, random_attention_law, shuffled_rows
+    from ncsim.text.attention_entropies import attention_entropy, causal_uniform, random_attention_law, shuffled_rows
 
     lengths = model.lengths()
     plain = [model.matrices(None, 1.0, model.long_texts(t)) for t in lengths]
@@ -226,8 +227,8 @@ def growths(model: Model, kept: dict[str, tuple[Any, float]]) -> tuple[list[int]
             [[attention_entropy(change(text)).mean() for text in each] for each in matrices]
         )  # [lengths, texts]
         slopes = slopes_of[name] = np.polyfit(np.log(lengths), texts, 1)[0]
-        change = t_interval(slopes - slopes_of["not adapted"])
-        return Growth(name, texts.mean(axis=1).tolist(), t_interval(slopes), change)
+        more = t_interval(slopes - slopes_of["not adapted"])
+        return Growth(name, texts.mean(axis=1).tolist(), t_interval(slopes), more)
 
     def law(name: str, values: Any) -> Growth:
         slope = float(np.polyfit(np.log(lengths), values, 1)[0])

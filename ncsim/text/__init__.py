@@ -25,11 +25,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncsim.errors import DataError
+    from ncsim.text.attention_entropies import attention_entropy
     from ncsim.text.config import TextConfig
     from ncsim.text.data.suites import SUITES, open_suite
+    from ncsim.text.entanglement import entanglement_profile, spectrum_null
     from ncsim.text.model.adapter_files import load_adapter, save_adapter
+    from ncsim.text.model.attention import attention_matrices
     from ncsim.text.model.checkpoint import load_backbone
     from ncsim.text.model.sizes import BertConfig
+    from ncsim.text.profiles import adapter_profiles
     from ncsim.text.results import TextRun, open_text_run
     from ncsim.text.run import run_text
 
@@ -47,6 +51,11 @@ _PUBLIC = {
     "DataError": "errors",
     "open_suite": "text.data.suites",
     "SUITES": "text.data.suites",
+    "entanglement_profile": "text.entanglement",
+    "spectrum_null": "text.entanglement",
+    "adapter_profiles": "text.profiles",
+    "attention_matrices": "text.model.attention",
+    "attention_entropy": "text.attention_entropies",
 }
 
 __all__ = list(_PUBLIC)

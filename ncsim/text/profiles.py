@@ -86,7 +86,7 @@ def adapter_profiles(run: TextRun, draws: int = 3, seed: int = 0) -> Iterator[Ad
             if run.config.adaptation == "mps":
                 at = profile.dimension == split(profile.inputs)
                 limits = np.where(at, np.minimum(limits, np.log(run.config.bond)), limits)
-            null = spectrum_null(*leaves, draws=draws, seed=seed)
+            null = spectrum_null(leaves[0], leaves[1] if leaves[1:] else None, draws, seed)
             yield AdapterProfile(adapter, target, profile, null, limits, random_law(*sizes, adapter.rank or None))
     if not any_there:
         raise StoreError(f"{run.location}: no adapter is trained yet; run the same command again")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ncsim.errors import ConfigError
-from ncsim.text.attention_entropy import attention_entropy, causal_uniform, random_attention_law, shuffled_rows
+from ncsim.text.attention_entropies import attention_entropy, causal_uniform, random_attention_law, shuffled_rows
 from ncsim.text.entanglement import bound, cuts, entanglement_profile, random_law, sites, spectrum_null
 
 LN2 = math.log(2)

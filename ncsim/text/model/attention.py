@@ -16,7 +16,6 @@ from ncsim.text.model.packing import Packed
 from ncsim.text.model.sizes import BertConfig
 
 
-@functools.partial(jax.jit, static_argnames=("config", "options"))
 def attention_matrices(
     config: BertConfig,
     backbone: Any,
@@ -50,6 +49,20 @@ def attention_matrices(
         ((1, 2, 4, 4, 4), 4.0)
     """
     check_positions(ids, config)
+    return _matrices(config, backbone, adapter, scale, ids, mask, types, options)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "options"))
+def _matrices(
+    config: BertConfig,
+    backbone: Any,
+    adapter: Any,
+    scale: Any,
+    ids: Any,
+    mask: Any,
+    types: Any,
+    options: ForwardOptions,
+) -> Array:
     dtype = DTYPES[options.dtype]
     packed = Packed.of(jnp.asarray(ids), jnp.asarray(mask), jnp.asarray(types))
     lora = {} if adapter is None else as_lora(adapter["lora"])

@@ -57,8 +57,8 @@ def random_attention_law(tokens: Any, spread: float) -> np.ndarray:
         spread: standard deviation of the logits, 0 or above.
 
     Example:
-        >>> random_attention_law(256, 0.5).round(3), random_attention_law(256, 0.0)
-        (np.float64(1.644), np.float64(0.0))
+        >>> random_attention_law([256, 1024], 0.5).round(3).tolist()
+        [1.644, 1.951]
     """
     q = math.exp(-(spread**2))
     mixing = -sum(p * math.log(p) for p in (q, 1 - q) if p > 0)
