@@ -65,8 +65,8 @@ class TextConfig:
 
     Example:
         >>> config = TextConfig(ranks=(8, 2), epochs=5, evaluate_every=2)
-        >>> config.ranks, config.evaluated_epochs
-        ((2, 8), [0, 2, 4, 5])
+        >>> config.ranks, config.evaluated_epochs, config.scale(8)
+        ((2, 8), [0, 2, 4, 5], 2.0)
     """
 
     model: str = fields.text("bert-base-uncased", "a BERT: folder with config.json and model.safetensors, or hub id")
@@ -148,7 +148,11 @@ class TextConfig:
             raise ConfigError(f"--bond: {self.bond} with --adaptation {self.adaptation}; allowed: with mps")
 
     def scale(self, rank: int) -> float:
-        """What an update is multiplied by: alpha / rank, and 1 where all of it is trained."""
+        """What an update is multiplied by: alpha / rank, and 1 where all of it is trained.
+
+        Args:
+            rank: one of `ranks`.
+        """
         return 1.0 if self.adaptation == "full" else self.alpha / rank
 
     @property

@@ -38,11 +38,13 @@ class AdapterProfile(NamedTuple):
         law: mean of Gaussian factors of this rank, [K].
 
     Example:
-        >>> first = next(adapter_profiles(open_text_run("text-run")))  # the folder of any text run
+        >>> import ncsim
+        >>> run = ncsim.text.open_text_run("text-run")  # the folder of any text run
+        >>> first = next(adapter_profiles(run))
         >>> first.adapter.rank, first.target, first.profile.entropy.shape
-        (2, 'query', (2, 9))
-        >>> bool((first.profile.entropy <= first.bound + 1e-12).all())
-        True
+        (2, 'query', (1, 7))
+        >>> bool((first.profile.entropy <= first.bound + 1e-12).all()), first.residual.shape
+        (True, (1, 7))
     """
 
     adapter: AdapterId
@@ -66,12 +68,17 @@ def adapter_profiles(run: TextRun, draws: int = 3, seed: int = 0) -> Iterator[Ad
         draws: of the null, 2 or more.
         seed: of the null.
 
+    Returns:
+        One for each adapter and target, by rank, seed and context.
+
     Raises:
         StoreError: no adapter is trained yet, or a file is torn.
         ConfigError: too few draws.
 
     Example:
-        >>> [each.target for each in adapter_profiles(open_text_run("text-run"))][:2]  # the folder of any text run
+        >>> import ncsim
+        >>> run = ncsim.text.open_text_run("text-run")  # the folder of any text run
+        >>> [each.target for each in adapter_profiles(run)][:2]
         ['query', 'value']
     """
     folder, any_there = run._folder, False

@@ -36,15 +36,22 @@ def attention_matrices(
         backbone: its tree `params`, as `load_backbone` gives it.
         adapter: a tree with "lora"; None for the backbone by itself.
         scale: alpha / rank.
-        ids: token ids; `mask`, 1 for tokens and 0 for padding; `types`, segments.
+        ids: token ids, [B, T].
+        mask: 1 for tokens and 0 for padding, [B, T].
+        types: segment of each token, [B, T].
+        options: how the network is computed; pooling and dropout are of no account here.
+
+    Returns:
+        float32[B, L, H, T, T].
 
     Raises:
         ConfigError: more tokens than the encoder has positions.
 
     Example:
-        >>> bert, parameters = load_backbone("tiny-bert")
+        >>> import ncsim, numpy as np
+        >>> bert, parameters = ncsim.text.load_backbone("tiny-bert")  # the folder of any BERT
         >>> ids = np.array([[5, 6, 7, 8]])
-        >>> matrices = attention_matrices(bert, parameters, None, 1.0, ids, np.ones((1, 4), int), np.zeros((1, 4), int))
+        >>> matrices = attention_matrices(bert, parameters, None, 1.0, ids, ids > 0, 0 * ids)
         >>> matrices.shape, float(matrices[0, 0, 0].sum().round(5))
         ((1, 2, 4, 4, 4), 4.0)
     """
