@@ -1,0 +1,139 @@
+"""The two experiments about arXiv:2601.06788: what they compute from numbers whose answer is known, and both from one small set of runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import artificial_entanglement, no_hair
+from experiments.no_hair import Adapted, Growth, Ratio, conclusion, random_like, ratio
+from experiments.shared import adaptation_runs
+from experiments.shared.adaptation_runs import t_interval
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.intervals import Estimate
+
+
+def test_intervals_by_students_t():
+    found = t_interval([1.0, 2.0, 3.0])
+    assert found.value == 2
+    assert found.high - 2 == pytest.approx(4.302652729911275 / np.sqrt(3))  # t of 0.975 with two degrees, from tables
+    assert t_interval([5.0]).high == np.inf
+
+
+@pytest.mark.parametrize("effect", [0.0, 2.0])
+def test_the_ratio_and_its_interval(effect):
+    """Normal numbers of a known ratio: between adaptations effect^2 + 1 / seeds, between seeds 1."""
+    random = np.random.default_rng(0)
+    truth = np.sqrt(effect**2 + 1 / 2)
+    held, small = 0, 0
+    for _ in range(400):
+        values = random.normal(0, effect, (4, 1, 3)) + random.normal(size=(4, 2, 3))
+        found = ratio(values)
+        held += found.r.low <= truth <= found.r.high
+        small += found.p < 0.05
+    assert 0.91 < held / 400 < 0.98
+    assert (0.02 < small / 400 < 0.09) if effect == 0 else small > 360
+
+
+def test_accuracy_is_that_of_the_statistics():
+    counts = np.random.default_rng(1).multinomial(50, [0.25] * 4, (2, 3, 2, 2)).reshape(2, 3, 2, 2, 2, 2)
+    statistics = chsh_statistics(counts)
+    wanted = (statistics.accuracy_alice + statistics.accuracy_bob) / 2
+    np.testing.assert_allclose(no_hair._accuracy(counts), np.reshape(wanted, (2, 3, 4)))
+
+
+def test_random_updates_have_the_norm_and_the_rank_of_the_trained():
+    random = np.random.default_rng(2)
+    a, b = random.normal(size=(2, 12, 5)), random.normal(size=(2, 5, 8))
+    a[..., 3:] = b[:, 3:] = 0
+    a[1] *= 7
+    dense = random.normal(size=(2, 12, 12))
+    lora = {"layers": {"attention": {"query": {"a": a, "b": b}, "value": {"dense": dense}}}}
+    drawn = random_like(lora, rank=3, seed=0)["layers"]["attention"]
+    update = drawn["query"]["a"].astype(float) @ drawn["query"]["b"]
+    np.testing.assert_allclose(np.linalg.norm(update, axis=(1, 2)), np.linalg.norm(a @ b, axis=(1, 2)), rtol=1e-5)
+    assert np.linalg.matrix_rank(update, tol=1e-4).tolist() == [3, 3]
+    assert abs((update * (a @ b)).sum()) < 0.5 * np.linalg.norm(update) * np.linalg.norm(a @ b), "and nothing else"
+    norms = np.linalg.norm(drawn["value"]["dense"], axis=(1, 2))
+    np.testing.assert_allclose(norms, np.linalg.norm(dense, axis=(1, 2)), rtol=1e-5)
+
+
+def growths(change):
+    exact = Estimate(1.0, 1.0, 1.0, "exact")
+    laws = ("rows shuffled", "Gaussian logits", "causal uniform", "uniform", "itself alone")
+    plain = Growth("not adapted", [1.0], Estimate(0.3, 0.2, 0.4, ""), exact)
+    return [plain, Growth("full", [1.0], exact, change), *(Growth(name, [1.0], exact) for name in laws)]
+
+
+def test_words_follow_from_numbers():
+    rows = [Adapted("full", n % 2, n // 2, 1.0, 0.5 + 0.01 * n, 2.0, 0.401, 1.0) for n in range(8)]
+    low, high = Ratio(Estimate(0.5, 0.3, 0.9, "F"), 0.4), Ratio(Estimate(3.0, 2.0, 4.0, "F"), 1e-4)
+    zero, more = Estimate(0.0, -0.1, 0.1, ""), Estimate(0.2, 0.1, 0.3, "")
+    words = " ".join(conclusion(rows, 0.4, {"all": {"attention": low, "update": high}}, growths(zero)))
+    for said in ("So it is not size alone", "below that of S(D)", "is not shown to differ", "1 of 1 hold 0"):
+        assert said in words
+    words = " ".join(conclusion(rows, 0.4, {"all": {"attention": high, "update": low}}, growths(more)))
+    for said in ("not shown to be below", "S_c differs between", "0 of 1 hold 0"):
+        assert said in words
+    alike = [row._replace(attention=0.4 + (-1) ** n * 0.001, accuracy=0.9) for n, row in enumerate(rows)]
+    words = " ".join(conclusion(alike, 0.4, {}, growths(more)))
+    assert "Learning and size are not told apart" in words
+    assert "not equal everywhere" in words
+
+
+@pytest.mark.slow
+def test_both_from_one_small_set_of_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.shared.text_runs.SMALL_MODEL", "no_such_package")
+    monkeypatch.delenv("NCSIM_DATA", raising=False)
+    options = ["--arms", "lora", "full", "--ranks", "1", "--epochs", "4", "--items", "4"]
+    options += [
+        "--runs",
+        str(tmp_path / "runs"),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    artificial_entanglement.main(options)
+    printed = capsys.readouterr()
+    assert "What must be so is so of every update." in printed.out
+    assert "training 8 adapters (full)" in printed.err
+    told = json.loads((tmp_path / "out" / "artificial_entanglement.json").read_text())
+    (one, *_) = (row for row in told["rows"] if row["adaptation"] == "LoRA, r = 1")
+    assert [one["effective_rank"][name] for name in ("value", "low", "high")] == [1.0, 1.0, 1.0]
+    no_hair.main(options)
+    printed = capsys.readouterr()
+    assert "training" not in printed.err, "what is stored is not trained again"
+    for said in ("Learning or size", "No hair, all adaptations", "Growth: S_c has slope"):
+        assert said in printed.out
+    for name in ("artificial_entanglement", "no_hair"):
+        for ending in ("png", "svg", "pdf", "csv"):
+            assert (tmp_path / "out" / f"{name}.{ending}").stat().st_size > 500
+    told = json.loads((tmp_path / "out" / "no_hair.json").read_text())
+    assert len(told["rows"]) == 16
+    assert told["tokens"] == [8, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds", "1"], "--seeds: 1; allowed: 2 or more"),
+        (["--ranks", "2", "2"], "--ranks: 2 2; allowed: each rank once"),
+        (["--epochs", "1"], "--epochs: 1; allowed: 4 or more"),
+        (["--draws", "1"], "--draws: 1; allowed: 2 or more"),
+    ],
+)
+def test_wrong_options(tmp_path, options, said, capsys):
+    with pytest.raises(SystemExit):
+        artificial_entanglement.main([*options, "--runs", str(tmp_path), "--out", str(tmp_path)])
+    assert said in capsys.readouterr().err
+
+
+def test_arms_have_names():
+    class Run:
+        def __init__(self, **fields):
+            self.config = adaptation_runs.TextConfig(**fields)
+
+    assert adaptation_runs.arm_name(Run(), 4) == "LoRA, r = 4"
+    assert adaptation_runs.arm_name(Run(adaptation="full"), 0) == "full"
+    assert adaptation_runs.arm_name(Run(adaptation="mps", bond=4), 2) == "two tensors, r = 2, bond 4"
