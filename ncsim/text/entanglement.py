@@ -13,6 +13,7 @@ Axes: D inputs, F outputs, R rank, K cuts, T tokens.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -259,7 +260,7 @@ def _page(m: int, n: int) -> float:
     return max(math.log(m) + 1 / (m * n) - ratio / 2 - edges / m, 0.0)
 
 
-def spectrum_null(a: Any, b: Any = None, draws: int = 3, seed: int = 0) -> Null:
+def spectrum_null(a: Any, b: Any = None, draws: int = 3, seed: int | Sequence[int] = 0) -> Null:
     """S(d) of updates with the same singular values and random singular vectors (arXiv:2601.06788; Haar 1933).
 
     What a profile has above or below it is of the order of neurons, heads included, and not of the spectrum. The centre is the same.
@@ -268,7 +269,7 @@ def spectrum_null(a: Any, b: Any = None, draws: int = 3, seed: int = 0) -> Null:
         a: LoRA's first factor, float[..., D, R]; without `b` the update itself.
         b: LoRA's second factor, float[..., R, F].
         draws: 2 or more.
-        seed: of the draws, 0 or above.
+        seed: of the draws, one number or several, 0 or above.
 
     Returns:
         Mean and spread of S(d) over the draws, [..., K] each.

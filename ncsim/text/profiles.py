@@ -86,14 +86,16 @@ def adapter_profiles(run: TextRun, draws: int = 3, seed: int = 0) -> Iterator[Ad
         any_there = True
         if (torn := folder.torn_of_adapter(adapter)) is not None:
             raise StoreError(torn.problem, f"{run.location}/{torn.name}")
-        for target, leaves in _updates(run, adapter).items():
+        for place, (target, leaves) in enumerate(_updates(run, adapter).items()):
             profile = entanglement_profile(*leaves)
             sizes = profile.inputs, profile.outputs
             limits = bound(*sizes, adapter.rank or None)
             if run.config.adaptation == "mps":
                 at = profile.dimension == split(profile.inputs)
                 limits = np.where(at, np.minimum(limits, np.log(run.config.bond)), limits)
-            null = spectrum_null(leaves[0], leaves[1] if leaves[1:] else None, draws, seed)
+            # Draws of its own: those of several adapters are averaged.
+            own_seed = (seed, *adapter, place)
+            null = spectrum_null(leaves[0], leaves[1] if leaves[1:] else None, draws, own_seed)
             yield AdapterProfile(adapter, target, profile, null, limits, random_law(*sizes, adapter.rank or None))
     if not any_there:
         raise StoreError(f"{run.location}: no adapter is trained yet; run the same command again")
