@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.text.config import TextConfig
+from ncsim.text.config import TARGET_MODULES, TextConfig
 
 SPLITS = ("train", "test")
 _COUNTED = ("undecided_alice", "undecided_bob", "decided_product")
@@ -53,7 +53,8 @@ def schema_of(config: TextConfig) -> pa.Schema:
 
 def profile_cells(evaluations: Mapping[str, np.ndarray]) -> list[list[dict[str, Any]] | None]:
     """The column `entanglement` from profiles [epochs evaluated, splits, G, L, 3, K], rows by epoch, split and adapter."""
-    arrays = {name.removeprefix(PROFILE): each for name, each in evaluations.items() if name.startswith(PROFILE)}
+    # A checkpoint's tensors come back in any order.
+    arrays = {target: evaluations[PROFILE + target] for target in TARGET_MODULES if PROFILE + target in evaluations}
     cells: list[list[dict[str, Any]] | None] = []
     for place in np.ndindex(next(iter(arrays.values())).shape[:3]):
         layers = [

@@ -11,6 +11,9 @@ from ncsim.text.model.adaptations import as_lora
 from ncsim.text.model.names import LAYER_DENSE
 from ncsim.text.records import PROFILE, SPLITS
 
+#: Of entropies that are stored.
+DECIMALS = 6
+
 
 def group_profiles(adapters: Any, size: int) -> dict[str, np.ndarray]:
     """The profiles of the first `size` adapters of a group, [G, ...] in every leaf.
@@ -25,6 +28,8 @@ def group_profiles(adapters: Any, size: int) -> dict[str, np.ndarray]:
             continue
         leaves = [np.asarray(tree[leaf])[:size] for leaf in ("dense", "a", "b") if leaf in tree]
         profile = entanglement_profile(*leaves)
-        columns = np.stack(np.broadcast_arrays(profile.dimension, profile.entropy, profile.inputs), axis=-2)
+        # The last bits depend on where arrays lie in memory, and a run that goes on is to be stored with the same ones.
+        rounded = np.round(profile.entropy, DECIMALS)
+        columns = np.stack(np.broadcast_arrays(profile.dimension, rounded, profile.inputs), axis=-2)
         found[PROFILE + name.removeprefix("attention.self.")] = np.stack([columns] * len(SPLITS))
     return found
