@@ -10,7 +10,7 @@ Command. `python -m experiments.random_solutions --out runs/random-solutions`; f
 Time. Four widths x (10,000 trained members, 10^8 guesses, 2 x 10^8 steps of walks in each of 4 contexts): 2 min 13 s of processor time, so
 half of that on two free cores; 6 min 20 s by the clock where many other programs used them.
 
-Expected, before the run. (1) Guesses and walks agree wherever guesses find anything. (2) A random network solves context 11
+Expected. (Before the run.) (1) Guesses and walks agree wherever guesses find anything. (2) A random network solves context 11
 in about one of 10^6, 12 and 21 in one of 10^9 or fewer, and 22 rarer still, at any width; so training multiplies by 10^5 at
 least. Widths that cannot solve a context (docs/capacity.md) show no solution. (3) Given as many wrong answers, S should be near that of trained
 networks, within 0.2, since S follows accuracies (docs/results.md: 1.79 against 1.72 from accuracies alone). What remains is where the

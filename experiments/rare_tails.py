@@ -9,7 +9,7 @@ Command. `python -m experiments.rare_tails --out runs/rare-tails`; for the numbe
 Time. 20,000 members x 4 contexts, and 100,000 x 4 networks of context 22, x 3,000 steps: 48 seconds of processor time; 2 min 44 s
 by the clock on two cores that many other programs used as well.
 
-Expected, before the run. Four contexts are independent, so their four laws give the tail of S. S >= 3.5 needs k of at
+Expected. (Before the run.) Four contexts are independent, so their four laws give the tail of S. S >= 3.5 needs k of at
 least 12 in context 22, where k counts the rows with exactly one head right, and nearly no error in the others. So networks of
 context 22 are what is short: a second run trains that context alone, four networks per member, by tasks that make all
 contexts alike. If one network in a thousand has such a k, 400,000 networks give 400, and so a tenth. The claim table of docs/results.md (P(largest of 50

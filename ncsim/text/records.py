@@ -87,7 +87,17 @@ def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequen
 
 
 class AdapterId(NamedTuple):
-    """Which adapter: its LoRA rank, its seed, and the number of its context in the order 11, 12, 21, 22."""
+    """Which adapter it is.
+
+    Attributes:
+        rank: its LoRA rank; 0 where all of a layer's weights are updated.
+        seed: its seed, from 0.
+        context: the number of its context in the order 11, 12, 21, 22, from 0.
+
+    Example:
+        >>> AdapterId(rank=4, seed=0, context=1).context_name
+        '12'
+    """
 
     rank: int
     seed: int

@@ -130,7 +130,8 @@ class Architecture(NamedTuple):
 
 
 def sum_pairwise(terms: Sequence[Array]) -> Array:
-    """Sum of a written-out list as a balanced tree: short dependency chains, and one order for every executor."""
+    """Sum of a written-out list as a balanced tree: short dependency chains, and one order for every executor. With many lanes
+    `jnp.sum` of a product may come out wrong (jaxlib 0.10.2 on CPUs, findings/xla_cpu_fused_sum_of_products.sh)."""
     terms = list(terms)
     while len(terms) > 1:
         pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]

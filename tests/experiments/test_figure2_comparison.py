@@ -1,10 +1,12 @@
 """The picture as an event, protocols that are no choice among finished networks, and networks of other kinds: each against a slow reference."""
 
+import functools
 import itertools
 import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -13,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiments import figure2_comparison
 from experiments.shared import more_protocols
 from experiments.shared.more_protocols import WHOLE_RUNS, first_below, first_plateau, laws_of, rungs_of, stopped
-from experiments.shared.other_networks import Variant, train_variant
+from experiments.shared.other_networks import Variant, logits_of, train_variant
 from experiments.shared.picture import PICTURES, RUNS, STATED, SLaw, log_likelihood
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.run import run_ensemble
@@ -145,6 +147,15 @@ def test_shared_seeds_against_playing_it_out():
         assert abs(np.mean(s) - law.mean) < 4.5 * np.sqrt(max(law.variance, 1e-6) / 200)
         assert len(found[label].left_out) == 32
         assert all(other.probabilities.sum() == pytest.approx(1) for other in found[label].left_out)
+
+
+def test_logits_of_many_networks_are_those_of_few():
+    """A sum that XLA fuses may be wrong for many lanes (findings/xla_cpu_fused_sum_of_products.sh)."""
+    config = EnsembleConfig(hidden=4)
+    vector = np.random.default_rng(0).normal(size=(30, 1600)).astype(np.float32)
+    logits = jax.jit(functools.partial(logits_of, config, Variant()))
+    few = np.concatenate([logits(each) for each in np.split(vector, 10, axis=1)], axis=2)
+    np.testing.assert_allclose(logits(vector), few, rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -85,6 +85,15 @@ def test_unsigned_and_narrow_counts_do_not_wrap_around():
         )
 
 
+def test_many_members_at_once_have_what_few_have():
+    """What XLA makes of a sum may be wrong for long arrays alone (findings/xla_cpu_fused_sum_of_products.sh)."""
+    counts = np.random.default_rng(5).multinomial(16, [0.25] * 4, size=(1000, 2, 2)).reshape(-1, 2, 2, 2, 2)
+    few, many = ncsim.chsh_statistics(counts), ncsim.chsh_statistics(np.tile(counts, (200, 1, 1, 1, 1)))
+    for name, expected in few._asdict().items():
+        found = np.asarray(getattr(many, name)).reshape(200, *np.shape(expected))
+        np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=0, atol=1e-14, err_msg=name)
+
+
 def test_a_context_without_items_is_nan_and_the_rest_is_not():
     counts = np.ones((2, 2, 2, 2, 2), int)
     counts[1, 0, 1] = 0
