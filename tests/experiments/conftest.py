@@ -1,10 +1,13 @@
-"""Experiments are run by XLA: to try it and generated C for each kind of network takes longer than their small runs."""
+"""Experiments are run by XLA: to try it and generated C for each kind of network takes longer than their small runs. Nor is it worth
+much to compile them well."""
 
 import pytest
+
+from tests.support.quick import compiled_quickly
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _by_xla():
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, compiled_quickly():
         patch.setattr("ncsim.executors.choice._native_is_worth_it", lambda *_: False)
         yield

@@ -14,9 +14,9 @@ from ncsim.text.model.bert import Bert
 from ncsim.text.model.checkpoint import load_backbone, tensors_left_out
 from ncsim.text.model.packing import Packed
 from tests.support.cases import first_fast
+from tests.support.quick import QUICK
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-QUICK = {"xla_backend_optimization_level": 0}
 FAMILIES = ("camembert", "distilbert", "electra", "roberta", "xlm-roberta")
 
 

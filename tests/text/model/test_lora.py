@@ -16,6 +16,7 @@ from ncsim.text.model.adapter_files import load_adapter
 from ncsim.text.model.bert import BERT_BASE_UNCASED, Bert
 from ncsim.text.model.checkpoint import load_backbone
 from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter, pad_adapter, trainable_parameters
+from tests.support.quick import QUICK
 from tests.support.text_model import TINY
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -33,7 +34,6 @@ def backbone():
 
 
 #: Compiling is all that these tests take: half of it is LLVM's optimisation.
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 @functools.partial(jax.jit, static_argnames=("options", "config"), compiler_options=QUICK)
