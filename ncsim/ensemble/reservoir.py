@@ -68,12 +68,12 @@ class Reservoir(NamedTuple):
 
     Example:
         >>> import ncsim
-        >>> found = ncsim.reservoir(chemical_potential=[-100.0], max_hidden=2, chains=8, steps=100)
-        >>> found.width[0, 0, 0].tolist(), found.counts.shape  # a unit that costs 100 is not bought
+        >>> found = ncsim.reservoir(chemical_potential=[-99.0], max_hidden=2, chains=8, steps=100)
+        >>> found.width[0, 0, 0].tolist(), found.counts.shape  # a unit that costs 99 is not bought
         ([8, 0, 0], (1, 8, 2, 2, 2, 2))
         >>> found.routes()[0][0].chains.value, found.s()[0].value, found.solved_share()[0][0].value
         (0.0, 0.0, 0.0)
-        >>> found.free_energy().shape, round(found.free_energy()[0, 0], 3)  # 8 ln 2, of no unit
+        >>> found.free_energy().shape, round(float(found.free_energy()[0, 0]), 3)  # 8 ln 2, of no unit
         ((4, 3), 5.545)
     """
 

@@ -8,6 +8,8 @@ import pytest
 from experiments import controls
 from ncsim.statistics.chsh import chsh_statistics
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 MEMBERS = 48
 
 

@@ -10,6 +10,8 @@ from experiments import critical_width
 from experiments.critical_width import Critical, critical_widths
 from ncsim.statistics.intervals import Estimate
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def finding(width, values):
     solved = [Estimate(value, max(value - 0.25, 0.0), min(value + 0.25, 1.0), "given") for value in values]

@@ -8,6 +8,8 @@ import pytest
 import ncsim
 from experiments import figure4
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.mark.slow
 def test_main_job(capsys, tmp_path, monkeypatch):

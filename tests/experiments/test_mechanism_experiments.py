@@ -18,6 +18,8 @@ from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.loss_traces import Detection
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def figure_files(stem):
     for suffix in ("png", "svg", "pdf", "csv"):

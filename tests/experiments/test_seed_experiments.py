@@ -11,6 +11,8 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.separability import ForeignShare
 from ncsim.statistics.intervals import Estimate
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def test_concepts(tmp_path, capsys):
     concept_chsh.main(["--out", str(tmp_path)])

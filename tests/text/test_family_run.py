@@ -14,6 +14,8 @@ from ncsim.text.model.checkpoint import load_backbone
 from ncsim.text.run import run_text
 from tests.support.text_model import write_model_and_data
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 NAMES = {
     "attention.self.query": "attention.q_lin",
     "attention.self.key": "attention.k_lin",

@@ -26,6 +26,8 @@ from ncsim.text.training.programs import _Programs
 from tests.support.cases import first_fast
 from tests.support.text_model import write_model_and_data
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
