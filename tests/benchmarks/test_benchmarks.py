@@ -142,7 +142,7 @@ def test_a_bad_value_is_one_line(capsys):
     assert "argument --rounds: 0; allowed: a number above 0" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.thorough  # it compiles all peers, and checks no number
 def test_throughput_in_one_run(capsys, tmp_path):
     throughput.main(["--rounds", "1", "--seconds", "0.2", "--json", str(tmp_path / "out" / "throughput.json")])
     said = capsys.readouterr().out
