@@ -8,6 +8,7 @@ from typing import Any
 from ncsim.cli.options import (
     add_audit_options,
     add_config_options,
+    add_executor_options,
     add_recording_options,
     add_until_option,
     add_worker_options,
@@ -21,7 +22,7 @@ from ncsim.cli.options import (
 )
 from ncsim.cli.report import audit_run, report_run
 from ncsim.cli.settings import add_settings_options, settings_text, settled
-from ncsim.config.ensemble import EXECUTORS, swept_fields
+from ncsim.config.ensemble import swept_fields
 from ncsim.errors import ConfigError
 from ncsim.terminal import PROGRAM, output
 
@@ -45,13 +46,7 @@ def add_ensemble_command(commands: Any) -> None:
         metavar="FOLDER",
         help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/ensemble-DIGITS)",
     )
-    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
-    parser.add_argument(
-        "--executor",
-        metavar="NAME",
-        default="auto",
-        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
-    )
+    add_executor_options(parser)
     add_recording_options(parser)
     add_until_option(parser)
     parser.add_argument(

@@ -11,7 +11,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from ncsim.config.ensemble import EnsembleConfig, allowed_values, config_grid, field_specs
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, config_grid, field_specs
 from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
@@ -38,6 +38,17 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
             metavar={int: "N", float: "X", bool: "BOOL", str: "NAME"}[spec["type"]],
             help=text.replace("%", "%%"),
         )
+
+
+def add_executor_options(parser: argparse.ArgumentParser) -> None:
+    """What trains: devices and executor."""
+    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    parser.add_argument(
+        "--executor",
+        metavar="NAME",
+        default="auto",
+        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
+    )
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ncsim.cli.options import add_config_options, configs_of, device_count
+from ncsim.cli.options import add_config_options, add_executor_options, configs_of, device_count
 from ncsim.cli.settings import add_settings_options, settings_text, settled
-from ncsim.config.ensemble import EXECUTORS, run_digits, swept_fields
+from ncsim.config.ensemble import run_digits, swept_fields
 from ncsim.config.fields import count
 from ncsim.config.scenarios import MAX_SETTINGS, ScenarioTasks, chained_tasks, three_party_tasks
 from ncsim.config.tasks import PAPER_TASKS, Tasks
@@ -48,13 +48,7 @@ def add_scenario_command(commands: Any) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/scenario-DIGITS)"
     )
-    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
-    parser.add_argument(
-        "--executor",
-        metavar="NAME",
-        default="auto",
-        help=f"what trains ({', '.join(EXECUTORS)}; default: auto, the fastest here; a stored run keeps its own)",
-    )
+    add_executor_options(parser)
     parser.add_argument("--shard", metavar="I/N", help="train the I-th of N shares of the run (default: all of it)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")

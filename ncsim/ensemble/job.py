@@ -6,18 +6,21 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ncsim import signals
 from ncsim.cluster.shards import Shard
-from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
+from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
+from ncsim.config.tasks import Tasks
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Work
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import arithmetic_settings, device_description
 from ncsim.forks import check_not_forked
+from ncsim.machine import check_system
 from ncsim.records.members import MemberRecords, joined
 from ncsim.storage.environment import recorded_executors
 from ncsim.storage.run_folder import ConfiguredFolder, RunFolder
@@ -40,6 +43,34 @@ class Job:
     resume: bool = True
     shard: Shard | None = None
     held: Sequence[MemberRecords] = ()
+
+    def check(self, check_tasks: Callable[[Tasks], object]) -> None:
+        """Refuse what can be refused without a device and before a folder is made; `check_tasks` raises for tasks of another kind."""
+        check_system()
+        if not self.configs:
+            raise ConfigError("config: no config; allowed: one or more")
+        for config in self.configs:
+            if not isinstance(config, EnsembleConfig):
+                raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+            check_tasks(config.tasks)
+            problem = refusal(config)  # a config that was read from a run folder may have one
+            if problem is not None:
+                raise ConfigError(problem)
+        swept_fields(self.configs)
+        if self.executor not in EXECUTORS:
+            raise ConfigError(f"--executor: {self.executor}; allowed: {', '.join(EXECUTORS)}")
+        if not isinstance(self.resume, bool):
+            raise ConfigError(f"resume: {shown(self.resume)}; allowed: True or False")
+
+    def check_place(self) -> None:
+        """Refuse a shard of a run that has no folder."""
+        if self.out is None and self.shard is not None:
+            raise ConfigError("--shard: needs a run folder that the shards have in common; allowed: with out=FOLDER")
+
+    def check_executor(self) -> None:
+        """Refuse what an executor that was asked for cannot train, before a folder is made."""
+        if self.recorded_executors() is None and self.executor in ("cuda", "pallas", "native"):
+            self.executors()
 
     def executors(self) -> list[str]:
         """The executor of each cell: the one that a stored run began with, else what is asked for on these devices."""

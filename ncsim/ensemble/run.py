@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
 from ncsim.cluster.tasks import checked_pool
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, refusal, swept_fields
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.config.scenarios import two_by_two
@@ -26,7 +26,6 @@ from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import validate_device_count
 from ncsim.executors.own_programs import own_programs
-from ncsim.machine import check_system
 from ncsim.records.members import concatenated
 from ncsim.results import Run
 from ncsim.statistics.until import Until
@@ -122,21 +121,7 @@ def _trained(pool: Executor | None, job: Job) -> Run:
 
 def _check(job: Job, pool: Executor | str | None) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
-    check_system()
-    if not job.configs:
-        raise ConfigError("config: no config; allowed: one or more")
-    for config in job.configs:
-        if not isinstance(config, EnsembleConfig):
-            raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
-        two_by_two(config.tasks)
-        problem = refusal(config)  # a config that was read from a run folder may have one
-        if problem is not None:
-            raise ConfigError(problem)
-    swept_fields(job.configs)
-    if job.executor not in EXECUTORS:
-        raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
-    if not isinstance(job.resume, bool):
-        raise ConfigError(f"resume: {shown(job.resume)}; allowed: True or False")
+    job.check(two_by_two)
     if job.recording is not None and not isinstance(job.recording, Recording):
         raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
     validate_device_count(job.devices)
@@ -147,8 +132,7 @@ def _check(job: Job, pool: Executor | str | None) -> None:
     if job.recording is not None:
         for config in job.configs:
             job.recording.steps(config.steps)  # raises if they are too many
-    if job.out is None and job.shard is not None:
-        raise ConfigError("--shard: needs a run folder that the shards have in common; allowed: with out=FOLDER")
+    job.check_place()
     if pool is not None:
         if job.out is None or job.shard is not None:
             raise ConfigError(
@@ -227,8 +211,7 @@ def _store(job: Job) -> RunFolder:
 
 def _made_folder(job: Job) -> RunFolder:
     assert job.out is not None
-    if job.recorded_executors() is None and job.executor in ("cuda", "pallas", "native"):
-        job.executors()  # what they cannot train is refused before a folder is made
+    job.check_executor()
     return RunFolder.create(job.out, job.configs, job.resume, job.environment)
 
 

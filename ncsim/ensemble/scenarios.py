@@ -6,16 +6,15 @@ import os
 from collections.abc import Sequence
 
 from ncsim.cluster.shards import Shard
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, refusal, swept_fields
-from ncsim.config.fields import shown
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import ScenarioTasks
+from ncsim.config.tasks import Tasks
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import validate_device_count
 from ncsim.executors.own_programs import own_programs
-from ncsim.machine import check_system
 from ncsim.records.members import joined
 from ncsim.scenarios import ScenarioRun
 from ncsim.storage.scenario_folder import ScenarioFolder
@@ -79,33 +78,21 @@ def _check(job: Job) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
     from ncsim.training.optimizers import validate_optimizers
 
-    check_system()
-    if not job.configs:
-        raise ConfigError("config: no config; allowed: one or more")
-    for config in job.configs:
-        if not isinstance(config, EnsembleConfig):
-            raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
-        if not isinstance(config.tasks, ScenarioTasks):
-            raise ConfigError(f"--tasks: {config.tasks.name}, two of two parties; allowed here: an ncsim.ScenarioTasks")
-        problem = refusal(config)
-        if problem is not None:
-            raise ConfigError(problem)
-    swept_fields(job.configs)
-    if job.executor not in EXECUTORS:
-        raise ConfigError(f"--executor: {job.executor}; allowed: {', '.join(EXECUTORS)}")
-    if not isinstance(job.resume, bool):
-        raise ConfigError(f"resume: {shown(job.resume)}; allowed: True or False")
-    if job.out is None and job.shard is not None:
-        raise ConfigError("--shard: needs a run folder that the shards have in common; allowed: with out=FOLDER")
+    job.check(_check_tasks)
+    job.check_place()
     validate_device_count(job.devices)
     validate_optimizers(job.configs)
 
 
+def _check_tasks(tasks: Tasks) -> None:
+    if not isinstance(tasks, ScenarioTasks):
+        raise ConfigError(f"--tasks: {tasks.name}, two of two parties; allowed here: an ncsim.ScenarioTasks")
+
+
 def _stored(job: Job) -> ScenarioFolder:
     """Train what the folder lacks, part by part, of this process's share."""
-    if job.recorded_executors() is None and job.executor in ("cuda", "pallas", "native"):
-        job.executors()  # what they cannot train is refused before a folder is made
     assert job.out is not None
+    job.check_executor()
     folder = ScenarioFolder.create(job.out, job.configs, job.resume, job.environment)
     writing = Background()
     with working_on(folder, job.shard), writing:
