@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, config_grid, field_specs
 from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
-from ncsim.errors import ConfigError
-from ncsim.terminal import PROGRAM
+from ncsim.errors import ConfigError, StoreError
+from ncsim.terminal import PROGRAM, say
 
 if TYPE_CHECKING:
     from ncsim.cluster.shards import Shard
@@ -242,3 +243,20 @@ def checked_share(word: str) -> float:
     if not 0 < share <= 1:
         raise ConfigError(f"--audit: {word}; allowed: {allowed}")
     return share
+
+
+def kept_report(store: Callable[[], object], where: str, quiet: bool) -> str:
+    """Store a report, and say where it stands; nothing where it could not be, as in a folder that can only be read: what was asked
+    for is printed all the same.
+
+    Raises:
+        StoreError: it could not be stored, and nothing is to be printed.
+    """
+    try:
+        store()
+    except StoreError as error:
+        if quiet:
+            raise
+        say(str(error))
+        return ""
+    return where

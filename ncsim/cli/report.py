@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ncsim.cli.options import add_audit_options, audit_of
+from ncsim.cli.options import add_audit_options, audit_of, kept_report
 from ncsim.cli.text import SOURCE_VARIABLE, report_text, text_progress
 from ncsim.config.ensemble import refusal
-from ncsim.errors import ConfigError, StoreError
+from ncsim.errors import ConfigError
 from ncsim.terminal import PROGRAM, output, say, telling
 
 
@@ -183,13 +183,7 @@ def report_run(run: Any, quiet: bool) -> None:
     name = f"{len(run.locations)} runs" if isinstance(run, Study) else run.location
     with telling(None if quiet else f"reporting {name}"):
         summary = summarise(run)
-        try:
-            if run.storage is not None:
-                store_report(run, summary)
-        except StoreError as error:
-            if quiet:
-                raise
-            say(str(error))  # as in a folder that can only be read: what was asked for is printed all the same
-            where = ""
+        if run.storage is not None:
+            where = kept_report(lambda: store_report(run, summary), where, quiet)
     if not quiet:
         output(printed(summary) + where)

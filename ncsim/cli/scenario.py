@@ -6,15 +6,15 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ncsim.cli.options import add_config_options, add_executor_options, configs_of, device_count
+from ncsim.cli.options import add_config_options, add_executor_options, configs_of, device_count, kept_report
 from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import run_digits, swept_fields
 from ncsim.config.fields import count
 from ncsim.config.scenarios import MAX_SETTINGS, ScenarioTasks, chained_tasks, three_party_tasks
 from ncsim.config.tasks import PAPER_TASKS, Tasks
-from ncsim.errors import ConfigError, StoreError
+from ncsim.errors import ConfigError
 from ncsim.formatting import json_text
-from ncsim.terminal import output, say, telling
+from ncsim.terminal import output, telling
 
 if TYPE_CHECKING:
     from ncsim.cluster.shards import Shard
@@ -129,14 +129,8 @@ def report_scenario(run: ScenarioRun, quiet: bool = False, as_json: bool = False
     where = f"\n\nStored in {run.location}: parts/, summary.json, figures/" if run.location else ""
     with telling(None if quiet or as_json else f"reporting {run.location}"):
         summary = summarise_scenario(run)
-        try:
-            if run.storage is not None:
-                store_scenario(run, summary)
-        except StoreError as error:
-            if quiet:
-                raise
-            say(str(error))  # as in a folder that can only be read
-            where = ""
+        if run.storage is not None:
+            where = kept_report(lambda: store_scenario(run, summary), where, quiet)
     if as_json:
         output(json_text(summary))
     elif not quiet:
