@@ -5,17 +5,20 @@ None of it grows with the members, so that it can be kept beside them, and a rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.loss_order import EXACT, NEGLIGIBLE, best_of_laws, places_that_count
-from ncsim.statistics.outcomes import Ensemble, LossesAndTables, Outcomes, dense_places
+from ncsim.statistics.outcomes import THREADS, Ensemble, LossesAndTables, Outcomes, dense_places
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, ProtocolLaw, cells_of, draw_runs
 from ncsim.statistics.tally import Tally, s_and_contextuality
 
+#: Gives what is asked of members for some contexts, batch by batch.
+Reader = Callable[[Sequence[int]], Iterable[LossesAndTables]]
 #: Runs drawn under a protocol to see how many are contextual.
 CONTEXTUALITY_RUNS = 10_000
 #: The first whole members whose S is kept: a paper with so few runs would have them.
@@ -82,18 +85,20 @@ class Cell(Ensemble):
         for protocol in STANDARD_PROTOCOLS:
             if protocol.kind == "best_loss":
                 cell._laws[protocol.tries] = outcomes.best_of_laws(protocol.tries)
-        runs = [draw_runs(protocol, outcomes, CONTEXTUALITY_RUNS) for protocol in STANDARD_PROTOCOLS]
+        with ThreadPoolExecutor(THREADS) as pool:
+            runs = list(pool.map(lambda each: draw_runs(each, outcomes, CONTEXTUALITY_RUNS), STANDARD_PROTOCOLS))
         cell._set_runs(np.array(runs, np.int32))
         return cell
 
     @classmethod
-    def of_many(cls, tally: Tally, common_initialization: bool, read: Callable[[], Iterable[LossesAndTables]]) -> Cell:
-        """The cell of more members than are held at once; `read` gives them from the first, as often as it is called.
+    def of_many(cls, tally: Tally, common_initialization: bool, read: Reader) -> Cell:
+        """The cell of more members than are held at once; `read` gives them from the first, as often as it is called, of the
+        contexts that it is called with.
 
         Networks are ordered by loss only as far as protocols look, and runs are drawn by the laws of tables.
         """
         first: list[LossesAndTables] = []
-        for batch in read():
+        for batch in read(range(4)):
             first.append(batch)
             if sum(int((~each.diverged.any(axis=0)).sum()) for each in first) >= FIRST:
                 break
@@ -161,7 +166,7 @@ def _first_s(batches: Iterable[LossesAndTables], rows: int) -> np.ndarray:
     return found[:FIRST]
 
 
-def _streamed_laws(tally: Tally, tries: int, read: Callable[[], Iterable[LossesAndTables]]) -> list[np.ndarray]:
+def _streamed_laws(tally: Tally, tries: int, read: Reader) -> list[np.ndarray]:
     """The laws of the best by loss, with as many contexts at a time as fit in memory."""
     wanted = [places_that_count(tries, int(n)) for n in tally.networks]
     limits = [tally.losses.limit(context, count) for context, count in enumerate(wanted)]
@@ -175,9 +180,9 @@ def _streamed_laws(tally: Tally, tries: int, read: Callable[[], Iterable[LossesA
         filled = dict.fromkeys(group, 0)
         places = {n: dense_places(tally.tables[n]) for n in group}
         before = 0
-        for batch in read():
-            for n in group:
-                keys = batch.packed(n, limits[n], places[n], before)
+        for batch in read(group):
+            for row, n in enumerate(group):
+                keys = batch.packed(row, limits[n], places[n], before)
                 packed[n][filled[n] : filled[n] + len(keys)] = keys
                 filled[n] += len(keys)
             before += batch.loss.shape[1]

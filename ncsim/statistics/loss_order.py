@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+#: Of `packed` networks, the table and the group.
+_LOWER = np.int64(2**32 - 1)
 #: Stretches that are looked at together: with all groups, as much as a processor's cache holds.
 _BLOCK = 2**9
 #: Probability of what is not looked at in its order: an error of laws, at most.
@@ -86,11 +88,8 @@ def best_of_laws(order: np.ndarray, tries: int, members: np.ndarray) -> np.ndarr
         order shares what is left by its number.
     """
     total = members.sum() - np.concatenate([[0], members.sum(axis=0)])
-    law, left = (_laws_one_by_one if total[0] <= EXACT else _laws_by_neighbours)(order, tries, members, total)
-    groups = members.shape[1]
-    rest = members.copy()
-    for part in _blocks(order, 2**18):
-        rest -= np.bincount(part.table * groups + part.group, minlength=members.size).reshape(members.shape)
+    law, left, seen = (_laws_one_by_one if total[0] <= EXACT else _laws_by_neighbours)(order, tries, members, total)
+    rest = members - seen
     rest = np.concatenate([rest.sum(axis=1, keepdims=True), rest.sum(axis=1, keepdims=True) - rest], axis=1)
     law += rest / np.maximum(rest.sum(axis=0), 1) * left
     laws = np.ascontiguousarray(law.T)
@@ -100,9 +99,11 @@ def best_of_laws(order: np.ndarray, tries: int, members: np.ndarray) -> np.ndarr
 
 def _laws_one_by_one(
     order: np.ndarray, tries: int, members: np.ndarray, total: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The laws [T, 1 + groups] of what is in the order, and the probability of what is behind it, [1 + groups]."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The laws [T, 1 + groups] of what is in the order, the probability of what is behind it, [1 + groups], and networks in the
+    order with each table by group, [T, groups]."""
     groups = members.shape[1]
+    seen = _by_table_and_group(order.view(np.int64) & _LOWER, None, members.shape)
     law = np.zeros((len(members), 1 + groups))
     scale, left = 1 / np.maximum(total, 1), np.ones(1 + groups)
     share = np.ones((1, 1 + groups))
@@ -117,42 +118,53 @@ def _laws_one_by_one(
         if len(tied):
             _share_ties(weight, size[:, None] - number, tied)
         _add_rows(law, table, weight)
-    return law, share[-1]
+    return law, share[-1], seen
 
 
 def _laws_by_neighbours(
     order: np.ndarray, tries: int, members: np.ndarray, total: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `_laws_one_by_one`. Each network's own weight is exact; how leaving out a group changes it is told for neighbours
     together, and that is the same for all of them but for a few places in millions."""
     tables, groups = members.shape
-    size = max(NEIGHBOURS, int(total[0]) >> 13)
+    size = max(NEIGHBOURS, int(total[0]) >> 12)
     law, before = np.zeros((tables, 1 + groups)), np.zeros(1 + groups, np.int64)
-    own = np.zeros((tables, groups))
-    for part in _blocks(order, size * 1024):
-        count = len(part.loss)
-        start = np.flatnonzero(np.concatenate([[True], part.loss[1:] != part.loss[:-1]]))
-        sizes = np.diff(start, append=count)
-        place = before[0] + np.append(start, count)
-        share = _power(1 - place / total[0], tries)
-        weight = np.repeat((share[:-1] - share[1:]) / sizes, sizes)
-        block = np.arange(count) // size
-        blocks = int(block[-1]) + 1
-        number = np.bincount(block * (groups + 1) + part.group + 1, minlength=blocks * (groups + 1)).reshape(blocks, -1)
+    own, seen = np.zeros((tables, groups)), np.zeros((tables, groups), np.int64)
+    of_table = of_group = np.zeros(0, np.int64)  # where the numbers of a network's block begin, which are so many
+    for keys in _cuts(order, size * 1024):
+        count = len(keys)
+        loss, lower = (keys >> np.uint64(32)).astype(np.uint32), keys.view(np.int64) & _LOWER
+        edges = np.append(np.flatnonzero(np.concatenate([[True], loss[1:] != loss[:-1]])), count)
+        share = _power(1 - (before[0] + edges) / total[0], tries)
+        weight = share[:-1] - share[1:]
+        if len(weight) < count:
+            sizes = np.diff(edges)
+            weight = np.repeat(weight / sizes, sizes)
+        if count > len(of_table):
+            block = np.arange(count) // size
+            of_table, of_group = block * tables, block * (groups + 1) + 1
+        blocks = (count - 1) // size + 1
+        there = (lower & 255) + of_group[:count]
+        number = np.bincount(there, minlength=blocks * (groups + 1)).reshape(blocks, -1)
         ends = before + np.cumsum(number.sum(axis=1, keepdims=True) - number, axis=0)
         middle = (np.concatenate([before[None], ends[:-1]]) + ends) / 2 / np.maximum(total, 1)
         change = ((1 - middle) / (1 - middle[:, :1])) ** (tries - 1) * (total[0] / np.maximum(total, 1))
-        sums = np.bincount(block * tables + part.table, weight, blocks * tables).reshape(blocks, tables)
+        sums = np.bincount((lower >> 8) + of_table[:count], weight, blocks * tables).reshape(blocks, tables)
         law += sums.T @ change
-        own += np.bincount(part.table * groups + part.group, weight * change[block, part.group + 1], own.size).reshape(
-            own.shape
-        )
+        seen += _by_table_and_group(lower, None, seen.shape)
+        weight *= change.reshape(-1)[there]
+        own += _by_table_and_group(lower, weight, own.shape)
         before = ends[-1]
     law[:, 1:] -= own
     left = _power(1 - before / np.maximum(total, 1), tries)
     with np.errstate(invalid="ignore", divide="ignore"):
         law *= np.where(total > 0, (1 - left) / law.sum(axis=0), 1)
-    return law, left
+    return law, left, seen
+
+
+def _by_table_and_group(lower: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """How many networks, or what weight, each table [T, groups] has; `lower` is the lower half of `packed` networks."""
+    return np.bincount(lower, weight, shape[0] << 8).reshape(-1, 256)[:, : shape[1]]
 
 
 def _power(base: np.ndarray, exponent: int) -> np.ndarray:
@@ -178,13 +190,17 @@ def _share_ties(weight: np.ndarray, kept: np.ndarray, tied: np.ndarray) -> None:
     weight[rows] = np.repeat(together, sizes, axis=0) * kept[rows]
 
 
-def _blocks(order: np.ndarray, size: int = _BLOCK) -> Iterator[Networks]:
+def _blocks(order: np.ndarray) -> Iterator[Networks]:
+    return map(_unpacked, _cuts(order, _BLOCK))
+
+
+def _cuts(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Cut where the loss changes, so many networks each, and more where losses are equal."""
     starts = order[size::size] >> np.uint64(32) << np.uint64(32)
     found = np.unique(np.searchsorted(order, starts))
     for start, stop in itertools.pairwise([0, *found[found > 0].tolist(), len(order)]):
         if stop > start:
-            yield _unpacked(order[start:stop])
+            yield order[start:stop]
 
 
 def _stretches(part: Networks, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -21,21 +23,53 @@ from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 THREADS = 4
 
 
-class ContextOutcomes(NamedTuple):
-    """The networks of one context that did not diverge, in the order of their losses."""
+class TableKinds(NamedTuple):
+    """What the distinct tables of counts of a context say, one number each for T tables."""
 
-    member: np.ndarray  # uint32: where each stands in the ensemble
-    table: np.ndarray  # int32: which of the context's distinct tables of counts
-    solved: np.ndarray  # bool: both heads right on every row
-    loss: np.ndarray  # float32, ascending
-    right: np.ndarray  # uint8: right answers, both heads together
-    alice_right: np.ndarray  # uint8: right answers of Alice's head
+    solved: np.ndarray  # bool: all heads right on every row
+    right: np.ndarray  # right answers, all heads together
+    alice_right: np.ndarray  # right answers of Alice's head
     alice_solved: np.ndarray  # bool: her head right on every row
 
 
+@dataclass(frozen=True, eq=False)
+class ContextOutcomes:
+    """The networks of one context that did not diverge, in the order of their losses. What their tables say of each is looked
+    up when it is asked for."""
+
+    member: np.ndarray  # uint32: where each stands in the ensemble
+    bits: np.ndarray  # uint32: its loss as `ordered_bits`, ascending
+    table: np.ndarray  # int32: which of the context's distinct tables of counts
+    kinds: TableKinds  # of those tables
+
+    @cached_property
+    def solved(self) -> np.ndarray:
+        """bool: all heads right on every row."""
+        return np.asarray(self.kinds.solved[self.table])
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Right answers, all heads together."""
+        return np.asarray(self.kinds.right[self.table])
+
+    @cached_property
+    def alice_right(self) -> np.ndarray:
+        """Right answers of Alice's head."""
+        return np.asarray(self.kinds.alice_right[self.table])
+
+    @cached_property
+    def alice_solved(self) -> np.ndarray:
+        """bool: her head right on every row."""
+        return np.asarray(self.kinds.alice_solved[self.table])
+
+    def take(self, kept: np.ndarray) -> ContextOutcomes:
+        """Those of some networks, bool[M]."""
+        return ContextOutcomes(self.member[kept], self.bits[kept], self.table[kept], self.kinds)
+
+
 class LossesAndTables(NamedTuple):
-    """What protocols ask of M members: codes of their tables of counts, int32[4, M]; whether a network diverged, bool[4, M]; final
-    training losses, float32[4, M]."""
+    """What protocols ask of M members in four contexts, or in some of them: codes of their tables of counts, int32[4, M]; whether
+    a network diverged, bool[4, M]; final training losses, float32[4, M]."""
 
     code: np.ndarray
     diverged: np.ndarray
@@ -47,12 +81,12 @@ class LossesAndTables(NamedTuple):
         columns = by_context(records)
         return cls(table_codes(columns, rows), columns.diverged, np.ascontiguousarray(records.loss.T))
 
-    def packed(self, context: int, limit: int, places: np.ndarray, before: int) -> np.ndarray:
-        """The networks of a context whose `ordered_bits` are below a limit, as `packed` has them; `before` members come
-        before these, and `places` are of tables by code."""
-        bits = ordered_bits(self.loss[context])
-        kept = np.flatnonzero(~self.diverged[context] & (bits < limit))
-        return packed(bits[kept], places[self.code[context, kept]], (kept + before) % GROUPS)
+    def packed(self, row: int, limit: int, places: np.ndarray, before: int) -> np.ndarray:
+        """The networks of a row, which is a context's, whose `ordered_bits` are below a limit, as `packed` has them; `before`
+        members come before these, and `places` are of tables by code."""
+        bits = ordered_bits(self.loss[row])
+        kept = np.flatnonzero(~self.diverged[row] & (bits < limit))
+        return packed(bits[kept], places[self.code[row, kept]], (kept + before) % GROUPS)
 
 
 def dense_places(tables: Tables) -> np.ndarray:
@@ -140,20 +174,20 @@ class Outcomes(Ensemble):
     def _context(self, context: int, code: np.ndarray, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
         member = np.flatnonzero(kept).astype(np.uint32)
         # Sorted as whole numbers, losses before places: quicker than the places alone by their losses.
-        key = ordered_bits(loss[member]).astype(np.uint64) << 32 | member
+        key = ordered_bits(loss if len(member) == len(loss) else loss[member]).astype(np.uint64)
+        key <<= np.uint64(32)
+        key |= member
         key.sort()
-        member = key.astype(np.uint32)
+        bits, member = (key >> np.uint64(32)).astype(np.uint32), key.astype(np.uint32)
         tables = self.tally.tables[context]
-        table, cells = dense_places(tables)[code[member]], tables.cells(self.rows)
-        right, alice = ((cells @ weights).astype(np.uint8) for weights in ([0, 1, 1, 2], [0, 0, 1, 1]))
-        solved, alice_solved = cells[:, 3] == self.rows, alice == self.rows
-        return ContextOutcomes(
-            member, table, solved[table], loss[member], right[table], alice[table], alice_solved[table]
-        )
+        cells = tables.cells(self.rows)
+        right, alice = ((cells @ weights).astype(np.uint16) for weights in ([0, 1, 1, 2], [0, 0, 1, 1]))
+        kinds = TableKinds(cells[:, 3] == self.rows, right, alice, alice == self.rows)
+        return ContextOutcomes(member, bits, dense_places(tables)[code[member]], kinds)
 
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:
-            order = packed(ordered_bits(context.loss), context.table, context.member % GROUPS)
+            order = packed(context.bits, context.table, context.member % np.uint32(GROUPS))
             total = int(tables.members.sum())
             return best_of_laws(order if total <= EXACT else first_of(order, tries, total), tries, tables.members)
 

@@ -87,7 +87,10 @@ def _until(good: np.ndarray, tries: int) -> np.ndarray:
 
 
 def _lowest_loss(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    return _best_of(np.concatenate([[0], np.cumsum(np.diff(outcomes.loss) > 0)]), tries)
+    bits, count = outcomes.bits, len(outcomes.bits)
+    edges = np.append(np.flatnonzero(np.concatenate([[True], bits[1:] != bits[:-1]])), count)
+    behind, size = ((count - edges) / count) ** tries, np.diff(edges)
+    return np.repeat((behind[:-1] - behind[1:]) / size, size)
 
 
 def _most_right(outcomes: ContextOutcomes, tries: int) -> np.ndarray:

@@ -16,7 +16,8 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.scenarios import ScenarioRecords
 from ncsim.statistics.intervals import Estimate, fraction_estimate, mean_estimate
-from ncsim.statistics.outcomes import ContextOutcomes
+from ncsim.statistics.loss_order import ordered_bits
+from ncsim.statistics.outcomes import ContextOutcomes, TableKinds
 from ncsim.statistics.protocols import Protocol, weights
 from ncsim.statistics.scenario_values import outcome_signs, parties_of
 from ncsim.statistics.tally import GROUPS
@@ -68,15 +69,11 @@ def _context(records: ScenarioRecords, number: int, rows: int) -> ScenarioContex
     cells, table = np.unique(counts, axis=0, return_inverse=True)
     signs = outcome_signs(parties_of(cells))
     right, first = cells @ (signs > 0).sum(axis=1), cells @ (signs[:, 0] > 0)
-    table = table.ravel().astype(np.int32)
     outcomes = ContextOutcomes(
         member=order.astype(np.uint32),
-        table=table,
-        solved=(cells[:, -1] == rows)[table],
-        loss=records.loss[order, number],
-        right=right[table],
-        alice_right=first[table],
-        alice_solved=(first == rows)[table],
+        bits=ordered_bits(records.loss[order, number]),
+        table=table.ravel().astype(np.int32),
+        kinds=TableKinds(cells[:, -1] == rows, right, first, first == rows),
     )
     return ScenarioContext(outcomes, cells, cells @ (signs.prod(axis=1) < 0))
 
@@ -90,7 +87,7 @@ def table_laws(protocol: Protocol, context: ScenarioContext, groups: int) -> np.
         if not kept.any():  # leaving these out says nothing
             laws.append(laws[0])
             continue
-        rest = ContextOutcomes(*(column[kept] for column in outcomes))
+        rest = outcomes.take(kept)
         laws.append(np.bincount(rest.table, weights(protocol, rest), size))
     return np.stack(laws)
 

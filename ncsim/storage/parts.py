@@ -166,8 +166,8 @@ def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: Ensemble
         raise StoreError(f"is torn ({one_line(error)})") from None
 
 
-def losses_and_tables(content: bytes, config: EnsembleConfig) -> LossesAndTables:
-    """Of a part of members, which is whole, what laws of protocols ask for: a third of its columns.
+def losses_and_tables(content: bytes, config: EnsembleConfig, contexts: Sequence[int]) -> LossesAndTables:
+    """Of a part of members, which is whole, what laws of protocols ask for of some contexts: at most a third of its columns.
 
     Raises:
         StoreError: it does not have them.
@@ -175,25 +175,31 @@ def losses_and_tables(content: bytes, config: EnsembleConfig) -> LossesAndTables
     try:
         reader = pq.ParquetFile(pa.BufferReader(content))
         lists = "counts" in reader.schema_arrow.names
-        counts, diverged, loss = (_by_column(reader, name, lists) for name in ("counts", "diverged", "loss"))
+        diverged, loss = (_by_column(reader, name, lists, contexts) for name in ("diverged", "loss"))
+        counts = _by_column(reader, "counts", lists, [4 * context + cell for context in contexts for cell in (1, 2, 3)])
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
-    base = config.tasks.rows + 1
-    code = np.empty((4, len(loss[0])), np.int32)
-    for context in range(4):
-        bob, alice, both = (counts[4 * context + cell].astype(np.int32) for cell in (1, 2, 3))
-        code[context] = (bob * base + alice) * base + both
+    base = np.int32(config.tasks.rows + 1)
+    code = np.empty((len(contexts), len(loss[0])), np.int32)
+    for place, own in enumerate(code):
+        bob, alice, both = counts[3 * place : 3 * place + 3]
+        np.multiply(bob, base, out=own, dtype=np.int32)
+        own += alice
+        own *= base
+        own += both
     return LossesAndTables(code, np.stack(diverged), np.stack(loss))
 
 
-def _by_column(reader: pq.ParquetFile, name: str, lists: bool) -> list[np.ndarray]:
-    """The numbers of a column of members, one array per context and cell; `lists`: as parts had them before they were flat."""
-    names = [name] if lists else flat_names(name)
-    table = reader.read(columns=names, use_threads=False)
+def _by_column(reader: pq.ParquetFile, name: str, lists: bool, wanted: Sequence[int]) -> list[np.ndarray]:
+    """The numbers of a column of members, one array for each that is wanted of its contexts and cells; `lists`: as parts had
+    them before they were flat."""
     if not lists:
+        names = [flat_names(name)[each] for each in wanted]
+        table = reader.read(columns=names, use_threads=False)
         return [numbers_of(table[each].combine_chunks()) for each in names]
-    flat = numbers_of(table[name].combine_chunks().flatten())
-    return list(flat.reshape(-1, table.schema.field(name).type.list_size).T)
+    table = reader.read(columns=[name], use_threads=False)
+    flat = numbers_of(table[name].combine_chunks().flatten()).reshape(-1, table.schema.field(name).type.list_size)
+    return [flat[:, each] for each in wanted]
 
 
 def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:

@@ -32,7 +32,7 @@ from ncsim.storage.buffers import array_of, numbers_of
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import losses_and_tables
+from ncsim.storage.parts import footer_digest, losses_and_tables
 
 FOLDER = "summaries"
 FORMAT = 1
@@ -114,7 +114,7 @@ def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
         storage = place.folder.storage
         arrays = _read(storage, summary_name(place.name), place.footer)
         if arrays is not None:
-            return Tally.from_arrays(arrays), _losses_and_tables(place) if few else None
+            return Tally.from_arrays(arrays), _losses_and_tables(place, range(4)) if few else None
         records, own = place.folder.read_part(place.config, place.name), Tally(config.tasks.rows)
         try:
             own.add(records)
@@ -128,15 +128,24 @@ def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
         ordered.append(losses)
     if few:
         return Cell.of_ordered(tally, config.common_initialization, [each for each in ordered if each is not None])
-    return Cell.of_many(tally, config.common_initialization, lambda: _in_turn(_losses_and_tables, places))
+    seen: set[str] = set()  # parts that were found to be whole, and need not be looked at again for another context
+
+    def read(contexts: Sequence[int]) -> Iterator[LossesAndTables]:
+        return _in_turn(lambda place: _losses_and_tables(place, contexts, seen), places)
+
+    return Cell.of_many(tally, config.common_initialization, read)
 
 
-def _losses_and_tables(place: _Place) -> LossesAndTables:
+def _losses_and_tables(place: _Place, contexts: Sequence[int], seen: set[str] | None = None) -> LossesAndTables:
     with place.folder.naming(place.name):
         content = place.folder.storage.read(place.name)
-        if is_whole(content) is False:
-            raise StoreError(TORN)
-        return losses_and_tables(content, place.config)
+        # The footer's digest tells the file, with its checksum, from any other of that name.
+        if seen is None or place.footer not in seen or footer_digest(content) != place.footer:
+            if is_whole(content) is False:
+                raise StoreError(TORN)
+            if seen is not None:
+                seen.add(place.footer)
+        return losses_and_tables(content, place.config, contexts)
 
 
 def _in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
