@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--chains", 128, "chains per context and price")
-    add_number(parser, "--steps", 4_000, "proposals per chain")
+    add_number(parser, "--steps", 16_000, "proposals per chain")
     add_number(parser, "--max-hidden", 10, "units at most")
     add_number(parser, "--seed", 0, "root seed")
     add_place(parser, "runs/grand-canonical", "where the figure and the numbers go (default: {})")

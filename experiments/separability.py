@@ -1,10 +1,10 @@
 """Separability: does back-propagation make the two heads of a network inseparable, and in which sense?
 
 Question. Patrascu holds that a network with forward propagation alone "would be separable", and that the gradient sent back
-"makes the neural network not separable". What would be a product of what is left open. Asked here in three ways: does a head
+"makes the neural network not separable". What would be a product of what is left open. Asked here in four ways: does a head
 remember where the other began (foreign share)? Is a head's function a product of one of Alice's features and one of Bob's
-(entropy of its Schmidt coefficients)? May one head's loss move the other's logits (cross kernel)? Each is asked with
-back-propagation into the shared layer, without it, and with a layer per head.
+(entropy of its Schmidt coefficients)? May one head's loss move the other's logits (cross kernel)? And over an ensemble, do a unit's two output
+weights know of each other (mutual information)? Each is asked with back-propagation into the shared layer, without it, and with a layer per head.
 
 Command. `python -m experiments.separability --members 128 --out runs/separability`
 
@@ -22,9 +22,14 @@ the claim were about functions, those of untrained networks would be products, a
 0. The pilot had 0.15 to 0.29 ln 2 before training, less after it, and most of all with the layer frozen.
 
 Functions: logits as they are, neither centred nor made 0 and 1; as +-1 an exclusive or is a product and a conjunction has ln 2. For scale, matrices of
-independent Gaussian numbers are given as well. Curvature (mutual information of both heads' parameters, shared layer
-marginalised) is printed for context 11 with three ridges, since it depends on them. Intervals are of 95 %, BCa over members; two means
-differ where their intervals do not meet.
+independent Gaussian numbers are given as well. Curvature (mutual information of both heads' parameters with the shared layer
+marginalised, and the entropy of entanglement of the root of that Gaussian) is printed for context 11 with three ridges, since both depend on
+them. Intervals are of 95 %, BCa over members; two means differ where their intervals do not meet.
+
+Ensembles: expected, after a derivation for y = w2 w1 x (tests/statistics/test_separability.py), was that mutual information is no mark of
+back-propagation. Without it, with the first layer frozen, there it is a quarter of what it is with it, and not 0: both weights know the common
+layer. Of heads with a layer each there must be none. Estimated by nearest neighbours from as many members as `--ensemble` says, of the first unit's weights
+to both heads; beside it the mean and three spreads of twenty shuffles of the members of one head, which is what chance gives.
 
 Writes into the folder: separability.png, .svg, .pdf, .csv and separability.json.
 """
@@ -32,6 +37,7 @@ Writes into the folder: separability.png, .svg, .pdf, .csv and separability.json
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,13 +49,15 @@ from experiments.shared.command import add_number, add_place, at_least, local_fo
 from experiments.shared.figures import points
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.tasks import context_names
+from ncsim.config.tasks import CONTEXTS, context_names
+from ncsim.ensemble.networks import parameters
+from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.separability import APART, ForeignShare, foreign_share
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
-from ncsim.training.separability import schmidt_entropy
+from ncsim.statistics.separability import sample_information, schmidt_entropy
 
 #: Interventions, with their names in words and how they are drawn.
 KINDS = {
@@ -66,6 +74,8 @@ RIDGES = (1e-4, 1e-2, 1.0)
 GAUSSIANS = 10_000
 #: A share that moves by more with the distance of twins is not resolved.
 MOVED = 0.01
+#: How often one head's members are shuffled against the other's.
+SHUFFLES = 20
 
 
 class Row(NamedTuple):
@@ -259,8 +269,55 @@ def printed(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+class Information(NamedTuple):
+    """Mutual information over members, of one unit's weights to Alice's head and to Bob's, in nats."""
+
+    intervention: str
+    context: str
+    value: float
+    chance: float  # mean over shuffles
+    spread: float  # their standard deviation
+
+    @property
+    def above(self) -> bool:
+        """More than chance gives."""
+        return self.value > self.chance + 3 * self.spread
+
+
+def ensemble_information(config: EnsembleConfig, devices: int | None) -> list[Information]:
+    """Per context, of members in the executors' usual precision."""
+    run = run_ensemble(config, devices=devices)
+    networks = parameters(run, list(config.member_ids), devices=devices)
+    random, said = np.random.default_rng(config.root_seed), []
+    for name, (i, j) in zip(CONTEXT_NAMES, CONTEXTS, strict=True):
+        heads = networks.head_kernel[:, i, j, :, 0]  # [M, party, units]
+        fed = [np.flatnonzero(np.any(heads[:, party] != 0, axis=0))[0] for party in (0, 1)]
+        alice, bob = heads[:, 0, fed[0]], heads[:, 1, fed[1]]
+        good = np.isfinite(alice) & np.isfinite(bob)
+        alice, bob = alice[good], bob[good]
+        chance = [sample_information(alice, random.permutation(bob)) for _ in range(SHUFFLES)]
+        value = sample_information(alice, bob)
+        said.append(
+            Information(config.intervention, name, value, float(np.mean(chance)), float(np.std(chance, ddof=1)))
+        )
+    return said
+
+
+def ensembles_say(informations: Sequence[Information]) -> str:
+    """What mutual information over members bears, in words."""
+    by: dict[str, list[Information]] = {}
+    for each in informations:
+        by.setdefault(each.intervention, []).append(each)
+    words = [
+        f"{KINDS[kind][0]} {min(e.value for e in own):.3f} to {max(e.value for e in own):.3f} nats, above chance in "
+        f"{sum(e.above for e in own)} of {len(own)}"
+        for kind, own in by.items()
+    ]
+    return f"Ensembles: a unit's two output weights share {'; '.join(words)}."
+
+
 def curvatures(found: dict[str, ForeignShare]) -> list[dict[str, Any]]:
-    """Mean mutual information in context 11 by intervention and ridge, at the start and at the end."""
+    """Mean mutual information and entropy of entanglement in context 11 by intervention and ridge, at the start and at the end."""
     ends = {
         kind: each._replace(context=("11",), step=each.step[[0, -1]], vector=each.vector[:, :1, [0, -1]])
         for kind, each in found.items()
@@ -269,8 +326,10 @@ def curvatures(found: dict[str, ForeignShare]) -> list[dict[str, Any]]:
     for kind, each in ends.items():
         for ridge in RIDGES:
             before, after = np.nanmean(each.curvature_information(ridge)[:, 0], axis=0)
+            start, end = np.nanmean(each.curvature_entanglement(ridge)[:, 0], axis=0)
             said.append(
                 {"intervention": kind, "context": "11", "ridge": ridge, "before": float(before), "after": float(after)}
+                | {"entanglement_before": float(start), "entanglement_after": float(end)}
             )
     return said
 
@@ -289,6 +348,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--members", 128, "members per intervention")
     add_number(parser, "--steps", 3_000, "optimiser steps")
     add_number(parser, "--hidden", 3, "hidden units")
+    add_number(parser, "--ensemble", 4_000, "members of whose weights the mutual information is estimated")
     add_number(parser, "--seed", 0, "root seed")
     add_place(parser, "runs/separability", "where the figure and the numbers go (default: {})")
 
@@ -296,9 +356,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     at_least("--members", parsed.members, 2)
     at_least("--steps", parsed.steps, 2)
+    at_least("--ensemble", parsed.ensemble, 20)
     out = local_folder("--out", parsed.out)
     devices = device_count(parsed.devices)
-    found, rows, broken = {}, [], []
+    found, rows, broken, informations = {}, [], [], []
     for kind in KINDS:
         config = EnsembleConfig(
             hidden=parsed.hidden,
@@ -311,6 +372,8 @@ def _run(parsed: argparse.Namespace) -> None:
         found[kind] = foreign_share(config, moments(parsed.steps), devices=devices)
         rows += rows_of(kind, found[kind])
         broken += broken_promises(kind, found[kind])
+        many = dataclasses.replace(config, members=parsed.ensemble, precision="float32")
+        informations += ensemble_information(many, devices)
     # The same with twins ten times as far away: where shares differ, twins are no derivative.
     coarse = foreign_share(found["none"].config, moments(parsed.steps), devices=devices, apart=10 * APART)
     unresolved = (np.abs(coarse.share - found["none"].share) > MOVED).any(axis=-1)  # of either head
@@ -327,16 +390,24 @@ def _run(parsed: argparse.Namespace) -> None:
     print(
         f"Networks whose share moves by more than {MOVED} with twins ten times as far, shared layer, by step: {'; '.join(late)}\n"
     )
-    cells = [[c["intervention"], f"{c['ridge']:g}", f"{c['before']:.4f}", f"{c['after']:.4f}"] for c in curvature]
-    print("\n".join(table(["curvature, context 11", "ridge", "I before (nats)", "I after"], cells, indent="")))
-    said = conclusion(rows, broken)
+    numbers = ("before", "after", "entanglement_before", "entanglement_after")
+    cells = [[c["intervention"], f"{c['ridge']:g}", *(f"{c[name]:.4f}" for name in numbers)] for c in curvature]
+    head = ["curvature, context 11", "ridge", "I before (nats)", "I after", "entanglement before", "after"]
+    print("\n".join(table(head, cells, indent="")) + "\n")
+    cells = [
+        [e.intervention, e.context, f"{e.value:.4f}", f"{e.chance:.4f}", f"{3 * e.spread:.4f}"] for e in informations
+    ]
+    head = ["over members", "context", "I of a unit's weights (nats)", "shuffled", "three spreads"]
+    print("\n".join(table(head, cells, indent="")))
+    said = [*conclusion(rows, broken), ensembles_say(informations)]
     print("\n" + "\n".join(said))
     draw(found, rows, gaussian, out)
     description = {"members": parsed.members, "steps": parsed.steps, "hidden": parsed.hidden, "seed": parsed.seed}
     write_json(
         out / "separability.json",
         description
-        | {"rows": rows, "gaussian_entropy": gaussian, "curvature": curvature, "moved": moved, "conclusion": said},
+        | {"rows": rows, "gaussian_entropy": gaussian, "curvature": curvature, "informations": informations}
+        | {"ensemble": parsed.ensemble, "moved": moved, "conclusion": said},
     )
 
 

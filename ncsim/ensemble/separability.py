@@ -44,6 +44,8 @@ class ForeignShare(NamedTuple):
         >>> found = ncsim.foreign_share(config, steps=[1, 20], contexts=["11"])
         >>> found.schmidt_entropy().shape, found.cross_kernel().shape, found.curvature_information(0.01).shape
         ((4, 1, 2, 2), (4, 1, 2), (4, 1, 2))
+        >>> bool((found.curvature_entanglement(0.01) > found.curvature_information(0.01)).all())
+        True
     """
 
     member: np.ndarray
@@ -64,9 +66,10 @@ class ForeignShare(NamedTuple):
         Raises:
             ConfigError: rows that are not all of Alice's features times all of Bob's.
         """
+        from ncsim.statistics.separability import schmidt_entropy
         from ncsim.training.initialization import row_tuples
         from ncsim.training.network import Architecture, forward
-        from ncsim.training.separability import grid_of_rows, schmidt_entropy
+        from ncsim.training.separability import grid_of_rows
 
         grid, architecture = grid_of_rows(self.config.tasks), Architecture.of(self.config)
         rows = row_tuples(self.config)
@@ -99,13 +102,33 @@ class ForeignShare(NamedTuple):
         Raises:
             ConfigError: another ridge.
         """
-        from ncsim.training.separability import heads_precision, logit_jacobian, mutual_information
+        from ncsim.statistics.separability import gaussian_information
+
+        return self._of_precisions(ridge, gaussian_information)
+
+    def curvature_entanglement(self, ridge: float) -> np.ndarray:
+        """Entropy of entanglement of both heads' parameters in nats, float64[M, C, R]: of the root of the density that
+        `curvature_information` takes the mutual information of. It has the same limits.
+
+        Args:
+            ridge: as there.
+
+        Raises:
+            ConfigError: another ridge.
+        """
+        from ncsim.statistics.separability import gaussian_entanglement
+
+        return self._of_precisions(ridge, gaussian_entanglement)
+
+    def _of_precisions(self, ridge: float, function: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+        """A function of both heads' precision, [M, C, R]."""
+        from ncsim.training.separability import heads_precision, logit_jacobian
 
         _check_between("ridge", ridge, 1e-10, 1e6)  # below, what rounding leaves is no precision of anything
         slopes = self._of_each(lambda vector: logit_jacobian(self.config, vector))
         found = np.full(slopes.shape[:3], np.nan)
         good = np.isfinite(slopes).all(axis=(-3, -2, -1))
-        found[good] = mutual_information(*heads_precision(slopes[good], self.config, ridge))
+        found[good] = function(*heads_precision(slopes[good], self.config, ridge))
         return found
 
     def _of_each(self, function: Callable[[Any], Any]) -> np.ndarray:

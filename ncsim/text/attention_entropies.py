@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import ConfigError
-from ncsim.text.entanglement import spectrum_entropy
+from ncsim.statistics.separability import schmidt_entropy
 
 
 def attention_entropy(weights: Any, mask: Any = None) -> np.ndarray:
@@ -42,7 +42,7 @@ def attention_entropy(weights: Any, mask: Any = None) -> np.ndarray:
         weights = weights[..., there[:, None], there]
     if not weights.shape[-1]:
         raise ConfigError("mask: no token; allowed: one or more")
-    return spectrum_entropy(weights)
+    return schmidt_entropy(weights)
 
 
 def random_attention_law(tokens: Any, spread: float) -> np.ndarray:

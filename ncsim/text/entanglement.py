@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.errors import ConfigError
+from ncsim.statistics.separability import schmidt_entropy
 
 
 class Profile(NamedTuple):
@@ -179,20 +180,7 @@ def _checked(a: Any, b: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _entropy_at(matrix: np.ndarray, d: int) -> np.ndarray:
     """Entropy of matrices [...] reshaped to [d, rest]."""
-    return spectrum_entropy(matrix.reshape(*matrix.shape[:-2], d, -1))
-
-
-def spectrum_entropy(matrix: np.ndarray) -> np.ndarray:
-    """Entropy of the squared singular values of matrices [..., m, n], in nats; NaN where all are 0."""
-    other = np.swapaxes(matrix, -1, -2)
-    # Squares are what is wanted, so the smaller Gram matrix is as exact as an SVD, and far faster.
-    gram = matrix @ other if matrix.shape[-2] <= matrix.shape[-1] else other @ matrix
-    squares = np.maximum(np.linalg.eigvalsh(gram), 0.0)
-    total = squares.sum(axis=-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = squares / total
-        terms = np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0)), 0.0)
-    return np.where(total[..., 0] > 0, np.abs(-terms.sum(axis=-1)), np.nan)
+    return schmidt_entropy(matrix.reshape(*matrix.shape[:-2], d, -1))
 
 
 def bound(inputs: int, outputs: int, rank: int | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How far one head is the other's doing: by twins, by functions, by the tangent kernel and by curvature.
+"""How far one head is the other's doing: by twins, by the tangent kernel and by curvature.
 
 Twins are networks that start a hair apart in one parameter of one head. What they come to, divided by how far they began
 apart, is a column of the Jacobian of the training map. Autodiff does not give it: the square root in Adam has no derivative
@@ -97,24 +97,6 @@ def grid_of_rows(tasks: Tasks) -> np.ndarray:
     return np.argsort(number).reshape(sides)
 
 
-def schmidt_entropy(matrices: Any) -> np.ndarray:
-    """Entropy of the squared singular values of matrices [..., A, B] in nats, [...]: 0 for a product of a function of the row
-    and one of the column, at most ln min(A, B). NaN for a matrix of zeros, and for one that is not finite.
-
-    A function of two arguments is the matrix, and a product is "separable". What is coded matters: the exclusive or of two bits
-    is a product as +1 and -1, and is not as 0 and 1. Logits are taken as they are, with no mean removed.
-    """
-    matrices = np.asarray(matrices, np.float64)
-    largest = np.max(np.abs(matrices), axis=(-2, -1), keepdims=True)
-    bad = ~np.isfinite(largest) | (largest == 0)
-    squares = np.linalg.svd(np.where(bad, 1.0, matrices / np.where(bad, 1, largest)), compute_uv=False) ** 2
-    share = squares / squares.sum(axis=-1, keepdims=True)
-    # The share that is rounding alone counts as none, so that a product has exactly 0.
-    share = np.where(share < 1e-28, 0, share)
-    terms = share * np.log(np.where(share > 0, share, 1))
-    return np.where(bad[..., 0, 0], np.nan, np.maximum(-terms.sum(axis=-1), 0))
-
-
 def logit_jacobian(config: EnsembleConfig, vector: Array) -> Array:
     """Derivative of the decision logits by what is trained, [2, R, P'] of one network [P]; 0 for connections that the topology
     leaves out, and for the shared layer where it is frozen. P' are the parameters."""
@@ -171,14 +153,3 @@ def schur_precision(slopes: np.ndarray, kept: np.ndarray, ridge: float) -> np.nd
     across = whole[..., rest, :][..., kept]
     marginalised = np.swapaxes(across, -1, -2) @ np.linalg.solve(whole[..., rest, :][..., rest], across)
     return whole[..., kept, :][..., kept] - marginalised
-
-
-def mutual_information(precision: np.ndarray, first: int) -> np.ndarray:
-    """-1/2 sum ln(1 - rho^2) in nats, [...], of the first so many variables and the others of a Gaussian with this precision
-    [..., K, K]; rho are canonical correlations."""
-    alice, bob = (
-        np.linalg.cholesky(block) for block in (precision[..., :first, :first], precision[..., first:, first:])
-    )
-    half = np.linalg.solve(alice, precision[..., :first, first:])
-    rho = np.linalg.svd(np.linalg.solve(bob, np.swapaxes(half, -1, -2)), compute_uv=False)
-    return np.asarray(-0.5 * np.sum(np.log1p(-(rho**2)), axis=-1))

@@ -35,6 +35,7 @@ def test_functions_and_kernels_are_within_their_bounds(found):
     kernel = found.cross_kernel()
     assert ((kernel >= 0) & (kernel <= 1)).all()
     assert (found.curvature_information(0.01) >= 0).all()
+    assert (found.curvature_entanglement(0.01) >= found.curvature_information(0.01)).all()
     assert np.isfinite(found.curvature_information(1.1e-10)).all()
 
 
@@ -71,6 +72,7 @@ def test_what_isolates_leaves_exactly_nothing(kind, parties):
     if len(parties) == 2:
         assert (apart.cross_kernel() == 0).all()
         assert (apart.curvature_information(0.01) == 0).all()
+        assert (apart.curvature_entanglement(0.01) == 0).all()
 
 
 @SLOW

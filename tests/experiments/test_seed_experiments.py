@@ -80,8 +80,9 @@ def test_typed_noise_is_words_of_five_letters():
 
 @pytest.mark.slow
 def test_small_run_of_separability(tmp_path, capsys):
-    separability.main(["--members", "6", "--steps", "5", "--hidden", "1", "--out", str(tmp_path)])
+    separability.main(["--members", "6", "--steps", "5", "--hidden", "1", "--ensemble", "40", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "separability.json").read_text())
+    assert len(found["informations"]) == 5 * 4
     assert len(found["rows"]) == 5 * 4
     assert len(found["curvature"]) == 5 * len(separability.RIDGES)
     assert found["conclusion"][0] == "What must be exactly 0 is so of every member."
@@ -111,6 +112,18 @@ def test_a_broken_promise_is_told():
     assert separability.broken_promises("none", early) == [
         "none: something of the other's start by step 1, up to 1e-09"
     ]
+
+
+def test_mutual_information_over_members_is_told_against_chance():
+    rows = [
+        separability.Information("none", "11", 0.2, 0.0, 0.01),
+        separability.Information("none", "12", 0.02, 0.0, 0.01),
+        separability.Information("separate_trunks", "11", 0.01, 0.0, 0.01),
+    ]
+    assert separability.ensembles_say(rows) == (
+        "Ensembles: a unit's two output weights share shared layer 0.020 to 0.200 nats, above chance in 1 of 2; "
+        "a layer per head 0.010 to 0.010 nats, above chance in 0 of 1."
+    )
 
 
 def test_scale_of_entropies_and_moments():

@@ -11,6 +11,7 @@ import pytest
 import ncsim
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, LAYERWISE_OPTIMIZERS
 from ncsim.config.tasks import PAPER_TASKS, context_targets
+from ncsim.statistics.separability import gaussian_entanglement, gaussian_information, schmidt_entropy
 from ncsim.training.initialization import initial_vector
 from ncsim.training.losses import mean_loss
 from ncsim.training.network import Architecture, forward
@@ -22,8 +23,6 @@ from ncsim.training.separability import (
     head_places,
     heads_precision,
     logit_jacobian,
-    mutual_information,
-    schmidt_entropy,
     schur_precision,
     squared_response,
     twin_response,
@@ -262,22 +261,6 @@ def test_entropy_depends_on_the_coding(function, signs, bits):
         assert entropy_of(function, (0, 1)) == pytest.approx(bits, abs=1e-12)
 
 
-def test_entropy_of_matrices_by_hand():
-    assert schmidt_entropy(np.eye(4)) == pytest.approx(np.log(4))
-    expected = -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))  # 2 : 1, as squares 4 : 1
-    assert schmidt_entropy(np.diag([2.0, 1, 0, 0])) == pytest.approx(expected)
-    generator = np.random.default_rng(3)
-    left, right = (np.linalg.qr(generator.normal(size=(4, 4)))[0] for _ in range(2))
-    assert schmidt_entropy(-7e-300 * left @ np.diag([2.0, 1, 0, 0]) @ right) == pytest.approx(expected)
-    assert schmidt_entropy(np.outer(generator.normal(size=4), generator.normal(size=4))) == 0
-    # (x + y) of 0 and 1: [[0, 1], [1, 2]], whose singular values are 1 + sqrt 2 and sqrt 2 - 1.
-    share = (1 + np.sqrt(2)) ** 2 / 6
-    expected = -share * np.log(share) - (1 - share) * np.log(1 - share)
-    assert schmidt_entropy([[0, 1], [1, 2]]) == pytest.approx(expected)
-    bad = schmidt_entropy(np.stack([np.zeros((2, 2)), np.full((2, 2), np.nan), np.eye(2)]))
-    assert np.isnan(bad).tolist() == [True, True, False]
-
-
 def test_rows_that_are_no_grid_are_refused():
     assert grid_of_rows(PAPER_TASKS).tolist() == np.arange(16).reshape(4, 4).tolist()
     three = ncsim.TruthTables(
@@ -312,7 +295,8 @@ def test_no_kernel_and_no_information_across_what_is_apart(change):
     config = config_of(**change)
     jacobian = jax.jit(lambda vector: logit_jacobian(config, vector))(jnp.asarray(started(config)))
     assert float(cross_kernel(jacobian)) == 0
-    assert mutual_information(*heads_precision(jacobian, config, 0.01)) == 0
+    assert gaussian_information(*heads_precision(jacobian, config, 0.01)) == 0
+    assert gaussian_entanglement(*heads_precision(jacobian, config, 0.01)) == 0
 
 
 def test_curvature_of_three_scalars():
@@ -320,18 +304,5 @@ def test_curvature_of_three_scalars():
     slopes = np.array([[1.0, 0, 1], [0, 1, 1]])
     precision = schur_precision(slopes, np.array([0, 1]), 3 / 4)  # the mean of the diagonal (1, 1, 2) is 4/3
     np.testing.assert_allclose(precision, np.array([[5, -1], [-1, 5]]) / 3, atol=1e-15)
-    assert mutual_information(precision, 1) == pytest.approx(0.020411, abs=5e-7)
-
-
-@pytest.mark.parametrize(("rho", "information"), [(0.1, 0.005025), (0.5, 0.143841), (0.9, 0.830366), (0.99, 1.958518)])
-def test_information_of_two_variables(rho, information):
-    assert mutual_information(np.array([[1, -rho], [-rho, 1]]), 1) == pytest.approx(information, abs=5e-7)
-
-
-def test_information_is_that_of_determinants():
-    """ln(det K_AA det K_BB / det K) / 2, for many networks at once."""
-    roots = np.random.default_rng(7).normal(size=(3, 8, 5))
-    precision = np.swapaxes(roots, -1, -2) @ roots
-    determinants = [np.linalg.det(part) for part in (precision[:, :2, :2], precision[:, 2:, 2:], precision)]
-    expected = np.log(determinants[0] * determinants[1] / determinants[2]) / 2
-    np.testing.assert_allclose(mutual_information(precision, 2), expected)
+    assert gaussian_information(precision, 1) == pytest.approx(0.020411, abs=5e-7)
+    assert gaussian_entanglement(precision, 1) == pytest.approx(0.057529, abs=5e-7)

@@ -1,0 +1,153 @@
+"""How far something of two parties is from a product: of a matrix, of a Gaussian, and of samples. NumPy in float64, nats.
+
+A function of two arguments is a matrix, and it is a product where one singular value is left. A Gaussian is a law of two sides; its root
+is a function of both, and so has either measure. Samples have no more than mutual information.
+
+Axes: A rows, B columns, K variables, N samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: Matrices with no longer side have exact singular values; of larger ones the Gram matrix is taken, which is far faster.
+SMALL = 16
+#: Neighbours that the estimate of mutual information looks at.
+NEIGHBOURS = 5
+
+
+def schmidt_entropy(matrices: Any) -> np.ndarray:
+    """Entropy of the squared singular values of matrices.
+
+    As a pure state of two parties has it (Schmidt 1907). 0 for a product of a function of the row and one of the column, exactly so up to
+    16 x 16. What is coded matters: the exclusive or of two bits is a product as +1 and -1, and is not as 0 and 1.
+
+    Args:
+        matrices: [..., A, B], taken as they are, with no mean removed.
+
+    Returns:
+        float64[...], 0 to ln min(A, B); NaN for a matrix of zeros, and for one that is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> schmidt_entropy([[[1, 1], [1, -1]], [[2, 1], [4, 2]]]).round(3).tolist()  # ln 2, and a product
+        [0.693, 0.0]
+    """
+    matrices = np.asarray(matrices, np.float64)
+    largest = np.max(np.abs(matrices), axis=(-2, -1), keepdims=True)
+    bad = ~np.isfinite(largest) | (largest == 0)
+    squares = _squares(np.where(bad, 1.0, matrices / np.where(bad, 1, largest)))
+    share = squares / squares.sum(axis=-1, keepdims=True)
+    terms = share * np.log(np.where(share > 0, share, 1))
+    return np.where(bad[..., 0, 0], np.nan, np.abs(-terms.sum(axis=-1)))
+
+
+def _squares(matrices: np.ndarray) -> np.ndarray:
+    """Squared singular values."""
+    if max(matrices.shape[-2:]) <= SMALL:
+        squares = np.linalg.svd(matrices, compute_uv=False) ** 2
+        # What is rounding alone counts as none, so that a product has exactly 0.
+        return np.where(squares < 1e-28 * squares.max(axis=-1, keepdims=True), 0, squares)
+    other = np.swapaxes(matrices, -1, -2)
+    gram = matrices @ other if matrices.shape[-2] <= matrices.shape[-1] else other @ matrices
+    return np.maximum(np.linalg.eigvalsh(gram), 0.0)
+
+
+def canonical_correlations(precision: np.ndarray, first: int) -> np.ndarray:
+    """Those of the first so many variables and the others of a Gaussian with this precision [..., K, K], 0 to 1, [..., fewer of both]."""
+    alice, bob = (
+        np.linalg.cholesky(block) for block in (precision[..., :first, :first], precision[..., first:, first:])
+    )
+    half = np.linalg.solve(alice, precision[..., :first, first:])
+    return np.linalg.svd(np.linalg.solve(bob, np.swapaxes(half, -1, -2)), compute_uv=False)
+
+
+def gaussian_information(precision: np.ndarray, first: int) -> np.ndarray:
+    """Mutual information of the first so many variables and the others of a Gaussian, in nats: -1/2 sum ln(1 - rho^2) over the
+    canonical correlations rho (Gelfand and Yaglom 1957).
+
+    Args:
+        precision: inverse of the covariance, positive definite, [..., K, K].
+        first: 1 to K - 1.
+
+    Example:
+        >>> import numpy as np
+        >>> gaussian_information(np.array([[1, -0.5], [-0.5, 1]]), 1).round(6)
+        np.float64(0.143841)
+    """
+    rho = canonical_correlations(precision, first)
+    return np.asarray(-0.5 * np.sum(np.log1p(-(rho**2)), axis=-1))
+
+
+def gaussian_entanglement(precision: np.ndarray, first: int) -> np.ndarray:
+    """Entropy of the singular values of the root of a Gaussian's density, a function of the first so many variables and of the others.
+
+    With p normalised sqrt(p) is a pure state of two parties. A canonical variable of one of them has the variance 1 in place and
+    1 / (4 (1 - rho^2)) in momentum. So its symplectic eigenvalue is nu = (1 - rho^2)^(-1/2) / 2, and its entropy
+    (nu + 1/2) ln(nu + 1/2) - (nu - 1/2) ln(nu - 1/2) (Holevo, Sohma and Hirota 1999). For small rho it is larger than mutual information, by
+    a logarithm.
+
+    Args:
+        precision: as for `gaussian_information`.
+        first: likewise.
+
+    Example:
+        >>> import numpy as np
+        >>> gaussian_entanglement(np.array([[1, -0.5], [-0.5, 1]]), 1).round(6)
+        np.float64(0.278239)
+    """
+    rho = canonical_correlations(precision, first)
+    # nu - 1/2 without what cancels where rho is small.
+    root = np.sqrt(1 - rho**2)
+    below = rho**2 / (2 * root * (1 + root))
+    terms = (below + 1) * np.log1p(below) - below * np.log(np.where(below > 0, below, 1))
+    return np.asarray(terms.sum(axis=-1))
+
+
+def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) -> float:
+    """Mutual information of what two parties have, estimated from samples by nearest neighbours, in nats.
+
+    Kraskov, Stogbauer and Grassberger 2004, their first estimator. Each variable is first ranked into normal scores, which changes no
+    information. It may be a little below 0 where there is none.
+
+    Args:
+        first: [N] or [N, variables], finite numbers.
+        second: likewise, as many samples.
+        neighbours: k, 1 or more and fewer than N.
+
+    Raises:
+        ValueError: samples of other numbers, too few, or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> x, noise = np.random.default_rng(0).normal(size=(2, 4_000))
+        >>> round(sample_information(x, x + noise), 1), round(abs(sample_information(x, noise)), 1)  # ln(2) / 2, and none
+        (0.3, 0.0)
+    """
+    from scipy.spatial import cKDTree
+    from scipy.special import digamma
+
+    sides = [np.asarray(each, np.float64) for each in (first, second)]
+    sides = [each[:, None] if each.ndim == 1 else each for each in sides]
+    number = len(sides[0])
+    if any(each.ndim != 2 or len(each) != number or not np.isfinite(each).all() for each in sides):
+        raise ValueError("first, second: allowed: finite numbers, [N] or [N, variables], as many samples of both")
+    if not 1 <= neighbours < number:
+        raise ValueError(f"neighbours: {neighbours}; allowed: 1 to {number - 1}, fewer than samples")
+    scored = [_normal_scores(each) for each in sides]
+    joint = cKDTree(np.concatenate(scored, axis=1))
+    # Largest distance in either side; strictly nearer ones are counted in each.
+    reach = np.nextafter(joint.query(joint.data, k=[neighbours + 1], p=np.inf)[0][:, 0], 0)
+    near = [cKDTree(each).query_ball_point(each, reach, p=np.inf, return_length=True) for each in scored]
+    means = [float(digamma(each).mean()) for each in near]  # each counts itself, which is the + 1 of the formula
+    return float(digamma(neighbours) + digamma(number) - sum(means))
+
+
+def _normal_scores(values: np.ndarray) -> np.ndarray:
+    """Each column's ranks as quantiles of a normal law."""
+    from scipy.special import ndtri
+    from scipy.stats import rankdata
+
+    return np.asarray(ndtri((rankdata(values, axis=0) - 0.5) / len(values)))
