@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -46,13 +47,22 @@ from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error
 from ncsim.statistics.outcomes import Ensemble, Outcomes
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, ProtocolLaw
-from ncsim.statistics.rare_tails import Joined, as_context_22, probability_of, product_error, tail
+from ncsim.statistics.rare_tails import (
+    Joined,
+    as_context_22,
+    loss_of_a_wrong_answer,
+    probability_of,
+    product_error,
+    tail,
+)
 from ncsim.terminal import Progress
 
 #: No value of S lies at 2 sqrt 2, so that "at least" is "above".
 BOUNDS = {"S > 2 sqrt 2": float(TSIRELSON), "S >= 3.5": 3.5}
 #: What an interval should reach, as a part of the value.
 TENTH = 0.1
+#: Members of a run of context 22.
+BLOCK = 800_000
 QUANTILE = 1.96
 
 
@@ -75,7 +85,7 @@ TASKS_22 = truth_tables(
 )
 
 
-def rows_of(outcomes: Ensemble, members: Outcomes) -> list[Row]:
+def rows_of(outcomes: Ensemble, members: Outcomes, loss_of_wrong: float) -> list[Row]:
     """A row per protocol and bound, from four contexts; members are counted beside."""
     found = []
     for protocol in STANDARD_PROTOCOLS:
@@ -84,7 +94,7 @@ def rows_of(outcomes: Ensemble, members: Outcomes) -> list[Row]:
         spent = time.perf_counter() - begun
         for event, bound in BOUNDS.items():
             begun = time.perf_counter()
-            each = tail(law, outcomes, bound)
+            each = tail(law, outcomes, bound, loss_of_wrong)
             seconds = spent + time.perf_counter() - begun
             single = protocol.is_single_shot
             found.append(
@@ -241,16 +251,31 @@ def _run(parsed: argparse.Namespace) -> None:
     all_four = EnsembleConfig(hidden=parsed.hidden, members=parsed.members, steps=parsed.steps, root_seed=parsed.seed)
     alone = dataclasses.replace(all_four, members=parsed.members_22, root_seed=parsed.seed + 1, tasks=TASKS_22)
     begun, runs = time.perf_counter(), []
-    for config, name in ((all_four, "all"), (alone, "22")):
+    for config, name in ((all_four, "all"), *in_blocks(alone)):
         runs.append(run_ensemble(config, out / name, devices=device_count(parsed.devices), progress=Progress()))
     told(runs, out, time.perf_counter() - begun)
+
+
+def in_blocks(config: EnsembleConfig) -> list[tuple[EnsembleConfig, str]]:
+    """The run of context 22 in runs of so many members, with their folders: more members than before train the further ones alone."""
+    firsts = range(0, config.members, BLOCK)
+    return [
+        (
+            dataclasses.replace(config, first_member=first, members=min(BLOCK, config.members - first)),
+            f"22-{first}" if first else "22",
+        )
+        for first in firsts
+    ]
 
 
 def told(runs: Sequence[Run], out: Path, trained: float) -> None:
     """All that is said of the trained runs."""
     members = Outcomes(runs[0].batches(), runs[0].configs[0])
-    outcomes = Joined([members] * 3 + [as_context_22(runs[1].batches(), members.rows)])
-    rows, law = rows_of(outcomes, members), ProtocolLaw(STANDARD_PROTOCOLS[0], outcomes)
+    outcomes = Joined(
+        [members] * 3 + [as_context_22(itertools.chain.from_iterable(run.batches() for run in runs[1:]), members.rows)]
+    )
+    rows = rows_of(outcomes, members, loss_of_a_wrong_answer(runs[0].configs[0]))
+    law = ProtocolLaw(STANDARD_PROTOCOLS[0], outcomes)
     said = conclusion(rows)
     print("\n".join([*printed(rows), "", *said, f"Trained (or read) in {trained:.0f} s."]))
     figures = draw(rows, law, out)

@@ -113,6 +113,10 @@ class Ensemble:
         each group of members left out."""
         raise NotImplementedError
 
+    def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
+        """The share of a context's networks whose loss is at least so much, for each of `least`, of its shape."""
+        raise NotImplementedError
+
     @property
     def rows(self) -> int:
         """Rows of a context."""
@@ -193,3 +197,7 @@ class Outcomes(Ensemble):
 
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(law, self.contexts, self.tally.tables))
+
+    def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
+        loss = self.contexts[context].loss
+        return np.asarray(1 - np.searchsorted(loss, least) / max(len(loss), 1))

@@ -13,15 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.columns import Columns, by_context
 from ncsim.records.members import MemberRecords
-from ncsim.statistics.intervals import Estimate, fraction_estimate, unseen_share
+from ncsim.statistics.intervals import Estimate, fraction_estimate, jackknife_error, unseen_share
 from ncsim.statistics.outcomes import Ensemble, LossesAndTables, Outcomes
 from ncsim.statistics.protocols import Protocol, ProtocolLaw
 from ncsim.statistics.tally import Tally
 
 #: In the place of the number of members where the jackknife's error is not to be held to theirs.
 _MANY = 10**15
+#: Values for which that number is too small as well.
+TINY = 1e-10
+#: Losses are sums of float32 over some tens of rows.
+ROUNDING = 1e-5
 METHOD = "four laws, delete-a-group jackknife, widened for unseen outcomes"
 
 
@@ -44,6 +49,9 @@ class Joined(Ensemble):
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         laws = {id(each): each.best_of_laws(tries) for each in self._contexts}
         return [laws[id(each)][number] for number, each in enumerate(self._contexts)]
+
+    def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
+        return self._contexts[context].share_with_loss(context, least)
 
 
 def as_context_22(batches: Iterable[MemberRecords], rows: int) -> Outcomes:
@@ -137,7 +145,25 @@ def _signed(context_laws: np.ndarray) -> np.ndarray:
     return np.stack([*less, np.concatenate([nothing, context_laws[3]])])
 
 
-def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float) -> Tail:
+def loss_of_a_wrong_answer(config: EnsembleConfig) -> float:
+    """What each wrong answer adds to the training loss of all rows, at least: a head's loss at the threshold, from which it only grows.
+
+    Returns:
+        That over the number of rows, times the smaller weight of the heads: ln 2 / 16 for the paper's. 0 where a network is not
+        trained on all rows, since its loss then says nothing of the others.
+
+    Example:
+        >>> import ncsim
+        >>> round(16 * loss_of_a_wrong_answer(ncsim.EnsembleConfig()), 6), loss_of_a_wrong_answer(ncsim.EnsembleConfig(loss="squared_error"))
+        (0.693147, 0.0625)
+    """
+    if config.training_rows:
+        return 0.0
+    at_the_threshold = 1.0 if config.loss == "squared_error" else math.log(2)
+    return min(config.alice_weight, config.bob_weight) * at_the_threshold / config.tasks.rows
+
+
+def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float, loss_of_wrong: float = 0.0) -> Tail:
     """P(S >= bound) of one run under a protocol, with an interval that no count of members limits.
 
     Korn-Graubard's interval with the jackknife's error, as `ProtocolLaw.above` has it, but not held to the number of members.
@@ -147,6 +173,8 @@ def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float) -> Tail:
         law: of the protocol, from `outcomes`.
         outcomes: an ensemble whose contexts do not start alike.
         bound: of S.
+        loss_of_wrong: what a wrong answer adds to a network's loss at least, as `loss_of_a_wrong_answer` has it. With 0 the best of so
+            many by loss may be anything that was not seen.
 
     Raises:
         ValueError: a single shot from a common initialisation, where contexts hang together.
@@ -158,33 +186,51 @@ def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float) -> Tail:
     given = probability_given(law.context_laws, bound)
     value = probability_of(law.context_laws, bound)
     left_out = np.array([probability_of(laws, bound) for laws in np.moveaxis(law.left_out_context_laws, 0, 1)])
-    found = fraction_estimate(value, left_out, _MANY, 1, freedom=min(law.freedoms))
-    extra = sum(float((unseen_weight(law.protocol, outcomes, c) * given[c]).max()) for c in range(4))
+    found = _interval(value, left_out, min(law.freedoms))
+    extra = sum(float((unseen_weight(law.protocol, outcomes, c, loss_of_wrong) * given[c]).max()) for c in range(4))
     low = found.low * max(1 - sum(_unseen_at_all(law.protocol, outcomes, c, found.level) for c in range(4)), 0.0)
     probability = Estimate(value, low, min(found.high + extra, 1.0), METHOD, found.level)
     reach = (probability.high - probability.low) / 2 / value if value > 0 else math.inf
     return Tail(bound, probability, reach, given)
 
 
-def unseen_weight(protocol: Protocol, outcomes: Ensemble, context: int, level: float = 0.95) -> np.ndarray:
+def _interval(value: float, left_out: np.ndarray, freedom: int) -> Estimate:
+    """Korn-Graubard's interval; of tiny values its limit, Poisson's (Garwood 1936), since a beta law of 10^20 runs is beyond float64."""
+    from scipy.special import gammaincinv, stdtrit
+
+    error = jackknife_error(left_out)
+    if not 0 < value < TINY or error == 0 or freedom < 1:
+        return fraction_estimate(value, left_out, _MANY, 1, freedom=freedom)
+    number = (value / error * stdtrit(_MANY, 0.975) / stdtrit(freedom, 0.975)) ** 2
+    low, high = gammaincinv(number, 0.025) / number, gammaincinv(number + 1, 0.975) / number
+    return Estimate(value, value * float(low), value * float(high), METHOD)
+
+
+def unseen_weight(
+    protocol: Protocol, outcomes: Ensemble, context: int, loss_of_wrong: float = 0.0, level: float = 0.95
+) -> np.ndarray:
     """The probability, at most, with which a run ends in a context with an outcome of each k that no network has,
     float64[rows + 1].
 
     A single shot ends with it as often as it is drawn. So does retry with one that is not solved. The best of so many by accuracy
-    ends with it if all tries have as few right answers: of k rows with one head right, 2 rows - k answers at most are right. By any
-    other choice it may be the best.
+    ends with it if all tries have as few right answers: of k rows with one head right, 2 rows - k answers at most are right. The best by
+    loss ends with it if all tries have as large a loss: k wrong answers add `loss_of_wrong` each, at least. By any other choice it may be
+    the best.
     """
     tables = outcomes.tally.tables[context]
     rows, networks = outcomes.rows, int(tables.members.sum())
     once = unseen_share(networks, 1, level)
     if protocol.kind in ("single", "retry"):
         return np.full(rows + 1, once)
-    if protocol.kind != "best_accuracy":
+    k = np.arange(rows + 1)
+    if protocol.kind == "best_accuracy":
+        right, number = tables.cells(rows) @ [0, 1, 1, 2], tables.members.sum(axis=1)
+        as_bad = np.array([number[right <= 2 * rows - each].sum() for each in k]) / max(number.sum(), 1)
+    elif protocol.kind == "best_loss" and loss_of_wrong > 0:
+        as_bad = outcomes.share_with_loss(context, k * loss_of_wrong * (1 - ROUNDING))
+    else:
         return np.full(rows + 1, unseen_share(networks, protocol.tries, level))
-    right, number = tables.cells(rows) @ [0, 1, 1, 2], tables.members.sum(axis=1)
-    most = 2 * rows - np.arange(rows + 1)
-    as_few = np.array([number[right <= each].sum() for each in most]) / max(number.sum(), 1)
-    return np.asarray(np.minimum(protocol.tries * once * (as_few + once) ** (protocol.tries - 1), 1.0))
+    return np.asarray(np.minimum(protocol.tries * once * (as_bad + once) ** (protocol.tries - 1), 1.0))
 
 
 def _unseen_at_all(protocol: Protocol, outcomes: Ensemble, context: int, level: float) -> float:

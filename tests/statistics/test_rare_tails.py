@@ -8,11 +8,14 @@ import pytest
 
 import ncsim
 from ncsim.records.members import MemberRecords, concatenated
+from ncsim.statistics import rare_tails
+from ncsim.statistics.intervals import fraction_estimate
 from ncsim.statistics.outcomes import Outcomes
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, Protocol, ProtocolLaw
 from ncsim.statistics.rare_tails import (
     Joined,
     as_context_22,
+    loss_of_a_wrong_answer,
     probability_given,
     probability_of,
     product_error,
@@ -20,11 +23,12 @@ from ncsim.statistics.rare_tails import (
     unseen_weight,
 )
 from tests.statistics.test_protocols import made_up
-from tests.support.cases import sizes
+from tests.support.cases import first_fast, sizes
 
 CONFIG = ncsim.EnsembleConfig()
 BOUNDS = (0.0, 2.0, 2 * math.sqrt(2), 3.25, 3.5)
 #: Laws of wrong answers of one head alone, the other being right: then k is all that is wrong. 22 reaches 12 rarely.
+WRONG = loss_of_a_wrong_answer(CONFIG)
 LAWS = np.zeros((4, 17))
 LAWS[:3, [0, 1, 4, 8]] = [[0.8, 0.1, 0.05, 0.05], [0.3, 0.3, 0.3, 0.1], [0.3, 0.2, 0.3, 0.2]]
 LAWS[3, [4, 8, 11, 13, 14]] = [0.5, 0.4, 0.09, 0.006, 0.004]
@@ -56,11 +60,13 @@ def test_a_tail_is_that_of_the_law_of_s(bound):
 
 
 def drawn(members, generator, laws=LAWS):
-    """An ensemble whose contexts have these laws of k; a head is wrong alone, and the loss is by chance."""
+    """An ensemble whose contexts have these laws of k; a head is wrong alone, and the loss is what wrong answers add, and a little by
+    chance."""
     k = np.stack([generator.choice(17, size=members, p=law) for law in laws], axis=1)
     zero = np.zeros_like(k)
     counts = np.stack([zero, k, zero, 16 - k], axis=-1).astype(np.int32)
-    loss, lost, none = generator.random(k.shape).astype(np.float32), zero.astype(bool), zero.astype(np.int32)
+    loss = ((k + 0.9 * generator.random(k.shape)) * WRONG).astype(np.float32)
+    lost, none = zero.astype(bool), zero.astype(np.int32)
     product = (counts @ [1, -1, -1, 1]).astype(np.int32)
     return MemberRecords(np.arange(members, dtype=np.uint64), counts, loss, loss, lost, none, none, product)
 
@@ -73,21 +79,21 @@ def truth(protocol, bound):
             failed = (1 - law[0]) ** protocol.tries
             law[1:] *= failed / max(1 - law[0], 1e-300)
             law[0] = 1 - failed
-        if protocol.kind == "best_accuracy":
+        if protocol.kind in ("best_accuracy", "best_loss"):  # the fewest wrong answers, by both
             law[:] = np.diff(np.append((np.cumsum(law[::-1])[::-1]) ** protocol.tries, 0) * -1)
     return probability_of(laws, bound)
 
 
 @pytest.mark.parametrize("samples", sizes(150, 1_000))
 def test_intervals_hold_the_truth_as_often_as_they_say(samples):
-    protocols = (Protocol("single"), Protocol("retry", 20), Protocol("best_accuracy", 3))
+    protocols = (Protocol("single"), Protocol("retry", 20), Protocol("best_accuracy", 3), Protocol("best_loss", 3))
     held, values = np.zeros((len(protocols), 2)), []
     for seed in range(samples):
         outcomes = Outcomes([drawn(4_000, np.random.default_rng(seed))], CONFIG)
         for number, protocol in enumerate(protocols):
             law = ProtocolLaw(protocol, outcomes)
             for place, bound in enumerate((2 * math.sqrt(2), 3.5)):
-                found = tail(law, outcomes, bound).probability
+                found = tail(law, outcomes, bound, WRONG).probability
                 held[number, place] += found.low <= truth(protocol, bound) <= found.high
                 if number == 0 and place == 1:
                     values.append(found.value)
@@ -143,6 +149,35 @@ def test_what_no_network_has():
     assert by_accuracy[0] == pytest.approx(20 * once * (1 + once) ** 19)
     assert (np.diff(by_accuracy) <= 0).all()
     assert by_accuracy[12] < 1e-6  # twenty tries with 20 right answers at most
+    # By loss: at least k wrong answers, of ln 2 / 16 each, in all twenty tries.
+    by_loss = unseen_weight(Protocol("best_loss", 20), outcomes, 3, WRONG)
+    loss = outcomes.contexts[3].loss
+    for k in (0, 4, 12, 16):
+        as_bad = (loss >= k * math.log(2) / 16 * (1 - 1e-5)).mean()
+        assert by_loss[k] == pytest.approx(min(20 * once * (as_bad + once) ** 19, 1))
+    assert (by_loss[12:] < twenty / 10).all()
     shared = Outcomes([made_up(100)], ncsim.EnsembleConfig(common_initialization=True))
     with pytest.raises(ValueError, match="contexts that start apart"):
         tail(ProtocolLaw(Protocol("single"), shared), shared, 3.5)
+
+
+@pytest.mark.parametrize("given", first_fast([{}, {"loss": "squared_error"}, {"alice_weight": 0.5}], 1, slow=2))
+def test_no_network_has_a_smaller_loss_than_its_wrong_answers_allow(given):
+    """Of trained networks, of all numbers of wrong answers; some come near, so that a bound twice as large would be wrong."""
+    config = ncsim.EnsembleConfig(hidden=2, members=20, steps=50, **given)
+    records = ncsim.run_ensemble(config, executor="xla").records()
+    wrong = records.counts.reshape(-1, 4) @ [2, 1, 1, 0]
+    least = loss_of_a_wrong_answer(config)
+    assert (records.loss.reshape(-1) >= least * wrong * (1 - 1e-5)).all()
+    assert (records.loss.reshape(-1) < 2 * least * wrong).any()
+    assert loss_of_a_wrong_answer(ncsim.EnsembleConfig(training_rows=8)) == 0
+
+
+def test_tiny_values_have_the_same_interval():
+    """Where both ways can be computed, they agree; and a value of 10^-18 has an interval as its error says."""
+    left_out = 5e-11 * (1 + 0.1 * np.sin(np.arange(32)) / math.sqrt(31 / 2))
+    found = rare_tails._interval(5e-11, left_out, 31)
+    plain = fraction_estimate(5e-11, left_out, 10**15, 1, freedom=31)
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), rel=1e-3)
+    tiny = rare_tails._interval(5e-18, left_out * 1e-7, 31)
+    assert (tiny.low * 1e7, tiny.high * 1e7) == pytest.approx((found.low, found.high), rel=1e-9)
