@@ -15,7 +15,9 @@ exactly, which is Schroedinger's equation in imaginary time, and 0 without noise
 learners, whatever is learned. A learning rate that changes should not matter, noise that grows should: for Gaussian packets
 kappa = -2 D^2 + 2 s^2 D', above 0 at a warm-up. Momentum should give a pressure of positive sign at first and -2 D^2 late.
 With a neuron exchanged fast there should be one fluid with -2 D^2, and with one exchanged slowly no single fluid, at any mu.
-Circulation should be 0 for the plain gradient and spread continuously where heads' gradients are stopped or projected.
+Circulation should be 0 for the plain gradient and spread continuously where heads' gradients are stopped or projected. It should
+be 0 as well for the gradient of the grand potential of networks with 0 to 4 units: a sum over the number of units is single-valued, so
+nothing is defined modulo mu (holonomy).
 
 Controls. A Schroedinger packet, whose kappa is +2 D^2, goes through the same estimator. The ensemble without noise must give 0. The
 plain gradient's circulation says how far from 0 quadrature leaves it.
@@ -38,6 +40,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
+from ncsim.statistics.grand_canonical import grand_potential
 from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid, momentum_kappa
 from ncsim.statistics.hydrodynamics import madelung as madelung_of
 
@@ -50,7 +53,19 @@ SHORT = 1e-3
 WIDE = 0.1
 #: Where both ensembles start: mean and variance.
 STARTS = ((-0.3, 0.1), (0.8, 0.15))
+#: Points around a loop, and how many times as many are taken to see what quadrature leaves.
+POINTS, FINER = 500, 10
+#: Drifts that are gradients of one function.
+SINGLE_VALUED = ("none", "reservoir")
 INTERVENTIONS = ("none", "stop_gradient_bob", "pcgrad")
+
+
+class Finer(NamedTuple):
+    """Largest circulation of a gradient over some loops, which is quadrature's error: with POINTS, and FINER times as many."""
+
+    drift: str
+    coarse: float
+    fine: float
 
 
 class Case(NamedTuple):
@@ -193,42 +208,73 @@ def sampled(diffusion: float, members: int, ensembles: int, seed: int, time: flo
     return Case(name, diffusion, float(np.mean(slopes)), error, -2 * diffusion**2, float(np.mean(residuals))), slopes
 
 
-def circulations(loops: int, points: int, seed: int) -> dict[str, np.ndarray]:
-    """Circulation of what a network of three units is given by `sgd`, around random circles of radius 1 in its parameters, context 11;
-    the loss's own unit is nats. Of Adam's first step, which is nearly the sign of the gradient, too."""
+def circles(size: int, loops: int, points: int, seed: int) -> np.ndarray:
+    """Random circles of radius 1 in so many parameters, [loops, points, size]."""
+    # Two streams, so that the first loops are the same however many there are.
+    middle = np.random.default_rng([seed, 0]).normal(0, 0.5, (loops, 1, size))
+    plane = np.linalg.qr(np.random.default_rng([seed, 1]).normal(size=(loops, size, 2)))[0]
+    angle = np.linspace(0, 2 * math.pi, points, endpoint=False)
+    return np.asarray(middle + np.stack([np.cos(angle), np.sin(angle)], axis=1)[None] @ np.swapaxes(plane, 1, 2))
+
+
+def circulations(
+    loops: int, points: int, seed: int, kinds: Sequence[str] = (*INTERVENTIONS, "adam", "reservoir")
+) -> dict[str, np.ndarray]:
+    """Circulation of what a network of three units is given by `sgd`, around random circles in its parameters, context 11; the loss's own
+    unit is nats. Of Adam's first step, which is nearly the sign of the gradient, too; and of minus the gradient of the grand potential of
+    networks that may have 0 to 4 units, at z = 1 and inverse temperature 4: its holonomy."""
     import jax
     import jax.numpy as jnp
 
     from ncsim.training.gradients import gradient
     from ncsim.training.network import Architecture
 
-    size, rng = Architecture.of(EnsembleConfig()).size, np.random.default_rng(seed)
-    middle = rng.normal(0, 0.5, (loops, 1, size))
-    plane = np.linalg.qr(rng.normal(size=(loops, size, 2)))[0]
-    angle = np.linspace(0, 2 * math.pi, points, endpoint=False)
-    circles = middle + np.stack([np.cos(angle), np.sin(angle)], axis=1)[None] @ np.swapaxes(plane, 1, 2)
-    answers = context_targets(EnsembleConfig().tasks)[0].astype(np.float32)
-    found = {}
-    for kind in (*INTERVENTIONS, "adam"):
-        config = EnsembleConfig(intervention="none" if kind == "adam" else kind)
-        program = jax.jit(lambda q, config=config: gradient(config, q, jnp.asarray(answers)))
+    answers, size = context_targets(EnsembleConfig().tasks)[0], Architecture.of(EnsembleConfig()).size
+    around, found = circles(size, loops, points, seed), {}
+    with jax.enable_x64(True):
+        for kind in (each for each in kinds if each != "reservoir"):
+            config = EnsembleConfig(intervention="none" if kind == "adam" else kind, precision="float64")
+            program = jax.jit(lambda q, config=config: gradient(config, q, jnp.asarray(answers)))
 
-        def drift(q: np.ndarray, program: Any = program, kind: str = kind) -> np.ndarray:
-            towards = -np.asarray(program(q.T.astype(np.float32)), np.float64).T
-            return np.asarray(towards / (np.abs(towards) + 1e-8)) if kind == "adam" else towards
+            def drift(q: np.ndarray, program: Any = program, kind: str = kind) -> np.ndarray:
+                towards = -np.asarray(program(q.T)).T
+                return np.asarray(towards / (np.abs(towards) + 1e-8)) if kind == "adam" else towards
 
-        found[kind] = circulation(drift, circles)
+            found[kind] = circulation(drift, around)
+        if "reservoir" in kinds:
+            found["reservoir"] = circulation(reservoir_drift(4, answers), circles(28, loops, points, seed))
     return found
 
 
-def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray]) -> list[str]:
-    """What the numbers bear, a line per claim."""
+def reservoir_drift(most: int, answers: np.ndarray) -> Any:
+    """Minus the gradient of the grand potential, of points [N, most units x 7] in float64."""
+    import jax
+    import jax.numpy as jnp
+
+    from ncsim.training.reservoir import network_units
+
+    units = network_units(EnsembleConfig())
+
+    def potential(q: Any) -> Any:
+        total = jnp.zeros((*units.outputs, 1))
+        losses = [jnp.broadcast_to(units.loss(total, jnp.asarray(answers)), q.shape[1:])]
+        for unit in jnp.split(q, most):
+            total = total + units.response(unit)
+            losses.append(units.loss(total, jnp.asarray(answers)))
+        return grand_potential(jnp.stack(losses, axis=-1), 0.0, 4.0).sum()
+
+    program = jax.jit(jax.grad(potential))
+    return lambda q: -np.asarray(program(q.T)).T
+
+
+def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray], finer: Sequence[Finer] = ()) -> list[str]:
+    """What the numbers bear, a line per claim. `finer`: of gradients with more points."""
     wells = [case for case in cases if case.case.startswith("double well") and case.scale > 0]
     worst = max(abs(case.kappa / case.expected - 1) for case in wells if not case.error)
     noisy = [case for case in wells if case.error]
     exchanged = [case for case in cases if case.case.startswith("neuron")]
-    zero = float(np.abs(turned["none"]).max())
-    spread = {kind: float(np.std(values)) for kind, values in turned.items() if kind != "none"}
+    zero = {kind: float(np.abs(turned[kind]).max()) for kind in SINGLE_VALUED}
+    spread = {kind: float(np.std(values)) for kind, values in turned.items() if kind not in SINGLE_VALUED}
     return [
         f"Schroedinger's equation: kappa = -2 D^2 to {worst:.1%} where densities are exact"
         + "".join(
@@ -241,7 +287,9 @@ def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray]) -> list[str
         f"{max(c.kappa / c.scale**2 for c in exchanged):.2f} D^2, "
         + ("below 0 at every mu and rate" if all(c.kappa < 0 for c in exchanged) else "NOT below 0 everywhere")
         + f"; up to {max(c.residual for c in exchanged):.0%} of the force is not of this form.",
-        f"Circulation: at most {zero:.1e} for the gradient; spread "
+        f"Circulation: at most {zero['none']:.1e} for the gradient and {zero['reservoir']:.1e} for that of the grand potential"
+        + "".join(f"; {FINER} times as many points make {e.coarse:.1e} {e.fine:.1e} ({e.drift})" for e in finer)
+        + "; spread "
         + ", ".join(f"{value:.3f} ({kind})" for kind, value in spread.items())
         + ", without steps.",
     ]
@@ -349,15 +397,26 @@ def _run(parsed: argparse.Namespace) -> None:
         both = np.stack([loss(GRID, neurons) - mu * neurons for neurons in (1, 2)])
         for rate in (1e4, 100.0, 0.5):
             cases.append(grid_case(f"neuron exchanged, rate {rate:g}, μ = {mu:g}", both, 0.3, rate))
-    turned = circulations(parsed.loops, 500, parsed.seed)
-    said = conclusion(cases, turned)
+    turned = circulations(parsed.loops, POINTS, parsed.seed)
+    fewer = max(parsed.loops // 5, 1)
+    more = circulations(fewer, FINER * POINTS, parsed.seed, SINGLE_VALUED)
+    finer = [
+        Finer(kind, *(float(np.abs(each[kind][:fewer]).max()) for each in (turned, more))) for kind in SINGLE_VALUED
+    ]
+    said = conclusion(cases, turned, finer)
     pair = [fluid(GRID, logs, STEP) for logs in exact_densities(loss(GRID)[None], 0.3, 0.5)]
     print("\n".join([*printed(cases), "", *said]))
     out.mkdir(parents=True, exist_ok=True)
     spread = {kind: [float(v) for v in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] for kind, values in turned.items()}
     write_json(
         out / "madelung.json",
-        {"cases": cases, "kappa_of_each_ensemble": slopes, "circulation_quantiles": spread, "said": said},
+        {
+            "cases": cases,
+            "kappa_of_each_ensemble": slopes,
+            "circulation_quantiles": spread,
+            "finer": finer,
+            "said": said,
+        },
     )
     draw(cases, pair, turned, out)
 

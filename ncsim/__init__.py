@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ncsim.statistics.contextuality import contextuality_measures
     from ncsim.statistics.contextuality_interval import contextuality_interval
     from ncsim.statistics.decisions import decision_range
-    from ncsim.statistics.grand_canonical import two_routes, width_law
+    from ncsim.statistics.grand_canonical import grand_potential, two_routes, width_law
     from ncsim.statistics.hydrodynamics import circulation, entropy_balance, fitted_log_density, fluid, madelung
     from ncsim.statistics.inequalities import (
         LinearInequality,
@@ -130,6 +130,7 @@ _PUBLIC = {
     "moment_fit": "statistics.rank_frequency",
     "held_out_likelihoods": "statistics.rank_frequency",
     "width_law": "statistics.grand_canonical",
+    "grand_potential": "statistics.grand_canonical",
     "two_routes": "statistics.grand_canonical",
     "fluid": "statistics.hydrodynamics",
     "madelung": "statistics.hydrodynamics",

@@ -56,6 +56,34 @@ def width_law(log_ratios: Float[np.ndarray, "*batch K"], log_z: float) -> Float[
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
+def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
+    """-ln Xi / beta of networks that may have 0 to K of given units, Xi = sum of z^n / n! exp(-beta L_n).
+
+    As a function of the units' parameters it is a sum over n, hence single-valued: along any closed loop it changes by 0, and so
+    does a phase made of it. Its gradient is the mean of those of L_n over the law of n, z^n / n! exp(-beta L_n) / Xi.
+
+    Args:
+        losses: L_n of the first n units, n from 0 to K, [..., K + 1]; of NumPy or JAX.
+        log_z: as for `width_law`.
+        beta: inverse temperature, above 0.
+
+    Returns:
+        Omega, in units of the loss, [...] (arXiv:2012.05082, where it is the phase).
+
+    Example:
+        >>> import numpy as np
+        >>> float(grand_potential(np.zeros(2), 0.0, 0.5).round(4))  # -2 ln 2
+        -1.3863
+    """
+    xp = np if isinstance(losses, np.ndarray | list | tuple) else losses.__array_namespace__()
+    losses = xp.asarray(losses)
+    count = np.arange(losses.shape[-1])
+    prior = log_z * count - np.cumsum(np.log(np.maximum(count, 1)))
+    exponent = xp.asarray(prior, dtype=losses.dtype) - beta * losses
+    top = xp.max(exponent, axis=-1, keepdims=True)
+    return -(xp.log(xp.sum(xp.exp(exponent - top), axis=-1)) + top[..., 0]) / beta
+
+
 def log_ratios(parts: Float[np.ndarray, "chains K S"], log_empty: float | None) -> Float[np.ndarray, " K"]:
     """ln (Z_{n+1} / Z_n), n from 0 to K - 1, of what chains of fixed width gave.
 

@@ -71,6 +71,10 @@ def test_samples_show_the_sign():
 def test_circulation_is_of_gradients_that_are_changed():
     turned = madelung.circulations(40, 500, 0)
     assert np.abs(turned["none"]).max() < 0.005
+    assert np.abs(turned["reservoir"]).max() < 0.005
+    finer = madelung.circulations(10, 5_000, 0, madelung.SINGLE_VALUED)
+    for kind in madelung.SINGLE_VALUED:
+        assert np.abs(finer[kind]).max() < np.abs(turned[kind][:10]).max() / 3, kind
     assert np.abs(turned["stop_gradient_bob"]).max() > 0.02
     assert np.abs(turned["adam"]).max() > 0.2
 

@@ -107,3 +107,40 @@ def test_of_true_ensembles_hardly_any_is_refused():
     rng = np.random.default_rng(0)
     refused = [two(rng.normal(1.0, 0.2, 300), rng.normal(0, 0.05, (64, 8, 1))).problem for _ in range(30)]
     assert not any(refused)
+
+
+def omega_of_circles(q, beta=3.0, log_z=0.4):
+    """Of losses L_n = (n |q|^2 - 1)^2 / 4 + n q_1 q_2, n = 0, 1, 2, and minus the mean of their gradients over the law of n."""
+    square, n = np.sum(q**2, axis=1)[:, None], np.arange(3)
+    losses = (n * square - 1) ** 2 / 4 + n * q[:, :1] * q[:, 1:]
+    weights = np.exp(log_z * n - np.log([1, 1, 2]) - beta * losses)
+    share = weights / weights.sum(axis=1, keepdims=True)
+    slopes = (n * square - 1)[..., None] * n[:, None] * q[:, None] + n[:, None] * q[:, None, ::-1]
+    return losses, -np.einsum("pn,pni->pi", share, slopes), -np.log(weights.sum(axis=1)) / beta
+
+
+def test_the_grand_potential_is_single_valued():
+    """Its drift is minus its gradient, and around a smooth circle it changes by nothing: the rule of equal steps converges at once. Weights of n
+    that turn with the place and are not its law leave a circulation."""
+    q = np.random.default_rng(1).normal(size=(20, 2))
+    losses, drift, exact = omega_of_circles(q)
+    np.testing.assert_allclose(ncsim.grand_potential(losses, 0.4, 3.0), exact, rtol=1e-13)
+    for axis in (0, 1):
+        apart = 1e-5 * np.eye(2)[axis]
+        ends = [ncsim.grand_potential(omega_of_circles(q + sign * apart)[0], 0.4, 3.0) for sign in (1, -1)]
+        np.testing.assert_allclose((ends[1] - ends[0]) / 2e-5, drift[:, axis], atol=1e-8)
+    angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    circle = np.stack([0.3 + np.cos(angle), np.sin(angle) - 0.2], axis=1)[None]
+    assert abs(ncsim.circulation(lambda q: omega_of_circles(q)[1], circle)[0]) < 1e-6
+
+
+def test_the_grand_potential_of_few_units_by_hand():
+    # Losses that do not depend on n, and any number of units: -ln e^z / beta.
+    assert ncsim.grand_potential(np.zeros(60), np.log(3.0), 2.0) == pytest.approx(-1.5, rel=1e-12)
+    # One unit that costs a loss of 1 at z = 1 and beta ln 4: 1 + 1/4.
+    assert ncsim.grand_potential([0.0, 1.0], 0.0, np.log(4.0)) == pytest.approx(-np.log(1.25) / np.log(4.0), rel=1e-14)
+    # mu is its slope: -d Omega / d mu is the mean width.
+    losses, beta = np.array([0.5, 0.2, 0.1, 0.4]), 4.0
+    low, high = (ncsim.grand_potential(losses, beta * mu, beta) for mu in (0.1 - 1e-6, 0.1 + 1e-6))
+    law = ncsim.width_law(-beta * np.diff(losses), beta * 0.1)
+    assert -(high - low) / 2e-6 == pytest.approx(law @ np.arange(4), rel=1e-8)

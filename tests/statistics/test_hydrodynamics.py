@@ -225,3 +225,30 @@ def test_the_action_is_madelungs():
 def test_bad_input_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_circulation_is_zero_to_the_bit_where_the_rule_is_exact():
+    """A linear drift on loops of even whole numbers: the midpoint rule is exact, and so is every sum. A symmetric matrix has nothing; what is
+    antisymmetric has twice the area of each plane, by the shoelace formula."""
+    random = np.random.default_rng(4)
+    loops = 2.0 * random.integers(-40, 40, (50, 7, 3))
+    half = random.integers(-9, 9, (3, 3))
+    assert np.all(ncsim.circulation(lambda q: q @ (half + half.T), loops) == 0)
+    turned = ncsim.circulation(lambda q: q @ (half - half.T), loops)
+    after = np.roll(loops, -1, axis=1)
+    areas = np.einsum("lpi,lpj->lij", loops, after)
+    areas = (areas - np.swapaxes(areas, 1, 2)) / 2
+    assert np.all(turned == np.einsum("lij,ij->l", areas, half - half.T))
+    assert np.abs(turned).min() > 0
+
+
+def test_a_vortex_turns_by_whole_quanta_and_only_around_its_middle():
+    """Grad of the angle is locally a gradient and has 2 pi per turn: what a phase that is defined modulo mu would show."""
+    angle = np.linspace(0, 4 * np.pi, 2_000, endpoint=False)  # twice around
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    loops = np.stack([circle, circle + np.array([3.0, 0.0])])
+
+    def vortex(q):
+        return np.stack([-q[:, 1], q[:, 0]], axis=1) / np.sum(q**2, axis=1, keepdims=True)
+
+    np.testing.assert_allclose(ncsim.circulation(vortex, loops), [4 * np.pi, 0], atol=1e-4)
