@@ -274,11 +274,42 @@ def margins_of(run: Run, walks: RandomSolutions) -> list[Margin]:
     return found
 
 
+#: Networks that one file of guesses holds; more are drawn in parts, with a seed each, so that a run that was stopped goes on.
+PART = 10**9
+#: Where the range of walks ends by width, where it is not as far as they get: at n = 2 context 22 has networks with three wrong answers,
+#: so rare that walks which seek them do not come back.
+FEWEST = {2: (0, 0, 0, 4)}
+
+
 def kept(place: Path, config: EnsembleConfig, draws: int, method: str) -> RandomSolutions:
     """Random networks of one width: drawn, or read where they were drawn before."""
-    path = place / f"random-{config.hidden}-{method}-{draws}.npz"
+    if method == "guess" and draws > PART:
+        parts = -(-draws // PART)
+        return joined([kept_part(place, config, PART, method, seed) for seed in range(parts)])
+    return kept_part(place, config, draws, method, 0)
+
+
+def joined(parts: Sequence[RandomSolutions]) -> RandomSolutions:
+    """Guesses with different seeds as one."""
+    tables = []
+    for context in range(4):
+        codes = np.unique(np.concatenate([part.tables[context][0] for part in parts]))
+        mass = np.zeros((len(codes), *parts[0].tables[context][1].shape[1:]))
+        for part in parts:
+            code, own = part.tables[context]
+            mass[np.searchsorted(codes, code)] += own
+        tables.append((codes, mass))
+    vectors = tuple(np.concatenate([part.vectors[context] for part in parts]) for context in range(4))
+    return parts[0]._replace(draws=sum(part.draws for part in parts), tables=tuple(tables), vectors=vectors)
+
+
+def kept_part(place: Path, config: EnsembleConfig, draws: int, method: str, seed: int) -> RandomSolutions:
+    """As `kept`, of one file."""
+    fewest = FEWEST.get(config.hidden, (0, 0, 0, 0)) if method != "guess" else (0, 0, 0, 0)
+    name = "-".join(map(str, ("random", config.hidden, method, draws, *([f"seed-{seed}"] if seed else []))))
+    path = place / f"{name}{'-from-' + str(max(fewest)) if any(fewest) else ''}.npz"
     if not path.exists():
-        found = random_solutions(config, draws, method=method)
+        found = random_solutions(config, draws, method=method, seed=seed, fewest=fewest)
         arrays: Any = {f"code_{n}": code for n, (code, _) in enumerate(found.tables)}
         arrays |= {f"mass_{n}": mass for n, (_, mass) in enumerate(found.tables)}
         arrays |= {f"vectors_{n}": each for n, each in enumerate(found.vectors)}
@@ -296,4 +327,5 @@ def kept(place: Path, config: EnsembleConfig, draws: int, method: str) -> Random
         0,
         read["trips"] if len(read["trips"]) else None,
         str(read["language"]),
+        fewest,
     )

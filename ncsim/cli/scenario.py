@@ -6,7 +6,16 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ncsim.cli.options import add_config_options, add_executor_options, configs_of, device_count, kept_report
+from ncsim.cli.options import (
+    add_config_options,
+    add_executor_options,
+    add_worker_options,
+    configs_of,
+    device_count,
+    kept_report,
+    place_of,
+    share_stored,
+)
 from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import run_digits, swept_fields
 from ncsim.config.fields import count
@@ -17,7 +26,6 @@ from ncsim.formatting import json_text
 from ncsim.terminal import output, telling
 
 if TYPE_CHECKING:
-    from ncsim.cluster.shards import Shard
     from ncsim.scenarios import ScenarioRun
 
 
@@ -49,7 +57,7 @@ def add_scenario_command(commands: Any) -> None:
         "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/scenario-DIGITS)"
     )
     add_executor_options(parser)
-    parser.add_argument("--shard", metavar="I/N", help="train the I-th of N shares of the run (default: all of it)")
+    add_worker_options(parser, distributed=False)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
@@ -66,7 +74,8 @@ def _run(parsed: argparse.Namespace) -> None:
     tasks = _tasks(parsed, configs[0].tasks)
     configs = [dataclasses.replace(config, tasks=tasks) for config in configs]
     swept_fields(configs)
-    devices, shard = device_count(parsed.devices), _shard(parsed)
+    devices = device_count(parsed.devices)
+    shard = place_of(parsed, devices)
     if parsed.print_config:
         parsed.scenario_settings = parsed.parties = None  # the tasks say it
         parsed.shared_bit = False
@@ -84,19 +93,12 @@ def _run(parsed: argparse.Namespace) -> None:
         progress=progress,
         executor=parsed.executor,
         shard=None if shard is None else (shard.number, shard.of),
+        pool=parsed.cluster,
     )
     if shard is None or not run.missing():
         report_scenario(run, parsed.quiet, parsed.json)
     elif not parsed.quiet:
-        from ncsim.cli.options import share_stored
-
         output(share_stored(shard, run.location))
-
-
-def _shard(parsed: argparse.Namespace) -> Shard | None:
-    from ncsim.cluster.shards import Shard
-
-    return None if parsed.shard is None else Shard.parse(parsed.shard)
 
 
 def _tasks(parsed: argparse.Namespace, own: Tasks) -> ScenarioTasks:

@@ -7,10 +7,12 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 from ncsim import signals
 from ncsim.cluster.shards import Shard
+from ncsim.cluster.tasks import checked_pool
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
@@ -66,6 +68,21 @@ class Job:
         """Refuse a shard of a run that has no folder."""
         if self.out is None and self.shard is not None:
             raise ConfigError("--shard: needs a run folder that the shards have in common; allowed: with out=FOLDER")
+
+    def check_pool(self, pool: Executor | str | None) -> None:
+        """Refuse what no pool can train, and what takes no tasks. Without one also optimisers; else a first task asks for them, as that
+        needs JAX."""
+        if pool is None:
+            from ncsim.training.optimizers import validate_optimizers
+
+            validate_optimizers(self.configs)
+            return
+        if self.out is None or self.shard is not None:
+            raise ConfigError(
+                "pool: needs a run folder, and shares out all of it; allowed: with out=FOLDER, without shard"
+            )
+        if not isinstance(pool, str):
+            checked_pool(pool)
 
     def check_executor(self) -> None:
         """Refuse what an executor that was asked for cannot train, before a folder is made."""

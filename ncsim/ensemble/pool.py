@@ -12,7 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, results, whole_location
 from ncsim.config.ensemble import swept_fields
@@ -22,7 +22,7 @@ from ncsim.ensemble.kinds import for_record, kind_here, say_differences, with_pr
 from ncsim.ensemble.work import Work, missing_parts, working_on
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
-from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.run_folder import ConfiguredFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 
@@ -37,6 +37,7 @@ class Order(NamedTuple):
     devices: int | None
     recording: Recording | None
     kind: dict[str, Any]
+    folder: type[ConfiguredFolder[Any]]
 
 
 def begin(job: Job) -> tuple[str, Any]:
@@ -62,13 +63,14 @@ def train(order: Order, work: Sequence[Work], again: bool) -> tuple[str, Any]:
 def _train(order: Order, work: Sequence[Work], again: bool) -> None:
     _prepare(order.devices)
     check_kind(_kind(order.devices), order.kind)
-    folder = RunFolder.open(order.location)
+    folder = order.folder.open(order.location)
     job = Job(list(folder.configs), order.devices, None, order.executor, order.recording, order.location)
     parts: Any = TrajectoryFolder(folder) if again else folder
+    store: Any = job.record if again else job.store
     for cell, ids in work:
         if not folder.storage.exists(parts.part(folder.configs[cell], ids.start, len(ids))):
             with Background() as writing:
-                (job.record if again else job.store)(folder, [(cell, ids)], writing)
+                store(folder, [(cell, ids)], writing)
 
 
 def look(job: Job) -> tuple[str, Any]:
@@ -103,8 +105,11 @@ def _kind(devices: int | None) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- in the driver
 
 
-def store_by(pool: Executor, job: Job) -> RunFolder:
-    """Have the parts that a folder lacks trained by a pool.
+Folder = TypeVar("Folder", bound=ConfiguredFolder[Any])
+
+
+def store_by(pool: Executor, job: Job, kind: type[Folder]) -> Folder:
+    """Have the parts that a folder, of an ensemble or of a scenario, lacks trained by a pool.
 
     Raises:
         ConfigError, StoreError, DeviceError: as `ncsim.run_ensemble`, in the words of a task where one could not train.
@@ -114,9 +119,9 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
     first = functools.cache(lambda: first_task(pool, begin, there))
     if job.recorded_executors() is None:
         first()  # what cannot be trained there is refused before a folder is made
-    folder = RunFolder.create(job.out, job.configs, job.resume, lambda: first()["environment"])
-    trajectories = TrajectoryFolder(folder)
-    recording = job.recording or trajectories.recording()
+    folder = kind.create(job.out, job.configs, job.resume, lambda: first()["environment"])
+    trajectories: Any = None if kind.of_scenarios else TrajectoryFolder(folder)
+    recording = None if trajectories is None else job.recording or trajectories.recording()
     with working_on(folder, None):
         for again in (False, True) if recording else (False,):
             missing = missing_parts(trajectories if again else folder, recording if again else None, None)
@@ -125,7 +130,7 @@ def store_by(pool: Executor, job: Job) -> RunFolder:
             say_differences(folder, for_record(first()["kind"]))
             if recording is not None:
                 trajectories.check(recording, tuple(first()["observed"]))
-            order = Order(str(there.out), job.executor, job.devices, recording, first()["kind"])
+            order = Order(str(there.out), job.executor, job.devices, recording, first()["kind"], kind)
             _hand_out(pool, job, order, missing, again)
     return folder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class RandomSolutions(NamedTuple):
         round_trips: of the walks of each context, from the fewest wrong answers that were found to half of all and back, int64[4].
             None where networks were guessed.
         language: "C" or "NumPy"; both give the same.
+        fewest: by context, where a walk's range ends.
 
     Example:
         >>> import ncsim
@@ -71,6 +72,7 @@ class RandomSolutions(NamedTuple):
     wrong: int
     round_trips: np.ndarray | None
     language: str
+    fewest: tuple[int, ...] = (0, 0, 0, 0)
 
     def share(self, context: int, wrong: int | None = None) -> Estimate:
         """The probability that a network of the initial law has at most so many wrong answers in a context; `self.wrong`
@@ -113,13 +115,15 @@ class RandomSolutions(NamedTuple):
         return bool(self.round_trips[context] >= TRIPS) and abs(self.halves_apart(context)) < APART
 
     def halves_apart(self, context: int) -> float:
-        """Difference of the logarithms of what the two halves of the draws give for `share`, in standard errors.
+        """Difference of the logarithms of what the two halves of the draws give for `share`, in standard errors; of walks whose range
+        ends before, for what they seek.
 
         Args:
             context: number of the context, 0 to 3.
         """
         cells, mass = self._cells(context)
-        inside = mass[_wrong(cells) <= self.wrong].sum(axis=0), mass.sum(axis=0)
+        end = max(self.wrong, self.fewest[context] if self.round_trips is not None else 0)
+        inside = mass[_wrong(cells) <= end].sum(axis=0), mass.sum(axis=0)
         (first, e1), (second, e2) = (log_ratio(inside[0][half], inside[1][half]) for half in (0, 1))
         if math.isinf(e1) or math.isinf(e2):
             return 0.0 if first == second else math.inf
@@ -154,6 +158,7 @@ def random_solutions(
     keep: int = 1000,
     seed: int = 0,
     threads: int | None = None,
+    fewest: Sequence[int] = (0, 0, 0, 0),
 ) -> RandomSolutions:
     """How many networks of the initial law solve each context, untrained, and what these are like.
 
@@ -168,8 +173,10 @@ def random_solutions(
         wrong: wrong answers of both heads together that a network may have to be kept.
         method: "guess" or "multicanonical".
         keep: parameters that are kept, at most, per context.
-        seed: 0 or above. Results depend on it, the config, draws, wrong and keep, and on no processor.
+        seed: 0 or above. Results depend on it, the config, draws, wrong, keep and fewest, and on no processor.
         threads: that compute; all cores if not given.
+        fewest: wrong answers, by context, at which a walk's range ends: it seeks no fewer. Below, its weights are constant. To be given where
+            fewer cannot be had, or are so rare that walks which seek them do not come back.
 
     Returns:
         `RandomSolutions`. Guess and check as a baseline of training is Chiang et al. (ICLR 2023); the networks are those of
@@ -185,7 +192,7 @@ def random_solutions(
         >>> found.vectors[0].shape[1], int(found.records(0).counts.sum(axis=0)[0])
         (16, 16)
     """
-    _check(config, draws, wrong, method, keep, seed, threads)
+    _check(config, draws, wrong, method, keep, seed, threads, fewest)
     with own_programs():  # what the law is made of is JAX's, too
         drawer = Drawer(RandomLaw.of(config))
     if method != "guess" and drawer.language != "C":
@@ -193,10 +200,10 @@ def random_solutions(
             f"method: {method}; no C compiler works here, without which walks take days; allowed here: guess"
         )
     work = _Work(drawer, wrong, -(-keep // GROUPS) if keep else 0, seed, threads or cores())
-    found = work.guess(draws) if method == "guess" else work.walk(draws)
+    found = work.guess(draws) if method == "guess" else work.walk(draws, fewest)
     tables, vectors, trips, done = found
     return RandomSolutions(
-        config, method, done, tables, tuple(v[:keep] for v in vectors), wrong, trips, drawer.language
+        config, method, done, tables, tuple(v[:keep] for v in vectors), wrong, trips, drawer.language, tuple(fewest)
     )
 
 
@@ -232,11 +239,11 @@ class _Work:
         found = tuple(_compact(np.moveaxis(mass[:, context], 0, 1).astype(float)) for context in range(4))
         return found, vectors, None, 2 * GROUPS * streams * steps
 
-    def walk(self, draws: int) -> Found:
+    def walk(self, draws: int, fewest: Sequence[int]) -> Found:
         steps = -(-draws // (2 * GROUPS * LANES))
         tables, vectors, trips = [], [], []
         for context in range(4):
-            log_weight, bottom = self._learned(context)
+            log_weight, bottom = self._learned(context, fewest[context])
             ends, ratio = (bottom, self.rows), _ratio(log_weight)
 
             def group(
@@ -258,9 +265,10 @@ class _Work:
             trips.append(sum(returned))
         return tuple(tables), vectors, np.array(trips, np.int64), 2 * GROUPS * LANES * steps
 
-    def _learned(self, context: int) -> tuple[np.ndarray, int]:
+    def _learned(self, context: int, fewest: int) -> tuple[np.ndarray, int]:
         """The logarithm of the probability of each number of wrong answers, roughly and but for a constant, float64[2 R + 1];
-        and the fewest that were met. From half of all answers on the weight is constant: nothing is sought there."""
+        and where the range ends, the fewest that were met or are sought. From half of all answers on the weight is constant: nothing is
+        sought there."""
         walkers = Walk(self.law, context, (self.seed, 3, context), 4 * LANES)
         log_weight, seen = np.zeros(2 * self.rows + 1), np.zeros(2 * self.rows + 1, bool)
         wrong = _wrong_of_codes(self.cells, self.rows)
@@ -270,18 +278,20 @@ class _Work:
                 break
             schedule = Schedule.drawn(self.law, BATCH_STEPS, (self.seed, 4, context, batch))
             counted = np.zeros(self.cells, np.int64)
-            ends = (int(np.argmax(seen)) if seen.any() else 0, self.rows)
-            self.drawer.walk(walkers, schedule, _ratio(_filled(log_weight, seen, self.rows)), ends, counted, nothing)
+            ends = (max(int(np.argmax(seen)), fewest) if seen.any() else 0, self.rows)
+            ratio = _ratio(_filled(log_weight, seen, self.rows, fewest))
+            self.drawer.walk(walkers, schedule, ratio, ends, counted, nothing)
             met = np.bincount(wrong, counted, 2 * self.rows + 1)
             met[self.rows] = met[self.rows :].sum()
-            log_weight = _filled(log_weight, seen, self.rows)
+            met[fewest], met[:fewest] = met[: fewest + 1].sum(), 0
+            log_weight = _filled(log_weight, seen, self.rows, fewest)
             seen |= met > 0
             there = seen[: self.rows + 1]
             step = 2.0 * SHRINK_AFTER / max(SHRINK_AFTER, batch)
             log_weight[: self.rows + 1] += step * np.where(
                 there, met[: self.rows + 1] / met[: self.rows + 1].sum() - 1 / there.sum(), 0
             )
-        return _filled(log_weight, seen, self.rows), int(np.argmax(seen))
+        return _filled(log_weight, seen, self.rows, fewest), max(int(np.argmax(seen)), fewest)
 
     @property
     def _limit(self) -> int:
@@ -323,12 +333,12 @@ def _compact(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return code, mass[code]
 
 
-def _filled(log_weight: np.ndarray, seen: np.ndarray, rows: int) -> np.ndarray:
-    """With the weight of the nearest number above that was met, where one was not met; constant from `rows` on."""
+def _filled(log_weight: np.ndarray, seen: np.ndarray, rows: int, fewest: int) -> np.ndarray:
+    """With the weight of the nearest number above that was met, where one was not met; constant from `rows` on, and below `fewest`."""
     found = log_weight.copy()
     found[rows:] = log_weight[rows]
     for wrong in range(rows - 1, -1, -1):
-        if not seen[wrong]:
+        if wrong < fewest or not seen[wrong]:
             found[wrong] = found[wrong + 1]
     return found
 
@@ -338,7 +348,9 @@ def _ratio(log_weight: np.ndarray) -> np.ndarray:
     return np.exp(np.minimum(log_weight[:, None] - log_weight[None, :], 0)).astype(np.float32)
 
 
-def _check(config: EnsembleConfig, draws: Any, wrong: Any, method: Any, keep: Any, seed: Any, threads: Any) -> None:
+def _check(
+    config: EnsembleConfig, draws: Any, wrong: Any, method: Any, keep: Any, seed: Any, threads: Any, fewest: Any
+) -> None:
     limits = {
         "draws": (draws, 1, 10**12),
         "wrong": (wrong, 0, 2 * config.tasks.rows),
@@ -350,6 +362,13 @@ def _check(config: EnsembleConfig, draws: Any, wrong: Any, method: Any, keep: An
         number = whole_number(value)
         if number is None or not low <= number <= high:
             raise ConfigError(f"{name}: {shown(value)}; allowed: a whole number from {low:,} to {high:,}")
+    most = config.tasks.rows - 1
+    if (
+        not isinstance(fewest, Sequence)
+        or len(fewest) != 4
+        or not all(whole_number(n) in range(most + 1) for n in fewest)
+    ):
+        raise ConfigError(f"fewest: {shown(fewest)}; allowed: four whole numbers from 0 to {most}")
     if method not in METHODS:
         raise ConfigError(f"method: {shown(method)}; allowed: {', '.join(METHODS)}")
     if config.tasks.rows > MOST_ROWS:

@@ -11,7 +11,6 @@ from concurrent.futures import Executor
 
 from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
-from ncsim.cluster.tasks import checked_pool
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
@@ -125,21 +124,11 @@ def _check(job: Job, pool: Executor | str | None) -> None:
     if job.recording is not None and not isinstance(job.recording, Recording):
         raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
     validate_device_count(job.devices)
-    if pool is None:  # else a first task does it: it needs JAX
-        from ncsim.training.optimizers import validate_optimizers
-
-        validate_optimizers(job.configs)
     if job.recording is not None:
         for config in job.configs:
             job.recording.steps(config.steps)  # raises if they are too many
     job.check_place()
-    if pool is not None:
-        if job.out is None or job.shard is not None:
-            raise ConfigError(
-                "pool: needs a run folder, and shares out all of it; allowed: with out=FOLDER, without shard"
-            )
-        if not isinstance(pool, str):
-            checked_pool(pool)
+    job.check_pool(pool)
 
 
 def _in_memory(job: Job) -> Run:
@@ -158,7 +147,7 @@ def _into_folder(job: Job, pool: Executor | None) -> Run:
     """Train what the folder lacks. A run that is complete is given also from a folder that cannot be written to."""
     try:
         if pool is not None:
-            return Run(job.configs, store_by(pool, job))
+            return Run(job.configs, store_by(pool, job, RunFolder))
         with own_programs():
             return Run(job.configs, _store(job))
     except StoreError:

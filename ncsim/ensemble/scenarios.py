@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 
+from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import ScenarioTasks
 from ncsim.config.tasks import Tasks
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
+from ncsim.ensemble.pool import store_by
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import validate_device_count
@@ -30,6 +34,7 @@ def run_scenario(
     progress: ProgressListener | None = None,
     executor: str = "auto",
     shard: tuple[int, int] | None = None,
+    pool: Executor | str | None = None,
 ) -> ScenarioRun:
     """Train every member of a scenario, one network per context, as `ncsim.run_ensemble` trains the four of the paper.
 
@@ -45,6 +50,7 @@ def run_scenario(
         progress: told how the run goes on.
         executor: as for `run_ensemble`. Generated C takes up to 16 rows, CUDA up to 64.
         shard: (number, shards), only with `out`.
+        pool: what trains the parts in place of this process, as for `run_ensemble`; only with `out`.
 
     Returns:
         The run. Each head's outcome on a row is whether it was right, as in arXiv:2603.04451, section 4.1.
@@ -64,7 +70,10 @@ def run_scenario(
     configs = [config] if isinstance(config, EnsembleConfig) else list(config)
     place = None if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, None, out, resume, place)
-    _check(job)
+    _check(job, pool)
+    if pool is not None:
+        with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executor_of_tasks:
+            return ScenarioRun(configs, store_by(executor_of_tasks, job, ScenarioFolder))
     with own_programs():
         if out is None:
             executors = job.executors()
@@ -74,14 +83,12 @@ def run_scenario(
         return ScenarioRun(configs, _stored(job))
 
 
-def _check(job: Job) -> None:
+def _check(job: Job, pool: Executor | str | None) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
-    from ncsim.training.optimizers import validate_optimizers
-
     job.check(_check_tasks)
     job.check_place()
     validate_device_count(job.devices)
-    validate_optimizers(job.configs)
+    job.check_pool(pool)
 
 
 def _check_tasks(tasks: Tasks) -> None:

@@ -152,6 +152,7 @@ def test_samplers_agree_where_both_are_feasible():
     config = EnsembleConfig(hidden=3)
     guesses = random_solutions(config, 10**7, keep=0)
     walks = random_solutions(config, 10**7, method="multicanonical", keep=0)
+    sent = random_solutions(config, 10**7, method="multicanonical", keep=0, fewest=(8, 8, 8, 8))
     for context in range(4):
         for wrong in (6, 8, 10):
             one, other = guesses.share(context, wrong), walks.share(context, wrong)
@@ -159,6 +160,11 @@ def test_samplers_agree_where_both_are_feasible():
                 continue
             error = np.hypot(np.log(one.high / one.low), np.log(other.high / other.low)) / 2 / 1.96
             assert abs(np.log(one.value / other.value)) < 4 * error, (context, wrong)
+        # Walks whose range ends before seek no fewer, come back more often, and give the same where they were sent.
+        one, other = walks.share(context, 8), sent.share(context, 8)
+        error = np.hypot(np.log(one.high / one.low), np.log(other.high / other.low)) / 2 / 1.96
+        assert abs(np.log(one.value / other.value)) < 4 * error
+        assert sent.round_trips[context] > walks.round_trips[context]
         # And the laws of tables given so many wrong answers.
         (cells, law), (others, walked) = guesses.law(context, 10), walks.law(context, 10)
         k = [each[:, 1] + each[:, 2] for each in (cells, others)]
@@ -219,6 +225,8 @@ def test_what_is_not_allowed():
         ({"wrong": 33}, "wrong: 33"),
         ({"method": "luck"}, "method: 'luck'; allowed: guess, multicanonical"),
         ({"threads": 0}, "threads: 0"),
+        ({"fewest": (0, 0, 16, 0)}, r"fewest: \(0, 0, 16, 0\); allowed: four whole numbers from 0 to 15"),
+        ({"fewest": 3}, "fewest: 3; allowed: four whole numbers"),
     ):
         with pytest.raises(ConfigError, match=said):
             random_solutions(config, **arguments)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
@@ -201,3 +202,45 @@ def test_seeds_up_to_64_bits(tmp_path):
         for seed in seeds:
             expected = np.array([seed >> 32, seed & (2**32 - 1)], np.uint32)
             assert np.array_equal(jax.random.key_data(jax.random.key(np.uint64(seed), impl="threefry2x32")), expected)
+
+
+class Tasks(Executor):
+    """Runs each task where it is handed in, and keeps its function's name."""
+
+    def __init__(self):
+        self.handed = []
+
+    def submit(self, fn, /, *arguments, **named):
+        self.handed.append(fn.__name__)
+        future = Future()
+        future.set_result(fn(*arguments, **named))
+        return future
+
+
+def test_a_pool_trains_the_same_parts(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "part_size", lambda config: 64)
+    monkeypatch.setattr("ncsim.ensemble.work.part_size", lambda config: 64)
+    tasks = Tasks()
+    found = ncsim.run_scenario(CONFIG, tmp_path / "run", executor="xla", pool=tasks)
+    assert tasks.handed == ["begin", *["train"] * 4]  # 200 members in parts of 64
+    assert same(found.records(), run.records())
+    nothing = Tasks()
+    again = ncsim.run_scenario(CONFIG, tmp_path / "run", pool=nothing)
+    assert "train" not in nothing.handed
+    assert same(again.records(), run.records())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pool": Tasks()}, "^pool: needs a run folder"),
+        ({"pool": Tasks(), "out": "run", "shard": (1, 2)}, "^pool: needs a run folder"),
+        ({"pool": 3, "out": "run"}, "^pool: int; allowed: a concurrent.futures.Executor"),
+        ({"pool": "dask", "out": "run"}, "^--cluster: dask; allowed: ray, auto or ray://HOST:PORT"),
+    ],
+)
+def test_pools_that_are_refused(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ncsim.ConfigError, match=words):
+        ncsim.run_scenario(CONFIG, **arguments)
+    assert not (tmp_path / "run").exists()

@@ -2,14 +2,22 @@
 
 import itertools
 import json
+import math
 
+import jax
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
+from experiments import given_loss as given_loss_experiment
 from experiments import random_solutions, rare_tails
-from experiments.shared import random_networks
+from experiments.shared import given_loss, random_networks
 from experiments.shared.random_networks import KINDS, above_2, estimated, k_laws, matched, mean_s, scattered_laws
+from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.tasks import context_targets
+from ncsim.ensemble import random_solutions as module
 from ncsim.statistics.intervals import Estimate
+from ncsim.training.random_networks import RandomLaw
 
 
 def tables(*rows):
@@ -103,3 +111,56 @@ def test_small_run_of_rare_tails(tmp_path, capsys):
     assert len(found["rows"]) == 10
     assert found["conclusion"][-1] in capsys.readouterr().out
     assert (tmp_path / "rare_tails.svg").exists()
+
+
+def test_chains_below_no_bound_keep_the_law():
+    config = EnsembleConfig(hidden=1, initialization="he", bias_initialization="uniform")
+    law, rng = RandomLaw.of(config), np.random.default_rng(0)
+    start = rng.uniform(-1, 1, (len(law.place), 2, 500)).astype(np.float32)
+    start[law.normal] = rng.normal(size=(law.normal.sum(), 2, 500))
+    targets = np.asarray(context_targets(config.tasks)[1], np.float32)
+    bound = np.full((2, 1), np.inf, np.float32)
+    moved, _ = given_loss._programs(config)[1](start, bound, targets, jax.random.key(3))
+    moved = np.asarray(moved)
+    assert np.abs(np.corrcoef(moved.ravel(), start.ravel())[0, 1]) < 0.2
+    assert kstest(moved[~law.normal].ravel(), "uniform", (-1, 2)).pvalue > 1e-3
+    assert kstest(moved[law.normal].ravel(), "norm").pvalue > 1e-3
+
+
+def test_probabilities_of_populations_are_averaged():
+    found = given_loss._over_populations(np.log([1e-9, 3e-9, 2e-9, 2e-9]))
+    assert found.value == pytest.approx(2e-9)
+    # A quarter of the standard deviation to half of it: 0.408 / 2 standard errors of the mean, times Student's t with three degrees.
+    assert math.log(found.high / found.value) == pytest.approx(3.1824 * math.sqrt(2 / 3) / 2 / 2, rel=1e-3)
+
+
+def test_joined_guesses_are_those_of_their_parts():
+    config = EnsembleConfig(hidden=2)
+    parts = [module.random_solutions(config, 4_000, keep=8, wrong=12, seed=seed) for seed in (0, 1)]
+    both = random_networks.joined(parts)
+    assert both.draws == sum(part.draws for part in parts)
+    for context in range(4):
+        assert sum(mass.sum() for mass in [both.tables[context][1]]) == both.draws
+        for wrong in (10, 14, 16):
+            hits = sum(part.share(context, wrong).value * part.draws for part in parts)
+            assert both.share(context, wrong).value == pytest.approx(hits / both.draws)
+        assert len(both.vectors[context]) == sum(len(part.vectors[context]) for part in parts)
+
+
+@pytest.mark.slow
+def test_small_run_given_a_loss(tmp_path, capsys, monkeypatch):
+    """One unit: what subset simulation finds is what guesses find, and trained networks pass the same bounds."""
+    monkeypatch.setattr(given_loss_experiment, "LAWS", ("he",))
+    monkeypatch.setattr(given_loss_experiment, "PARTS", (0.97, 0.9))
+    arguments = ["--members", "64", "--steps", "40", "--particles", "64", "--guesses", "20000", "--widths", "1"]
+    given_loss_experiment.main([*arguments, "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "given_loss.json").read_text())
+    compared = [row for row in found["rows"] if row["guessed"] is not None]
+    assert len(compared) >= 4
+    for row in compared:
+        guessed, random = row["guessed"], row["probability"]
+        reach = 2 * max(guessed["high"] - guessed["low"], random["high"] - random["low"])
+        assert abs(guessed["value"] - random["value"]) < reach
+        assert row["losses"][1] < row["part"]
+    assert found["conclusion"][0] in capsys.readouterr().out
+    assert (tmp_path / "given_loss.svg").exists()
