@@ -139,7 +139,7 @@ test-gpu-static: $(GPU_VENV)/.tools
 	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m pytest tests/benchmarks/test_gpu_static.py
 
 gpu-static: $(GPU_VENV)/.tools
-	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m benchmarks.gpu_static --xla --json $(BENCHMARK_OUT)/gpu-static.json
+	$(WITHOUT_GPU) $(GPU_VENV)/bin/python -m benchmarks.gpu_static --xla --text --json $(BENCHMARK_OUT)/gpu-static.json
 
 # From nothing to a table in eight minutes, of which installing takes its part; a second call goes on.
 BEGUN := $(shell date +%s)

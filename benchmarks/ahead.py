@@ -39,16 +39,16 @@ def missing() -> str | None:
     return None
 
 
-def environment(dump: Path | None = None) -> dict[str, str]:
-    """The environment of a process that compiles; `dump`: where XLA leaves the PTX that it makes."""
+def environment(dump: Path | None = None, *flags: str) -> dict[str, str]:
+    """The environment of a process that compiles; `dump`: where XLA leaves the PTX that it makes; more flags of XLA's."""
     cuda = _cuda()
     assert cuda is not None
-    flags = [f"--xla_gpu_cuda_data_dir={cuda}", *([] if dump is None else [f"--xla_dump_to={dump}"])]
+    words = [f"--xla_gpu_cuda_data_dir={cuda}", *([] if dump is None else [f"--xla_dump_to={dump}"]), *flags]
     return os.environ | {
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "-1",
         "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-        "XLA_FLAGS": " ".join(flags),
+        "XLA_FLAGS": " ".join(words),
         "PATH": f"{cuda / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
     }

@@ -167,7 +167,12 @@ def _large_cells(result: dict[str, Any], _: float | None) -> Iterator[list[str]]
 def _text_cells(result: dict[str, Any], _: float | None) -> Iterator[list[str]]:
     for one in result["measured"]:
         rate = sorted(one["rates"])[len(one["rates"]) // 2] if one["rates"] else 0.0
-        yield [one["name"], f"{rate:,.1f}", f"{one['utilisation']:.3f}", f"{result['matrix_products']:.3g}"]
+        yield [
+            one["detail"] or one["name"],
+            f"{rate:,.1f}",
+            f"{one['utilisation']:.3f}",
+            f"{result['matrix_products']:.3g}",
+        ]
 
 
 HEADERS: dict[str, list[str]] = {

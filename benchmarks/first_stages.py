@@ -323,15 +323,20 @@ def tuning(here: Here) -> dict[str, Item]:
 
 
 def text(here: Here) -> dict[str, Item]:
-    """Adapters over a BERT: sequences a second, and the share of the device's matrix products."""
+    """Adapters over a BERT: sequences a second, and the share of the device's matrix products; and without fused attention."""
+    sizes = here.sizes
 
-    def measured() -> dict[str, Any]:
+    def measured(work: TextWork, at_once: tuple[int, ...]) -> dict[str, Any]:
         from benchmarks.text import measure_accelerator
 
-        sizes = here.sizes
-        return measure_accelerator(sizes.text_rounds, sizes.text, sizes.text_at_once, sizes.matrices)
+        return measure_accelerator(sizes.text_rounds, work, at_once, sizes.matrices)
 
-    return {f"{here.sizes.text.size}, {here.sizes.text.adapters} adapters": measured}
+    words = f"{sizes.text.size}, {sizes.text.adapters} adapters"
+    items: dict[str, Item] = {words: functools.partial(measured, sizes.text, sizes.text_at_once)}
+    if not here.rehearsal:  # a CPU has nothing else
+        by_xla = dataclasses.replace(sizes.text, attention="xla")
+        items[f"{words}, attention by XLA"] = functools.partial(measured, by_xla, sizes.text_at_once[-1:])
+    return items
 
 
 #: In the order of what one wants to know first; the seconds of each on a GPU, at most.

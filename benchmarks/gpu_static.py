@@ -4,7 +4,7 @@ Question. How many instructions does a training step have, what do registers all
 ceiling would that be? Beside it stands XLA's own program, as it compiles it for an H100.
 
 Command. `make gpu-static`, which installs NVRTC, ptxas and nvdisasm, and runs
-`python -m benchmarks.gpu_static --xla --json benchmarks/results/gpu-static.json`
+`python -m benchmarks.gpu_static --xla --text --json benchmarks/results/gpu-static.json`
 
 Time. About ten minutes on two cores. No GPU and no driver.
 
@@ -32,7 +32,7 @@ from ncsim.formatting import json_text
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
 
-from benchmarks import ahead, sass
+from benchmarks import ahead, sass, text_static
 from benchmarks.ceilings import operations
 
 WIDTHS = (2, 3, 4, 8, 9, 16, 32, 64)
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--xla", action="store_true", help="the bytes of XLA's own program, too")
+    parser.add_argument("--text", action="store_true", help="the training of text adapters as XLA compiles it, too")
     parser.add_argument("--xla-bytes", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
     parser.add_argument("--widths", metavar="N", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--brief", action="store_true", help="Adam with binary cross-entropy alone")
@@ -70,9 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for optimizer, loss in [] if parsed.brief else options:
         ptx = generated(3, optimizer, loss)
         rows.append(_printed(row("cuda", 3, optimizer, loss, ptx, "sm_90")))
+    text = {"text": text_static.table()} if parsed.text else {}
     if parsed.json:
         made = {"what": WHAT, "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"), "packages": _versions()}
-        parsed.json.write_text(json_text(made | {"rows": rows}))
+        parsed.json.write_text(json_text(made | {"rows": rows} | text))
 
 
 def generated(hidden: int, optimizer: str = "adam", loss: str = "bce") -> str:

@@ -26,6 +26,7 @@ class NcsimText:
 
         from ncsim.text.config import TextConfig
         from ncsim.text.records import AdapterId
+        from ncsim.text.training.attention import attention_for
         from ncsim.text.training.programs import adapter_mesh, group_program
         from ncsim.text.training.shapes import best_microbatch, frozen, setting_of
 
@@ -51,7 +52,8 @@ class NcsimText:
         adapters = [AdapterId(work.rank, number // 4, number % 4) for number in range(work.adapters)]
         setting = setting_of(config, bert, tokens.lengths, work.batch * work.steps, work.rank)
         rows = best_microbatch(setting, tokens.lengths, at_once, jax.default_backend())
-        setting = setting._replace(microbatch=rows)
+        attention = work.attention or attention_for(config, bert, setting.row, mesh)
+        setting = setting._replace(microbatch=rows, attention=attention)
         self._groups = [adapters[first : first + at_once] for first in range(0, len(adapters), at_once)]
         self._programs = [
             group_program(
@@ -65,7 +67,7 @@ class NcsimText:
         self.compile_seconds = time.perf_counter() - begun
         self._states = [program.begin() for program in self._programs]
         self._orders = [program.order(0) for program in self._programs]
-        self.detail = f"{at_once} at once, {work.precision}"
+        self.detail = f"{at_once} at once, {work.precision}" + (", fused attention" if attention != "xla" else "")
 
     def run(self, amount: int) -> int:
         """Train every adapter for so many epochs: the sequences that passed."""

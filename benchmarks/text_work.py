@@ -39,6 +39,7 @@ class TextWork:
     adapters: int = 4  # a context each; more repeat the contexts with other seeds
     precision: str = "float32"
     learning_rate: float = 1e-3
+    attention: str | None = None  # "xla", "cudnn"; None: as a run takes it here
 
     @property
     def sequences(self) -> int:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks import ahead, gpu_static, sass
+from benchmarks import ahead, gpu_static, sass, text_static
+from benchmarks.text_work import SIZES
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS
 from ncsim.executors.cuda import nvrtc
 
@@ -159,3 +160,65 @@ def test_xla_compiles_the_whole_program_for_an_h100():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["4", "4", "4"]
+
+
+TEXT_LISTING = """HloModule jit_train_steps
+%products (p: bf16[4,8]) -> bf16[4,4] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  ROOT %dot = bf16[4,4]{1,0} dot(%p, %p), lhs_contracting_dims={1}, rhs_contracting_dims={1}
+}
+
+%body (state: (s32[], bf16[4,8])) -> (s32[], bf16[4,8]) {
+  %state = (s32[], bf16[4,8]{1,0}) parameter(0)
+  %x = bf16[4,8]{1,0} get-tuple-element(%state), index=1
+  %fusion = bf16[4,4]{1,0} fusion(%x), kind=kCustom, calls=%products
+  %gemm = (bf16[4,16]{1,0}, s8[64]{0}) custom-call(%x, %x), custom_call_target="__cublas$gemm", backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],"rhs_contracting_dimensions":["0"]}}}
+  %q = bf16[2,4,3,8]{3,2,1,0} bitcast(%x)
+  %attention = (bf16[2,3,4,8]{3,1,2,0}, f32[2,3,4]{2,1,0}) custom-call(%q, %q, %q), custom_call_target="__cudnn$fmhaScaleBiasSoftmax"
+  ROOT %out = (s32[], bf16[4,8]{1,0}) tuple(%x, %x)
+}
+
+ENTRY %main (a: bf16[4,8]) -> bf16[4,8] {
+  %a = bf16[4,8]{1,0} parameter(0)
+  %loop = (s32[], bf16[4,8]{1,0}) while(%a), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"11"}}
+  %w = bf16[2,4,3,8]{3,2,1,0} parameter(1)
+  %fmha = (bf16[2,3,4,8]{3,1,2,0}) custom-call(%w, %w), custom_call_target="__cudnn$fmhaScaleBiasSoftmaxBackward"
+  ROOT %dot.2 = f32[8,8]{1,0} dot(%a, %a), lhs_contracting_dims={0}, rhs_contracting_dims={0}
+}
+"""
+
+
+def test_operations_of_a_listing_are_those_of_its_products():
+    """Loops by their turns, products in fusions and by cuBLAS, and the products that fused attention stands for."""
+    found = text_static.operations(TEXT_LISTING)
+    in_loop = 2 * 4 * 4 * 8 + 2 * 4 * 16 * 8 + 2 * (2 * 2 * 3 * 4 * 4 * 8)
+    assert found.operations == 11 * in_loop + 5 * (2 * 2 * 3 * 4 * 4 * 8) + 2 * 8 * 8 * 4
+    assert (found.products, found.fused) == (11 * 2 + 1, 11 + 1)
+
+
+@needs_plugin
+def test_xla_compiles_the_text_branch_for_an_h100():
+    """Fused attention in all layers but the last, forwards and backwards, for adapters together; one product a kernel."""
+    rows = {
+        (how, adapters): text_static.compiled(how, adapters, "tiny") for how, adapters in (("xla", 2), ("cudnn", 2))
+    }
+    layers = SIZES["tiny"].layers
+    assert rows["xla", 2]["fused_attention_calls"] == 0
+    assert rows["cudnn", 2]["fused_attention_calls"] == 2 * (layers - 1)
+    # Of two layers the first sends no gradient on: less than the formula, which is of many layers.
+    assert 0.85 < rows["xla", 2]["operations_to_formula"] < rows["cudnn", 2]["operations_to_formula"] < 1.05
+    assert rows["cudnn", 2]["temporary_bytes"] < rows["xla", 2]["temporary_bytes"]
+
+
+def test_text_results_are_of_what_was_asked():
+    """BERT-base in bfloat16, 128 tokens: operations as the formula has them, and no product more for adapters together than their
+    own factors have."""
+    rows = {(row["attention"], row["adapters"]): row for row in json.loads(RESULTS.read_text())["text"]}
+    assert set(rows) == set(text_static.PROGRAMS)
+    for (attention, adapters), row in rows.items():
+        assert (row["size"], row["precision"], row["tokens_of_a_row"]) == ("bert-base", "bfloat16", 128)
+        assert row["operations_to_formula"] == pytest.approx(1, abs=0.02)
+        assert row["fused_attention_calls"] == (22 if attention == "cudnn" else 0)
+        assert row["needed_bytes"] < 0.85 * 80e9
+        alone = rows[attention, 1]["matrix_products"]
+        assert row["matrix_products"] < 1.3 * alone, f"{adapters} adapters"

@@ -27,7 +27,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ncsim.errors import ConfigError
 from ncsim.text.model.activations import ACTIVATIONS
@@ -76,6 +76,7 @@ class Attention(nn.Module):
     config: BertConfig
     dtype: Any
     dropout: float
+    attention: str = "xla"
 
     @nn.compact
     def __call__(
@@ -93,8 +94,8 @@ class Attention(nn.Module):
         query = by_head(projection(name="query")(asking, scale, _own_key(asking_key, "query")))
         value = by_head(projection(name="value")(x, scale, _own_key(key, "value")))
         asked_keys = by_head(projection(name="key")(x, scale, _own_key(key, "key")))
-        weights = attention_weights(query, asked_keys, asked, sequences).astype(self.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=_precision(self.dtype)).reshape(asking.shape)
+        how = self.attention if firsts is None else "xla"
+        mixed = attended(query, asked_keys, value, asked, sequences, how).reshape(asking.shape)
         output = projection(name="output")(mixed, scale, _own_key(asking_key, "output"))
         return _norm(self.config, self.dtype)(asking + output)
 
@@ -107,11 +108,38 @@ def attention_weights(
         "bqhd,bkhd->bhqk", query, key, precision=_precision(query.dtype), preferred_element_type=jnp.float32
     )
     scores = scores / np.sqrt(query.shape[-1]).astype(np.float32)
-    # Padding asks the row's first sequence, and nothing asks padding. The least float and not -inf: a row of padding
-    # alone gives equal weights, not NaN.
-    keep = jnp.maximum(asked, 0)[:, None, :, None] == sequences[:, None, None, :]
-    scores = jnp.where(keep, scores, jnp.finfo(jnp.float32).min)
+    # The least float and not -inf: a row of padding alone gives equal weights, not NaN.
+    scores = jnp.where(_own_sequence(asked, sequences), scores, jnp.finfo(jnp.float32).min)
     return jax.nn.softmax(scores, axis=-1)
+
+
+def _own_sequence(asked: Int[Array, "B Q"], sequences: Int[Array, "B T"]) -> Bool[Array, "B 1 Q T"]:
+    """Which keys a query sees. Padding asks the row's first sequence, and nothing asks padding."""
+    return jnp.maximum(asked, 0)[:, None, :, None] == sequences[:, None, None, :]
+
+
+def attended(
+    query: Float[Array, "B Q H E"],
+    key: Float[Array, "B T H E"],
+    value: Float[Array, "B T H E"],
+    asked: Int[Array, "B Q"],
+    sequences: Int[Array, "B T"],
+    attention: str = "xla",
+) -> Float[Array, "B Q H E"]:
+    """The values, weighted by `attention_weights`. With "cudnn" no weights go through memory, and none are rounded to bfloat16,
+    which is the one type that it has.
+
+    Raises:
+        RuntimeError: there is no cuDNN.
+        NotImplementedError: it has nothing for this device or these sizes.
+    """
+    if attention == "xla":
+        weights = attention_weights(query, key, asked, sequences).astype(value.dtype)
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, value, precision=_precision(value.dtype))
+    # A mask for each head: JAX's rule for `vmap` over cuDNN's takes no other (jax 0.10 to 0.12).
+    batch, tokens, heads, _ = query.shape
+    mask = jnp.broadcast_to(_own_sequence(asked, sequences), (batch, heads, tokens, key.shape[1]))
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation="cudnn")
 
 
 class FeedForward(nn.Module):
@@ -137,6 +165,7 @@ class EncoderLayer(nn.Module):
     config: BertConfig
     dtype: Any = jnp.float32
     dropout: float = 0.0
+    attention: str = "xla"
 
     @nn.compact
     def __call__(
@@ -147,7 +176,7 @@ class EncoderLayer(nn.Module):
         scale: Array | float = 1.0,
         firsts: Array | None = None,
     ) -> tuple[Array, None]:
-        attention = Attention(self.config, self.dtype, self.dropout, name="attention")
+        attention = Attention(self.config, self.dtype, self.dropout, self.attention, name="attention")
         hidden = attention(hidden, sequences, firsts, scale, key)
         feed_forward = FeedForward(self.config, self.dtype, self.dropout, name="feed_forward")
         return feed_forward(hidden, scale, _at(key, firsts)), None
@@ -192,6 +221,8 @@ class Bert(nn.Module):
         remat: recompute each layer in the backward pass instead of keeping its activations.
         dropout: share of each token's features that do not reach a low-rank factor, where a key is given.
         unroll: layers a turn of the loop over layers; all of them is fastest on CPUs and slowest to compile.
+        attention: "xla", or "cudnn" for NVIDIA's fused kernels where all tokens ask. The last layer of `first_tokens` asks
+            for few, by XLA.
     """
 
     config: BertConfig
@@ -199,6 +230,7 @@ class Bert(nn.Module):
     remat: bool = False
     dropout: float = 0.0
     unroll: int = 1
+    attention: str = "xla"
 
     def setup(self) -> None:
         self.embeddings = Embeddings(self.config, self.dtype)
@@ -258,7 +290,7 @@ class Bert(nn.Module):
 
         stacked = {name: tree for name, tree in variables.items() if "layers" in tree}
         hidden = Embeddings(config, self.dtype).apply(outside("embeddings"), packed, scale)
-        layer = EncoderLayer(config, self.dtype, self.dropout)
+        layer = EncoderLayer(config, self.dtype, self.dropout, self.attention)
         if isinstance(variables["params"]["layers"], tuple):
             for number in range(config.layers - 1):
                 own = None if keys is None else keys[number]
@@ -284,7 +316,7 @@ class Bert(nn.Module):
             length=layers,
             unroll=min(self.unroll, layers),
         )
-        return scanned(self.config, self.dtype, self.dropout)
+        return scanned(self.config, self.dtype, self.dropout, self.attention)
 
     @nn.nowrap
     def _keys(self, key: Array | None, packed: Packed) -> Array | None:

@@ -41,6 +41,7 @@ from ncsim.text.model.sizes import BertConfig
 TARGETS = ("query", "value")
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 POOLINGS = ("pooler", "cls")
+ATTENTIONS = ("xla", "cudnn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ForwardOptions:
     pooling: str = "pooler"  # what heads read: BERT's pooler, or the first token's hidden state ("cls")
     dropout: float = 0.0  # of the adapters' input, in training
     unroll: int = 0  # layers a turn of the loop over layers; 0: all of them on CPUs, elsewhere one
+    attention: str = "xla"  # "cudnn": NVIDIA's fused kernels, in bfloat16 (ncsim/text/training/attention.py tries them)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -66,6 +68,8 @@ class ForwardOptions:
             raise ConfigError(f"--dropout: {self.dropout}; allowed: from 0, below 1")
         if self.unroll < 0:
             raise ConfigError(f"--unroll: {self.unroll}; allowed: 0 or more")
+        if self.attention not in ATTENTIONS:
+            raise ConfigError(f"--attention: {self.attention!r}; allowed: {', '.join(ATTENTIONS)}")
 
     def unrolled(self, layers: int) -> int:
         """Layers a turn, of so many. A loop on a CPU copies each layer's weights out of their stack at every turn; without
@@ -167,7 +171,9 @@ def packed_logits(
         ConfigError: pooling by a pooler that the backbone lacks.
     """
     check_pooling(options.pooling, config)
-    bert = Bert(config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers))
+    bert = Bert(
+        config, DTYPES[options.dtype], options.remat, options.dropout, options.unrolled(config.layers), options.attention
+    )  # fmt: skip
     variables = {"params": backbone, "lora": as_lora(adapter["lora"])}
     first, pooled = bert.first_tokens(variables, packed, scale, dropout_key)
     features = (first if pooled is None or options.pooling == "cls" else pooled).astype(jnp.float32)

@@ -71,6 +71,7 @@ class Setting(NamedTuple):
     slots: int  # sequences of a row, at most
     microbatch: int  # rows whose activations are in memory at once; a step's gradient is added up over them
     width: int  # ranks are padded to it
+    attention: str = "xla"  # or "cudnn": how it is computed on these devices
 
     @property
     def batch(self) -> int:
@@ -94,7 +95,9 @@ class Setting(NamedTuple):
     def options(self) -> ForwardOptions:
         """How the backbone is computed."""
         c = self.config
-        return ForwardOptions(dtype=c.precision, remat=c.remat, pooling=c.pooling, dropout=c.dropout)
+        return ForwardOptions(
+            dtype=c.precision, remat=c.remat, pooling=c.pooling, dropout=c.dropout, attention=self.attention
+        )  # fmt: skip
 
 
 def all_adapters(config: TextConfig) -> list[AdapterId]:

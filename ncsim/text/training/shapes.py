@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.text.config import TextConfig
-from ncsim.text.data.prepare import PreparedSuite
 from ncsim.text.model.lora import ForwardOptions
 from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS
 from ncsim.text.training.finetune import Setting, Tokens
+
+if TYPE_CHECKING:  # what reads data sets is not needed to compile
+    from ncsim.text.data.prepare import PreparedSuite
 
 #: Tokens that a row has at least: in shorter ones short items leave too much over.
 SHORTEST_ROW = 64

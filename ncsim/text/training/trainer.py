@@ -22,6 +22,7 @@ from ncsim.text.model.adapter_files import adapter_contents
 from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import TextFolder
+from ncsim.text.training.attention import attention_for
 from ncsim.text.training.devices import free_memory, slow_precision
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
 from ncsim.text.training.profiles import group_profiles
@@ -55,6 +56,7 @@ class Trainer:
         tokens, self._pairs = joined(prepared)
         self._lengths = tokens.lengths
         self._tokens = jax.device_put(tokens, self._everywhere)
+        self._attention = attention_for(config, bert, self._setting(all_adapters(config)).row, mesh)
 
     def plan(self, at_once: int | None) -> dict[str, Any]:
         """Groups and microbatch such that the largest group fits into memory, for config.json."""
@@ -83,7 +85,7 @@ class Trainer:
             "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
             "microbatch": microbatch,
             "device": self._device_words(),
-            "environment": environment() | arithmetic_settings(),
+            "environment": environment() | self._settings(),
         }
 
     def _device_words(self) -> str:
@@ -92,7 +94,13 @@ class Trainer:
 
     def kind(self) -> dict[str, Any]:
         """The kind of machine that trains here."""
-        return environment() | {"device": self._device_words()} | arithmetic_settings()
+        return environment() | {"device": self._device_words()} | self._settings()
+
+    def _settings(self) -> dict[str, list[str]]:
+        """What changes arithmetic and is not as usual, {} where nothing is."""
+        found = arithmetic_settings()
+        fused = [] if self._attention == "xla" else [f"attention={self._attention}"]
+        return {"settings": [*found.get("settings", []), *fused]} if fused else found
 
     def regroup(self, folder: TextFolder, at_once: int) -> None:
         """Take up a run with other groups than it was begun with, as --at-once asks.
@@ -260,7 +268,7 @@ class Trainer:
         return state
 
     def _program(self, group: Sequence[AdapterId], microbatch: int) -> GroupProgram:
-        setting = self._setting(group)._replace(microbatch=microbatch)
+        setting = self._setting(group)._replace(microbatch=microbatch, attention=self._attention)
         return group_program(setting, self._mesh, self._backbone, self._tokens, self._pairs, group)
 
     def _setting(self, group: Sequence[AdapterId]) -> Setting:
