@@ -199,5 +199,5 @@ class Outcomes(Ensemble):
             return list(pool.map(law, self.contexts, self.tally.tables))
 
     def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
-        loss = self.contexts[context].loss
-        return np.asarray(1 - np.searchsorted(loss, least) / max(len(loss), 1))
+        bits = self.contexts[context].bits
+        return np.asarray(1 - np.searchsorted(bits, ordered_bits(least)) / max(len(bits), 1))
