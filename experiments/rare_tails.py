@@ -4,7 +4,8 @@ Question. The paper shows S up to about 3.5 at three units. How often does a run
 many members does it take to know?
 
 Command. `python -m experiments.rare_tails --out runs/rare-tails`; for the numbers of docs/results.md
-`--members 100000 --members-22 400000`. A run that was stopped goes on with the same command.
+`--members 100000 --members-22 1600000`. A run that was stopped goes on with the same command, and one with more members of
+context 22 trains the further ones alone.
 
 Time. 20,000 members x 4 contexts, and 100,000 x 4 networks of context 22, x 3,000 steps: 48 seconds of processor time; 2 min 44 s
 by the clock on two cores that many other programs used as well.

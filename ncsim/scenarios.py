@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.exports import package
 from ncsim.records.members import joined
 from ncsim.records.scenarios import ScenarioRecords
 from ncsim.storage.environment import recorded_executors
 from ncsim.storage.files import LocalStorage
-from ncsim.storage.scenario_folder import ScenarioFolder
+from ncsim.storage.scenario_folder import ScenarioFolder, flat_table
 
 
 class ScenarioRun:
@@ -36,6 +38,8 @@ class ScenarioRun:
         (16, 20, 0)
         >>> run.executors, run.path, [batch.take(slice(0, 5)).size for batch in run.batches()]
         (['xla'], None, [5])
+        >>> run.to_pandas()[["member", "counts_12_11", "loss_12"]].shape
+        (20, 3)
     """
 
     def __init__(
@@ -86,6 +90,17 @@ class ScenarioRun:
         """
         found = list(self.batches(cell))
         return joined(found) if found else empty(self.configs[cell])
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame, a row per member of every cell: the swept fields, `member`, and the columns of the stored parts, as `counts_12_01`,
+        `loss_12`, `margin_12`, `diverged_12` and `undecided_12_A`.
+
+        Raises:
+            ConfigError: pandas is not installed.
+            StoreError: a part is torn or foreign.
+        """
+        package("pandas", "to_pandas")
+        return flat_table([(config, self.records(n)) for n, config in enumerate(self.configs)], self.swept).to_pandas()
 
     @property
     def counts(self) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,9 @@ from ncsim.training.random_networks import RandomLaw
 POPULATIONS, STAYING = 8, 0.25
 #: Steps of the chains at each bound, and bounds after which what is rarer is given up: a probability of 10^-27.
 STEPS, MOST_BOUNDS = 200, 45
+
+
+METHOD = "Student's t over populations, on the scale of the logarithm"
 
 
 class Given(NamedTuple):
@@ -98,6 +102,30 @@ def guessed(config: EnsembleConfig, context: int, bound: float, draws: int, seed
     return clopper_pearson(hits, draws)
 
 
+def kept_below(
+    place: Path, config: EnsembleConfig, context: int, bounds: Sequence[float], size: int, seed: int = 0
+) -> list[Given]:
+    """As `below`, or read where it was found before."""
+    path = place / f"below-{context}-{size}-{seed}.npz"
+    if not path.exists():
+        found = below(config, context, bounds, size, seed)
+        arrays = {f"{name}_{n}": getattr(each, name) for n, each in enumerate(found) for name in ("cells", "loss")}
+        numbers = np.array([(each.bound, *each.probability[:3]) for each in found]).reshape(-1, 4)
+        half = path.with_suffix(".part.npz")
+        np.savez_compressed(half, numbers=numbers, **arrays)
+        half.replace(path)
+    with np.load(path) as read:
+        return [
+            Given(
+                float(bound),
+                Estimate(float(value), float(low), float(high), METHOD),
+                read[f"cells_{n}"],
+                read[f"loss_{n}"],
+            )
+            for n, (bound, value, low, high) in enumerate(read["numbers"])
+        ]
+
+
 def _over_populations(log_p: np.ndarray) -> Estimate:
     """The probability from those of independent populations: their mean, with Student's t on the scale of its logarithm."""
     from scipy.special import stdtrit
@@ -105,7 +133,7 @@ def _over_populations(log_p: np.ndarray) -> Estimate:
     value = float(np.exp(log_p).mean())
     error = float(np.std(np.exp(log_p), ddof=1)) / value / math.sqrt(len(log_p))
     reach = float(stdtrit(len(log_p) - 1, 0.975)) * error
-    return Estimate(value, value * math.exp(-reach), min(value * math.exp(reach), 1.0), "t over populations")
+    return Estimate(value, value * math.exp(-reach), min(value * math.exp(reach), 1.0), METHOD)
 
 
 @functools.lru_cache(maxsize=8)

@@ -42,6 +42,11 @@ def _to_table(records: ScenarioRecords, config: EnsembleConfig, swept: Sequence[
     return pa.table(found)
 
 
+def flat_table(cells: Sequence[tuple[EnsembleConfig, ScenarioRecords]], swept: Sequence[str]) -> pa.Table:
+    """The records of cells as one table, with the columns of their parts."""
+    return pa.concat_tables([_to_table(records, config, swept) for config, records in cells])
+
+
 def _from_table(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> ScenarioRecords:
     tasks = config.tasks
     of_context = (len(table), len(tasks.contexts))

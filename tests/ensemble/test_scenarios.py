@@ -230,6 +230,20 @@ def test_a_pool_trains_the_same_parts(run, tmp_path, monkeypatch):
     assert same(again.records(), run.records())
 
 
+def test_a_table_of_pandas_has_the_columns_of_the_parts(run, tmp_path):
+    found = run.to_pandas()
+    records = run.records()
+    assert found["member"].tolist() == list(range(200))
+    for place, context in enumerate(THREE.context_names):
+        for cell in range(8):
+            assert found[f"counts_{context}_{cell:03b}"].tolist() == records.counts[:, place, cell].tolist()
+        assert found[f"undecided_{context}_C"].tolist() == records.undecided[:, place, 2].tolist()
+    grid = [dataclasses.replace(CONFIG, members=20, hidden=hidden) for hidden in (1, 2)]
+    stored = ncsim.run_scenario(grid, tmp_path / "grid", executor="xla").to_pandas()
+    assert stored["hidden"].tolist() == [1] * 20 + [2] * 20
+    assert (stored["loss_111"][20:].to_numpy() == records.loss[:20, 0]).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

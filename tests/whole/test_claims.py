@@ -23,7 +23,7 @@ NUMBER = r"-?\d[\d,.]*(?:e-?\d+)?%?"
 EVIDENCE = {
     "an interval": rf"\[{NUMBER}, {NUMBER}\]",
     "a standard error": rf"\+- ?{NUMBER}",
-    "a limit": rf"\b(?:at most|at least|to within) (?:a tenth|10\^)?{NUMBER}|\b{NUMBER} or (?:more|less)\b",
+    "a limit": rf"\b(?:at most|at least|to within) (?:10\^)?{NUMBER}(?! tries)\b|\b{NUMBER} or (?:more|less)\b",
     "a p-value": rf"\bp = {NUMBER}",
     "all or none of so many": r"\b(?:all|none|\d[\d,]*) of (?:the )?\d[\d,]*\b",
     "a link": r"\]\([^)\s]+\)",
