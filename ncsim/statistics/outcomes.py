@@ -199,5 +199,8 @@ class Outcomes(Ensemble):
             return list(pool.map(law, self.contexts, self.tally.tables))
 
     def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
-        loss = self.contexts[context].loss
-        return np.asarray(1 - np.searchsorted(loss, least) / max(len(loss), 1))
+        bits = self.contexts[context].bits
+        # The least number in float32 that is not below it: stored losses are float32.
+        bound = np.asarray(least, np.float32)
+        bound = np.where(bound < least, np.nextafter(bound, np.float32(np.inf)), bound)
+        return np.asarray(1 - np.searchsorted(bits, ordered_bits(bound)) / max(len(bits), 1))
