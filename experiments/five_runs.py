@@ -6,7 +6,7 @@ several variants is the one that is reported? And with fifty runs, as in figure 
 
 Command. `python -m experiments.five_runs --members 20000 --out runs/five-runs`
 
-Time. A minute on two cores.
+Time. 15 seconds of processor time.
 
 Expected. One variant: 1/32 of comparisons of five runs without ties. The variants share their baseline, so that
 20 of them give it less often than 1 - (31/32)^20 = 0.47, but far more often than 1/20. Fifty runs do not help

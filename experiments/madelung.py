@@ -8,7 +8,7 @@ circulation of the drift, which should be quantised?
 
 Command. `python -m experiments.madelung --out runs/madelung`
 
-Time. Half a minute of processor time; under a minute on two free cores.
+Time. 54 seconds of processor time; four minutes by the clock on two cores that many other programs used.
 
 Expected. Derived (`ncsim/statistics/hydrodynamics.py`): gradient learning with white noise of one strength D has kappa = -2 D^2
 exactly, which is Schroedinger's equation in imaginary time, and 0 without noise. So the claim should fail for independent
@@ -288,7 +288,10 @@ def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray], finer: Sequ
         + ("below 0 at every mu and rate" if all(c.kappa < 0 for c in exchanged) else "NOT below 0 everywhere")
         + f"; up to {max(c.residual for c in exchanged):.0%} of the force is not of this form.",
         f"Circulation: at most {zero['none']:.1e} for the gradient and {zero['reservoir']:.1e} for that of the grand potential"
-        + "".join(f"; {FINER} times as many points make {e.coarse:.1e} {e.fine:.1e} ({e.drift})" for e in finer)
+        + "".join(
+            f"; on a fifth of the loops {FINER} times as many points make {e.coarse:.1e} into {e.fine:.1e} ({e.drift})"
+            for e in finer
+        )
         + "; spread "
         + ", ".join(f"{value:.3f} ({kind})" for kind, value in spread.items())
         + ", without steps.",

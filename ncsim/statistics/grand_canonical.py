@@ -70,13 +70,20 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
     Returns:
         Omega, in units of the loss, [...] (arXiv:2012.05082, where it is the phase).
 
+    Raises:
+        ValueError: losses that have no axis, or an inverse temperature that is not above 0.
+
     Example:
         >>> import numpy as np
         >>> float(grand_potential(np.zeros(2), 0.0, 0.5).round(4))  # -2 ln 2
         -1.3863
     """
-    xp = np if isinstance(losses, np.ndarray | list | tuple) else losses.__array_namespace__()
+    xp = losses.__array_namespace__() if hasattr(losses, "__array_namespace__") else np
     losses = xp.asarray(losses)
+    if losses.ndim == 0:
+        raise ValueError("losses: one number; allowed: [..., K + 1], of 0 to K units")
+    if not beta > 0:
+        raise ValueError(f"beta: {beta}; allowed: a number above 0")
     count = np.arange(losses.shape[-1])
     prior = log_z * count - np.cumsum(np.log(np.maximum(count, 1)))
     exponent = xp.asarray(prior, dtype=losses.dtype) - beta * losses

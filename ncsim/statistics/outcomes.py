@@ -200,4 +200,7 @@ class Outcomes(Ensemble):
 
     def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
         bits = self.contexts[context].bits
-        return np.asarray(1 - np.searchsorted(bits, ordered_bits(least)) / max(len(bits), 1))
+        # The least number in float32 that is not below it: stored losses are float32.
+        bound = np.asarray(least, np.float32)
+        bound = np.where(bound < least, np.nextafter(bound, np.float32(np.inf)), bound)
+        return np.asarray(1 - np.searchsorted(bits, ordered_bits(bound)) / max(len(bits), 1))

@@ -1,28 +1,63 @@
 """Experiments about claims of other papers, run small, and their p-values against scipy's."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
 from experiments import concept_chsh, five_runs, quantum_circuits, separability, word_statistics
+from experiments.text_demo import tiny_model
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.separability import ForeignShare
 from ncsim.statistics.intervals import Estimate
+from ncsim.tables import describe, read_table
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
 
-def test_concepts(tmp_path, capsys):
+def test_concepts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(concept_chsh, "installed_encoder", lambda: None)
     concept_chsh.main(["--out", str(tmp_path)])
-    found = {row["name"]: row for row in json.loads((tmp_path / "concept_chsh.json").read_text())}
+    told = json.loads((tmp_path / "concept_chsh.json").read_text())
+    found = {row["name"]: row for row in told["tables"]}
+    assert told["encoder"] == []
     assert found["PR box"]["contextuality"] == 2
     assert found["81 people per context"]["contextuality"] == pytest.approx(-3.358, abs=5e-4)
     assert found["ChatGPT, prompt 1"]["contextuality"] == pytest.approx(-3.256, abs=5e-4)
     assert found["ChatGPT, prompt 2"]["contextuality"] == pytest.approx(-3.232, abs=5e-4)
-    assert "<= -3.2560" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "<= -3.2560" in said
+    assert "No sentence encoder" in said
     assert (tmp_path / "concept_chsh.svg").exists()
+
+
+@pytest.mark.slow
+def test_an_encoder_is_asked_and_its_table_is_one_that_the_command_takes(tmp_path, capsys):
+    concept_chsh.main(["--out", str(tmp_path), "--model", str(tiny_model(tmp_path / "model"))])
+    told = json.loads((tmp_path / "concept_chsh.json").read_text())
+    assert len(told["encoder"]) == 2 * len(concept_chsh.TEMPERATURES)
+    assert max(row["contextuality"] for row in told["encoder"]) < 1e-9
+    assert "Delta is at most 0" in capsys.readouterr().out
+    for asked in ("sentences", "words"):
+        written = describe(read_table(tmp_path / f"encoder_{asked}.csv"))
+        (own,) = (r for r in told["encoder"] if (r["asked"], r["temperature"]) == (asked, concept_chsh.WRITTEN))
+        assert written["contextuality"] == pytest.approx(own["contextuality"], abs=1e-12)
+        assert written["s"] == pytest.approx(own["s"], abs=1e-12)
+
+
+def test_an_encoders_answers_become_certain_and_stay_without_contextuality():
+    """By hand: in the first context both answer +, in the three others Bob has -. E = 1, -1, -1, -1 has a largest sum of 4, and Bob's answer to his
+    first task depends on Alice's: his mean there moves by 2."""
+    nearest = np.zeros((2, 2, 2, 2))
+    nearest[..., 0, 1] = 0.1
+    nearest[0, 0] = [[0.1, 0], [0, 0]]
+    cold = concept_chsh.choices({"made up": nearest})[-1]
+    assert cold.odd == pytest.approx(4, abs=1e-9)
+    assert cold.influence == pytest.approx(2, abs=1e-9)
+    assert cold.contextuality == pytest.approx(0, abs=1e-9)
+    assert concept_chsh.encoder(None, Path("nowhere")) == []
 
 
 def test_p_values_of_five_runs_are_scipy_s():

@@ -144,3 +144,11 @@ def test_the_grand_potential_of_few_units_by_hand():
     low, high = (ncsim.grand_potential(losses, beta * mu, beta) for mu in (0.1 - 1e-6, 0.1 + 1e-6))
     law = ncsim.width_law(-beta * np.diff(losses), beta * 0.1)
     assert -(high - low) / 2e-6 == pytest.approx(law @ np.arange(4), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("losses", "beta", "said"), [(1.0, 2.0, "losses: one number"), ([0.0], 0.0, "beta: 0.0; allowed")]
+)
+def test_a_grand_potential_of_nothing_is_refused(losses, beta, said):
+    with pytest.raises(ValueError, match=said):
+        ncsim.grand_potential(losses, 0.0, beta)
