@@ -25,8 +25,11 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart
 	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 # The newest jax that pyproject.toml allows: `make test` has the oldest. It needs a newer Python than that, which is looked for.
-NEWEST = jax==0.12.0.1 jaxlib==0.12.0.1 flax==0.12.12
-NEWEST_VENV ?= .venv-newest
+# One between: make test-jax-newest JAX=0.11.2
+LAST_JAX = 0.12.0.1
+JAX ?= $(LAST_JAX)
+NEWEST = jax==$(JAX) jaxlib==$(JAX) flax==0.12.12
+NEWEST_VENV ?= .venv-newest$(if $(filter-out $(LAST_JAX),$(JAX)),-$(JAX))
 NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 	$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python), \
 	$(shell $(python) -c 'import sys; print(sys.executable if sys.version_info >= (3, 12) else "")' 2>/dev/null)))
@@ -222,4 +225,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(NEWEST_VENV) $(GPU_VENV) $(TRACKERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build docs/gallery *.egg-info
+	rm -rf $(VENV) .venv-newest* $(NEWEST_VENV) $(GPU_VENV) $(TRACKERS_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build docs/gallery *.egg-info

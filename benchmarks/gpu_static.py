@@ -36,6 +36,8 @@ from benchmarks import ahead, sass, text_static
 from benchmarks.ceilings import operations
 
 WIDTHS = (2, 3, 4, 8, 9, 16, 32, 64)
+#: And with more rows than the paper's 16.
+MANY_ROWS, MANY_ROWS_WIDTHS = 64, (16, 64)
 #: Of an H100's memory.
 BYTES_A_SECOND = 3.35e12
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -50,12 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--xla", action="store_true", help="the bytes of XLA's own program, too")
     parser.add_argument("--text", action="store_true", help="the training of text adapters as XLA compiles it, too")
-    parser.add_argument("--xla-bytes", metavar="N", type=int, help=argparse.SUPPRESS)  # a process of its own
+    parser.add_argument("--xla-bytes", metavar="N", nargs=2, type=int, help=argparse.SUPPRESS)  # a process of its own
     parser.add_argument("--widths", metavar="N", nargs="+", type=int, default=list(WIDTHS))
     parser.add_argument("--brief", action="store_true", help="Adam with binary cross-entropy alone")
     parsed = parser.parse_args(arguments)
     if parsed.xla_bytes is not None:
-        print(_bytes_of_xla(parsed.xla_bytes))
+        print(_bytes_of_xla(*parsed.xla_bytes))
         return
     from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS
 
@@ -66,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(_printed(row("cuda", hidden, "adam", "bce", generated(hidden), architecture, threads(hidden))))
         if parsed.xla:
             rows.append(_printed(xla(hidden)))
+    for hidden in [] if parsed.brief else MANY_ROWS_WIDTHS:
+        rows += [_printed(many_rows(hidden)), *([_printed(xla(hidden, MANY_ROWS))] if parsed.xla else [])]
     options = [("adam", "squared_error"), ("adam", "cross_entropy")]
     options += [(name, "bce") for name in ELEMENTWISE_OPTIMIZERS if name != "adam"]
     for optimizer, loss in [] if parsed.brief else options:
@@ -77,37 +81,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parsed.json.write_text(json_text(made | {"rows": rows} | text))
 
 
-def generated(hidden: int, optimizer: str = "adam", loss: str = "bce") -> str:
+def config_of(hidden: int, optimizer: str = "adam", loss: str = "bce", rows: int = 16) -> Any:
+    """The paper's tasks of 16 rows, or own ones of six bits."""
+    import ncsim
+
+    if rows == 16:
+        return ncsim.EnsembleConfig(hidden=hidden, optimizer=optimizer, loss=loss)
+    alice, bob = [_first_parity, lambda *x: x[0] | x[1]], [lambda *x: x[3] ^ x[4] ^ x[5], lambda *x: x[3] & x[4]]
+    tasks = ncsim.truth_tables(alice, bob, features=rows.bit_length() - 1, name=f"{rows} rows")
+    return ncsim.EnsembleConfig(hidden=hidden, optimizer=optimizer, loss=loss, tasks=tasks)
+
+
+def _first_parity(*x: int) -> int:
+    return x[0] ^ x[1] ^ x[2]
+
+
+def generated(hidden: int, optimizer: str = "adam", loss: str = "bce", rows: int = 16) -> str:
     """The PTX that the cuda executor has for a config, of the second context."""
-    import ncsim
     from ncsim.executors.cuda import program
     from ncsim.executors.native.program import shape
 
-    config = ncsim.EnsembleConfig(hidden=hidden, optimizer=optimizer, loss=loss)
-    return program.ptx(shape(config), 1, NETWORKS)
+    return program.ptx(shape(config_of(hidden, optimizer, loss, rows)), 1, NETWORKS)
 
 
-def threads(hidden: int) -> int:
+def threads(hidden: int, rows: int = 16) -> int:
     """Threads that share a network of the cuda executor's kernel."""
-    import ncsim
     from ncsim.executors.cuda import program
     from ncsim.executors.native.program import shape
 
-    return program.threads_of(program.kernels(shape(ncsim.EnsembleConfig(hidden=hidden)))[1])
+    return program.threads_of(program.kernels(shape(config_of(hidden, rows=rows)))[1])
 
 
-def xla(hidden: int) -> dict[str, Any]:
+def many_rows(hidden: int) -> dict[str, Any]:
+    """The kernel's line for tasks of `MANY_ROWS` rows; operations of a step are not counted for them."""
+    ptx, shared = generated(hidden, rows=MANY_ROWS), threads(hidden, MANY_ROWS)
+    found = row("cuda", hidden, "adam", "bce", ptx, "sm_90", shared) | {"rows": MANY_ROWS}
+    del found["modelled_share_of_ceiling"]
+    return found
+
+
+def xla(hidden: int, rows: int = 16) -> dict[str, Any]:
     """The line of XLA's own program: what memory allows at most."""
-    command = [sys.executable, "-m", "benchmarks.gpu_static", "--xla-bytes", str(hidden)]
+    command = [sys.executable, "-m", "benchmarks.gpu_static", "--xla-bytes", str(hidden), str(rows)]
     done = subprocess.run(command, check=True, env=ahead.environment(), stdout=subprocess.PIPE, text=True)
     moved = float(done.stdout.split()[-1])
     rate = BYTES_A_SECOND / moved
+    share = {"modelled_share_of_ceiling": round(rate * operations(hidden) / sass.CEILING, 3)}
     return {
         **{"executor": "xla", "hidden": hidden, "optimizer": "adam", "loss": "bce", "architecture": "sm_90"},
         "bytes_a_network_step": round(moved, 1),
         "modelled_network_steps_a_second": float(f"{rate:.3g}"),
-        "modelled_share_of_ceiling": round(rate * operations(hidden) / sass.CEILING, 3),
-    }
+    } | (share if rows == 16 else {"rows": rows})
 
 
 def row(
@@ -145,7 +169,7 @@ HEADER = (
 
 def _printed(found: dict[str, Any]) -> dict[str, Any]:
     rate, share = found.get("modelled_network_steps_a_second"), found.get("modelled_share_of_ceiling")
-    words = f"{found['optimizer']}, {found['loss']}"
+    words = f"{found['optimizer']}, {found['loss']}" + (f", {found['rows']} rows" if "rows" in found else "")
     of_kernel = ("threads_a_network", "registers", "spilled_bytes", "warps", "instructions")
     threads, registers, spilled, warps, instructions = (found.get(name, "") for name in of_kernel)
     print(
@@ -157,16 +181,15 @@ def _printed(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _bytes_of_xla(hidden: int) -> float:
+def _bytes_of_xla(hidden: int, rows: int) -> float:
     """Bytes that a network-step of XLA's own program reads and writes on an H100: operands and results of its kernels."""
     import jax
     import jax.numpy as jnp
 
-    import ncsim
     from ncsim.training.network import Architecture
     from ncsim.training.step import make_step
 
-    networks, config = 16_384, ncsim.EnsembleConfig(hidden=hidden)
+    networks, config = 16_384, config_of(hidden, rows=rows)
     sharding = jax.sharding.SingleDeviceSharding(ahead.device())
 
     def step(carry: Any, targets: Any, rate: Any) -> Any:

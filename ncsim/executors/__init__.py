@@ -53,7 +53,8 @@ parameters on the device, too. The state of more than 8 units does not fit a thr
 (`cuda/teams.py`), up to four units each. The step is taken apart as native's loops over units are; each sum over units (of a logit, mostly)
 goes through a team by shuffles, and what follows from it each thread does for itself, which needs no memory and no barrier. State in
 shared memory was not tried: at n = 64 it is 5.4 kB of a network, so that a multiprocessor would have some forty of them. Sums of all rows are
-registers, so that teams have at most 16 rows.
+registers, up to 16 rows. More are taken in blocks of eight (`cuda/blocks.py`): a loop over units adds one block to the gradients and makes
+the next block's logits.
 
 One program for any number of members. A device has a buffer of blocks and is told how many of them to train; learning
 rate and steps are arguments. Configs that differ only in those, the seed or the members share a compiled program. A call

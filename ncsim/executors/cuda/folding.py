@@ -189,9 +189,9 @@ def averages_over_factors(graph: FoldingGraph, flow: Flow, size: int) -> list[No
     inner = {}
     for number, (x, scale, rate) in found.items():
         kept = graph.make("mul", [flow.carry[number], rate], "float32")
-        inner[number] = graph.make("add", [_rebuilt(graph, x, known), kept], "float32")
+        inner[number] = graph.make("add", [rebuilt(graph, x, known), kept], "float32")
         known[after[number]] = graph.times(inner[number], scale)
-    return [inner[n] if n in inner else _rebuilt(graph, node, known) for n, node in enumerate(after)]
+    return [inner[n] if n in inner else rebuilt(graph, node, known) for n, node in enumerate(after)]
 
 
 def shared_reciprocals(graph: FoldingGraph, outputs: Sequence[Node]) -> list[Node]:
@@ -215,7 +215,7 @@ def shared_reciprocals(graph: FoldingGraph, outputs: Sequence[Node]) -> list[Nod
         both = graph.make("div", [one.operands[0], product], "float32")
         known[one] = graph.make("mul", [both, other.operands[1]], "float32")
         known[other] = graph.make("mul", [both, one.operands[1]], "float32")
-    return [_rebuilt(graph, node, known) for node in outputs]
+    return [rebuilt(graph, node, known) for node in outputs]
 
 
 def _is_root_and_more(node: Node) -> bool:
@@ -231,9 +231,9 @@ def _is_root_and_more(node: Node) -> bool:
     return len(varying) == 1 and varying[0].kind == "sqrt"
 
 
-def _rebuilt(graph: FoldingGraph, node: Node, known: dict[Node, Node]) -> Node:
+def rebuilt(graph: FoldingGraph, node: Node, known: dict[Node, Node]) -> Node:
     """A node with these in place of some that it is made of."""
     if node not in known:
-        operands: Sequence[Node] = [_rebuilt(graph, operand, known) for operand in node.operands]
+        operands: Sequence[Node] = [rebuilt(graph, operand, known) for operand in node.operands]
         known[node] = graph.make(node.kind, operands, node.dtype) if operands else node
     return known[node]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ncsim.executors.native.c_rolled import Kind, Places
+from ncsim.executors.native.places import Kind, Places
 from ncsim.executors.scalarise import ScalariseError
 
 #: Units of a thread, at most: what is kept of so many, and of the rows, fits its registers.

@@ -27,7 +27,7 @@ from ncsim.executors.native import program as native
 from ncsim.executors.native import units
 from ncsim.executors.native.c_expressions import Node
 from ncsim.executors.native.c_program import Flow
-from ncsim.executors.native.c_rolled import Places
+from ncsim.executors.native.places import Places
 from ncsim.executors.scalarise import ScalariseError, out_of_reach
 from ncsim.training.network import Architecture
 
@@ -39,9 +39,12 @@ THREADS = 128
 #: than an instruction cache holds.
 MAX_STRAIGHT = 8
 MAX_ROWS = 64
-#: Of teams, whose threads each have sums of all rows: units (both heads', where trunks are separate) and rows.
+#: Units of a team, both heads' where trunks are separate; and rows that its threads each have sums of at once.
 MAX_HIDDEN = layout.UNITS * layout.MOST_THREADS
-MAX_TEAM_ROWS = 16
+ROWS_AT_ONCE = 16
+#: Of more rows, a thread has so many between two loops over its units (`blocks.py`). By the model, with 64 rows at n = 16: 4, 8 and 16
+#: give 1.16e9, 1.24e9 and 1.24e9 network-steps per second, and spill 72, 128 and 428 bytes.
+BLOCK_ROWS = 8
 #: Steps of one launch, whose uniform values are made at once. State goes through memory once in so many.
 CHUNK = 4096
 #: XLA's custom call that launches a kernel of PTX.
@@ -57,8 +60,7 @@ _TEAM_TEMPORARY = 72
 
 def unsupported(config: EnsembleConfig) -> str | None:
     """Why this config cannot be trained by the kernel, in words; None where it can. Compiles nothing."""
-    rows = MAX_TEAM_ROWS if _is_wide(config) else MAX_ROWS
-    if (reason := out_of_reach(config, "the kernel", MAX_HIDDEN, rows)) is not None:
+    if (reason := out_of_reach(config, "the kernel", MAX_HIDDEN, MAX_ROWS)) is not None:
         return reason
     if nvrtc.library() is None:
         return NO_NVRTC
@@ -123,8 +125,9 @@ def _wide(config: EnsembleConfig) -> Iterator[source.Kernel]:
     little = units.small(config)
     program = native.scalar_step(little)
     of = layout.team(units.places(config, little, program.arrays))
+    rows = BLOCK_ROWS if config.tasks.rows > ROWS_AT_ONCE else None
     for targets in context_targets(config.tasks):
-        yield teams.kernel(program, targets, of)
+        yield teams.kernel(program, targets, of, rows)
 
 
 def threads_of(made: source.Kernel) -> int:

@@ -11,12 +11,14 @@ from collections import Counter
 
 import numpy as np
 
+from ncsim.executors.cuda.blocks import blocks_of, by_blocks
 from ncsim.executors.cuda.folding import FoldingGraph, averages_over_factors, shared_reciprocals
 from ncsim.executors.cuda.layout import Team
 from ncsim.executors.cuda.source import GpuBlock, Kernel
 from ncsim.executors.native.c_expressions import Node
 from ncsim.executors.native.c_program import Flow, Step, body, flow, needed_uniforms, reachable
-from ncsim.executors.native.c_rolled import Kind, Parts, Writer
+from ncsim.executors.native.c_rolled import Parts, Writer
+from ncsim.executors.native.places import Kind
 
 
 class TeamWriter(Writer):
@@ -56,8 +58,8 @@ class TeamWriter(Writer):
         return lines
 
 
-def kernel(program: Step, targets: np.ndarray, of: Team) -> Kernel:
-    """As `source.kernel`, of a network of few units of each kind, for the wide one that `of` has.
+def kernel(program: Step, targets: np.ndarray, of: Team, rows: int | None = None) -> Kernel:
+    """As `source.kernel`, of a network of few units of each kind, for the wide one that `of` has; in blocks of so many rows.
 
     Raises:
         ScalariseError: an operation or state that a kernel has nothing for.
@@ -66,9 +68,13 @@ def kernel(program: Step, targets: np.ndarray, of: Team) -> Kernel:
     found = flow(graph, program, np.asarray(targets, np.float32).reshape(-1).tolist(), of.wide.leaf)
     after = averages_over_factors(graph, found, program.size)
     after = _with_shared_reciprocals(graph, found, after, of)
-    wanted = [after[number] for number in found.lanes]
+    wanted, stages = [after[number] for number in found.lanes], None
+    if rows is not None:
+        unit = dict(zip(found.carry, of.wide.unit, strict=True))
+        wanted = by_blocks(graph, wanted, blocks_of(wanted, unit, rows))
+        stages = {node: max(bits.bit_length() - 1, 0) for node, bits in blocks_of(wanted, unit, rows).items()}
     row = needed_uniforms(wanted)
-    parts = Parts(list(zip(found.lanes, wanted, strict=True)), of.local, found.carry)
+    parts = Parts(list(zip(found.lanes, wanted, strict=True)), of.local, found.carry, stages)
     writer = TeamWriter(parts, {node: f"row[{k}]" for k, node in enumerate(row)}, of)
     return Kernel(_text(writer, found, of), found, [found.begun[number] for number in found.lanes], row, of)
 

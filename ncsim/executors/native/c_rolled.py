@@ -12,39 +12,17 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ncsim.executors.native.c_expressions import Graph, Node
 from ncsim.executors.native.c_program import Block, Step, body, flow, reachable, signs, uniform_parts
 from ncsim.executors.native.c_template import HEADER, TEMPLATE
+from ncsim.executors.native.places import Kind, Places
 from ncsim.executors.scalarise import ScalariseError
 
 #: Units that a loop takes at a time where it adds to sums: each is read and written once for so many terms.
 UNITS_AT_ONCE = 2
-
-
-class Kind(NamedTuple):
-    """Units that do the same: in the small network, and in the wide one."""
-
-    small: tuple[int, ...]
-    first: int
-    width: int
-
-
-class Places(NamedTuple):
-    """Where the small network's carry lies in the wide one's.
-
-    `unit[n]`: the unit of carry n, or None where it is of the network; `base[n]`: its place in the wide carry, of unit 0
-    where it has a unit; `leaf[n]`: the array that it is an element of."""
-
-    unit: list[int | None]
-    base: list[int]
-    leaf: list[int]
-    size: int  # of the wide network's vector
-    slots: int  # of its carry
-    units: int
-    kinds: list[Kind]
 
 
 class _Sum(NamedTuple):
@@ -59,16 +37,27 @@ class _Sum(NamedTuple):
 class Parts:
     """A graph, taken apart: the unit of every value, and how many sums over units lie before it."""
 
-    def __init__(self, outputs: Sequence[tuple[int, Node]], places: Places, carry: Sequence[Node]) -> None:
-        """`outputs`: values by number of the carry that they become."""
-        self.places = places
+    def __init__(
+        self,
+        outputs: Sequence[tuple[int, Node]],
+        places: Places,
+        carry: Sequence[Node],
+        stages: Mapping[Node, int] | None = None,
+    ) -> None:
+        """`outputs`: values by number of the carry that they become. `stages`: before which loop the sum over units that a
+        value needs is not to be made; what such loops make and later ones read is then made at once."""
+        self.places, self._stages = places, stages or {}
         self.number = {node: number for number, node in enumerate(carry)}
         self.outputs = [(number, node) for number, node in outputs if carry[number] is not node]
         nodes = sorted(reachable(node for _, node in self.outputs), key=lambda node: node.serial)
         uses = Counter(operand for node in nodes for operand in node.operands)
         uses.update(node for _, node in self.outputs)
         self._inner = {
-            part for node in nodes if _is_sum(node) for part in node.operands if _is_sum(part) and uses[part] == 1
+            part
+            for node in nodes
+            if _is_sum(node)
+            for part in node.operands
+            if _is_sum(part) and uses[part] == 1 and self._stages.get(part) == self._stages.get(node)
         }
         self.unit: dict[Node, int | None] = {}
         self.level: dict[Node, int] = {}
@@ -80,6 +69,7 @@ class Parts:
                 self._place(node)
         self.last = max((self.level[node] for _, node in self.outputs if node.varying), default=0)
         self.last = max([self.last, *(each.loop for each in self.sums.values())])
+        self.early = self._read_later(nodes) if stages else []
         self._check_kinds()
 
     def terms(self, node: Node, sign: str = "+") -> list[tuple[str, Node]]:
@@ -107,6 +97,7 @@ class Parts:
             if not _is_sum(node):
                 raise ScalariseError(f"{node.kind!r} of values of several units has no loop in the native executor")
             loop = max(self.level[term] for _, term in terms if self.unit[term] is not None)
+            loop = max(loop, self._stages.get(node, 0))
             level = max(level, loop + 1)
             of_unit = {
                 u: [(s, t) for s, t in terms if self.unit[t] == u]
@@ -123,6 +114,15 @@ class Parts:
         else:
             operands = [self._keys[term] for _, term in terms]
             self._keys[node] = self._key(node.kind, node.dtype, *(sorted(operands) if node.kind == "mul" else operands))
+
+    def _read_later(self, nodes: Iterable[Node]) -> list[Node]:
+        """What is made after a sum over units and read by a later loop than the first that can make it."""
+        found: dict[Node, None] = {}
+        for node in nodes:
+            terms = [term for _, term in self.terms(node)] if _is_sum(node) else node.operands
+            early = [term for term in terms if term.varying and term.dtype == "float32" and node in self.level]
+            found.update(dict.fromkeys(term for term in early if 0 < self.level[term] < self.level[node]))
+        return list(found)
 
     def _key(self, *words: object) -> int:
         return self._known.setdefault(words, len(self._known))
@@ -189,6 +189,7 @@ class Writer:
     def _roots(self, level: int, unit: int) -> list[Node]:
         """What a loop makes of a unit."""
         terms = [t for each in self.parts.sums.values() if each.loop == level for _, t in each.of_unit[unit]]
+        terms += [node for node in self.parts.early if (self.parts.level[node], self.parts.unit[node]) == (level, unit)]
         if level == self.parts.last:
             terms += [node for number, node in self.parts.outputs if self.parts.places.unit[number] == unit]
         return terms
@@ -234,6 +235,7 @@ class Writer:
             for level in range(self.parts.last + 1)
             for node in self._roots(level, kind.small[0])
         ]
+        roots += [node for node in self.parts.early if self._of_network(node)]
         found = [
             node for node in self._walk(roots, self._of_network) if self._of_network(node) and node.kind != "carry"
         ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import ConfigError
-from ncsim.executors.native.c_rolled import Kind, Places
+from ncsim.executors.native.places import Kind, Places
 from ncsim.executors.scalarise import ScalariseError
 from ncsim.training.initialization import vector_size
 from ncsim.training.network import Architecture
