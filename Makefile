@@ -20,8 +20,8 @@ WITHOUT_GPU = JAX_PLATFORMS=cpu JAX_SKIP_CUDA_CONSTRAINTS_CHECK=1
 # Tests of one file share what they compile, so files are what is shared out.
 JOBS ?= 2
 # A test that hangs says where and ends its worker, and a worker that dies ends the session: with a new one in its place, xdist may
-# wait for ever.
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 \
+# wait for ever. Files keep the order of tests/conftest.py, those that take longest first.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
 
 # The newest jax that pyproject.toml allows: `make test` has the oldest. It needs a newer Python than that, which is looked for.
@@ -36,7 +36,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help gpu figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help gpu figure2 text-demo docs test lint types tests layers test-slow test-fast-and-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -108,7 +108,9 @@ build/.executed: $(shell find ncsim experiments -name "*.py") constraints.txt
 	rm -rf docs/gallery build/docs build/doctrees build/.jupyter_cache
 	@mkdir -p build && touch $@
 
-test: lint types tests
+# Types are checked by one core, beside the tests.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs 2 lint types tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -126,6 +128,10 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+# Both in one session: modules are imported, and what the tests of a file have in common is made, once.
+test-fast-and-slow: $(VENV)/.dev
+	$(PYTEST) -m "not thorough"
 
 test-thorough: $(VENV)/.dev
 	$(PYTEST) -m thorough
@@ -166,7 +172,7 @@ ifeq ($(NEWEST_PYTHON),)
 	@echo "make test-jax-newest: skipped; $(firstword $(NEWEST)) needs Python 3.12 or later, and none is found; say which with: make $@ NEWEST_PYTHON=PATH"
 else
 	@$(MAKE) --no-print-directory $(NEWEST_VENV)/.dev
-	$(NEWEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not thorough" $(NEWEST_TESTS)
+	$(NEWEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not thorough" $(NEWEST_TESTS)
 
 $(NEWEST_VENV)/.dev: pyproject.toml constraints.txt Makefile
 	$(NEWEST_PYTHON) -m venv $(NEWEST_VENV)

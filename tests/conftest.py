@@ -31,10 +31,41 @@ import pytest  # noqa: E402
 
 from ncsim import signals  # noqa: E402
 from ncsim.executors.devices import prepare_jax  # noqa: E402
+from tests.support.quick import compiled_quickly  # noqa: E402
 
 prepare_jax(devices=4)
 jax.devices()  # started now: the first run of a test would ask for as many as there are cores
 jax.config.update("jax_debug_key_reuse", True)
+
+
+TESTS = Path(__file__).resolve().parent
+#: Files that take longest, fast and slow tests together, which begin first: one that began last would leave a worker without work.
+LONGEST = """
+text/test_run.py ensemble/test_networks.py whole/test_faults.py ensemble/test_reservoir.py experiments/test_text_experiments.py
+whole/test_surroundings.py cluster/test_distributed.py experiments/test_mechanism_experiments.py executors/test_pallas.py
+training/test_network_and_step.py whole/test_readme.py whole/test_examples.py ensemble/test_separability.py
+experiments/test_figure2_comparison.py experiments/test_reservoir_experiments.py ensemble/test_pool.py benchmarks/test_text.py
+text/training/test_finetune.py experiments/test_entanglement_experiments.py executors/test_native.py executors/test_cuda.py
+text/test_pool.py text/model/test_lora.py training/test_interventions.py training/test_separability.py ensemble/test_circuits.py
+whole/test_stored_runs.py ensemble/test_run.py benchmarks/test_first_minutes.py whole/test_fuzz.py storage/test_trajectory_folder.py
+""".split()
+
+
+def pytest_collection_modifyitems(items):
+    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in place), "a file of LONGEST is not there"
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _letters_of_pdf_are_outlines(request):
+    """To embed a font takes a third of the time of a report. `tests/report` has figures as users do."""
+    from ncsim.report import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "report":
+            patch.setitem(figures.STYLE, "pdf.fonttype", 3)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +78,13 @@ def _nothing_left_behind(monkeypatch, tmp_path):
 def _not_ended_by_a_signal(monkeypatch):
     """A test may send a signal to this process, which must not be ended where a busy machine answers late."""
     monkeypatch.setattr(signals, "PATIENCE_SECONDS", 600.0)
+
+
+@pytest.fixture(scope="module")
+def quickly():
+    """For files of small runs whose bytes are not compared with those of other processes."""
+    with compiled_quickly():
+        yield
 
 
 class Fuzzing:

@@ -15,6 +15,8 @@ from benchmarks.text_real import REAL_PEERS
 from benchmarks.text_work import TextWork, executed_share, flops_per_token
 from ncsim.text.model.bert import BERT_BASE_UNCASED
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 WORK = TextWork(size="tiny", batch=2, tokens=8, steps=2, rank=2, adapters=2)
 
 

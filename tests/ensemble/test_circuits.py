@@ -14,6 +14,8 @@ from ncsim.report.summary import summarise
 from ncsim.training.circuit import Circuit, train_circuit
 from ncsim.training.network import Architecture
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 TWO_FEATURES = truth_tables([lambda a, b: a, lambda a, b: b], [lambda a, b: a, lambda a, b: b], features=2)
 CONFIG = EnsembleConfig(hidden=2, members=300, steps=60, learning_rate=0.1)
 

@@ -17,6 +17,8 @@ from ncsim.storage.run_folder import RunFolder
 from tests.ensemble.test_audit import change
 from tests.support.cases import first_fast
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 #: Few rows, which compile sooner.
 TASKS = ncsim.truth_tables([lambda x, y: x, lambda x, y: x ^ y], [lambda x, y: y, lambda x, y: x & y], features=2)
 #: The second cell diverges: its steps are too large.

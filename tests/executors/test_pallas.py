@@ -32,6 +32,8 @@ from tests.support.cases import first_fast
 from tests.support.scenarios import THREE
 from tests.support.tasks import FOUR_ROWS
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
 ENSEMBLE = ncsim.EnsembleConfig(hidden=4, members=256, steps=200, learning_rate=0.03)

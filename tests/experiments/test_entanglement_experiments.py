@@ -12,6 +12,8 @@ from experiments.shared.adaptation_runs import t_interval
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def test_intervals_by_students_t():
     found = t_interval([1.0, 2.0, 3.0])

@@ -25,6 +25,8 @@ from ncsim.statistics.outcomes import Outcomes
 from ncsim.statistics.protocols import _best_of
 from tests.statistics.test_protocols import made_up
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def law_at(**points):
     """S as text, with underscores for points: its probability."""

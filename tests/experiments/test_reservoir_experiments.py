@@ -11,6 +11,8 @@ from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.ensemble.reservoir import Reservoir
 from ncsim.training.network import Architecture
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 SLOW = pytest.mark.slow
 
 

@@ -315,8 +315,14 @@ def contents_of_adapters(path):
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("first", "then"), [(4, 1), (4, 3), (1, 4)])
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        pytest.param(4, 3, marks=pytest.mark.slow),
+        pytest.param(1, 4, marks=pytest.mark.slow),
+        pytest.param(4, 1, marks=pytest.mark.thorough),  # into smaller groups, as the first case
+    ],
+)
 def test_another_at_once_groups_what_is_left_anew(files, whole, tmp_path, monkeypatch, capsys, first, then):
     """Stopped in the first group, taken up with another number: begun adapters go on, and all end as in one go."""
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
