@@ -18,7 +18,7 @@ from ncsim.errors import StoreError
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.statistics import cell as cells
-from ncsim.statistics import loss_order
+from ncsim.statistics import loss_order, tally
 from ncsim.statistics.cell import Cell
 from ncsim.statistics.tally import Tally
 from ncsim.storage import summaries
@@ -195,6 +195,17 @@ def test_tallies_merge_and_are_stored_as_they_are():
     for name, array in whole.arrays().items():
         np.testing.assert_allclose(merged.arrays()[name], array, err_msg=name)
     np.testing.assert_array_equal(whole.counts.sum(axis=0), records.counts.sum(axis=0))
+
+
+@pytest.mark.parametrize("diverged", [0.0, 0.05])
+def test_a_batch_is_tallied_in_pieces(monkeypatch, diverged):
+    records = records_of(300, diverged=diverged, undecided=0.3)
+    whole, cut = Tally(16), Tally(16)
+    whole.add(records)
+    monkeypatch.setattr(tally, "PIECE", 37)
+    cut.add(records)
+    for name, array in whole.arrays().items():
+        np.testing.assert_allclose(cut.arrays()[name], array, err_msg=name)
 
 
 def test_verify_finds_a_flipped_bit_of_a_summary(tmp_path):
