@@ -38,6 +38,7 @@ WORK: dict[str, dict[str, Any]] = {
     "n = 3, stored": {"hidden": 3, "members": 16_384, "steps": 3_000, "stored": True},
     "n = 3, 50 steps recorded, stored": {"hidden": 3, "members": 16_384, "steps": 3_000, "points": 50, "stored": True},
     "1 step": {"hidden": 3, "members": 1_000_000, "steps": 1},
+    "1 step, stored": {"hidden": 3, "members": 400_000, "steps": 1, "stored": True},
     "20 steps, stored": {"hidden": 3, "members": 1_000_000, "steps": 20, "stored": True},
 }
 #: What a build's process does: one run for each line of JSON, answered with its seconds.

@@ -1,6 +1,6 @@
 """How long does `ncsim report` take, beside another build of ncsim?
 
-    python benchmarks/reports.py --build ../ncsim-before --run runs/widths --run runs/million
+    python -m benchmarks.reports --build ../ncsim-before --run runs/widths --run runs/million
 
 Each run folder is copied and reported in processes of their own: by the other build (a checkout, run by the same Python), and by this
 one three times: without `summaries/`, as a folder of an earlier version; with what parts add up to, and without what is kept of

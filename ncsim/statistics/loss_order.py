@@ -18,6 +18,9 @@ import numpy as np
 _LOWER = np.int64(2**32 - 1)
 #: Stretches that are looked at together: with all groups, as much as a processor's cache holds.
 _BLOCK = 2**9
+#: Networks that are looked at together where there are more than EXACT, in whole numbers of neighbours: their arrays stay in the
+#: cache, and memory does not grow with their number.
+_PIECE = 2**16
 #: Probability of what is not looked at in its order: an error of laws, at most.
 NEGLIGIBLE = 1e-10
 #: Networks of a context up to which all is exact.
@@ -70,6 +73,11 @@ def ordered_bits(loss: np.ndarray) -> np.ndarray:
     """float32 as uint32 in the same order, 0 and -0 as one."""
     bits = (np.asarray(loss, np.float32) + np.float32(0)).view(np.uint32)
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+def losses_of(bits: np.ndarray) -> np.ndarray:
+    """The inverse of `ordered_bits`, float32."""
+    return np.where(bits >> 31, bits & np.uint32(2**31 - 1), ~bits).view(np.float32)
 
 
 def best_of_laws(order: np.ndarray, tries: int, members: np.ndarray) -> np.ndarray:
@@ -131,7 +139,7 @@ def _laws_by_neighbours(
     law, before = np.zeros((tables, 1 + groups)), np.zeros(1 + groups, np.int64)
     own, seen = np.zeros((tables, groups)), np.zeros((tables, groups), np.int64)
     of_table = of_group = np.zeros(0, np.int64)  # where the numbers of a network's block begin, which are so many
-    for keys in _cuts(order, size * 1024):
+    for keys in _cuts(order, size * max(_PIECE // size, 1)):
         count = len(keys)
         loss, lower = (keys >> np.uint64(32)).astype(np.uint32), keys.view(np.int64) & _LOWER
         edges = np.append(np.flatnonzero(np.concatenate([[True], loss[1:] != loss[:-1]])), count)

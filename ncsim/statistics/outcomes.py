@@ -16,7 +16,7 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.columns import by_context
 from ncsim.records.members import MemberRecords
-from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, ordered_bits, packed
+from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, losses_of, ordered_bits, packed
 from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 
 #: NumPy lets others compute beside it; more threads than contexts would have nothing to do.
@@ -41,6 +41,11 @@ class ContextOutcomes:
     bits: np.ndarray  # uint32: its loss as `ordered_bits`, ascending
     table: np.ndarray  # int32: which of the context's distinct tables of counts
     kinds: TableKinds  # of those tables
+
+    @cached_property
+    def loss(self) -> np.ndarray:
+        """float32, ascending."""
+        return losses_of(self.bits)
 
     @cached_property
     def solved(self) -> np.ndarray:

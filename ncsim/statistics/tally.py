@@ -15,6 +15,7 @@ import numpy as np
 from ncsim.records.columns import Columns, by_context
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.loss_order import ordered_bits
+from ncsim.statistics.member_statistics import PIECE
 from ncsim.statistics.signalling_tests import AccuracyDifferences
 from ncsim.statistics.undecided import UndecidedTally
 
@@ -96,13 +97,17 @@ class Tally:
         self.undecided = UndecidedTally(GROUPS)
         self.losses = LossBins()
 
-    def add(self, records: MemberRecords, columns: Columns | None = None) -> None:
-        """Add a batch of members, whose columns may be at hand.
+    def add(self, records: MemberRecords) -> None:
+        """Add a batch of members.
 
         Raises:
             ValueError: records that contradict themselves.
         """
-        columns = by_context(records) if columns is None else columns
+        for first in range(0, records.size, PIECE):
+            self._add_piece(records.take(slice(first, first + PIECE)))
+
+    def _add_piece(self, records: MemberRecords) -> None:
+        columns = by_context(records)
         _, bob, alice, both = np.moveaxis(columns.counts, 1, 0)
         self.differences.add_columns(alice + both, bob + both, columns.items, columns.diverged)
         self.undecided.add_columns(columns, records)
@@ -116,18 +121,18 @@ class Tally:
         lost = np.asarray(columns.diverged.any(axis=0))
         codes = table_codes(columns, self.rows)
         for context, code in enumerate(codes):
-            kept = ~columns.diverged[context]
-            found = _counted(code[kept], group[kept], self.rows)
+            kept = None if not columns.diverged[context].any() else ~columns.diverged[context]
+            found = _counted(_of(code, kept), _of(group, kept), self.rows)
             self.tables[context] = _merged(self.tables[context], found)
-        self._add_whole(columns, np.logical_not(lost), group)
+        self._add_whole(columns, None if not lost.any() else ~lost, group)
         self.diverged += columns.diverged.sum(axis=1)
         self.members_diverged += int(lost.sum())
         self.members += size
 
-    def _add_whole(self, columns: Columns, whole: np.ndarray, group: np.ndarray) -> None:
-        a, b, c = (sums[:, whole] for sums in columns.outcome_sums)
+    def _add_whole(self, columns: Columns, whole: np.ndarray | None, group: np.ndarray) -> None:
+        a, b, c = (_of(sums, whole) for sums in columns.outcome_sums)
         s, delta = s_and_contextuality(a, b, c, self.rows)
-        index = (s.astype(np.int64) + 4 * self.rows) // 2 * GROUPS + group[whole]
+        index = (s.astype(np.int64) + 4 * self.rows) // 2 * GROUPS + _of(group, whole)
         self.s += np.bincount(index, minlength=self.s.size).reshape(self.s.shape)
         self.contextuality += np.bincount(delta + 10 * self.rows, minlength=self.contextuality.size)
 
@@ -226,8 +231,16 @@ def _counted(code: np.ndarray, group: np.ndarray, rows: int) -> Tables:
     return Tables(there.astype(np.int64), members.reshape(-1, GROUPS)[: len(there)])
 
 
+def _of(values: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+    """Those of some members; of all, without a copy, where none is left out."""
+    return values if kept is None else values[..., kept]
+
+
 def _merged(one: Tables, other: Tables) -> Tables:
-    code = np.union1d(one.code, other.code)
+    if np.array_equal(one.code, other.code):
+        return Tables(one.code, one.members + other.members)
+    code = np.sort(np.concatenate([one.code, other.code]))
+    code = code[np.concatenate([[True], code[1:] != code[:-1]])[: len(code)]]
     members = np.zeros((len(code), GROUPS), np.int64)
     for tables in (one, other):
         members[np.searchsorted(code, tables.code)] += tables.members

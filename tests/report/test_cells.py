@@ -18,7 +18,7 @@ from ncsim.errors import StoreError
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.statistics import cell as cells
-from ncsim.statistics import loss_order
+from ncsim.statistics import loss_order, tally
 from ncsim.statistics.cell import Cell
 from ncsim.statistics.tally import Tally
 from ncsim.storage import summaries
@@ -161,6 +161,13 @@ def test_more_members_than_are_held_at_once(kind, tmp_path, monkeypatch):
         assert abs(share - other) <= 6 * math.sqrt((share * (1 - share) + 1e-4) / 10_000)
 
 
+def test_losses_in_whole_numbers_of_their_order():
+    loss = np.array([-np.inf, -3.5, -1e-45, -0.0, 0.0, 1e-45, 0.7, 0.70000005, 3.4e38, np.inf], np.float32)
+    bits = loss_order.ordered_bits(loss)
+    assert np.sign(np.diff(bits.astype(np.int64))).tolist() == [1, 1, 1, 0, 1, 1, 1, 1, 1]
+    np.testing.assert_array_equal(loss_order.losses_of(bits), loss)
+
+
 def test_neighbours_move_limits_by_less_than_a_millionth(monkeypatch):
     """200,000 networks, of which those of a group are told from others' places for 32 at a time."""
     generator = np.random.default_rng(4)
@@ -195,6 +202,17 @@ def test_tallies_merge_and_are_stored_as_they_are():
     for name, array in whole.arrays().items():
         np.testing.assert_allclose(merged.arrays()[name], array, err_msg=name)
     np.testing.assert_array_equal(whole.counts.sum(axis=0), records.counts.sum(axis=0))
+
+
+@pytest.mark.parametrize("diverged", [0.0, 0.05])
+def test_a_batch_is_tallied_in_pieces(monkeypatch, diverged):
+    records = records_of(300, diverged=diverged, undecided=0.3)
+    whole, cut = Tally(16), Tally(16)
+    whole.add(records)
+    monkeypatch.setattr(tally, "PIECE", 37)
+    cut.add(records)
+    for name, array in whole.arrays().items():
+        np.testing.assert_allclose(cut.arrays()[name], array, err_msg=name)
 
 
 def test_verify_finds_a_flipped_bit_of_a_summary(tmp_path):
