@@ -36,7 +36,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help gpu figure2 text-demo docs test lint types tests layers test-slow test-fast-and-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help gpu figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -128,10 +128,6 @@ tests: $(VENV)/.dev
 
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
-
-# Both in one session: modules are imported, and what the tests of a file have in common is made, once.
-test-fast-and-slow: $(VENV)/.dev
-	$(PYTEST) -m "not thorough"
 
 test-thorough: $(VENV)/.dev
 	$(PYTEST) -m thorough
