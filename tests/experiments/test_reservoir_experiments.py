@@ -124,7 +124,7 @@ def test_a_verdict_of_balances_and_kinks():
     [
         (madelung, ["--members", "20000", "--ensembles", "2", "--loops", "20"], "madelung"),
         (learning_equilibrium, ["--members", "8", "--samples", "2000", "--ensembles", "2"], "learning_equilibrium"),
-        (grand_canonical, ["--chains", "16", "--steps", "200", "--max-hidden", "10"], "grand_canonical"),
+        (grand_canonical, ["--chains", "16", "--steps", "200", "--max-hidden", "6"], "grand_canonical"),
     ],
 )
 def test_experiments_run(experiment, words, stem, tmp_path, capsys):

@@ -164,7 +164,7 @@ def test_what_no_network_has():
 @pytest.mark.parametrize("given", first_fast([{}, {"loss": "squared_error"}, {"alice_weight": 0.5}], 1, slow=2))
 def test_no_network_has_a_smaller_loss_than_its_wrong_answers_allow(given):
     """Of trained networks, of all numbers of wrong answers; some come near, so that a bound twice as large would be wrong."""
-    config = ncsim.EnsembleConfig(hidden=2, members=20, steps=50, **given)
+    config = ncsim.EnsembleConfig(hidden=2, members=100, steps=200, **given)
     records = ncsim.run_ensemble(config, executor="xla").records()
     wrong = records.counts.reshape(-1, 4) @ [2, 1, 1, 0]
     least = loss_of_a_wrong_answer(config)
