@@ -22,6 +22,7 @@ from ncsim.cli.plan import add_plan_command
 from ncsim.cli.report import add_report_command
 from ncsim.cli.reservoir import add_reservoir_command
 from ncsim.cli.scenario import add_scenario_command
+from ncsim.cli.separability import add_separability_command
 from ncsim.cli.show import add_show_command
 from ncsim.cli.table import add_table_command
 from ncsim.cli.text import add_text_command
@@ -139,5 +140,6 @@ def _parser() -> argparse.ArgumentParser:
     add_table_command(commands)
     add_words_command(commands)
     add_reservoir_command(commands)
+    add_separability_command(commands)
     add_entanglement_command(commands)
     return parser

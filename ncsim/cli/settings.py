@@ -30,8 +30,20 @@ from ncsim.config.scenarios import ScenarioTasks, shares, tasks_to_dict
 from ncsim.config.tasks import Tasks, TruthTables
 from ncsim.errors import ConfigError, one_line, reason
 
-#: What no file says: where it is, and what is done in place of a run.
-_NOT_IN_A_FILE = ("help", "config", "print_config", "json", "command", "flags", "given", "settings")
+#: What no file says: where it is, what is done in place of a run, and what one command alone asks of it.
+_NOT_IN_A_FILE = (
+    "help",
+    "config",
+    "print_config",
+    "json",
+    "command",
+    "flags",
+    "given",
+    "settings",
+    "at",
+    "contexts",
+    "ridge",
+)
 #: Options of `ncsim ensemble` that `ncsim plan` has not: it takes the same file, and leaves them alone.
 _OF_ENSEMBLE = ("cluster", "shard", "distributed", "audit", "audit_seed", "track", "quiet")
 

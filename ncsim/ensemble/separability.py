@@ -124,7 +124,7 @@ class ForeignShare(NamedTuple):
         """A function of both heads' precision, [M, C, R]."""
         from ncsim.training.separability import heads_precision, logit_jacobian
 
-        _check_between("ridge", ridge, 1e-10, 1e6)  # below, what rounding leaves is no precision of anything
+        check_ridge(ridge)
         slopes = self._of_each(lambda vector: logit_jacobian(self.config, vector))
         found = np.full(slopes.shape[:3], np.nan)
         good = np.isfinite(slopes).all(axis=(-3, -2, -1))
@@ -200,6 +200,11 @@ def foreign_share(
     names = tuple(context_names()[number] for number in chosen)
     member = np.asarray(config.member_ids, np.uint64)
     return ForeignShare(member, names, at, foreign_part(found.response), found.response, found.vector, config)
+
+
+def check_ridge(ridge: Any) -> None:
+    """Raise a ConfigError where a ridge is none: below, what rounding leaves is no precision of anything."""
+    _check_between("ridge", ridge, 1e-10, 1e6)
 
 
 def _check_between(name: str, value: Any, low: float, high: float) -> None:
