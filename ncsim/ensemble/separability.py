@@ -44,7 +44,7 @@ class ForeignShare(NamedTuple):
         >>> found = ncsim.foreign_share(config, steps=[1, 20], contexts=["11"])
         >>> found.schmidt_entropy().shape, found.cross_kernel().shape, found.curvature_information(0.01).shape
         ((4, 1, 2, 2), (4, 1, 2), (4, 1, 2))
-        >>> bool((found.curvature_entanglement(0.01) > found.curvature_information(0.01)).all())
+        >>> bool((found.curvature_entanglement(0.01) >= found.curvature_information(0.01) - 1e-12).all())
         True
     """
 
