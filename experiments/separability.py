@@ -55,8 +55,8 @@ from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.separability import APART, ForeignShare, foreign_share
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
-from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.separability import mean_over_members as mean
 from ncsim.statistics.separability import sample_information, schmidt_entropy
 
 #: Interventions, with their names in words and how they are drawn.
@@ -96,14 +96,6 @@ def moments(steps: int) -> list[int]:
     """Steps at which networks are looked at: 1, 2, 3, 5, 10 and so on, with the start and the end."""
     grid = {round(base * 10**power) for power in range(1, 9) for base in (1, 2, 5)} | {0, 1, 2, 3, 5}
     return sorted({step for step in grid if step < steps} | {steps})
-
-
-def mean(values: np.ndarray, most: float = 1.0) -> Estimate:
-    """Mean over members that have a value, in 0 to `most`."""
-    there = values[np.isfinite(values)]
-    if not there.size:
-        return Estimate(math.nan, 0.0, most, "no member has a value")
-    return bootstrap_mean(np.clip(there, 0, most), support=(0.0, most))
 
 
 def rows_of(kind: str, found: ForeignShare) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ncsim.ensemble.separability import ForeignShare
-    from ncsim.statistics.intervals import Estimate
 
 MOST_STEPS = 10**9
 
@@ -114,31 +114,32 @@ def described(found: ForeignShare, ridge: float | None) -> list[dict[str, Any]]:
     """A row per context and step: means over members that have a value, as JSON can hold them."""
     import numpy as np
 
+    from ncsim.statistics.separability import mean_over_members
+
     entropy = found.schmidt_entropy() / np.log(2)
-    numbers = {"cross_kernel": (found.cross_kernel(), 1.0)}
+    numbers = {"cross_kernel": found.cross_kernel()}
     for party, name in enumerate(("alice", "bob")):
-        numbers[f"foreign_share_{name}"] = found.share[..., party], 1.0
-        numbers[f"entropy_{name}"] = entropy[..., party], float("inf")
+        numbers |= {f"foreign_share_{name}": found.share[..., party], f"entropy_{name}": entropy[..., party]}
     if ridge is not None:
-        numbers["information"] = found.curvature_information(ridge), float("inf")
-        numbers["entanglement"] = found.curvature_entanglement(ridge), float("inf")
+        numbers |= {
+            "information": found.curvature_information(ridge),
+            "entanglement": found.curvature_entanglement(ridge),
+        }
+    most = {key: _largest(key, values) for key, values in numbers.items()}
     return [
         {"context": name, "step": int(step)}
-        | {key: _mean(values[:, place, at], most)._asdict() for key, (values, most) in sorted(numbers.items())}
+        | {key: mean_over_members(values[:, place, at], most[key])._asdict() for key, values in sorted(numbers.items())}
         | {"members_without_share": int(np.isnan(found.share[:, place, at]).any(axis=-1).sum())}
         for place, name in enumerate(found.context)
         for at, step in enumerate(found.step)
     ]
 
 
-def _mean(values: np.ndarray, most: float) -> Estimate:
-    import numpy as np
-
-    from ncsim.statistics.bootstrap import bootstrap_mean
-
-    there = values[np.isfinite(values)]
-    top = most if most < float("inf") else max(1.0, 2 * float(there.max(initial=0)))
-    return bootstrap_mean(np.clip(there, 0, top), support=(0.0, top))
+def _largest(key: str, values: np.ndarray) -> float:
+    """What a member can have, for an interval: 1 of shares and kernels; of the others twice the largest that was met, and at least 1."""
+    if key == "cross_kernel" or key.startswith("foreign_share"):
+        return 1.0
+    return max(1.0, 2 * float(max(filter(math.isfinite, values.flat), default=0.0)))
 
 
 def lines(config: EnsembleConfig, rows: Sequence[dict[str, Any]], ridge: float | None) -> list[str]:

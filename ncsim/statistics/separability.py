@@ -8,9 +8,13 @@ Axes: A rows, B columns, K variables, N samples.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
+
+from ncsim.statistics.bootstrap import bootstrap_mean
+from ncsim.statistics.intervals import Estimate
 
 #: Matrices with no longer side have exact singular values; of larger ones the Gram matrix is taken, which is far faster.
 SMALL = 16
@@ -53,6 +57,14 @@ def _squares(matrices: np.ndarray) -> np.ndarray:
     other = np.swapaxes(matrices, -1, -2)
     gram = matrices @ other if matrices.shape[-2] <= matrices.shape[-1] else other @ matrices
     return np.maximum(np.linalg.eigvalsh(gram), 0.0)
+
+
+def mean_over_members(values: np.ndarray, most: float = 1.0) -> Estimate:
+    """The mean of members that have a value, each in 0 to `most`, with its interval (BCa)."""
+    there = values[np.isfinite(values)]
+    if not there.size:
+        return Estimate(math.nan, 0.0, most, "no member has a value")
+    return bootstrap_mean(np.clip(there, 0, most), support=(0.0, most))
 
 
 def canonical_correlations(precision: np.ndarray, first: int) -> np.ndarray:
