@@ -8,9 +8,9 @@ from typing import Any
 from ncsim.formatting import json_text
 from ncsim.storage.checksums import is_whole, sealed_json
 
-#: Format of config.json. 1 had no checksum; parts of runs of 1 and 2 have lists for columns and hive partitions for folders.
-#: All are read, and a run that is extended keeps its own.
-FORMAT = FLAT = 3
+#: Format of config.json. 1 had no checksum; parts of runs of 1 and 2 have lists for columns and hive partitions for folders;
+#: those of 3 have whole numbers as dictionaries. All are read, and a run that is extended keeps its own.
+FORMAT, FLAT = 4, 3
 CONFIG, CONFIG_COPY = "config.json", "config-copy.json"
 
 

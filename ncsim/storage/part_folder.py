@@ -129,8 +129,7 @@ class PartFolder(Generic[Kept]):
             StoreError: it cannot be written; what was stored before it is whole.
         """
         name = self.part(config, int(kept.member[0]), len(kept.member))
-        layout = self.kind.flat if self.flat else self.kind.lists
-        content = to_bytes(layout, self.kind.key, kept, config, self.swept, **stamp)
+        content = to_bytes(self.kind.layout(self.form), self.kind.key, kept, config, self.swept, **stamp)
         try:
             self.storage.write(name, content)
         except OSError as error:

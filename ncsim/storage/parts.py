@@ -23,8 +23,10 @@ from ncsim.errors import StoreError, one_line
 from ncsim.records.members import MemberRecords
 from ncsim.records.scenarios import ScenarioRecords
 from ncsim.records.trajectories import MemberTrajectories
+from ncsim.statistics.member_statistics import MEMBER_STATISTICS
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.storage.arrow_tables import (
+    dictionary_options,
     flat_names,
     flat_options,
     from_flat_table,
@@ -38,6 +40,7 @@ from ncsim.storage.arrow_tables import (
 )
 from ncsim.storage.buffers import numbers_of
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
+from ncsim.storage.config_file import FLAT, FORMAT
 
 _CHECKSUM = b"ncsim-checksum"
 
@@ -53,11 +56,22 @@ class Layout(Generic[Kept]):
         format: what their stamps say. All from 1 on are read; only 1 had no checksum of the whole file.
         to_table: gives the columns of what is kept, in a cell of these swept fields.
         options: of the Parquet writer, for these columns.
+        required: whether columns say that no value of theirs is missing, but for statistics, which diverged members do not have.
+            To look whether one is takes the writer a tenth of its time.
     """
 
     format: int
     to_table: Callable[[Kept, EnsembleConfig, Sequence[str]], pa.Table]
     options: Callable[[pa.Schema], Mapping[str, Any]]
+    required: bool = False
+
+    def table(self, kept: Kept, config: EnsembleConfig, swept: Sequence[str]) -> pa.Table:
+        """The columns as they are written."""
+        table = self.to_table(kept, config, swept)
+        if not self.required:
+            return table
+        fields = [field.with_nullable(field.name in MEMBER_STATISTICS) for field in table.schema]
+        return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +83,7 @@ class PartKind(Generic[Kept]):
         words: what they are parts of.
         key: the name of the stamp in the footer.
         stamped: what its stamp says besides what every stamp says, with what reads each.
-        flat: how a part of a new folder is written.
-        lists: how one of a folder is written that was begun before parts were flat.
+        layouts: how a part is written, by the format of its folder: that of the folder's, or the last before it.
         from_table: the inverse, of a table, its stamp and its config. It raises StoreError where the numbers cannot be.
     """
 
@@ -78,9 +91,12 @@ class PartKind(Generic[Kept]):
     words: str
     key: bytes
     stamped: Mapping[str, Callable[[Any], Any]]
-    flat: Layout[Kept]
-    lists: Layout[Kept]
+    layouts: Mapping[int, Layout[Kept]]
     from_table: Callable[[pa.Table, Stamp, EnsembleConfig], Kept]
+
+    def layout(self, form: int = FORMAT) -> Layout[Kept]:
+        """How a part of a folder of this format is written; of a new folder, if not said."""
+        return self.layouts[max(first for first in self.layouts if first <= form)]
 
 
 def to_bytes(
@@ -99,7 +115,7 @@ def to_bytes(
     """
     ids = {"first": int(kept.member[0]), "count": len(kept.member)}
     stamp = {"format": layout.format, "fingerprint": fingerprint(config), **ids, **stamp}
-    table, sink = layout.to_table(kept, config, swept), pa.BufferOutputStream()
+    table, sink = layout.table(kept, config, swept), pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **layout.options(table.schema)) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({key: json.dumps(stamp), _CHECKSUM: UNSEALED})
@@ -119,7 +135,7 @@ def stamp_of(kind: PartKind[Any], content: bytes, name: str, config: EnsembleCon
     foreign = f"is not a part of {kind.words}"
     try:
         stamp = json.loads((metadata.metadata or {}).get(kind.key, b"{}"))
-        if not isinstance(stamp, dict) or stamp.get("format") not in range(1, kind.flat.format + 1):
+        if not isinstance(stamp, dict) or stamp.get("format") not in range(1, kind.layout().format + 1):
             raise StoreError(foreign)
         first, count, of = operator.index(stamp["first"]), operator.index(stamp["count"]), stamp["fingerprint"]
         stamp |= {field: read(stamp[field]) for field, read in kind.stamped.items()}
@@ -203,7 +219,7 @@ def _by_column(reader: pq.ParquetFile, name: str, lists: bool, wanted: Sequence[
 
 
 def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:
-    flat = stamp["format"] >= MEMBERS.flat.format
+    flat = stamp["format"] >= MEMBERS.layout(FLAT).format
     records = from_flat_table(table, config) if flat else from_table(table.cast(schema(config)))
     if not are_stamped(records.member, stamp):
         raise StoreError("has members that are not those of its name")
@@ -238,14 +254,17 @@ def _unsigned(trajectories: MemberTrajectories, *_: Any) -> pa.Table:
     return trajectories_to_table(trajectories)
 
 
-#: Format 1 had no checksum, and 1 and 2 have lists for columns.
+#: Format 1 had no checksum, 1 and 2 have lists for columns, and 3 has dictionaries of whole numbers.
 MEMBERS = PartKind(
     "parts",
     "an ncsim run",
     b"ncsim",
     {},
-    flat=Layout(3, to_flat_table, flat_options),
-    lists=Layout(2, _with_lists, lambda _: {"compression": "zstd"}),
+    {
+        1: Layout(2, _with_lists, lambda _: {"compression": "zstd"}),
+        FLAT: Layout(3, to_flat_table, dictionary_options),
+        4: Layout(4, to_flat_table, flat_options, required=True),
+    },
     from_table=_members,
 )
 
@@ -267,8 +286,12 @@ TRAJECTORIES = PartKind(
         "steps": lambda steps: np.asarray(steps, np.int32),
         "observed": lambda names: tuple(map(str, names)),
     },
-    flat=Layout(4, trajectories_to_flat_table, lambda schema: _trajectory_options(schema) | {"store_schema": False}),
-    lists=Layout(3, _unsigned, _trajectory_options),
+    {
+        1: Layout(3, _unsigned, _trajectory_options),
+        FLAT: Layout(
+            4, trajectories_to_flat_table, lambda schema: _trajectory_options(schema) | {"store_schema": False}
+        ),
+    },
     from_table=_trajectories,
 )
 

@@ -13,8 +13,8 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import StoreError
 from ncsim.records.joint_counts import PARTY_NAMES
 from ncsim.records.scenarios import ScenarioRecords
-from ncsim.storage.arrow_tables import axis_columns, check_axes, flat_options
-from ncsim.storage.config_file import CONFIG, description
+from ncsim.storage.arrow_tables import axis_columns, check_axes, dictionary_options, flat_options
+from ncsim.storage.config_file import CONFIG, FLAT, description
 from ncsim.storage.files import Storage
 from ncsim.storage.parts import Layout, PartKind, Stamp, are_stamped
 from ncsim.storage.run_folder import ConfiguredFolder, RunFolder, of_scenario
@@ -64,9 +64,15 @@ def _from_table(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> Scenar
     return records
 
 
-_LAYOUT = Layout(1, _to_table, flat_options)
 #: Another stamp than parts of members have, so that neither is taken for the other. There were never parts with lists.
-SCENARIOS = PartKind("parts", "a scenario", b"ncsim-scenario", {}, flat=_LAYOUT, lists=_LAYOUT, from_table=_from_table)
+SCENARIOS = PartKind(
+    "parts",
+    "a scenario",
+    b"ncsim-scenario",
+    {},
+    {FLAT: Layout(1, _to_table, dictionary_options), 4: Layout(2, _to_table, flat_options, required=True)},
+    from_table=_from_table,
+)
 
 
 class ScenarioFolder(ConfiguredFolder[ScenarioRecords]):

@@ -33,7 +33,7 @@ def change(folder, member, **columns):
     records = run.read_part(config, part.name)
     for name, value in columns.items():
         getattr(records, name)[member] = value
-    (folder / part.name).write_bytes(to_bytes(MEMBERS.flat, MEMBERS.key, records, config, run.swept))
+    (folder / part.name).write_bytes(to_bytes(MEMBERS.layout(), MEMBERS.key, records, config, run.swept))
 
 
 def test_what_is_right_is_right_and_a_share_is_a_share(folder):

@@ -77,7 +77,7 @@ def test_the_same_gives_the_same_bytes(folder):
         before, kept = folder.storage.read(part.name), folder.read_part(CONFIG, part.name)
         stamp = json.loads(pq.read_metadata(pa.BufferReader(before)).metadata[folder.kind.key])
         more = {field: stamp[field] for field in folder.kind.stamped}
-        assert to_bytes(folder.kind.flat, folder.kind.key, kept, CONFIG, (), **more) == before
+        assert to_bytes(folder.kind.layout(), folder.kind.key, kept, CONFIG, (), **more) == before
 
 
 #: What the footer of a part must not say, and what is said of it. A stamp that lacks fields is torn where no other file has
@@ -115,7 +115,7 @@ def test_a_stamp_that_is_wrong_is_refused_in_one_line(kind, wrong):
     stamp = {"format": 1, "fingerprint": fingerprint(CONFIG), "first": 0, "count": 8}
     if kind is TRAJECTORIES:
         stamp |= {"recording": RECORDING.to_dict(), "steps": [0, 5], "observed": ["loss_alice", "margin"]}
-    table, name = kind.lists.to_table(kept, CONFIG, ()), f"{kind.folder}/members-0000000000-8.parquet"
+    table, name = kind.layout(1).to_table(kept, CONFIG, ()), f"{kind.folder}/members-0000000000-8.parquet"
 
     def part(stamp):
         sink = pa.BufferOutputStream()

@@ -17,7 +17,7 @@ import ncsim
 from ncsim.errors import ConfigError
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.storage.config_file import described
+from ncsim.storage.config_file import FORMAT, described
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from tests.storage.test_part_folder import RECORDING, some_trajectories
@@ -240,7 +240,9 @@ def test_what_does_not_follow_from_the_counts_is_refused(run):
     from ncsim.storage.parts import MEMBERS, from_bytes, to_bytes
 
     def part(change):
-        layout = dataclasses.replace(MEMBERS.flat, to_table=lambda *given: change(MEMBERS.flat.to_table(*given)))
+        layout = dataclasses.replace(
+            MEMBERS.layout(), to_table=lambda *given: change(MEMBERS.layout().to_table(*given))
+        )
         return to_bytes(layout, MEMBERS.key, run.records(0), GRID[0], run.swept)
 
     def changed(name, values):
@@ -261,7 +263,7 @@ def test_what_does_not_follow_from_the_counts_is_refused(run):
 def test_a_folder_goes_on_in_the_format_that_it_was_begun_in():
     folder = RunFolder.create("old", GRID)
     stored = json.loads((folder.path / "config.json").read_bytes())
-    assert stored["format"] == 3
+    assert stored["format"] == FORMAT
     stored.pop("checksum")
     (folder.path / "config.json").write_bytes(described(stored | {"format": 2}))
     (folder.path / "config-copy.json").unlink()
