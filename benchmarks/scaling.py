@@ -1,15 +1,16 @@
 """How ncsim's cost and memory grow: with members, width, steps and devices; what starting and compiling take.
 
-Question. Does the cost grow no faster than members x steps and does memory stay what it is, up to ten million members
-streamed to disk? How do the rate and the compile time depend on the width, and the rate on devices?
+Question. Does the cost grow no faster than members x steps and does memory stay what it is, up to a hundred million members
+streamed to disk, and the report of them? How do the rate and the compile time depend on the width, and the rate on devices?
 
 Command. `make benchmark-scaling`, or `python -m benchmarks.scaling --out FOLDER`; --quick for a small version.
 
-Time. About six minutes on two cores; --quick a minute and a half. Let nothing else run meanwhile.
+Time. About ten minutes on two cores; --quick a minute and a half. Let nothing else run meanwhile.
 
 How. Each point is a process of its own that stores its run to disk, so that devices, compilation and peak memory are its
-own; the memory is the highest that the kernel saw of that process. Every member trains in four contexts: there is no
-other number of them to vary. Writes scaling.json and, for each curve, a picture with its numbers as CSV.
+own; the memory is the highest that the kernel saw of that process. Of the curve of members each run is reported twice, by two
+more processes: the first orders networks by loss and keeps what it found, the second reads that. Every member trains in four
+contexts: there is no other number of them to vary. Writes scaling.json and, for each curve, a picture with its numbers as CSV.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ from typing import Any, NamedTuple
 
 from ncsim.formatting import json_text
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, too
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # run as a file, too
 
 MEMORY_LIMIT = 1.5e9  # bytes, of the largest run that is streamed to disk
 PROPORTIONAL = 0.15  # the exponent of cost by work may be this far above 1; below, what a run costs at all still shows
+#: Of a point's reports, the first and the second: seconds, and peak memory in bytes.
+REPORTS = (("report_seconds", "report_peak_bytes"), ("second_report_seconds", "second_report_peak_bytes"))
+REPORT_LIMITS = (60.0, 5.0)  # seconds, of the first and the second report of the largest run
 COMPILE_LIMIT = 10.0  # seconds, of any width
 MEMORY_GROWTH = 1.25  # of peak memory from a tenth of the members to all of them
 
@@ -49,7 +54,7 @@ class Curve(NamedTuple):
 CURVES = {
     "members": Curve(
         "Many members, few steps, streamed to disk", "members", "members",
-        (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 10_000, 100_000), {"steps": 20},
+        (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000), (1_000, 10_000, 100_000), {"steps": 20, "reports": 2},
     ),
     "steps": Curve(
         "Longer training", "steps", "steps", (30, 100, 300, 1_000, 3_000, 10_000), (100, 1_000), {"members": 4_096},
@@ -116,9 +121,8 @@ def _points(curve: Curve, quick: bool) -> list[dict[str, Any]]:
 def _measure(point: dict[str, Any]) -> dict[str, Any]:
     """A point, measured in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.scaling", "--point", json.dumps(point)]
-    root = Path(__file__).resolve().parent.parent
     begun = time.time()
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if result.returncode != 0:
         said = (result.stderr.strip().splitlines() or ["no word"])[-1]
         raise RuntimeError(f"{json.dumps(point)}: ended with status {result.returncode}: {said}")
@@ -128,6 +132,7 @@ def _measure(point: dict[str, Any]) -> dict[str, Any]:
 
 def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
     """The point's numbers: seconds of the run, of compiling before it, and this process's peak memory."""
+    from benchmarks.reports import reported
     from ncsim.executors.devices import prepare_jax
     from ncsim.planning.memory import peak_memory
 
@@ -141,6 +146,7 @@ def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
         # Twice the same little work, the first with compilation.
         little = [_seconds(f"{folder}/little{turn}", fields | {"members": 64, "steps": 1}, point) for turn in range(2)]
         seconds = _seconds(f"{folder}/run", fields, point)
+        took = [reported(ROOT, Path(folder) / "run") for _ in range(point.get("reports", 0))]
     steps = 4 * fields["members"] * fields["steps"]
     return {
         "seconds": seconds,
@@ -150,6 +156,10 @@ def _measure_here(point: dict[str, Any]) -> dict[str, Any]:
         "peak_bytes": peak_memory(),
         "devices_there": devices,
         "ready_at": ready_at,
+    } | {
+        name: each[key]
+        for each, names in zip(took, REPORTS, strict=False)
+        for name, key in zip(names, ("wall", "memory"), strict=True)
     }
 
 
@@ -190,6 +200,8 @@ def growth_checks(measured: dict[str, list[dict[str, Any]]]) -> list[dict[str, A
             "found": round(members[-1]["peak_bytes"] / 1e9, 3),
             "holds": members[-1]["peak_bytes"] < MEMORY_LIMIT,
         })  # fmt: skip
+        if "report_peak_bytes" in members[-1]:
+            checks += _report_checks(members[-1])
     if "width" in measured:
         slowest = max(measured["width"], key=lambda point: point["compile_seconds"])
         checks.append({
@@ -197,6 +209,28 @@ def growth_checks(measured: dict[str, list[dict[str, Any]]]) -> list[dict[str, A
             "found": round(slowest["compile_seconds"], 2),
             "holds": slowest["compile_seconds"] < COMPILE_LIMIT,
         })  # fmt: skip
+    return checks
+
+
+def _report_checks(point: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the two reports of the largest run: their time, and the memory of the first, which takes more."""
+    text, found = f"of {point['members']:,} members", round(point["report_peak_bytes"] / 1e9, 3)
+    checks = [
+        {
+            "check": f"a report {text} takes less than {MEMORY_LIMIT / 1e9} GB",
+            "found": found,
+            "holds": found < MEMORY_LIMIT / 1e9,
+        }
+    ]
+    for which, limit, (name, _) in zip(("first", "second"), REPORT_LIMITS, REPORTS, strict=True):
+        seconds = round(point[name], 1)
+        checks.append(
+            {
+                "check": f"the {which} report {text} takes less than {limit:g} s",
+                "found": seconds,
+                "holds": seconds < limit,
+            }
+        )
     return checks
 
 
@@ -212,14 +246,19 @@ def _exponent(points: Sequence[dict[str, Any]]) -> float:
 def _print(measured: dict[str, list[dict[str, Any]]], checks: Sequence[dict[str, Any]]) -> None:
     from ncsim.formatting import table
 
-    header = ["", "members", "steps", "network-steps/s", "seconds", "start s", "compile s", "peak MB"]
     for name, points in measured.items():
-        curve = CURVES[name]
+        curve, header = (
+            CURVES[name],
+            ["", "members", "steps", "network-steps/s", "seconds", "start s", "compile s", "peak MB"],
+        )
+        told = [each for names in REPORTS for each in names if each in points[0]]
+        header += ["report s", "MB", "again s", "MB"][: len(told)]
         rows = [
             [
                 f"{curve.axis} {point[curve.vary]:,}", f"{point['members']:,}", f"{point['steps']:,}",
                 f"{point['rate']:.3g}", f"{point['seconds']:.2f}", f"{point['start_seconds']:.1f}",
                 f"{point['compile_seconds']:.1f}", f"{point['peak_bytes'] / 1e6:.0f}",
+                *(f"{point[each] / 1e6:.0f}" if each.endswith("bytes") else f"{point[each]:.1f}" for each in told),
             ]
             for point in points
         ]  # fmt: skip
@@ -232,7 +271,7 @@ def _print(measured: dict[str, list[dict[str, Any]]], checks: Sequence[dict[str,
 def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
     """Rate and peak memory, and for widths the compile time, against what was varied."""
 
-    from ncsim.report.figures import BLUE, VERMILLION, new_figure, save_figure
+    from ncsim.report.figures import BLUE, GREEN, VERMILLION, new_figure, save_figure
 
     third = (
         ("compile_seconds", 1, "compile time, s") if curve.vary == "hidden" else ("peak_bytes", 1e6, "peak memory, MB")
@@ -242,7 +281,11 @@ def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
     with new_figure(7.2, 3.0) as figure:
         axes = figure.subplots(1, len(panels))
         for axis, (column, unit, label), color, mark in zip(axes, panels, (BLUE, VERMILLION), "os", strict=True):
-            axis.plot(x, [point[column] / unit for point in points], color=color, marker=mark)
+            axis.plot(x, [point[column] / unit for point in points], color=color, marker=mark, label="training")
+            if column == "peak_bytes" and "report_peak_bytes" in points[0]:
+                reporting = [point["report_peak_bytes"] / unit for point in points]
+                axis.plot(x, reporting, color=GREEN, marker="^", label="its first report")
+                axis.legend()
             axis.set_xscale("log", base=2 if x[-1] <= 64 else 10)
             axis.set_ylim(0, 1.06 * axis.get_ylim()[1])  # room for the highest mark
             axis.set_xlabel(curve.axis)
@@ -252,7 +295,7 @@ def _draw(curve: Curve, points: Sequence[dict[str, Any]], stem: Path) -> None:
                 axis.minorticks_off()
         figure.suptitle(curve.title)
         columns = ["hidden", "members", "steps", "devices_there", "rate", "seconds", "start_seconds", "compile_seconds"]
-        columns.append("peak_bytes")
+        columns += ["peak_bytes", *(each for names in REPORTS for each in names if each in points[0])]
         save_figure(figure, stem, columns, [[point[column] for column in columns] for point in points])
 
 

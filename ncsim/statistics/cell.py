@@ -5,7 +5,7 @@ None of it grows with the members, so that it can be kept beside them, and a rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,8 +25,9 @@ CONTEXTUALITY_RUNS = 10_000
 FIRST = 50
 #: Members of a cell whose networks are all held in their order of loss at once.
 MOST_IN_ORDER = 2**22
-#: Whole numbers of sorted losses, eight bytes each, that are held at once where there are more members.
-MOST_LOSSES = 2**26
+#: Whole numbers of sorted losses, eight bytes each, that are held at once where there are more members: those that count of
+#: one context of 10^8 members. Memory grows no further.
+MOST_LOSSES = 9 * 2**23
 
 
 class Cell(Ensemble):
@@ -167,28 +168,45 @@ def _first_s(batches: Iterable[LossesAndTables], rows: int) -> np.ndarray:
 
 
 def _streamed_laws(tally: Tally, tries: int, read: Reader) -> list[np.ndarray]:
-    """The laws of the best by loss, with as many contexts at a time as fit in memory."""
-    wanted = [places_that_count(tries, int(n)) for n in tally.networks]
-    limits = [tally.losses.limit(context, count) for context, count in enumerate(wanted)]
-    sizes = [tally.losses.below(context, limit) for context, limit in enumerate(limits)]
+    """The laws of the best by loss. Contexts are read together as far as they fit in memory, and one that does not fit is read
+    as often as it takes, some losses each time."""
+    spans: list[list[tuple[int, int]]] = []
+    for context, networks in enumerate(tally.networks):
+        limit = tally.losses.limit(context, places_that_count(tries, int(networks)))
+        spans.append(tally.losses.spans(context, limit, MOST_LOSSES))
+    sizes = [sum(tally.losses.within(context, span) for span in each) for context, each in enumerate(spans)]
     laws, context = [], 0
     while context < 4:
         group = [context]
         while group[-1] < 3 and sum(sizes[n] for n in [*group, group[-1] + 1]) <= MOST_LOSSES:
             group.append(group[-1] + 1)
-        packed = {n: np.empty(sizes[n], np.uint64) for n in group}
-        filled = dict.fromkeys(group, 0)
-        places = {n: dense_places(tally.tables[n]) for n in group}
-        before = 0
-        for batch in read(group):
-            for row, n in enumerate(group):
-                keys = batch.packed(row, limits[n], places[n], before)
-                packed[n][filled[n] : filled[n] + len(keys)] = keys
-                filled[n] += len(keys)
-            before += batch.loss.shape[1]
-        for n in group:
-            keys = packed.pop(n)
-            keys.sort()
-            laws.append(best_of_laws(keys, tries, tally.tables[n].members))
+        if len(group) == 1:
+            pieces = _in_spans(tally, context, spans[context], read)
+            laws.append(best_of_laws(pieces, tries, tally.tables[context].members))
+        else:
+            orders = _in_order(tally, {n: spans[n][0] for n in group}, read)
+            laws += [best_of_laws([orders.pop(n)], tries, tally.tables[n].members) for n in group]
         context = group[-1] + 1
     return laws
+
+
+def _in_spans(tally: Tally, context: int, spans: Iterable[tuple[int, int]], read: Reader) -> Iterator[np.ndarray]:
+    for span in spans:
+        yield _in_order(tally, {context: span}, read)[context]
+
+
+def _in_order(tally: Tally, spans: Mapping[int, tuple[int, int]], read: Reader) -> dict[int, np.ndarray]:
+    """The networks of some contexts whose losses are in a span of each, sorted as `packed` has them."""
+    found = {n: np.empty(tally.losses.within(n, span), np.uint64) for n, span in spans.items()}
+    filled = dict.fromkeys(spans, 0)
+    places = {n: dense_places(tally.tables[n]) for n in spans}
+    before = 0
+    for batch in read(list(spans)):
+        for row, (n, span) in enumerate(spans.items()):
+            keys = batch.packed(row, span, places[n], before)
+            found[n][filled[n] : filled[n] + len(keys)] = keys
+            filled[n] += len(keys)
+        before += batch.loss.shape[1]
+    for keys in found.values():
+        keys.sort()
+    return found

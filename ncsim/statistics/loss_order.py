@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -80,14 +80,15 @@ def losses_of(bits: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31, bits & np.uint32(2**31 - 1), ~bits).view(np.float32)
 
 
-def best_of_laws(order: np.ndarray, tries: int, members: np.ndarray) -> np.ndarray:
+def best_of_laws(order: Iterable[np.ndarray], tries: int, members: np.ndarray) -> np.ndarray:
     """The laws of the tables under the best of so many tries by loss, float64[1 + groups, T].
 
     Of all networks the law is exact. Without a group it is for up to EXACT networks; of more, a network's place among those
     of the other groups is taken at the middle of some neighbours, which moves limits of intervals by less than 1e-6.
 
     Args:
-        order: sorted `packed` networks: all, or those without which the rest weighs nothing worth to count.
+        order: sorted `packed` networks: all, or those without which the rest weighs nothing worth to count; in pieces that
+            follow one another, each with all networks of its losses. Only one is held at a time.
         tries: K, 1 or more.
         members: networks with each table by group, of all M, [T, groups].
 
@@ -106,11 +107,11 @@ def best_of_laws(order: np.ndarray, tries: int, members: np.ndarray) -> np.ndarr
 
 
 def _laws_one_by_one(
-    order: np.ndarray, tries: int, members: np.ndarray, total: np.ndarray
+    pieces: Iterable[np.ndarray], tries: int, members: np.ndarray, total: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The laws [T, 1 + groups] of what is in the order, the probability of what is behind it, [1 + groups], and networks in the
     order with each table by group, [T, groups]."""
-    groups = members.shape[1]
+    order, groups = np.concatenate([np.zeros(0, np.uint64), *pieces]), members.shape[1]
     seen = _by_table_and_group(order.view(np.int64) & _LOWER, None, members.shape)
     law = np.zeros((len(members), 1 + groups))
     scale, left = 1 / np.maximum(total, 1), np.ones(1 + groups)
@@ -130,7 +131,7 @@ def _laws_one_by_one(
 
 
 def _laws_by_neighbours(
-    order: np.ndarray, tries: int, members: np.ndarray, total: np.ndarray
+    pieces: Iterable[np.ndarray], tries: int, members: np.ndarray, total: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """As `_laws_one_by_one`. Each network's own weight is exact; how leaving out a group changes it is told for neighbours
     together, and that is the same for all of them but for a few places in millions."""
@@ -139,7 +140,7 @@ def _laws_by_neighbours(
     law, before = np.zeros((tables, 1 + groups)), np.zeros(1 + groups, np.int64)
     own, seen = np.zeros((tables, groups)), np.zeros((tables, groups), np.int64)
     of_table = of_group = np.zeros(0, np.int64)  # where the numbers of a network's block begin, which are so many
-    for keys in _cuts(order, size * max(_PIECE // size, 1)):
+    for keys in itertools.chain.from_iterable(_cuts(piece, size * max(_PIECE // size, 1)) for piece in pieces):
         count = len(keys)
         loss, lower = (keys >> np.uint64(32)).astype(np.uint32), keys.view(np.int64) & _LOWER
         edges = np.append(np.flatnonzero(np.concatenate([[True], loss[1:] != loss[:-1]])), count)

@@ -86,11 +86,11 @@ class LossesAndTables(NamedTuple):
         columns = by_context(records)
         return cls(table_codes(columns, rows), columns.diverged, np.ascontiguousarray(records.loss.T))
 
-    def packed(self, row: int, limit: int, places: np.ndarray, before: int) -> np.ndarray:
-        """The networks of a row, which is a context's, whose `ordered_bits` are below a limit, as `packed` has them; `before`
+    def packed(self, row: int, span: tuple[int, int], places: np.ndarray, before: int) -> np.ndarray:
+        """The networks of a row, which is a context's, whose `ordered_bits` are in a span, as `packed` has them; `before`
         members come before these, and `places` are of tables by code."""
-        bits = ordered_bits(self.loss[row])
-        kept = np.flatnonzero(~self.diverged[row] & (bits < limit))
+        bits, (low, high) = ordered_bits(self.loss[row]), span
+        kept = np.flatnonzero(~self.diverged[row] & (bits >= low) & (bits < high))
         return packed(bits[kept], places[self.code[row, kept]], (kept + before) % GROUPS)
 
 
@@ -198,7 +198,7 @@ class Outcomes(Ensemble):
         def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:
             order = packed(context.bits, context.table, context.member % np.uint32(GROUPS))
             total = int(tables.members.sum())
-            return best_of_laws(order if total <= EXACT else first_of(order, tries, total), tries, tables.members)
+            return best_of_laws([order if total <= EXACT else first_of(order, tries, total)], tries, tables.members)
 
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(law, self.contexts, self.tally.tables))

@@ -65,9 +65,20 @@ class LossBins:
         """What `ordered_bits` of so many networks, the first in the order of losses, are below."""
         return (int(np.searchsorted(np.cumsum(self.members[context]), count)) + 1) << _LOWER_BITS
 
-    def below(self, context: int, limit: int) -> int:
-        """How many networks are below such a limit."""
-        return int(self.members[context, : limit >> _LOWER_BITS].sum())
+    def within(self, context: int, span: tuple[int, int]) -> int:
+        """How many networks are from one such limit, or 0, to another."""
+        return int(self.members[context, span[0] >> _LOWER_BITS : span[1] >> _LOWER_BITS].sum())
+
+    def spans(self, context: int, limit: int, most: int) -> list[tuple[int, int]]:
+        """Spans from 0 to such a limit with so many networks each at most, or with one bin where that has more."""
+        ends = np.cumsum(self.members[context, : limit >> _LOWER_BITS])
+        found, first = [], 0
+        while first < len(ends):
+            seen = ends[first - 1] if first else 0
+            stop = max(int(np.searchsorted(ends, seen + most, side="right")), first + 1)
+            found.append((first << _LOWER_BITS, stop << _LOWER_BITS))
+            first = stop
+        return found
 
 
 class Tally:

@@ -134,6 +134,10 @@ def test_growth_checks():
     assert [check["holds"] for check in scaling.growth_checks({"members": good})] == [True, True, True]
     bad = [point(10**5, 1.0, 5e8), point(10**6, 20.0, 1e9), point(10**7, 400.0, 4e9)]
     assert [check["holds"] for check in scaling.growth_checks({"members": bad})] == [False, False, False]
+    for took, holds in (((59.0, 1.4e9, 4.9, 3e8), [True] * 3), ((61.0, 1.6e9, 5.1, 3e8), [False] * 3)):
+        names = [name for names in scaling.REPORTS for name in names]
+        reported = [*good[:2], good[2] | dict(zip(names, took, strict=True))]
+        assert [check["holds"] for check in scaling.growth_checks({"members": reported})] == [True, True, True, *holds]
 
 
 def test_a_bad_value_is_one_line(capsys):

@@ -20,7 +20,7 @@ from ncsim.results import Run
 from ncsim.statistics import cell as cells
 from ncsim.statistics import loss_order, tally
 from ncsim.statistics.cell import Cell
-from ncsim.statistics.tally import Tally
+from ncsim.statistics.tally import LossBins, Tally
 from ncsim.storage import summaries
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
@@ -177,18 +177,44 @@ def test_neighbours_move_limits_by_less_than_a_millionth(monkeypatch):
     members = np.zeros((50, 32), np.int64)
     np.add.at(members, (table, group), 1)
     order = np.sort(loss_order.packed(loss_order.ordered_bits(loss), table, group))
-    quick = loss_order.best_of_laws(order, 20, members)
+    # As it is, and read in three pieces.
+    cuts = np.searchsorted(
+        order, [order[60_001] >> np.uint64(32) << np.uint64(32), order[-50] >> np.uint64(32) << np.uint64(32)]
+    )
+    found = [loss_order.best_of_laws(pieces, 20, members) for pieces in ([order], np.split(order, cuts))]
     monkeypatch.setattr(loss_order, "EXACT", loss.size)
-    exact = loss_order.best_of_laws(order, 20, members)
-    np.testing.assert_allclose(quick[0], exact[0], atol=1e-12)
+    exact = loss_order.best_of_laws([order], 20, members)
     correlator = np.linspace(-1, 1, 50)
 
     def error(laws):
         left_out = laws[1:] @ correlator
         return math.sqrt(31 / 32 * np.sum((left_out - left_out.mean()) ** 2))
 
-    assert abs(error(quick) - error(exact)) < 4e-7
+    for quick in found:
+        np.testing.assert_allclose(quick[0], exact[0], atol=1e-12)
+        assert abs(error(quick) - error(exact)) < 4e-7
     assert error(exact) > 1e-4
+    np.testing.assert_array_equal(loss_order.best_of_laws(np.split(order, cuts), 20, members), exact)
+
+
+def test_losses_are_cut_where_so_many_networks_are_below():
+    bins = LossBins()
+    loss = np.random.default_rng(5).lognormal(size=(4, 5_000)).astype(np.float32)
+    bins.add(loss, np.zeros(loss.shape, bool))
+    for most in (1, 300, 4_000, 10_000):
+        limit = bins.limit(2, 3_500)
+        spans = bins.spans(2, limit, most)
+        assert [span[0] for span in spans] == [0, *(span[1] for span in spans[:-1])]
+        assert spans[-1][1] == limit
+        bits = loss_order.ordered_bits(loss[2])
+        counts = [int(((bits >= low) & (bits < high)).sum()) for low, high in spans]
+        assert counts == [bins.within(2, span) for span in spans]
+        assert sum(counts) >= 3_500
+        one_bin = 1 << 19
+        assert all(count <= most or high - low == one_bin for count, (low, high) in zip(counts, spans, strict=True))
+        # None could have been longer.
+        nexts = [bins.within(2, (high, high + one_bin)) for _, high in spans[:-1]]
+        assert all(count + more > most for count, more in zip(counts, nexts, strict=False))
 
 
 def test_tallies_merge_and_are_stored_as_they_are():
