@@ -5,7 +5,7 @@ and what do recording along training and a member's own cost (drawing, recording
 
 Command. `python -m benchmarks.against FOLDER --json FILE`; --work names what is measured.
 
-Time. About five minutes on two cores. Let nothing else run meanwhile.
+Time. Fifteen minutes on two cores, ten of them for the runs of ten million members. Let nothing else run meanwhile.
 
 How. Each build lives in a process of its own and takes its turn in every round; the first turn compiles and is not
 counted. Ratios are of runs in the same round: their median, lowest and highest. Seconds are of the clock and of the
@@ -40,6 +40,8 @@ WORK: dict[str, dict[str, Any]] = {
     "1 step": {"hidden": 3, "members": 1_000_000, "steps": 1},
     "1 step, stored": {"hidden": 3, "members": 400_000, "steps": 1, "stored": True},
     "20 steps, stored": {"hidden": 3, "members": 1_000_000, "steps": 20, "stored": True},
+    "1 step of 10^7, stored": {"hidden": 3, "members": 10_000_000, "steps": 1, "stored": True},
+    "20 steps of 10^7, stored": {"hidden": 3, "members": 10_000_000, "steps": 20, "stored": True},
 }
 #: What a build's process does: one run for each line of JSON, answered with its seconds.
 CHILD = """
