@@ -82,9 +82,9 @@ def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequen
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = []
     with _style():
-        if figure.get_layout_engine() is not None:
-            figure.canvas.draw()  # places everything; the three files need not do it again
-            figure.set_layout_engine("none")
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)  # places everything; the three files need not do it again
+            figure.set_layout_engine(None)  # with "none" each would be drawn once more, to place nothing
         for suffix, options in _FILES:
             path = stem.with_name(f"{stem.name}.{suffix}")
             figure.savefig(path, dpi=200, **options)
