@@ -8,5 +8,6 @@ def test_the_page_is_made_from_the_files():
 
 
 def test_every_experiment_stands_there():
+    page = index()
     for path in FOLDER.glob("*.py"):
-        assert path.name == "__init__.py" or f"[{path.name}]" in index()
+        assert path.name == "__init__.py" or f"[{path.name}]" in page
