@@ -17,7 +17,8 @@ SLOW = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def found():
-    return ncsim.reservoir([-0.2, 0.3], 3.0, chains=64, **SMALL)
+    """On two devices, for each of which its program is compiled."""
+    return ncsim.reservoir([-0.2, 0.3], 3.0, chains=64, devices=2, **SMALL)
 
 
 def test_shapes_and_counts(found):
@@ -78,7 +79,7 @@ def test_chains_depend_on_their_id_alone(found):
 @SLOW
 def test_numbers_of_another_implementation():
     """Mean widths in contexts 11 and 22 at beta 4, s 2, at most 10 units, z = 1 and 4; and beta F(n)."""
-    found = ncsim.reservoir([0.0, math.log(4) / 4], 4.0, 10, chains=128, steps=5_000)
+    found = ncsim.reservoir([0.0, math.log(4) / 4], 4.0, 10, chains=128, steps=5_000, devices=1)
     widths = (found.width @ np.arange(11) / found.width.sum(axis=-1)).mean(axis=-1)
     np.testing.assert_allclose(widths[:, 0], [0.488, 2.216], atol=0.12)
     np.testing.assert_allclose(widths[:, 3], [0.398, 1.629], atol=0.12)
@@ -89,12 +90,12 @@ def test_numbers_of_another_implementation():
 
 
 @SLOW
-def test_stepping_stones_and_insertion_agree():
-    stones = ncsim.reservoir([0.0], 3.0, chains=64, temperatures=4, **SMALL)
-    plain = ncsim.reservoir([0.0], 3.0, chains=64, **SMALL)
+def test_stepping_stones_and_insertion_agree(found):
+    """Free energies, which no price enters, and the routes of the dearer unit."""
+    stones = ncsim.reservoir([-0.2], 3.0, chains=64, temperatures=4, devices=1, **SMALL)
     assert stones.parts.shape == (4, 32, 4, 3)
-    np.testing.assert_allclose(stones.free_energy(), plain.free_energy(), atol=0.25)
-    assert all(route.problem == "" for found in (stones, plain) for route in found.routes()[0])
+    np.testing.assert_allclose(stones.free_energy(), found.free_energy(), atol=0.25)
+    assert all(route.problem == "" for each in (stones, found) for route in each.routes()[0])
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.ensemble.reservoir import Reservoir
 from ncsim.training.network import Architecture
 
-pytestmark = pytest.mark.usefixtures("quickly")
-
 SLOW = pytest.mark.slow
 
 
@@ -124,7 +122,11 @@ def test_a_verdict_of_balances_and_kinks():
     [
         (madelung, ["--members", "20000", "--ensembles", "2", "--loops", "20"], "madelung"),
         (learning_equilibrium, ["--members", "8", "--samples", "2000", "--ensembles", "2"], "learning_equilibrium"),
-        (grand_canonical, ["--chains", "16", "--steps", "200", "--max-hidden", "6"], "grand_canonical"),
+        (
+            grand_canonical,
+            ["--chains", "16", "--steps", "200", "--max-hidden", "6", "--devices", "1"],
+            "grand_canonical",
+        ),
     ],
 )
 def test_experiments_run(experiment, words, stem, tmp_path, capsys):
