@@ -33,7 +33,7 @@ def test_where_one_half_is_passed():
 @pytest.mark.slow
 def test_main_job(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(critical_width, "WIDTHS", (2, 3))
-    monkeypatch.setattr(critical_width, "ROW_WIDTHS", (2, 3))
+    monkeypatch.setattr(critical_width, "ROW_WIDTHS", (2,))
     monkeypatch.setattr(critical_width, "TRAINING_ROWS", (12, 13))
     arguments = ["--members", "64", "--steps", "150", "--out", "run"]
     critical_width.main(arguments)
