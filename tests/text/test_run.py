@@ -284,23 +284,19 @@ def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_short_memory_is_met_by_microbatches(files, whole, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
-    monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1.0)
-    run = trained(files, tmp_path / "run", dropout=0.0, epochs=1)
-    assert "1 x 64 tokens of a step at a time" in capsys.readouterr().err
-    assert json.loads((run.path / "config.json").read_text())["microbatch"] == 1
-
-
-@pytest.mark.slow
-def test_dropout_is_the_same_in_any_microbatch(files, tmp_path, monkeypatch):
-    """Masks belong to the tokens: short memory changes rounding only."""
+def test_dropout_is_the_same_in_any_microbatch_and_short_memory_is_met_by_small_ones(
+    files, tmp_path, monkeypatch, capsys
+):
+    """Masks belong to the tokens: short memory changes rounding only. Eight pairs are sixteen sequences, in several rows."""
     monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
     found = []
-    for name, free in (("much", 1e12), ("little", 1.0)):
+    for name, free, microbatch in (("much", 1e12, 4), ("little", 1.0, 1)):
         monkeypatch.setattr(trainer, "free_memory", lambda mesh, free=free: free)
-        found.append(trained(files, tmp_path / name, dropout=0.3).path)
-    much, little = (contents_of_adapters(path) for path in found)
+        run = trained(files, tmp_path / name, dropout=0.3, batch_size=8)
+        assert ("1 x 64 tokens of a step at a time" in capsys.readouterr().err) == (microbatch == 1)
+        assert json.loads((run.path / "config.json").read_text())["microbatch"] == microbatch
+        found.append(contents_of_adapters(run.path))
+    much, little = found
     assert much.keys() == little.keys()
     assert max(float(np.abs(much[key] - little[key]).max()) for key in much) < 1e-5
 
