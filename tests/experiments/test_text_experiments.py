@@ -10,8 +10,6 @@ from experiments.shared import text_runs
 from ncsim.text.config import TextConfig
 from tests.support.text_model import write_model_and_data
 
-pytestmark = pytest.mark.usefixtures("quickly")
-
 
 def test_paper_settings_are_the_papers():
     mixed, multilingual = (text_runs.paper_config(suite) for suite in text_runs.SUITES)

@@ -106,6 +106,7 @@ def test_the_first_factor_is_what_equation_84_says():
 # ------------------------------------------------------------------------------------------------- functions
 
 
+@pytest.mark.slow
 def test_they_compute_what_their_updates_say(backbone):
     for adaptation, scale in (("full", 1.0), ("mps", 2.0)):
         fresh = new(adaptation, 0 if adaptation == "full" else 3)

@@ -303,11 +303,13 @@ def test_padding_of_ranks_stays_exactly_zero(together):
             assert np.abs(pair["b"][1]).min(axis=(0, 2)).all(), "the wider adapter uses its whole rank"
 
 
+@pytest.mark.slow
 def test_training_leaves_the_frozen_weights_bit_for_bit(together):
     _, _, (before, after), _ = together
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, after))
 
 
+@pytest.mark.slow
 def test_frozen_products_are_one_matrix_product_for_all_adapters(together):
     """Nowhere does a product with a frozen kernel have a batch of kernels, and none gives a frozen kernel's gradient."""
     _, _, _, jaxpr = together
