@@ -19,6 +19,7 @@ from ncsim.executors import choice, xla
 from ncsim.training.network import Architecture
 from ncsim.training.step import train
 from tests.support.cases import first_fast
+from tests.support.tasks import FOUR_ROWS
 
 HAS_COMPILER = True
 try:
@@ -51,10 +52,10 @@ def test_native_reference_does_the_same_work(hidden):
     assert work.disagreements(*ends) == []
 
 
-@pytest.mark.parametrize("training_rows", first_fast([12, 0], 0))
+@pytest.mark.parametrize("training_rows", first_fast([3, 0], 0))
 def test_tuning_joins_blocks_of_records(training_rows):
     """With a field that is not there, as counts of the rows trained on where those are all."""
-    config = ncsim.EnsembleConfig(hidden=1, training_rows=training_rows)
+    config = ncsim.EnsembleConfig(hidden=1, training_rows=training_rows, tasks=FOUR_ROWS)
     mesh = jax.make_mesh((1,), (xla.MEMBERS,), devices=jax.devices()[:1])
     program = xla.block_program(config, mesh, 1, 16)
     records = laws.records(config, program, mesh, 20, 3, 5)
