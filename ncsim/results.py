@@ -17,6 +17,7 @@ from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.records.trajectories import concatenated as joined
 from ncsim.statistics.cell import Cell
+from ncsim.statistics.training_curves import NOT_RECORDED, TrajectoryStatistics, statistics_of, trajectory_statistics
 from ncsim.storage.arrow_tables import axis_columns, to_flat_table, to_table
 from ncsim.storage.environment import recorded_executors
 from ncsim.storage.files import LocalStorage
@@ -141,7 +142,7 @@ class Run:
             cell: number of the cell in `configs`, from 0.
 
         Yields:
-            `MemberTrajectories`, as `ncsim.trajectory_statistics` takes them.
+            `MemberTrajectories`; `trajectory_statistics` adds them up.
 
         Raises:
             StoreError: a part is torn or foreign.
@@ -150,6 +151,31 @@ class Run:
             yield from TrajectoryFolder(self._source).read(self.configs[cell])
         elif self._trajectories:
             yield from self._trajectories[cell]
+
+    def trajectory_statistics(self, cell: int = 0, windows: Sequence[tuple[int, int]] = ()) -> TrajectoryStatistics:
+        """Statistics along training of a cell's members, as `ncsim.trajectory_statistics` gives them. Of a stored run they are read
+        off what its parts add up to, which is kept beside them, and no member is read.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+            windows: first and last step of the windows to give mu_gradS of; the recorded steps nearest to them bound it.
+
+        Raises:
+            ValueError: the run was made without a recording, or a window lies between two recorded steps.
+            StoreError: a part is torn or foreign.
+
+        Example:
+            >>> run = open_run("recorded-run")  # any run that was recorded along training
+            >>> found = run.trajectory_statistics(windows=[(0, 40)])
+            >>> found.step.tolist(), found.s.mean.shape, found.slopes[0].last
+            ([0, 20, 40], (3,), 40)
+        """
+        if not isinstance(self._source, RunFolder):
+            return trajectory_statistics(self.trajectories(cell), self.configs[cell].tasks.rows, windows)
+        tally = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
+        if tally is None:
+            raise ValueError(NOT_RECORDED)
+        return statistics_of(tally, windows)
 
     def records(self, cell: int = 0) -> MemberRecords:
         """All records of one cell, in the order of member ids.

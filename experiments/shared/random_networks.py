@@ -14,12 +14,14 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.networks import outcomes as outcomes_of
 from ncsim.ensemble.random_solutions import RandomSolutions, random_solutions
+from ncsim.records.columns import outcome_sums
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error
+from ncsim.statistics.member_statistics import s_influence_contextuality
 from ncsim.statistics.outcomes import Outcomes
 from ncsim.statistics.protocols import Protocol, ProtocolLaw
 from ncsim.statistics.rare_tails import probability_of
-from ncsim.statistics.tally import GROUPS, Tables, s_and_contextuality
+from ncsim.statistics.tally import GROUPS, Tables
 from ncsim.training.initialization import row_tuples
 from ncsim.training.network import Architecture, forward
 
@@ -179,10 +181,7 @@ def drawn_contextuality(
     counts = np.stack(
         [cells[generator.choice(len(law), RUNS, p=law / law.sum())] for cells, law in laws]
     )  # [4, RUNS, 4]
-    neither, bob, alice, both = np.moveaxis(counts, -1, 0)
-    a, b, c = alice + both - neither - bob, bob + both - neither - alice, both + neither - alice - bob
-    _, delta = s_and_contextuality(a, b, c, rows)
-    influence = np.abs(a[0] - a[1]) + np.abs(a[2] - a[3]) + np.abs(b[0] - b[2]) + np.abs(b[1] - b[3])
+    _, influence, delta = s_influence_contextuality(*outcome_sums(np.moveaxis(counts, -1, 1)), rows)
     return delta / rows, influence / rows
 
 

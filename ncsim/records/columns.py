@@ -36,9 +36,15 @@ class Columns(NamedTuple):
 
     @property
     def outcome_sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Sums over a context's rows of Alice's outcome, of Bob's, and of their product, [context, M] each."""
-        neither, bob, alice, both = np.moveaxis(self.counts, 1, 0)
-        return alice + both - neither - bob, bob + both - neither - alice, both + neither - alice - bob
+        """As the function of this name gives them, [context, M] each."""
+        return outcome_sums(self.counts)
+
+
+def outcome_sums(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums over a context's rows of Alice's outcome, of Bob's, and of their product, [context, ...] each, of signed counts
+    [context, 4, ...]."""
+    neither, bob, alice, both = counts.swapaxes(0, 1)
+    return alice + both - neither - bob, bob + both - neither - alice, both + neither - alice - bob
 
 
 #: With at most so many items in a context, sums over all contexts with any signs fit in 16 bits.

@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ncsim.records.columns import outcome_sums
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.loss_order import EXACT, NEGLIGIBLE, best_of_laws, places_that_count
+from ncsim.statistics.member_statistics import s_influence_contextuality
 from ncsim.statistics.outcomes import THREADS, Ensemble, LossesAndTables, Outcomes, dense_places
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, ProtocolLaw, cells_of, draw_runs
-from ncsim.statistics.tally import Tally, s_and_contextuality
+from ncsim.statistics.tally import Tally
 
 #: Gives what is asked of members for some contexts, batch by batch.
 Reader = Callable[[Sequence[int]], Iterable[LossesAndTables]]
@@ -128,9 +130,8 @@ class Cell(Ensemble):
     def _set_runs(self, runs: np.ndarray) -> None:
         self.runs = runs
         cells = np.stack([cells_of(each, self.tally) for each in runs])  # [protocols, runs, context, 4]
-        neither, bob, alice, both = np.moveaxis(cells, (-1, -2), (0, 1))
-        a, b, c = alice + both - neither - bob, bob + both - neither - alice, both + neither - alice - bob
-        self.contextuality = s_and_contextuality(a, b, c, self.rows)[1].astype(np.int32)
+        sums = outcome_sums(np.moveaxis(cells, (-2, -1), (0, 1)))
+        self.contextuality = s_influence_contextuality(*sums, self.rows)[2].astype(np.int32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that it holds, as `from_arrays` takes it."""

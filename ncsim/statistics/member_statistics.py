@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ncsim.config.tasks import context_names
+from ncsim.records.columns import outcome_sums
 
 #: Those that are one number per member, and where `ChshStatistics` has them.
 MEMBER_STATISTICS = {"S": "s", "S_factorised": "s_factorised", "influence": "influence", "Delta": "contextuality"}
@@ -35,25 +36,35 @@ def member_statistics(counts: np.ndarray, rows: int) -> dict[str, np.ndarray]:
 
 def _of_piece(counts: np.ndarray, rows: int) -> dict[str, np.ndarray]:
     by_outcome = np.ascontiguousarray(counts.T, np.int32).reshape(4, 4, -1)
-    _, bob_right, alice_right, both_right = by_outcome.swapaxes(0, 1)  # [4, M] each
-    a, b = (2 * (right + both_right) - rows for right in (alice_right, bob_right))  # rows times a mean of outcomes
-    c = rows - 2 * (alice_right + bob_right)
-    # The largest sum with an odd number of minus signs: of all, or with the smallest term turned where their number is even.
-    size = np.abs(c)
-    odd = np.logical_xor.reduce(c < 0, axis=0)
-    s_odd = _sum(size) - np.where(odd, 0, 2 * size.min(axis=0))
-    influence = abs(a[0] - a[1]) + abs(a[2] - a[3]) + abs(b[0] - b[2]) + abs(b[1] - b[3])
-    products = a * b
+    a, b, c = outcome_sums(by_outcome)
+    s, influence, delta = s_influence_contextuality(a, b, c, rows)
     whole = {
-        "S": (_sum(c) - 2 * c[3], rows),
-        "S_factorised": (_sum(products) - 2 * products[3], rows**2),
+        "S": (s, rows),
+        "S_factorised": (signed_sum(a * b), rows**2),
         "influence": (influence, rows),
-        "Delta": (s_odd - 2 * rows - influence, rows),
+        "Delta": (delta, rows),
     }
     diverged = (by_outcome.max(axis=1) == 0).any(axis=0)
     found = {name: np.where(diverged, np.nan, number / of) for name, (number, of) in whole.items()}
-    return found | dict(zip(SOLVED, both_right == rows, strict=True))
+    return found | dict(zip(SOLVED, by_outcome[:, 3] == rows, strict=True))
 
 
-def _sum(values: np.ndarray) -> np.ndarray:
-    return values[0] + values[1] + values[2] + values[3]  # in the values' own type
+def s_influence_contextuality(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, rows: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """S, direct influence and Delta, times the rows, of sums of outcomes and of their products, whole numbers [context, ...].
+
+    Each of the eight sums with an odd number of minus signs is the sum of all less twice one of them, or the negative of that.
+    """
+    total = c[0] + c[1] + c[2] + c[3]
+    s = total - 2 * c[3]
+    odd = np.abs(s)
+    for context in range(3):
+        odd = np.maximum(odd, np.abs(total - 2 * c[context]))
+    influence = np.abs(a[0] - a[1]) + np.abs(a[2] - a[3]) + np.abs(b[0] - b[2]) + np.abs(b[1] - b[3])
+    return s, influence, odd - 2 * rows - influence
+
+
+def signed_sum(values: np.ndarray) -> np.ndarray:
+    """Those of the contexts added up as S adds correlators, [...] of [context, ...], in their own type."""
+    return np.asarray(values[0] + values[1] + values[2] - values[3])

@@ -15,7 +15,7 @@ import numpy as np
 from ncsim.records.columns import Columns, by_context
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.loss_order import ordered_bits
-from ncsim.statistics.member_statistics import PIECE
+from ncsim.statistics.member_statistics import PIECE, s_influence_contextuality
 from ncsim.statistics.signalling_tests import AccuracyDifferences
 from ncsim.statistics.undecided import UndecidedTally
 
@@ -142,7 +142,7 @@ class Tally:
 
     def _add_whole(self, columns: Columns, whole: np.ndarray | None, group: np.ndarray) -> None:
         a, b, c = (_of(sums, whole) for sums in columns.outcome_sums)
-        s, delta = s_and_contextuality(a, b, c, self.rows)
+        s, _, delta = s_influence_contextuality(a, b, c, self.rows)
         index = (s.astype(np.int64) + 4 * self.rows) // 2 * GROUPS + _of(group, whole)
         self.s += np.bincount(index, minlength=self.s.size).reshape(self.s.shape)
         self.contextuality += np.bincount(delta + 10 * self.rows, minlength=self.contextuality.size)
@@ -213,20 +213,6 @@ def table_codes(columns: Columns, rows: int) -> np.ndarray:
     """A whole number for each network's table of counts, int32[context, M]: three of the four counts tell it."""
     counts = columns.counts.astype(np.int32)
     return np.asarray((counts[:, 1] * (rows + 1) + counts[:, 2]) * (rows + 1) + counts[:, 3])
-
-
-def s_and_contextuality(a: np.ndarray, b: np.ndarray, c: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """S and Delta, times the rows, of sums of outcomes and of their products, whole numbers [context, M].
-
-    Each of the eight sums with an odd number of minus signs is the sum of all less twice one of them, or the negative of that.
-    """
-    total = c[0] + c[1] + c[2] + c[3]
-    s = total - 2 * c[3]
-    odd = np.abs(s)
-    for context in range(3):
-        odd = np.maximum(odd, np.abs(total - 2 * c[context]))
-    influence = np.abs(a[0] - a[1]) + np.abs(a[2] - a[3]) + np.abs(b[0] - b[2]) + np.abs(b[1] - b[3])
-    return s, odd - 2 * rows - influence
 
 
 def _counted(code: np.ndarray, group: np.ndarray, rows: int) -> Tables:

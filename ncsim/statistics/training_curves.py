@@ -1,24 +1,23 @@
 """Statistics along training: S(t), accuracies, P(S > 2), contextuality, what is solved, losses, with bands over members.
 
 A member is one network in each context, so that S(t) here is that of a single shot. Members that have diverged at a step
-are left out of that step. Everything is summed part by part, so that memory does not grow with the number of members.
+are left out of that step. All is read off sums (`trajectory_tally.py`), so that memory does not grow with the number of members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ncsim.records.trajectories import MemberTrajectories
-from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import clopper_pearson, mean_reach
+from ncsim.statistics.trajectory_tally import LATTICES, TrajectoryTally, loss_values, places_of
 
 #: Of the bands over members.
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-#: Losses are counted in bins of equal ratio, from 1e-8 to 1e4: a quantile is right to 2.4 %.
-LOSS_BINS_A_DECADE, LOSS_DECADES = 50, (-8, 4)
+NOT_RECORDED = "no trajectories: the run was made without a recording"
 #: The smallest and largest possible value of what is observed; a loss and a norm are 0 or more, the rest any number.
 OBSERVED_RANGES = {
     "margin": (-np.inf, np.inf),
@@ -117,7 +116,8 @@ class TrajectoryStatistics(NamedTuple):
 def trajectory_statistics(
     trajectories: Iterable[MemberTrajectories], rows: int, windows: Sequence[tuple[int, int]] = ()
 ) -> TrajectoryStatistics:
-    """Statistics of the trajectories of one cell (`Run.trajectories`), trained on `rows` rows.
+    """Statistics of the trajectories of one cell (`Run.trajectories`), trained on `rows` rows. `Run.trajectory_statistics` gives the
+    same of a run, and of a stored one without reading its members again.
 
     Args:
         trajectories: batches of one cell, as `Run.trajectories` gives them; read once.
@@ -138,153 +138,85 @@ def trajectory_statistics(
         >>> found.step.tolist(), found.slopes[0].last
         ([0, 20, 40], 40)
     """
-    tally: _Tally | None = None
+    tally: TrajectoryTally | None = None
     for part in trajectories:
-        tally = tally or _Tally(part, rows, windows)
+        tally = tally or TrajectoryTally.like(part, rows, windows)
         tally.add(part)
     if tally is None:
-        raise ValueError("no trajectories: the run was made without a recording")
-    return tally.result()
+        raise ValueError(NOT_RECORDED)
+    return statistics_of(tally, windows)
 
 
-class _Tally:
-    """Sums over members of everything, at every step."""
-
-    def __init__(self, like: MemberTrajectories, rows: int, windows: Sequence[tuple[int, int]]) -> None:
-        self._rows, self._step, self._observed = (
-            rows,
-            like.step,
-            (*like.values, *(("conflict",) if "cosine" in like.values else ())),
-        )
-        self._windows = [tuple(int(np.abs(like.step - end).argmin()) for end in window) for window in windows]
-        for (first, last), window in zip(self._windows, windows, strict=True):
-            if first >= last:
-                raise ValueError(f"windows: {window}; allowed: from one recorded step to a later one")
-        self._sums: dict[str, _Sums] = {}
-        self._fractions: dict[str, np.ndarray] = {}
-        self._members = np.zeros(len(like.step), np.int64)
-
-    def add(self, part: MemberTrajectories) -> None:
-        there: Any = chsh_statistics(part.joint)
-        whole = ~np.isnan(there.s)
-        self._members += whole.sum(axis=0)
-        self._sum("s", there.s, (-4, 4), _Lattice(-4, 4, 2, self._rows))
-        self._sum("s_factorised", there.s_factorised, (-4, 4))
-        self._sum("influence", there.influence, (0, 8), _Lattice(0, 8, 2, self._rows))
-        self._sum("contextuality", there.contextuality, (-8, 2), _Lattice(-10, 2, 2, self._rows))
-        self._count("above_2", there.s > 2, whole)
-        self._count("contextual", there.contextuality > 0, whole)
-        networks = np.any(part.counts, axis=-1)
-        self._count("solved", np.equal(part.counts[..., 3], self._rows), networks)
-        for name, accuracy in (("accuracy_alice", there.accuracy_alice), ("accuracy_bob", there.accuracy_bob)):
-            self._sum(name, accuracy.reshape(networks.shape), (0, 1), _Lattice(0, 1, 1, self._rows))
-        for name in self._observed:
-            self._sum(
-                f"observed {name}",
-                np.where(networks, part.value(name), np.nan),
-                OBSERVED_RANGES.get(name, (0, np.inf)),
-                _LogBins() if name.startswith("loss") else None,
-            )
-        for number, (first, last) in enumerate(self._windows):
-            between = (int(self._step[last]) - int(self._step[first])) / 1000
-            self._sum(f"slope {number}", (there.s[:, last] - there.s[:, first]) / between, (-8 / between, 8 / between))
-
-    def _sum(self, name: str, values: np.ndarray, support: tuple[float, float], bins: _Bins | None = None) -> None:
-        if name not in self._sums:
-            self._sums[name] = _Sums(values.shape[1:], support, bins)
-        self._sums[name].add(values)
-
-    def _count(self, name: str, event: np.ndarray, known: np.ndarray) -> None:
-        held = self._fractions.setdefault(name, np.zeros((2, *event.shape[1:]), np.int64))
-        held += np.stack([(event & known).sum(axis=0), known.sum(axis=0)])
-
-    def result(self) -> TrajectoryStatistics:
-        given: dict[str, Any] = {name: sums.series() for name, sums in self._sums.items()}
-        given |= {name: _fraction_series(*held) for name, held in self._fractions.items()}
-        observed = {name: given.pop(f"observed {name}") for name in self._observed}
-        slopes = []
-        for number, (first, last) in enumerate(self._windows):
-            slope = given.pop(f"slope {number}")
-            ends = (int(self._step[first]), int(self._step[last]))
-            slopes.append(Slope(*ends, *(float(value) for value in slope[:3])))
-        return TrajectoryStatistics(
-            step=self._step, members=self._members, observed=observed, slopes=tuple(slopes), **given
-        )
+def statistics_of(tally: TrajectoryTally, windows: Sequence[tuple[int, int]] = ()) -> TrajectoryStatistics:
+    """The same of what trajectories add up to, in which these windows are."""
+    sums, whole = tally.sums, tally.sums["s"].sum(axis=-1)
+    # S = -4 + 2 n / rows, and Delta = -10 + 2 n / rows.
+    above, contextual = (sums[name][:, n * tally.rows + 1 :].sum(axis=-1) for name, n in (("s", 3), ("contextuality", 5)))
+    series = {name: _of_lattice(tally, name) for name in LATTICES}
+    return TrajectoryStatistics(
+        step=tally.step,
+        members=whole,
+        s_factorised=_of_moments(tally, "s_factorised", (-4, 4), tally.rows**2),
+        above_2=_fraction_series(above, whole),
+        contextual=_fraction_series(contextual, whole),
+        solved=_fraction_series(sums["solved"], sums["accuracy_alice"].sum(axis=-1)),
+        observed={name: _of_observed(tally, name) for name in tally.observed},
+        slopes=tuple(_slope(tally, window) for window in windows),
+        **series,
+    )
 
 
-class _Lattice:
-    """Bins that are the fractions of so many rows from `low` to `high`, `step` rows apart."""
-
-    def __init__(self, low: int, high: int, step: int, rows: int) -> None:
-        self.low, self.step, self.rows = low, step, rows
-        self.count = (high - low) * rows // step + 1
-
-    def place(self, values: np.ndarray) -> np.ndarray:
-        return np.rint((values - self.low) * self.rows / self.step)
-
-    def value(self, place: np.ndarray) -> np.ndarray:
-        # A whole number over the rows, so that it is the float that a member's value is.
-        return np.asarray((self.low * self.rows + self.step * place) / self.rows)
+def _of_lattice(tally: TrajectoryTally, name: str) -> Series:
+    lattice, members = LATTICES[name], tally.sums[name]
+    values = lattice.values(tally.rows)
+    # Delta is at least -8, although its terms allow for -10.
+    low = -8 if name == "contextuality" else lattice.low
+    found = _series(members.sum(axis=-1), members @ values, members @ values**2, (low, lattice.high), tally.rows)
+    return found._replace(quantiles=_quantiles(members, values / tally.rows))
 
 
-class _LogBins:
-    """Bins of equal ratio; a value is its bin's middle."""
-
-    low, step, count = LOSS_DECADES[0], 1 / LOSS_BINS_A_DECADE, LOSS_BINS_A_DECADE * (LOSS_DECADES[1] - LOSS_DECADES[0])
-
-    def place(self, values: np.ndarray) -> np.ndarray:
-        logarithms = np.log10(np.maximum(values, 10.0 ** LOSS_DECADES[0]))
-        return np.clip(np.floor((logarithms - self.low) / self.step), 0, self.count - 1)
-
-    def value(self, place: np.ndarray) -> np.ndarray:
-        return 10.0 ** (self.low + self.step * (place + 0.5))
+def _of_observed(tally: TrajectoryTally, name: str) -> Series:
+    found = _of_moments(tally, name, OBSERVED_RANGES.get(name, (0, np.inf)))
+    bins = tally.sums.get(f"{name} bins")
+    return found if bins is None else found._replace(quantiles=_quantiles(bins, loss_values()))
 
 
-_Bins = _Lattice | _LogBins
+def _of_moments(tally: TrajectoryTally, name: str, support: tuple[float, float], unit: int = 1) -> Series:
+    return _series(*(tally.sums[f"{name} {which}"] for which in ("number", "first", "second")), support, unit)
 
 
-class _Sums:
-    """Number, sum, sum of squares and histogram over members, at each place of an array."""
+def _slope(tally: TrajectoryTally, window: tuple[int, int]) -> Slope:
+    """Of members that are whole at both ends: the sum of (s' - s)^2 is that of s'^2 + s^2 - 2 s s'."""
+    first, last = places_of(tally.step, window)
+    ends = int(tally.step[first]), int(tally.step[last])
+    between = (ends[1] - ends[0]) / 1000
+    a, b = np.searchsorted(tally.paired, [first, last])
+    number, one, square, product = (tally.sums[f"pairs {name}"] for name in ("number", "first", "square", "product"))
+    change, second = one[b, a] - one[a, b], square[b, a] + square[a, b] - 2 * product[a, b]
+    found = _series(number[a, b], change, second, (-8 / between, 8 / between), tally.rows * between)
+    return Slope(*ends, *(float(value) for value in found[:3]))
 
-    def __init__(self, shape: tuple[int, ...], support: tuple[float, float], bins: _Bins | None) -> None:
-        self._support, self._bins = support, bins
-        self._number, self._first, self._second = np.zeros(shape, np.int64), np.zeros(shape), np.zeros(shape)
-        self._histogram = np.zeros((*shape, bins.count), np.int64) if bins else None
 
-    def add(self, values: np.ndarray) -> None:
-        values = values.astype(np.float64)
-        there = np.isfinite(values)
-        kept = np.where(there, values, 0)
-        self._number += there.sum(axis=0)
-        self._first += kept.sum(axis=0)
-        self._second += (kept**2).sum(axis=0)
-        if self._bins is not None and self._histogram is not None:
-            places = self._histogram.size // self._bins.count
-            index = self._bins.place(kept).astype(np.int64) + self._bins.count * np.arange(places).reshape(
-                kept.shape[1:]
-            )
-            self._histogram += np.bincount(index[there], minlength=self._histogram.size).reshape(self._histogram.shape)
+def _series(
+    number: np.ndarray, first: np.ndarray, second: np.ndarray, support: tuple[float, float], unit: float
+) -> Series:
+    """Of sums over members of what is times `unit`, and of its square, [R, *C]."""
+    known = np.where(number > 0, number, np.nan)
+    mean = first / unit / known
+    variance = np.maximum(second / unit**2 / known - mean**2, 0) * known / np.maximum(known - 1, 1)
+    low, high = support
+    span = high - low if np.isfinite(high - low) else 0.0
+    reach = mean_reach(np.sqrt(variance / known), number, span)
+    return Series(mean, np.maximum(mean - reach, low), np.minimum(mean + reach, high))
 
-    def series(self) -> Series:
-        number = np.where(self._number > 0, self._number, np.nan)
-        mean = self._first / number
-        variance = np.maximum(self._second / number - mean**2, 0) * number / np.maximum(number - 1, 1)
-        low, high = self._support
-        span = high - low if np.isfinite(high - low) else 0.0
-        reach = mean_reach(np.sqrt(variance / number), self._number, span)
-        return Series(mean, np.maximum(mean - reach, low), np.minimum(mean + reach, high), self._quantiles())
 
-    def _quantiles(self) -> np.ndarray | None:
-        if self._bins is None or self._histogram is None:
-            return None
-        cumulative = np.cumsum(self._histogram, axis=-1)
-        # Whole per cent: 0.05 x 140 members are 7, and in floating point a little more.
-        levels = np.rint(100 * np.array(QUANTILES)).astype(np.int64).reshape(-1, *[1] * cumulative.ndim)
-        place = (100 * cumulative < levels * self._number[..., None]).sum(
-            axis=-1
-        )  # the first bin that reaches the level
-        values = self._bins.value(np.minimum(place, self._bins.count - 1))
-        return np.where(self._number > 0, values, np.nan)
+def _quantiles(members: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of values [bins] that so many members have, [R, *C, bins]."""
+    cumulative = np.cumsum(members, axis=-1)
+    # Whole per cent: 0.05 x 140 members are 7, and in floating point a little more.
+    levels = np.rint(100 * np.array(QUANTILES)).astype(np.int64).reshape(-1, *[1] * cumulative.ndim)
+    place = (100 * cumulative < levels * cumulative[..., -1:]).sum(axis=-1)  # the first bin that reaches the level
+    return np.where(cumulative[..., -1] > 0, values[np.minimum(place, len(values) - 1)], np.nan)
 
 
 def _fraction_series(events: np.ndarray, known: np.ndarray) -> Series:

@@ -33,7 +33,7 @@ from ncsim.storage.environment import environment
 from ncsim.storage.files import LocalStorage, Storage, hold, open_storage
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import MEMBERS, Kept, footer_digest
-from ncsim.storage.summaries import write_part_summary
+from ncsim.storage.summaries import summary_name, write_summary
 
 #: How often, and how long after one another, more members are asked for where shards are beginning at the same time.
 ATTEMPTS_TO_EXTEND, SECONDS_BETWEEN_ATTEMPTS = 10, 0.2
@@ -268,7 +268,7 @@ class RunFolder(ConfiguredFolder[MemberRecords]):
         tally = Tally(config.tasks.rows)
         with contextlib.suppress(ValueError):  # records that no training gives: a report says what is wrong with them
             tally.add(kept)
-            write_part_summary(self.storage, name, footer_digest(content), tally)
+            write_summary(self.storage, summary_name(name), footer_digest(content), tally)
 
 
 def run_kind(path: str | Path) -> str | None:

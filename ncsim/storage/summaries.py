@@ -2,6 +2,7 @@
 
     runs/figure2/summaries/hidden=3/members-0000000000-16384.parquet    of the part of that name
     runs/figure2/summaries/hidden=3/cell.parquet                        of a cell of many members, with what hangs on losses
+    runs/figure2/summaries/trajectories/hidden=3/...                    the same two of what was recorded along training
 
 They are made from parts and made again at any time: what is missing, torn, or of another file than the part that is there is
 made anew by the next report. Each is a Parquet file of one row, a list per histogram.
@@ -16,7 +17,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ from ncsim.storage.buffers import array_of, numbers_of
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import footer_digest, losses_and_tables
+from ncsim.storage.parts import MEMBERS, footer_digest, losses_and_tables
 
 FOLDER = "summaries"
 FORMAT = 1
@@ -44,6 +45,20 @@ MANY = 2**16
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
+
+
+class Sums(Protocol):
+    """What members add up to."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that it holds."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """The inverse."""
+
+
+_Sums = TypeVar("_Sums", bound=Sums)
 
 
 class _Place(NamedTuple):
@@ -58,14 +73,40 @@ class _Place(NamedTuple):
 
 
 def summary_name(part: str) -> str:
-    """Where the summary of a part is; both names are relative to the run folder."""
-    return f"{FOLDER}/{part.partition('/')[2]}"
+    """Where the summary of a part is; both names are relative to the run folder. That of members is in no folder of its own."""
+    return f"{FOLDER}/{part.removeprefix(f'{MEMBERS.folder}/')}"
 
 
-def write_part_summary(storage: Storage, part: str, footer: str, tally: Tally) -> None:
-    """Store what the members of a part add up to. What cannot be stored is left to the next report."""
+def write_summary(storage: Storage, name: str, of: str, sums: Sums) -> None:
+    """Store what members add up to, and what it is of. What cannot be stored is left to the next report."""
     with contextlib.suppress(OSError):
-        storage.write(summary_name(part), _to_bytes(tally.arrays(), footer))
+        storage.write(name, _to_bytes(sums.arrays(), of))
+
+
+def kept_or_made(storage: Storage, name: str, of: str, kind: type[_Sums], make: Callable[[], _Sums]) -> _Sums:
+    """What a summary holds; where it is missing, torn or of something else, it is made and stored."""
+    arrays = _read(storage, name, of)
+    if arrays is not None:
+        with contextlib.suppress(KeyError):
+            return kind.from_arrays(arrays)
+    made = make()
+    write_summary(storage, name, of, made)
+    return made
+
+
+def kept_cell(
+    folder: PartFolder[Any],
+    config: EnsembleConfig,
+    places: Sequence[tuple[str, str, int]],
+    kind: type[_Sums],
+    make: Callable[[], _Sums],
+) -> _Sums:
+    """What a cell adds up to, kept where it has many members. `places` are its parts: name, digest of the footer, members."""
+    if sum(members for *_, members in places) < MANY:
+        return make()
+    of = hashlib.sha256("\n".join(f"{name} {footer}" for name, footer, _ in places).encode()).hexdigest()
+    name = f"{summary_name(folder.cell_name(config) + '/')}cell.parquet"
+    return kept_or_made(folder.storage, name, of, kind, make)
 
 
 def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> Cell:
@@ -75,18 +116,11 @@ def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
         StoreError: a part is torn, foreign, holds records that contradict themselves, or has members that another has.
     """
     places = _places(sources)
-    key = hashlib.sha256("\n".join(f"{each.name} {each.footer}" for each in places).encode()).hexdigest()
     folder, config = sources[0]
-    kept = f"{summary_name(folder.cell_name(config) + '/')}cell.parquet"
-    if len(sources) == 1 and sum(each.members for each in places) >= MANY:
-        arrays = _read(folder.storage, kept, key)
-        if arrays is not None:
-            return Cell.from_arrays(arrays)
-    cell = _made(config, places)
-    if len(sources) == 1 and cell.size >= MANY:
-        with contextlib.suppress(OSError):
-            folder.storage.write(kept, _to_bytes(cell.arrays(), key))
-    return cell
+    if len(sources) > 1:
+        return _made(config, places)
+    parts = [(each.name, each.footer, each.members) for each in places]
+    return kept_cell(folder, config, parts, Cell, lambda: _made(config, places))
 
 
 def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> list[_Place]:
@@ -111,19 +145,23 @@ def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
     tally, ordered = Tally(config.tasks.rows), []
 
     def look(place: _Place) -> tuple[Tally, LossesAndTables | None]:
-        storage = place.folder.storage
-        arrays = _read(storage, summary_name(place.name), place.footer)
-        if arrays is not None:
-            return Tally.from_arrays(arrays), _losses_and_tables(place, range(4)) if few else None
-        records, own = place.folder.read_part(place.config, place.name), Tally(config.tasks.rows)
-        try:
-            own.add(records)
-        except ValueError as error:  # records that no training gives, as of a part that was edited
-            raise StoreError(f"{place.folder.location}: {error}") from None
-        write_part_summary(storage, place.name, place.footer, own)
-        return own, LossesAndTables.of(records, config.tasks.rows) if few else None
+        read: list[MemberRecords] = []
 
-    for own, losses in _in_turn(look, places):
+        def make() -> Tally:
+            read.append(place.folder.read_part(place.config, place.name))
+            own = Tally(config.tasks.rows)
+            try:
+                own.add(read[0])
+            except ValueError as error:  # records that no training gives, as of a part that was edited
+                raise StoreError(f"{place.folder.location}: {error}") from None
+            return own
+
+        own = kept_or_made(place.folder.storage, summary_name(place.name), place.footer, Tally, make)
+        if not few:
+            return own, None
+        return own, LossesAndTables.of(read[0], config.tasks.rows) if read else _losses_and_tables(place, range(4))
+
+    for own, losses in in_turn(look, places):
         tally.merge(own)
         ordered.append(losses)
     if few:
@@ -131,7 +169,7 @@ def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
     seen: set[str] = set()  # parts that were found to be whole, and need not be looked at again for another context
 
     def read(contexts: Sequence[int]) -> Iterator[LossesAndTables]:
-        return _in_turn(lambda place: _losses_and_tables(place, contexts, seen), places)
+        return in_turn(lambda place: _losses_and_tables(place, contexts, seen), places)
 
     return Cell.of_many(tally, config.common_initialization, read)
 
@@ -148,7 +186,7 @@ def _losses_and_tables(place: _Place, contexts: Sequence[int], seen: set[str] | 
         return losses_and_tables(content, place.config, contexts)
 
 
-def _in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+def in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
     """What an action makes of items, in their order; a few of them at once, so that memory does not grow with their number."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[_Out]] = deque()

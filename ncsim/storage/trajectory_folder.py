@@ -26,13 +26,17 @@ from ncsim.errors import ConfigError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.records.members import concatenated as concatenated_records
 from ncsim.records.trajectories import MemberTrajectories, concatenated
+from ncsim.statistics.trajectory_tally import TrajectoryTally
 from ncsim.storage.checksums import is_whole, sealed_json
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import TRAJECTORIES, Part, Stamp, cut, trajectory_part_size
+from ncsim.storage.parts import TRAJECTORIES, Part, Stamp, cut, footer_digest, trajectory_part_size
 from ncsim.storage.run_folder import ConfiguredFolder
+from ncsim.storage.summaries import in_turn, kept_cell, kept_or_made, summary_name, write_summary
 from ncsim.storage.writer import Background
 
 FOLDER, RECORDING = TRAJECTORIES.folder, "recording.json"
+#: Recorded steps up to which sums of parts are kept: of more, a part has so few members that it is not larger than its sums.
+MOST_SUMMED = 2_048
 _NAME = re.compile(r"members-(\d{10})-(\d{1,10})\.parquet")
 
 
@@ -192,8 +196,65 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
         stamp = {"steps": trajectories.step.tolist(), "observed": list(trajectories.values)}
         return self.write_part(config, trajectories, recording=recording.to_dict(), **stamp)
 
+    # -- what they add up to -------------------------------------------------------------------------------------
+
+    def note_stored(self, config: EnsembleConfig, kept: MemberTrajectories, name: str, content: bytes) -> None:
+        """Store what a part adds up to, beside it."""
+        if len(kept.step) <= MOST_SUMMED:
+            tally = _tally(kept, config)
+            write_summary(self.storage, summary_name(name), footer_digest(content), tally)
+
+    def tally(self, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()) -> TrajectoryTally | None:
+        """What a cell's trajectories add up to, with sums between the ends of these windows: from the summaries of its parts, which
+        are made where they are missing. None without trajectories.
+
+        Raises:
+            StoreError: a part is torn or foreign, or its members were recorded otherwise than others.
+            ValueError: a window lies between two recorded steps.
+        """
+        parts = self.stamped(config)
+        if not parts:
+            return None
+        if len(parts[0][1]["steps"]) <= MOST_SUMMED:
+            places = [(part.name, stamp["footer"], part.members) for part, stamp in parts]
+            kept = kept_cell(self, config, places, TrajectoryTally, lambda: self._merged(config, places))
+            if kept.has_windows(windows):
+                return kept
+        tallies = (_tally(self.read_part(config, part.name), config, windows) for part, _ in parts)
+        return self._added(tallies)
+
+    def _merged(self, config: EnsembleConfig, places: Sequence[tuple[str, str, int]]) -> TrajectoryTally:
+        def look(place: tuple[str, str, int]) -> TrajectoryTally:
+            name, footer, _ = place
+            return kept_or_made(
+                self.storage,
+                summary_name(name),
+                footer,
+                TrajectoryTally,
+                lambda: _tally(self.read_part(config, name), config),
+            )
+
+        return self._added(in_turn(look, places))
+
+    def _added(self, tallies: Iterator[TrajectoryTally]) -> TrajectoryTally:
+        total = next(tallies)
+        try:
+            for each in tallies:
+                total.merge(each)
+        except ValueError as error:
+            raise StoreError(f"{self.location}/{FOLDER}: {error}") from None
+        return total
+
     def _all_stamped(self) -> Iterator[tuple[Part, Stamp]]:
         return itertools.chain.from_iterable(map(self.stamped, self.configs))
+
+
+def _tally(
+    trajectories: MemberTrajectories, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()
+) -> TrajectoryTally:
+    tally = TrajectoryTally.like(trajectories, config.tasks.rows, windows)
+    tally.add(trajectories)
+    return tally
 
 
 def _described(recording: Recording, observed: tuple[str, ...]) -> bytes:
