@@ -170,12 +170,20 @@ class Run:
             >>> found.step.tolist(), found.s.mean.shape, found.slopes[0].last
             ([0, 20, 40], (3,), 40)
         """
+        config = self.configs[cell]
         if not isinstance(self._source, RunFolder):
-            return trajectory_statistics(self.trajectories(cell), self.configs[cell].tasks.rows, windows)
-        tally = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
+            return trajectory_statistics(self.trajectories(cell), config.tasks.rows, windows)
+        tally = TrajectoryFolder(self._source).tally(config, windows)
         if tally is None:
             raise ValueError(NOT_RECORDED)
         return statistics_of(tally, windows)
+
+    def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
+        """The same with mu_gradS over the whole recording; None where nothing was recorded. Raises as it does."""
+        config, recorded = self.configs[cell], bool(self._trajectories)
+        if isinstance(self._source, RunFolder):
+            recorded = bool(TrajectoryFolder(self._source).part_names(config))
+        return self.trajectory_statistics(cell, [(0, config.steps)]) if recorded else None
 
     def records(self, cell: int = 0) -> MemberRecords:
         """All records of one cell, in the order of member ids.

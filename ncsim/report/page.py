@@ -32,6 +32,8 @@ from ncsim.report.sentences import (
     signalling_rows,
 )
 from ncsim.report.summary import CONTEXT_NAMES, Summary, axis_label
+from ncsim.report.training import COLUMNS, training_lines, training_rows
+from ncsim.report.training_figure import inline_training
 from ncsim.report.until import until_sentence
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate
@@ -98,6 +100,8 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         shades=len(there) > MOST_PLACES,
         wider=len(there) > 5,
         dots=max((len(dots) for n in there for dots in summary.dots[n]), default=0),
+        training=_training(numbers["cells"]),
+        training_columns=COLUMNS,
         claims=_claims(run, summary),
         marks=MARKS,
         cards=[_card(number, cell) for number, cell in enumerate(numbers["cells"][:MOST_CARDS])],
@@ -133,6 +137,21 @@ def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[st
     laws = [[summary.laws[n][p] for n in there] for p in protocols]
     dots = [[summary.dots[n][p] for n in there] for p in protocols]
     return inline_panels(laws, dots, labels, axis_label(run.swept))
+
+
+def _training(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the first cells that were recorded along training: a picture, words and some rows each."""
+    recorded = [cell for cell in cells if "training" in cell][:MOST_PLACES]
+    pictures = inline_training([cell["training"] for cell in recorded])
+    return [
+        {
+            "label": cell_label(cell["cell"]),
+            "picture": picture,
+            "lines": training_lines(cell["training"]),
+            "rows": training_rows(cell["training"]),
+        }
+        for cell, picture in zip(recorded, pictures, strict=True)
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- claims

@@ -7,6 +7,7 @@ from typing import Any
 
 from ncsim.formatting import p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
+from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.verdicts import verdict_on_members
 
@@ -18,14 +19,15 @@ def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
 
 
 def cell_lines(cell: Mapping[str, Any]) -> list[str]:
+    along = ["", *(f"  {line}" for line in training_lines(cell["training"]))] if "training" in cell else []
     if "note" in cell:
-        return [f"  {cell['note']}"]
+        return [f"  {cell['note']}", *along]
     lines = ["", *table(["context", "solved", "accuracy A", "accuracy B", "correlator"], context_rows(cell))]
     lines += ["", *table(PROTOCOL_COLUMNS, [protocol_row(p) for p in cell["protocols"]])]
     lines += ["", *(f"  {sentence}" for sentence in sentences(cell))]
     lines += ["", *table(SIGNALLING_COLUMNS, signalling_rows(cell))]
     lines += ["", *(f"  {sentence}" for sentence in sentences_on_tests(cell))]
-    return lines
+    return lines + along
 
 
 def context_rows(cell: Mapping[str, Any]) -> list[list[str]]:

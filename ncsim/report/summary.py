@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.tasks import context_names
+from ncsim.report.training import training_numbers
 from ncsim.report.until import ended
 from ncsim.results import Run
 from ncsim.statistics.cell import CONTEXTUALITY_RUNS, Cell
@@ -54,6 +55,9 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         cell = run._cell(number)
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
         cells.append({"cell": cell_values(config, run.swept)} | _summarise_cell(cell, cell_laws))
+        along = run._along_training(number) if isinstance(run, Run) else None
+        if along is not None:
+            cells[-1]["training"] = training_numbers(along)
         laws.append(cell_laws)
         if until is not None:
             estimates.append(Until.parse(until["until"]).estimate(cell))

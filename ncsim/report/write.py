@@ -14,6 +14,7 @@ from ncsim.report.figures import plot_means, plot_runs_and_laws, stored_figures
 from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_label, cell_lines
 from ncsim.report.summary import Summary, axis_label, summarise
+from ncsim.report.training_figure import plot_training
 from ncsim.report.until import until_sentence
 from ncsim.results import Run
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
@@ -47,6 +48,10 @@ def store_report(run: Run | Study, summary: Summary, figure_names: tuple[str, st
 
 
 def _draw(run: Run | Study, summary: Summary, folder: Path, names: tuple[str, str]) -> None:
+    recorded = [cell for cell in summary.numbers["cells"] if "training" in cell]
+    if recorded:
+        of = [cell_label(cell["cell"], bare=True) for cell in recorded]
+        plot_training([cell["training"] for cell in recorded], of, axis_label(run.swept), folder / "training")
     with_laws = [n for n, laws in enumerate(summary.laws) if laws]
     if not with_laws:
         return

@@ -151,7 +151,9 @@ def statistics_of(tally: TrajectoryTally, windows: Sequence[tuple[int, int]] = (
     """The same of what trajectories add up to, in which these windows are."""
     sums, whole = tally.sums, tally.sums["s"].sum(axis=-1)
     # S = -4 + 2 n / rows, and Delta = -10 + 2 n / rows.
-    above, contextual = (sums[name][:, n * tally.rows + 1 :].sum(axis=-1) for name, n in (("s", 3), ("contextuality", 5)))
+    above, contextual = (
+        sums[name][:, n * tally.rows + 1 :].sum(axis=-1) for name, n in (("s", 3), ("contextuality", 5))
+    )
     series = {name: _of_lattice(tally, name) for name in LATTICES}
     return TrajectoryStatistics(
         step=tally.step,
@@ -182,7 +184,8 @@ def _of_observed(tally: TrajectoryTally, name: str) -> Series:
 
 
 def _of_moments(tally: TrajectoryTally, name: str, support: tuple[float, float], unit: int = 1) -> Series:
-    return _series(*(tally.sums[f"{name} {which}"] for which in ("number", "first", "second")), support, unit)
+    number, first, second = (tally.sums[f"{name} {which}"] for which in ("number", "first", "second"))
+    return _series(number, first, second, support, unit)
 
 
 def _slope(tally: TrajectoryTally, window: tuple[int, int]) -> Slope:

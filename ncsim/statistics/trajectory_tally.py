@@ -113,8 +113,8 @@ class TrajectoryTally:
         counts = np.ascontiguousarray(part.counts.reshape(-1, 16).T, np.int16).reshape(4, 4, -1)
         a, b, c = outcome_sums(counts)
         s, influence, delta = s_influence_contextuality(a, b, c, self.rows)
-        networks = counts.any(axis=1)
-        whole = networks.all(axis=0)
+        networks = np.asarray(counts.any(axis=1))
+        whole = np.asarray(networks.all(axis=0))
         for name, values in (("s", s), ("influence", influence), ("contextuality", delta)):
             self._count(name, values, whole)
         for name, alone in (("accuracy_alice", 2), ("accuracy_bob", 1)):

@@ -1,0 +1,105 @@
+"""S along the training of a recorded run, and how often it is above 2: a column per cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncsim.report.figures import BLACK, MOST_PLACES, SKY, VERMILLION, draw_bounds, inline_svg, new_figure, save_figure
+from ncsim.report.training import OF_MEMBERS
+
+#: Cells beside one another.
+_ACROSS = 6
+_BAND = {"color": SKY, "linewidth": 0, "zorder": 0}
+
+
+def plot_training(
+    recorded: Sequence[Mapping[str, Any]], labels: Sequence[str], axis_label: str, stem: Path
+) -> list[Path]:
+    """Draw cells of which there is a recording, MOST_PLACES at most; the CSV has all.
+
+    Args:
+        recorded: of each cell, as summary.json has it.
+        labels: of the cells.
+        axis_label: what tells them apart.
+    """
+    drawn = recorded[:MOST_PLACES]
+    across = min(len(drawn), _ACROSS)
+    down = -(-len(drawn) // across)
+    with new_figure(2.1 * across + 1.1, 3.9 * down + 0.4) as figure:
+        axes = figure.subplots(2 * down, across, sharey="row", squeeze=False, height_ratios=[5, 3] * down)
+        for number, (numbers, label) in enumerate(zip(drawn, labels, strict=False)):
+            row, column = divmod(number, across)
+            upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
+            _draw(upper, lower, numbers, drawn)
+            upper.set_title(label.replace("\n", ", ") if len(labels) > 1 else "")
+            if column:
+                upper.set_ylabel("")
+                lower.set_ylabel("")
+        for unused in range(len(drawn), across * down):
+            row, column = divmod(unused, across)
+            axes[2 * row, column].remove()
+            axes[2 * row + 1, column].remove()
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(across + 1, 3))
+        rows = [row for numbers, label in zip(recorded, labels, strict=True) for row in _rows(numbers, label)]
+        return save_figure(figure, stem, ["quantity", axis_label, "context", "step", "value", "low", "high"], rows)
+
+
+def inline_training(recorded: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The same cells, each as an `<svg>` element for a page of HTML."""
+    found, drawn = [], recorded[:MOST_PLACES]
+    for number, numbers in enumerate(drawn):
+        with new_figure(3.6, 3.1, None) as figure:
+            upper, lower = figure.subplots(2, 1, height_ratios=[5, 3])
+            figure.subplots_adjust(0.17, 0.14, 0.98, 0.97, hspace=0.16)
+            _draw(upper, lower, numbers, drawn)
+            found.append(inline_svg(figure, f"training{number}"))
+    return found
+
+
+def _draw(upper: Any, lower: Any, numbers: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> None:
+    step = np.array(numbers["step"])
+    bands = {float(level): np.array(values, float) for level, values in numbers["quantiles_s"].items()}
+    draw_bounds(upper)
+    upper.fill_between(step, bands[0.05], bands[0.95], alpha=0.3, label="5 to 95 % of members", **_BAND)
+    upper.fill_between(step, bands[0.25], bands[0.75], alpha=0.6, label="the middle half", **_BAND)
+    _line(upper, step, numbers["mean_s"], "mean S, with its interval")
+    upper.set(ylabel="S", ylim=_limits(beside))
+    _line(lower, step, numbers["s_above_2"], "P(S > 2)")
+    lower.set(ylabel="P(S > 2)", xlabel="step", ylim=(-0.04, 1.04))
+    for axis in (upper, lower):
+        if len(step) > 2 and step[len(step) // 2] < 0.2 * step[-1]:  # recorded at steps of equal ratio
+            axis.set_xscale("symlog", linthresh=max(int(step[1]), 1))
+        axis.set_xlim(0, step[-1])
+    upper.set_xticklabels([])
+
+
+def _line(axis: Any, step: np.ndarray, series: Mapping[str, Sequence[float]], label: str) -> None:
+    low, high = (np.array(series[name], float) for name in ("low", "high"))
+    axis.fill_between(step, low, high, color=VERMILLION, alpha=0.35, linewidth=0, zorder=2)
+    axis.plot(step, np.array(series["value"], float), color=BLACK, linewidth=1.4, zorder=3, label=label)
+
+
+def _limits(beside: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Where all bands are, and the bounds."""
+    ends = np.array([[*each["quantiles_s"]["0.05"], *each["quantiles_s"]["0.95"]] for each in beside], float)
+    return min(float(np.nanmin(ends, initial=0)), 0) - 0.2, max(float(np.nanmax(ends, initial=3)), 3) + 0.2
+
+
+def _rows(numbers: Mapping[str, Any], label: str) -> list[list[Any]]:
+    """What is drawn and what stands beside it in summary.json."""
+    rows: list[list[Any]] = []
+    named = [(name, "", numbers[name]) for name in OF_MEMBERS]
+    named += [(n, c, each) for n in ("solved", "loss_alice", "loss_bob") for c, each in numbers.get(n, {}).items()]
+    for name, context, series in named:
+        limits = zip(series["value"], series["low"], series["high"], strict=True)
+        rows += [[name, label, context, step, *each] for step, each in zip(numbers["step"], limits, strict=True)]
+    for level, values in numbers["quantiles_s"].items():
+        rows += [
+            [f"quantile_{level}_s", label, "", step, s, "", ""] for step, s in zip(numbers["step"], values, strict=True)
+        ]
+    return rows
