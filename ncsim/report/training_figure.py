@@ -35,7 +35,7 @@ def plot_training(
             row, column = divmod(number, across)
             upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
             _draw(upper, lower, numbers, drawn)
-            upper.set_title(label.replace("\n", ", ") if len(labels) > 1 else "")
+            upper.set_title(label if len(labels) > 1 else "")
             if column:
                 upper.set_ylabel("")
                 lower.set_ylabel("")
@@ -44,7 +44,7 @@ def plot_training(
             axes[2 * row, column].remove()
             axes[2 * row + 1, column].remove()
         handles, names = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(across + 1, 3))
+        figure.legend(handles, names, loc="outside lower center", ncols=min(across, 3))
         rows = [row for numbers, label in zip(recorded, labels, strict=True) for row in _rows(numbers, label)]
         return save_figure(figure, stem, ["quantity", axis_label, "context", "step", "value", "low", "high"], rows)
 
@@ -74,8 +74,10 @@ def _draw(upper: Any, lower: Any, numbers: Mapping[str, Any], beside: Sequence[M
     for axis in (upper, lower):
         if len(step) > 2 and step[len(step) // 2] < 0.2 * step[-1]:  # recorded at steps of equal ratio
             axis.set_xscale("symlog", linthresh=max(int(step[1]), 1))
+        else:
+            axis.locator_params(axis="x", nbins=4)
         axis.set_xlim(0, step[-1])
-    upper.set_xticklabels([])
+    upper.tick_params(labelbottom=False)
 
 
 def _line(axis: Any, step: np.ndarray, series: Mapping[str, Sequence[float]], label: str) -> None:

@@ -1,0 +1,188 @@
+"""What a report says of a run that was recorded along training, and that it says nothing else of one that was not."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.formatting import json_text
+from ncsim.report import figures, training, training_figure
+from ncsim.report.page import report_page
+from ncsim.report.summary import summarise
+from ncsim.report.training import training_lines, training_numbers, training_rows
+from ncsim.report.write import printed, write_report
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+from tests.report.test_page import Page
+from tests.statistics import test_trajectory_tally
+from tests.statistics.test_protocols import made_up
+from tests.statistics.test_trajectory_tally import STEPS
+
+RECORDING = ncsim.Recording(points=5)
+
+
+def recorded(members=90, **more):
+    """Trajectories in which no member is contextual; S is 0 at first, and then 1.5, 2, 2.5 and 2 for all."""
+    trajectories = test_trajectory_tally.made_up(members, **more)
+    trajectories.counts[:] = [0, 0, 0, 16]
+    trajectories.counts[:, 0] = [4, 4, 4, 4]
+    for step, wrong in ((1, 4), (2, 8), (3, 12), (4, 8)):
+        # In context 22 Alice is wrong on some rows, so that S = 2 + 2 wrong / 16 if the others are solved.
+        trajectories.counts[:, step, 3] = [0, wrong, 0, 16 - wrong]
+    trajectories.counts[:, 1, 0] = [0, 8, 0, 8]
+    trajectories.counts[:, 2, 0] = [0, 8, 0, 8]
+    return trajectories
+
+
+def a_grid(path, cells=2, members=90):
+    """A run of so many widths."""
+    configs = ncsim.config_grid(hidden=list(range(2, 2 + cells)), members=members, steps=60)
+    folder = RunFolder.create(path, configs)
+    for config in configs:
+        folder.write_part(config, made_up(members, seed=config.hidden))
+    return folder
+
+
+def record(folder, trajectories):
+    for config in folder.configs:
+        TrajectoryFolder(folder).write_recorded(config, trajectories, RECORDING)
+
+
+def files(folder):
+    there = [*(folder / "figures").iterdir(), folder / "report.html", folder / "summary.json"]
+    return {path.name: path.read_bytes() for path in there}
+
+
+def test_a_recording_adds_to_a_report_and_changes_nothing_else(tmp_path, monkeypatch):
+    """Byte by byte: without what is said of training, files are those of the same members without a recording."""
+    monkeypatch.setattr(figures, "_FILES", figures._FILES[1:2])  # the SVG has all
+    folder = a_grid(tmp_path, cells=1)
+    plain_summary = write_report(ncsim.open_run(tmp_path))
+    plain = files(tmp_path)
+    assert "raining" not in "".join(plain)
+    record(folder, recorded())
+    summary = write_report(ncsim.open_run(tmp_path))
+    there = files(tmp_path)
+    assert set(there) - set(plain) == {f"training.{kind}" for kind in ("svg", "csv")}
+    page = there["report.html"].decode()
+    page, sections = re.subn(r'<section id="training">.*?</section>\n', "", page, flags=re.DOTALL)
+    page, links = re.subn(r'<a href="#training">.*?</a>\n', "", page)
+    assert (sections, links) == (1, 1)
+    assert page.encode() == plain.pop("report.html")
+    numbers = json.loads(there["summary.json"])
+    for cell in numbers["cells"]:
+        del cell["training"]
+    assert json_text(numbers).encode() == plain.pop("summary.json")
+    assert {name: there[name] for name in plain} == plain
+    text = printed(summary)
+    for cell in summary.numbers["cells"]:
+        for line in training_lines(cell["training"]):
+            assert line in text
+            text = text.replace(f"\n  {line}", "", 1)
+    assert text.rstrip("\n") == printed(plain_summary)
+
+
+def test_numbers_are_those_of_the_statistics(tmp_path):
+    record(a_grid(tmp_path), recorded())
+    run = ncsim.open_run(tmp_path)
+    cell, found = summarise(run).numbers["cells"][1], run.trajectory_statistics(1, [(0, 60)])
+    there = cell["training"]
+    assert (there["step"], there["members"], there["recorded_steps"]) == (STEPS.tolist(), [90] * 5, 5)
+    assert there["mean_s"]["value"] == found.s.mean.tolist() == [0.0, 1.5, 2.0, 3.5, 3.0]
+    assert there["s_above_2"]["low"] == found.above_2.low.tolist()
+    assert there["solved"]["12"]["value"] == found.solved.mean[:, 1].tolist() == [0, 1, 1, 1, 1]
+    assert there["loss_alice"]["22"]["high"] == found.observed["loss_alice"].high[:, 3].tolist()
+    assert there["mu_grad_s"]["value"] == found.slopes[0].mean == 50
+    json.loads(json_text(there), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    with open(write_figure(tmp_path, [there]), encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    drawn = [float(row["value"]) for row in rows if row["quantity"] == "mean_s"]
+    assert drawn == there["mean_s"]["value"]
+    assert {row["quantity"] for row in rows} >= {"s_above_2", "contextual", "solved", "loss_alice", "quantile_0.5_s"}
+
+
+def write_figure(folder, cells):
+    labels = [f"hidden={n}" for n in range(len(cells))]
+    return training_figure.plot_training(cells, labels, "hidden units n", folder / "training")[-1]
+
+
+def numbers_of(trajectories):
+    found = ncsim.trajectory_statistics([trajectories], 16, [(0, 60)])
+    return training_numbers(found)
+
+
+def test_words_follow_the_numbers():
+    first, second = training_lines(numbers_of(recorded()))
+    assert "mean S is 0.000 [-0.321, 0.321] at step 0 and 3.000 [2.679, 3.321] at step 60" in first
+    assert "S is above 2 in 1.000 [0.960, 1.000] of 90 members" in first
+    assert "larger before" not in first  # their intervals overlap
+    assert "S changes by 50.000 [" in first
+    assert second == "No member has Delta > 0 at any of 5 steps (at most 0.04 of them at each, 95 %)."
+    many = recorded(2_000)
+    assert "it was larger before, 3.500 [" in training_lines(numbers_of(many))[0]
+    many.counts[:, 2] = [[8, 0, 0, 8]] * 3 + [[0, 8, 8, 0]]  # a PR box
+    (_, second) = training_lines(numbers_of(many))
+    assert second.startswith("Contextual once direct influence is discounted: 1.000 [")
+    assert second.endswith("of members have Delta > 0 at step 10, and some at 1 of 5 steps.")
+    lost = recorded()
+    lost.counts[:, 3:] = 0
+    first, second = training_lines(numbers_of(lost))
+    assert "and 2.000 [1.679, 2.321] at step 10" in first
+    assert "mu_gradS" not in first  # nobody is whole at both ends
+    assert "any of 3 steps" in second
+    lost.counts[:] = 0
+    assert training_lines(numbers_of(lost)) == [
+        "Along training, 5 recorded steps: every member has a diverged network at each."
+    ]
+    assert [row[:2] for row in training_rows(numbers_of(lost), 3)] == [["0", "0"], ["10", "0"], ["60", "0"]]
+
+
+def test_of_many_steps_some_are_told(monkeypatch):
+    monkeypatch.setattr(training, "MOST_TOLD", 3)
+    there = numbers_of(recorded())
+    assert (there["step"], there["recorded_steps"], len(there["solved"]["11"]["low"])) == ([0, 10, 60], 5, 3)
+    assert "5 recorded steps" in training_lines(there)[0]
+
+
+def test_the_page_shows_the_first_cells(tmp_path, monkeypatch):
+    folder = a_grid(tmp_path, cells=3, members=40)
+    record(folder, recorded(40))
+    monkeypatch.setattr(ncsim.report.page, "MOST_PLACES", 2)
+    run = ncsim.open_run(tmp_path)
+    page = Page(report_page(run, summarise(run)))
+    assert "of the first 2 cells; summary.json has all" in page.text
+    assert page.text.count("Some of the steps") == 2
+    assert "No member has Delta > 0 at any of 5 steps" in page.text
+
+
+def test_a_cell_that_is_not_recorded_yet_has_no_training(tmp_path):
+    folder = a_grid(tmp_path)
+    TrajectoryFolder(folder).write_recorded(folder.configs[1], recorded(), RECORDING)
+    summary = summarise(ncsim.open_run(tmp_path))
+    assert ["training" in cell for cell in summary.numbers["cells"]] == [False, True]
+    assert printed(summary).count("Along training") == 1
+
+
+def test_nothing_of_the_figure_is_cut(tmp_path, monkeypatch):
+    """Legends and labels lie within the figure, for one cell and for seven, at linear and logarithmic steps."""
+    made = []
+    monkeypatch.setattr(training_figure, "save_figure", lambda figure, *_: made.append(figure) or ["x"])
+    there = numbers_of(recorded())
+    for cells in (1, 7):
+        write_figure(tmp_path, [there] * cells)
+    write_figure(tmp_path, [there | {"step": [0, 1, 10, 100, 1000]}])
+    for figure in made:
+        figure.canvas.draw()
+        whole = figure.bbox
+        for part in (figure.legends[0], *figure.axes):
+            box = part.get_tightbbox()
+            assert box.x0 >= whole.x0 - 1
+            assert box.x1 <= whole.x1 + 1
+            assert box.y0 >= whole.y0 - 1
+            assert box.y1 <= whole.y1 + 1
+    assert [len(figure.axes) for figure in made] == [2, 14, 2]
+    assert made[-1].axes[0].get_xscale() == "symlog"
+    assert np.all(np.diff(made[-1].axes[0].get_ylim()) > 3)
