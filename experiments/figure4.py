@@ -35,7 +35,7 @@ from ncsim.ensemble.run import run_ensemble
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, PURPLE, SKY, draw_bounds, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics, trajectory_statistics
+from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics
 from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4, 6, 8)
@@ -64,10 +64,7 @@ def _run(parsed: argparse.Namespace) -> None:
     run = run_ensemble(configs, out, devices=device_count(parsed.devices), progress=Progress(), recording=recording)
     steps = configs[0].steps
     windows = [(round(first * steps), round(last * steps)) for first, last in WINDOWS]
-    found = {
-        config.hidden: trajectory_statistics(run.trajectories(cell), config.tasks.rows, windows)
-        for cell, config in enumerate(run.configs)
-    }
+    found = {config.hidden: run.trajectory_statistics(cell, windows) for cell, config in enumerate(run.configs)}
     plot_s(found, out / "figures" / "figure4")
     plot_underneath(found, out / "figures" / "figure4-underneath")
     write_json(out / "figure4.json", numbers(found))

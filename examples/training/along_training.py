@@ -12,7 +12,7 @@ import ncsim
 recording = ncsim.Recording(points=30, spacing="logarithmic")
 config = ncsim.EnsembleConfig(hidden=3, members=1_000, steps=1_000)
 run = ncsim.run_ensemble(config, recording=recording)
-curve = ncsim.trajectory_statistics(run.trajectories(), rows=16)
+curve = run.trajectory_statistics()
 print(f"recorded at {curve.step.size} steps, from {curve.step[0]} to {curve.step[-1]}")
 
 # %%

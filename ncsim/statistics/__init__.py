@@ -18,7 +18,8 @@ this size cannot show: an outcome that none of its M networks has, met by a run 
 
 A report is of tallies (`tally.py`): members by table of counts and group of the jackknife, and by S and Delta, whole numbers that
 merge by addition. Best-of-K by loss alone hangs on an order. It is sorted once, as far as K tries look, and the laws with each group left out
-are read off it together (`loss_order.py`). What results is as large for 10^8 members as for 10^4 and is kept (`cell.py`).
+are read off it together (`loss_order.py`). What results is as large for 10^8 members as for 10^4 and is kept (`cell.py`). Training is told
+from such sums at each recorded step (`trajectory_tally.py`); products of S at any two steps give mu_gradS of any window.
 
 A run that is to be precise (`--until`) ends by a rule in stages (`stopping.py`): Stein's, whose last size is set by an error that was
 estimated once and not chosen among several looks. A confidence sequence may be looked at at any time, for 2.4 times the members; to stop

@@ -21,7 +21,8 @@ with the members that were missing when it began to train: it made none of the o
 kind, so that the bytes of such a folder are always the same.
 
 What a part adds up to lies beside it, under `summaries/`, sealed, with the digest of the part's footer: a part has its bytes whether or not
-there are summaries, and one that is missing, torn or of another part is made again by the next report. Nothing depends on them.
+there are summaries, and one that is missing, torn or of another part is made again by the next report. Nothing depends on them. Those of
+trajectories are beside those of members, in a folder of their own.
 
 Trajectories are parts like any other: sealed, in the same storage, checked and repaired. They are
 written before the members' own part, so that a part which is there has its trajectories; members that were stored before
