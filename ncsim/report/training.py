@@ -12,7 +12,7 @@ from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, TrajectoryStatistics
 
 #: Recorded steps that a report tells of; of more, so many that are spread evenly. `Run.trajectory_statistics` has all.
-MOST_TOLD = 200
+MOST_TOLD = 100
 #: What has one number per step, by its name in summary.json, and where `TrajectoryStatistics` has it.
 OF_MEMBERS = {
     "mean_s": "s",
