@@ -50,7 +50,7 @@ print(used.ru_utime + used.ru_stime, peak_memory(), file=open(sys.argv[2], "w"))
 """
 
 
-def timed(build: Path, run: Path, code: str) -> dict[str, float]:
+def reported(build: Path, run: Path, code: str = _REPORT) -> dict[str, float]:
     """Seconds, processor seconds and bytes of one report, or of what the code does, by a build."""
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "said"
@@ -71,13 +71,13 @@ def measured(run: Path, other: Path | None, repeats: int, code: str) -> dict[str
         copy = Path(shutil.copytree(run, Path(folder) / run.name, ignore=shutil.ignore_patterns("summaries")))
         for _ in range(repeats):
             if other is not None:
-                found.setdefault("other build", []).append(timed(other, copy, code))
+                found.setdefault("other build", []).append(reported(other, copy, code))
             shutil.rmtree(copy / "summaries", ignore_errors=True)
-            found.setdefault("without summaries", []).append(timed(HERE, copy, code))
+            found.setdefault("without summaries", []).append(reported(HERE, copy, code))
             for kept in copy.glob("summaries/**/cell.parquet"):
                 kept.unlink()
-            found.setdefault("with those of parts", []).append(timed(HERE, copy, code))
-            found.setdefault("once more", []).append(timed(HERE, copy, code))
+            found.setdefault("with those of parts", []).append(reported(HERE, copy, code))
+            found.setdefault("once more", []).append(reported(HERE, copy, code))
         cells = [cell["members"] for cell in json.loads((copy / "config.json").read_text())["cells"]]
     medians = {
         kind: {name: statistics.median(each[name] for each in times) for name in times[0]}
