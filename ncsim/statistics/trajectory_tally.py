@@ -128,12 +128,12 @@ class TrajectoryTally:
     def _count(self, name: str, values: np.ndarray, there: np.ndarray) -> None:
         """Count values times the rows, [N] or [4, N], of members that are there; N goes over members and steps."""
         lattice, points = LATTICES[name], len(self.step)
-        index = lattice.place(values, self.rows) + np.int64(lattice.size(self.rows)) * np.resize(
-            np.arange(points) * (4 if lattice.of_networks else 1), values.shape[-1]
-        )
+        before = np.arange(points)
         if lattice.of_networks:
-            index += lattice.size(self.rows) * np.arange(4)[:, None]
-        _add_counts(self.sums[name], index, there)
+            before = 4 * before + np.arange(4)[:, None, None]
+        shape = (*values.shape[:-1], -1, points)
+        index = lattice.place(values, self.rows).reshape(shape) + lattice.size(self.rows) * before
+        _add_counts(self.sums[name], index, there.reshape(shape))
 
     def _add_observed(self, part: MemberTrajectories, networks: np.ndarray) -> None:
         places = LOSS_BINS * np.arange(4 * len(self.step)).reshape(-1, 4)
@@ -145,8 +145,9 @@ class TrajectoryTally:
                 _add_counts(self.sums[f"{name} bins"], loss_bins(values) + places, there)
 
     def _add_moments(self, name: str, values: np.ndarray, there: np.ndarray) -> None:
-        kept = values if there.all() else np.where(there, values, 0)
-        self.sums[f"{name} number"] += there.sum(axis=0)
+        every = there.all()
+        kept = values if every else np.where(there, values, 0)
+        self.sums[f"{name} number"] += len(there) if every else there.sum(axis=0)
         self.sums[f"{name} first"] += kept.sum(axis=0)
         self.sums[f"{name} second"] += np.einsum("m...,m...->...", kept, kept)
 
