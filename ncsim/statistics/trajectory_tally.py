@@ -139,7 +139,9 @@ class TrajectoryTally:
         places = LOSS_BINS * np.arange(4 * len(self.step)).reshape(-1, 4)
         for name in self.observed:
             values = part.value(name).astype(np.float64)
-            there = networks if np.isfinite(values.sum()) else networks & np.isfinite(values)
+            with np.errstate(invalid="ignore"):  # infinities of both signs
+                finite = np.isfinite(values.sum())  # one pass where all are, as nearly always
+            there = networks if finite else networks & np.isfinite(values)
             self._add_moments(name, values, there)
             if f"{name} bins" in self.sums:
                 _add_counts(self.sums[f"{name} bins"], loss_bins(values) + places, there)
@@ -164,7 +166,8 @@ class TrajectoryTally:
         Raises:
             ValueError: something else was recorded of them, or at other steps.
         """
-        if not np.array_equal(self.step, other.step) or self.observed != other.observed:
+        alike = (np.array_equal(getattr(self, name), getattr(other, name)) for name in ("step", "paired", "observed"))
+        if not all(alike):
             raise ValueError("members were recorded otherwise")
         for name, sums in self.sums.items():
             sums += other.sums[name]

@@ -33,6 +33,8 @@ def made_up(members, rows=16, diverged=0.1, seed=0):
     for each in values.values():
         each[counts.sum(axis=-1) == 0] = np.nan
     values["loss_alice"][generator.random(shape) < 0.05] = np.inf
+    for infinite in (np.inf, -np.inf):
+        values["margin"][generator.random(shape) < 0.02] = infinite
     return MemberTrajectories(
         np.arange(members, dtype=np.uint64),
         STEPS,
