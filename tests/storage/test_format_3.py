@@ -6,6 +6,8 @@
     ncsim.run_ensemble(grid, out="grid", executor="xla")
     scenario = ncsim.EnsembleConfig(hidden=2, steps=30, members=24, tasks=ncsim.chained_tasks(2))
     ncsim.run_scenario(scenario, "scenario", executor="xla")
+    steps = ncsim.Recording(spacing="every", every=20)
+    ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=2, steps=40, members=24), "recorded", executor="xla", recording=steps)
 
 Those of formats 1 and 2 are in tests/whole/test_stored_runs.py.
 """
@@ -23,6 +25,7 @@ from ncsim.cli.command import main
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.parts import to_bytes
 from ncsim.storage.scenario_folder import any_folder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "stored_in_format_3"
 #: Joint counts added up over members and rows of all contexts, as the version that stored them printed them.
@@ -31,6 +34,7 @@ COUNTS = {
         [[81, 97, 102, 104], [90, 90, 100, 104], [90, 100, 96, 98], [91, 102, 101, 90]],
         [[28, 28, 28, 28], [16, 16, 16, 16], [20, 20, 20, 20], [20, 20, 20, 20]],
     ],
+    "recorded": [[[33, 110, 72, 169], [42, 42, 137, 163], [42, 133, 59, 150], [74, 99, 97, 114]]],
     "scenario": [[[51, 108, 71, 154], [56, 49, 133, 146], [57, 121, 67, 139], [77, 105, 103, 99]]],
 }
 
@@ -57,9 +61,8 @@ def test_it_is_whole(folder, capsys):
 
 
 def test_parts_are_written_to_the_same_bytes(folder):
-    made_with = json.loads((folder.path / "config.json").read_text())["environment"]["versions"]
-    if made_with["pyarrow"] != pa.__version__:
-        pytest.skip(f"parts are those of pyarrow {made_with['pyarrow']}, here {pa.__version__}")
+    if pyarrow_of(folder) != pa.__version__:
+        pytest.skip(f"parts are those of pyarrow {pyarrow_of(folder)}, here {pa.__version__}")
     for config, records in zip(folder.configs, records_of(folder), strict=True):
         part = folder.path / folder.parts(config)[0].name
         layout = folder.kind.layout(folder.form)
@@ -69,6 +72,28 @@ def test_parts_are_written_to_the_same_bytes(folder):
         assert encodings(new) != encodings(part.read_bytes())
         # As words: a loss that is not a number is not equal to itself.
         assert repr(pq.read_table(pa.BufferReader(new)).to_pylist()) == repr(pq.ParquetFile(part).read().to_pylist())
+
+
+def pyarrow_of(folder):
+    """The version that wrote a folder's parts."""
+    return json.loads(folder.storage.read("config.json"))["environment"]["versions"]["pyarrow"]
+
+
+def test_trajectories_are_written_to_the_same_bytes(tmp_path):
+    shutil.copytree(FIXTURE / "recorded", tmp_path / "recorded")
+    folder = TrajectoryFolder(any_folder(LocalStorage(tmp_path / "recorded")))
+    if pyarrow_of(folder) != pa.__version__:
+        pytest.skip(f"parts are those of pyarrow {pyarrow_of(folder)}, here {pa.__version__}")
+    (config,), recording = folder.configs, folder.recording()
+    name = folder.parts(config)[0].name
+    trajectories, before = folder.read_part(config, name), (folder.storage.root / name).read_bytes()
+    assert folder.write_recorded(config, trajectories, recording) == name
+    assert (folder.storage.root / name).read_bytes() == before
+    # A new folder's say that no number is missing.
+    new = folder.kind.layout().table(trajectories, config, ())
+    assert not any(field.nullable for field in new.schema)
+    assert all(field.nullable for field in pq.read_schema(pa.BufferReader(before)))
+    assert repr(new.to_pylist()) == repr(pq.ParquetFile(pa.BufferReader(before)).read().to_pylist())
 
 
 def encodings(content):
