@@ -31,7 +31,14 @@ RESULTS = Path(__file__).parent / "results"
 HERE = Path(__file__).parents[1]
 COLUMNS = ["run", "members", "build", "wall", "processors", "memory", "processors, ratio"]
 #: What is timed, in a process of its own.
-_REPORT = "import sys; from ncsim.cli.command import main; main(['report', sys.argv[1]])"
+_REPORT = """
+import sys
+try:
+    from ncsim.cli.command import main
+except ModuleNotFoundError:  # a build of before there was ncsim/cli/
+    from ncsim.cli import main
+main(["report", sys.argv[1]])
+"""
 _TRAINING = """
 import sys, ncsim
 run = ncsim.open_run(sys.argv[1])
@@ -45,8 +52,7 @@ for cell, config in enumerate(run.configs):
 _SAID = """
 import resource
 used = resource.getrusage(resource.RUSAGE_SELF)
-from ncsim.planning.memory import peak_memory
-print(used.ru_utime + used.ru_stime, peak_memory(), file=open(sys.argv[2], "w"))
+print(used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss, file=open(sys.argv[2], "w"))
 """
 
 
