@@ -31,16 +31,10 @@ import pytest  # noqa: E402
 
 from ncsim import signals  # noqa: E402
 from ncsim.executors.devices import prepare_jax  # noqa: E402
-from tests.support.quick import compiled_quickly, light_flags  # noqa: E402
+from tests.support.quick import compiled_quickly  # noqa: E402
 
-# XLA reads its flags once. In this process LLVM optimises less, and each program is compiled in one part, by one thread: that takes
-# three quarters of the processor's time. Bits stay the same: processes that tests start have LLVM as users do, and
-# tests/ensemble/test_pool.py compares theirs with ours.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 prepare_jax(devices=4)
-with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {light_flags()}")
-    jax.devices()  # started now: the first run of a test would ask for as many as there are cores
+jax.devices()  # started now: the first run of a test would ask for as many as there are cores
 jax.config.update("jax_debug_key_reuse", True)
 
 

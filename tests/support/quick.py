@@ -1,7 +1,6 @@
 """Programs of a test that are compiled sooner and run more slowly: to compile is most of what a small run costs."""
 
 import functools
-import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +14,6 @@ QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": 0}
 
 #: Modules whose caches hold what was compiled.
 HOLD_PROGRAMS = ("ncsim.ensemble.", "ncsim.executors.", "ncsim.statistics.", "ncsim.text.", "ncsim.training.")
-
-
-def light_flags() -> str:
-    """XLA's flags for all tests: LLVM's optimisations without the dearest. Loops are as fast and bits are the same, which level 0 does
-    not give. None where a plugin compiles for what is no CPU."""
-    return "" if importlib.util.find_spec("jax_plugins") else "--xla_backend_optimization_level=1"
 
 
 @contextmanager
