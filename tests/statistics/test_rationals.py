@@ -12,7 +12,7 @@ from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.inequalities import chained_inequality, chsh_inequality
 from ncsim.statistics.protocols import LatticeLaw
 from ncsim.statistics.rationals import nearest, sum_of_fractions
-from ncsim.statistics.training_curves import _Lattice
+from ncsim.statistics.trajectory_tally import LATTICES
 
 
 def tables(totals, seed, concentration=0.3):
@@ -113,9 +113,9 @@ def test_bins_and_laws_have_the_values_that_members_have(rows):
     law = LatticeLaw(rows, np.full(4 * rows + 1, 1 / (4 * rows + 1)))
     expected = [float(Fraction(2 * n, rows) - 4) for n in range(4 * rows + 1)]
     assert law.values.tolist() == expected
-    bins = _Lattice(-4, 4, 2, rows)
-    assert bins.value(np.arange(bins.count)).tolist() == expected
-    assert bins.place(np.array(expected)).tolist() == list(range(bins.count))
+    values = LATTICES["s"].values(rows)
+    assert (values / rows).tolist() == expected
+    assert LATTICES["s"].place(values, rows).tolist() == list(range(LATTICES["s"].size(rows)))
 
 
 @pytest.mark.parametrize("rows", [3, 7, 12, 49])
