@@ -52,7 +52,8 @@ for cell, config in enumerate(run.configs):
 _SAID = """
 import resource
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss, file=open(sys.argv[2], "w"))
+peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # not by ncsim, since a build may have no function for it
+print(used.ru_utime + used.ru_stime, peak, file=open(sys.argv[2], "w"))
 """
 
 
