@@ -31,6 +31,7 @@ from ncsim.records.columns import Columns, by_context, group_sums
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.member_statistics import signed_sum
 from ncsim.statistics.rationals import sum_of_fractions
 
 
@@ -207,9 +208,9 @@ class UndecidedTally:
         self.networks += (~without).sum(axis=1)
         for sums, values in ((self.items, items), (self.products, fallen), (self.decided_products, decided)):
             sums += group_sums(values, groups, first).T
-        tossed, reach = _signed(decided), most.sum(axis=0, dtype=most.dtype)
+        tossed, reach = signed_sum(decided), most.sum(axis=0, dtype=most.dtype)
         numerators = {
-            "as_they_fell": _signed(fallen),
+            "as_they_fell": signed_sum(fallen),
             "coin_toss": tossed,
             "low": tossed - reach,
             "high": tossed + reach,
@@ -340,11 +341,6 @@ def _undecided_rows(columns: Columns, records: MemberRecords) -> tuple[np.ndarra
             f"{decided[context, member]} contradict the counts {records.counts[member, context].tolist()}"
         )
     return least, most
-
-
-def _signed(values: np.ndarray) -> np.ndarray:
-    """Numbers of the four contexts [4, ...] with the signs of S, added up."""
-    return np.asarray(values[0] + values[1] + values[2] - values[3])
 
 
 def _rows(records: MemberRecords) -> Int[np.ndarray, "M 4"]:
