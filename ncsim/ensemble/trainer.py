@@ -18,7 +18,7 @@ from ncsim.errors import DeviceError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, out_of_memory
 from ncsim.records.members import MemberRecords
 from ncsim.records.scenarios import ScenarioRecords
-from ncsim.records.trajectories import MemberTrajectories
+from ncsim.records.trajectories import MemberTrajectories, by_member
 from ncsim.terminal import ProgressListener, say, telling, waiting
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ class Trainer:
         steps = recording.steps(config.steps)
         for batch, (last, seen) in self._results(config, members, progress, executor, steps):
             ids = _ids(batch)
-            values = {name: seen.values[name] for name in OBSERVED}
-            yield MemberRecords(ids, **last._asdict()), MemberTrajectories(ids, steps, seen.counts, values)
+            counts, *values = (by_member(each) for each in (seen.counts, *(seen.values[name] for name in OBSERVED)))
+            along = MemberTrajectories(ids, steps, counts, dict(zip(OBSERVED, values, strict=True)))
+            yield MemberRecords(ids, **last._asdict()), along
 
     def train_kept(self, config: EnsembleConfig, members: np.ndarray, executor: str) -> tuple[MemberRecords, Network]:
         """The records of members with any ids, and their trained networks: arrays [M, context, ...]."""
@@ -193,8 +194,8 @@ class Trainer:
                     first = batch.stop
                 if pending is not None:
                     batch, used, result, started = pending
-                    take = functools.partial(_of_members, used=used, members=len(batch))
-                    kept = calls.kept(result, functools.partial(jax.tree.map, take), waiting(progress))
+                    take = functools.partial(_taken, used=used, members=len(batch), recorded=points is not None)
+                    kept = calls.kept(result, take, waiting(progress))
                     # With one call always waiting behind another, the time between two results is that of one call.
                     self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
                     if progress is not None:
@@ -247,9 +248,35 @@ class Trainer:
 
 def _of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
     """The first members of a result [D * B, lanes, ...], of which each device has filled so many blocks."""
+    return np.concatenate(_blocks_used(leaf, used)).reshape(-1, *leaf.shape[2:])[:members]
+
+
+def _blocks_used(leaf: Any, used: np.ndarray) -> list[np.ndarray]:
+    """What each device has filled of a result [D * B, ...]."""
     shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    blocks = [np.asarray(shard.data)[:count] for shard, count in zip(shards, used, strict=True)]
-    return np.concatenate(blocks).reshape(-1, *leaf.shape[2:])[:members]
+    return [np.asarray(shard.data)[:count] for shard, count in zip(shards, used, strict=True)]
+
+
+def _taken(result: Any, used: np.ndarray, members: int, recorded: bool) -> Any:
+    """The same of a call's whole result, with or without what was recorded along training."""
+    import jax
+
+    take = functools.partial(_of_members, used=used, members=members)
+    if not recorded:
+        return jax.tree.map(take, result)
+    along = functools.partial(_observed_of_members, used=used, members=members)
+    return jax.tree.map(take, result[0]), jax.tree.map(along, result[1])
+
+
+def _observed_of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
+    """Of an observation [D * B, ..., lanes, R] as columns [..., members, R]."""
+    *columns, lanes, points = leaf.shape[1:]
+    found = np.empty((*columns, int(used.sum()), lanes, points), leaf.dtype)
+    last = 0
+    for blocks in _blocks_used(leaf, used):
+        first, last = last, last + len(blocks)
+        found[..., first:last, :, :] = np.moveaxis(blocks, 0, -3)
+    return found.reshape(*columns, -1, points)[..., :members, :]
 
 
 def _ids(batch: range) -> np.ndarray:

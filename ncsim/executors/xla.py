@@ -22,7 +22,7 @@ from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.training.circuit import Circuit, circuit_logits, encoded_states, initial_circuit, train_circuit
 from ncsim.training.initialization import dtype_of, member_key, row_tuples, start_vector, vector_size
 from ncsim.training.network import Architecture, forward
-from ncsim.training.observation import CELLS, observe, record, record_of_logits, record_scenario
+from ncsim.training.observation import CELLS, Observation, observe, record, record_of_logits, record_scenario
 from ncsim.training.separability import squared_response, twin_starts
 from ncsim.training.step import train
 
@@ -48,12 +48,22 @@ class BlockProgram(NamedTuple):
     arrays [D * B, lanes, context, ...], still being computed, of which the first `used[d]` blocks of each device are filled.
 
     A program that records takes `steps` [R], ascending, and gives that record and an `Observation` of arrays
-    [D * B, lanes, R, context, ...]. One that keeps networks gives the record and a `Network` of arrays
+    [D * B, context, ..., lanes, R]: as files have it, where a number is a column and the steps of a member follow one another. One that keeps networks gives the record and a `Network` of arrays
     [D * B, lanes, context, ...]."""
 
     run: Callable[..., Any]
     lanes: int
     blocks: int  # buffer size a device, B
+
+
+def observed(config: EnsembleConfig, trained: jax.Array, targets: jax.Array) -> Observation:
+    """What is recorded of parameters [R, P, lanes] at recorded steps: arrays [..., lanes, R]."""
+    found = jax.lax.map(lambda moment: observe(config, moment, targets), trained)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), found)
+
+
+#: A function such as `observed`.
+Observer = Callable[[EnsembleConfig, jax.Array, jax.Array], Observation]
 
 
 def block_program(
@@ -64,17 +74,18 @@ def block_program(
     training: Callable[..., Any] = train,
     points: int | None = None,
     kept: bool = False,
+    observer: Observer = observed,
 ) -> BlockProgram:
     """The program that trains blocks of `config`'s members over the devices of a one-dimensional mesh.
 
     Configs that differ only in members, seed, learning rate or steps share one program. Of a scenario's config records are
     `ScenarioRecord`s. `training` is what runs the
     steps: `ncsim.training.step.train`, or another executor's function of the same arguments. `points`: how many steps are
-    recorded, with the last; None records none. `kept`: whether networks are given too, of a program that does not record.
+    recorded, with the last, and `observer` what is recorded of them; None records none. `kept`: whether networks are given too, of a program that does not record.
     """
     platform = mesh.devices.flat[0].platform
     return _block_program(
-        program_of(config), mesh, blocks, lanes or LANES.get(platform, 65_536), training, points, kept
+        program_of(config), mesh, blocks, lanes or LANES.get(platform, 65_536), training, points, kept, observer
     )
 
 
@@ -87,6 +98,7 @@ def _block_program(
     training: Callable[..., Any],
     points: int | None,
     kept: bool,
+    observer: Observer,
 ) -> BlockProgram:
     dtype = dtype_of(config)
     targets = context_targets(config.tasks).astype(dtype)
@@ -116,7 +128,7 @@ def _block_program(
             return result, Network(jnp.moveaxis(vector, 0, -1), jnp.moveaxis(logits, (0, 1), (-2, -1)))
         if points is None:
             return result
-        return result, jax.lax.map(lambda moment: observe(config, moment, answers), trained)
+        return result, observer(config, trained, answers)
 
     # A kernel does not say how its results vary over the mesh.
     on_device = _over_blocks(one_context, blocks, points, len(targets))
@@ -207,8 +219,6 @@ def _over_blocks(
         if points is None:
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), filled)
         records, seen = filled
-        # From [B, context, R, ..., lanes].
-        seen = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, (-1, 2), (1, 2)), seen)
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 2), records), seen
 
     return on_device

@@ -14,6 +14,8 @@ from ncsim.records.joint_counts import from_context_order
 class MemberTrajectories(NamedTuple):
     """M members at R recorded steps, in the order of their ids. Contexts are in the order 11, 12, 21, 22.
 
+    In memory a context's number is a column of members and steps, as in a file (`by_column`).
+
     Attributes:
         member: ids, uint64[M].
         step: optimiser steps taken, int32[R], ascending from 0.
@@ -69,6 +71,19 @@ class MemberTrajectories(NamedTuple):
         """
         values = {name: each[index] for name, each in self.values.items()}
         return self._replace(member=self.member[index], counts=self.counts[index], values=values)
+
+
+def by_column(array: np.ndarray) -> np.ndarray:
+    """Arrays [M, R, ...] of trajectories as columns [..., M R]: as they lie in memory, so that nothing is copied."""
+    members, points, *numbers = array.shape
+    columns: np.ndarray = np.moveaxis(array, (0, 1), (-2, -1)).reshape(*numbers, members * points)
+    return columns
+
+
+def by_member(columns: np.ndarray) -> np.ndarray:
+    """The inverse, of columns [..., M, R]."""
+    found: np.ndarray = np.moveaxis(columns, (-2, -1), (0, 1))
+    return found
 
 
 def concatenated(trajectories: Sequence[MemberTrajectories]) -> MemberTrajectories:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.records.columns import outcome_sums
-from ncsim.records.trajectories import MemberTrajectories
+from ncsim.records.trajectories import MemberTrajectories, by_column
 from ncsim.statistics.member_statistics import PIECE, s_influence_contextuality, signed_sum
 
 #: Losses are counted in bins of equal ratio, from 1e-8 to 1e4: a quantile is right to 2.4 %.
@@ -110,7 +110,7 @@ class TrajectoryTally:
     def _add_piece(self, part: MemberTrajectories) -> None:
         shape = part.counts.shape[:2]
         # With 64 rows at most, sums over contexts with any signs fit in 16 bits, and those of products in 32.
-        counts = np.ascontiguousarray(part.counts.reshape(-1, 16).T, np.int16).reshape(4, 4, -1)
+        counts = by_column(part.counts).astype(np.int16)
         a, b, c = outcome_sums(counts)
         s, influence, delta = s_influence_contextuality(a, b, c, self.rows)
         networks = np.asarray(counts.any(axis=1))

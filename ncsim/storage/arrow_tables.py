@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.errors import StoreError
 from ncsim.records.members import COLUMNS, OPTIONAL, Column, MemberRecords
-from ncsim.records.trajectories import COUNTS, MemberTrajectories, of_contexts
+from ncsim.records.trajectories import COUNTS, MemberTrajectories, by_column, by_member, of_contexts
 from ncsim.statistics.member_statistics import MEMBER_STATISTICS, PIECE, member_statistics
 
 
@@ -198,8 +198,8 @@ def _trajectories_to_table(
     numbers = [(COUNTS, trajectories.counts, of_counts)]
     numbers += [(of_contexts(name), values, pa.float32()) for name, values in trajectories.values.items()]
     for names, values, kind in numbers:
-        by_column = np.ascontiguousarray(values.reshape(members * points, len(names)).T)
-        columns |= {name: pa.array(column, kind) for name, column in zip(names, by_column, strict=True)}
+        flat = by_column(values).reshape(len(names), members * points)
+        columns |= {name: pa.array(column, kind) for name, column in zip(names, flat, strict=True)}
     return pa.table(columns)
 
 
@@ -210,19 +210,21 @@ def trajectories_from_table(
     for all columns of a name."""
     lists = {field.name for field in table.schema if pa.types.is_fixed_size_list(field.type)}
 
-    def columns(name: str, names: Sequence[str]) -> np.ndarray:
+    def columns(name: str, names: Sequence[str], kind: type) -> np.ndarray:
         if name in lists:
             flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        else:
-            flat = np.stack([table[each].to_numpy() for each in names], axis=-1)
-        return flat.reshape(-1, steps.size, len(names))
+            return flat.reshape(-1, steps.size, len(names)).astype(kind, copy=False)
+        found = np.empty((len(names), table.num_rows), kind)
+        for column, each in zip(found, names, strict=True):
+            column[...] = table[each].to_numpy()
+        return by_member(found.reshape(len(names), -1, steps.size))
 
-    if np.any(columns("step", ["step"])[..., 0] != steps):
+    if np.any(columns("step", ["step"], np.int64)[..., 0] != steps):
         raise ValueError("its steps are not those of its footer")
     check_axes(table, config)
     return MemberTrajectories(
-        member=columns("member", ["member"])[:, 0, 0].astype(np.uint64, copy=False),
+        member=columns("member", ["member"], np.uint64)[:, 0, 0],
         step=steps,
-        counts=columns("counts", COUNTS).astype(np.uint16, copy=False).reshape(-1, steps.size, 4, 4),
-        values={name: columns(name, of_contexts(name)).astype(np.float32, copy=False) for name in observed},
+        counts=columns("counts", COUNTS, np.uint16).reshape(-1, steps.size, 4, 4),
+        values={name: columns(name, of_contexts(name), np.float32) for name in observed},
     )

@@ -12,7 +12,7 @@ from ncsim.config.ensemble import program_of
 from ncsim.ensemble.audit import audit
 from ncsim.ensemble.trainer import trainer
 from ncsim.executors import xla
-from ncsim.executors.native import compiler, whole
+from ncsim.executors.native import compiler, trial, whole
 from ncsim.executors.native import program as native
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -88,17 +88,6 @@ def test_what_is_not_drawn_in_c():
         assert whole.source(program_of(dataclasses.replace(config, **other))) is None
 
 
-def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
-    tmp_path.chmod(0o700)
-    mesh = trainer(1)._mesh
-    right = xla.block_program(ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS), mesh, 2, 128)
-    wrong = right._replace(run=lambda seed, *others: right.run(seed ^ 1, *others))
-    assert whole._has_bits_of_xla(mesh, "int right;", right, lambda: right)
-    assert not whole._has_bits_of_xla(mesh, "int wrong;", wrong, lambda: right)
-    assert not whole._has_bits_of_xla(mesh, "int wrong;", right, lambda: right)  # remembered
-
-
 #: Two parts, whose networks diverge.
 DIVERGES = ncsim.EnsembleConfig(
     hidden=1, first_member=2**18 - 150, members=300, steps=4, learning_rate=1e30, tasks=FOUR_ROWS
@@ -121,7 +110,7 @@ def test_parts_do_not_depend_on_who_recorded(by_xla, tmp_path, monkeypatch):
     made = []
     block_program = whole._block_program
     monkeypatch.setattr(whole, "_block_program", lambda *given: made.append(block_program(*given)) or made[-1])
-    monkeypatch.setattr(whole, "_has_bits_of_xla", lambda *_: True)  # else it might be XLA's
+    monkeypatch.setattr(trial, "has_bits_of_xla", lambda *_: True)  # else it might be XLA's
     ncsim.run_ensemble(DIVERGES, tmp_path, executor="native")
     assert made
     ours, theirs = parts_of(tmp_path / "parts"), parts_of(by_xla[0] / "parts")

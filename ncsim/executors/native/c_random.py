@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.executors.native.c_whole_template import START
+from ncsim.executors.native.c_exact import START
 from ncsim.training.random_networks import CENTRAL, LANES, LN2, LOGARITHM, ROOT_HALF, ROOT_TWO, TAIL, RandomLaw
 
 _FUNCTIONS = r"""

@@ -1,107 +1,9 @@
-"""What is the same in every C file that draws, trains and records: functions with the bits of XLA and JAX, and loops."""
+"""What is the same in every C file that draws, trains and records: JAX's random bits, and loops."""
 
 from __future__ import annotations
 
-import numpy as np
-
-#: No contraction but what is written: first in the file, so that functions can be inlined in one another.
-START = """/* Made by ncsim from what it records. */
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#else
-#pragma GCC optimize("-ffp-contract=off")
-#endif
-"""
-
-#: XLA's functions, and JAX's random bits.
-FUNCTIONS = r"""
-typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
-#if LANES == 16
-INLINE vec multiply_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
-INLINE vec multiply_less(vec a, vec b, vec c) { return _mm512_fmsub_ps(a, b, c); }
-INLINE vec less_product(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
-INLINE vec whole_below(vec x) { return _mm512_roundscale_ps(x, 9); }
-INLINE vec from_whole(bits x) { return _mm512_cvtepi32_ps((__m512i)x); }
-INLINE bits to_whole(vec x) { return (bits)_mm512_cvttps_epi32(x); }
-#else
-INLINE vec multiply_add(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
-INLINE vec multiply_less(vec a, vec b, vec c) { return _mm256_fmsub_ps(a, b, c); }
-INLINE vec less_product(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
-INLINE vec whole_below(vec x) { return _mm256_round_ps(x, 9); }
-INLINE vec from_whole(bits x) { return _mm256_cvtepi32_ps((__m256i)x); }
-INLINE bits to_whole(vec x) { return (bits)_mm256_cvttps_epi32(x); }
-#endif
-/* As XLA has them: NaN where either is, and -0 below 0. */
-INLINE vec greatest(vec a, vec b)
-{
-    const vec x = choose(is_eq(a, b), (vec)((bits)a & (bits)b), maximum(a, b));
-    return choose(is_ne(a, a), a, x);
-}
-INLINE vec least(vec a, vec b)
-{
-    const vec x = choose(is_eq(a, b), (vec)((bits)a | (bits)b), minimum(a, b));
-    return choose(is_ne(a, a), a, x);
-}
-INLINE vec between(vec low, vec x, vec high)
-{
-    x = choose(is_lt(x, low), low, x);
-    return choose(is_gt(x, high), high, x);
-}
-static __attribute__((noinline)) vec xla_exp(vec x)
-{
-    x = between(splat(-0x1.5f3334p6f), x, splat(0x1.633334p6f)); /* -87.8, 88.8 */
-    vec n = whole_below(multiply_add(x, splat(0x1.715476p0f), splat(0.5f)));
-    n = between(splat(-127.0f), n, splat(127.0f));
-    x = less_product(n, splat(0x1.63p-1f), x);
-    x = less_product(n, splat(-0x1.bd0106p-13f), x);
-    vec p = multiply_add(splat(0x1.a0d2cep-13f), x, splat(0x1.6e879cp-10f));
-    p = multiply_add(p, x, splat(0x1.11121p-7f));
-    p = multiply_add(p, x, splat(0x1.555382p-5f));
-    p = multiply_add(p, x, splat(0x1.555554p-3f));
-    p = multiply_add(p, x, splat(0.5f));
-    p = multiply_add(p, x * x, x) + splat(1.0f);
-    return p * (vec)((to_whole(n) << 23) + 0x3f800000u);
-}
-/* Of a number above 0, or NaN. */
-INLINE vec xla_log(vec number)
-{
-    const vec x = choose(is_gt(number, splat(0x1p-126f)), number, splat(0x1p-126f));
-    const vec m = (vec)(((bits)x & 0x807fffffu) | 0x3f000000u);
-    const mask small = is_lt(m, splat(0x1.6a09e6p-1f));
-    vec e = from_whole(((bits)x >> 23) - 127u) + splat(1.0f);
-    e = e - where(small, splat(1.0f));
-    const vec t = (m + splat(-1.0f)) + where(small, m), t2 = t * t, t3 = t2 * t;
-    vec a = multiply_add(t, splat(0x1.204376p-4f), splat(-0x1.d7a37p-4f));
-    vec b = multiply_add(t, splat(-0x1.fcba9ep-4f), splat(0x1.23d37ep-3f));
-    vec c = multiply_add(t, splat(0x1.999d58p-3f), splat(-0x1.fffff8p-3f));
-    a = multiply_add(a, t, splat(0x1.de4a34p-4f));
-    b = multiply_add(b, t, splat(-0x1.555cap-3f));
-    c = multiply_add(c, t, splat(0x1.555554p-2f));
-    c = multiply_add(multiply_add(a, t3, b), t3, c);
-    c = multiply_add(c, t3, e * splat(-0x1.bd0106p-13f));
-    c = multiply_add(e, splat(0x1.63p-1f), less_product(t2, splat(0.5f), t) + c);
-    return choose(is_ne(number, number), number, c);
-}
-static __attribute__((noinline)) vec xla_log1p(vec x)
-{
-    const vec zero = x * splat(0.0f), x2 = x * x;
-    vec q = multiply_add(zero + splat(1.0f), x, splat(0x1.e2035ap3f));
-    q = multiply_add(q, x, splat(0x1.4c30b6p6f));
-    q = multiply_add(q, x, splat(0x1.bb865ap7f));
-    q = multiply_add(q, x, splat(0x1.351946p8f));
-    q = multiply_add(q, x, splat(0x1.b0db14p7f));
-    q = multiply_add(q, x, splat(0x1.e0f304p5f));
-    vec p = multiply_add(zero + splat(COEFFICIENTf), x, splat(0x1.fe818ap-2f));
-    p = multiply_add(p, x, splat(0x1.a509f4p2f));
-    p = multiply_add(p, x, splat(0x1.de9738p4f));
-    p = multiply_add(p, x, splat(0x1.e798ecp5f));
-    p = multiply_add(p, x, splat(0x1.c8e75ap5f));
-    p = multiply_add(p, x, splat(0x1.40a202p4f));
-    const vec near = x + multiply_add(x2, splat(-0.5f), (x * x2) * (p / q));
-    return choose(is_lt(vabs(x), splat(0x1.a8279ap-2f)), near, xla_log(x + splat(1.0f)));
-}
-
-/* Salmon et al. 2011, as jax.random has it. */
+#: JAX's random bits.
+DRAWS = r"""/* Salmon et al. 2011, as jax.random has it. */
 typedef struct { bits a, b; } pair;
 INLINE bits turned(bits x, int by) { return (x << by) | (x >> (32 - by)); }
 INLINE pair threefry(pair key, bits x, bits y)
@@ -122,7 +24,7 @@ INLINE pair threefry(pair key, bits x, bits y)
     }
     return (pair){x, y};
 }
-""".replace("COEFFICIENT", f"{float(np.float32(4.527e-05)).hex()}")
+"""
 
 #: The loops over networks and contexts; braces are doubled for str.format.
 LOOPS = r"""

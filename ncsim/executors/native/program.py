@@ -4,7 +4,7 @@ XLA writes every operation's result to memory and reads it back, and on a CPU th
 the step, evaluated element by element (`scalarise.py`), becomes one piece of straight-line vector code
 (`c_expressions.py`, `c_program.py`) whose temporary values stay in registers. The system's C compiler builds
 it once for a processor and a shape of network; XLA calls it in place of its own loop. Many networks are drawn and recorded
-in C, too, where that gives XLA's bits (`whole.py`), and else by the XLA executor's programs.
+in C, too, where that gives XLA's bits (`whole.py`, and along training `observed.py`), and else by the XLA executor's programs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_program, c_rolled, compiler, units, whole
+from ncsim.executors.native import c_program, c_rolled, compiler, observed, units, whole
 from ncsim.executors.scalarise import ScalariseError, out_of_reach, scalars
 from ncsim.training.initialization import vector_size
 from ncsim.training.network import Architecture
@@ -72,9 +72,11 @@ def block_program(
     """
     here, lanes = training_here(config, mesh), lanes or LANES
 
-    def by_xla() -> xla.BlockProgram:
-        return xla.block_program(config, mesh, blocks, lanes, here, points, kept)
+    def by_xla(observer: xla.Observer = xla.observed) -> xla.BlockProgram:
+        return xla.block_program(config, mesh, blocks, lanes, here, points, kept, observer)
 
+    if points is not None and config.members * points >= observed.MANY:
+        return observed.program(program_of(config), mesh, points, by_xla)
     if kept or points is not None or config.members < whole.MANY:
         return by_xla()
     return whole.program(program_of(config), mesh, lanes, compiler.loaded(source(config)), blocks, by_xla)

@@ -1,7 +1,6 @@
 """Blocks of members in one call of generated C: drawn, trained and recorded, without a program of XLA's around it.
 
-What it gives are the bits that XLA gives. That rests on the processor and on XLA's version, so it is tried, once per machine and
-kind of network, on thousands of networks; where a bit differs, XLA draws and records as before.
+What it gives are the bits that XLA gives. That is tried (`trial.py`); where a bit differs, XLA draws and records as before.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS, TruthTables, context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_whole, compiler
+from ncsim.executors.native import c_whole, compiler, trial
+from ncsim.executors.native.c_exact import Exact
 from ncsim.executors.scalarise import ScalariseError, scalars
 from ncsim.training.initialization import initial_scale, vector_size
 from ncsim.training.network import Architecture
@@ -33,9 +32,6 @@ from ncsim.training.observation import ContextRecord, record
 MANY = 2**18
 #: Wider networks' records are too long as straight-line code.
 MAX_HIDDEN = 8
-#: What is tried: blocks of members, from these ids on, of these seeds, after so many steps at a
-#: learning rate, the last of which makes them diverge.
-TRIED_BLOCKS, TRIED = 8, ((0, 0, 0, 0.01), (7, 2**64 - 1, 2, 0.01), (2**32 - 4096, 12345, 150, 0.1), (0, 1, 4, 1e30))
 
 
 def program(
@@ -62,7 +58,7 @@ def program(
     text += f"/* Calls {Path(training._name).stem}. */\n"
     try:
         made = _block_program(config, mesh, lanes, text, training, blocks)
-        return made if _has_bits_of_xla(mesh, text, made, by_xla) else by_xla()
+        return made if trial.has_bits_of_xla(mesh, text, made, by_xla) else by_xla()
     except ConfigError:  # the compiler refuses it
         return by_xla()
 
@@ -79,7 +75,7 @@ def source(config: EnsembleConfig) -> str | None:
     given = int(np.prod(targets.shape))
     try:
         with jax.enable_x64(False):
-            recorded = c_whole.Exact(scalars(functools.partial(record, config), vector, targets), vector.size + given)
+            recorded = Exact(scalars(functools.partial(record, config), vector, targets), vector.size + given)
     except ScalariseError:
         return None
     scale = np.asarray(initial_scale(config), np.float32)
@@ -108,31 +104,3 @@ def _block_program(
 
     run = xla._compiled(on_device, mesh, (blocks, lanes), np.float32, None, check_varying=False)
     return xla.BlockProgram(run, lanes, blocks)
-
-
-def _has_bits_of_xla(mesh: Mesh, text: str, made: xla.BlockProgram, by_xla: Callable[[], xla.BlockProgram]) -> bool:
-    """Whether the C file draws and records as XLA does here. Tried once, and remembered beside the code."""
-    subject = f"bits-{metadata.version('jaxlib')}"
-    known = compiler.verdict(text, subject)
-    if known is None:
-        theirs = by_xla()
-        same = all(_alike(mesh, made, theirs, *tried) for tried in TRIED)
-        known = compiler.remember(text, same, subject)
-    return known
-
-
-def _alike(
-    mesh: Mesh, ours: xla.BlockProgram, theirs: xla.BlockProgram, first: int, seed: int, steps: int, rate: float
-) -> bool:
-    devices, used = mesh.devices.size, min(ours.blocks, TRIED_BLOCKS)
-    ids = np.zeros((devices, ours.blocks, ours.lanes), np.uint32)
-    tried = first + np.arange(devices * used * ours.lanes, dtype=np.int64)
-    ids[:, :used] = tried.astype(np.uint32).reshape(devices, used, -1)
-    given = (seed, ids.reshape(-1, ours.lanes), np.full(devices, used, np.int32), rate, steps)
-    both = zip(*(jax.tree.leaves(each.run(*given)) for each in (ours, theirs)), strict=True)
-    return all(_filled(one, ids, used) == _filled(other, ids, used) for one, other in both)
-
-
-def _filled(leaf: jax.Array, ids: np.ndarray, used: int) -> bytes:
-    """The blocks of a result that were trained."""
-    return np.asarray(leaf).reshape(*ids.shape, *leaf.shape[2:])[:, :used].tobytes()

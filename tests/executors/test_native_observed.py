@@ -1,0 +1,108 @@
+"""What C records along training: the bits are those of XLA's, and where they are not, XLA's are taken."""
+
+import jax
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.config.ensemble import program_of
+from ncsim.ensemble.trainer import trainer
+from ncsim.executors import xla
+from ncsim.executors.native import compiler, observed, trial
+from ncsim.executors.native import program as native
+from ncsim.training.observation import OBSERVED
+from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
+from tests.executors.test_native_whole import CASES, DIVERGES, VARIANTS, kinds_of_nan, outcome
+from tests.support.cases import first_fast
+from tests.support.folders import parts_of
+
+pytestmark = pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
+#: What C does not draw, but observes.
+OTHERS = {"some rows": {"training_rows": 3, "tasks": FOUR_ROWS}, "he": {"initialization": "he", "tasks": FOUR_ROWS}}
+KINDS = VARIANTS | OTHERS
+KINDS = {name: KINDS.pop(name) for name in ("squared error", "some rows", "overlap, signs")} | KINDS
+POINTS = 3
+
+
+def both(config):
+    """The program that observes in C, without asking whether it is right here, and the one that does so by XLA."""
+    mesh, text = trainer(1)._mesh, observed.source(program_of(config))
+    assert text is not None
+    made = (config, mesh, 2, 128, native.training_here(config, mesh), POINTS, False)
+    return [xla.block_program(*made, observer) for observer in (observed.observer(text), xla.observed)]
+
+
+@pytest.mark.parametrize("name", first_fast(KINDS, 1, 2))
+def test_observations_have_the_bits_of_xla(name):
+    config = ncsim.EnsembleConfig(**{"hidden": 2, **KINDS[name]})
+    programs = both(config)
+    for first, seed, steps, rate in CASES:
+        stops = np.array([0, steps // 2, steps], np.int32)
+        found = [outcome(program, first, seed, stops, rate) for program in programs]
+        for field, a, b in zip(("counts", *OBSERVED), *(jax.tree.leaves(seen) for _, seen in found), strict=True):
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, first, field)
+        if steps > 4:
+            margins = np.asarray(found[0][1].values["margin"])
+            assert margins.shape == (2, 4, 128, POINTS)  # blocks, contexts, lanes, steps
+            assert all(np.unique(margins[..., point]).size > 100 for point in range(POINTS))
+    assert np.isnan(found[1][1].values["loss_alice"]).any()
+    assert kinds_of_nan(jax.tree.leaves(found[1][1])) == {0x7FC00000}
+
+
+def test_what_is_not_observed_in_c():
+    """Wide networks and scenarios are XLA's."""
+    wide = ncsim.EnsembleConfig(hidden=9)
+    scenario = ncsim.EnsembleConfig(hidden=2, tasks=ncsim.chained_tasks(2))
+    assert observed.source(program_of(wide)) is None
+    assert observed.source(program_of(scenario)) is None
+
+
+def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
+    """Of a program that records and of one that does not."""
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    tmp_path.chmod(0o700)
+    mesh, config = trainer(1)._mesh, ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
+    for points in (None, 2):
+        right = xla.block_program(config, mesh, 2, 128, points=points)
+        wrong = right._replace(run=lambda seed, *others, right=right: right.run(seed ^ 1, *others))
+        names = [f"int {word}{points};" for word in ("right", "wrong")]
+        assert trial.has_bits_of_xla(mesh, names[0], right, lambda right=right: right, points)
+        assert not trial.has_bits_of_xla(mesh, names[1], wrong, lambda right=right: right, points)
+        assert not trial.has_bits_of_xla(mesh, names[1], right, lambda right=right: right, points)  # remembered
+
+
+def test_one_observed_number_that_differs_is_seen(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    tmp_path.chmod(0o700)
+    mesh, config = trainer(1)._mesh, ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
+    right = xla.block_program(config, mesh, 2, 128, points=2)
+
+    def changed(*given):
+        record, seen = right.run(*given)
+        other = np.array(seen.values["cosine"])
+        other[0, 3, 127, 1] = np.nextafter(other[0, 3, 127, 1], np.float32(2))
+        return record, seen._replace(values=seen.values | {"cosine": other})
+
+    assert not trial.has_bits_of_xla(mesh, "int one;", right._replace(run=changed), lambda: right, 2)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_parts_do_not_depend_on_who_observed(tmp_path, monkeypatch, right):
+    """Two parts, whose networks diverge; and where C does not give XLA's bits, XLA is asked."""
+    recording, used = ncsim.Recording(spacing="every", every=2), []
+    ncsim.run_ensemble(DIVERGES, tmp_path / "xla", executor="native", recording=recording)
+    observer = observed.observer
+
+    def seen(text):
+        used.append(text)
+        return observer(text)
+
+    monkeypatch.setattr(observed, "MANY", 1)
+    monkeypatch.setattr(observed, "observer", seen)
+    monkeypatch.setattr(trial, "has_bits_of_xla", lambda *_: right)
+    ncsim.run_ensemble(DIVERGES, tmp_path / "c", executor="native", recording=recording)
+    assert used
+    ours, theirs = parts_of(tmp_path / "c"), parts_of(tmp_path / "xla")
+    assert len(ours) == 4
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
