@@ -61,7 +61,7 @@ INLINE vec least(vec a, vec b)
 #endif
 /* Limits that are not 0; NaN stays. The processor gives the second where one is NaN. */
 INLINE vec between(vec low, vec x, vec high) { return minimum(high, maximum(low, x)); }
-static __attribute__((noinline)) vec xla_exp(vec x)
+INLINE vec xla_exp(vec x)
 {
     x = between(splat(-0x1.5f3334p6f), x, splat(0x1.633334p6f)); /* -87.8, 88.8 */
     vec n = whole_below(multiply_add(x, splat(0x1.715476p0f), splat(0.5f)));
@@ -96,7 +96,7 @@ INLINE vec xla_log(vec number)
     c = multiply_add(e, splat(0x1.63p-1f), less_product(t2, splat(0.5f), t) + c);
     return choose(is_ne(number, number), number, c);
 }
-static __attribute__((noinline)) vec xla_log1p(vec x)
+INLINE vec xla_log1p(vec x)
 {
     const vec zero = x * splat(0.0f), x2 = x * x;
     vec q = multiply_add(zero + splat(1.0f), x, splat(0x1.e2035ap3f));
@@ -120,6 +120,8 @@ _BINARY = {"mul": "*", "sub": "-", "add": "+", "div": "/"}
 _COMPARED = ("lt", "le", "gt", "ge", "eq", "ne")
 _OF_MASKS = {"and": "mask_and", "or": "mask_or", "xor": "mask_xor", "not": "mask_not"}
 _FUNCTIONS = {"max": "greatest", "min": "least", "exp": "xla_exp", "log1p": "xla_log1p", "sqrt": "vsqrt", "abs": "vabs"}
+#: Functions of many operations.
+_LONG = ("exp", "log1p")
 _NO_NUMBER = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
 _SAME = ("copy", "optimization_barrier", "broadcast_in_dim", "reshape", "stop_gradient")
 
@@ -198,17 +200,38 @@ class Exact:
         # A number that divides several is inverted once, as XLA does where it is broadcast.
         divisors = Counter(value.operands[1] for value in self.values if value.kind == "div")
         lines = []
-        for number, value in enumerate(self.values):
-            # A product that goes into one sum is written there.
-            if uses[number]:
-                kind = "mask" if value.mask else "vec"
-                lines.append(f"const {kind} v{number} = {self._expression(number, uses, divisors)};")
-            if divisors[number] > 1:
-                lines.append(f"const vec r{number} = splat(1.0f) / v{number};")
+        for level in self._levels():
+            for number in level:
+                value = self.values[number]
+                # A product that goes into one sum is written there.
+                if uses[number] and value.kind not in _LONG:
+                    kind = "mask" if value.mask else "vec"
+                    lines.append(f"const {kind} v{number} = {self._expression(number, uses, divisors)};")
+                if divisors[number] > 1:
+                    lines.append(f"const vec r{number} = splat(1.0f) / v{number};")
+            for name in _LONG:
+                lines += self._together(name, [number for number in level if self.values[number].kind == name])
         for place, number in enumerate(self.outputs):
             name = f"where(v{number}, splat(1.0f))" if self.values[number].mask else f"v{number}"
             lines.append(f"{result}[{place}] = {name};")
         return lines
+
+    def _levels(self) -> list[list[int]]:
+        """The values in an order in which calls of one function come together: by how many of `_LONG` come before them."""
+        before: list[int] = []
+        for value in self.values:
+            operands = () if value.kind == "input" else value.operands
+            before.append(max((before[each] + (self.values[each].kind in _LONG) for each in operands), default=0))
+        return [[n for n, found in enumerate(before) if found == level] for level in range(max(before) + 1)]
+
+    def _together(self, name: str, numbers: list[int]) -> list[str]:
+        """One function of many values in a loop, whose constants and temporary values have the registers to themselves."""
+        if not numbers:
+            return []
+        array, of = f"{name}{numbers[0]}", ", ".join(f"v{self.values[number].operands[0]}" for number in numbers)
+        loop = f"for (int k = 0; k < {len(numbers)}; k++) {array}[k] = {_FUNCTIONS[name]}({array}[k]);"
+        found = [f"const vec v{number} = {array}[{place}];" for place, number in enumerate(numbers)]
+        return [f"vec {array}[{len(numbers)}] = {{{of}}};", loop, *found]
 
     def _expression(self, number: int, uses: Counter[int], divisors: Counter[int]) -> str:
         value = self.values[number]

@@ -37,6 +37,7 @@ static int observe(XLA_FFI_CallFrame *frame)
         const float *parameter = (const float *)trained->data + n;
         for (int64_t point = 0; point < points; point++) {{
             for (int p = 0; p < SIZE; p++, parameter += networks) x[p] = load(parameter);
+            for (int p = 0; p < SIZE; p++) __builtin_prefetch(parameter + p * networks); /* too far apart to be foreseen */
             seen(out, x);
             for (int lane = 0; lane < LANES; lane++) {{
                 const int64_t place = (n + lane) * points + point;
