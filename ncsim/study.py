@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,13 @@ from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint
 from ncsim.config.tasks import TruthTables
 from ncsim.errors import StoreError
 from ncsim.statistics.cell import Cell
+from ncsim.statistics.training_curves import TrajectoryStatistics, statistics_of
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.files import LocalStorage, Storage, open_storage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.summaries import cell_of
+from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.terminal import say
 
 
 class Study:
@@ -68,6 +72,35 @@ class Study:
             StoreError: a part is torn or foreign, or two runs have the same members of the cell.
         """
         return cell_of(self._sources[fingerprint(self.configs[cell])])
+
+    def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
+        """What was recorded of a cell along training, of the members of all runs that recorded them, with mu_gradS over all of it;
+        None where none did, or not all at the same steps, which is then said in one line.
+
+        Args:
+            cell: number of the cell in `configs`, from 0.
+
+        Raises:
+            StoreError: a part is torn or foreign.
+        """
+        config = self.configs[cell]
+        windows = [(0, config.steps)]
+        found = {
+            folder.location: TrajectoryFolder(folder).tally(own, windows)
+            for folder, own in self._sources[fingerprint(config)]
+        }
+        tallies = {location: tally for location, tally in found.items() if tally is not None}
+        if not tallies:
+            return None
+        (first, total), *others = tallies.items()
+        for location, tally in others:
+            try:
+                total.merge(tally)
+            except ValueError:
+                what = json.dumps(cell_values(config, self.swept)) if self.swept else "members"
+                say(f"{first} and {location} recorded {what} differently, so the report says nothing of that training")
+                return None
+        return statistics_of(total, windows)
 
 
 def _joined(configs: Sequence[EnsembleConfig]) -> EnsembleConfig:

@@ -55,7 +55,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         cell = run._cell(number)
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
         cells.append({"cell": cell_values(config, run.swept)} | _summarise_cell(cell, cell_laws))
-        along = run._along_training(number) if isinstance(run, Run) else None
+        along = run._along_training(number)
         if along is not None:
             cells[-1]["training"] = training_numbers(along)
         laws.append(cell_laws)

@@ -1,6 +1,7 @@
 """What a report says of a run that was recorded along training, and that it says nothing else of one that was not."""
 
 import csv
+import dataclasses
 import json
 import re
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim.cli.command import main
 from ncsim.formatting import json_text
 from ncsim.report import figures, training, training_figure
 from ncsim.report.page import report_page
@@ -16,6 +18,7 @@ from ncsim.report.training import training_lines, training_numbers, training_row
 from ncsim.report.write import printed, write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
+from ncsim.study import Study
 from tests.report.test_page import Page
 from tests.statistics import test_trajectory_tally
 from tests.statistics.test_protocols import made_up
@@ -54,6 +57,62 @@ def record(folder, trajectories):
 def files(folder):
     there = [*(folder / "figures").iterdir(), folder / "report.html", folder / "summary.json"]
     return {path.name: path.read_bytes() for path in there}
+
+
+def a_part_of(path, trajectories, members, recording=RECORDING):
+    """A run of some of 90 members, by ids, and what was recorded of them; None for nothing."""
+    config = dataclasses.replace(
+        ncsim.EnsembleConfig(hidden=2, steps=60), first_member=members.start, members=len(members)
+    )
+    folder = RunFolder.create(path, [config])
+    there = slice(members.start, members.stop)
+    folder.write_part(config, made_up(90, seed=2).take(there))
+    if trajectories is not None:
+        TrajectoryFolder(folder).write_recorded(config, trajectories.take(there), recording)
+
+
+def test_several_folders_have_the_training_of_all_their_members(tmp_path, capsys):
+    whole = recorded()
+    a_part_of(tmp_path / "whole", whole, range(90))
+    a_part_of(tmp_path / "a", whole, range(33))
+    a_part_of(tmp_path / "b", whole, range(33, 70))
+    a_part_of(tmp_path / "c", whole, range(70, 90))
+    expected = summarise(ncsim.open_run(tmp_path / "whole")).numbers["cells"][0]["training"]
+    study = summarise(Study([tmp_path / name for name in "abc"])).numbers["cells"][0]
+    assert study["members"] == 90
+    assert_alike(study["training"], expected)
+    main(["report", *(str(tmp_path / name) for name in "abc"), "--out", str(tmp_path / "study")])
+    assert "Along training" in capsys.readouterr().out
+    assert (tmp_path / "study" / "figures" / "training.svg").exists()
+
+
+def test_folders_that_recorded_nothing_or_otherwise(tmp_path, capsys):
+    """What was recorded is told of those members; of two recordings, nothing, and why in one line."""
+    whole = recorded()
+    a_part_of(tmp_path / "a", None, range(33))
+    a_part_of(tmp_path / "b", whole, range(33, 70))
+    training = summarise(Study([tmp_path / "a", tmp_path / "b"])).numbers["cells"][0]["training"]
+    assert training["members"] == [37] * 5
+    fewer = whole._replace(
+        step=whole.step[::2], counts=whole.counts[:, ::2], values={k: v[:, ::2] for k, v in whole.values.items()}
+    )
+    a_part_of(tmp_path / "c", fewer, range(70, 90), ncsim.Recording(points=3))
+    assert "training" not in summarise(Study([tmp_path / "b", tmp_path / "c"])).numbers["cells"][0]
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "recorded members differently" in error
+
+
+def assert_alike(one, other):
+    """Numbers in nested lists and mappings, but for the order in which floats were added."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_alike(value, other[key])
+    elif isinstance(one, str):
+        assert one == other
+    else:
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
 
 
 def test_a_recording_adds_to_a_report_and_changes_nothing_else(tmp_path, monkeypatch):
