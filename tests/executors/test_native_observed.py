@@ -10,6 +10,7 @@ from ncsim.ensemble.trainer import trainer
 from ncsim.executors import xla
 from ncsim.executors.native import compiler, observed, trial
 from ncsim.executors.native import program as native
+from ncsim.executors.native.c_exact import LN2, functions
 from ncsim.training.observation import OBSERVED
 from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
 from tests.executors.test_native_whole import CASES, DIVERGES, VARIANTS, kinds_of_nan, outcome
@@ -17,10 +18,15 @@ from tests.support.cases import first_fast
 from tests.support.folders import parts_of
 
 pytestmark = pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
-#: What C does not draw, but observes.
-OTHERS = {"some rows": {"training_rows": 3, "tasks": FOUR_ROWS}, "he": {"initialization": "he", "tasks": FOUR_ROWS}}
+#: What C does not draw, but observes; and sums of more products than XLA contracts.
+OTHERS = {
+    "some rows": {"training_rows": 3, "tasks": FOUR_ROWS},
+    "he": {"initialization": "he", "tasks": FOUR_ROWS},
+    "long sums": {"hidden": 4, "loss": "squared_error", "alice_weight": 0.3},
+    "wide": {"hidden": 6},
+}
 KINDS = VARIANTS | OTHERS
-KINDS = {name: KINDS.pop(name) for name in ("squared error", "some rows", "overlap, signs")} | KINDS
+KINDS = {name: KINDS.pop(name) for name in ("squared error", "long sums", "some rows")} | KINDS
 POINTS = 3
 
 
@@ -39,8 +45,9 @@ def test_observations_have_the_bits_of_xla(name):
     for first, seed, steps, rate in CASES:
         stops = np.array([0, steps // 2, steps], np.int32)
         found = [outcome(program, first, seed, stops, rate) for program in programs]
-        for field, a, b in zip(("counts", *OBSERVED), *(jax.tree.leaves(seen) for _, seen in found), strict=True):
-            assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), (name, first, field)
+        ours, theirs = ({"counts": seen.counts, **seen.values} for _, seen in found)
+        for field in ("counts", *OBSERVED):
+            assert np.asarray(ours[field]).tobytes() == np.asarray(theirs[field]).tobytes(), (name, first, field)
         if steps > 4:
             margins = np.asarray(found[0][1].values["margin"])
             assert margins.shape == (2, 4, 128, POINTS)  # blocks, contexts, lanes, steps
@@ -51,10 +58,21 @@ def test_observations_have_the_bits_of_xla(name):
 
 def test_what_is_not_observed_in_c():
     """Wide networks and scenarios are XLA's."""
-    wide = ncsim.EnsembleConfig(hidden=9)
+    wide = ncsim.EnsembleConfig(hidden=7)
     scenario = ncsim.EnsembleConfig(hidden=2, tasks=ncsim.chained_tasks(2))
     assert observed.source(program_of(wide)) is None
     assert observed.source(program_of(scenario)) is None
+
+
+def test_functions_have_the_bits_of_xla(monkeypatch):
+    """On millions of numbers; and with the other jaxlib's two parts of ln 2 they do not, which networks might not show."""
+    assert trial.functions_have_bits_of_xla.__wrapped__()
+    text = functions()
+    here, other = LN2 if f"splat({LN2[0][1]}f), x" in text else LN2[::-1]
+    for one, another in zip(here, other, strict=True):
+        text = text.replace(f"splat({one}f), x", f"splat({another}f), x")
+    monkeypatch.setattr(trial, "functions", lambda: text)
+    assert not trial.functions_have_bits_of_xla.__wrapped__()
 
 
 def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):

@@ -7,9 +7,12 @@ is built (`trial.py`), since another processor or version may have others.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
@@ -25,7 +28,7 @@ START = """/* Made by ncsim from what it records. */
 """
 
 #: XLA's functions.
-FUNCTIONS = r"""
+_FUNCTIONS_OF_XLA = r"""
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
 #if LANES == 16
 INLINE vec multiply_add(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
@@ -66,8 +69,8 @@ INLINE vec xla_exp(vec x)
     x = between(splat(-0x1.5f3334p6f), x, splat(0x1.633334p6f)); /* -87.8, 88.8 */
     vec n = whole_below(multiply_add(x, splat(0x1.715476p0f), splat(0.5f)));
     n = between(splat(-127.0f), n, splat(127.0f));
-    x = less_product(n, splat(0x1.63p-1f), x);
-    x = less_product(n, splat(-0x1.bd0106p-13f), x);
+    x = less_product(n, splat(LN2_UPPERf), x);
+    x = less_product(n, splat(LN2_LOWERf), x);
     vec p = multiply_add(splat(0x1.a0d2cep-13f), x, splat(0x1.6e879cp-10f));
     p = multiply_add(p, x, splat(0x1.11121p-7f));
     p = multiply_add(p, x, splat(0x1.555382p-5f));
@@ -116,10 +119,26 @@ INLINE vec xla_log1p(vec x)
 }
 """.replace("COEFFICIENT", f"{float(np.float32(4.527e-05)).hex()}")
 
+#: The two parts of ln 2 that `exp` takes whole multiples of: of jaxlib 0.10, and from 0.11 on. About one result in 10^3 to 10^5 tells
+#: them apart, by its last bit. This number does.
+LN2 = ("0x1.63p-1", "-0x1.bd0106p-13"), ("0x1.62e4p-1", "0x1.7f7d1cp-20")
+_TELLS, _BITS_OF_FIRST = -30.055319, 0x29C75FFE
+
+
+@functools.lru_cache(maxsize=1)
+def functions() -> str:
+    """XLA's functions in C, as the XLA that is here has them; which way it takes ln 2 it is asked."""
+    found = np.asarray(jax.jit(jnp.exp)(np.full(64, _TELLS, np.float32))).view(np.uint32)
+    upper, lower = LN2[int(found[0] != _BITS_OF_FIRST)]
+    return _FUNCTIONS_OF_XLA.replace("LN2_UPPER", upper).replace("LN2_LOWER", lower)
+
+
 _BINARY = {"mul": "*", "sub": "-", "add": "+", "div": "/"}
 _COMPARED = ("lt", "le", "gt", "ge", "eq", "ne")
 _OF_MASKS = {"and": "mask_and", "or": "mask_or", "xor": "mask_xor", "not": "mask_not"}
 _FUNCTIONS = {"max": "greatest", "min": "least", "exp": "xla_exp", "log1p": "xla_log1p", "sqrt": "vsqrt", "abs": "vabs"}
+#: The terms of so long a sum are stored by XLA before they are added, so that no product is contracted with its sum.
+MANY_TERMS = 16
 #: Functions of many operations.
 _LONG = ("exp", "log1p")
 _NO_NUMBER = {"inf": "INFINITY", "-inf": "-INFINITY", "nan": "NAN"}
@@ -143,6 +162,7 @@ class Exact:
         self._known: dict[_Value, int] = {}
         given = [self._kept(_Value("input", (number,), False)) for number in range(inputs)]
         self.outputs = self._build(closed, given)
+        self._in_long_sums = self._found_in_long_sums()
 
     def _kept(self, value: _Value) -> int:
         if value not in self._known:
@@ -192,6 +212,18 @@ class Exact:
         if name not in known or (name in _OF_MASKS and not mask):
             raise ScalariseError(f"the operation {name!r} has no C for what is recorded")
         return self._kept(_Value(name, tuple(operands), mask))
+
+    def _found_in_long_sums(self) -> set[int]:
+        """The additions of sums of products, one after the other, that have MANY_TERMS or more."""
+        terms: dict[int, int] = {}
+        for number, value in enumerate(self.values):
+            if value.kind == "add" and self.values[value.operands[1]].kind == "mul":
+                terms[number] = terms.get(value.operands[0], 1) + 1
+        found: set[int] = set()
+        for number in reversed(terms):
+            if terms[number] >= MANY_TERMS or number in found:
+                found |= {number, self.values[number].operands[0]}
+        return found
 
     def lines(self, result: str) -> list[str]:
         """C statements that put the outputs into an array of vectors; input n is `x[n]`."""
@@ -243,7 +275,7 @@ class Exact:
             if value.mask:
                 return f"mask_splat({int(of)})"
             return f"splat({of.hex()}f)" if np.isfinite(of) else f"splat({_NO_NUMBER[str(of)]})"
-        if kind in ("add", "sub"):
+        if kind in ("add", "sub") and number not in self._in_long_sums:
             for place, other in ((0, 1), (1, 0)):
                 product = self.values[value.operands[place]]
                 if product.kind == "mul" and uses[value.operands[place]] == 1:

@@ -6,7 +6,7 @@ and stores what is between them; here one function has it all in registers and t
 
 from __future__ import annotations
 
-from ncsim.executors.native.c_exact import FUNCTIONS, START, Exact
+from ncsim.executors.native.c_exact import START, Exact, functions
 from ncsim.executors.native.c_template import HEADER, call
 
 #: The loops over networks and recorded steps; braces are doubled for str.format.
@@ -64,4 +64,4 @@ def source(size: int, given: int, values: int, seen: Exact) -> str:
     lines = "\n".join(f"    {line}" for line in seen.lines("out"))
     loops = _LOOPS.format(size=size, given=given, values=values, seen=lines)
     said = call("What XLA calls: see observed.py.", "    const int failed = observe(frame);")
-    return START + HEADER + FUNCTIONS + loops + said
+    return START + HEADER + functions() + loops + said

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ncsim.executors.native.c_exact import FUNCTIONS, START, Exact
+from ncsim.executors.native.c_exact import START, Exact, functions
 from ncsim.executors.native.c_template import HEADER, call
 from ncsim.executors.native.c_whole_template import DRAWS, LOOPS
 
@@ -29,4 +29,4 @@ def source(scale: np.ndarray, common: bool, given: int, recorded: Exact) -> str:
         recorded="\n".join(f"    {line}" for line in recorded.lines("out")),
     )
     said = call("What XLA calls: see whole.py.", "    const int failed = whole(frame);")
-    return START + HEADER + FUNCTIONS + DRAWS + loops + said
+    return START + HEADER + functions() + DRAWS + loops + said
