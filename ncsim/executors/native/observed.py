@@ -30,7 +30,7 @@ from ncsim.training.observation import OBSERVED, Observation, observe
 #: Members of a cell times recorded steps from which on it pays: to make and compile the C takes two seconds, and a row of what is
 #: recorded comes down by half a microsecond to a whole one.
 MANY = 2**20
-#: Of wider networks XLA's largest gradient loses NaN, where a network has diverged, and the cosine is 0.
+#: Of wider networks that have diverged XLA's cosine is 0 and not NaN (`ncsim.training.gradients.diagnostics`).
 MAX_HIDDEN = 6
 
 
