@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import pytest
+from jax._src.core import trace_state_clean
 
 #: XLA's own compilation as it is, and LLVM's without its optimisations.
 QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": 0}
@@ -20,16 +21,33 @@ HOLD_PROGRAMS = ("ncsim.ensemble.", "ncsim.executors.", "ncsim.statistics.", "nc
 def compiled_quickly() -> Iterator[None]:
     """What calls `jax.jit` meanwhile is compiled so. Bits may differ from those of other processes, and so nothing of it is
     kept for what comes after."""
+    now = [True]
 
-    def quick(jit: Any, *arguments: Any, compiler_options: dict[str, str | bool] | None = None, **options: Any) -> Any:
-        return jit(*arguments, compiler_options=QUICK | (compiler_options or {}), **options)
+    def quick(jit: Any, function: Any, *, compiler_options: dict[str, str | bool] | None = None, **options: Any) -> Any:
+        quickly = jit(function, compiler_options=QUICK | (compiler_options or {}), **options)
+        return _Program(quickly, jit(function, compiler_options=compiler_options, **options), now)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "jit", functools.partial(quick, jax.jit))
         try:
             yield
         finally:
+            now.clear()
             _forget_programs()
+
+
+class _Program:
+    """Compiled with these options, but for a call inside another program, which alone may have any, and one that comes later: a module
+    that is first imported meanwhile keeps what it makes."""
+
+    def __init__(self, quick: Any, usual: Any, now: list[bool]) -> None:
+        self._quick, self._usual, self._now = quick, usual, now
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return (self._quick if self._now and trace_state_clean() else self._usual)(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._quick if self._now else self._usual, name)
 
 
 def _forget_programs() -> None:
