@@ -12,6 +12,7 @@ import time
 import weakref
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
+import jax
 import pytest
 
 import ncsim
@@ -89,8 +90,11 @@ class Listener:
 
 
 @pytest.mark.slow
-def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, tmp_path):
-    """A pool of processes is broken when one is killed: one line, and a new pool trains what is missing."""
+def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, tmp_path, monkeypatch):
+    """A pool of processes is broken when one is killed: one line, and a new pool trains what is missing.
+
+    They have as many devices as this one, whose programs they find."""
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(len(jax.devices())))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
         pool.submit(os.getpid).result()

@@ -34,7 +34,7 @@ from ncsim.executors.scalarise import ScalariseError
 from ncsim.training import step as train
 from ncsim.training.gradients import gradient
 from ncsim.training.initialization import start_vector
-from tests.support.cases import first_fast
+from tests.support.cases import first_fast, sizes
 from tests.support.scenarios import THREE
 from tests.support.tasks import FOUR_ROWS
 
@@ -373,21 +373,21 @@ def test_what_diverged_stays_so(hidden):
         assert finite[1::2].all()
 
 
-@pytest.mark.slow
 @needs_compiler
-def test_laws_are_those_of_the_scan():
-    """Solved networks of 8,192 after 3,000 steps, within three standard errors of the difference of independent samples;
+@pytest.mark.parametrize("members", sizes(2_048, 8_192))
+def test_laws_are_those_of_the_scan(members):
+    """Solved networks after 3,000 steps, within three standard errors of the difference of independent samples;
     the same members start both, so that few differ."""
     config = ncsim.EnsembleConfig(hidden=3)
     targets = context_targets(config.tasks)[2]
     solved = []
-    _, ours, theirs = by_both(config, 8_192)
+    _, ours, theirs = by_both(config, members)
     for trained in (ours(3_000), theirs(3_000)):
         result = xla.record(config, trained, jnp.asarray(targets, jnp.float32))
         solved.append(np.asarray(result.counts)[-1] == config.tasks.rows)
     shares = [each.mean() for each in solved]
     assert 0.1 < shares[1] < 0.9
-    assert abs(shares[0] - shares[1]) < 3 * np.sqrt(2 * shares[1] * (1 - shares[1]) / 8_192)
+    assert abs(shares[0] - shares[1]) < 3 * np.sqrt(2 * shares[1] * (1 - shares[1]) / members)
     assert np.mean(solved[0] != solved[1]) < 0.04
 
 

@@ -17,6 +17,7 @@ import pytest
 import ncsim
 import ncsim.text
 from ncsim.config import ensemble
+from ncsim.executors.devices import devices_to_use
 from ncsim.text import config as text_config
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -132,7 +133,9 @@ def _folders(tmp_path):
 @pytest.mark.parametrize(
     "module", [pytest.param(name, marks=[pytest.mark.slow] if name in COMPILE_LONG else []) for name in MODULES]
 )
-def test_examples_run(module):
+def test_examples_run(module, monkeypatch):
+    """Those of the reservoir on one device, since each has its programs compiled anew."""
+    monkeypatch.setattr("ncsim.ensemble.reservoir.devices_to_use", lambda _: devices_to_use(1))
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     assert doctest.testmod(importlib.import_module(module), optionflags=flags).failed == 0
 

@@ -21,7 +21,7 @@ from ncsim.report.write import printed, write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from tests.support import fault_driver
-from tests.support.cases import first_fast
+from tests.support.cases import first_fast, sizes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def driven(mode, folder, records, timeout=300, wrap=()):
 @pytest.mark.parametrize(
     ("mode", "tried"),
     [
-        pytest.param("some-writes", 12, marks=pytest.mark.slow),
+        pytest.param("some-writes", 6, marks=pytest.mark.slow),
         pytest.param("every-write", 60, marks=pytest.mark.thorough),
     ],
 )
@@ -62,12 +62,12 @@ def test_a_fault_at_calls_that_write(tmp_path, records, mode, tried):
     assert found["statuses"]["EIO once: 0"] > tried // 2
 
 
-@pytest.mark.slow
-def test_two_hundred_kills_at_random_times(tmp_path, records):
-    found = driven("random-kills", tmp_path / "runs", records, timeout=900)
+@pytest.mark.parametrize("kills", sizes(40, 200))
+def test_kills_at_random_times(tmp_path, records, kills):
+    found = driven(f"random-kills-{kills}", tmp_path / "runs", records, timeout=900)
     print(found)
-    assert found["killed"] == 200
-    assert found["runs"] >= 10
+    assert found["killed"] == kills
+    assert found["runs"] >= kills // 20
     # The kills were spread over the runs: some before the first part was there, some between parts, some after the last.
     assert min(found["parts there when killed"].values()) >= 1
 
@@ -115,7 +115,7 @@ def mounted(command):
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-@pytest.mark.parametrize("free", first_fast([2, 1, 4, 6], 0))
+@pytest.mark.parametrize("free", first_fast([2, 6, 1, 4], 0, slow=2))
 def test_a_disk_that_is_full(tmp_path, records, free):
     """A small tmpfs with `free` blocks of 4 KiB. What was stored is whole, and the run goes on where there is space."""
     disk = tmp_path / "disk"
@@ -282,7 +282,12 @@ for devices in (1, 2, 4, 8):
 @pytest.mark.parametrize("executor", ["xla", "native"])
 def test_one_two_four_and_eight_devices_in_any_order_give_the_same_bytes(tmp_path, executor):
     done = subprocess.run(
-        [sys.executable, "-c", EIGHT, str(tmp_path), executor], capture_output=True, text=True, timeout=300, cwd=ROOT
+        [sys.executable, "-c", EIGHT, str(tmp_path), executor],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_backend_optimization_level=0"},
     )
     if "native cannot train" in done.stderr or "does not compile" in done.stderr:
         pytest.skip(f"native code cannot be made here: {done.stderr.splitlines()[-1]}")
