@@ -27,6 +27,8 @@ from tests.support import reference
 from tests.support.cases import first_fast
 from tests.support.training_losses import loss_of_heads, loss_value
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 CHANGES = [
     *({"intervention": name} for name in INTERVENTIONS if name != "none"),
     {"alice_weight": 0.25, "bob_weight": 2.0},

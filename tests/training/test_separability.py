@@ -32,6 +32,8 @@ from ncsim.training.step import train
 from tests.support.cases import first_fast
 from tests.support.tasks import FOUR_ROWS
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 #: Alice's and Bob's head, one unit, one row.
 ONE_ROW = ncsim.TruthTables(
     inputs=[(1,)], alice=[(1,), (0,)], bob=[(0,), (1,)], alice_features=[0], bob_features=[], name="one row"

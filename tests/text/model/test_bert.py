@@ -24,6 +24,8 @@ from ncsim.text.model.packing import Packed
 from tests.support.cases import first_fast
 from tests.support.text_model import TINY
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 FOLDER = Path(__file__).parents[2] / "fixtures" / "tiny_bert"
 
 

@@ -19,6 +19,8 @@ from ncsim.text.model.lora import ForwardOptions, head_logits, init_adapter, pad
 from tests.support.quick import QUICK
 from tests.support.text_model import TINY
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 RANKS, WIDTH, ALPHA, STEPS = (1, 4), 4, 8.0, 3
 

@@ -14,6 +14,8 @@ from ncsim.text.model.packing import BLOCK, laid_out, packed_rows, rows_of
 from tests.support.cases import first_fast
 from tests.support.text_model import TINY
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 def first_fit_decreasing(lengths, row, slots):
     """How many rows, in plain Python."""

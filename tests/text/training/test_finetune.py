@@ -15,6 +15,8 @@ from ncsim.text.records import AdapterId
 from ncsim.text.training.finetune import Setting, Tokens, adapter_key, all_adapters, grouped, learning_rate_schedule
 from ncsim.text.training.programs import adapter_mesh, group_program
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 BERT = BertConfig(vocab_size=40, hidden_size=8, layers=2, heads=2, intermediate_size=16, max_positions=16)
 CONFIG = TextConfig(ranks=(1, 2), epochs=2, batch_size=4, length=8, learning_rate=0.05, warmup=0.0, root_seed=3)
 GROUP = (AdapterId(1, 0, 0), AdapterId(1, 0, 3), AdapterId(2, 0, 1), AdapterId(2, 0, 2))
