@@ -23,6 +23,7 @@ from ncsim.storage.parts import MEMBERS, from_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, some_records, stored
+from tests.support.cases import sizes
 
 
 def content(folder):
@@ -94,9 +95,7 @@ def test_one_flipped_bit_in_every_byte(tmp_path):
         folder.storage.write(name, before)
 
 
-@pytest.mark.parametrize(
-    "apart", [pytest.param(20, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("apart", sizes(40, 1))
 def test_every_flipped_bit(apart):
     """Each bit of a tiny run, or of bytes so far apart, flipped in turn, is seen and the file named; one bit of every third of
     these bytes is repaired, too."""
