@@ -36,7 +36,7 @@ NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 # What asks most of jax: executors, the step, whole runs.
 NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
 
-.PHONY: help gpu figure2 text-demo docs test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
+.PHONY: help gpu figure2 text-demo docs installed test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
 
 help:
@@ -107,6 +107,9 @@ docs: $(VENV)/.docs build/.executed
 build/.executed: $(shell find ncsim experiments -name "*.py") constraints.txt
 	rm -rf docs/gallery build/docs build/doctrees build/.jupyter_cache
 	@mkdir -p build && touch $@
+
+# The environments of tests, by --jobs 2 side by side: to install is work for one core.
+installed: $(VENV)/.dev $(if $(NEWEST_PYTHON),$(NEWEST_VENV)/.dev)
 
 # Types are checked by one core, beside the tests.
 test: $(VENV)/.dev
