@@ -38,7 +38,9 @@ every time. Where it cannot be compiled, one line says why. Many members are dra
 XLA's around it. That code has no sums regrouped: it has XLA's bits, which is tried once per machine, so that a stored run
 goes on to the same bytes. All NaN are recorded as one (`training/observation.py`), since whose NaN a sum has is the compiler's choice.
 What is recorded along training is C as well (`native/observed.py`), called in XLA's program after the steps: XLA makes a loop of every few operations of it.
-Few members are not worth a second compilation. With jax 0.10.2 and 0.12.0 all bits agree. The cache's key has the compiler, the processor and jaxlib's header,
+From jaxlib 0.11 on `exp` takes ln 2 apart in another way: C asks XLA which it is. Few networks show such a bit, so that functions
+are tried by themselves, on millions of numbers. With jax 0.10.2 and 0.12.0.1 all bits agree.
+Few members are not worth a second compilation. The cache's key has the compiler, the processor and jaxlib's header,
 since a library of another header may not fit. No flag lets the compiler assume NaN away, and division and roots are IEEE's. Measured: `benchmarks/notes-native.md`.
 
 A generated kernel on NVIDIA's GPUs. `executors/cuda/` makes CUDA C by native's generator. Machine code says what binds: issue
