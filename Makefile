@@ -129,6 +129,8 @@ layers: $(VENV)/bin/python
 tests: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not thorough"
 
+# One more than there are cores: of those that wait for processes, which are many, two leave a quarter of the time unused.
+test-slow: JOBS = 3
 test-slow: $(VENV)/.dev
 	$(PYTEST) -m slow
 

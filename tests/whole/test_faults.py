@@ -68,8 +68,10 @@ def test_kills_at_random_times(tmp_path, records, kills):
     print(found)
     assert found["killed"] == kills
     assert found["runs"] >= kills // 20
-    # The kills were spread over the runs: some before the first part was there, some between parts, some after the last.
-    assert min(found["parts there when killed"].values()) >= 1
+    # The kills were spread over the runs: some before the first part was there, some later; of many, some between any two parts.
+    there = found["parts there when killed"]
+    assert 0 < there["0"] < kills
+    assert kills < 200 or min(there.values()) >= 1
 
 
 @pytest.mark.slow
