@@ -46,6 +46,14 @@ class _Program:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         return (self._quick if self._now and trace_state_clean() else self._usual)(*arguments, **named)
 
+    def trace(self, *arguments: Any, **named: Any) -> Any:
+        """Written out, and `lower` too: from Python 3.12 on what only `__getattr__` has does not make an object a `jax.stages.Wrapped`."""
+        return (self._quick if self._now else self._usual).trace(*arguments, **named)
+
+    def lower(self, *arguments: Any, **named: Any) -> Any:
+        """Likewise."""
+        return (self._quick if self._now else self._usual).lower(*arguments, **named)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._quick if self._now else self._usual, name)
 
