@@ -249,9 +249,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     modes = {
         "every-write": lambda place: every_write(place, 1),
-        "some-writes": lambda place: every_write(place, 10),
-        "random-kills-40": lambda place: random_kills(place, 40),
-        "random-kills-200": lambda place: random_kills(place, 200),
+        "some-writes": lambda place: every_write(place, 5),
+        "random-kills": lambda place: random_kills(place, 200),
         "terminated": terminated,
         "run": full_or_read_only,
     }
