@@ -37,7 +37,8 @@ fast in a short trial, by processor time, since others may use the machine meanw
 every time. Where it cannot be compiled, one line says why. Many members are drawn and recorded in C as well (`native/whole.py`), in one call per device, without any operation of
 XLA's around it. That code has no sums regrouped: it has XLA's bits, which is tried once per machine, so that a stored run
 goes on to the same bytes. All NaN are recorded as one (`training/observation.py`), since whose NaN a sum has is the compiler's choice.
-What is recorded along training is C as well (`native/observed.py`), called in XLA's program after the steps: XLA makes a loop of every few operations of it.
+What is recorded along training is C as well (`native/observed.py`), in that same call, or where XLA draws, called in its program after the
+steps: XLA makes a loop of every few operations of it, and copies what they give.
 From jaxlib 0.11 on `exp` takes ln 2 apart in another way: C asks XLA which it is. Few networks show such a bit, so that functions
 are tried by themselves, on millions of numbers. With jax 0.10.2 and 0.12.0.1 all bits agree.
 Few members are not worth a second compilation. The cache's key has the compiler, the processor and jaxlib's header,

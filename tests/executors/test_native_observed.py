@@ -1,5 +1,8 @@
 """What C records along training: the bits are those of XLA's, and where they are not, XLA's are taken."""
 
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ import ncsim
 from ncsim.config.ensemble import program_of
 from ncsim.ensemble.trainer import trainer
 from ncsim.executors import xla
-from ncsim.executors.native import compiler, observed, trial
+from ncsim.executors.native import compiler, observed, trial, whole
 from ncsim.executors.native import program as native
 from ncsim.executors.native.c_exact import LN2, functions
 from ncsim.training.observation import OBSERVED
@@ -30,24 +33,36 @@ KINDS = {name: KINDS.pop(name) for name in ("squared error", "long sums", "some 
 POINTS = 3
 
 
-def both(config):
-    """The program that observes in C, without asking whether it is right here, and the one that does so by XLA."""
-    mesh, text = trainer(1)._mesh, observed.source(program_of(config))
-    assert text is not None
-    made = (config, mesh, 2, 128, native.training_here(config, mesh), POINTS, False)
-    return [xla.block_program(*made, observer) for observer in (observed.observer(text), xla.observed)]
+def programs_of(config):
+    """The programs that observe in C, without asking whether they are right here, and last the one that does so by XLA."""
+    mesh, networks = trainer(1)._mesh, program_of(config)
+    given = (config, mesh, 2, 128, native.training_here(config, mesh), POINTS, False)
+    made = [
+        xla.block_program(*given, observer) for observer in (observed.observer(observed.source(networks)), xla.observed)
+    ]
+    if (text := whole.source(networks, along=True)) is not None:
+        library = compiler.loaded(native.source(config))
+        text += f"/* Calls {library._name}. */"
+        made.insert(0, whole._block_program(networks, mesh, 128, text, library, 2, POINTS))
+    assert (len(made) == 2) == (config.initialization != "uniform" or config.training_rows > 0)
+    return made
 
 
-@pytest.mark.parametrize("name", first_fast(KINDS, 1, 2))
+@pytest.mark.parametrize("name", first_fast(KINDS, 1, 1))
 def test_observations_have_the_bits_of_xla(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **KINDS[name]})
-    programs = both(config)
+    programs = programs_of(config)
     for first, seed, steps, rate in CASES:
         stops = np.array([0, steps // 2, steps], np.int32)
         found = [outcome(program, first, seed, stops, rate) for program in programs]
-        ours, theirs = ({"counts": seen.counts, **seen.values} for _, seen in found)
-        for field in ("counts", *OBSERVED):
-            assert np.asarray(ours[field]).tobytes() == np.asarray(theirs[field]).tobytes(), (name, first, field)
+        *ours, theirs = ({"counts": seen.counts, **seen.values} for _, seen in found)
+        for field, each in itertools.product(("counts", *OBSERVED), ours):
+            assert np.asarray(each[field]).tobytes() == np.asarray(theirs[field]).tobytes(), (name, first, field)
+        *ours, theirs = (jax.tree.leaves(record) for record, _ in found)
+        for each in ours:
+            assert [np.asarray(leaf).tobytes() for leaf in each] == [np.asarray(leaf).tobytes() for leaf in theirs], (
+                first
+            )
         if steps > 4:
             margins = np.asarray(found[0][1].values["margin"])
             assert margins.shape == (2, 4, 128, POINTS)  # blocks, contexts, lanes, steps
@@ -104,22 +119,27 @@ def test_one_observed_number_that_differs_is_seen(monkeypatch, tmp_path):
     assert not trial.has_bits_of_xla(mesh, "int one;", right._replace(run=changed), lambda: right, 2)
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_parts_do_not_depend_on_who_observed(tmp_path, monkeypatch, right):
-    """Two parts, whose networks diverge; and where C does not give XLA's bits, XLA is asked."""
-    recording, used = ncsim.Recording(spacing="every", every=2), []
-    ncsim.run_ensemble(DIVERGES, tmp_path / "xla", executor="native", recording=recording)
-    observer = observed.observer
-
-    def seen(text):
-        used.append(text)
-        return observer(text)
-
+@pytest.mark.parametrize(
+    ("initialization", "right", "asked"),
+    first_fast(
+        [("uniform", True, ["whole"]), ("uniform", False, ["whole", "observer"]), ("he", True, ["observer"])], 2
+    ),
+)
+def test_parts_do_not_depend_on_who_observed(tmp_path, monkeypatch, initialization, right, asked):
+    """Two parts, whose networks diverge. Where C does not draw, it observes, and where it does not give XLA's bits, XLA is asked."""
+    recording, config = (
+        ncsim.Recording(spacing="every", every=2),
+        dataclasses.replace(DIVERGES, initialization=initialization),
+    )
+    ncsim.run_ensemble(config, tmp_path / "xla", executor="native", recording=recording)
     monkeypatch.setattr(observed, "MANY", 1)
-    monkeypatch.setattr(observed, "observer", seen)
+    used = []
+    for name, module, function in (("whole", whole, "_block_program"), ("observer", observed, "observer")):
+        made = getattr(module, function)
+        monkeypatch.setattr(module, function, lambda *given, name=name, made=made: used.append(name) or made(*given))
     monkeypatch.setattr(trial, "has_bits_of_xla", lambda *_: right)
-    ncsim.run_ensemble(DIVERGES, tmp_path / "c", executor="native", recording=recording)
-    assert used
+    ncsim.run_ensemble(config, tmp_path / "c", executor="native", recording=recording)
+    assert list(dict.fromkeys(used)) == asked
     ours, theirs = parts_of(tmp_path / "c"), parts_of(tmp_path / "xla")
     assert len(ours) == 4
     for one, other in zip(ours, theirs, strict=True):

@@ -106,7 +106,7 @@ def by_xla(request, tmp_path_factory):
 
 
 def test_parts_do_not_depend_on_who_recorded(by_xla, tmp_path, monkeypatch):
-    """Members that are recorded along training as well are XLA's."""
+    """Nor on whether they were recorded along training as well."""
     made = []
     block_program = whole._block_program
     monkeypatch.setattr(whole, "_block_program", lambda *given: made.append(block_program(*given)) or made[-1])

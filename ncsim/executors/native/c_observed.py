@@ -10,9 +10,7 @@ from ncsim.executors.native.c_exact import START, Exact, functions
 from ncsim.executors.native.c_template import HEADER, call
 
 #: The loops over networks and recorded steps; braces are doubled for str.format.
-_LOOPS = r"""
-#define SIZE {size}
-#define GIVEN {given}
+_ALONG = r"""
 #define VALUES {values}
 
 static __attribute__((noinline)) void seen(vec *restrict out, const vec *restrict x)
@@ -20,24 +18,18 @@ static __attribute__((noinline)) void seen(vec *restrict out, const vec *restric
 {seen}
 }}
 
-/* Parameters [R, P, networks] and targets in; four counts [4, networks, R] and VALUES numbers [networks, R] out. */
-static int observe(XLA_FFI_CallFrame *frame)
+/* Of parameters [R, SIZE, networks], `apart` numbers from one parameter to the next, what is seen of each: four counts
+   [4, networks, R], and VALUES numbers [networks, R]. */
+static void along(uint16_t *counts, float *const *values, const float *trained, int64_t apart, int64_t networks,
+                  int64_t points, const float *given)
 {{
-    const XLA_FFI_Buffer *const trained = frame->args.args[0];
-    const float *const targets = ((const XLA_FFI_Buffer *)frame->args.args[1])->data;
-    const int64_t points = trained->dims[0], networks = trained->dims[2];
-    uint16_t *const counts = ((const XLA_FFI_Buffer *)frame->rets.rets[0])->data;
-    float *values[VALUES];
-    for (int k = 0; k < VALUES; k++) values[k] = ((const XLA_FFI_Buffer *)frame->rets.rets[1 + k])->data;
-    vec x[SIZE + GIVEN], out[4 + VALUES];
-    for (int k = 0; k < GIVEN; k++) x[SIZE + k] = splat(targets[k]);
-    const unsigned int control = _mm_getcsr();
-    _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
+    vec x[{size} + {given}], out[4 + VALUES];
+    for (int k = 0; k < {given}; k++) x[{size} + k] = splat(given[k]);
     for (int64_t n = 0; n < networks; n += LANES) {{
-        const float *parameter = (const float *)trained->data + n;
+        const float *parameter = trained + n;
         for (int64_t point = 0; point < points; point++) {{
-            for (int p = 0; p < SIZE; p++, parameter += networks) x[p] = load(parameter);
-            for (int p = 0; p < SIZE; p++) __builtin_prefetch(parameter + p * networks); /* too far apart to be foreseen */
+            for (int p = 0; p < {size}; p++, parameter += apart) x[p] = load(parameter);
+            for (int p = 0; p < {size}; p++) __builtin_prefetch(parameter + p * apart); /* too far apart to be foreseen */
             seen(out, x);
             for (int lane = 0; lane < LANES; lane++) {{
                 const int64_t place = (n + lane) * points + point;
@@ -46,14 +38,30 @@ static int observe(XLA_FFI_CallFrame *frame)
             }}
         }}
     }}
-    _mm_setcsr(control);
-    return 0;
 }}
 """
 
+_OBSERVE = r"""
+/* Parameters [R, P, networks] and targets in, what is seen out. */
+static int observe(XLA_FFI_CallFrame *frame)
+{
+    const XLA_FFI_Buffer *const trained = frame->args.args[0];
+    const float *const targets = ((const XLA_FFI_Buffer *)frame->args.args[1])->data;
+    const int64_t points = trained->dims[0], networks = trained->dims[2];
+    uint16_t *const counts = ((const XLA_FFI_Buffer *)frame->rets.rets[0])->data;
+    float *values[VALUES];
+    for (int k = 0; k < VALUES; k++) values[k] = ((const XLA_FFI_Buffer *)frame->rets.rets[1 + k])->data;
+    const unsigned int control = _mm_getcsr();
+    _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
+    along(counts, values, trained->data, networks, networks, points, targets);
+    _mm_setcsr(control);
+    return 0;
+}
+"""
 
-def source(size: int, given: int, values: int, seen: Exact) -> str:
-    """The C file.
+
+def along(size: int, given: int, values: int, seen: Exact) -> str:
+    """A function of C that observes networks at recorded steps.
 
     Args:
         size: parameters of a network.
@@ -62,6 +70,10 @@ def source(size: int, given: int, values: int, seen: Exact) -> str:
         seen: the four counts, then those numbers.
     """
     lines = "\n".join(f"    {line}" for line in seen.lines("out"))
-    loops = _LOOPS.format(size=size, given=given, values=values, seen=lines)
+    return _ALONG.format(size=size, given=given, values=values, seen=lines)
+
+
+def source(size: int, given: int, values: int, seen: Exact) -> str:
+    """The C file that does so alone. Arguments are those of `along`."""
     said = call("What XLA calls: see observed.py.", "    const int failed = observe(frame);")
-    return START + HEADER + functions() + loops + said
+    return START + HEADER + functions() + along(size, given, values, seen) + _OBSERVE + said

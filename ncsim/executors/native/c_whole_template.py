@@ -26,11 +26,13 @@ INLINE pair threefry(pair key, bits x, bits y)
 }
 """
 
+#: Where nothing is observed along training.
+NOTHING_ALONG = "#define VALUES 0"
+
 #: The loops over networks and contexts; braces are doubled for str.format.
 LOOPS = r"""
 #define SIZE {size}
 #define GIVEN {given}
-#define CHUNK 128
 static const float scale[SIZE] = {{ {scale} }};
 
 typedef int train_function(const float *, float *, int64_t, int64_t, const float *, const int32_t *, int64_t);
@@ -58,6 +60,8 @@ static __attribute__((noinline)) void recorded(vec *restrict out, const vec *res
 {recorded}
 }}
 
+{along}
+
 static void take(vec *x, const float *trained, int64_t stride, const float *given)
 {{
     for (int p = 0; p < SIZE; p++) x[p] = load(trained + p * stride);
@@ -71,27 +75,28 @@ static int whole(XLA_FFI_CallFrame *frame)
     const uint32_t *const root = ARGUMENT(0)->data, *const ids = ARGUMENT(1)->data;
     const int32_t *const used = ARGUMENT(2)->data, *const steps = ARGUMENT(5)->data;
     const float *const targets = ARGUMENT(3)->data, *const rate = ARGUMENT(4)->data;
-    const int64_t networks = *used * ARGUMENT(1)->dims[1];
+    const int64_t width = ARGUMENT(1)->dims[1], networks = *used * width; /* members of a block, and of all */
+    const int64_t points = ARGUMENT(5)->rank == 0 ? 1 : ARGUMENT(5)->dims[0];
     int32_t *const counts = RESULT(0), *const undecided_alice = RESULT(4), *const undecided_bob = RESULT(5);
     int32_t *const product = RESULT(6);
     float *const loss = RESULT(1), *const margin = RESULT(2);
     uint8_t *const diverged = RESULT(3);
-    float *const start = malloc((size_t)2 * SIZE * CHUNK * sizeof *start), *const trained = start + SIZE * CHUNK;
+    float *const start = malloc((size_t)(1 + points) * SIZE * width * sizeof *start);
     if (start == NULL) return 1;
+    float *const trained = start + SIZE * width, *const last = trained + (points - 1) * SIZE * width;
     int failed = 0;
     vec x[SIZE + GIVEN], out[10];
-    float given[GIVEN + 1];
+    float given[GIVEN + 1], *values[VALUES + 1];
     const unsigned int control = _mm_getcsr();
     _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
-    for (int64_t first = 0; first < networks && !failed; first += CHUNK) {{
-        const int64_t width = networks - first < CHUNK ? networks - first : CHUNK;
+    for (int64_t first = 0; first < networks && !failed; first += width) {{
         for (int context = 0; context < 4 && !failed; context++) {{
             memcpy(given, targets + context * GIVEN, GIVEN * sizeof *given);
             given[GIVEN] = *rate;
-            for (int64_t n = 0; n < width; n += LANES) draw(start + n, CHUNK, root, ids + first + n, (uint32_t)context);
-            failed = train(start, trained, CHUNK, width, given, steps, 1);
+            for (int64_t n = 0; n < width; n += LANES) draw(start + n, width, root, ids + first + n, (uint32_t)context);
+            failed = train(start, trained, width, width, given, steps, points);
             for (int64_t n = 0; n < width && !failed; n += LANES) {{
-                take(x, trained + n, CHUNK, given);
+                take(x, last + n, width, given);
                 recorded(out, x);
                 for (int lane = 0; lane < LANES; lane++) {{
                     const int64_t place = (first + n + lane) * 4 + context;
@@ -104,6 +109,11 @@ static int whole(XLA_FFI_CallFrame *frame)
                     product[place] = (int32_t)out[9][lane];
                 }}
             }}
+#if VALUES
+            const int64_t place = first * 4 + context * width; /* networks before these */
+            for (int k = 0; k < VALUES; k++) values[k] = (float *)RESULT(8 + k) + place * points;
+            if (!failed) along((uint16_t *)RESULT(7) + 4 * place * points, values, trained, width, width, points, given);
+#endif
         }}
     }}
     _mm_setcsr(control);

@@ -64,6 +64,13 @@ def program(
 @functools.lru_cache(maxsize=64)
 def source(config: EnsembleConfig) -> str | None:
     """The C file that observes networks of a config; None where there is none."""
+    given = seen(config)
+    return None if given is None else c_observed.source(*given)
+
+
+@functools.lru_cache(maxsize=64)
+def seen(config: EnsembleConfig) -> tuple[int, int, int, Exact] | None:
+    """What networks of a config are observed by, as `c_observed.along` takes it; None where there is no code for it."""
     if Architecture.of(config).hidden > MAX_HIDDEN or isinstance(config.tasks, ScenarioTasks):
         return None
     vector = jax.ShapeDtypeStruct((vector_size(config),), jnp.float32)
@@ -76,10 +83,10 @@ def source(config: EnsembleConfig) -> str | None:
 
     try:
         with jax.enable_x64(False):
-            seen = Exact(scalars(along, vector, targets), vector.size + given)
+            observation = Exact(scalars(along, vector, targets), vector.size + given)
     except ScalariseError:
         return None
-    return c_observed.source(vector.size, given, len(OBSERVED), seen)
+    return vector.size, given, len(OBSERVED), observation
 
 
 @functools.lru_cache(maxsize=32)

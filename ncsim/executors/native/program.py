@@ -75,11 +75,14 @@ def block_program(
     def by_xla(observer: xla.Observer = xla.observed) -> xla.BlockProgram:
         return xla.block_program(config, mesh, blocks, lanes, here, points, kept, observer)
 
-    if points is not None and config.members * points >= observed.MANY:
-        return observed.program(program_of(config), mesh, points, by_xla)
-    if kept or points is not None or config.members < whole.MANY:
+    many = config.members >= whole.MANY if points is None else config.members * points >= observed.MANY
+    if kept or not many:
         return by_xla()
-    return whole.program(program_of(config), mesh, lanes, compiler.loaded(source(config)), blocks, by_xla)
+    networks, library = program_of(config), compiler.loaded(source(config))
+    made = whole.program(networks, mesh, lanes, library, blocks, by_xla, points)
+    if made is None and points is not None:
+        made = observed.program(networks, mesh, points, by_xla)
+    return made or by_xla()
 
 
 def training_here(config: EnsembleConfig, mesh: Mesh) -> Callable[..., jax.Array]:

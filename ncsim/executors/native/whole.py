@@ -1,4 +1,5 @@
-"""Blocks of members in one call of generated C: drawn, trained and recorded, without a program of XLA's around it.
+"""Blocks of members in one call of generated C: drawn, trained, observed along training and recorded, without a program of XLA's
+around it.
 
 What it gives are the bits that XLA gives. That is tried (`trial.py`); where a bit differs, XLA draws and records as before.
 """
@@ -20,16 +21,18 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS, TruthTables, context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_whole, compiler, trial
+from ncsim.executors.native import c_observed, c_whole, compiler, observed, trial
 from ncsim.executors.native.c_exact import Exact
 from ncsim.executors.scalarise import ScalariseError, scalars
 from ncsim.training.initialization import initial_scale, vector_size
 from ncsim.training.network import Architecture
-from ncsim.training.observation import ContextRecord, record
+from ncsim.training.observation import OBSERVED, ContextRecord, Observation, record
 
 #: Members of a cell from which on it pays: to make and compile the C takes two seconds or three, and a member's own cost
 #: comes down by five microseconds.
 MANY = 2**18
+#: Arrays of a record.
+OF_RECORD = 7
 #: Wider networks' records are too long as straight-line code.
 MAX_HIDDEN = 8
 
@@ -41,8 +44,9 @@ def program(
     training: ctypes.CDLL,
     blocks: int,
     by_xla: Callable[[], xla.BlockProgram],
-) -> xla.BlockProgram:
-    """The program that draws, trains and records in C; XLA's where there is no code that gives its bits here.
+    points: int | None = None,
+) -> xla.BlockProgram | None:
+    """The program that draws, trains and records in C; None where there is no code that gives XLA's bits here.
 
     Args:
         config: of the networks, without what is an argument of a program.
@@ -51,21 +55,22 @@ def program(
         training: the library of the steps.
         blocks: buffer size of a device.
         by_xla: makes the program that draws and records by XLA.
+        points: how many steps are recorded along training; None records none.
     """
-    if (text := source(config)) is None:
-        return by_xla()
+    if (text := source(config, points is not None)) is None:
+        return None
     # One library serves one training: what it calls stands in it.
     text += f"/* Calls {Path(training._name).stem}. */\n"
     try:
-        made = _block_program(config, mesh, lanes, text, training, blocks)
-        return made if trial.has_bits_of_xla(mesh, text, made, by_xla) else by_xla()
+        made = _block_program(config, mesh, lanes, text, training, blocks, points)
+        return made if trial.has_bits_of_xla(mesh, text, made, by_xla, points) else None
     except ConfigError:  # the compiler refuses it
-        return by_xla()
+        return None
 
 
 @functools.lru_cache(maxsize=64)
-def source(config: EnsembleConfig) -> str | None:
-    """The C file that draws and records networks of a config; None where there is none."""
+def source(config: EnsembleConfig, along: bool = False) -> str | None:
+    """The C file that draws and records networks of a config, and observes them along training or not; None where there is none."""
     if config.initialization != "uniform" or config.training_rows or Architecture.of(config).hidden > MAX_HIDDEN:
         return None
     if not isinstance(config.tasks, TruthTables):
@@ -78,13 +83,23 @@ def source(config: EnsembleConfig) -> str | None:
             recorded = Exact(scalars(functools.partial(record, config), vector, targets), vector.size + given)
     except ScalariseError:
         return None
+    seen = observed.seen(config) if along else None
+    if along and seen is None:
+        return None
     scale = np.asarray(initial_scale(config), np.float32)
-    return c_whole.source(scale, config.common_initialization, given, recorded)
+    function = "" if seen is None else c_observed.along(*seen)
+    return c_whole.source(scale, config.common_initialization, given, recorded, function)
 
 
 @functools.lru_cache(maxsize=32)
 def _block_program(
-    config: EnsembleConfig, mesh: Mesh, lanes: int, text: str, training: ctypes.CDLL, blocks: int
+    config: EnsembleConfig,
+    mesh: Mesh,
+    lanes: int,
+    text: str,
+    training: ctypes.CDLL,
+    blocks: int,
+    points: int | None = None,
 ) -> xla.BlockProgram:
     library = compiler.loaded(text)
     library.ncsim_trained_by(ctypes.cast(training.ncsim_train, ctypes.c_void_p))
@@ -94,13 +109,29 @@ def _block_program(
     contexts = len(CONTEXTS)
 
     def shape(kind: Any, *axes: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((blocks, lanes, *axes), kind)
+        return jax.ShapeDtypeStruct((blocks, *axes), kind)
 
-    number, count = shape(np.float32, contexts), shape(np.int32, contexts)
-    results = [shape(np.int32, contexts, 4), number, number, shape(np.bool_, contexts), count, count, count]
+    number, count = shape(np.float32, lanes, contexts), shape(np.int32, lanes, contexts)
+    results = [
+        shape(np.int32, lanes, contexts, 4),
+        number,
+        number,
+        shape(np.bool_, lanes, contexts),
+        count,
+        count,
+        count,
+    ]
+    if points is not None:
+        results.append(shape(np.uint16, contexts, 4, lanes, points))
+        results += [shape(np.float32, contexts, lanes, points)] * len(OBSERVED)
 
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
-        return ContextRecord(*jax.ffi.ffi_call(target, results)(root, ids, used, jnp.asarray(targets), rate, steps))
+        found = jax.ffi.ffi_call(target, results)(root, ids, used, jnp.asarray(targets), rate, steps)
+        record = ContextRecord(*found[:OF_RECORD])
+        if points is None:
+            return record
+        counts, *values = found[OF_RECORD:]
+        return record, Observation(counts, dict(zip(OBSERVED, values, strict=True)))
 
-    run = xla._compiled(on_device, mesh, (blocks, lanes), np.float32, None, check_varying=False)
+    run = xla._compiled(on_device, mesh, (blocks, lanes), np.float32, points, check_varying=False)
     return xla.BlockProgram(run, lanes, blocks)
