@@ -108,8 +108,13 @@ build/.executed: $(shell find ncsim experiments -name "*.py") constraints.txt
 	rm -rf docs/gallery build/docs build/doctrees build/.jupyter_cache
 	@mkdir -p build && touch $@
 
-# The environments of tests, by --jobs 2 side by side: to install is work for one core.
-installed: $(VENV)/.dev $(if $(NEWEST_PYTHON),$(NEWEST_VENV)/.dev)
+# The environments of tests and of the site, by --jobs 2 side by side: to install is work for one core.
+installed: $(VENV)/.dev-and-docs $(if $(NEWEST_PYTHON),$(NEWEST_VENV)/.dev)
+
+# One after the other: both are installed into one environment.
+$(VENV)/.dev-and-docs: $(VENV)/.dev
+	@$(MAKE) --no-print-directory $(VENV)/.docs
+	@touch $@
 
 # Types are checked by one core, beside the tests.
 test: $(VENV)/.dev

@@ -52,7 +52,7 @@ def test_native_reference_does_the_same_work(hidden):
     assert work.disagreements(*ends) == []
 
 
-@pytest.mark.parametrize("training_rows", first_fast([3, 0], 0))
+@pytest.mark.parametrize("training_rows", first_fast([3, 0], 0, slow=1))
 def test_tuning_joins_blocks_of_records(training_rows):
     """With a field that is not there, as counts of the rows trained on where those are all."""
     config = ncsim.EnsembleConfig(hidden=1, training_rows=training_rows, tasks=FOUR_ROWS)

@@ -95,7 +95,7 @@ def test_pytorch_with_peft_trains_the_same(tmp_path):
     assert theirs.run(1) == 16
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_accelerators_half_runs_anywhere(capsys):
     """On a processor, and tiny: its numbers mean nothing here, but there are numbers."""
     work = dataclasses.replace(WORK, precision="bfloat16", adapters=4)

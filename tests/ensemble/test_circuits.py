@@ -58,7 +58,7 @@ def test_members_depend_on_their_id_alone(run, devices):
         np.testing.assert_array_equal(values, getattr(some, name))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_compiled_training_is_that_of_single_operations():
     circuit, vector = Circuit("amplitude", 5), jax.random.normal(jax.random.key(3), (9, 4))
     targets = jnp.asarray(context_targets(CONFIG.tasks)[2], jnp.float32)

@@ -147,7 +147,7 @@ def test_an_answer_of_zero_is_counted_as_it_falls():
     assert [found.share(context, 0).value for context in range(4)] == [1, 1, 0, 0]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_samplers_agree_where_both_are_feasible():
     config = EnsembleConfig(hidden=3)
     guesses = random_solutions(config, 10**7, keep=0)

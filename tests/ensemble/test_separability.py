@@ -96,7 +96,7 @@ def test_numbers_of_another_implementation():
         np.testing.assert_allclose(information, numbers, atol=6e-3 if ridge == 1e-4 else 6e-4)
 
 
-@SLOW
+@pytest.mark.thorough
 def test_twins_far_away_pass_kinks():
     """Over a thousand steps shares of nearly all members are those of twins ten times as near; at 1e-6 of few."""
     config = ncsim.EnsembleConfig(members=64, precision="float64")

@@ -144,7 +144,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, slow=4))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, slow=2))
 def test_interpreted_kernel_follows_the_scan(name):
     config = VARIANTS[name]
     targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
@@ -174,7 +174,7 @@ def test_an_ensemble_has_the_same_counts_of_solved_members(by_both):
     assert np.mean((scan.counts != kernel.counts).any(axis=-1)) < 0.02
 
 
-@pytest.mark.parametrize("optimizer", first_fast(ELEMENTWISE_OPTIMIZERS, 2, slow=4))
+@pytest.mark.parametrize("optimizer", first_fast(ELEMENTWISE_OPTIMIZERS, 2, slow=1))
 def test_lowers_for_a_tpu(optimizer):
     """On a machine without."""
     device = AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu")

@@ -203,7 +203,7 @@ def test_certificates_of_other_wrong_answers_are_refused():
         checker.check_pairs(FEW_WRONG["A2 B1, wrong A0"], *turned("A2 B1, wrong B0"))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_triple_that_is_left_is_found():
     data = DATA["A2 B2, three units"]
     with pytest.raises(AssertionError, match="are left"):

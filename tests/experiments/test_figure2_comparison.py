@@ -160,7 +160,7 @@ def test_logits_of_many_networks_are_those_of_few():
     np.testing.assert_allclose(logits(vector), few, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_other_networks_are_the_ensembles_where_nothing_is_other():
     many = EnsembleConfig(hidden=4, members=150, steps=100)  # in three blocks
     (trained,) = train_variant(many, Variant(), [100])

@@ -67,7 +67,7 @@ def test_samples_show_the_sign():
     assert case.kappa / 0.09 == pytest.approx(-2, abs=0.4)
 
 
-@SLOW
+@pytest.mark.thorough
 def test_circulation_is_of_gradients_that_are_changed():
     turned = madelung.circulations(40, 500, 0)
     assert np.abs(turned["none"]).max() < 0.005

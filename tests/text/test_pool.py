@@ -198,11 +198,15 @@ def test_a_driver_imports_no_jax(files, whole, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_processes_and_dask_store_what_one_process_does(files, whole, tmp_path, monkeypatch):  # noqa: F811
-    """With tasks in other processes, of which one is killed."""
+def test_other_processes_store_what_one_does(files, whole, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert contents(by(pool, files, tmp_path / "processes").path) == contents(whole.path)
+
+
+@pytest.mark.slow
+def test_dask_stores_what_one_process_does_though_a_worker_is_killed(files, whole, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with losing_a_worker(lambda: list((tmp_path / "dask").glob("parts/*"))) as pool:
         run = by(pool, files, tmp_path / "dask")
     assert contents(run.path) == contents(whole.path)

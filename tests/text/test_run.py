@@ -314,7 +314,7 @@ def contents_of_adapters(path):
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        pytest.param(4, 3, marks=pytest.mark.slow),
+        pytest.param(4, 3, marks=pytest.mark.thorough),
         pytest.param(1, 4, marks=pytest.mark.slow),
         pytest.param(4, 1, marks=pytest.mark.thorough),  # into smaller groups, as the first case
     ],

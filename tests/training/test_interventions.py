@@ -66,7 +66,9 @@ def masked(config, network):
 
 
 @pytest.mark.parametrize(
-    ("change", "loss"), first_fast([(CHANGES[4], "cross_entropy"), *((c, "bce") for c in CHANGES[:-1])], 1), ids=str
+    ("change", "loss"),
+    first_fast([(CHANGES[4], "cross_entropy"), *((c, "bce") for c in CHANGES[:-1])], 1, slow=4),
+    ids=str,
 )
 def test_gradient_is_the_reference_s(change, loss):
     """Eight networks side by side in float32, to 1e-5; conflicts among them, or PCGrad would have nothing to do."""

@@ -151,7 +151,9 @@ def test_overlap_is_two_xornets_that_share_units():
 
 @pytest.mark.parametrize(
     "optimizer",
-    first_fast(["adam", "lamb", *sorted({*ELEMENTWISE_OPTIMIZERS, *LAYERWISE_OPTIMIZERS} - {"adam", "lamb"})], 2),
+    first_fast(
+        ["adam", "lamb", *sorted({*ELEMENTWISE_OPTIMIZERS, *LAYERWISE_OPTIMIZERS} - {"adam", "lamb"})], 2, slow=4
+    ),
 )
 def test_every_optimizer_treats_lanes_as_networks_of_their_own(optimizer):
     """Three steps of two networks side by side, against optax on each network's own four tensors."""

@@ -92,7 +92,8 @@ def test_the_workflow_runs_what_must_hold_and_builds_the_site():
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     commands = [step["run"] for step in steps if "run" in step]
     assert ".ci/run" in commands
-    made = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
+    lines = map(str.strip, (ROOT / ".ci" / "run").read_text().splitlines())
+    made = [line for line in lines if line.startswith("make ")]
     assert "make test" in made
     assert any("docs" in line.split() for line in made)
     versions = [step["with"]["python-version"] for step in steps if "python-version" in step.get("with", {})]

@@ -101,7 +101,7 @@ def test_how_an_adapter_starts():
 EVERY = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_other_targets(backbone, recorded):
     adapter = new(5, 3, 4, targets=EVERY)
     layers = adapter["lora"]["layers"]
