@@ -18,6 +18,8 @@ from ncsim.storage.verify import repair, verify
 from tests.support.cases import first_fast
 from tests.support.scenarios import THREE
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 #: Few rows, so that it compiles fast; three parties, so that nothing of two is there.
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=200, steps=30, learning_rate=0.05, tasks=THREE)
 EXECUTORS = ["xla", "native"] if compiler.compiler() and compiler.processor() else ["xla"]

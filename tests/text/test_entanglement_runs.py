@@ -20,6 +20,8 @@ from ncsim.text.results import open_text_run
 from ncsim.text.training import trainer
 from tests.text.test_run import Listener, contents, files, trained
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 __all__ = ["files"]
 STORED = Path(__file__).parents[1] / "fixtures" / "stored_runs" / "text"
 MPS = {"adaptation": "mps", "bond": 4, "record_entanglement": True, "epochs": 2, "dropout": 0.0}

@@ -23,6 +23,8 @@ from ncsim.training.reservoir import (
 )
 from tests.support.tasks import FOUR_ROWS
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 SLOTS, LOOKS = 6, 200
 #: Z_n is known of all three: (1 + beta n)^(-1/2) exp(-beta y^2 / 2 (1 + beta n)); exp(-beta |n - 2|); 1.
 LINEAR = Units(1, (1,), lambda unit: unit, lambda outputs, answers: (answers[0] - outputs[0]) ** 2 / 2)
