@@ -10,7 +10,7 @@ from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint
 from ncsim.config.tasks import TruthTables
-from ncsim.errors import StoreError
+from ncsim.errors import StoreError, reason
 from ncsim.statistics.cell import Cell
 from ncsim.statistics.training_curves import TrajectoryStatistics, statistics_of
 from ncsim.storage.config_file import CONFIG
@@ -36,7 +36,7 @@ class Study:
         storage: what writes to `out`; None without it.
 
     Raises:
-        StoreError: a run is not there, or two have members in common; `out` holds a run.
+        StoreError: a run is not there, or two have members in common; `out` holds a run, or cannot be written to.
 
     Example:
         >>> study = Study(["grid-run", "recorded-run"])  # the folders of any runs
@@ -57,9 +57,7 @@ class Study:
         self.storage: Storage | None = None if out is None else open_storage(out)
         self.location = None if self.storage is None else self.storage.location
         if self.storage is not None:
-            if self.storage.exists(CONFIG):
-                raise StoreError(f"--out: {out} holds a run; allowed: another folder")
-            self.storage.prepare()
+            _make(self.storage)
         self.path = self.storage.root if isinstance(self.storage, LocalStorage) else None
 
     def _cell(self, cell: int = 0) -> Cell:
@@ -101,6 +99,18 @@ class Study:
                 say(f"{first} and {location} recorded {what} differently, so the report says nothing of that training")
                 return None
         return statistics_of(total, windows)
+
+
+def _make(storage: Storage) -> None:
+    """Make the folder of a report. Raises StoreError where it holds a run, or cannot be written to."""
+    try:
+        if storage.exists(CONFIG):
+            raise StoreError(f"--out: {storage.location} holds a run; allowed: another folder")
+        storage.prepare()
+    except OSError as error:
+        raise StoreError(
+            f"--out: {storage.location} cannot be written to ({reason(error)}); allowed: a folder that can"
+        ) from None
 
 
 def _joined(configs: Sequence[EnsembleConfig]) -> EnsembleConfig:

@@ -88,7 +88,8 @@ def _line(axis: Any, step: np.ndarray, series: Mapping[str, Sequence[float]], la
 
 def _limits(beside: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Where all bands are, and the bounds."""
-    ends = np.array([[*each["quantiles_s"]["0.05"], *each["quantiles_s"]["0.95"]] for each in beside], float)
+    # Cells of one picture may have been recorded at other numbers of steps; None where all members have diverged.
+    ends = np.array([s for each in beside for level in ("0.05", "0.95") for s in each["quantiles_s"][level]], float)
     return min(float(np.nanmin(ends, initial=0)), 0) - 0.2, max(float(np.nanmax(ends, initial=3)), 3) + 0.2
 
 

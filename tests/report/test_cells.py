@@ -304,6 +304,7 @@ def test_members_that_two_folders_have_are_refused_by_name(tmp_path, capsys):
     config = dataclasses.replace(CONFIG, members=60)
     stored(tmp_path / "a", config, records_of(60), [])
     stored(tmp_path / "b", config, records_of(60), [40])
+    (tmp_path / "file").touch()
     for arguments, message in (
         (
             ["a", "b"],
@@ -311,6 +312,10 @@ def test_members_that_two_folders_have_are_refused_by_name(tmp_path, capsys):
         ),
         (["a", "b", "--verify"], r"--verify: with 2 folders; allowed: with one"),
         (["a", "b", "--out", "a"], r"--out: .*a holds a run; allowed: another folder"),
+        (
+            ["a", "b", "--out", "file"],
+            r"--out: .*file cannot be written to \(Not a directory\); allowed: a folder that can",
+        ),
         (["a", "--out", "b"], r"--out: with one folder, which has its report; allowed: with several"),
     ):
         with pytest.raises(SystemExit):

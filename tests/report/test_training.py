@@ -225,6 +225,21 @@ def test_a_cell_that_is_not_recorded_yet_has_no_training(tmp_path):
     assert printed(summary).count("Along training") == 1
 
 
+def test_cells_that_were_recorded_at_other_steps_are_drawn_beside_one_another(tmp_path, monkeypatch):
+    """As of a grid over --steps, or a study; of a cell in which every member has diverged there is nothing to see."""
+    made = []
+    monkeypatch.setattr(training_figure, "save_figure", lambda figure, *_: made.append(figure) or ["x"])
+    whole = recorded()
+    fewer = whole._replace(
+        step=whole.step[:4], counts=whole.counts[:, :4], values={k: v[:, :4] for k, v in whole.values.items()}
+    )
+    lost = whole._replace(counts=np.zeros_like(whole.counts))
+    cells = [numbers_of(each) for each in (whole, fewer, lost)]
+    write_figure(tmp_path, cells)
+    assert [axis.get_xlim()[1] for axis in made[0].axes[:3]] == [60, 25, 60]
+    assert len(training_figure.inline_training(cells)) == 3
+
+
 def test_nothing_of_the_figure_is_cut(tmp_path, monkeypatch):
     """Legends and labels lie within the figure, for one cell and for seven, at linear and logarithmic steps."""
     made = []
