@@ -75,14 +75,17 @@ def training_lines(numbers: Mapping[str, Any]) -> list[str]:
     largest = at_step(numbers, "mean_s", peak)
     value, low, high = (numbers["mu_grad_s"][field] for field in ("value", "low", "high"))
     slope = Estimate(value, low, high, "see methods")
+    before = "" if first == last else f"{begin} at step {step[first]:,} and "
     text = (
-        f"Along training, {recorded}: mean S is {begin} at step {step[first]:,} and {end} at step {step[last]:,}, where S is above 2 "
+        f"Along training, {recorded}: mean S is {before}{end} at step {step[last]:,}, where S is above 2 "
         f"in {at_step(numbers, 's_above_2', last)} of {numbers['members'][last]:,} members"
     )
     if largest.low > end.high:
         text += f"; it was larger before, {largest} at step {step[peak]:,}"
     if not np.isnan(slope.value):
         text += f". Over all of it S changes by {slope} per 1,000 steps (mu_gradS)"
+    if last < len(step) - 1:
+        text += ". Later every member has a diverged network"
     return [f"{text}.", _on_contextuality(numbers, there)]
 
 
@@ -93,9 +96,13 @@ def _on_contextuality(numbers: Mapping[str, Any], there: Sequence[int]) -> str:
         most = max(range(len(shares)), key=lambda n: shares[n].low)
         return (
             f"Contextual once direct influence is discounted: {shares[most]} of members have Delta > 0 at step "
-            f"{numbers['step'][there[most]]:,}, and some at {above} of {len(shares)} steps."
+            f"{numbers['step'][there[most]]:,}, and some at {above} of {_steps(len(shares))}."
         )
-    return f"No member has Delta > 0 at any of {len(shares)} steps (at most {max(each.high for each in shares):.2g} of them at each, 95 %)."
+    return f"No member has Delta > 0 at any of {_steps(len(shares))} (at most {max(each.high for each in shares):.2g} of them at each, 95 %)."
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count:,} steps"
 
 
 def training_rows(numbers: Mapping[str, Any], most: int = 11) -> list[list[str]]:

@@ -190,8 +190,13 @@ def test_words_follow_the_numbers():
     lost.counts[:, 3:] = 0
     first, second = training_lines(numbers_of(lost))
     assert "and 2.000 [1.679, 2.321] at step 10" in first
+    assert first.endswith("of 90 members. Later every member has a diverged network.")
     assert "mu_gradS" not in first  # nobody is whole at both ends
     assert "any of 3 steps" in second
+    lost.counts[:, 1:] = 0
+    first, second = training_lines(numbers_of(lost))
+    assert "5 recorded steps: mean S is 0.000 [-0.321, 0.321] at step 0, where S is above 2 in " in first
+    assert "at any of 1 step (at most" in second
     lost.counts[:] = 0
     assert training_lines(numbers_of(lost)) == [
         "Along training, 5 recorded steps: every member has a diverged network at each."
