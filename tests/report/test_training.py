@@ -103,6 +103,19 @@ def test_folders_that_recorded_nothing_or_otherwise(tmp_path, capsys):
     assert "recorded members differently" in error
 
 
+def test_members_that_two_folders_recorded_are_refused(tmp_path):
+    """Also where one of them was ended before it stored the members themselves, and so has no part of them."""
+    whole = recorded()
+    a_part_of(tmp_path / "a", whole, range(40))
+    a_part_of(tmp_path / "b", whole, range(30, 70))
+    for part in (tmp_path / "a" / "parts").iterdir():
+        part.unlink()
+    message = r"b/trajectories/.*has members that .*a/trajectories/.* has; allowed: folders with different members"
+    for names in ("ab", "ba"):
+        with pytest.raises(ncsim.StoreError, match=message):
+            summarise(Study([tmp_path / name for name in names]))
+
+
 def assert_alike(one, other):
     """Numbers in nested lists and mappings, but for the order in which floats were added."""
     if isinstance(one, dict):
