@@ -71,6 +71,18 @@ def test_observations_have_the_bits_of_xla(name):
     assert kinds_of_nan(jax.tree.leaves(found[1][1])) == {0x7FC00000}
 
 
+def test_logits_above_half_of_the_largest_number_have_the_bits_of_xla():
+    """Twice such a logit is infinite, but not where XLA makes one factor of the loss's 2 and the mean's 1/4."""
+    config = ncsim.EnsembleConfig(
+        hidden=1, loss="squared_error", optimizer="sign_sgd", intervention="frozen_trunk", tasks=FOUR_ROWS
+    )
+    (_, ours), (_, theirs) = (outcome(each, 0, 1, np.array([0, 2, 4], np.int32), 1e38) for each in both(config))
+    margin = np.abs(np.asarray(theirs.values["margin"]))
+    assert np.any((margin > 1.8e38) & np.isfinite(margin))
+    for field in OBSERVED:
+        assert np.asarray(ours.values[field]).tobytes() == np.asarray(theirs.values[field]).tobytes(), field
+
+
 def test_what_is_not_observed_in_c():
     """Wide networks and scenarios are XLA's."""
     wide = ncsim.EnsembleConfig(hidden=7)

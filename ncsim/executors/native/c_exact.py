@@ -205,6 +205,8 @@ class Exact:
         if name == "div" and self.values[operands[1]].kind == "constant":  # as XLA divides by a constant
             inverse = np.float32(1) / np.float32(self.values[operands[1]].constant)
             name, operands = "mul", [operands[0], self._constant(inverse)]
+        if name == "mul" and (folded := self._one_factor(operands)) is not None:
+            operands = folded
         if name == "clamp":
             raised = self._operation("max", [operands[1], operands[0]], {}, dtype)
             return self._operation("min", [raised, operands[2]], {}, dtype)
@@ -212,6 +214,17 @@ class Exact:
         if name not in known or (name in _OF_MASKS and not mask):
             raise ScalariseError(f"the operation {name!r} has no C for what is recorded")
         return self._kept(_Value(name, tuple(operands), mask))
+
+    def _one_factor(self, operands: list[int]) -> list[int] | None:
+        """Of a product with a constant that is multiplied by another one, what XLA makes: one constant, with which 2 x / 4 does not
+        overflow where x / 2 does not. None of any other product."""
+        for product, other in (operands, operands[::-1]):
+            if self.values[other].kind == "constant" and self.values[product].kind == "mul":
+                for factor, constant in (inner := self.values[product].operands, inner[::-1]):
+                    if self.values[constant].kind == "constant":
+                        both = np.float32(self.values[constant].constant) * np.float32(self.values[other].constant)
+                        return [factor, self._constant(both)]
+        return None
 
     def _found_in_long_sums(self) -> set[int]:
         """The additions of sums of products, one after the other, that have MANY_TERMS or more."""
