@@ -37,8 +37,8 @@ class GradientDiagnostics(NamedTuple):
 
 def diagnostics(config: EnsembleConfig, vector: Array, targets: Array) -> GradientDiagnostics:
     """Diagnostics at `vector` [P, *L], as `train` has it; `targets` [R, 2] or [R, 2, *L] of 0 and 1. Elementwise over
-    lanes. A network that is not finite has NaN, and no conflict; from 32 entries of the layer on its cosine may be 0 on a CPU, where XLA's
-    maximum loses NaN (findings/xla_cpu_max_of_32_rows_loses_nan.sh)."""
+    lanes. A network that is not finite has NaN, and no conflict; where entries of the layer times lanes are 4,096 or more, its cosine may
+    be 0 on a CPU, where XLA's maximum loses NaN (findings/xla_cpu_max_of_4096_numbers_loses_nan.sh)."""
     at = evaluated(config, vector, targets)
     gradients = [sent_to_trunk(config, at, head) for head in (0, 1)]
     neurons = _compared(*gradients)  # sums over features and bias
