@@ -83,15 +83,14 @@ class ConfiguredFolder(PartFolder[Kept]):
             cls._check_kind(configs[0], storage)
             return cls(storage, configs, stored["format"])
         except (FileNotFoundError, NotADirectoryError):
-            raise NoRunError(f"no run is stored there (no {name})", storage.location) from None
+            raise NoRunError(
+                f"no run is stored there (no {name})", storage.location, _from_copy(storage, name)
+            ) from None
         except OSError as error:
             raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}") from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            remedy = f"`ncsim report --repair {storage.location}` puts its copy there"
-            with contextlib.suppress(OSError):
-                remedy = remedy if name == CONFIG and storage.exists(CONFIG_COPY) else ""
             problem = f"does not describe a run ({one_line(error)})"
-            raise StoreError(problem, f"{storage.location}/{name}", remedy) from None
+            raise StoreError(problem, f"{storage.location}/{name}", _from_copy(storage, name)) from None
 
     @classmethod
     def _check_kind(cls, config: EnsembleConfig, storage: Storage) -> None:
@@ -128,6 +127,9 @@ class ConfiguredFolder(PartFolder[Kept]):
                 if not resume:
                     raise StoreError(f"{path}: holds a run already; allowed with resume off: a new folder")
                 folder._take_up(cls.within(folder.storage))
+            elif (remedy := _from_copy(folder.storage, CONFIG)) and not folder.storage.exists(CONFIG):
+                # Asked again: a worker that begins the run just now writes the copy second.
+                raise StoreError(f"has a run's {CONFIG_COPY} but no {CONFIG}", folder.location, remedy)
             elif any(name.endswith(".parquet") for name in folder.storage.names("parts")):
                 raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
             folder._write_config(training)
@@ -291,6 +293,14 @@ def of_scenario(stored: dict[str, Any]) -> bool:
         return "contexts" in stored["cells"][0]["tasks"]
     except (KeyError, IndexError, TypeError):
         return False
+
+
+def _from_copy(storage: Storage, name: str) -> str:
+    """What puts config.json right where its copy is there; "" where that is not there, or is what is wrong."""
+    with contextlib.suppress(OSError):
+        if name == CONFIG and storage.exists(CONFIG_COPY):
+            return f"`ncsim report --repair {storage.location}` puts its copy there"
+    return ""
 
 
 def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleConfig]) -> str:

@@ -179,6 +179,12 @@ def test_folders_that_hold_no_run(tmp_path):
         RunFolder.create(tmp_path / "file" / "below", [CONFIG])
     stored(tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
+    remedy = "; `ncsim report --repair .*run` puts its copy there$"
+    with pytest.raises(StoreError, match=r"has a run's config-copy\.json but no config\.json" + remedy):
+        RunFolder.create(tmp_path / "run", [CONFIG])
+    with pytest.raises(StoreError, match=r"no run is stored there \(no config\.json\)" + remedy):
+        ncsim.open_run(tmp_path / "run")
+    (tmp_path / "run" / "config-copy.json").unlink()
     with pytest.raises(StoreError, match=r"has parts but no config\.json"):
         RunFolder.create(tmp_path / "run", [CONFIG])
 
