@@ -71,12 +71,35 @@ def test_observations_have_the_bits_of_xla(name):
     assert kinds_of_nan(jax.tree.leaves(found[1][1])) == {0x7FC00000}
 
 
-def test_logits_above_half_of_the_largest_number_have_the_bits_of_xla():
+#: Networks whose logits come to more than half of the largest number.
+LARGE = {
+    "all rows": ({"optimizer": "sign_sgd", "intervention": "frozen_trunk"}, 0, 1, 4, 1e38),
+    "some rows": (
+        {
+            "optimizer": "sgd",
+            "encoding": "sign",
+            "initialization": "he",
+            "bias_initialization": "zeros",
+            "initialization_scale": 1e-6,
+            "alice_weight": 0.3,
+            "bob_weight": 2.5,
+            "training_rows": 2,
+        },
+        9,
+        1,
+        40,
+        3.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_logits_above_half_of_the_largest_number_have_the_bits_of_xla(name):
     """Twice such a logit is infinite, but not where XLA makes one factor of the loss's 2 and the mean's 1/4."""
-    config = ncsim.EnsembleConfig(
-        hidden=1, loss="squared_error", optimizer="sign_sgd", intervention="frozen_trunk", tasks=FOUR_ROWS
-    )
-    (_, ours), (_, theirs) = (outcome(each, 0, 1, np.array([0, 2, 4], np.int32), 1e38) for each in both(config))
+    fields, first, seed, steps, rate = LARGE[name]
+    config = ncsim.EnsembleConfig(hidden=1, loss="squared_error", tasks=FOUR_ROWS, **fields)
+    stops = np.array([0, steps // 2, steps], np.int32)
+    (_, ours), (_, theirs) = (outcome(each, first, seed, stops, rate) for each in both(config))
     margin = np.abs(np.asarray(theirs.values["margin"]))
     assert np.any((margin > 1.8e38) & np.isfinite(margin))
     for field in OBSERVED:

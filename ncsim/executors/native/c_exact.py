@@ -216,15 +216,26 @@ class Exact:
         return self._kept(_Value(name, tuple(operands), mask))
 
     def _one_factor(self, operands: list[int]) -> list[int] | None:
-        """Of a product with a constant that is multiplied by another one, what XLA makes: one constant, with which 2 x / 4 does not
-        overflow where x / 2 does not. None of any other product."""
-        for product, other in (operands, operands[::-1]):
-            if self.values[other].kind == "constant" and self.values[product].kind == "mul":
-                for factor, constant in (inner := self.values[product].operands, inner[::-1]):
-                    if self.values[constant].kind == "constant":
-                        both = np.float32(self.values[constant].constant) * np.float32(self.values[other].constant)
-                        return [factor, self._constant(both)]
-        return None
+        """Of a product of two numbers with two constants, what XLA makes: one constant, with which 2 x / 4 does not overflow where
+        x / 2 does not. None of any other product."""
+        (one, factor), (other, constant) = map(self._with_constant, operands)
+        if factor is None or constant is None or (one is None and other is None):
+            return None
+        both = self._constant(np.float32(factor) * np.float32(constant))
+        if one is None or other is None:
+            return [other if one is None else one, both]
+        return [self._kept(_Value("mul", (one, other), False)), both]
+
+    def _with_constant(self, number: int) -> tuple[int | None, float | None]:
+        """What a value is a constant times of, and the constant; a constant alone is of nothing."""
+        value = self.values[number]
+        if value.kind == "constant":
+            return None, value.constant
+        if value.kind == "mul":
+            for factor, constant in (value.operands, value.operands[::-1]):
+                if self.values[constant].kind == "constant":
+                    return factor, self.values[constant].constant
+        return number, None
 
     def _found_in_long_sums(self) -> set[int]:
         """The additions of sums of products, one after the other, that have MANY_TERMS or more."""
