@@ -219,12 +219,13 @@ class Exact:
         """Of a product of two numbers with two constants, what XLA makes: one constant, with which 2 x / 4 does not overflow where
         x / 2 does not. None of any other product."""
         (one, factor), (other, constant) = map(self._with_constant, operands)
-        if factor is None or constant is None or (one is None and other is None):
+        if factor is None or constant is None:
             return None
         both = self._constant(np.float32(factor) * np.float32(constant))
-        if one is None or other is None:
-            return [other if one is None else one, both]
-        return [self._kept(_Value("mul", (one, other), False)), both]
+        if one is not None and other is not None:
+            return [self._kept(_Value("mul", (one, other), False)), both]
+        alone = one if other is None else other
+        return None if alone is None else [alone, both]
 
     def _with_constant(self, number: int) -> tuple[int | None, float | None]:
         """What a value is a constant times of, and the constant; a constant alone is of nothing."""
