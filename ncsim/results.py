@@ -180,10 +180,11 @@ class Run:
 
     def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
         """The same with mu_gradS over the whole recording; None where nothing was recorded. Raises as it does."""
-        config, recorded = self.configs[cell], bool(self._trajectories)
+        windows = [(0, self.configs[cell].steps)]
         if isinstance(self._source, RunFolder):
-            recorded = bool(TrajectoryFolder(self._source).part_names(config))
-        return self.trajectory_statistics(cell, [(0, config.steps)]) if recorded else None
+            tally = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
+            return None if tally is None else statistics_of(tally, windows)
+        return self.trajectory_statistics(cell, windows) if self._trajectories else None
 
     def records(self, cell: int = 0) -> MemberRecords:
         """All records of one cell, in the order of member ids.

@@ -16,7 +16,7 @@ from ncsim.statistics.training_curves import TrajectoryStatistics, statistics_of
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.files import LocalStorage, Storage, open_storage
 from ncsim.storage.run_folder import RunFolder
-from ncsim.storage.summaries import cell_of, refuse_common
+from ncsim.storage.summaries import cell_of
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.terminal import say
 
@@ -79,15 +79,14 @@ class Study:
             cell: number of the cell in `configs`, from 0.
 
         Raises:
-            StoreError: a part is torn or foreign, or two runs have recorded the same members of the cell.
+            StoreError: a part is torn or foreign.
         """
         config = self.configs[cell]
         windows = [(0, config.steps)]
-        folders = [(TrajectoryFolder(folder), own) for folder, own in self._sources[fingerprint(config)]]
-        # Their own parts need not be there yet, so that nothing else has found what two have.
-        parts = [(folder, part) for folder, own in folders for part in folder.parts(own)]
-        refuse_common(sorted(parts, key=lambda each: each[1].first))
-        found = {folder.location: folder.tally(own, windows) for folder, own in folders}
+        found = {
+            folder.location: TrajectoryFolder(folder).tally(own, windows)
+            for folder, own in self._sources[fingerprint(config)]
+        }
         tallies = {location: tally for location, tally in found.items() if tally is not None}
         if not tallies:
             return None

@@ -102,8 +102,8 @@ def recording_of(parsed: argparse.Namespace, default: Recording | None = None) -
         ConfigError: a value that is not allowed.
     """
     given: dict[str, Any] = {"spacing": parsed.record_spacing}
-    for name, most in (("points", MOST_POINTS), ("every", MOST_STEPS)):
-        given[name] = count(f"--record-{name}", getattr(parsed, f"record_{name}"), most)
+    for name, least, most in (("points", 2, MOST_POINTS), ("every", 1, MOST_STEPS)):
+        given[name] = count(f"--record-{name}", getattr(parsed, f"record_{name}"), most, least)
     given = {name: value for name, value in given.items() if value is not None}
     if "points" in given and "every" in given:
         raise ConfigError(f"--record-every: {given['every']} with --record-points; allowed: one of them")

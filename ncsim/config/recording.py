@@ -85,6 +85,17 @@ class Recording:
             inner = np.round(np.geomspace(1, max(total, 1), self.points - 1))
         return np.unique(np.concatenate([[0], inner, [total]])).astype(np.int32)
 
+    def options(self) -> str:
+        """As the options of a command that ask for it.
+
+        Example:
+            >>> Recording(points=5).options(), Recording(spacing="every", every=400).options()
+            ('--record-points 5 --record-spacing linear', '--record-every 400')
+        """
+        if self.spacing == "every":
+            return f"--record-every {self.every}"
+        return f"--record-points {self.points} --record-spacing {self.spacing}"
+
     def to_dict(self) -> dict[str, Any]:
         """The recording as JSON can hold it."""
         return asdict(self)

@@ -351,8 +351,13 @@ class Part(NamedTuple):
 
 def gaps(config: EnsembleConfig, parts: Iterable[Part]) -> list[range]:
     """The config's members that are in none of these parts, which are in ascending order, as ranges of ids."""
-    found, cursor, end = [], config.first_member, config.first_member + config.members
+    return gaps_between(config.member_ids, parts)
+
+
+def gaps_between(ids: range, parts: Iterable[Part]) -> list[range]:
+    """The same of any consecutive ids."""
+    found, cursor = [], ids.start
     for part in parts:
-        found.append(range(cursor, min(part.first, end)))
+        found.append(range(cursor, min(part.first, ids.stop)))
         cursor = max(cursor, part.ids.stop)
-    return [gap for gap in [*found, range(cursor, end)] if gap]
+    return [gap for gap in [*found, range(cursor, ids.stop)] if gap]

@@ -33,7 +33,7 @@ from ncsim.storage.buffers import array_of, numbers_of
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import MEMBERS, Part, footer_digest, losses_and_tables
+from ncsim.storage.parts import MEMBERS, footer_digest, losses_and_tables
 
 FOLDER = "summaries"
 FORMAT = 1
@@ -131,19 +131,13 @@ def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
         for part, stamp in folder.stamped(config)
     ]
     places.sort(key=lambda each: each.first)
-    refuse_common((each.folder, Part(each.name, each.first, each.members)) for each in places)
-    return places
-
-
-def refuse_common(parts: Iterable[tuple[PartFolder[Any], Part]]) -> None:
-    """Raise StoreError where one of these parts of a cell, each in its folder and in the order of their members, has members
-    that another has."""
-    for (one, before), (other, after) in itertools.pairwise(parts):
-        if before.ids.stop > after.first:
+    for before, after in itertools.pairwise(places):
+        if before.first + before.members > after.first:
             raise StoreError(
-                f"{other.location}/{after.name}: has members that {one.location}/{before.name} has; "
+                f"{after.folder.location}/{after.name}: has members that {before.folder.location}/{before.name} has; "
                 "allowed: folders with different members of a cell"
             )
+    return places
 
 
 def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:

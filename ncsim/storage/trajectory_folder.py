@@ -29,10 +29,11 @@ from ncsim.records.trajectories import MemberTrajectories, concatenated
 from ncsim.statistics.trajectory_tally import TrajectoryTally
 from ncsim.storage.checksums import is_whole, sealed_json
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import TRAJECTORIES, Part, Stamp, cut, footer_digest, trajectory_part_size
+from ncsim.storage.parts import TRAJECTORIES, Part, Stamp, cut, footer_digest, gaps_between, trajectory_part_size
 from ncsim.storage.run_folder import ConfiguredFolder
 from ncsim.storage.summaries import in_turn, kept_cell, kept_or_made, summary_name, write_summary
 from ncsim.storage.writer import Background
+from ncsim.terminal import say
 
 FOLDER, RECORDING = TRAJECTORIES.folder, "recording.json"
 #: Recorded steps up to which sums of parts are kept: of more, a part has so few members that it is not larger than its sums.
@@ -96,7 +97,8 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
     def refuse(self, there: Recording | None, asked: Recording | None) -> NoReturn:
         """Raise the StoreError of a run that records at other steps than are asked for."""
         place = f"{self.location}/{FOLDER}"
-        raise StoreError(f"{place}: records at {there}, and {asked} is asked for; allowed: its own")
+        words = [each.options() if each else "no recording" for each in (there, asked)]
+        raise StoreError(f"{place}: has {words[0]}, and {words[1]} is asked for; allowed: its own")
 
     def restore_description(self) -> bool:
         """Write recording.json anew, as the parts say; False where none says it. Raises as `recording`, and OSError."""
@@ -196,6 +198,19 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
         stamp = {"steps": trajectories.step.tolist(), "observed": list(trajectories.values)}
         return self.write_part(config, trajectories, recording=recording.to_dict(), **stamp)
 
+    # -- what counts ---------------------------------------------------------------------------------------------
+
+    def counted(self, config: EnsembleConfig) -> list[tuple[Part, Stamp]]:
+        """The parts of members that the run folder holds, with what they say of themselves. Raises as `parts`."""
+        there = self.stamped(config)
+        held = self._folder.parts(config) if there else []
+        return [each for each in there if not gaps_between(each[0].ids, held)]
+
+    def read(self, config: EnsembleConfig) -> Iterator[MemberTrajectories]:
+        """The trajectories of members that the run folder holds, part by part, in the order of their ids. Raises as `parts`."""
+        for part, _ in self.counted(config):
+            yield self.read_part(config, part.name)
+
     # -- what they add up to -------------------------------------------------------------------------------------
 
     def note_stored(self, config: EnsembleConfig, kept: MemberTrajectories, name: str, content: bytes) -> None:
@@ -206,15 +221,16 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
 
     def tally(self, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()) -> TrajectoryTally | None:
         """What a cell's trajectories add up to, with sums between the ends of these windows: from the summaries of its parts, which
-        are made where they are missing. None without trajectories.
+        are made where they are missing. None without trajectories. One line says how many members have none, where others do.
 
         Raises:
             StoreError: a part is torn or foreign, or its members were recorded otherwise than others.
             ValueError: a window lies between two recorded steps.
         """
-        parts = self.stamped(config)
+        parts = self.counted(config)
         if not parts:
             return None
+        self._say_what_is_missing(config, [part for part, _ in parts])
         if len(parts[0][1]["steps"]) <= MOST_SUMMED:
             places = [(part.name, stamp["footer"], part.members) for part, stamp in parts]
             kept = kept_cell(self, config, places, TrajectoryTally, lambda: self._merged(config, places))
@@ -222,6 +238,15 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
                 return kept
         tallies = (_tally(self.read_part(config, part.name), config, windows) for part, _ in parts)
         return self._added(tallies)
+
+    def _say_what_is_missing(self, config: EnsembleConfig, parts: Sequence[Part]) -> None:
+        members = sum(part.members for part in self._folder.parts(config))
+        without = members - sum(part.members for part in parts)
+        if without:
+            say(
+                f"{self.location}/{FOLDER}: {without:,} of {members:,} members have no recording, and what is said of training is of "
+                f"the others; `ncsim report --verify {self.location}` names what is missing"
+            )
 
     def _merged(self, config: EnsembleConfig, places: Sequence[tuple[str, str, int]]) -> TrajectoryTally:
         def look(place: tuple[str, str, int]) -> TrajectoryTally:

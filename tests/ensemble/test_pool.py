@@ -164,7 +164,9 @@ def test_members_that_were_stored_without_trajectories_are_recorded(alone, tmp_p
     ncsim.run_ensemble(GRID, out=tmp_path, recording=RECORDING, pool=Here())
     assert files(tmp_path) == alone
     more = [dataclasses.replace(config, members=301) for config in GRID]
-    with pytest.raises(StoreError, match=r"records at .* is asked for; allowed: its own"):
+    with pytest.raises(
+        StoreError, match=r"has --record-points 4 .* and --record-points 50 .* is asked for; allowed: its own"
+    ):
         ncsim.run_ensemble(more, out=tmp_path, pool=Here(), recording=ncsim.Recording())
 
 

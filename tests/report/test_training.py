@@ -103,17 +103,35 @@ def test_folders_that_recorded_nothing_or_otherwise(tmp_path, capsys):
     assert "recorded members differently" in error
 
 
-def test_members_that_two_folders_recorded_are_refused(tmp_path):
-    """Also where one of them was ended before it stored the members themselves, and so has no part of them."""
+def test_a_recording_without_its_members_does_not_count(tmp_path, capsys):
+    """Of a run that was ended before it stored the members themselves: another folder may have them."""
     whole = recorded()
     a_part_of(tmp_path / "a", whole, range(40))
     a_part_of(tmp_path / "b", whole, range(30, 70))
     for part in (tmp_path / "a" / "parts").iterdir():
         part.unlink()
-    message = r"b/trajectories/.*has members that .*a/trajectories/.* has; allowed: folders with different members"
     for names in ("ab", "ba"):
-        with pytest.raises(ncsim.StoreError, match=message):
-            summarise(Study([tmp_path / name for name in names]))
+        (cell,) = summarise(Study([tmp_path / name for name in names])).numbers["cells"]
+        assert cell["training"]["members"][0] == cell["members"] == 40
+    alone = ncsim.open_run(tmp_path / "a")
+    assert list(alone.trajectories()) == []
+    with pytest.raises(ValueError, match="without a recording"):
+        alone.trajectory_statistics()
+    assert capsys.readouterr().err == ""
+
+
+def test_members_whose_recording_is_lost_are_counted(tmp_path, capsys):
+    config, whole = ncsim.EnsembleConfig(hidden=2, steps=60, members=70), recorded()
+    folder = RunFolder.create(tmp_path, [config])
+    for ids in (slice(0, 40), slice(40, 70)):
+        folder.write_part(config, made_up(90, seed=2).take(ids))
+        TrajectoryFolder(folder).write_recorded(config, whole.take(ids), RECORDING)
+    (tmp_path / "trajectories" / "members-0000000040-30.parquet").unlink()
+    (cell,) = summarise(ncsim.open_run(tmp_path)).numbers["cells"]
+    assert (cell["training"]["members"][0], cell["members"]) == (40, 70)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "30 of 70 members have no recording" in line
+    assert "--verify" in line
 
 
 def assert_alike(one, other):

@@ -215,7 +215,9 @@ def test_a_part_is_a_table_that_others_read(tmp_path, recorded, together):
 
 def test_what_does_not_belong_is_refused_in_a_line(tmp_path):
     run_ensemble(CONFIG, out=tmp_path / "run", recording=RECORDING, executor="xla")
-    with pytest.raises(ncsim.StoreError, match=r"records at .*every=20.*every=30.* is asked for; allowed: its own$"):
+    with pytest.raises(
+        ncsim.StoreError, match=r"has --record-every 20, and --record-every 30 is asked for; allowed: its own$"
+    ):
         run_ensemble(CONFIG, out=tmp_path / "run", recording=Recording(spacing="every", every=30), executor="xla")
     (part,) = (tmp_path / "run" / "trajectories").glob("*.parquet")
     content = part.read_bytes()
@@ -268,7 +270,7 @@ def test_workers_record_what_they_train_and_what_was_not_recorded(tmp_path, smal
     assert hashes(tmp_path / "shared") == expected
     assert verify(run.location).right
     # Another recording is refused to a worker as well, and a run that records goes on without being asked to.
-    with pytest.raises(ncsim.StoreError, match=r"records at .*every=20.* is asked for; allowed: its own$"):
+    with pytest.raises(ncsim.StoreError, match=r"has --record-every 20, and .* is asked for; allowed: its own$"):
         run_ensemble(CONFIG, out=tmp_path / "shared", recording=Recording(), executor="xla", shard=(1, 3))
     longer = dataclasses.replace(CONFIG, members=200)
     more = run_ensemble(longer, out=tmp_path / "shared", executor="xla")
