@@ -24,6 +24,8 @@ from ncsim.storage.trajectory_folder import FOLDER as TRAJECTORIES
 
 #: Wanted length of the longest calibration run of a program.
 CALIBRATION_SECONDS = 1.5
+#: Length from which on a run of one step tells what members cost beside their steps.
+FEW_SECONDS = 0.1
 #: Steps of its runs where they are recorded.
 MOST_RECORDED_STEPS = 4_096
 
@@ -73,33 +75,25 @@ def calibrate(
             seconds, stored_bytes(out / "parts") + stored_bytes(out / SUMMARIES), stored_bytes(out / TRAJECTORIES)
         )
 
+    def of_one_step(members: int, times: int) -> _Timed:
+        return min((timed(members, 1) for _ in range(times)), key=lambda each: each.seconds)
+
     compiling = timed(1, 1).seconds
-    frame = min((timed(1, 1) for _ in range(3)), key=lambda each: each.seconds)
-    few = min(config.members, part_size(config), 4_096)
-    short = min((timed(few, 1) for _ in range(2)), key=lambda each: each.seconds)
+    frame = of_one_step(1, 3)
+    part = min(config.members, part_size(config))
+    few = min(part, 4_096)
+    short = of_one_step(few, 2)
+    if few < part and short.seconds - frame.seconds < FEW_SECONDS:  # too short to be told from the frame
+        few = min(part, 16 * few)
+        short = of_one_step(few, 2)
     # What a step costs is found by making the runs longer until they are long enough to be timed.
     members, steps = min(256, few), min(config.steps, MOST_RECORDED_STEPS if points else 64)
     compiling = max(compiling - frame.seconds, 0.0)
     if points:  # a program is of a number of recorded steps: this is another, and is compiled before runs are timed
         first, second = timed(1, steps), timed(1, steps)
         compiling = max(compiling, first.seconds - second.seconds)
-    # What one step of a member is when the devices are full: few members leave most of a block, or of the devices, idle.
-    while True:
-        long = timed(members, steps)
-        spent = max(long.seconds - frame.seconds, 1e-6)
-        if spent >= CALIBRATION_SECONDS / 2 or (members, steps) == (config.members, config.steps):
-            break
-        room = CALIBRATION_SECONDS / spent
-        if room < 1.5:
-            break
-        # Steps first: as many as the run has, if the time is there for them.
-        more = steps if points else min(config.steps, max(int(steps * min(room, 16)), steps))
-        room /= more / steps
-        most = min(config.members, 4 * part_size(config))
-        wider = min(most, max(int(members * min(room, 16)), members))
-        if (wider, more) == (members, steps):
-            break
-        members, steps = wider, more
+    members, steps, long = _long_enough(config, timed, frame, members, steps, recorded=points > 0)
+    spent = max(long.seconds - frame.seconds, 1e-6)
     a_member_short = max(short.seconds - frame.seconds, 0.0) / few
     a_member_long = spent / members
     a_step = max(a_member_long - a_member_short, 0.0) / (steps - 1) if steps > 1 else 0.0
@@ -118,6 +112,34 @@ def calibrate(
         bytes_a_trajectory_part=frame.trajectory_bytes,
         bytes_a_point=max(long.trajectory_bytes - frame.trajectory_bytes, 0) / (members * points_of_long),
     )
+
+
+def _long_enough(
+    config: EnsembleConfig,
+    timed: Callable[[int, int], _Timed],
+    frame: _Timed,
+    members: int,
+    steps: int,
+    recorded: bool,
+) -> tuple[int, int, _Timed]:
+    """Members, from so many on, and steps of a run that is long enough to be timed, and what it took. Where steps are recorded, their
+    number stays. Of a step it tells what it is when the devices are full: few members leave most of a block, or of the devices, idle."""
+    while True:
+        long = timed(members, steps)
+        spent = max(long.seconds - frame.seconds, 1e-6)
+        if spent >= CALIBRATION_SECONDS / 2 or (members, steps) == (config.members, config.steps):
+            return members, steps, long
+        room = CALIBRATION_SECONDS / spent
+        if room < 1.5:
+            return members, steps, long
+        # Steps first: as many as the run has, if the time is there for them.
+        more = steps if recorded else min(config.steps, max(int(steps * min(room, 16)), steps))
+        room /= more / steps
+        most = min(config.members, 4 * part_size(config))
+        wider = min(most, max(int(members * min(room, 16)), members))
+        if (wider, more) == (members, steps):
+            return members, steps, long
+        members, steps = wider, more
 
 
 def _seconds_a_part(folder: Path, frame: _Timed) -> float:

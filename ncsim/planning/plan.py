@@ -126,15 +126,20 @@ def _calibrated(
     say: Callable[[str], None] | None,
 ) -> dict[EnsembleConfig, ProgramCost]:
     """What each program that has a place costs; its little runs are stored there."""
+    from ncsim.executors.native.program import as_of
+
     # Compilers are tried and code is built once a machine, and kept: done before anything is timed.
+    least = None if recording is None else Recording(points=2)
     for shape in places:
-        run_ensemble(little(shape, 1, 1), None, devices=devices, executor=executor)
+        with as_of(programs[shape].members):
+            run_ensemble(little(shape, 1, 1), None, devices=devices, executor=executor, recording=least)
     costs = {}
     forget_programs()
     for number, (shape, place) in enumerate(places.items()):
         if say is not None and len(places) > 1:
             say(f"calibrating program {number + 1} of {len(places)}")
-        costs[shape] = calibrate(programs[shape], place, devices, executor, recording)
+        with as_of(programs[shape].members):
+            costs[shape] = calibrate(programs[shape], place, devices, executor, recording)
     return costs
 
 

@@ -10,7 +10,9 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.config.ensemble import config_grid, network_steps, program_of
 from ncsim.ensemble.run import forget_programs, run_ensemble
+from ncsim.executors.native import observed, whole
 from ncsim.planning import plan
+from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
 from tests.support.folders import parts_of
 
 TINY = config_grid(hidden=2, learning_rate=[0.01, 0.1], members=600, steps=[50, 200])
@@ -45,6 +47,25 @@ def test_what_is_recorded_is_forecast(tmp_path):
     stored = [path.stat().st_size for path in tmp_path.rglob("*.parquet")]
     assert found.disk_bytes == pytest.approx(sum(stored), rel=0.2)
     assert sum(cell.parts for cell in found.cells) == len(parts_of(tmp_path)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
+@pytest.mark.parametrize("recording", [None, ncsim.Recording(points=2)])
+def test_few_are_calibrated_as_the_many_that_will_be_trained(monkeypatch, recording):
+    """Many are drawn and recorded in C, which a few are not: at 20 steps that is half of their time."""
+    made = []
+    monkeypatch.setattr(whole, "MANY", 20_000)
+    monkeypatch.setattr(observed, "MANY", 40_000)
+    program = whole.program
+    monkeypatch.setattr(whole, "program", lambda *given: made.append(given[-1]) or program(*given))
+    config = ncsim.EnsembleConfig(hidden=1, members=20_000, steps=3, tasks=FOUR_ROWS)
+    plan.forecast([config], executor="native", report=False, recording=recording)
+    assert made
+    assert set(made) == {None if recording is None else 2}
+    made.clear()
+    plan.forecast([dataclasses.replace(config, members=19_999)], executor="native", report=False, recording=recording)
+    assert not made
 
 
 @pytest.mark.slow

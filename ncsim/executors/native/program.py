@@ -9,9 +9,11 @@ in C, too, where that gives XLA's bits (`whole.py`, and along training `observed
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,19 @@ MAX_STRAIGHT = 8
 MAX_HIDDEN = 128
 MAX_ROWS = 16
 NO_COMPILER = "without a C compiler"
+
+
+_members: ContextVar[int] = ContextVar("members", default=0)
+
+
+@contextlib.contextmanager
+def as_of(members: int) -> Iterator[None]:
+    """Make programs as cells of so many members have them, to see of a few what many will take."""
+    token = _members.set(members)
+    try:
+        yield
+    finally:
+        _members.reset(token)
 
 
 def unsupported(config: EnsembleConfig) -> str | None:
@@ -75,7 +90,8 @@ def block_program(
     def by_xla(observer: xla.Observer = xla.observed) -> xla.BlockProgram:
         return xla.block_program(config, mesh, blocks, lanes, here, points, kept, observer)
 
-    many = config.members >= whole.MANY if points is None else config.members * points >= observed.MANY
+    members = max(config.members, _members.get())
+    many = members >= whole.MANY if points is None else members * points >= observed.MANY
     if kept or not many:
         return by_xla()
     networks, library = program_of(config), compiler.loaded(source(config))
