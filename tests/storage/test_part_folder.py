@@ -34,9 +34,9 @@ def some_trajectories(first, count):
 def folder(request, tmp_path):
     """Members 0 to 7 and 12 to 19 of a run, in the folder of one kind of parts."""
     run = RunFolder.create(tmp_path, [CONFIG])
+    for first in (12, 0):
+        run.write_part(CONFIG, some_records(first, 8, seed=first))
     if request.param == "members":
-        for first in (12, 0):
-            run.write_part(CONFIG, some_records(first, 8, seed=first))
         return run
     trajectories = TrajectoryFolder(run)
     for first in (12, 0):

@@ -15,6 +15,7 @@ from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.verify import verify
 from tests.statistics.test_trajectory_tally import STEPS, made_up
+from tests.storage.test_run_folder import some_records
 from tests.whole.stored_runs import FOLDER
 
 CONFIG = ncsim.EnsembleConfig(members=150, steps=60)
@@ -22,8 +23,10 @@ WINDOWS = [(0, 60), (3, 25)]
 
 
 def stored(path, trajectories, cuts=(70,)):
-    """A run folder with parts of trajectories that end at these members, and no members."""
-    folder = TrajectoryFolder(RunFolder.create(path, [CONFIG]))
+    """A run folder with parts of trajectories that end at these members, and made-up members that are not theirs."""
+    run = RunFolder.create(path, [CONFIG])
+    folder = TrajectoryFolder(run)
+    run.write_part(CONFIG, some_records(0, 150))
     for start, stop in zip([0, *cuts], [*cuts, len(trajectories.member)], strict=True):
         folder.write_recorded(CONFIG, trajectories.take(slice(start, stop)), ncsim.Recording(points=5))
     return ncsim.open_run(path)
@@ -58,7 +61,7 @@ def unread(monkeypatch):
 
 
 def kept(path):
-    return sorted((path / "summaries").rglob("*.parquet"))
+    return sorted((path / "summaries" / "trajectories").rglob("*.parquet"))
 
 
 def test_no_member_is_read_again(tmp_path, expected, unread, monkeypatch):
@@ -126,12 +129,14 @@ def test_of_very_many_steps_no_sums_are_kept(tmp_path, monkeypatch, expected):
     monkeypatch.setattr(trajectory_folder, "MOST_SUMMED", len(STEPS) - 1)
     run = stored(tmp_path, made_up(150))
     assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
-    assert not (tmp_path / "summaries").exists()
+    assert kept(tmp_path) == []
 
 
 def test_parts_of_other_steps_are_refused_in_a_line(tmp_path):
     whole = made_up(150)
-    folder = TrajectoryFolder(RunFolder.create(tmp_path, [CONFIG]))
+    run = RunFolder.create(tmp_path, [CONFIG])
+    run.write_part(CONFIG, some_records(0, 150))
+    folder = TrajectoryFolder(run)
     later = whole._replace(step=STEPS + np.arange(5, dtype=np.int32))
     for part, members in ((whole, slice(0, 70)), (later, slice(70, 150))):
         folder.write_recorded(CONFIG, part.take(members), ncsim.Recording(points=5))

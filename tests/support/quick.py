@@ -22,6 +22,7 @@ def compiled_quickly() -> Iterator[None]:
     """What calls `jax.jit` meanwhile is compiled so. Bits may differ from those of other processes, and so nothing of it is
     kept for what comes after."""
     now = [True]
+    _forget_programs()  # of other tests: their bits may differ
 
     def quick(jit: Any, function: Any, *, compiler_options: dict[str, str | bool] | None = None, **options: Any) -> Any:
         quickly = jit(function, compiler_options=QUICK | (compiler_options or {}), **options)
