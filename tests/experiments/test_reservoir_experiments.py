@@ -116,16 +116,23 @@ def test_a_verdict_of_balances_and_kinks():
     assert "NONE met" in learning_equilibrium.conclusion([fine], lost)[1]
 
 
-@SLOW
 @pytest.mark.parametrize(
     ("experiment", "words", "stem"),
     [
-        (madelung, ["--members", "20000", "--ensembles", "2", "--loops", "20"], "madelung"),
-        (learning_equilibrium, ["--members", "8", "--samples", "2000", "--ensembles", "2"], "learning_equilibrium"),
-        (
+        pytest.param(
+            madelung, ["--members", "20000", "--ensembles", "2", "--loops", "20"], "madelung", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            learning_equilibrium,
+            ["--members", "8", "--samples", "2000", "--ensembles", "2"],
+            "learning_equilibrium",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             grand_canonical,
             ["--chains", "16", "--steps", "200", "--max-hidden", "6", "--devices", "1"],
             "grand_canonical",
+            marks=pytest.mark.thorough,
         ),
     ],
 )

@@ -162,7 +162,7 @@ def population():
             (Protocol("retry", 20), "above 2", 0.01),
         ],
         fast=0,
-        slow=1,
+        slow=0,
     ),
 )
 def test_a_number_of_a_protocol(protocol, number, precision):

@@ -197,7 +197,7 @@ def test_a_driver_imports_no_jax(files, whole, tmp_path):  # noqa: F811
     assert (done.stdout, done.returncode) == ("4 []\n", 0), done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_other_processes_store_what_one_does(files, whole, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
