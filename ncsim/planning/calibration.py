@@ -24,6 +24,8 @@ from ncsim.storage.trajectory_folder import FOLDER as TRAJECTORIES
 
 #: Wanted length of the longest calibration run of a program.
 CALIBRATION_SECONDS = 1.5
+#: The same where steps are recorded: the last part is written when nothing is left to train, which counts for less in a longer run.
+RECORDED_SECONDS = 5.0
 #: Length from which on a run of one step tells what members cost beside their steps.
 FEW_SECONDS = 0.1
 #: Steps of its runs where they are recorded.
@@ -124,12 +126,13 @@ def _long_enough(
 ) -> tuple[int, int, _Timed]:
     """Members, from so many on, and steps of a run that is long enough to be timed, and what it took. Where steps are recorded, their
     number stays. Of a step it tells what it is when the devices are full: few members leave most of a block, or of the devices, idle."""
+    wanted = RECORDED_SECONDS if recorded else CALIBRATION_SECONDS
     while True:
         long = timed(members, steps)
         spent = max(long.seconds - frame.seconds, 1e-6)
-        if spent >= CALIBRATION_SECONDS / 2 or (members, steps) == (config.members, config.steps):
+        if spent >= wanted / 2 or (members, steps) == (config.members, config.steps):
             return members, steps, long
-        room = CALIBRATION_SECONDS / spent
+        room = wanted / spent
         if room < 1.5:
             return members, steps, long
         # Steps first: as many as the run has, if the time is there for them.

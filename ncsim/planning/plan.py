@@ -29,8 +29,9 @@ from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, pr
 from ncsim.config.recording import Recording
 from ncsim.config.scenarios import two_by_two
 from ncsim.ensemble.run import Job, forget_programs, run_ensemble
+from ncsim.ensemble.trainer import RECORDED_POINTS
 from ncsim.errors import ConfigError, NoRunError, StoreError
-from ncsim.executors.devices import device_description
+from ncsim.executors.devices import device_description, devices_to_use
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
@@ -45,6 +46,10 @@ MOST_PROGRAMS = 12
 PART_BYTES_A_MEMBER = 500
 #: Bytes a recorded step of a member while a part of trajectories is put together, and another is written.
 POINT_BYTES = 900
+#: Bytes a recorded step of a member of a call that is in work while another is handed over: calibration has one call at a time.
+CALL_POINT_BYTES = 600
+#: Members per block of a call on a processor, at most; what accelerators hold is not in this process.
+CALL_LANES = 128
 #: Bytes a member of the parts that the report passes over, a few at once, and of every member of a cell in the laws, up to
 #: as many as are held.
 REPORT_BYTES_A_MEMBER_OF_A_PART = 2_000
@@ -102,7 +107,7 @@ def forecast(
             largest = max(places.values(), key=stored_bytes)
             reporting = ReportCost.measured(largest, len(configs), devices, executor)
     seen = max(cost.members for cost in costs.values())
-    memory = _training_memory(configs, recording, before_report, seen)
+    memory = _training_memory(configs, recording, before_report, seen, len(devices_to_use(devices)))
     if report:
         memory = max(memory, _report_memory(configs, peak_memory(), seen))
     return Forecast(
@@ -150,13 +155,17 @@ def _largest_part(configs: Sequence[EnsembleConfig]) -> int:
     return max(min(part_size(config), config.members) for config in configs)
 
 
-def _training_memory(configs: Sequence[EnsembleConfig], recording: Recording | None, before: int, seen: int) -> int:
+def _training_memory(
+    configs: Sequence[EnsembleConfig], recording: Recording | None, before: int, seen: int, devices: int
+) -> int:
     """Peak while training. Calibration, of `seen` members, has taken `before`; what larger runs take comes on top."""
     part = _largest_part(configs)
     memory = before + PART_BYTES_A_MEMBER * max(part - seen, 0)
     if recording is not None:
         points = max(recording.steps(config.steps).size for config in configs)
         memory += POINT_BYTES * points * max(min(trajectory_part_size(points), part) - seen, 0)
+        call = max(RECORDED_POINTS // points, 1) * CALL_LANES * devices
+        memory += CALL_POINT_BYTES * points * min(call, max(config.members for config in configs))
     return memory
 
 

@@ -83,7 +83,7 @@ def test_words_follow_from_numbers():
     assert "not equal everywhere" in words
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_both_from_one_small_set_of_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiments.shared.text_runs.SMALL_MODEL", "no_such_package")
     monkeypatch.delenv("NCSIM_DATA", raising=False)

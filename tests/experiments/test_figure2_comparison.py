@@ -181,7 +181,7 @@ def test_other_networks_are_the_ensembles_where_nothing_is_other():
     assert (train_variant(config, Variant("tanh"), [48])[0].loss != trained.loss).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_small_run(tmp_path, capsys, monkeypatch):
     grid = {"topology": ["dense", "overlap"], "loss": ["bce"], "encoding": ["binary"], "initialization": ["he"]}
     monkeypatch.setitem(figure2_comparison.GRIDS, "coarse", grid)

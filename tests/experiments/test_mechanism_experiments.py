@@ -120,7 +120,7 @@ def test_expectations_are_judged(tmp_path):
     assert len(interventions.printed(broken)) > len(broken)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_main_jobs(tmp_path, capsys, monkeypatch):
     """Interventions without those of which nothing is expected, and one zero control: every case is a program of its own."""
     monkeypatch.setattr(implicit_sensing, "CONTROLS", implicit_sensing.CONTROLS[:1])

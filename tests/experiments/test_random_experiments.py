@@ -147,7 +147,7 @@ def test_joined_guesses_are_those_of_their_parts():
         assert len(both.vectors[context]) == sum(len(part.vectors[context]) for part in parts)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_small_run_given_a_loss(tmp_path, capsys, monkeypatch):
     """One unit: what subset simulation finds is what guesses find, and trained networks pass the same bounds."""
     monkeypatch.setattr(given_loss_experiment, "LAWS", ("he",))

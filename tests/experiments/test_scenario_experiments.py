@@ -73,7 +73,7 @@ def test_a_ghz_state_is_the_control_of_three_parties():
     assert excess == pytest.approx(1)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_small_runs_of_both(tmp_path, capsys):
     chained.main(["--members", "8", "--steps", "5", "--widths", "1", "--most", "2", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "chained.json").read_text())

@@ -112,7 +112,7 @@ def test_detection_tests_on_members_it_has_not_seen():
         detect(noise[0, :7], noise[1, :7][::-1] * np.where(np.arange(7) == 2, np.nan, 1)[:, None])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_controls_on_small_ensembles():
     """Bob's gradient stopped, or trunks apart: Alice's trace has nothing of Bob's task. Bob's own trace has much of it."""
     config = ncsim.EnsembleConfig(hidden=2, members=500, steps=200, learning_rate=0.03)

@@ -111,7 +111,7 @@ def test_what_a_run_leaves(whole, files):
     assert (whole.table().to_pandas().groupby(["epoch", "split", "context"]).size() == 1).all()
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_compiled_programs_are_kept_and_give_the_same_bits(files, whole, tmp_path, monkeypatch):
     """A run that compiles, and one that reads what it compiled; outside of runs JAX keeps nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
