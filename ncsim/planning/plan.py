@@ -48,8 +48,6 @@ PART_BYTES_A_MEMBER = 500
 POINT_BYTES = 900
 #: Bytes a recorded step of a member of a call that is in work while another is handed over: calibration has one call at a time.
 CALL_POINT_BYTES = 600
-#: Members per block of a call on a processor, at most; what accelerators hold is not in this process.
-CALL_LANES = 128
 #: Bytes a member of the parts that the report passes over, a few at once, and of every member of a cell in the laws, up to
 #: as many as are held.
 REPORT_BYTES_A_MEMBER_OF_A_PART = 2_000
@@ -159,12 +157,14 @@ def _training_memory(
     configs: Sequence[EnsembleConfig], recording: Recording | None, before: int, seen: int, devices: int
 ) -> int:
     """Peak while training. Calibration, of `seen` members, has taken `before`; what larger runs take comes on top."""
+    from ncsim.executors.native.program import LANES  # of a processor; what accelerators hold is not in this process
+
     part = _largest_part(configs)
     memory = before + PART_BYTES_A_MEMBER * max(part - seen, 0)
     if recording is not None:
         points = max(recording.steps(config.steps).size for config in configs)
         memory += POINT_BYTES * points * max(min(trajectory_part_size(points), part) - seen, 0)
-        call = max(RECORDED_POINTS // points, 1) * CALL_LANES * devices
+        call = max(RECORDED_POINTS // points, 1) * LANES * devices
         memory += CALL_POINT_BYTES * points * min(call, max(config.members for config in configs))
     return memory
 

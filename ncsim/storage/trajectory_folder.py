@@ -200,15 +200,17 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
 
     # -- what counts ---------------------------------------------------------------------------------------------
 
-    def counted(self, config: EnsembleConfig) -> list[tuple[Part, Stamp]]:
-        """The parts of members that the run folder holds, with what they say of themselves. Raises as `parts`."""
+    def counted(self, config: EnsembleConfig) -> tuple[list[tuple[Part, Stamp]], int]:
+        """The parts of members that the run folder holds, with what they say of themselves, and how many members it holds that have
+        none; 0 without trajectories. Raises as `parts`."""
         there = self.stamped(config)
         held = self._folder.parts(config) if there else []
-        return [each for each in there if not gaps_between(each[0].ids, held)]
+        found = [each for each in there if not gaps_between(each[0].ids, held)]
+        return found, sum(part.members for part in held) - sum(part.members for part, _ in found)
 
     def read(self, config: EnsembleConfig) -> Iterator[MemberTrajectories]:
         """The trajectories of members that the run folder holds, part by part, in the order of their ids. Raises as `parts`."""
-        for part, _ in self.counted(config):
+        for part, _ in self.counted(config)[0]:
             yield self.read_part(config, part.name)
 
     # -- what they add up to -------------------------------------------------------------------------------------
@@ -227,10 +229,15 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
             StoreError: a part is torn or foreign, or its members were recorded otherwise than others.
             ValueError: a window lies between two recorded steps.
         """
-        parts = self.counted(config)
+        parts, without = self.counted(config)
         if not parts:
             return None
-        self._say_what_is_missing(config, [part for part, _ in parts])
+        if without:
+            members = without + sum(part.members for part, _ in parts)
+            say(
+                f"{self.location}/{FOLDER}: {without:,} of {members:,} members have no recording, and what is said of training is of "
+                f"the others; `ncsim report --verify {self.location}` names what is missing"
+            )
         if len(parts[0][1]["steps"]) <= MOST_SUMMED:
             places = [(part.name, stamp["footer"], part.members) for part, stamp in parts]
             kept = kept_cell(self, config, places, TrajectoryTally, lambda: self._merged(config, places))
@@ -238,15 +245,6 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
                 return kept
         tallies = (_tally(self.read_part(config, part.name), config, windows) for part, _ in parts)
         return self._added(tallies)
-
-    def _say_what_is_missing(self, config: EnsembleConfig, parts: Sequence[Part]) -> None:
-        members = sum(part.members for part in self._folder.parts(config))
-        without = members - sum(part.members for part in parts)
-        if without:
-            say(
-                f"{self.location}/{FOLDER}: {without:,} of {members:,} members have no recording, and what is said of training is of "
-                f"the others; `ncsim report --verify {self.location}` names what is missing"
-            )
 
     def _merged(self, config: EnsembleConfig, places: Sequence[tuple[str, str, int]]) -> TrajectoryTally:
         def look(place: tuple[str, str, int]) -> TrajectoryTally:

@@ -31,8 +31,6 @@ from ncsim.training.observation import OBSERVED, ContextRecord, Observation, rec
 #: Members of a cell from which on it pays: to make and compile the C takes two seconds or three, and a member's own cost
 #: comes down by five microseconds.
 MANY = 2**18
-#: Arrays of a record.
-OF_RECORD = 7
 #: Wider networks' records are too long as straight-line code.
 MAX_HIDDEN = 8
 
@@ -121,16 +119,17 @@ def _block_program(
         count,
         count,
     ]
+    of_record = len(results)
     if points is not None:
         results.append(shape(np.uint16, contexts, 4, lanes, points))
         results += [shape(np.float32, contexts, lanes, points)] * len(OBSERVED)
 
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         found = jax.ffi.ffi_call(target, results)(root, ids, used, jnp.asarray(targets), rate, steps)
-        record = ContextRecord(*found[:OF_RECORD])
+        record = ContextRecord(*found[:of_record])
         if points is None:
             return record
-        counts, *values = found[OF_RECORD:]
+        counts, *values = found[of_record:]
         return record, Observation(counts, dict(zip(OBSERVED, values, strict=True)))
 
     run = xla._compiled(on_device, mesh, (blocks, lanes), np.float32, points, check_varying=False)
