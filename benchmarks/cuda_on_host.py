@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ncsim import c_compiler
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.executors.cuda import program, source
-from ncsim.executors.native import compiler
 
 FLAGS = ("-O1", "-ffp-contract=fast", "-march=native", "-shared", "-fPIC", "-Werror=implicit")
 _folder = tempfile.TemporaryDirectory(prefix="ncsim-on-host-")
@@ -52,9 +52,9 @@ def _built(text: str) -> Any:
     name = hashlib.sha256(text.encode()).hexdigest()
     library, made = Path(_folder.name) / f"{name}.so", Path(_folder.name) / f"{name}.c"
     made.write_text(text)
-    found = compiler.compiler()
+    found = c_compiler.compiler()
     if found is None:
-        raise RuntimeError(f"no C compiler; looked for {', '.join(compiler.COMPILERS)}")
+        raise RuntimeError(f"no C compiler; looked for {', '.join(c_compiler.COMPILERS)}")
     done = subprocess.run([found, *FLAGS, str(made), "-o", str(library), "-lm"], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"the C compiler refuses the kernel's text: {done.stderr.strip().splitlines()[0]}")

@@ -25,9 +25,10 @@ import jax
 import numpy as np
 
 from benchmarks import machine
+from ncsim import c_compiler
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
-from ncsim.executors.native import compiler, program
+from ncsim.executors.native import program
 from ncsim.formatting import table
 from ncsim.training.initialization import vector_size
 
@@ -84,7 +85,7 @@ def _built(text: str, place: tuple[int, int] | None, made: Path) -> ctypes.CDLL:
     source = made.with_suffix(".c")
     source.write_text(text)
     where = ["-DPLACED(at)="] if place is None else [f"-DSTEP_AT={place[0]}", f"-DTRAIN_AT={place[1]}"]
-    command = [*compiler._command(), *where, "-I", jax.ffi.include_dir(), str(source), "-o", str(made), "-lm"]
+    command = [*c_compiler._command(), *where, "-I", jax.ffi.include_dir(), str(source), "-o", str(made), "-lm"]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(made))
 

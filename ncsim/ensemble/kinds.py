@@ -19,7 +19,7 @@ def kind_here(devices: int | None) -> dict[str, Any]:
 def with_processor(kind: dict[str, Any]) -> dict[str, Any]:
     """A kind of machine with digits of the processor, where it is the device; without any elsewhere, or where the system does
     not say. All tasks of a run need the same."""
-    from ncsim.executors.native.compiler import processor_key
+    from ncsim.c_compiler import processor_key
 
     on_cpu = " x cpu " in kind["device"]
     return kind | {"processor": hashlib.sha256(processor_key().encode()).hexdigest()[:16] if on_cpu else ""}

@@ -17,11 +17,11 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from ncsim.c_compiler import remember, verdict
 from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
 from ncsim.executors.native import program as native
-from ncsim.executors.native.compiler import remember, verdict
 from ncsim.terminal import say
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.

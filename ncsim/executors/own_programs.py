@@ -47,7 +47,7 @@ def _keep_in(folder: str | None) -> None:
 def _folder() -> Path:
     """Where programs are kept. A processor of another kind has a folder of its own: a file system may be shared, and machine
     code is made for the processor that it is compiled on."""
-    from ncsim.executors.native.compiler import cache_folder, processor_key
+    from ncsim.c_compiler import cache_folder, processor_key
 
     folder = cache_folder() / "programs" / hashlib.sha256(processor_key().encode()).hexdigest()[:16]
     with contextlib.suppress(OSError):

@@ -61,8 +61,8 @@ class Drawer:
 
 
 def _library(law: RandomLaw) -> Any | None:
+    from ncsim.c_compiler import compiler, loaded
     from ncsim.executors.native.c_random import source
-    from ncsim.executors.native.compiler import compiler, loaded
 
     if compiler() is None:
         return None

@@ -10,6 +10,7 @@ import numpy as np
 
 from ncsim.config.tasks import context_names
 from ncsim.records.columns import outcome_sums
+from ncsim.statistics import compiled
 
 #: Those that are one number per member, and where `ChshStatistics` has them.
 MEMBER_STATISTICS = {"S": "s", "S_factorised": "s_factorised", "influence": "influence", "Delta": "contextuality"}
@@ -30,6 +31,9 @@ def member_statistics(counts: np.ndarray, rows: int) -> dict[str, np.ndarray]:
         MEMBER_STATISTICS, float64[M] each, NaN where a network of the member diverged; and SOLVED, bool[M] each.
     """
     counts = np.asarray(counts).reshape(-1, 16)
+    found = compiled.member_statistics(counts, rows)
+    if found is not None:
+        return dict(zip(MEMBER_STATISTICS, found[0], strict=True)) | dict(zip(SOLVED, found[1], strict=True))
     pieces = [_of_piece(counts[first : first + PIECE], rows) for first in range(0, max(len(counts), 1), PIECE)]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 

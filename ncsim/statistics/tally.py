@@ -8,12 +8,13 @@ that follow one another merge by addition, so that each part of a run can carry 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncsim.records.columns import Columns, by_context
 from ncsim.records.members import MemberRecords
+from ncsim.statistics import compiled
 from ncsim.statistics.loss_order import ordered_bits
 from ncsim.statistics.member_statistics import PIECE, s_influence_contextuality
 from ncsim.statistics.signalling_tests import AccuracyDifferences
@@ -114,8 +115,28 @@ class Tally:
         Raises:
             ValueError: records that contradict themselves.
         """
+        found = compiled.tally(records, self.rows, GROUPS, self.members % GROUPS, PIECE, _LOWER_BITS)
+        if found is not None:
+            self._add_compiled(found)
+            return
         for first in range(0, records.size, PIECE):
             self._add_piece(records.take(slice(first, first + PIECE)))
+
+    def _add_compiled(self, found: dict[str, Any]) -> None:
+        """As `_add_piece`, of what members add up to."""
+        lost, whole = found["numbers"][:2].tolist()
+        self.members += lost + whole
+        self.members_diverged += lost
+        self.diverged += found["diverged"]
+        for context, size in enumerate(found["found"]):
+            order = np.argsort(found["codes"][context, :size])
+            tables = (found[name][context, order].astype(np.int64) for name in ("codes", "tables"))
+            self.tables[context] = _merged(self.tables[context], Tables(*tables))
+        self.s += found["s"]
+        self.contextuality += found["contextuality"]
+        self.differences.histogram += found["differences"]
+        self.losses.members += found["losses"]
+        self.undecided.add_compiled(found, self.rows)
 
     def _add_piece(self, records: MemberRecords) -> None:
         columns = by_context(records)

@@ -6,6 +6,7 @@ What was observed (losses, margins, gradients) are floats, of which number, sum 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from ncsim.records.columns import outcome_sums
 from ncsim.records.trajectories import MemberTrajectories, by_column
+from ncsim.statistics import compiled
 from ncsim.statistics.member_statistics import PIECE, s_influence_contextuality, signed_sum
 
 #: Losses are counted in bins of equal ratio, from 1e-8 to 1e4: a quantile is right to 2.4 %.
@@ -102,15 +104,33 @@ class TrajectoryTally:
         return cls(trajectories.step, rows, [*trajectories.values, *conflict], windows)
 
     def add(self, trajectories: MemberTrajectories) -> None:
-        """Add some members, recorded at the same steps."""
-        size = max(2 * PIECE // len(self.step), 1)
-        for first in range(0, len(trajectories.member), size):
-            self._add_piece(trajectories.take(slice(first, first + size)))
+        """Add some members, recorded at the same steps.
 
-    def _add_piece(self, part: MemberTrajectories) -> None:
+        Raises:
+            ValueError: counts of a network that are neither all zero nor of all rows; the sums are of no use then.
+        """
+        size = max(2 * PIECE // len(self.step), 1)
+        used = compiled.library(trajectories.counts.shape[0] * len(self.step))
+        for first in range(0, len(trajectories.member), size):
+            part = trajectories.take(slice(first, first + size))
+            s, whole = self._add_piece(part) if used is None else self._add_compiled(used, part)
+            self._add_pairs(s[:, self.paired], whole[:, self.paired])
+
+    def _add_compiled(self, used: compiled.Library, part: MemberTrajectories) -> tuple[np.ndarray, np.ndarray]:
+        """As `_add_piece`, with the same bits."""
+        s, whole, there = compiled.outcomes(used, part, self.rows, self.sums)
+        for name in self.observed:
+            compiled.observed(used, name, part.value(name), there, self.sums, _edges())
+        return s, whole
+
+    def _add_piece(self, part: MemberTrajectories) -> tuple[np.ndarray, np.ndarray]:
+        """Add all but what is of two steps; gives S times the rows, and whether members are whole, [M, R] each."""
         shape = part.counts.shape[:2]
         # With 64 rows at most, sums over contexts with any signs fit in 16 bits, and those of products in 32.
         counts = by_column(part.counts).astype(np.int16)
+        total = counts.sum(axis=1)
+        if ((total != 0) & (total != self.rows)).any():
+            raise ValueError(f"trajectories: counts that are neither all zero nor of {self.rows} rows")
         a, b, c = outcome_sums(counts)
         s, influence, delta = s_influence_contextuality(a, b, c, self.rows)
         networks = np.asarray(counts.any(axis=1))
@@ -122,8 +142,8 @@ class TrajectoryTally:
         self.sums["solved"] += (counts[:, 3] == self.rows).reshape(4, *shape).sum(axis=1).T
         factorised = signed_sum(a.astype(np.int32) * b).astype(np.int64)
         self._add_moments("s_factorised", factorised.reshape(shape), whole.reshape(shape))
-        self._add_pairs(s.reshape(shape)[:, self.paired], whole.reshape(shape)[:, self.paired])
         self._add_observed(part, np.ascontiguousarray(networks.T).reshape(*shape, 4))
+        return s.reshape(shape), whole.reshape(shape)
 
     def _count(self, name: str, values: np.ndarray, there: np.ndarray) -> None:
         """Count values times the rows, [N] or [4, N], of members that are there; N goes over members and steps."""
@@ -221,6 +241,23 @@ def loss_bins(losses: np.ndarray) -> np.ndarray:
     np.minimum(bins, LOSS_BINS - 1, out=bins)
     found: np.ndarray = bins.astype(np.int64)
     return found
+
+
+@functools.cache
+def _edges() -> tuple[np.ndarray, np.ndarray]:
+    """The bin of the lowest float32 with each 16 upper bits, int16[65536], of which none has two edges of bins within; and the lowest
+    of each bin, with infinity at the end, float32[LOSS_BINS + 1]."""
+    upper = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    infinite = np.float32(np.inf).view(np.uint32)
+    numbers = np.where(upper & infinite == infinite, infinite, upper).view(np.float32)
+    lowest = loss_bins(numbers.astype(np.float64)).astype(np.int16)
+    low = np.full(LOSS_BINS - 1, np.float32(0).view(np.uint32))
+    high = np.full(LOSS_BINS - 1, infinite)
+    while (high - low > 1).any():  # what is at `low` is in a lower bin, what is at `high` is not
+        middle = (low + high) // 2
+        below = loss_bins(middle.view(np.float32).astype(np.float64)) < np.arange(1, LOSS_BINS)
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return lowest, np.concatenate([[0], high.view(np.float32), [np.inf]]).astype(np.float32)
 
 
 def loss_values() -> np.ndarray:

@@ -29,6 +29,7 @@ from jaxtyping import Int
 from ncsim.config.tasks import S_SIGNS
 from ncsim.records.columns import Columns, by_context, group_sums
 from ncsim.records.members import MemberRecords
+from ncsim.statistics import compiled
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.member_statistics import signed_sum
@@ -227,9 +228,28 @@ class UndecidedTally:
         if not np.array_equal(equal, whole):
             self._add_unequal(records, whole & ~equal, first)
 
+    def add_compiled(self, found: Mapping[str, np.ndarray], rows: int) -> None:
+        """As `add`, of what `compiled.tally` found, of contexts with so many rows each."""
+        _, whole, excluded, decided, loose = found["numbers"][:5].tolist()
+        self.members += whole
+        self.excluded += excluded
+        self.decided_members += decided
+        self.tight &= loose == 0
+        for name in ("answers", "networks", "items", "products", "decided_products"):
+            sums = getattr(self, name)
+            sums += found[name]
+        for s, number in found["decided_s"]:
+            self.decided_s[:, 0] += s / rows
+            self.decided_s[:, 1] += number
+        for name, law in zip(compiled.LAWS, found["laws"], strict=True):
+            self._add_law(name, law, rows)
+
     def _count(self, name: str, numerators: np.ndarray, rows: int) -> None:
         """Count members by S, whole numbers over the rows of each context, which are all the same."""
-        count = np.bincount(numerators + 4 * rows, minlength=8 * rows + 1)
+        self._add_law(name, np.bincount(numerators + 4 * rows, minlength=8 * rows + 1), rows)
+
+    def _add_law(self, name: str, count: np.ndarray, rows: int) -> None:
+        """Add members by S = -4 + n / rows, int64[8 rows + 1]."""
         there = np.flatnonzero(count)
         self._laws[name].update(dict(zip(((there - 4 * rows) / rows).tolist(), count[there].tolist(), strict=True)))
 

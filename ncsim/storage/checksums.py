@@ -20,10 +20,11 @@ TORN = "is torn (its checksum is not that of its content)"
 
 
 def sealed(content: bytes) -> bytes:
-    """The content with its digest in the place of UNSEALED, which it must hold once."""
-    if content.count(UNSEALED.encode()) != 1:
-        raise ValueError("a file is sealed in one place")
-    start = content.rindex(_MARK) + len(_MARK)
+    """The content with its digest in the place of UNSEALED, which it must hold. As in `is_whole`, the last mark counts, which is near
+    the end of a file of megabytes."""
+    start = content.rfind(_MARK) + len(_MARK)
+    if not content.startswith(UNSEALED.encode(), start - len(_MARK)):
+        raise ValueError("a file is sealed where it holds UNSEALED")
     view = memoryview(content)
     return b"".join((view[:start], _digest(content, start), view[start + _DIGITS :]))
 

@@ -116,7 +116,7 @@ def to_bytes(
     ids = {"first": int(kept.member[0]), "count": len(kept.member)}
     stamp = {"format": layout.format, "fingerprint": fingerprint(config), **ids, **stamp}
     table, sink = layout.table(kept, config, swept), pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, write_page_checksum=True, **layout.options(table.schema)) as writer:
+    with pq.ParquetWriter(sink, table.schema, **layout.options(table.schema)) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({key: json.dumps(stamp), _CHECKSUM: UNSEALED})
     return sealed(sink.getvalue().to_pybytes())

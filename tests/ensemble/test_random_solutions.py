@@ -9,10 +9,10 @@ from scipy.special import ndtri
 from scipy.stats import chi2, kstest
 
 from ncsim import EnsembleConfig, TruthTables, random_solutions, truth_tables
+from ncsim.c_compiler import compiler
 from ncsim.config.tasks import CONTEXTS
 from ncsim.ensemble import random_solutions as module
 from ncsim.errors import ConfigError
-from ncsim.executors.native.compiler import compiler
 from ncsim.executors.random_networks import Drawer
 from ncsim.statistics.intervals import ratio_estimate
 from ncsim.training import random_networks
@@ -203,7 +203,7 @@ def test_results_hang_on_neither_threads_nor_language(monkeypatch):
     config = EnsembleConfig(hidden=2)
     ones = random_solutions(config, 5_000, wrong=10, keep=64, threads=1)
     twos = random_solutions(config, 5_000, wrong=10, keep=64, threads=2)
-    monkeypatch.setattr("ncsim.executors.native.compiler.compiler", lambda: None)
+    monkeypatch.setattr("ncsim.c_compiler.compiler", lambda: None)
     threes = random_solutions(config, 5_000, wrong=10, keep=64)
     assert threes.language == "NumPy"
     with pytest.raises(ConfigError, match="no C compiler works here"):

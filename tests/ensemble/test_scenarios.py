@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim import c_compiler
 from ncsim.ensemble.audit import audit
-from ncsim.executors.native import compiler
 from ncsim.results import open_run
 from ncsim.scenarios import open_scenario
 from ncsim.statistics.scenario_values import cycle_of, cycle_statistics, questions, values
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quickly")
 
 #: Few rows, so that it compiles fast; three parties, so that nothing of two is there.
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=200, steps=30, learning_rate=0.05, tasks=THREE)
-EXECUTORS = ["xla", "native"] if compiler.compiler() and compiler.processor() else ["xla"]
+EXECUTORS = ["xla", "native"] if c_compiler.compiler() and c_compiler.processor() else ["xla"]
 
 
 def same(one, other):

@@ -20,6 +20,7 @@ import pytest
 
 import ncsim
 from benchmarks import cuda_on_host
+from ncsim import c_compiler
 from ncsim.config import ensemble as configs
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
@@ -28,7 +29,6 @@ from ncsim.executors import choice, xla
 from ncsim.executors.cuda import blocks, nvrtc, source, template
 from ncsim.executors.cuda import program as cuda
 from ncsim.executors.cuda.folding import FoldingGraph
-from ncsim.executors.native import compiler
 from ncsim.executors.native.program import shape
 from ncsim.executors.scalarise import ScalariseError
 from ncsim.training import step as train
@@ -46,7 +46,7 @@ SIX = ncsim.truth_tables(
     features=6,
     name="64 rows",
 )
-needs_compiler = pytest.mark.skipif(compiler.compiler() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(c_compiler.compiler() is None, reason="no C compiler")
 #: Stands for a mesh of one GPU.
 GPU = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
 

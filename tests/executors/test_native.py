@@ -15,12 +15,12 @@ import pytest
 from scipy import stats
 
 import ncsim
+from ncsim import c_compiler
 from ncsim.config import ensemble as configs
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, xla
-from ncsim.executors.native import compiler
 from ncsim.executors.native import program as native
 from ncsim.training import step as train
 from ncsim.training.initialization import initial_vector
@@ -32,7 +32,7 @@ from tests.support.tasks import FOUR_ROWS
 #: Two programs of one mathematics: a rounding or two a step, at parameters of order 1 (ten steps of Adam move by 0.1).
 ONE_STEP, TEN_STEPS = 5e-7, 5e-6
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=700, steps=120)
-RUNS_HERE = compiler.processor() is not None and compiler.compiler() is not None
+RUNS_HERE = c_compiler.processor() is not None and c_compiler.compiler() is not None
 
 
 def says_why_not(config=CONFIG):
@@ -120,7 +120,7 @@ def test_vector_functions(tmp_path):
     ]
     body = "{ for (long i = 0; i < n; i += LANES) store(x + i, FUNCTION(load(x + i))); }"
     text = "\n".join(f"void apply_{name}(float *x, long n) {body.replace('FUNCTION', name)}" for name, _ in functions)
-    library = ctypes.CDLL(str(compiler.built(HEADER + text)))
+    library = ctypes.CDLL(str(c_compiler.built(HEADER + text)))
     rng = np.random.default_rng(0)
     numbers = np.concatenate([rng.normal(0, 5, 2**15), 2.0 ** rng.uniform(-120, 120, 2**15)]).astype(np.float32)
     edges = np.array([0, -0.0, np.inf, -np.inf, np.nan, 88, -87, 89, -110, 1e30, -1e30, 1, -1, 2, 3, 4], np.float32)
@@ -211,8 +211,8 @@ def test_what_it_cannot_train_is_one_line(monkeypatch):
     def stranger(config, targets, rate):
         return lambda vector: vector, lambda vector: jnp.arctan2(vector, rate)
 
-    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
-    monkeypatch.setattr(compiler, "compiler", lambda: "cc")
+    monkeypatch.setattr(c_compiler, "processor", lambda: "avx2")
+    monkeypatch.setattr(c_compiler, "compiler", lambda: "cc")
     for step, word in [(sorting, "'sort'"), (stranger, "'atan2'")]:
         monkeypatch.setattr(native, "make_step", step)
         native._source.cache_clear()
@@ -221,14 +221,14 @@ def test_what_it_cannot_train_is_one_line(monkeypatch):
 
 
 def test_no_compiler_or_one_that_fails_is_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
-    monkeypatch.setattr(compiler, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(c_compiler, "processor", lambda: "avx2")
+    monkeypatch.setattr(c_compiler, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native .* without a C compiler; looked for no-such"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
-    monkeypatch.setattr(compiler, "COMPILERS", (broken_compiler(tmp_path),))
+    monkeypatch.setattr(c_compiler, "COMPILERS", (broken_compiler(tmp_path),))
     with pytest.raises(ncsim.ConfigError, match=r"does not compile here \(step.c:1: error: no\); allowed here: xla$"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
-    monkeypatch.setattr(compiler, "processor", lambda: None)
+    monkeypatch.setattr(c_compiler, "processor", lambda: None)
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native cannot train on this processor"):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
 
@@ -237,8 +237,8 @@ def test_code_for_avx2_compiles_and_agrees(monkeypatch):
     """The other way of writing vectors, on whatever processor of the two kinds this is."""
     if says_why_not():
         return
-    flags = [flag.replace("-march=native", "-march=haswell") for flag in compiler.FLAGS]
-    monkeypatch.setattr(compiler, "FLAGS", flags)
+    flags = [flag.replace("-march=native", "-march=haswell") for flag in c_compiler.FLAGS]
+    monkeypatch.setattr(c_compiler, "FLAGS", flags)
     config = ncsim.EnsembleConfig(hidden=2, tasks=FOUR_ROWS)
     vector = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (Architecture.of(config).size, 64)), jnp.float32)
     targets = jnp.asarray(context_targets(config.tasks)[0], jnp.float32)
@@ -252,18 +252,18 @@ def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
         return
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = native.source(dataclasses.replace(CONFIG, hidden=1, tasks=FOUR_ROWS))
-    library = compiler.built(text)
+    library = c_compiler.built(text)
     assert library.parent == tmp_path / "ncsim"
     assert [path.name for path in library.parent.iterdir()] == [library.name]
     stamp = library.stat().st_mtime_ns
-    assert compiler.built(text) == library
+    assert c_compiler.built(text) == library
     assert library.stat().st_mtime_ns == stamp
     library.chmod(0o777)  # anyone may have written to it: built again
-    assert compiler.built(text) == library
+    assert c_compiler.built(text) == library
     assert library.stat().st_mtime_ns != stamp
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    elsewhere = compiler.built(text)
+    elsewhere = c_compiler.built(text)
     assert elsewhere.exists()
     assert elsewhere.parent != library.parent
 
@@ -273,8 +273,8 @@ def test_several_processes_build_at_once(tmp_path):
     if says_why_not():
         return
     script = (
-        "import ncsim; from ncsim.executors.native import compiler, program;"
-        "print(compiler.built(program.source(ncsim.EnsembleConfig(hidden=1, optimizer='sgd'))))"
+        "import ncsim; from ncsim import c_compiler; from ncsim.executors.native import program;"
+        "print(c_compiler.built(program.source(ncsim.EnsembleConfig(hidden=1, optimizer='sgd'))))"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     started = [
@@ -323,17 +323,17 @@ def broken_compiler(folder):
 
 def test_auto_says_once_why_native_is_not_taken(mesh, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
+    monkeypatch.setattr(c_compiler, "processor", lambda: "avx2")
     for compilers, words in [
         (("no-such-compiler",), "without a C compiler; looked for no-such-compiler"),
         ((broken_compiler(tmp_path),), "its code does not compile here (step.c:1: error: no)"),
     ]:
         choice.forget_programs()
-        monkeypatch.setattr(compiler, "COMPILERS", compilers)
+        monkeypatch.setattr(c_compiler, "COMPILERS", compilers)
         grid = [CONFIG, dataclasses.replace(CONFIG, hidden=3)]
         assert [choice.choose("auto", [config], mesh, BLOCKS) for config in grid] == ["xla", "xla"]
         assert capsys.readouterr().err == f"ncsim: native is not taken: {words}; using xla\n"
-    monkeypatch.setattr(compiler, "processor", lambda: None)  # nothing that a user could mend
+    monkeypatch.setattr(c_compiler, "processor", lambda: None)  # nothing that a user could mend
     choice.forget_programs()
     assert choice.choose("auto", [CONFIG], mesh, BLOCKS) == "xla"
     assert capsys.readouterr().err == ""
@@ -345,15 +345,15 @@ def test_what_is_built_with_another_header_is_built_again(monkeypatch, tmp_path)
         return
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     text = native.source(dataclasses.replace(CONFIG, hidden=1, tasks=FOUR_ROWS))
-    here = compiler.built(text)
-    original = Path(jax.ffi.include_dir(), compiler.FFI_HEADER).read_text()
+    here = c_compiler.built(text)
+    original = Path(jax.ffi.include_dir(), c_compiler.FFI_HEADER).read_text()
     names = ["XLA_FFI_Extension_Base", "XLA_FFI_InternalExtension"]
     old, new = names if re.search(rf"\b{names[0]}\b", original) else reversed(names)
-    other = tmp_path / "include" / compiler.FFI_HEADER
+    other = tmp_path / "include" / c_compiler.FFI_HEADER
     other.parent.mkdir(parents=True)
     other.write_text(re.sub(rf"\b{old}\b", new, original))
     monkeypatch.setattr(jax.ffi, "include_dir", lambda: str(tmp_path / "include"))
-    assert compiler.built(text) != here
+    assert c_compiler.built(text) != here
 
 
 def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch, tmp_path):
@@ -362,7 +362,7 @@ def test_a_library_that_cannot_be_loaded_is_one_line(monkeypatch, tmp_path):
         return
     torn = tmp_path / "torn.so"
     torn.write_bytes(b"no library")
-    monkeypatch.setattr(compiler, "built", lambda text: torn)
+    monkeypatch.setattr(c_compiler, "built", lambda text: torn)
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: native; .*torn\.so.*; allowed here: xla$"):
         native.training.__wrapped__(native.shape(CONFIG))
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim import c_compiler
 from ncsim.config.ensemble import program_of
 from ncsim.ensemble.trainer import trainer
 from ncsim.executors import xla
-from ncsim.executors.native import compiler, observed, trial, whole
+from ncsim.executors.native import observed, trial, whole
 from ncsim.executors.native import program as native
 from ncsim.executors.native.c_exact import LN2, functions
 from ncsim.training.observation import OBSERVED
@@ -41,7 +42,7 @@ def programs_of(config):
         xla.block_program(*given, observer) for observer in (observed.observer(observed.source(networks)), xla.observed)
     ]
     if (text := whole.source(networks, along=True)) is not None:
-        library = compiler.loaded(native.source(config))
+        library = c_compiler.loaded(native.source(config))
         text += f"/* Calls {library._name}. */"
         made.insert(0, whole._block_program(networks, mesh, 128, text, library, 2, POINTS))
     assert (len(made) == 2) == (config.initialization != "uniform" or config.training_rows > 0)
@@ -127,7 +128,7 @@ def test_functions_have_the_bits_of_xla(monkeypatch):
 
 def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
     """Of a program that records and of one that does not."""
-    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(c_compiler, "cache_folder", lambda: tmp_path)
     tmp_path.chmod(0o700)
     mesh, config = trainer(1)._mesh, ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
     for points in (None, 2):
@@ -140,7 +141,7 @@ def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
 
 
 def test_one_observed_number_that_differs_is_seen(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiler, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(c_compiler, "cache_folder", lambda: tmp_path)
     tmp_path.chmod(0o700)
     mesh, config = trainer(1)._mesh, ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
     right = xla.block_program(config, mesh, 2, 128, points=2)

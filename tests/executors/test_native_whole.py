@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim import c_compiler
 from ncsim.cli.command import main
 from ncsim.config.ensemble import program_of
 from ncsim.ensemble.audit import audit
 from ncsim.ensemble.trainer import trainer
 from ncsim.executors import xla
-from ncsim.executors.native import compiler, trial, whole
 from ncsim.executors.native import program as native
+from ncsim.executors.native import trial, whole
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
@@ -47,7 +48,7 @@ def both(config):
     """The program in C, without asking whether it is right here, and the one whose draws and records are XLA's."""
     mesh = trainer(1)._mesh
     native.training(native.shape(config))
-    library = compiler.loaded(native.source(config))
+    library = c_compiler.loaded(native.source(config))
     text = whole.source(program_of(config))
     assert text is not None
     text += f"/* Calls {library._name}. */"

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim import c_compiler
 from ncsim.config import ensemble as configs
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
-from ncsim.executors.native import compiler, units
 from ncsim.executors.native import program as native
+from ncsim.executors.native import units
 from ncsim.training import step as train
 from ncsim.training.initialization import start_vector
 from tests.executors.test_native import FOUR_ROWS, ONE_STEP, RUNS_HERE, TEN_STEPS, alike
@@ -100,8 +101,8 @@ def test_answers_are_those_of_xla():
 
 
 def test_what_has_no_loop_is_one_line(monkeypatch):
-    monkeypatch.setattr(compiler, "processor", lambda: "avx2")
-    monkeypatch.setattr(compiler, "compiler", lambda: "cc")
+    monkeypatch.setattr(c_compiler, "processor", lambda: "avx2")
+    monkeypatch.setattr(c_compiler, "compiler", lambda: "cc")
 
     def neighbours(config, targets, rate):
         return lambda vector: vector, lambda vector: vector * vector[::-1]

@@ -197,9 +197,11 @@ def test_every_bit_of_a_sealed_file_counts():
         flipped[bit // 8] ^= 1 << bit % 8
         assert not is_whole(bytes(flipped))
     assert is_whole(b"nothing of the kind") is None
-    for wrong in (b"", 2 * UNSEALED.encode()):
-        with pytest.raises(ValueError, match="one place"):
+    for wrong in (b"", UNSEALED.encode() + b" and sha256:", UNSEALED.encode()[:-1]):
+        with pytest.raises(ValueError, match="where it holds UNSEALED"):
             sealed(wrong)
+    twice = sealed(2 * UNSEALED.encode())
+    assert twice.startswith(UNSEALED.encode()) and is_whole(twice)
 
 
 @pytest.fixture

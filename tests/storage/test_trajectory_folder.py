@@ -12,12 +12,12 @@ import pytest
 from scipy import stats
 
 import ncsim
+from ncsim import c_compiler
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble import run as ensemble
 from ncsim.ensemble.run import run_ensemble
 from ncsim.executors import pallas
-from ncsim.executors.native import compiler
 from ncsim.executors.native import program as native
 from ncsim.records.trajectories import concatenated
 from ncsim.statistics.training_curves import QUANTILES, trajectory_statistics
@@ -31,7 +31,7 @@ from tests.support.folders import parts_of
 
 CONFIG = ncsim.EnsembleConfig(hidden=2, members=150, steps=60)
 RECORDING = Recording(spacing="every", every=20)
-NATIVE = compiler.processor() is not None and compiler.compiler() is not None
+NATIVE = c_compiler.processor() is not None and c_compiler.compiler() is not None
 
 
 def alike(a, b):

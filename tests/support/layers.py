@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ncsim"
 
 #: The units, bottom first: each imports only from units before it.
 UNITS = (
-    *("errors", "formatting", "forks", "signals", "terminal", "jax_settings", "machine"),
+    *("errors", "formatting", "forks", "signals", "terminal", "jax_settings", "machine", "c_compiler"),
     "config",
     *("records", "training"),
     *("statistics", "storage", "executors"),
@@ -25,6 +25,7 @@ UNITS = (
 #: What a unit may import besides the standard library, NumPy and jaxtyping.
 THIRD_PARTY = {
     "terminal": {"tqdm"},
+    "c_compiler": {"jax"},
     "jax_settings": {"jax"},
     "training": {"jax", "flax", "optax"},
     "statistics": {"cvxpy", "jax", "scipy", "sklearn"},

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-#: Identifies the kinds of processor that there is code for, as the compiler's macros and Linux's /proc/cpuinfo name them.
-PROCESSORS = {"avx512": ("avx512f", "avx512dq", "avx512vl", "avx512bw"), "avx2": ("avx2", "fma")}
-
 #: Every function is elementwise over the lanes of a vector.
 HEADER = r"""
 #include <immintrin.h>

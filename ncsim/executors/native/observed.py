@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from ncsim import c_compiler
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import ScenarioTasks
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_observed, compiler, trial
+from ncsim.executors.native import c_observed, trial
 from ncsim.executors.native.c_exact import Exact
 from ncsim.executors.scalarise import ScalariseError, scalars
 from ncsim.training.initialization import vector_size
@@ -96,7 +97,7 @@ def observer(text: str) -> xla.Observer:
     Raises:
         ConfigError: it does not compile.
     """
-    library = compiler.loaded(text)
+    library = c_compiler.loaded(text)
     target = f"ncsim_observed_{Path(library._name).stem}"
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")
 

@@ -22,11 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from ncsim import c_compiler
 from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_program, c_rolled, compiler, observed, units, whole
+from ncsim.executors.native import c_program, c_rolled, observed, units, whole
 from ncsim.executors.scalarise import ScalariseError, out_of_reach, scalars
 from ncsim.training.initialization import vector_size
 from ncsim.training.network import Architecture
@@ -61,10 +62,10 @@ def unsupported(config: EnsembleConfig) -> str | None:
     """Why this config cannot be trained in C on this machine, in words; None where it can. Compiles nothing."""
     if (reason := out_of_reach(config, "the generated code", MAX_HIDDEN, MAX_ROWS)) is not None:
         return reason
-    if compiler.processor() is None:
+    if c_compiler.processor() is None:
         return "on this processor; the generated code wants AVX2 or AVX-512 under Linux"
-    if compiler.compiler() is None:
-        return f"{NO_COMPILER}; looked for {', '.join(compiler.COMPILERS)}"
+    if c_compiler.compiler() is None:
+        return f"{NO_COMPILER}; looked for {', '.join(c_compiler.COMPILERS)}"
     try:
         source(config)
     except ScalariseError as error:
@@ -94,7 +95,7 @@ def block_program(
     many = members >= whole.MANY if points is None else members * points >= observed.MANY
     if kept or not many:
         return by_xla()
-    networks, library = program_of(config), compiler.loaded(source(config))
+    networks, library = program_of(config), c_compiler.loaded(source(config))
     made = whole.program(networks, mesh, lanes, library, blocks, by_xla, points)
     if made is None and points is not None:
         made = observed.program(networks, mesh, points, by_xla)
@@ -128,7 +129,7 @@ def training(config: EnsembleConfig) -> Callable[..., jax.Array]:
     Raises:
         ConfigError: the code does not compile.
     """
-    library = compiler.loaded(source(config))
+    library = c_compiler.loaded(source(config))
     target = f"ncsim_{Path(library._name).stem}"
     _libraries.append(library)
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")

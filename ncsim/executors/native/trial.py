@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ncsim.executors.native import compiler
+from ncsim import c_compiler
 from ncsim.executors.native.c_exact import START, functions
 from ncsim.executors.native.c_template import HEADER
 from ncsim.executors.xla import BlockProgram
@@ -52,12 +52,12 @@ def has_bits_of_xla(
         points: how many steps both record; None records none.
     """
     subject = f"bits-{metadata.version('jaxlib')}"
-    known = compiler.verdict(text, subject)
+    known = c_compiler.verdict(text, subject)
     if known is None:
         theirs = by_xla()
         tried = TRIED if points is None else TRIED_ALONG
         same = functions_have_bits_of_xla() and all(_alike(mesh, made, theirs, points, *each) for each in tried)
-        known = compiler.remember(text, same, subject)
+        known = c_compiler.remember(text, same, subject)
     return known
 
 
@@ -65,7 +65,7 @@ def has_bits_of_xla(
 def functions_have_bits_of_xla() -> bool:
     """Whether `exp` and `log1p` do, on some millions of numbers: of networks, whose numbers are few, one in a million would not show."""
     rng = np.random.default_rng(0)
-    library = compiler.loaded(START + HEADER + functions() + _ON_ARRAYS)
+    library = c_compiler.loaded(START + HEADER + functions() + _ON_ARRAYS)
     for name, function, low, high in (("exp", jnp.exp, -100, 88), ("exp", jnp.exp, -9, 1), ("log1p", jnp.log1p, 0, 1)):
         numbers = rng.uniform(low, high, NUMBERS).astype(np.float32)
         theirs, ours = np.asarray(jax.jit(function)(numbers)), numbers.copy()

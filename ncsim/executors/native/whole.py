@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from ncsim import c_compiler
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import CONTEXTS, TruthTables, context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
-from ncsim.executors.native import c_observed, c_whole, compiler, observed, trial
+from ncsim.executors.native import c_observed, c_whole, observed, trial
 from ncsim.executors.native.c_exact import Exact
 from ncsim.executors.scalarise import ScalariseError, scalars
 from ncsim.training.initialization import initial_scale, vector_size
@@ -99,7 +100,7 @@ def _block_program(
     blocks: int,
     points: int | None = None,
 ) -> xla.BlockProgram:
-    library = compiler.loaded(text)
+    library = c_compiler.loaded(text)
     library.ncsim_trained_by(ctypes.cast(training.ncsim_train, ctypes.c_void_p))
     target = f"ncsim_whole_{Path(library._name).stem}"
     jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(library.ncsim_call), platform="cpu")

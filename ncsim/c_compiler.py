@@ -14,14 +14,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import jax
-
 from ncsim import signals
 from ncsim.errors import ConfigError, one_line, reason
-from ncsim.executors.native.c_template import PROCESSORS
 from ncsim.machine import processor_features, processor_lines
 
 COMPILERS = ("cc", "gcc", "clang")
+#: Identifies the kinds of processor that there is code for, as the compiler's macros and Linux's /proc/cpuinfo name them.
+PROCESSORS = {"avx512": ("avx512f", "avx512dq", "avx512vl", "avx512bw"), "avx2": ("avx2", "fma")}
 #: No flag that lets the compiler assume away NaN or infinities, which a network that diverges has.
 FLAGS = "-O2 -std=gnu11 -march=native -fPIC -shared -ffp-contract=fast -fno-math-errno -fno-trapping-math".split()
 #: GCC's scheduler before registers are given out, which keeps their number in mind. Other compilers do it unasked.
@@ -55,12 +54,16 @@ def built(text: str) -> Path:
     Raises:
         ConfigError: the compiler refuses it, or takes longer than COMPILE_SECONDS, or nothing can be written.
     """
-    command = _command()
-    include = jax.ffi.include_dir()
     try:
+        command, header = _command(), ""
+        if FFI_HEADER in text:
+            import jax  # not where statistics alone are compiled
+
+            include = jax.ffi.include_dir()
+            header = (Path(include) / FFI_HEADER).read_text()
+            command += ["-I", include]
         # What -march=native comes to depends on the processor, which a cache on a shared file system may outlive.
-        header = (Path(include) / FFI_HEADER).read_text()
-        key = "\0".join([text, header, *command, _version(command[0]), processor_key()])
+        key = "\0".join([text, header, *_command(), _version(command[0]), processor_key()])
         name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
         folder = cache_folder()
         library = folder / name
@@ -69,7 +72,7 @@ def built(text: str) -> Path:
         with signals.scratch("build-", folder) as scratch:
             (scratch / "step.c").write_text(text)
             made = scratch / name
-            _compile([*command, "-I", include, str(scratch / "step.c"), "-o", str(made), "-lm"])
+            _compile([*command, str(scratch / "step.c"), "-o", str(made), "-lm"])
             made.chmod(0o700)
             os.replace(made, library)  # another process may have put the same there: either is right
     except OSError as error:
