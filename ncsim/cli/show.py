@@ -82,7 +82,7 @@ def _drawn(run: Run, member: int, cell: int) -> DrawnMember:
     with own_programs():
         feeder = trainer(None)
         executor = executor_of(run, cell, feeder)
-        (_, seen), *_ = feeder.train_recorded(config, range(member, member + 1), None, executor, recording)
+        (_, seen), *_ = feeder.train_recorded([(config, range(member, member + 1))], None, executor, recording)
     losses = np.stack([seen.values["loss_alice"][0], seen.values["loss_bob"][0]], axis=-1)
     return DrawnMember(
         member,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -13,7 +14,15 @@ from typing import Any
 from ncsim import signals
 from ncsim.cluster.shards import Shard
 from ncsim.cluster.tasks import checked_pool
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, fingerprint, network_steps, refusal, swept_fields
+from ncsim.config.ensemble import (
+    EXECUTORS,
+    EnsembleConfig,
+    fingerprint,
+    network_steps,
+    program_of,
+    refusal,
+    swept_fields,
+)
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import Tasks
@@ -158,16 +167,30 @@ class Job:
             progress.start(sum(len(ids) for _, ids in left), self.steps(left))
         try:
             with signals.deferred():
-                for cell, ids in work:
-                    config, name = self.configs[cell], executors[cell]
+                for together in self._together(work, executors):
+                    beside = [self._beside_held(cell, ids) for cell, ids in together]
+                    pieces = [(self.configs[cell], rest) for (cell, _), (_, rest) in zip(together, beside, strict=True)]
+                    name = executors[together[0][0]]
                     if self.recording is None:
-                        known, rest = self._beside_held(cell, ids)
-                        yield (cell, ids), itertools.chain(known, feeder.train(config, rest, progress, name))
+                        results: Any = feeder.train(pieces, progress, name)
                     else:
-                        yield (cell, ids), feeder.train_recorded(config, ids, progress, name, self.recording)
+                        results = feeder.train_recorded(pieces, progress, name, self.recording)
+                    with contextlib.closing(results):
+                        for part, (known, rest) in zip(together, beside, strict=True):
+                            yield part, itertools.chain(known, _of(rest, results))
+                        next(results, None)  # there are none; it ends
         finally:
             if progress is not None:
                 progress.close()
+
+    def _together(self, work: Sequence[Work], executors: Sequence[str]) -> list[list[Work]]:
+        """The parts in runs that follow one another on the devices: of one program, so that nothing is compiled between them."""
+
+        def program(part: Work) -> tuple[Any, ...]:
+            config = self.configs[part[0]]
+            return executors[part[0]], config.members, config.steps, program_of(config)
+
+        return [list(parts) for _, parts in itertools.groupby(work, program)]
 
     def _beside_held(self, cell: int, ids: range) -> tuple[list[MemberRecords], range]:
         """The records that are held of some members, and the ids that are left. What is to be recorded is trained again."""
@@ -176,3 +199,13 @@ class Job:
             return [], ids
         left = range(min(first + held.size, ids.stop), ids.stop)
         return [held.take(slice(ids.start - first, left.start - first))], left
+
+
+def _of(ids: range, results: Iterator[Any]) -> Iterator[Any]:
+    """The batches of these members, which come next."""
+    done = ids.start
+    while done < ids.stop:
+        batch = next(results)
+        records = batch[0] if isinstance(batch[0], MemberRecords) else batch
+        done += records.size
+        yield batch

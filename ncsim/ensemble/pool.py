@@ -78,8 +78,8 @@ def look(job: Job) -> tuple[str, Any]:
 
     def train() -> MemberRecords:
         _prepare(job.devices)
-        ((_, batches),) = job.trained([(0, job.configs[0].member_ids)])
-        return concatenated(list(batches))
+        trained = job.trained([(0, job.configs[0].member_ids)])
+        return concatenated([batch for _, batches in trained for batch in batches])
 
     return answer(train)
 

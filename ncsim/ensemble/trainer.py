@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from ncsim.records.trajectories import MemberTrajectories, by_member
 from ncsim.terminal import ProgressListener, say, telling, waiting
 
 if TYPE_CHECKING:
+    from ncsim.executors.calls import InFlight
     from ncsim.executors.xla import Network, Twins
 
 #: Blocks that one call may train on a device. A larger buffer only costs memory; a call uses as many as fill CALL_SECONDS.
@@ -34,10 +36,26 @@ SMALLEST_LANES = {"cpu": 64, "gpu": 128, "tpu": 1_024}
 CALL_SECONDS = 0.5
 
 
+#: Members of a cell with consecutive ids, as a part has them.
+Piece = tuple[EnsembleConfig, range]
+
+
 @functools.lru_cache(maxsize=8)
 def trainer(devices: int | None) -> Trainer:
     """The trainer of so many devices, the same one each time: it remembers what it has compiled and timed."""
     return Trainer(devices)
+
+
+class _Call(NamedTuple):
+    """One call of a program that is on the devices: its members, the blocks that each device has of them, what it will give, what
+    its time is known by, and when it was made."""
+
+    config: EnsembleConfig
+    batch: range
+    used: np.ndarray
+    result: Any
+    cost: tuple[Any, ...]
+    started: float
 
 
 class Trainer:
@@ -70,29 +88,21 @@ class Trainer:
             self._executors[key] = choice.choose(requested, configs, self._mesh, BLOCKS)
         return self._executors[key]
 
-    def train(
-        self, config: EnsembleConfig, members: range, progress: ProgressListener | None, executor: str
-    ) -> Iterator[Any]:
-        """The records of members with these consecutive ids, in batches, in order: `MemberRecords`, of a scenario
-        `ScenarioRecords`."""
-        kind: Any = ScenarioRecords if isinstance(config.tasks, ScenarioTasks) else MemberRecords
-        for batch, result in self._results(config, members, progress, executor, None):
+    def train(self, pieces: Sequence[Piece], progress: ProgressListener | None, executor: str) -> Iterator[Any]:
+        """The records of members with consecutive ids, piece by piece, in batches, in order: `MemberRecords`, of a scenario
+        `ScenarioRecords`. No batch has members of two pieces, and no device waits between them."""
+        for config, batch, result in self._results(pieces, progress, executor, None):
+            kind: Any = ScenarioRecords if isinstance(config.tasks, ScenarioTasks) else MemberRecords
             yield kind(_ids(batch), **result._asdict())
 
     def train_recorded(
-        self,
-        config: EnsembleConfig,
-        members: range,
-        progress: ProgressListener | None,
-        executor: str,
-        recording: Recording,
+        self, pieces: Sequence[Piece], progress: ProgressListener | None, executor: str, recording: Recording
     ) -> Iterator[tuple[MemberRecords, MemberTrajectories]]:
         """As `train`, each batch with what was recorded of it along training."""
         from ncsim.training.observation import OBSERVED
 
-        steps = recording.steps(config.steps)
-        for batch, (last, seen) in self._results(config, members, progress, executor, steps):
-            ids = _ids(batch)
+        for config, batch, (last, seen) in self._results(pieces, progress, executor, recording):
+            ids, steps = _ids(batch), recording.steps(config.steps)
             counts, *values = (by_member(each) for each in (seen.counts, *(seen.values[name] for name in OBSERVED)))
             along = MemberTrajectories(ids, steps, counts, dict(zip(OBSERVED, values, strict=True)))
             yield MemberRecords(ids, **last._asdict()), along
@@ -136,73 +146,76 @@ class Trainer:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
 
     def _results(
-        self,
-        config: EnsembleConfig,
-        members: range,
-        progress: ProgressListener | None,
-        executor: str,
-        recorded: np.ndarray | None,
-    ) -> Iterator[tuple[range, Any]]:
+        self, pieces: Sequence[Piece], progress: ProgressListener | None, executor: str, recording: Recording | None
+    ) -> Iterator[tuple[EnsembleConfig, range, Any]]:
         """What a program gives of these members, in batches: a tree of arrays [members of the batch, ...]. In smaller
         blocks, which change no member, where the devices have no memory for these."""
-        first = members.start
-        # Nothing of a part in work is stored, so that parts do not depend on when a run was interrupted.
-        signals.at_stake = f"the training of members {first:,} to {members.stop - 1:,}"
-        while first < members.stop:
+        left = [(config, ids, ids.start) for config, ids in pieces if ids]
+        while left:
+            _say_at_stake(left[0][1])
             try:
                 with failing_in_one_line(unless=out_of_memory):
-                    for batch, result in self._calls(config, range(first, members.stop), progress, executor, recorded):
-                        first = batch.stop
-                        yield batch, result
+                    rest = [(config, range(first, ids.stop)) for config, ids, first in left]
+                    for config, batch, result in self._calls(rest, progress, executor, recording):
+                        left[0] = (config, left[0][1], batch.stop)
+                        yield config, batch, result
+                        if batch.stop == left[0][1].stop:
+                            del left[0]
+                            _say_at_stake(left[0][1] if left else None)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
-                self._make_smaller(config, executor)
-        signals.at_stake = ""
+                self._make_smaller(left[0][0], executor)
 
     def _calls(
+        self, pieces: Sequence[Piece], progress: ProgressListener | None, executor: str, recording: Recording | None
+    ) -> Iterator[tuple[EnsembleConfig, range, Any]]:
+        from ncsim.executors.calls import InFlight
+
+        pending: _Call | None = None
+        with InFlight() as calls:
+            for issued in itertools.chain(self._issued(pieces, progress, executor, recording, calls), [None]):
+                if pending is not None:
+                    config, batch, used = pending.config, pending.batch, pending.used
+                    take = functools.partial(_taken, used=used, members=len(batch), recorded=recording is not None)
+                    kept = calls.kept(pending.result, take, waiting(progress))
+                    # With one call always waiting behind another, the time between two results is that of one call.
+                    self._note_speed(pending.cost, pending.started, int(used.max()))
+                    if progress is not None:
+                        progress.advance(len(batch), len(batch) * network_steps(config))
+                    yield config, batch, kept
+                    signals.check()
+                pending = issued
+
+    def _issued(
         self,
-        config: EnsembleConfig,
-        members: range,
+        pieces: Sequence[Piece],
         progress: ProgressListener | None,
         executor: str,
-        recorded: np.ndarray | None,
-    ) -> Iterator[tuple[range, Any]]:
+        recording: Recording | None,
+        calls: InFlight,
+    ) -> Iterator[_Call]:
+        """The calls for these pieces, each of which is on the devices when it is given."""
         import jax
 
         from ncsim.executors import choice
-        from ncsim.executors.calls import InFlight
 
-        points = None if recorded is None else len(recorded)
-        most = self._blocks if points is None else min(max(RECORDED_POINTS // points, 1), self._blocks)
-        with telling("compiling the training" if progress is not None else None):
-            program = choice.program(executor, config, self._mesh, most, self._lanes.get(executor), points)
-        cost = (executor, _same_cost(config), points)
-        pending: tuple[range, np.ndarray, Any, float] | None = None
-        first = members.start
-        with InFlight() as calls:
-            while first < members.stop or pending is not None:
-                issued = None
-                if first < members.stop:
-                    blocks = self._blocks_a_call(cost, most)
-                    batch = range(first, min(first + blocks * program.lanes * len(self._devices), members.stop))
-                    ids, used = self._layout(batch, program)
-                    with jax.enable_x64(config.precision == "float64"):
-                        steps = config.steps if recorded is None else recorded
-                        result = calls.add(program.run(config.root_seed, ids, used, config.learning_rate, steps))
-                    issued = (batch, used, result, time.perf_counter())
-                    first = batch.stop
-                if pending is not None:
-                    batch, used, result, started = pending
-                    take = functools.partial(_taken, used=used, members=len(batch), recorded=points is not None)
-                    kept = calls.kept(result, take, waiting(progress))
-                    # With one call always waiting behind another, the time between two results is that of one call.
-                    self._note_speed(cost, started, -(-len(batch) // (program.lanes * len(self._devices))))
-                    if progress is not None:
-                        progress.advance(len(batch), len(batch) * network_steps(config))
-                    yield batch, kept
-                    signals.check()
-                pending = issued
+        for config, ids in pieces:
+            steps: Any = config.steps if recording is None else recording.steps(config.steps)
+            points = None if recording is None else len(steps)
+            most = self._blocks if points is None else min(max(RECORDED_POINTS // points, 1), self._blocks)
+            with telling("compiling the training" if progress is not None else None):
+                program = choice.program(executor, config, self._mesh, most, self._lanes.get(executor), points)
+            cost = (executor, _same_cost(config), points)
+            first = ids.start
+            while first < ids.stop:
+                blocks = self._blocks_a_call(cost, most)
+                batch = range(first, min(first + blocks * program.lanes * len(self._devices), ids.stop))
+                members, used = self._layout(batch, program)
+                with jax.enable_x64(config.precision == "float64"):
+                    result = calls.add(program.run(config.root_seed, members, used, config.learning_rate, steps))
+                yield _Call(config, batch, used, result, cost, time.perf_counter())
+                first = batch.stop
 
     def _make_smaller(self, config: EnsembleConfig, executor: str) -> None:
         """Fewer blocks in a buffer, then narrower ones."""
@@ -277,6 +290,11 @@ def _observed_of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarra
         first, last = last, last + len(blocks)
         found[..., first:last, :, :] = np.moveaxis(blocks, 0, -3)
     return found.reshape(*columns, -1, points)[..., :members, :]
+
+
+def _say_at_stake(ids: range | None) -> None:
+    # Nothing of a part in work is stored, so that parts do not depend on when a run was interrupted.
+    signals.at_stake = "" if ids is None else f"the training of members {ids.start:,} to {ids.stop - 1:,}"
 
 
 def _ids(batch: range) -> np.ndarray:

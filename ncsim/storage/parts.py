@@ -26,6 +26,7 @@ from ncsim.records.trajectories import MemberTrajectories
 from ncsim.statistics.member_statistics import MEMBER_STATISTICS
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.storage.arrow_tables import (
+    WITHOUT_PAGES_CHECKSUMS,
     dictionary_options,
     flat_names,
     flat_options,
@@ -116,7 +117,8 @@ def to_bytes(
     ids = {"first": int(kept.member[0]), "count": len(kept.member)}
     stamp = {"format": layout.format, "fingerprint": fingerprint(config), **ids, **stamp}
     table, sink = layout.table(kept, config, swept), pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, **layout.options(table.schema)) as writer:
+    options = {"write_page_checksum": True, **layout.options(table.schema)}
+    with pq.ParquetWriter(sink, table.schema, **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({key: json.dumps(stamp), _CHECKSUM: UNSEALED})
     return sealed(sink.getvalue().to_pybytes())
@@ -278,6 +280,10 @@ def _flat_trajectory_options(schema: pa.Schema) -> dict[str, Any]:
     return _trajectory_options(schema) | {"store_schema": False}
 
 
+def _newest_trajectory_options(schema: pa.Schema) -> dict[str, Any]:
+    return _flat_trajectory_options(schema) | WITHOUT_PAGES_CHECKSUMS
+
+
 #: Format 1 had no checksum, 1 and 2 had lists for columns, 3 has unsigned numbers and no swept fields, and 4 does not say that no
 #: number is missing.
 #: A recording has many numbers, and is written while the devices train: neither repetitions are looked for in what was
@@ -294,7 +300,7 @@ TRAJECTORIES = PartKind(
     {
         1: Layout(3, _unsigned, _trajectory_options),
         FLAT: Layout(4, trajectories_to_flat_table, _flat_trajectory_options),
-        4: Layout(5, trajectories_to_flat_table, _flat_trajectory_options, required=True),
+        4: Layout(5, trajectories_to_flat_table, _newest_trajectory_options, required=True),
     },
     from_table=_trajectories,
 )

@@ -201,7 +201,8 @@ def test_every_bit_of_a_sealed_file_counts():
         with pytest.raises(ValueError, match="where it holds UNSEALED"):
             sealed(wrong)
     twice = sealed(2 * UNSEALED.encode())
-    assert twice.startswith(UNSEALED.encode()) and is_whole(twice)
+    assert twice.startswith(UNSEALED.encode())
+    assert is_whole(twice)
 
 
 @pytest.fixture

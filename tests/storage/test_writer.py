@@ -53,18 +53,18 @@ def test_an_error_of_ones_own_comes_first_and_waits_for_what_was_begun():
 def test_a_part_is_written_while_the_next_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
     begun = {first: threading.Event() for first in (0, 64, 128)}
-    train, write_part, overlapped = Trainer.train, RunFolder.write_part, []
+    layout, write_part, overlapped = Trainer._layout, RunFolder.write_part, []
 
-    def training(self, config, members, *rest):
-        begun[members.start].set()
-        yield from train(self, config, members, *rest)
+    def issuing(self, batch, program):
+        begun[batch.start].set()
+        return layout(self, batch, program)
 
     def writing(self, config, records):
         next_one = begun.get(int(records.member[0]) + 64)
         overlapped.append(next_one is None or next_one.wait(timeout=60))
         return write_part(self, config, records)
 
-    monkeypatch.setattr(Trainer, "train", training)
+    monkeypatch.setattr(Trainer, "_layout", issuing)
     monkeypatch.setattr(RunFolder, "write_part", writing)
     run = ncsim.run_ensemble(CONFIG, out=tmp_path / "run", executor="xla")
     assert overlapped == [True, True, True]
