@@ -138,7 +138,7 @@ class Job:
             if self.recording is not None:
                 trajectories = TrajectoryFolder(folder)
                 trajectories.discard(config, ids)
-                batches = trajectories.stored(config, self.recording, batches, writing)
+                batches = trajectories.stored(config, self.recording, batches, writing, ids)
             # Trajectories come first: members that no part holds have none that counts.
             writing.do(functools.partial(folder.write_part, config, joined(list(batches))))
         writing.finish()

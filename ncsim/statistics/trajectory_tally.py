@@ -22,6 +22,8 @@ LOSS_BINS = 600
 _LOWEST, _WIDTH = -8, 1 / 50  # in decades
 #: Sums between any two recorded steps are kept of so many steps; where more are recorded, of so many that are spread evenly.
 MOST_PAIRED = 256
+#: What is said of members that cannot be added.
+OTHERWISE = "members were recorded otherwise"
 _OF_ONE_THREAD = 2**18
 
 
@@ -100,15 +102,17 @@ class TrajectoryTally:
     ) -> TrajectoryTally:
         """One to which such trajectories can be added, and which has sums between the ends of these windows. Raises as
         `places_of`."""
-        conflict = ["conflict"] if "cosine" in trajectories.values else []
-        return cls(trajectories.step, rows, [*trajectories.values, *conflict], windows)
+        return cls(trajectories.step, rows, _observed(trajectories), windows)
 
     def add(self, trajectories: MemberTrajectories) -> None:
         """Add some members, recorded at the same steps.
 
         Raises:
-            ValueError: counts of a network that are neither all zero nor of all rows; the sums are of no use then.
+            ValueError: they were recorded otherwise; or counts of a network are neither all zero nor of all rows, and the sums are of
+                no use then.
         """
+        if not np.array_equal(trajectories.step, self.step) or _observed(trajectories) != self.observed:
+            raise ValueError(OTHERWISE)
         size = max(2 * PIECE // len(self.step), 1)
         used = compiled.library(trajectories.counts.shape[0] * len(self.step))
         for first in range(0, len(trajectories.member), size):
@@ -197,7 +201,7 @@ class TrajectoryTally:
         """
         alike = (np.array_equal(getattr(self, name), getattr(other, name)) for name in ("step", "paired", "observed"))
         if not all(alike):
-            raise ValueError("members were recorded otherwise")
+            raise ValueError(OTHERWISE)
         for name, sums in self.sums.items():
             sums += other.sums[name]
 
@@ -218,6 +222,10 @@ class TrajectoryTally:
     def has_windows(self, windows: Sequence[tuple[int, int]]) -> bool:
         """Whether there are sums between the ends of all these windows. Raises as `places_of`."""
         return all(np.isin(places_of(self.step, window), self.paired).all() for window in windows)
+
+
+def _observed(trajectories: MemberTrajectories) -> tuple[str, ...]:
+    return (*trajectories.values, *(["conflict"] if "cosine" in trajectories.values else []))
 
 
 def places_of(step: np.ndarray, window: tuple[int, int]) -> tuple[int, int]:

@@ -29,3 +29,8 @@ def array_of(numbers: np.ndarray) -> pa.Array:
     """Numbers [N] as an array, without a copy where they lie together; booleans as bytes 0 and 1."""
     numbers = np.ascontiguousarray(numbers.view(np.uint8) if numbers.dtype == bool else numbers)
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), numbers.size, [None, pa.py_buffer(numbers)])
+
+
+def bytes_of(sink: pa.BufferOutputStream) -> memoryview:
+    """What was written to a stream, to be changed in place."""
+    return memoryview(sink.getvalue()).cast("B")

@@ -47,7 +47,7 @@ class Storage(Protocol):
     def read_tail(self, name: str, size: int) -> bytes:
         """The last `size` bytes of a file, or all of it. Raises FileNotFoundError."""
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | memoryview) -> None:
         """Put a file there, whole or not at all, in place of what has the name."""
 
     def create(self, name: str, content: bytes) -> bool:
@@ -140,7 +140,7 @@ class LocalStorage:
 
         return _persistently(read)
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | memoryview) -> None:
         write_atomically(self.root / name, content, self.root)
 
     def create(self, name: str, content: bytes) -> bool:
@@ -192,10 +192,10 @@ class ObjectStorage:
                 self._obstore.get_range(self._store, self._root + name, start=max(length - size, 0), end=length)
             )
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | memoryview) -> None:
         def put() -> None:
             with _as_os_error():
-                self._obstore.put(self._store, self._root + name, content)
+                self._obstore.put(self._store, self._root + name, bytes(content))
             if self.read(name) != content:
                 raise OSError(errno.EIO, "what was put there is not what is read back")
 
@@ -236,7 +236,7 @@ def _probe() -> str:
     return f".writable-{secrets.token_hex(8)}.tmp"
 
 
-def write_atomically(path: Path, content: bytes, unfinished: Path | None = None) -> None:
+def write_atomically(path: Path, content: bytes | memoryview, unfinished: Path | None = None) -> None:
     """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made.
 
     Args:
@@ -306,7 +306,7 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
         os.close(handle)
 
 
-def _write(path: Path, content: bytes, unfinished: Path) -> None:
+def _write(path: Path, content: bytes | memoryview, unfinished: Path) -> None:
     make_folder(path.parent)
     with _temporary(path, content, unfinished) as temporary:
         os.replace(temporary, path)
@@ -333,7 +333,7 @@ def _create(path: Path, content: bytes, unfinished: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: bytes, folder: Path) -> Iterator[Path]:
+def _temporary(path: Path, content: bytes | memoryview, folder: Path) -> Iterator[Path]:
     """A file with this content, on disk, that is gone afterwards unless it was renamed: in `folder`, or beside `path` where
     that is on another file system, to which nothing can be renamed."""
     make_folder(folder)

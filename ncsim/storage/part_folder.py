@@ -140,7 +140,7 @@ class PartFolder(Generic[Kept]):
         self.note_stored(config, kept, name, content)
         return name
 
-    def note_stored(self, config: EnsembleConfig, kept: Kept, name: str, content: bytes) -> None:
+    def note_stored(self, config: EnsembleConfig, kept: Kept, name: str, content: memoryview) -> None:
         """What is to be done when a part is stored: nothing."""
 
     @contextlib.contextmanager

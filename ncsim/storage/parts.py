@@ -39,8 +39,8 @@ from ncsim.storage.arrow_tables import (
     trajectories_to_flat_table,
     trajectories_to_table,
 )
-from ncsim.storage.buffers import numbers_of
-from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
+from ncsim.storage.buffers import bytes_of, numbers_of
+from ncsim.storage.checksums import TORN, UNSEALED, is_whole, seal
 from ncsim.storage.config_file import FLAT, FORMAT
 
 _CHECKSUM = b"ncsim-checksum"
@@ -102,7 +102,7 @@ class PartKind(Generic[Kept]):
 
 def to_bytes(
     layout: Layout[Kept], key: bytes, kept: Kept, config: EnsembleConfig, swept: Sequence[str], **stamp: Any
-) -> bytes:
+) -> memoryview:
     """What is kept of members with consecutive ids as the file of one part. The same gives the same bytes with one version
     of pyarrow, so that a part that two workers write is one part.
 
@@ -121,7 +121,9 @@ def to_bytes(
     with pq.ParquetWriter(sink, table.schema, **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({key: json.dumps(stamp), _CHECKSUM: UNSEALED})
-    return sealed(sink.getvalue().to_pybytes())
+    content = bytes_of(sink)
+    seal(content)
+    return content
 
 
 def stamp_of(kind: PartKind[Any], content: bytes, name: str, config: EnsembleConfig) -> Stamp:
@@ -154,7 +156,7 @@ def stamp_of(kind: PartKind[Any], content: bytes, name: str, config: EnsembleCon
     return stamp
 
 
-def footer_digest(content: bytes) -> str:
+def footer_digest(content: bytes | memoryview) -> str:
     """What tells a part from any other, from the end of it that holds its footer: hexadecimal digits."""
     return hashlib.sha256(content[-int.from_bytes(content[-8:-4], "little") - 8 :]).hexdigest()
 

@@ -265,7 +265,7 @@ class RunFolder(ConfiguredFolder[MemberRecords]):
 
     kind = MEMBERS
 
-    def note_stored(self, config: EnsembleConfig, kept: MemberRecords, name: str, content: bytes) -> None:
+    def note_stored(self, config: EnsembleConfig, kept: MemberRecords, name: str, content: memoryview) -> None:
         """Store what the members of a part add up to, beside it."""
         tally = Tally(config.tasks.rows)
         with contextlib.suppress(ValueError):  # records that no training gives: a report says what is wrong with them

@@ -2,7 +2,7 @@
 
     runs/figure2/summaries/hidden=3/members-0000000000-16384.parquet    of the part of that name
     runs/figure2/summaries/hidden=3/cell.parquet                        of a cell of many members, with what hangs on losses
-    runs/figure2/summaries/trajectories/hidden=3/...                    the same two of what was recorded along training
+    runs/figure2/summaries/trajectories/hidden=3/...                    the same two of what was recorded of these members along training
 
 They are made from parts and made again at any time: what is missing, torn, or of another file than the part that is there is
 made anew by the next report. Each is a Parquet file of one row, a list per histogram.
@@ -29,8 +29,8 @@ from ncsim.records.members import MemberRecords
 from ncsim.statistics.cell import MOST_IN_ORDER, Cell
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.statistics.tally import Tally
-from ncsim.storage.buffers import array_of, numbers_of
-from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed
+from ncsim.storage.buffers import array_of, bytes_of, numbers_of
+from ncsim.storage.checksums import TORN, UNSEALED, is_whole, seal
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import MEMBERS, footer_digest, losses_and_tables
@@ -43,6 +43,8 @@ THREADS = 4
 #: From so many members on what hangs on losses is kept, too: of fewer it is made in no time.
 MANY = 2**16
 
+#: A part: its name, the digest of its footer, and how many members it has.
+Place = tuple[str, str, int]
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -61,7 +63,7 @@ class Sums(Protocol):
 _Sums = TypeVar("_Sums", bound=Sums)
 
 
-class _Place(NamedTuple):
+class _Source(NamedTuple):
     """A part of a cell in one of the folders that have parts of it."""
 
     folder: PartFolder[MemberRecords]
@@ -94,19 +96,23 @@ def kept_or_made(storage: Storage, name: str, of: str, kind: type[_Sums], make: 
     return made
 
 
+def digest_of(places: Sequence[Place]) -> str:
+    """What tells these parts, together, from any others: hexadecimal digits."""
+    return hashlib.sha256("\n".join(f"{name} {footer}" for name, footer, _ in places).encode()).hexdigest()
+
+
 def kept_cell(
     folder: PartFolder[Any],
     config: EnsembleConfig,
-    places: Sequence[tuple[str, str, int]],
+    places: Sequence[Place],
     kind: type[_Sums],
     make: Callable[[], _Sums],
 ) -> _Sums:
-    """What a cell adds up to, kept where it has many members. `places` are its parts: name, digest of the footer, members."""
+    """What a cell adds up to, kept where it has many members. `places` are its parts."""
     if sum(members for *_, members in places) < MANY:
         return make()
-    of = hashlib.sha256("\n".join(f"{name} {footer}" for name, footer, _ in places).encode()).hexdigest()
     name = f"{summary_name(folder.cell_name(config) + '/')}cell.parquet"
-    return kept_or_made(folder.storage, name, of, kind, make)
+    return kept_or_made(folder.storage, name, digest_of(places), kind, make)
 
 
 def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> Cell:
@@ -123,10 +129,10 @@ def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
     return kept_cell(folder, config, parts, Cell, lambda: _made(config, places))
 
 
-def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> list[_Place]:
+def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> list[_Source]:
     """The parts of a cell in the order of their members."""
     places = [
-        _Place(folder, config, part.name, part.first, part.members, stamp["footer"])
+        _Source(folder, config, part.name, part.first, part.members, stamp["footer"])
         for folder, config in sources
         for part, stamp in folder.stamped(config)
     ]
@@ -140,11 +146,11 @@ def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
     return places
 
 
-def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
+def _made(config: EnsembleConfig, places: Sequence[_Source]) -> Cell:
     few = sum(each.members for each in places) <= MOST_IN_ORDER
     tally, ordered = Tally(config.tasks.rows), []
 
-    def look(place: _Place) -> tuple[Tally, LossesAndTables | None]:
+    def look(place: _Source) -> tuple[Tally, LossesAndTables | None]:
         read: list[MemberRecords] = []
 
         def make() -> Tally:
@@ -174,7 +180,7 @@ def _made(config: EnsembleConfig, places: Sequence[_Place]) -> Cell:
     return Cell.of_many(tally, config.common_initialization, read)
 
 
-def _losses_and_tables(place: _Place, contexts: Sequence[int], seen: set[str] | None = None) -> LossesAndTables:
+def _losses_and_tables(place: _Source, contexts: Sequence[int], seen: set[str] | None = None) -> LossesAndTables:
     with place.folder.naming(place.name):
         content = place.folder.storage.read(place.name)
         # The footer's digest tells the file, with its checksum, from any other of that name.
@@ -201,7 +207,7 @@ def in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Ou
 # --------------------------------------------------------------------------------------------------------- their files
 
 
-def _to_bytes(arrays: Mapping[str, np.ndarray], of: str) -> bytes:
+def _to_bytes(arrays: Mapping[str, np.ndarray], of: str) -> memoryview:
     """Arrays as a sealed file that says what they are of."""
     shapes = {name: [array.dtype.str, list(array.shape)] for name, array in arrays.items()}
     columns = {name: _one_row(array) for name, array in arrays.items()}
@@ -213,7 +219,9 @@ def _to_bytes(arrays: Mapping[str, np.ndarray], of: str) -> bytes:
         writer.write_table(table)
         stamp = {"format": FORMAT, "of": of, "arrays": shapes}
         writer.add_key_value_metadata({_KEY: json.dumps(stamp), _CHECKSUM: UNSEALED})
-    return sealed(sink.getvalue().to_pybytes())
+    content = bytes_of(sink)
+    seal(content)
+    return content
 
 
 def _one_row(array: np.ndarray) -> pa.Array:

@@ -10,7 +10,7 @@ from ncsim.errors import StoreError
 from ncsim.records.trajectories import concatenated
 from ncsim.statistics import trajectory_tally
 from ncsim.statistics.training_curves import trajectory_statistics
-from ncsim.storage import summaries, trajectory_folder
+from ncsim.storage import parts, summaries, trajectory_folder
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.verify import verify
@@ -66,19 +66,52 @@ def kept(path):
 
 def test_no_member_is_read_again(tmp_path, expected, unread, monkeypatch):
     run = stored(tmp_path, made_up(150))
-    names = [path.name for path in kept(tmp_path)]
-    assert names == [path.name for path in sorted((tmp_path / "trajectories").iterdir())]
-    assert verify(tmp_path).findings == []
     # Of a folder of an earlier version they are made at the first ask, and those of a cell of many members as well.
-    shutil.rmtree(tmp_path / "summaries")
+    assert kept(tmp_path) == []
     monkeypatch.setattr(summaries, "MANY", 150)
     assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
-    assert [path.name for path in kept(tmp_path)] == ["cell.parquet", *names]
+    assert [path.name for path in kept(tmp_path)] == ["cell.parquet", "members-0000000000-150.parquet"]
+    assert verify(tmp_path).findings == []
     unread()
     assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
-    for path in kept(tmp_path)[1:]:
-        path.unlink()
+    kept(tmp_path)[1].unlink()
     assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
+
+
+@pytest.mark.usefixtures("quickly")
+def test_a_run_stores_what_each_part_of_members_adds_up_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts, "PART_MEMBERS", (64, 64))
+    monkeypatch.setattr(parts, "PART_ROWS", 16 * 3)  # of trajectories of sixteen members
+    config = ncsim.EnsembleConfig(hidden=2, members=150, steps=5)
+    run = ncsim.run_ensemble(config, out=tmp_path, executor="xla", recording=ncsim.Recording(points=3))
+    assert len(list((tmp_path / "trajectories").iterdir())) == 10
+    names = [f"members-{first:010d}-{members}.parquet" for first, members in ((0, 64), (64, 64), (128, 22))]
+    assert [path.name for path in kept(tmp_path)] == names
+    held = {path: path.read_bytes() for path in kept(tmp_path)}
+    expected = trajectory_statistics(list(run.trajectories()), 16)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrajectoryFolder, "read_part", None)
+        assert_same(run.trajectory_statistics(), expected)
+    # Made again they have the same bytes.
+    shutil.rmtree(tmp_path / "summaries")
+    assert_same(run.trajectory_statistics(), expected)
+    assert {path: path.read_bytes() for path in kept(tmp_path)} == held
+
+
+def test_trajectories_of_members_that_were_stored_before_count_once(tmp_path, expected):
+    """Such members may lie in other parts than what was recorded later."""
+    run = RunFolder.create(tmp_path, [CONFIG])
+    folder = TrajectoryFolder(run)
+    for start, stop in ((0, 33), (33, 100), (100, 150)):
+        run.write_part(CONFIG, some_records(start, stop - start))
+    for start, stop in ((0, 70), (70, 90), (90, 150)):
+        folder.write_recorded(CONFIG, made_up(150).take(slice(start, stop)), ncsim.Recording(points=5))
+    opened = ncsim.open_run(tmp_path)
+    for _ in range(2):
+        assert_same(opened.trajectory_statistics(windows=WINDOWS), expected)
+        names = ["members-0000000000-33.parquet", "members-0000000033-67.parquet"]
+        assert [path.name for path in kept(tmp_path)] == names
+    assert [part.member[0] for part in folder.read(CONFIG)] == [0, 70, 90]
 
 
 def test_in_memory_it_is_the_same(expected):
@@ -97,7 +130,8 @@ def test_without_a_recording_there_is_nothing_to_say(tmp_path):
 
 def test_what_is_torn_or_of_another_part_is_made_again(tmp_path, expected):
     run = stored(tmp_path, made_up(150))
-    first, second = kept(tmp_path)
+    assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
+    (first,) = kept(tmp_path)
     content = first.read_bytes()
     for place in (50, len(content) // 2, len(content) - 20):
         flipped = bytearray(content)
@@ -110,8 +144,8 @@ def test_what_is_torn_or_of_another_part_is_made_again(tmp_path, expected):
     # Whole, and of other members in a part of the same name.
     other = made_up(150, seed=1)
     stored(tmp_path / "other", other)
-    for path in (first, second):
-        shutil.copy(tmp_path / "other" / "trajectories" / path.name, tmp_path / "trajectories" / path.name)
+    for path in (tmp_path / "other" / "trajectories").iterdir():
+        shutil.copy(path, tmp_path / "trajectories" / path.name)
     found = run.trajectory_statistics(windows=WINDOWS)
     assert_same(found, trajectory_statistics([other], 16, WINDOWS))
     assert first.read_bytes() != content
@@ -149,4 +183,4 @@ def test_of_a_folder_of_an_earlier_version(tmp_path):
     run = ncsim.open_run(tmp_path / "run")
     expected = trajectory_statistics([concatenated(list(run.trajectories()))], 16, [(0, 40)])
     assert_same(run.trajectory_statistics(windows=[(0, 40)]), expected)
-    assert len(kept(tmp_path / "run")) == len(list((tmp_path / "run" / "trajectories").rglob("*.parquet")))
+    assert len(kept(tmp_path / "run")) == len(list((tmp_path / "run" / "parts").rglob("*.parquet")))
