@@ -8,7 +8,8 @@ Command. `python -m benchmarks.recording --json benchmarks/results/recording.jso
 Time. About four minutes on two cores. Let nothing else run meanwhile.
 
 How. The same members are trained four ways: in memory and into a folder, recorded and not. Programs are compiled before
-anything is timed; the four take turns, and the medians of the rounds are compared.
+anything is timed; the four take turns. Ratios are of runs in the same round: their median, lowest and highest, by the clock and by
+processor time, which others on the machine disturb less.
 """
 
 from __future__ import annotations
@@ -47,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = {}
     for name in parsed.executors:
         measured[name] = cost(name, parsed.members or MEMBERS[name], parsed.steps, parsed.rounds)
-        ratios = measured[name]["recorded_over_plain"]
-        print(f"{name}: recorded / not: in memory {ratios['memory']:.2f}, stored {ratios['stored']:.2f}", flush=True)
+        for by, ratios in measured[name]["recorded_over_plain"].items():
+            words = ", ".join(
+                f"{where} {ratio:.2f} ({low:.2f} .. {high:.2f})" for where, (ratio, low, high) in ratios.items()
+            )
+            print(f"{name}: recorded / not, by {by}: {words}", flush=True)
     if parsed.json is not None:
         parsed.json.parent.mkdir(parents=True, exist_ok=True)
         parsed.json.write_text(json_text({"machine": here, "executors": measured}) + "\n")
@@ -61,35 +65,37 @@ def cost(executor: str, members: int, steps: int, rounds: int) -> dict[str, Any]
     config = ncsim.EnsembleConfig(hidden=3, members=members, steps=steps)
     recording = ncsim.Recording(points=min(POINTS, steps))
 
-    def seconds(recorded: bool, stored: bool) -> float:
+    def seconds(recorded: bool, stored: bool) -> tuple[float, float]:
         with tempfile.TemporaryDirectory(prefix="ncsim-benchmark-") as folder:
             out = f"{folder}/run" if stored else None
-            begun = time.perf_counter()
+            begun = time.perf_counter(), time.process_time()
             ncsim.run_ensemble(config, out, executor=executor, recording=recording if recorded else None)
-            return time.perf_counter() - begun
+            return time.perf_counter() - begun[0], time.process_time() - begun[1]
 
-    ways: dict[tuple[bool, bool], list[float]] = {
-        (recorded, stored): [] for recorded in (False, True) for stored in (False, True)
+    ways: dict[str, list[tuple[float, float]]] = {
+        f"{where}{'_recorded' * recorded}": [] for recorded in (False, True) for where in ("memory", "stored")
     }
     for turn in range(rounds + 1):
         for way, times in ways.items():
-            spent = seconds(*way)
+            spent = seconds(way.endswith("_recorded"), way.startswith("stored"))
             if turn:  # the first compiles
                 times.append(spent)
-    median = {way: statistics.median(times) for way, times in ways.items()}
+
+    def over(where: str, by: int) -> tuple[float, float, float]:
+        pairs = zip(ways[f"{where}_recorded"], ways[where], strict=True)
+        ratios = [recorded[by] / plain[by] for recorded, plain in pairs]
+        return statistics.median(ratios), min(ratios), max(ratios)
+
     return {
         "members": members,
         "steps": steps,
         "recorded_steps": int(recording.steps(steps).size),
-        "seconds": {
-            "memory": median[False, False],
-            "stored": median[False, True],
-            "memory_recorded": median[True, False],
-            "stored_recorded": median[True, True],
-        },
+        "rounds": rounds,
+        "seconds": {way: statistics.median(clock for clock, _ in times) for way, times in ways.items()},
+        "processor_seconds": {way: statistics.median(spent for _, spent in times) for way, times in ways.items()},
         "recorded_over_plain": {
-            "memory": median[True, False] / median[False, False],
-            "stored": median[True, True] / median[False, True],
+            by: {where: over(where, place) for where in ("memory", "stored")}
+            for place, by in enumerate(("clock", "processors"))
         },
     }
 
