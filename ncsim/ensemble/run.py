@@ -140,7 +140,10 @@ def _in_memory(job: Job) -> Run:
     if job.recording is None:
         return Run(job.configs, [concatenated(records) for records in trained], executors=executors)
     cells = [tuple(zip(*batches, strict=True)) for batches in trained]
-    return Run(job.configs, [concatenated(records) for records, _ in cells], [seen for _, seen in cells], executors)
+    along = [
+        [each.copied() for each in seen] for _, seen in cells
+    ]  # else the devices' buffers were kept, and could not be written to
+    return Run(job.configs, [concatenated(records) for records, _ in cells], along, executors)
 
 
 def _into_folder(job: Job, pool: Executor | None) -> Run:

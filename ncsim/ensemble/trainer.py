@@ -183,7 +183,10 @@ class Trainer:
                     self._note_speed(pending.cost, pending.started, int(used.max()))
                     if progress is not None:
                         progress.advance(len(batch), len(batch) * network_steps(config))
-                    yield config, batch, kept
+                    first = batch.start
+                    for members, of_device in kept:
+                        yield config, range(first, first + members), of_device
+                        first += members
                     signals.check()
                 pending = issued
 
@@ -261,35 +264,48 @@ class Trainer:
 
 def _of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
     """The first members of a result [D * B, lanes, ...], of which each device has filled so many blocks."""
-    return np.concatenate(_blocks_used(leaf, used)).reshape(-1, *leaf.shape[2:])[:members]
+    return np.concatenate([_of_device(blocks[:count], 0) for blocks, count in _by_device(leaf, used)])[:members]
 
 
-def _blocks_used(leaf: Any, used: np.ndarray) -> list[np.ndarray]:
-    """What each device has filled of a result [D * B, ...]."""
+def _by_device(leaf: Any, used: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """What each device has of a result [D * B, ...], and how many of its blocks it has filled."""
     shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    return [np.asarray(shard.data)[:count] for shard, count in zip(shards, used, strict=True)]
+    return ((np.asarray(shard.data), int(count)) for shard, count in zip(shards, used, strict=True) if count)
 
 
-def _taken(result: Any, used: np.ndarray, members: int, recorded: bool) -> Any:
-    """The same of a call's whole result, with or without what was recorded along training."""
+def _of_device(blocks: np.ndarray, axis: int) -> np.ndarray:
+    """Blocks [B, ..., lanes, ...], of which lanes are at this axis of one block, as [..., B * lanes, ...]; one block, and blocks whose
+    lanes come first, without a copy."""
+    moved = np.moveaxis(blocks, 0, axis)
+    return moved.reshape(*moved.shape[:axis], -1, *moved.shape[axis + 2 :])
+
+
+def _taken(result: Any, used: np.ndarray, members: int, recorded: bool) -> list[tuple[int, Any]]:
+    """What each device gives of a call's result, with or without what was recorded along training: how many members, and a tree of
+    arrays [members, ...], of what was recorded [..., members, R]. It is the device's own memory where members lie together there and
+    fill a quarter of it."""
     import jax
 
-    take = functools.partial(_of_members, used=used, members=members)
-    if not recorded:
-        return jax.tree.map(take, result)
-    along = functools.partial(_observed_of_members, used=used, members=members)
-    return jax.tree.map(take, result[0]), jax.tree.map(along, result[1])
+    lanes, counts = jax.tree.leaves(result)[0].shape[1], used[used > 0]
+    there = [
+        min(int(count) * lanes, members - int(before) * lanes)
+        for count, before in zip(counts, np.cumsum(counts) - counts, strict=True)
+    ]
 
+    def take(leaf: Any, along: bool) -> list[np.ndarray]:
+        found = []
+        for (blocks, count), size in zip(_by_device(leaf, used), there, strict=True):
+            axis = blocks.ndim - 3 if along else 0
+            taken = _of_device(blocks[:count], axis)[(slice(None),) * axis + (slice(size),)]
+            found.append(taken if 4 * taken.size >= blocks.size else taken.copy(order="K"))
+        return found
 
-def _observed_of_members(leaf: Any, used: np.ndarray, members: int) -> np.ndarray:
-    """Of an observation [D * B, ..., lanes, R] as columns [..., members, R]."""
-    *columns, lanes, points = leaf.shape[1:]
-    found = np.empty((*columns, int(used.sum()), lanes, points), leaf.dtype)
-    last = 0
-    for blocks in _blocks_used(leaf, used):
-        first, last = last, last + len(blocks)
-        found[..., first:last, :, :] = np.moveaxis(blocks, 0, -3)
-    return found.reshape(*columns, -1, points)[..., :members, :]
+    parts = result if recorded else (result,)
+    leaves = [take(leaf, place > 0) for place, part in enumerate(parts) for leaf in jax.tree.leaves(part)]
+    structure = jax.tree.structure(result)
+    return [
+        (size, jax.tree.unflatten(structure, each)) for size, each in zip(there, zip(*leaves, strict=True), strict=True)
+    ]
 
 
 def _say_at_stake(ids: range | None) -> None:

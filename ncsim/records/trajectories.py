@@ -72,6 +72,11 @@ class MemberTrajectories(NamedTuple):
         values = {name: each[index] for name, each in self.values.items()}
         return self._replace(member=self.member[index], counts=self.counts[index], values=values)
 
+    def copied(self) -> MemberTrajectories:
+        """The same in memory of its own, and in the same order there."""
+        values = {name: each.copy(order="K") for name, each in self.values.items()}
+        return self._replace(counts=self.counts.copy(order="K"), values=values)
+
 
 def by_column(array: np.ndarray) -> np.ndarray:
     """Arrays [M, R, ...] of trajectories as columns [..., M R]: as they lie in memory, so that nothing is copied."""

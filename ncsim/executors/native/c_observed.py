@@ -19,8 +19,8 @@ static __attribute__((noinline)) void seen(vec *restrict out, const vec *restric
 }}
 
 /* Of parameters [R, SIZE, networks], `apart` numbers from one parameter to the next, what is seen of each: four counts
-   [4, networks, R], and VALUES numbers [networks, R]. */
-static void along(uint16_t *counts, float *const *values, const float *trained, int64_t apart, int64_t networks,
+   [networks, R], `column` numbers from one to the next, and VALUES numbers [networks, R]. */
+static void along(uint16_t *counts, int64_t column, float *const *values, const float *trained, int64_t apart, int64_t networks,
                   int64_t points, const float *given)
 {{
     vec x[{size} + {given}], out[4 + VALUES];
@@ -33,7 +33,7 @@ static void along(uint16_t *counts, float *const *values, const float *trained, 
             seen(out, x);
             for (int lane = 0; lane < LANES; lane++) {{
                 const int64_t place = (n + lane) * points + point;
-                for (int c = 0; c < 4; c++) counts[c * networks * points + place] = (uint16_t)out[c][lane];
+                for (int c = 0; c < 4; c++) counts[c * column + place] = (uint16_t)out[c][lane];
                 for (int k = 0; k < VALUES; k++) values[k][place] = out[4 + k][lane];
             }}
         }}
@@ -53,7 +53,7 @@ static int observe(XLA_FFI_CallFrame *frame)
     for (int k = 0; k < VALUES; k++) values[k] = ((const XLA_FFI_Buffer *)frame->rets.rets[1 + k])->data;
     const unsigned int control = _mm_getcsr();
     _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
-    along(counts, values, trained->data, networks, networks, points, targets);
+    along(counts, networks * points, values, trained->data, networks, networks, points, targets);
     _mm_setcsr(control);
     return 0;
 }

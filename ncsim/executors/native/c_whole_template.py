@@ -110,9 +110,11 @@ static int whole(XLA_FFI_CallFrame *frame)
                 }}
             }}
 #if VALUES
-            const int64_t place = first * 4 + context * width; /* networks before these */
-            for (int k = 0; k < VALUES; k++) values[k] = (float *)RESULT(8 + k) + place * points;
-            if (!failed) along((uint16_t *)RESULT(7) + 4 * place * points, values, trained, width, width, points, given);
+            /* By context and column, members of all blocks side by side, as they are kept: nothing has to be moved. */
+            const int64_t column = ARGUMENT(1)->dims[0] * width * points, before = first * points;
+            for (int k = 0; k < VALUES; k++) values[k] = (float *)RESULT(8 + k) + context * column + before;
+            uint16_t *const columns = (uint16_t *)RESULT(7) + 4 * context * column + before;
+            if (!failed) along(columns, column, values, trained, width, width, points, given);
 #endif
         }}
     }}

@@ -97,4 +97,15 @@ def _alike(
 
 def _filled(leaf: jax.Array, ids: np.ndarray, used: int) -> bytes:
     """The blocks of a result that were trained."""
-    return np.asarray(leaf).reshape(*ids.shape[:2], *leaf.shape[1:])[:, :used].tobytes()
+    return by_block(leaf, ids)[:, :used].tobytes()
+
+
+def by_block(leaf: jax.Array, ids: np.ndarray) -> np.ndarray:
+    """A result [devices, blocks, ...] of ids [devices, blocks, lanes]; of what was recorded the members of all blocks may lie side by
+    side, as of one block."""
+    devices, blocks, lanes = ids.shape
+    found = np.asarray(leaf).reshape(devices, -1, *leaf.shape[1:])
+    if found.shape[1] == blocks:
+        return found
+    *columns, _, points = found.shape[2:]
+    return np.moveaxis(found.reshape(devices, *columns, blocks, lanes, points), -3, 1)

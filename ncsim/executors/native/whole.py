@@ -122,8 +122,9 @@ def _block_program(
     ]
     of_record = len(results)
     if points is not None:
-        results.append(shape(np.uint16, contexts, 4, lanes, points))
-        results += [shape(np.float32, contexts, lanes, points)] * len(OBSERVED)
+        # As of one block that has all members.
+        results.append(jax.ShapeDtypeStruct((1, contexts, 4, blocks * lanes, points), np.uint16))
+        results += [jax.ShapeDtypeStruct((1, contexts, blocks * lanes, points), np.float32)] * len(OBSERVED)
 
     def on_device(root: jax.Array, ids: jax.Array, used: jax.Array, rate: jax.Array, steps: jax.Array) -> Any:
         found = jax.ffi.ffi_call(target, results)(root, ids, used, jnp.asarray(targets), rate, steps)
