@@ -165,10 +165,12 @@ def test_recording_in_one_run(tmp_path):
     recording.main([*options, "--json", str(tmp_path / "recording.json")])
     found = json.loads((tmp_path / "recording.json").read_text())["executors"]["xla"]
     assert found["recorded_steps"] == 50
-    assert all(0.5 < ratio < 20 for ratio in found["recorded_over_plain"].values())
+    for by in ("clock", "processors"):
+        for middle, low, high in found["recorded_over_plain"][by].values():
+            assert 0.2 < low <= middle <= high < 50
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_scaling_in_one_run(tmp_path):
     with pytest.raises(SystemExit) as ended:
         scaling.main(["--quick", "--curves", "devices", "--out", str(tmp_path / "scaling")])

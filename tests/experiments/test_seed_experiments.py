@@ -113,7 +113,7 @@ def test_typed_noise_is_words_of_five_letters():
     assert 300 < len(words) < 600
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_small_run_of_separability(tmp_path, capsys, monkeypatch):
     """Of a shared layer, and of one that is not trained; each kind has three programs of its own."""
     kinds = ("none", "frozen_trunk")

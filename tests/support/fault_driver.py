@@ -250,6 +250,7 @@ def main() -> None:
     modes = {
         "every-write": lambda place: every_write(place, 1),
         "some-writes": lambda place: every_write(place, 5),
+        "some-random-kills": lambda place: random_kills(place, 80),
         "random-kills": lambda place: random_kills(place, 200),
         "terminated": terminated,
         "run": full_or_read_only,

@@ -89,4 +89,7 @@ def target(node):
 def test_types_are_shipped():
     assert (ROOT / "ncsim" / "py.typed").exists()
     assert "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["ncsim"]
+    for path in (ROOT / "ncsim").rglob("*.c"):
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        assert path.name in PROJECT["tool"]["setuptools"]["package-data"][package]
     assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
