@@ -27,7 +27,7 @@ class MemberTrajectories(NamedTuple):
         >>> part = next(open_run("recorded-run").trajectories())  # any run that was recorded along training
         >>> part.step.tolist(), part.joint.shape, part.value("conflict").shape
         ([0, 20, 40], (40, 3, 2, 2, 2, 2), (40, 3, 4))
-        >>> part.take(slice(2)).member.tolist()
+        >>> part.take(slice(2)).copied().member.tolist()
         [0, 1]
     """
 
