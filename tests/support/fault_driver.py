@@ -47,11 +47,12 @@ class LookedUp:
     def executors(self, configs, requested):
         return ["xla"] * len(configs)
 
-    def train(self, config, members, progress, executor, *rest, **options):
-        for first in range(members.start, members.stop, PART // 2):
-            time.sleep(self._seconds)
-            yield self._records.take(slice(first, min(first + PART // 2, members.stop)))
-            signals.check()
+    def train(self, pieces, progress, executor):
+        for _, members in pieces:
+            for first in range(members.start, members.stop, PART // 2):
+                time.sleep(self._seconds)
+                yield self._records.take(slice(first, min(first + PART // 2, members.stop)))
+                signals.check()
 
 
 def arrange(records: MemberRecords, seconds: float = 0.0) -> None:
