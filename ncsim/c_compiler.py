@@ -55,15 +55,14 @@ def built(text: str) -> Path:
         ConfigError: the compiler refuses it, or takes longer than COMPILE_SECONDS, or nothing can be written.
     """
     try:
-        command, header = _command(), ""
+        command, header, include = _command(), "", []
         if FFI_HEADER in text:
             import jax  # not where statistics alone are compiled
 
-            include = jax.ffi.include_dir()
-            header = (Path(include) / FFI_HEADER).read_text()
-            command += ["-I", include]
+            include = ["-I", jax.ffi.include_dir()]
+            header = (Path(include[1]) / FFI_HEADER).read_text()
         # What -march=native comes to depends on the processor, which a cache on a shared file system may outlive.
-        key = "\0".join([text, header, *_command(), _version(command[0]), processor_key()])
+        key = "\0".join([text, header, *command, _version(command[0]), processor_key()])
         name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
         folder = cache_folder()
         library = folder / name
@@ -72,7 +71,7 @@ def built(text: str) -> Path:
         with signals.scratch("build-", folder) as scratch:
             (scratch / "step.c").write_text(text)
             made = scratch / name
-            _compile([*command, str(scratch / "step.c"), "-o", str(made), "-lm"])
+            _compile([*command, *include, str(scratch / "step.c"), "-o", str(made), "-lm"])
             made.chmod(0o700)
             os.replace(made, library)  # another process may have put the same there: either is right
     except OSError as error:

@@ -140,9 +140,8 @@ def _in_memory(job: Job) -> Run:
     if job.recording is None:
         return Run(job.configs, [concatenated(records) for records in trained], executors=executors)
     cells = [tuple(zip(*batches, strict=True)) for batches in trained]
-    along = [
-        [each.copied() for each in seen] for _, seen in cells
-    ]  # else the devices' buffers were kept, and could not be written to
+    # Else the devices' buffers were kept, and could not be written to.
+    along = [[each.copied() for each in seen] for _, seen in cells]
     return Run(job.configs, [concatenated(records) for records, _ in cells], along, executors)
 
 

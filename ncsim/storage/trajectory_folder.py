@@ -28,7 +28,7 @@ from ncsim.errors import ConfigError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.records.members import concatenated as concatenated_records
 from ncsim.records.trajectories import MemberTrajectories, concatenated
-from ncsim.statistics.trajectory_tally import TrajectoryTally
+from ncsim.statistics.trajectory_tally import TrajectoryTally, places_of
 from ncsim.storage.checksums import is_whole, sealed_json
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
@@ -293,7 +293,10 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
                 f"{self.location}/{FOLDER}: {without:,} of {members:,} members have no recording, and what is said of training is of "
                 f"the others; `ncsim report --verify {self.location}` names what is missing"
             )
-        if len(groups[0].parts[0][1]["steps"]) <= MOST_SUMMED:
+        steps = groups[0].parts[0][1]["steps"]
+        for window in windows:
+            places_of(steps, window)  # else it would be told as a fault of the folder
+        if len(steps) <= MOST_SUMMED:
             places = [place for each in groups for place in each.places]
             kept = kept_cell(self, config, places, TrajectoryTally, lambda: self._merged(config, groups))
             if kept.has_windows(windows):

@@ -164,6 +164,8 @@ def test_of_very_many_steps_no_sums_are_kept(tmp_path, monkeypatch, expected):
     run = stored(tmp_path, made_up(150))
     assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
     assert kept(tmp_path) == []
+    with pytest.raises(ValueError, match=r"^windows: \(4, 5\); allowed: from one recorded step to a later one$"):
+        run.trajectory_statistics(windows=[(4, 5)])
 
 
 def test_parts_of_other_steps_are_refused_in_a_line(tmp_path):
