@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 # Python compiles a module when it is first imported: to do it for all of them here is half of the time of an installation.
+# It keeps what it compiled, also where the shell says not to: else each process of the tests compiles jax and matplotlib anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = -m pip install --quiet --disable-pip-version-check --no-compile
 PIP = $(BIN)/python $(INSTALL) --constraint constraints.txt
 
