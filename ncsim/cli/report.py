@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -172,17 +173,28 @@ def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None
     _say_found(audit(folder, share, seed, devices, Progress()))
 
 
+def _load_figures() -> None:
+    with contextlib.suppress(Exception):  # whoever needs it is told
+        import ncsim.report.write  # noqa: F401
+
+
 def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
+    import threading
+
     from ncsim.report.summary import summarise
-    from ncsim.report.write import printed, store_report
     from ncsim.study import Study
 
+    # Members are read and put in order outside of Python: what draws figures, half a second of imports, is loaded beside that.
+    # No daemon: a process must not end in the middle of an import.
+    threading.Thread(target=_load_figures).start()
     held = "" if isinstance(run, Study) else "parts/, "
     where = f"\n\nStored in {run.location}: {held}summary.json, report.html, figures/" if run.location else ""
     name = f"{len(run.locations)} runs" if isinstance(run, Study) else run.location
     with telling(None if quiet else f"reporting {name}"):
         summary = summarise(run)
+        from ncsim.report.write import printed, store_report
+
         if run.storage is not None:
             where = kept_report(lambda: store_report(run, summary), where, quiet)
     if not quiet:

@@ -161,7 +161,8 @@ def _first_s(batches: Iterable[LossesAndTables], rows: int) -> np.ndarray:
     """S of the first whole members."""
     found = np.zeros(0)
     for batch in batches:
-        code = batch.code[:, ~batch.diverged.any(axis=0)][:, : FIRST - len(found)].astype(np.int64)
+        whole = np.flatnonzero(~batch.diverged.any(axis=0))[: FIRST - len(found)]
+        code = batch.code[:, whole].astype(np.int64)
         # The code is (bob, alice, both) in the base of rows + 1; k is the sum of the first two.
         k = code // (rows + 1) ** 2 + code // (rows + 1) % (rows + 1)
         found = np.append(found, (2 * rows - 2 * (k[0] + k[1] + k[2] - k[3])) / rows)

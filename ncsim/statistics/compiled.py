@@ -1,4 +1,5 @@
-"""What `sums.c` adds up, where there is a C compiler: with the bits that NumPy gives, in a fifth of its time.
+"""What `sums.c` adds up and `order.c` puts in order, where there is a C compiler: with the bits that NumPy gives, in a fifth of its
+time. Only laws of the best by loss are added up in another order than by BLAS, and differ in their last bits.
 
 Of few members NumPy is as well. Of many, as in the parts of a run that are stored while the processors train, sums would take
 longer than a short training.
@@ -35,7 +36,15 @@ _ARGUMENTS = {
     "ncsim_outcomes": "pnnnnnppppppppppppp",
     "ncsim_moments": "pnnnppppp",
     "ncsim_loss_bins": "pnnnpppnp",
+    "ncsim_order": "ppppnnppppp",
+    "ncsim_packed": "pppnnp",
+    "ncsim_within": "ppppnnnnnp",
+    "ncsim_weights_by_loss": "pnnp",
+    "ncsim_draw": "ppnnpnpp",
+    "ncsim_laws_by_neighbours": "pnnnnppppppp",
 }
+#: Together one library.
+_SOURCES = ("sums.c", "order.c")
 _KINDS: dict[str, Any] = {"p": ctypes.c_void_p, "n": ctypes.c_int64}
 _loaded: list[Library] = []
 
@@ -56,7 +65,7 @@ def _library() -> Library | None:
     if platform.machine() not in ("x86_64", "AMD64") or c_compiler.compiler() is None:
         return None
     try:
-        found = c_compiler.loaded((Path(__file__).parent / "sums.c").read_text())
+        found = c_compiler.loaded("\n".join((Path(__file__).parent / name).read_text() for name in _SOURCES))
     except ConfigError:
         return None
     for name, kinds in _ARGUMENTS.items():
@@ -219,3 +228,95 @@ def observed(
         if histogram is not None:
             used.ncsim_loss_bins(*given, lowest, edges, size, histogram + 8 * size * context)
     del room  # until here it is written to
+
+
+# ------------------------------------------------------------------------------------------------- in the order of losses
+
+
+def _fit(*arrays: np.ndarray) -> bool:
+    return all(array.flags.c_contiguous for array in arrays)
+
+
+def in_order(
+    loss: np.ndarray, diverged: np.ndarray, code: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The networks of M members in one context that did not diverge, in the order of their losses: losses as `ordered_bits`, members,
+    and tables, which `places` has by their codes. None where NumPy is to do it."""
+    size = len(loss)
+    used = library(size) if size < 2**32 and _fit(loss, diverged, code, places) else None
+    if used is None:
+        return None
+    keys, found = np.empty((2, size), np.uint64), [np.empty(size, kind) for kind in (np.uint32, np.uint32, np.int32)]
+    of_table = int(places.max(initial=0)).bit_length() or 1
+    of_table = of_table if size.bit_length() + of_table <= 32 else 0
+    given = map(_at, (loss, diverged, code, places))
+    count = used.ncsim_order(*given, size, of_table, *map(_at, keys), *map(_at, found))
+    bits, member, table = (each[:count].copy() if count < size else each for each in found)
+    return bits, member, table
+
+
+def packed(bits: np.ndarray, table: np.ndarray, member: np.ndarray, groups: int) -> np.ndarray | None:
+    """Networks as `loss_order.packed` has them; None where NumPy is to do it."""
+    used = library(len(bits)) if _fit(bits, table, member) else None
+    if used is None:
+        return None
+    found = np.empty(len(bits), np.uint64)
+    used.ncsim_packed(*map(_at, (bits, table, member)), len(bits), groups, _at(found))
+    return found
+
+
+def within(
+    loss: np.ndarray,
+    diverged: np.ndarray,
+    code: np.ndarray,
+    places: np.ndarray,
+    span: tuple[int, int],
+    first: int,
+    groups: int,
+) -> np.ndarray | None:
+    """Those networks of M members in one context whose `ordered_bits` are in a span, `packed` in the order of members, of whom the first
+    is in the group `first`; None where NumPy is to do it."""
+    size = len(loss)
+    used = library(size) if _fit(loss, diverged, code, places) else None
+    if used is None:
+        return None
+    found = np.empty(size, np.uint64)
+    given = map(_at, (loss, diverged, code, places))
+    return found[: used.ncsim_within(*given, size, *span, first, groups, _at(found))]
+
+
+def weights_by_loss(bits: np.ndarray, tries: int) -> np.ndarray | None:
+    """The probabilities of networks in the order of losses to be the best of so many tries; None where NumPy is to do it."""
+    used = library(len(bits)) if _fit(bits) else None
+    if used is None:
+        return None
+    found = np.empty(len(bits))
+    used.ncsim_weights_by_loss(_at(bits), len(bits), tries, _at(found))
+    return found
+
+
+def drawn(table: np.ndarray, weights: np.ndarray, by_table: bool, uniform: np.ndarray) -> np.ndarray | None:
+    """The tables, int64[runs], of networks that are drawn with some weights, which may be by table; None where NumPy is to do it.
+
+    Args:
+        table: of each network, int32[N].
+        weights: of each network or of each table, float64.
+        by_table: which of the two.
+        uniform: a number from 0 to 1 for each run.
+    """
+    used = library(len(table)) if _fit(table, weights, uniform) else None
+    if used is None:
+        return None
+    found, starts = np.empty(len(uniform), np.int64), np.empty(len(table) // 64 + 1)
+    used.ncsim_draw(_at(table), _at(weights), by_table, len(table), _at(uniform), len(uniform), _at(starts), _at(found))
+    return found
+
+
+def add_laws(
+    used: Library, keys: np.ndarray, size: int, tries: int, total: np.ndarray, sums: dict[str, np.ndarray]
+) -> None:
+    """Add sorted `packed` networks to the sums of `loss_order`'s laws by neighbours: before, law, own, seen."""
+    tables, groups = sums["own"].shape
+    scratch, met = np.zeros(tables), np.empty(size, np.int32)
+    into = (_at(sums[name]) for name in ("before", "law", "own", "seen"))
+    used.ncsim_laws_by_neighbours(_at(keys), len(keys), size, tries, groups, _at(total), *into, _at(scratch), _at(met))

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ncsim.statistics import compiled
+
 #: Of `packed` networks, the table and the group.
 _LOWER = np.int64(2**32 - 1)
 #: Stretches that are looked at together: with all groups, as much as a processor's cache holds.
@@ -122,7 +124,7 @@ def _laws_one_by_one(
         behind = (np.cumsum(number, axis=0) - np.cumsum(size)[:, None]) * scale
         behind += left
         left = behind[-1].copy()
-        share = np.concatenate([share[-1:], _power(behind, tries)])
+        share = np.concatenate([share[-1:], power(behind, tries)])
         weight = share[:-1] - share[1:]
         if len(tied):
             _share_ties(weight, size[:, None] - number, tied)
@@ -139,36 +141,44 @@ def _laws_by_neighbours(
     size = max(NEIGHBOURS, int(total[0]) >> 12)
     law, before = np.zeros((tables, 1 + groups)), np.zeros(1 + groups, np.int64)
     own, seen = np.zeros((tables, groups)), np.zeros((tables, groups), np.int64)
-    of_table = of_group = np.zeros(0, np.int64)  # where the numbers of a network's block begin, which are so many
+    sums = {"before": before, "law": law, "own": own, "seen": seen}
+    used = compiled.library(int(total[0]))
     for keys in itertools.chain.from_iterable(_cuts(piece, size * max(_PIECE // size, 1)) for piece in pieces):
-        count = len(keys)
-        loss, lower = (keys >> np.uint64(32)).astype(np.uint32), keys.view(np.int64) & _LOWER
-        edges = np.append(np.flatnonzero(np.concatenate([[True], loss[1:] != loss[:-1]])), count)
-        share = _power(1 - (before[0] + edges) / total[0], tries)
-        weight = share[:-1] - share[1:]
-        if len(weight) < count:
-            sizes = np.diff(edges)
-            weight = np.repeat(weight / sizes, sizes)
-        if count > len(of_table):
-            block = np.arange(count) // size
-            of_table, of_group = block * tables, block * (groups + 1) + 1
-        blocks = (count - 1) // size + 1
-        there = (lower & 255) + of_group[:count]
-        number = np.bincount(there, minlength=blocks * (groups + 1)).reshape(blocks, -1)
-        ends = before + np.cumsum(number.sum(axis=1, keepdims=True) - number, axis=0)
-        middle = (np.concatenate([before[None], ends[:-1]]) + ends) / 2 / np.maximum(total, 1)
-        change = ((1 - middle) / (1 - middle[:, :1])) ** (tries - 1) * (total[0] / np.maximum(total, 1))
-        sums = np.bincount((lower >> 8) + of_table[:count], weight, blocks * tables).reshape(blocks, tables)
-        law += sums.T @ change
-        seen += _by_table_and_group(lower, None, seen.shape)
-        weight *= change.reshape(-1)[there]
-        own += _by_table_and_group(lower, weight, own.shape)
-        before = ends[-1]
+        if used is not None:
+            compiled.add_laws(used, keys, size, tries, total, sums)
+        else:
+            _add_laws(keys, size, tries, total, sums)
     law[:, 1:] -= own
-    left = _power(1 - before / np.maximum(total, 1), tries)
+    left = power(1 - before / np.maximum(total, 1), tries)
     with np.errstate(invalid="ignore", divide="ignore"):
         law *= np.where(total > 0, (1 - left) / law.sum(axis=0), 1)
     return law, left, seen
+
+
+def _add_laws(keys: np.ndarray, size: int, tries: int, total: np.ndarray, sums: dict[str, np.ndarray]) -> None:
+    """Add sorted networks to the sums: before [1 + groups], law [T, 1 + groups], own and seen [T, groups]. Each network's own weight
+    goes into `own` with what leaving out its group changes, which `law` has of all networks."""
+    before, law, own, seen = (sums[name] for name in ("before", "law", "own", "seen"))
+    tables, groups = own.shape
+    count = len(keys)
+    loss, lower = (keys >> np.uint64(32)).astype(np.uint32), keys.view(np.int64) & _LOWER
+    edges = np.append(np.flatnonzero(np.concatenate([[True], loss[1:] != loss[:-1]])), count)
+    share = power(1 - (before[0] + edges) / total[0], tries)
+    weight = share[:-1] - share[1:]
+    if len(weight) < count:
+        sizes = np.diff(edges)
+        weight = np.repeat(weight / sizes, sizes)
+    block, blocks = np.arange(count) // size, (count - 1) // size + 1
+    there = (lower & 255) + block * (groups + 1) + 1
+    number = np.bincount(there, minlength=blocks * (groups + 1)).reshape(blocks, -1)
+    ends = before + np.cumsum(number.sum(axis=1, keepdims=True) - number, axis=0)
+    middle = (np.concatenate([before[None], ends[:-1]]) + ends) / 2 / np.maximum(total, 1)
+    change = ((1 - middle) / (1 - middle[:, :1])) ** (tries - 1) * (total[0] / np.maximum(total, 1))
+    law += np.bincount((lower >> 8) + block * tables, weight, blocks * tables).reshape(blocks, tables).T @ change
+    seen += _by_table_and_group(lower, None, seen.shape)
+    weight *= change.reshape(-1)[there]
+    own += _by_table_and_group(lower, weight, own.shape)
+    before[:] = ends[-1]
 
 
 def _by_table_and_group(lower: np.ndarray, weight: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -176,7 +186,7 @@ def _by_table_and_group(lower: np.ndarray, weight: np.ndarray | None, shape: tup
     return np.bincount(lower, weight, shape[0] << 8).reshape(-1, 256)[:, : shape[1]]
 
 
-def _power(base: np.ndarray, exponent: int) -> np.ndarray:
+def power(base: np.ndarray, exponent: int) -> np.ndarray:
     """A whole power, 1 or more, by repeated squares; the base is used up."""
     found: np.ndarray | None = None
     while True:

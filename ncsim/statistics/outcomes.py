@@ -16,6 +16,7 @@ import numpy as np
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.columns import by_context
 from ncsim.records.members import MemberRecords
+from ncsim.statistics import compiled
 from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, losses_of, ordered_bits, packed
 from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 
@@ -30,6 +31,12 @@ class TableKinds(NamedTuple):
     right: np.ndarray  # right answers, all heads together
     alice_right: np.ndarray  # right answers of Alice's head
     alice_solved: np.ndarray  # bool: her head right on every row
+
+    @classmethod
+    def of(cls, cells: np.ndarray, rows: int) -> TableKinds:
+        """Of tables of two heads, [T, 4]."""
+        right, alice = (cells @ weights for weights in ([0, 1, 1, 2], [0, 0, 1, 1]))
+        return cls(cells[:, 3] == rows, right, alice, alice == rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +53,6 @@ class ContextOutcomes:
     def loss(self) -> np.ndarray:
         """float32, ascending."""
         return losses_of(self.bits)
-
-    @cached_property
-    def solved(self) -> np.ndarray:
-        """bool: all heads right on every row."""
-        return np.asarray(self.kinds.solved[self.table])
-
-    @cached_property
-    def right(self) -> np.ndarray:
-        """Right answers, all heads together."""
-        return np.asarray(self.kinds.right[self.table])
-
-    @cached_property
-    def alice_right(self) -> np.ndarray:
-        """Right answers of Alice's head."""
-        return np.asarray(self.kinds.alice_right[self.table])
-
-    @cached_property
-    def alice_solved(self) -> np.ndarray:
-        """bool: her head right on every row."""
-        return np.asarray(self.kinds.alice_solved[self.table])
 
     def take(self, kept: np.ndarray) -> ContextOutcomes:
         """Those of some networks, bool[M]."""
@@ -89,6 +76,10 @@ class LossesAndTables(NamedTuple):
     def packed(self, row: int, span: tuple[int, int], places: np.ndarray, before: int) -> np.ndarray:
         """The networks of a row, which is a context's, whose `ordered_bits` are in a span, as `packed` has them; `before`
         members come before these, and `places` are of tables by code."""
+        given = self.loss[row], self.diverged[row], self.code[row], places
+        found = compiled.within(*given, span, before, GROUPS)
+        if found is not None:
+            return found
         bits, (low, high) = ordered_bits(self.loss[row]), span
         kept = np.flatnonzero(~self.diverged[row] & (bits >= low) & (bits < high))
         return packed(bits[kept], places[self.code[row, kept]], (kept + before) % GROUPS)
@@ -178,25 +169,29 @@ class Outcomes(Ensemble):
         code, diverged, loss = (np.concatenate(each, axis=1) for each in zip(none, *kept, strict=True))
         self.whole = ~diverged.any(axis=0)
         with ThreadPoolExecutor(THREADS) as pool:
-            self.contexts = list(pool.map(self._context, range(4), code, ~diverged, loss))
+            self.contexts = list(pool.map(self._context, range(4), code, diverged, loss))
 
-    def _context(self, context: int, code: np.ndarray, kept: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
-        member = np.flatnonzero(kept).astype(np.uint32)
+    def _context(self, context: int, code: np.ndarray, diverged: np.ndarray, loss: np.ndarray) -> ContextOutcomes:
+        tables = self.tally.tables[context]
+        places, kinds = dense_places(tables), TableKinds.of(tables.cells(self.rows), self.rows)
+        found = compiled.in_order(loss, diverged, code, places)
+        if found is not None:
+            bits, member, table = found
+            return ContextOutcomes(member, bits, table, kinds)
+        member = np.flatnonzero(~diverged).astype(np.uint32)
         # Sorted as whole numbers, losses before places: quicker than the places alone by their losses.
         key = ordered_bits(loss if len(member) == len(loss) else loss[member]).astype(np.uint64)
         key <<= np.uint64(32)
         key |= member
         key.sort()
         bits, member = (key >> np.uint64(32)).astype(np.uint32), key.astype(np.uint32)
-        tables = self.tally.tables[context]
-        cells = tables.cells(self.rows)
-        right, alice = ((cells @ weights).astype(np.uint16) for weights in ([0, 1, 1, 2], [0, 0, 1, 1]))
-        kinds = TableKinds(cells[:, 3] == self.rows, right, alice, alice == self.rows)
-        return ContextOutcomes(member, bits, dense_places(tables)[code[member]], kinds)
+        return ContextOutcomes(member, bits, places[code[member]], kinds)
 
     def best_of_laws(self, tries: int) -> list[np.ndarray]:
         def law(context: ContextOutcomes, tables: Tables) -> np.ndarray:
-            order = packed(context.bits, context.table, context.member % np.uint32(GROUPS))
+            order = compiled.packed(context.bits, context.table, context.member, GROUPS)
+            if order is None:
+                order = packed(context.bits, context.table, context.member % np.uint32(GROUPS))
             total = int(tables.members.sum())
             return best_of_laws([order if total <= EXACT else first_of(order, tries, total)], tries, tables.members)
 

@@ -18,9 +18,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.records.joint_counts import from_context_order
+from ncsim.statistics import compiled
 from ncsim.statistics.intervals import Estimate, fraction_estimate, mean_estimate
 from ncsim.statistics.lattice_law import LatticeLaw
-from ncsim.statistics.outcomes import ContextOutcomes, Ensemble, Outcomes
+from ncsim.statistics.loss_order import power
+from ncsim.statistics.outcomes import ContextOutcomes, Ensemble, Outcomes, TableKinds
 from ncsim.statistics.tally import GROUPS, Tally
 
 TSIRELSON = 2 * np.sqrt(2)
@@ -63,113 +65,86 @@ def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
     """The probability that a run under the protocol ends with each network of the context: float64[M], sum 1."""
     if len(outcomes.member) == 0:
         return np.zeros(0)
-    return PROTOCOLS[protocol.kind].weights(outcomes, protocol.tries)
+    shares = _shares(protocol, outcomes)
+    return _weights_by_loss(outcomes.bits, protocol.tries) if shares is None else np.asarray(shares[outcomes.table])
 
 
-def _all_alike(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    count = len(outcomes.member)
-    return np.full(count, 1 / count)
+def _shares(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray | None:
+    """The weight of a network by its table, float64[T]; None where losses decide."""
+    choice, kinds = PROTOCOLS[protocol.kind], outcomes.kinds
+    if choice.shares is None:
+        return None
+    return choice.shares(np.bincount(outcomes.table, minlength=len(kinds.right)), kinds, protocol.tries)
 
 
-def _until_solved(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    return _until(outcomes.solved, tries)
-
-
-def _until_alice_is_right(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    return _until(outcomes.alice_solved, tries)
-
-
-def _until(good: np.ndarray, tries: int) -> np.ndarray:
-    """Weights of networks of which some are good, bool[M]: the first good one of so many draws, or the last draw."""
-    count, number = len(good), int(good.sum())
-    failed_always = ((count - number) / count) ** tries
-    return np.where(good, (1 - failed_always) / max(number, 1), failed_always / max(count - number, 1))
-
-
-def _lowest_loss(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    bits, count = outcomes.bits, len(outcomes.bits)
+def _weights_by_loss(bits: np.ndarray, tries: int) -> np.ndarray:
+    """Weights of networks in the order of their losses, of which those with one loss share theirs."""
+    found = compiled.weights_by_loss(bits, tries)
+    if found is not None:
+        return found
+    count = len(bits)
     edges = np.append(np.flatnonzero(np.concatenate([[True], bits[1:] != bits[:-1]])), count)
-    behind, size = ((count - edges) / count) ** tries, np.diff(edges)
+    behind, size = power((count - edges) / count, tries), np.diff(edges)
     return np.repeat((behind[:-1] - behind[1:]) / size, size)
 
 
-def _most_right(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    return _best_of(outcomes.right.max() - outcomes.right, tries)
+def _all_alike(number: np.ndarray, kinds: TableKinds, tries: int) -> np.ndarray:
+    return np.broadcast_to(1 / np.maximum(number.sum(axis=-1, keepdims=True), 1), number.shape)
 
 
-def _most_right_of_alice(outcomes: ContextOutcomes, tries: int) -> np.ndarray:
-    return _best_of(outcomes.alice_right.max() - outcomes.alice_right, tries)
+def _until_solved(number: np.ndarray, kinds: TableKinds, tries: int) -> np.ndarray:
+    return _until(number, kinds.solved, tries)
 
 
-def _best_of(rank: np.ndarray, tries: int) -> np.ndarray:
-    """Weights of the best of so many draws; `rank` [M] is 0 for the best networks, and equal for equally good ones.
+def _until_alice_is_right(number: np.ndarray, kinds: TableKinds, tries: int) -> np.ndarray:
+    return _until(number, kinds.alice_solved, tries)
+
+
+def _until(number: np.ndarray, good: np.ndarray, tries: int) -> np.ndarray:
+    """The first network with a good table, bool[T], of so many draws, or the last draw."""
+    total, right = number.sum(axis=-1, keepdims=True), number[..., good].sum(axis=-1, keepdims=True)
+    failed_always = ((total - right) / np.maximum(total, 1)) ** tries
+    return np.where(good, (1 - failed_always) / np.maximum(right, 1), failed_always / np.maximum(total - right, 1))
+
+
+def _most_right(number: np.ndarray, kinds: TableKinds, tries: int) -> np.ndarray:
+    return _best_of(number, kinds.right, tries)
+
+
+def _most_right_of_alice(number: np.ndarray, kinds: TableKinds, tries: int) -> np.ndarray:
+    return _best_of(number, kinds.alice_right, tries)
+
+
+def _best_of(number: np.ndarray, score: np.ndarray, tries: int) -> np.ndarray:
+    """The best of so many draws by the score of its table, [T].
 
     Order statistics: the best of K draws is no better than the n-th best network with probability ((M - n) / M)^K.
     Equals share their probability, as the first of several equal tries is each with the same probability.
     """
-    count, size = len(rank), np.bincount(rank)
-    better = np.cumsum(size) - size
-    share = ((count - better) / count) ** tries - ((count - better - size) / count) ** tries
-    return (share / np.maximum(size, 1))[rank]
-
-
-class Choice(NamedTuple):
-    """A kind of protocol: in words; as weights on the networks of a context, from their outcomes and the tries; and as laws of
-    its tables, from how many networks have each [..., T], their cells [T, 4] and the tries. None where losses decide."""
-
-    label: str
-    weights: Callable[[ContextOutcomes, int], np.ndarray]
-    laws: Callable[[np.ndarray, np.ndarray, int], np.ndarray] | None
-
-
-def _laws_all_alike(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    return np.asarray(number / np.maximum(number.sum(axis=-1, keepdims=True), 1))
-
-
-def _laws_until_solved(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    return _laws_until(number, cells[:, 3] == cells.sum(axis=1), tries)
-
-
-def _laws_until_alice_is_right(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    return _laws_until(number, cells[:, 2] + cells[:, 3] == cells.sum(axis=1), tries)
-
-
-def _laws_until(number: np.ndarray, good: np.ndarray, tries: int) -> np.ndarray:
-    total, right = number.sum(axis=-1, keepdims=True), number[..., good].sum(axis=-1, keepdims=True)
-    failed_always = ((total - right) / np.maximum(total, 1)) ** tries
-    share = np.where(good, (1 - failed_always) / np.maximum(right, 1), failed_always / np.maximum(total - right, 1))
-    return np.asarray(number * share)
-
-
-def _laws_most_right(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    return _laws_best_of(number, cells @ [0, 1, 1, 2], tries)
-
-
-def _laws_most_right_of_alice(number: np.ndarray, cells: np.ndarray, tries: int) -> np.ndarray:
-    return _laws_best_of(number, cells @ [0, 0, 1, 1], tries)
-
-
-def _laws_best_of(number: np.ndarray, score: np.ndarray, tries: int) -> np.ndarray:
     _, rank = np.unique(-score, return_inverse=True)
     total = np.maximum(number.sum(axis=-1, keepdims=True), 1)
     size = np.stack([number[..., rank == n].sum(axis=-1) for n in range(rank.max(initial=-1) + 1)], axis=-1)
     better = np.cumsum(size, axis=-1) - size
     share = ((total - better) / total) ** tries - ((total - better - size) / total) ** tries
-    return np.asarray(number * (share / np.maximum(size, 1))[..., rank])
+    return np.asarray((share / np.maximum(size, 1))[..., rank])
+
+
+class Choice(NamedTuple):
+    """A kind of protocol: in words; and the weight of a network by its table, from how many networks have each [..., T], what the
+    tables say, and the tries. None where losses decide."""
+
+    label: str
+    shares: Callable[[np.ndarray, TableKinds, int], np.ndarray] | None
 
 
 #: Every kind of protocol by its word. One that ties the contexts together is no set of weights and has no row here.
 PROTOCOLS = {
-    "single": Choice("single shot", _all_alike, _laws_all_alike),
-    "best_loss": Choice("best of {tries} by loss", _lowest_loss, None),
-    "best_accuracy": Choice("best of {tries} by accuracy", _most_right, _laws_most_right),
-    "retry": Choice("retry until solved, at most {tries}", _until_solved, _laws_until_solved),
-    "best_accuracy_alice": Choice(
-        "best of {tries} by Alice's accuracy", _most_right_of_alice, _laws_most_right_of_alice
-    ),
-    "retry_alice": Choice(
-        "retry until Alice is right, at most {tries}", _until_alice_is_right, _laws_until_alice_is_right
-    ),
+    "single": Choice("single shot", _all_alike),
+    "best_loss": Choice("best of {tries} by loss", None),
+    "best_accuracy": Choice("best of {tries} by accuracy", _most_right),
+    "retry": Choice("retry until solved, at most {tries}", _until_solved),
+    "best_accuracy_alice": Choice("best of {tries} by Alice's accuracy", _most_right_of_alice),
+    "retry_alice": Choice("retry until Alice is right, at most {tries}", _until_alice_is_right),
 }
 
 #: What reports and figure 2 compare.
@@ -196,13 +171,13 @@ def _table_laws(protocol: Protocol, outcomes: Ensemble) -> list[np.ndarray]:
 
     Where none of a context's networks is outside of a group, the law is that of all: leaving them out says nothing.
     """
-    laws_of = PROTOCOLS[protocol.kind].laws
-    if laws_of is None:
+    shares = PROTOCOLS[protocol.kind].shares
+    if shares is None:
         return outcomes.best_of_laws(protocol.tries)
     found = []
     for tables in outcomes.tally.tables:
         number = _left_out(tables.members)
-        laws = laws_of(number, tables.cells(outcomes.rows), protocol.tries)
+        laws = number * shares(number, TableKinds.of(tables.cells(outcomes.rows), outcomes.rows), protocol.tries)
         laws[number.sum(axis=1) == 0] = laws[0]
         found.append(laws)
     return found
@@ -362,10 +337,20 @@ def draw_runs(protocol: Protocol, outcomes: Outcomes, runs: int, seed: int = 0) 
             drawn.append(place[chosen])
         return np.stack(drawn, axis=1)
     for context in outcomes.contexts:
-        cumulative = np.cumsum(weights(protocol, context))
-        place = np.searchsorted(cumulative, generator.random(runs) * cumulative[-1], side="right")
-        drawn.append(context.table[place].astype(np.int64))
+        drawn.append(_drawn_tables(protocol, context, generator.random(runs)))
     return np.stack(drawn, axis=1)
+
+
+def _drawn_tables(protocol: Protocol, context: ContextOutcomes, uniform: np.ndarray) -> np.ndarray:
+    """The tables of drawn networks, int64[runs], from uniform numbers."""
+    shares = _shares(protocol, context)
+    of = _weights_by_loss(context.bits, protocol.tries) if shares is None else np.ascontiguousarray(shares)
+    found = compiled.drawn(context.table, of, shares is not None, uniform)
+    if found is not None:
+        return found
+    cumulative = np.cumsum(of if shares is None else of[context.table])
+    place = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    return np.asarray(context.table[place].astype(np.int64))
 
 
 def cells_of(runs: np.ndarray, tally: Tally) -> np.ndarray:

@@ -8,9 +8,12 @@ from ncsim import c_compiler
 from ncsim.errors import ConfigError
 from ncsim.records.members import MemberRecords
 from ncsim.records.trajectories import by_column, by_member
-from ncsim.statistics import compiled
+from ncsim.statistics import compiled, loss_order
+from ncsim.statistics import outcomes as outcomes_module
 from ncsim.statistics.member_statistics import member_statistics
-from ncsim.statistics.tally import Tally
+from ncsim.statistics.outcomes import LossesAndTables, Outcomes, dense_places
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS, Protocol, _drawn_tables, draw_runs, weights
+from ncsim.statistics.tally import GROUPS, Tally
 from ncsim.statistics.trajectory_tally import TrajectoryTally, _edges, loss_bins
 from tests.statistics.test_trajectory_tally import made_up
 from tests.support.cases import first_fast
@@ -205,3 +208,102 @@ def test_without_a_compiler_numpy_adds_up(monkeypatch):
     assert compiled.library(compiled.MANY) is not None
     assert compiled.library(compiled.SOME) is not None  # it is there now
     assert compiled.library(compiled.SOME - 1) is None
+
+
+def in_some_order(size, diverged, ties):
+    """Outcomes of members of whom many have equal losses, or few."""
+    records = members(size, 16, diverged, seed=5)
+    loss = records.loss.copy()
+    if ties:
+        loss = np.round(np.abs(loss), 1)
+        loss[: size // 2] = 0.25
+    return records._replace(loss=loss)
+
+
+@pytest.mark.parametrize("diverged", [0.1, 0])
+@pytest.mark.parametrize("ties", [False, True])
+def test_networks_are_in_the_same_order(both, ties, diverged):
+    records = in_some_order(20_011, diverged, ties)
+    slow, fast = both(lambda: Outcomes([records], ncsim.EnsembleConfig()))
+    assert_same_bits(arrays_of(slow), arrays_of(fast))
+    for context in fast.contexts:
+        assert (np.diff(context.bits.astype(np.int64)) >= 0).all()
+        same = context.bits[1:] == context.bits[:-1]
+        assert same.any()
+        assert (np.diff(context.member.astype(np.int64))[same] > 0).all()
+
+
+def test_members_and_tables_of_any_number_are_in_the_same_order(both):
+    """Both together need not fit into 32 bits."""
+    generator = np.random.default_rng(0)
+    loss, lost = generator.random(70_000).astype(np.float32), generator.random(70_000) < 0.1
+    for tables in (1, 2, 2**12, 2**20):
+        code = generator.integers(0, tables, 70_000).astype(np.int32)
+        places = generator.permutation(tables).astype(np.int32)
+        _, fast = both(lambda: compiled.in_order(loss, lost, code, places))  # noqa: B023
+        order = np.flatnonzero(~lost)[np.argsort(loss[~lost], kind="stable")]
+        np.testing.assert_array_equal(fast[1], order)
+        np.testing.assert_array_equal(fast[2], places[code[order]])
+        np.testing.assert_array_equal(loss_order.losses_of(fast[0]), loss[order])
+
+
+def test_no_network_is_in_no_order(both):
+    slow, fast = both(lambda: Outcomes([in_some_order(7, 1.1, False)], ncsim.EnsembleConfig()))
+    assert_same_bits(arrays_of(slow), arrays_of(fast))
+    assert all(len(context.member) == 0 for context in fast.contexts)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    "protocol", [*STANDARD_PROTOCOLS, Protocol("retry_alice", 3), Protocol("best_loss", 1)], ids=str
+)
+def test_the_same_runs_are_drawn(both, protocol, ties):
+    outcomes = Outcomes([in_some_order(20_011, 0.1, ties)], ncsim.EnsembleConfig())
+    slow, fast = both(lambda: {"runs": draw_runs(protocol, outcomes, 5_000, seed=3)})
+    assert_same_bits(slow, fast)
+    if protocol.tries > 1:
+        slow, fast = both(lambda: {"weights": weights(protocol, outcomes.contexts[2])})
+        assert_same_bits(slow, fast)
+
+
+def test_the_last_network_is_drawn_by_the_largest_number(both):
+    """The largest number below 1, times a sum, may be the sum itself; in NumPy too it is the last one then."""
+    outcomes = Outcomes([in_some_order(641, 0, False)], ncsim.EnsembleConfig())
+    context = outcomes.contexts[0]
+    largest = np.array([np.nextafter(1, 0), 0.0])
+    slow, fast = both(lambda: {"runs": _drawn_tables(Protocol("best_loss", 20), context, largest)})
+    assert_same_bits(slow, fast)
+    assert fast["runs"][1] == context.table[0]
+
+
+@pytest.mark.parametrize("tries", [1, 2, 20, 1000])
+@pytest.mark.parametrize("ties", [False, True])
+def test_laws_of_the_best_by_loss_are_the_same(both, monkeypatch, tries, ties):
+    monkeypatch.setattr(loss_order, "EXACT", 1_000)
+    monkeypatch.setattr(outcomes_module, "EXACT", 1_000)
+    monkeypatch.setattr(loss_order, "_PIECE", 2**10)  # several pieces
+    outcomes = Outcomes([in_some_order(20_011, 0.1, ties)], ncsim.EnsembleConfig())
+    slow, fast = both(lambda: outcomes.best_of_laws(tries))
+    for expected, found in zip(slow, fast, strict=True):
+        assert expected.shape == found.shape
+        assert len(found) == 1 + GROUPS
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("span", [(0, 2**32), (2**31, 2**31 + 2**30), (5, 6)])
+def test_networks_of_a_span_are_the_same(both, span):
+    kept = LossesAndTables.of(in_some_order(20_011, 0.1, False), 16)
+    tally = Tally(16)
+    tally.add(in_some_order(20_011, 0.1, False))
+    places = dense_places(tally.tables[1])
+    slow, fast = both(lambda: {"networks": kept.packed(1, span, places, before=3)})
+    assert_same_bits(slow, fast)
+    if span == (0, 2**32):
+        assert len(fast["networks"]) == tally.networks[1]
+
+
+def arrays_of(outcomes):
+    found = {"whole": outcomes.whole}
+    for number, context in enumerate(outcomes.contexts):
+        found |= {f"{name} {number}": getattr(context, name) for name in ("member", "bits", "table")}
+    return found
