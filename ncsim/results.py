@@ -170,21 +170,24 @@ class Run:
             >>> found.step.tolist(), found.s.mean.shape, found.slopes[0].last
             ([0, 20, 40], (3,), 40)
         """
-        config = self.configs[cell]
         if not isinstance(self._source, RunFolder):
-            return trajectory_statistics(self.trajectories(cell), config.tasks.rows, windows)
-        tally = TrajectoryFolder(self._source).tally(config, windows)
-        if tally is None:
+            return trajectory_statistics(self.trajectories(cell), self.configs[cell].tasks.rows, windows)
+        found = self._stored_along_training(cell, windows)
+        if found is None:
             raise ValueError(NOT_RECORDED)
-        return statistics_of(tally, windows)
+        return found
 
     def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
         """The same with mu_gradS over the whole recording; None where nothing was recorded. Raises as it does."""
         windows = [(0, self.configs[cell].steps)]
         if isinstance(self._source, RunFolder):
-            tally = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
-            return None if tally is None else statistics_of(tally, windows)
+            return self._stored_along_training(cell, windows)
         return self.trajectory_statistics(cell, windows) if self._trajectories else None
+
+    def _stored_along_training(self, cell: int, windows: Sequence[tuple[int, int]]) -> TrajectoryStatistics | None:
+        assert isinstance(self._source, RunFolder)
+        tally = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
+        return None if tally is None else statistics_of(tally, windows)
 
     def records(self, cell: int = 0) -> MemberRecords:
         """All records of one cell, in the order of member ids.

@@ -167,16 +167,18 @@ def repair(
                 if name in (finding.name for finding in found.findings):
                     storage.write(name, storage.read(other))
                     say(f"{name}: put back from {other}")
+        missing = found.missing
         if RECORDING in (finding.name for finding in found.findings):
             if TrajectoryFolder(found.folder).restore_description():
                 say(f"{RECORDING}: put back from the parts of trajectories")
             else:
                 say(f"{RECORDING}: no part says what was recorded; to record again, give the same command again")
+                missing = [gap for gap in missing if gap.cell.partition("/")[0] != FOLDER]
     except OSError as error:
         raise StoreError(f"{path}: cannot be repaired ({reason(error)}); what was moved is in {REJECTED}/") from None
-    for gap in found.missing:
+    for gap in missing:
         say(f"{gap.cell}: training {gap.what}")
-    if found.missing:
+    if missing:
         train(found.folder.configs)
     return look(path)
 

@@ -330,6 +330,18 @@ def test_what_is_damaged_is_named_and_recorded_again(tmp_path, small_parts):
     }
 
 
+def test_what_no_part_describes_is_not_said_to_be_trained(tmp_path, small_parts):
+    run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
+    (tmp_path / "recording.json").write_text("torn")
+    for part in (tmp_path / "trajectories").rglob("*.parquet"):
+        part.unlink()
+    said, trained = [], []
+    assert repair(tmp_path, trained.append, said.append).right
+    assert said[1:] == ["recording.json: no part says what was recorded; to record again, give the same command again"]
+    assert said[0].startswith("recording.json: is torn")
+    assert not trained
+
+
 def test_files_of_a_version_without_checksums_are_read(tmp_path, together):
     """As an old version wrote them: no recording.json, no digest in a part, lists for columns."""
     run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
