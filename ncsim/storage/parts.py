@@ -216,10 +216,15 @@ def _by_column(reader: pq.ParquetFile, name: str, lists: bool, wanted: Sequence[
     if not lists:
         names = [flat_names(name)[each] for each in wanted]
         table = reader.read(columns=names, use_threads=False)
-        return [numbers_of(table[each].combine_chunks()) for each in names]
+        return [numbers_of(_in_one(table[each])) for each in names]
     table = reader.read(columns=[name], use_threads=False)
-    flat = numbers_of(table[name].combine_chunks().flatten()).reshape(-1, table.schema.field(name).type.list_size)
+    flat = numbers_of(_in_one(table[name]).flatten()).reshape(-1, table.schema.field(name).type.list_size)
     return [flat[:, each] for each in wanted]
+
+
+def _in_one(column: pa.ChunkedArray) -> pa.Array:
+    # Of one chunk, as columns of parts have, `combine_chunks` makes a copy.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _members(table: pa.Table, stamp: Stamp, config: EnsembleConfig) -> MemberRecords:
