@@ -159,7 +159,7 @@ def test_throughput_in_one_run(capsys, tmp_path):
     assert found["machine"]["cores"] >= 1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_recording_in_one_run(tmp_path):
     options = ["--executors", "xla", "--members", "512", "--steps", "100", "--rounds", "3"]
     recording.main([*options, "--json", str(tmp_path / "recording.json")])

@@ -43,7 +43,7 @@ def test_the_work_is_the_same_each_time_and_in_range():
     assert (np.sort(pairs["train"], axis=1) == np.arange(4)[:, None]).all()
 
 
-@pytest.mark.slow  # compiling a run takes its time
+@pytest.mark.thorough  # compiling a run takes its time
 def test_ncsim_trains_and_writes_how_it_began(tmp_path):
     peer = NcsimText(WORK, at_once=1)
     order = peer.begin(str(tmp_path))

@@ -113,7 +113,7 @@ def alone(tmp_path_factory):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_store_what_one_does_and_the_last_reports(alone, tmp_path):
     codes, errors = statuses(start_together(tmp_path / "run", 2, "--distributed"))
     assert codes == [0, 0], errors

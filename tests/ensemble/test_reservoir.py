@@ -76,7 +76,7 @@ def test_chains_depend_on_their_id_alone(found):
     np.testing.assert_array_equal(some.parts, found.parts)
 
 
-@SLOW
+@pytest.mark.thorough
 def test_numbers_of_another_implementation():
     """Mean widths in contexts 11 and 22 at beta 4, s 2, at most 10 units, z = 1 and 4; and beta F(n)."""
     found = ncsim.reservoir([0.0, math.log(4) / 4], 4.0, 10, chains=128, steps=5_000, devices=1)

@@ -90,7 +90,7 @@ VARIANTS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 0, 2))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 0, 1))
 def test_the_kernels_text_follows_the_scan(name):
     vector, ours, theirs = by_both(VARIANTS[name])
     assert np.array_equal(ours(0), vector)
@@ -134,7 +134,7 @@ WIDE = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(WIDE, 1, 2))
+@pytest.mark.parametrize("name", first_fast(WIDE, 1, 1))
 def test_teams_follow_the_scan(name):
     """Units of which the last thread has fewer, kinds of unit, sums over units before and after what the network does."""
     config = ncsim.EnsembleConfig(**WIDE[name])

@@ -30,7 +30,7 @@ def test_where_one_half_is_passed():
     assert str(critical[1]) == "none [none, none]"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_main_job(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(critical_width, "WIDTHS", (2, 3))
     monkeypatch.setattr(critical_width, "ROW_WIDTHS", (2,))

@@ -11,7 +11,7 @@ from experiments import figure4
 pytestmark = pytest.mark.usefixtures("quickly")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_main_job(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(figure4, "WIDTHS", (2, 3))
     arguments = ["--members", "64", "--steps", "60", "--record-points", "7", "--out", "run"]

@@ -78,7 +78,7 @@ def test_choice_makes_small_p_values_common():
     assert 0.15 < found[1] < 1 - (31 / 32) ** 20
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_small_runs_of_both(tmp_path, capsys):
     five_runs.main(["--members", "200", "--comparisons", "100", "--out", str(tmp_path)])
     assert len(json.loads((tmp_path / "five_runs.json").read_text())) == 20
@@ -88,7 +88,7 @@ def test_small_runs_of_both(tmp_path, capsys):
     assert len(found) == 7
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_small_run_of_circuits(tmp_path, capsys):
     quantum_circuits.main(["--members", "20", "--steps", "3", "--widths", "1", "--out", str(tmp_path)])
     found = json.loads((tmp_path / "quantum_circuits.json").read_text())

@@ -66,7 +66,7 @@ def test_rank_correlation():
     assert figure5.rank_correlation(x[:2], x[:2]) is None
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_demonstration_on_made_up_sentences(tmp_path, monkeypatch, capsys):
     """Whether a word is there is learned, in the least rank and the largest; the report says what it is of."""
     monkeypatch.delenv("NCSIM_DATA", raising=False)

@@ -13,6 +13,7 @@ from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.executors.native import observed, whole
 from ncsim.planning import plan
 from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
+from tests.support.cases import first_fast
 from tests.support.folders import parts_of
 
 TINY = config_grid(hidden=2, learning_rate=[0.01, 0.1], members=600, steps=[50, 200])
@@ -39,7 +40,7 @@ def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
     assert 2e8 < tiny.peak_memory_bytes < 4e9
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_what_is_recorded_is_forecast(tmp_path):
     configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
     found = plan.forecast(configs, executor="xla", report=False, recording=recording)
@@ -49,9 +50,8 @@ def test_what_is_recorded_is_forecast(tmp_path):
     assert sum(cell.parts for cell in found.cells) == len(parts_of(tmp_path)) == 4
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not RUNS_HERE, reason="there is no C compiler")
-@pytest.mark.parametrize("recording", [None, ncsim.Recording(points=2)])
+@pytest.mark.parametrize("recording", first_fast([None, ncsim.Recording(points=2)], 0, slow=1))
 def test_few_are_calibrated_as_the_many_that_will_be_trained(monkeypatch, recording):
     """Many are drawn and recorded in C, which a few are not: at 20 steps that is half of their time."""
     made = []

@@ -250,8 +250,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     modes = {
         "every-write": lambda place: every_write(place, 1),
-        "some-writes": lambda place: every_write(place, 5),
-        "some-random-kills": lambda place: random_kills(place, 80),
+        "some-writes": lambda place: every_write(place, 11),
+        "some-random-kills": lambda place: random_kills(place, 40),
         "random-kills": lambda place: random_kills(place, 200),
         "terminated": terminated,
         "run": full_or_read_only,

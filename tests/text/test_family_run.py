@@ -47,7 +47,7 @@ def files(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_distilbert_with_other_targets(files, capsys):
     options = {"model": str(files / "model"), "suite": "multilingual", "ranks": (2,), "epochs": 1, "batch_size": 2}
     options |= {"length": 12, "items": 4, "test_items": 4, "target_modules": ("query", "output.dense")}

@@ -283,7 +283,7 @@ def test_damage_is_named(files, whole, tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "run") == contents(whole.path)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_dropout_is_the_same_in_any_microbatch_and_short_memory_is_met_by_small_ones(
     files, tmp_path, monkeypatch, capsys
 ):
@@ -340,7 +340,7 @@ def test_another_at_once_groups_what_is_left_anew(files, whole, tmp_path, monkey
     assert contents(again.path) == contents(run.path)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_means_of_memory_does_not_make_another_run(files, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):

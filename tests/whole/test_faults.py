@@ -50,7 +50,7 @@ def driven(mode, folder, records, timeout=300, wrap=()):
 @pytest.mark.parametrize(
     ("mode", "tried"),
     [
-        pytest.param("some-writes", 12, marks=pytest.mark.slow),
+        pytest.param("some-writes", 5, marks=pytest.mark.slow),
         pytest.param("every-write", 60, marks=pytest.mark.thorough),
     ],
 )
@@ -65,7 +65,7 @@ def test_a_fault_at_calls_that_write(tmp_path, records, mode, tried):
 @pytest.mark.parametrize(
     ("mode", "kills"),
     [
-        pytest.param("some-random-kills", 80, marks=pytest.mark.slow),
+        pytest.param("some-random-kills", 40, marks=pytest.mark.slow),
         pytest.param("random-kills", 200, marks=pytest.mark.thorough),
     ],
 )
@@ -121,7 +121,7 @@ def mounted(command):
     return ["unshare", "--mount", "sh", "-c", script, "sh"]
 
 
-@pytest.mark.parametrize("free", first_fast([2, 6, 1, 4], 0, slow=2))
+@pytest.mark.parametrize("free", first_fast([2, 6, 1, 4], 0, slow=1))
 def test_a_disk_that_is_full(tmp_path, records, free):
     """A small tmpfs with `free` blocks of 4 KiB. What was stored is whole, and the run goes on where there is space."""
     disk = tmp_path / "disk"
@@ -284,8 +284,7 @@ for devices in (1, 2, 4, 8):
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["xla", "native"])
+@pytest.mark.parametrize("executor", first_fast(["native", "xla"], 0, slow=1))
 def test_one_two_four_and_eight_devices_in_any_order_give_the_same_bytes(tmp_path, executor):
     done = subprocess.run(
         [sys.executable, "-c", EIGHT, str(tmp_path), executor],
