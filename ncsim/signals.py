@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -49,6 +50,7 @@ _deferring = 0
 _finishing = 0
 _lock = threading.Lock()
 _cleanups: list[Callable[[], object]] = []
+_cleaning = False
 
 
 @contextlib.contextmanager
@@ -56,22 +58,33 @@ def handled(end: Callable[[int], object] | None = None) -> Iterator[None]:
     """SIGINT and SIGTERM raise `Stopped`: at once, or within `deferred` where it calls `check`. A second one ends the
     process. In a thread that is not the main one, which cannot have handlers, nothing changes.
 
+    What is raised at once may be raised in a callback of Python's own, which swallows it. Then the process is ended from outside,
+    and whatever comes of its scratch folders being gone is no error of its own.
+
     Args:
         end: says that the process ends and ends it, given the exit status, where the main thread does not come to do so.
     """
-    global _asked, at_stake
+    global _asked, _cleaning, at_stake
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    at_stake = ""
+    at_stake, _cleaning = "", False
     before = {number: signal.signal(number, _handle) for number in _STOPPING}
     told, tells = socket.socketpair()
     tells.setblocking(False)
     fd_before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(told, end or os._exit), name="ncsim-signals", daemon=True).start()
+    hook_before = sys.unraisablehook
+    sys.unraisablehook = lambda told: None if told.exc_type is Stopped else hook_before(told)
     try:
-        yield
+        try:
+            yield
+        except Exception:
+            check()
+            raise
+        check()
     finally:
+        sys.unraisablehook = hook_before
         signal.set_wakeup_fd(fd_before)
         tells.close()
         for number, handler in before.items():
@@ -106,8 +119,15 @@ def finishing() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cleaned_up(action: Callable[[], object]) -> Iterator[None]:
-    """`action` at the end of the context, and also where a signal ends the process within it."""
-    _cleanups.append(action)
+    """`action` at the end of the context, and also where a signal ends the process within it. Raises Stopped where one does so
+    already."""
+    with _lock:
+        late = _cleaning
+        if not late:
+            _cleanups.append(action)
+    if late:
+        action()
+        raise Stopped(_asked or signal.SIGTERM)
     try:
         yield
     finally:
@@ -225,6 +245,9 @@ def _signal(told: socket.socket, seconds: float | None) -> int | None:
 
 
 def _clean_up() -> None:
-    for action in reversed(_cleanups):
+    global _cleaning
+    with _lock:
+        _cleaning, actions = True, _cleanups[::-1]
+    for action in actions:
         with contextlib.suppress(Exception):
             action()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ncsim import signals
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, config_grid, field_specs
 from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
@@ -255,6 +256,7 @@ def kept_report(store: Callable[[], object], where: str, quiet: bool) -> str:
     try:
         store()
     except StoreError as error:
+        signals.check()  # a signal that ends the process takes away what is being drawn
         if quiet:
             raise
         say(str(error))

@@ -9,9 +9,11 @@ from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs, swept_fields
 from ncsim.config.fields import option_name
+from ncsim.config.recording import Recording
 from ncsim.config.tasks import PAPER_TASKS
 from ncsim.storage.environment import recorded_environments, recorded_executors
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
 
 
 def provenance(location: str) -> dict[str, Any]:
@@ -23,9 +25,9 @@ def provenance(location: str) -> dict[str, Any]:
     Raises:
         StoreError: no run is there.
     """
-    configs = RunFolder.open(location).configs
-    executors = recorded_executors(location, configs) or []
-    command = repeat_command(configs, location, executors)
+    folder = RunFolder.open(location)
+    configs, executors = folder.configs, recorded_executors(location, folder.configs) or []
+    command = repeat_command(configs, location, executors, TrajectoryFolder(folder).recording())
     return {
         "location": location,
         "settings": [(name, _values(configs, name)) for name in field_specs()],
@@ -56,27 +58,30 @@ def environment_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows + [(name, str(record[name])) for name in shown if record.get(name) is not None]
 
 
-def repeat_command(configs: Sequence[EnsembleConfig], out: str, executors: Sequence[str] = ()) -> str | None:
+def repeat_command(
+    configs: Sequence[EnsembleConfig], out: str, executors: Sequence[str] = (), recording: Recording | None = None
+) -> str | None:
     """The `ncsim ensemble` command that trains these cells; None where no command does.
 
     Args:
         configs: the cells of a run.
         out: its folder.
         executors: of its cells; one that all have is asked for.
+        recording: what it records along training, if anything.
     """
     swept, default = swept_fields(configs), EnsembleConfig()
     grid = {name: list(dict.fromkeys(getattr(config, name) for config in configs)) for name in swept}
     cells = {tuple(getattr(config, name) for name in swept) for config in configs}
     if cells != set(itertools.product(*grid.values())):
         return None
-    words = ["ncsim", "ensemble"]
+    words, recorded = ["ncsim", "ensemble"], [] if recording is None else recording.options().split()
     if configs[0].tasks != PAPER_TASKS:  # no option has them
         place = out.rstrip("/")
-        return shlex.join([*words, "--config", f"{place}/config.json", "--out", f"{place}-again"])
+        return shlex.join([*words, "--config", f"{place}/config.json", *recorded, "--out", f"{place}-again"])
     for name in field_specs():
         values = grid.get(name, [getattr(configs[0], name)])
         if values != [getattr(default, name)] or name == "members":
             words += [option_name(name), *map(_word, values)]
     if len(set(executors)) == 1:
         words += ["--executor", executors[0]]
-    return shlex.join([*words, "--out", out])
+    return shlex.join([*words, *recorded, "--out", out])

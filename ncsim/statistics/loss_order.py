@@ -61,9 +61,9 @@ def first_of(order: np.ndarray, tries: int, total: int) -> np.ndarray:
     kept = places_that_count(tries, total)
     if kept >= len(order):
         return order
-    # Networks with one loss stay together.
-    stop = int(np.searchsorted(order, order[kept] >> np.uint64(32) << np.uint64(32)))
-    return order[:stop] if stop else order
+    # Networks with one loss stay together, and none is left out that counts.
+    last = (order[kept] >> np.uint64(32)) + np.uint64(1)
+    return order if last > _LOWER else order[: int(np.searchsorted(order, last << np.uint64(32)))]
 
 
 def places_that_count(tries: int, total: int) -> int:

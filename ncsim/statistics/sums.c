@@ -282,8 +282,9 @@ void ncsim_loss_bins(
             const float loss = losses[m * stride + p];
             uint32_t bits;
             memcpy(&bits, &loss, sizeof bits);
-            int bin = lowest[bits >> 16];
-            bin += loss >= edges[bin + 1];
-            histogram[CONTEXTS * bins * p + bin] += there[m * points + p] && isfinite(loss);
+            const int kept = there[m * points + p] && isfinite(loss);
+            int bin = kept ? lowest[bits >> 16] : 0; /* an infinite loss would be behind the last bin */
+            bin += kept && loss >= edges[bin + 1];
+            histogram[CONTEXTS * bins * p + bin] += kept;
         }
 }

@@ -42,6 +42,8 @@ _KEY, _CHECKSUM = b"ncsim-summary", b"ncsim-checksum"
 THREADS = 4
 #: From so many members on what hangs on losses is kept, too: of fewer it is made in no time.
 MANY = 2**16
+#: Of cells: those of before had not all that counts of the laws of the best by loss, where very many networks have one loss.
+_CELLS = " 2"
 
 #: A part: its name, the digest of its footer, and how many members it has.
 Place = tuple[str, str, int]
@@ -107,12 +109,13 @@ def kept_cell(
     places: Sequence[Place],
     kind: type[_Sums],
     make: Callable[[], _Sums],
+    version: str = "",
 ) -> _Sums:
-    """What a cell adds up to, kept where it has many members. `places` are its parts."""
+    """What a cell adds up to, kept where it has many members. `places` are its parts; of another version it is made anew."""
     if sum(members for *_, members in places) < MANY:
         return make()
     name = f"{summary_name(folder.cell_name(config) + '/')}cell.parquet"
-    return kept_or_made(folder.storage, name, digest_of(places), kind, make)
+    return kept_or_made(folder.storage, name, digest_of(places) + version, kind, make)
 
 
 def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> Cell:
@@ -126,7 +129,7 @@ def cell_of(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
     if len(sources) > 1:
         return _made(config, places)
     parts = [(each.name, each.footer, each.members) for each in places]
-    return kept_cell(folder, config, parts, Cell, lambda: _made(config, places))
+    return kept_cell(folder, config, parts, Cell, lambda: _made(config, places), _CELLS)
 
 
 def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]]) -> list[_Source]:

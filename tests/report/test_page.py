@@ -21,7 +21,7 @@ from ncsim.cli.options import add_config_options, configs_of
 from ncsim.cli.text import add_text_command, config_of
 from ncsim.report.claims import CLAIMS, PEAK, findings, settings
 from ncsim.report.page import LAW_UNIT, MARKS, report_page
-from ncsim.report.provenance import repeat_command
+from ncsim.report.provenance import provenance, repeat_command
 from ncsim.report.sentences import protocol_row, run_verdict
 from ncsim.report.summary import summarise
 from ncsim.report.watch import watch
@@ -237,6 +237,21 @@ def test_the_command_gives_the_run_again(fields):
     parser = argparse.ArgumentParser()
     add_config_options(parser)
     assert set(configs_of(parser.parse_args(command[2:-4]))) == set(configs)
+
+
+@pytest.mark.parametrize("options", ["--record-points 5 --record-spacing logarithmic", "--record-every 3"])
+def test_the_command_records_again(tmp_path, options, capsys):
+    """Of the paper's tasks, and of tasks that come from the stored settings."""
+    for tasks in ([], ["--config", str(tmp_path / "mine" / "config.json")]):
+        if tasks:
+            ncsim.run_ensemble(ncsim.EnsembleConfig(tasks=own_tasks("mine"), members=4, steps=7), out=tmp_path / "mine")
+        folder = str(tmp_path / f"run-{len(tasks)}")
+        members = [] if tasks else ["--members", "4", "--steps", "7"]
+        main(["ensemble", *tasks, *members, *options.split(), "--out", folder, "--quiet"])
+        command = provenance(folder)["command"]
+        assert f" {options} --out " in command
+        main([*shlex.split(command)[1:], "--quiet"])
+        capsys.readouterr()
 
 
 def test_no_command_is_told_that_does_not_give_the_run_again():

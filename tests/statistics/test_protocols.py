@@ -8,6 +8,8 @@ from scipy.stats import binom
 
 import ncsim
 from ncsim.records.members import MemberRecords
+from ncsim.statistics import loss_order
+from ncsim.statistics import outcomes as outcomes_module
 from ncsim.statistics.intervals import clopper_pearson, fraction_estimate, mean_estimate
 from ncsim.statistics.protocols import (
     PROTOCOLS,
@@ -231,3 +233,19 @@ def test_no_network_and_bad_protocols():
     with pytest.raises(ValueError, match="tries: 0"):
         Protocol("retry", 0)
     assert pytest.approx(2.8284, abs=1e-4) == TSIRELSON
+
+
+@pytest.mark.parametrize("equal", [[0.1, 0.8, 0.1], [0.0, 1.0], [0.5, 0.5], [0.05] * 4 + [0.4, 0.1] + [0.05] * 6])
+def test_best_by_loss_of_very_many_where_losses_are_equal(monkeypatch, equal):
+    """Where all are not looked at in their order, those of one loss are looked at together."""
+    size = 4_000
+    monkeypatch.setattr(loss_order, "EXACT", 1_000)
+    monkeypatch.setattr(outcomes_module, "EXACT", 1_000)
+    records = made_up(size, seed=4)
+    loss = np.repeat(np.arange(len(equal)) / 10, np.round(np.array(equal) * size).astype(int))
+    order = np.random.default_rng(2).permuted(np.tile(loss, (4, 1)), axis=1).T
+    records = records._replace(loss=np.where(records.diverged, np.nan, order).astype(np.float32))
+    outcomes = Outcomes([records], CONFIG)
+    for context, found in zip(outcomes.contexts, outcomes.best_of_laws(20), strict=True):
+        expected = np.bincount(context.table, weights(Protocol("best_loss", 20), context), found.shape[1])
+        np.testing.assert_allclose(found[0], expected, atol=1e-10)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -195,3 +196,32 @@ def test_a_lone_process_of_a_slurm_step_says_what_it_waits_for_and_ends(tmp_path
     _, seconds = ended(process, signal.SIGTERM)
     assert process.returncode == 143
     assert seconds < 10
+
+
+def test_a_signal_that_a_callback_swallows_ends_the_command_all_the_same(capsys):
+    """Whatever comes of it that the process is ended from outside meanwhile is no error of its own."""
+
+    class Thing:
+        pass
+
+    def act(error):
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        del thing
+        assert kept() is None
+        assert signals.asked()
+        if error is not None:
+            raise error
+
+    for error in (OSError("what was drawn is gone"), None):
+        with pytest.raises(signals.Stopped) as caught, signals.handled(lambda status: None):
+            act(error)
+        assert caught.value.status == 143
+    assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_begun_where_a_signal_ends_the_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(signals, "_cleaning", True)
+    with pytest.raises(signals.Stopped), signals.scratch("build-", tmp_path):
+        raise AssertionError("it was begun")
+    assert not list(tmp_path.iterdir())
