@@ -177,8 +177,12 @@ def _table_laws(protocol: Protocol, outcomes: Ensemble) -> list[np.ndarray]:
     found = []
     for tables in outcomes.tally.tables:
         number = _left_out(tables.members)
-        laws = number * shares(number, TableKinds.of(tables.cells(outcomes.rows), outcomes.rows), protocol.tries)
-        laws[number.sum(axis=1) == 0] = laws[0]
+        total = number.sum(axis=1, keepdims=True)
+        if protocol.is_single_shot:  # a share of all is rounded once
+            laws = number / np.maximum(total, 1)
+        else:
+            laws = number * shares(number, TableKinds.of(tables.cells(outcomes.rows), outcomes.rows), protocol.tries)
+        laws[total[:, 0] == 0] = laws[0]
         found.append(laws)
     return found
 
