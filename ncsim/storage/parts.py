@@ -223,7 +223,7 @@ def _by_column(reader: pq.ParquetFile, name: str, lists: bool, wanted: Sequence[
 
 
 def _in_one(column: pa.ChunkedArray) -> pa.Array:
-    # Of one chunk, as columns of parts have, `combine_chunks` makes a copy.
+    # Of one chunk, as columns of parts have, `combine_chunks` makes a copy (findings/pyarrow_combine_chunks_of_one_chunk.sh).
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
