@@ -144,7 +144,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, slow=1))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, slow=0))
 def test_interpreted_kernel_follows_the_scan(name):
     config = VARIANTS[name]
     targets = jnp.asarray(context_targets(config.tasks)[1], jnp.float32)
