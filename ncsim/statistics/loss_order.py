@@ -77,11 +77,6 @@ def ordered_bits(loss: np.ndarray) -> np.ndarray:
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
-def losses_of(bits: np.ndarray) -> np.ndarray:
-    """The inverse of `ordered_bits`, float32."""
-    return np.where(bits >> 31, bits & np.uint32(2**31 - 1), ~bits).view(np.float32)
-
-
 def best_of_laws(order: Iterable[np.ndarray], tries: int, members: np.ndarray) -> np.ndarray:
     """The laws of the tables under the best of so many tries by loss, float64[1 + groups, T].
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.records.columns import by_context
 from ncsim.records.members import MemberRecords
 from ncsim.statistics import compiled
-from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, losses_of, ordered_bits, packed
+from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, ordered_bits, packed
 from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 
 #: NumPy lets others compute beside it; more threads than contexts would have nothing to do.
@@ -41,18 +40,12 @@ class TableKinds(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ContextOutcomes:
-    """The networks of one context that did not diverge, in the order of their losses. What their tables say of each is looked
-    up when it is asked for."""
+    """The networks of one context that did not diverge, in the order of their losses."""
 
     member: np.ndarray  # uint32: where each stands in the ensemble
     bits: np.ndarray  # uint32: its loss as `ordered_bits`, ascending
     table: np.ndarray  # int32: which of the context's distinct tables of counts
     kinds: TableKinds  # of those tables
-
-    @cached_property
-    def loss(self) -> np.ndarray:
-        """float32, ascending."""
-        return losses_of(self.bits)
 
     def take(self, kept: np.ndarray) -> ContextOutcomes:
         """Those of some networks, bool[M]."""
