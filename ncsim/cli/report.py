@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -180,8 +181,6 @@ def _load_figures() -> None:
 
 def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
-    import threading
-
     from ncsim.report.summary import summarise
     from ncsim.study import Study
 

@@ -1,6 +1,8 @@
 /* Networks of one context in the order of their losses, as outcomes.py, loss_order.py and protocols.py define it: runs that are drawn
    from them, and the laws of the best of several by loss. Compiled with sums.c, and below it. */
 
+static inline int64_t larger64(int64_t a, int64_t b) { return a > b ? a : b; }
+
 /* `packed` networks: loss as ordered bits, table, group of the jackknife; they sort by loss. */
 static inline uint64_t packed(uint32_t bits, uint32_t table, uint32_t group) { return (uint64_t)bits << 32 | table << 8 | group; }
 

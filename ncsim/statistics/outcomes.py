@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +47,11 @@ class ContextOutcomes:
     bits: np.ndarray  # uint32: its loss as `ordered_bits`, ascending
     table: np.ndarray  # int32: which of the context's distinct tables of counts
     kinds: TableKinds  # of those tables
+
+    @cached_property
+    def number(self) -> np.ndarray:
+        """Networks with each table, int64[T]."""
+        return np.bincount(self.table, minlength=len(self.kinds.right))
 
     def take(self, kept: np.ndarray) -> ContextOutcomes:
         """Those of some networks, bool[M]."""

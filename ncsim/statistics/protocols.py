@@ -71,10 +71,8 @@ def weights(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray:
 
 def _shares(protocol: Protocol, outcomes: ContextOutcomes) -> np.ndarray | None:
     """The weight of a network by its table, float64[T]; None where losses decide."""
-    choice, kinds = PROTOCOLS[protocol.kind], outcomes.kinds
-    if choice.shares is None:
-        return None
-    return choice.shares(np.bincount(outcomes.table, minlength=len(kinds.right)), kinds, protocol.tries)
+    shares = PROTOCOLS[protocol.kind].shares
+    return None if shares is None else shares(outcomes.number, outcomes.kinds, protocol.tries)
 
 
 def _weights_by_loss(bits: np.ndarray, tries: int) -> np.ndarray:

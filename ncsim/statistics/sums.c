@@ -15,7 +15,6 @@
 static inline int smaller(int a, int b) { return a < b ? a : b; }
 static inline int larger(int a, int b) { return a > b ? a : b; }
 static inline int size(int a) { return a < 0 ? -a : a; }
-static inline int64_t larger64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* S, direct influence and Delta, times the rows, of sums of outcomes and of their products. */
 static inline void statistics_of(const int *a, const int *b, const int *c, int rows, int *s, int *influence, int *delta)
