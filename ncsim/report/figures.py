@@ -43,6 +43,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#000000 #E69F00 #56B4E9 #
 #: Fonts are embedded as text, so that figures can be searched and edited; ids in SVG do not change from run to run.
 STYLE = {
     "pdf.fonttype": 42,
+    "ps.fonttype": 42,  # a PDF, too, looks there: else the minus sign has a font of its own (findings/matplotlib_pdf_fonts_by_ps_fonttype.sh)
     "svg.fonttype": "none",
     "svg.hashsalt": "ncsim",
     "font.size": 9,

@@ -1,6 +1,7 @@
 """What is said of a run follows from its numbers."""
 
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -140,6 +141,7 @@ def test_report_files(tmp_path):
         pdf = (tmp_path / "figures" / f"{figure}.pdf").read_bytes()
         assert b"/FontFile2" in pdf  # TrueType, embedded
         assert b"/Type3" not in pdf
+        assert len(set(re.findall(rb"/FontName /(\S+)", pdf))) == 1  # cut down and embedded once
         svg = ElementTree.parse(tmp_path / "figures" / f"{figure}.svg")
         texts = {element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")}
         assert "single shot" in texts
