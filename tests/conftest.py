@@ -67,7 +67,8 @@ def _letters_of_pdf_are_outlines(request):
 
     with pytest.MonkeyPatch.context() as patch:
         if request.path.parent.name != "report":
-            patch.setitem(figures.STYLE, "pdf.fonttype", 3)
+            for name in ("pdf.fonttype", "ps.fonttype"):
+                patch.setitem(figures.STYLE, name, 3)
         yield
 
 

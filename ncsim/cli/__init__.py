@@ -1,7 +1,7 @@
 """The command `ncsim`.
 
 `command` has `main` and what every command needs; `ensemble`, `text`, `plan`, `report` and `show` have one command each, its options and its function;
-`options` has the options that commands and experiments share, `settings` the file of `--config`, and `completion` what shells complete. `main` is imported here, so no file may have that name: it would hide the
+`options` has the options that commands and experiments share, `settings` the file of `--config`, and `completion` what shells complete. `main` is defined here, so no file may have that name: it would hide the
 function. Nothing here needs JAX before something is trained.
 
 Decisions
@@ -24,4 +24,20 @@ Completion: shtab (extra `completion`), which makes a script once. argcomplete s
 registered in the shell of each user.
 """
 
-from ncsim.cli.command import main as main
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the `ncsim` command. Ctrl-C is answered from here on, while what the command needs is loaded."""
+    try:
+        from ncsim.cli import command
+
+        command.main(arguments)
+    except KeyboardInterrupt:
+        with contextlib.suppress(AttributeError, OSError):  # a standard error that is closed
+            sys.stderr.write("\nncsim: interrupted\n")
+        raise SystemExit(130) from None

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ncsim.cli.command import main
+from ncsim.cli import main
 
 main()

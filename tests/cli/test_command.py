@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
             parent.chmod(parent.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     if os.geteuid() == 0:
         # The interpreter may itself be where only root can read, so the process changes user once it has imported.
-        become = "import ncsim.ensemble.run, ncsim.executors.xla, ncsim.cli, os; os.setgid(65534); os.setuid(65534); "
+        become = "import ncsim.ensemble.run, ncsim.executors.xla, ncsim.cli.command, os; os.setgid(65534); os.setuid(65534); "
     else:
         become = "import ncsim.cli; "
     script = become + "import sys; ncsim.cli.main(sys.argv[1:])"

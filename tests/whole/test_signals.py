@@ -198,6 +198,21 @@ def test_a_lone_process_of_a_slurm_step_says_what_it_waits_for_and_ends(tmp_path
     assert seconds < 10
 
 
+@pytest.mark.parametrize("loaded", ["ncsim.cli.command", "numpy"])
+def test_ctrl_c_while_a_command_is_loaded_is_one_line(loaded):
+    code = (
+        "import signal, sys\n"
+        "class Pressed:\n"
+        "    def find_spec(self, name, *rest):\n"
+        f"        if name == {loaded!r}: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Pressed())\n"
+        "from ncsim.cli import main\n"
+        "main(['show', 'nowhere'])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "\nncsim: interrupted\n")
+
+
 def test_a_signal_that_a_callback_swallows_ends_the_command_all_the_same(capsys):
     """Whatever comes of it that the process is ended from outside meanwhile is no error of its own."""
 
