@@ -164,6 +164,9 @@ class LocalStorage:
         os.replace(self.root / name, self.root / to)
         for folder in {(self.root / name).parent, (self.root / to).parent}:
             _flush_folder(folder)
+        with contextlib.suppress(OSError):  # the first that still holds something
+            for folder in list((self.root / name).relative_to(self.root).parents)[:-1]:
+                os.rmdir(self.root / folder)
 
 
 class ObjectStorage:
@@ -309,7 +312,11 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
 def _write(path: Path, content: bytes | memoryview, unfinished: Path) -> None:
     make_folder(path.parent)
     with _temporary(path, content, unfinished) as temporary:
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except IsADirectoryError:
+            os.rmdir(path)  # one that holds nothing; of another, this raises
+            os.replace(temporary, path)
     _flush_folder(path.parent)
 
 

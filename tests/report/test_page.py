@@ -30,6 +30,7 @@ from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
 from ncsim.text import open_text_run
 from ncsim.text.report.write import repeat_text_command, write_text_report
+from tests.executors.test_native import FOUR_ROWS
 from tests.statistics.test_protocols import made_up
 from tests.support.pages import MEMBERS, grid, stored
 
@@ -239,19 +240,22 @@ def test_the_command_gives_the_run_again(fields):
     assert set(configs_of(parser.parse_args(command[2:-4]))) == set(configs)
 
 
-@pytest.mark.parametrize("options", ["--record-points 5 --record-spacing logarithmic", "--record-every 3"])
-def test_the_command_records_again(tmp_path, options, capsys):
-    """Of the paper's tasks, and of tasks that come from the stored settings."""
-    for tasks in ([], ["--config", str(tmp_path / "mine" / "config.json")]):
-        if tasks:
-            ncsim.run_ensemble(ncsim.EnsembleConfig(tasks=own_tasks("mine"), members=4, steps=7), out=tmp_path / "mine")
-        folder = str(tmp_path / f"run-{len(tasks)}")
-        members = [] if tasks else ["--members", "4", "--steps", "7"]
-        main(["ensemble", *tasks, *members, *options.split(), "--out", folder, "--quiet"])
-        command = provenance(folder)["command"]
-        assert f" {options} --out " in command
-        main([*shlex.split(command)[1:], "--quiet"])
-        capsys.readouterr()
+@pytest.mark.parametrize(
+    ("tasks", "options"),
+    [(None, "--record-points 5 --record-spacing logarithmic"), (FOUR_ROWS, "--record-every 3")],
+    ids=["the paper's tasks", "tasks that come from the stored settings"],
+)
+def test_the_command_records_again(tmp_path, tasks, options, monkeypatch):
+    monkeypatch.setattr("ncsim.cli.ensemble.report_run", lambda *_: None)
+    words = ["--hidden", "1", "--members", "4", "--steps", "7"]
+    if tasks is not None:
+        ncsim.run_ensemble(ncsim.EnsembleConfig(tasks=tasks, hidden=1, members=4, steps=7), out=tmp_path / "mine")
+        words = ["--config", str(tmp_path / "mine" / "config.json")]
+    folder = str(tmp_path / "run")
+    main(["ensemble", *words, *options.split(), "--out", folder, "--quiet"])
+    command = provenance(folder)["command"]
+    assert f" {options} --out " in command
+    main([*shlex.split(command)[1:], "--quiet"])
 
 
 def test_no_command_is_told_that_does_not_give_the_run_again():

@@ -94,6 +94,27 @@ def test_a_damaged_run_is_repaired_wherever_it_is(place):
     assert folder.storage.names("rejected") == ["rejected/config.json", f"rejected/{victim}"]
 
 
+@pytest.mark.parametrize("inside", [(), ("x",), ("sub/x", "sub/y/z")])
+def test_a_folder_in_the_place_of_a_part_is_moved_out_of_the_way(tmp_path, inside):
+    folder = stored(tmp_path / "run")
+    victim = folder.parts(CONFIG)[1].name
+    before = folder.storage.read(victim)
+    folder.storage.remove(victim)
+    (tmp_path / "run" / victim).mkdir()
+    for name in inside:
+        folder.storage.write(f"{victim}/{name}", b"a note")
+
+    def train(configs):
+        RunFolder.create(tmp_path / "run", configs).write_part(CONFIG, some_records(8, 12, seed=8))
+
+    if inside:
+        with pytest.raises(StoreError, match=r"cannot be written \(Directory not empty\)"):
+            train([CONFIG])
+    assert repair(tmp_path / "run", train, [].append).right
+    assert folder.storage.read(victim) == before
+    assert folder.storage.names("rejected") == [f"rejected/{victim}/{name}" for name in inside]
+
+
 def test_a_run_is_trained_into_an_object_store_and_resumed(place):
     config = ncsim.EnsembleConfig(hidden=2, members=70, steps=20)
     run = ncsim.run_ensemble(config, out=place, executor="xla")
