@@ -161,7 +161,8 @@ class Run:
             windows: first and last step of the windows to give mu_gradS of; the recorded steps nearest to them bound it.
 
         Raises:
-            ValueError: the run was made without a recording, or a window lies between two recorded steps.
+            ValueError: the run was made without a recording, or no stored member has one, or a window lies between two recorded
+                steps.
             StoreError: a part is torn or foreign.
 
         Example:
@@ -174,7 +175,10 @@ class Run:
             return trajectory_statistics(self.trajectories(cell), self.configs[cell].tasks.rows, windows)
         found = self._stored_along_training(cell, windows)
         if found is None:
-            raise ValueError(NOT_RECORDED)
+            begun = TrajectoryFolder(self._source).recording() is not None
+            raise ValueError(
+                f"{self.location}: no member that is stored has a recording; resume the run" if begun else NOT_RECORDED
+            )
         return found
 
     def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
@@ -244,14 +248,12 @@ class Run:
         """Joint counts, int32[members, 2, 2, 2, 2]; for a grid [cells, members, 2, 2, 2, 2].
 
         Raises:
-            StoreError: cells hold different numbers of members, because the run is not complete.
+            StoreError: cells hold different members, because the run is not complete.
         """
-        cells = [self.records(cell).joint for cell in range(len(self.configs))]
-        if len({len(cell) for cell in cells}) > 1:
-            raise StoreError(
-                f"{self.location}: cells hold different numbers of members; resume the run, or use records(cell)"
-            )
-        return np.stack(cells) if self.swept else cells[0]
+        cells = [self.records(cell) for cell in range(len(self.configs))]
+        if not all(np.array_equal(cell.member, cells[0].member) for cell in cells):
+            raise StoreError(f"{self.location}: cells hold different members; resume the run, or use records(cell)")
+        return np.stack([cell.joint for cell in cells]) if self.swept else cells[0].joint
 
     def statistics(self) -> Any:
         """`ChshStatistics` of `counts`, per member. A diverged context makes its member's statistics NaN."""
@@ -306,15 +308,17 @@ class Run:
         Bob's task `j`, both 1 and 2; counts also have the outcomes `a` and `b`, -1 and 1.
 
         Args:
-            incomplete: "refuse" a run whose cells are no full grid or have not the same members, or fill it with "nan", which
-                makes whole numbers and booleans float64.
+            incomplete: "refuse" a run with members that are still to be trained, or whose cells are no full grid, or fill it with
+                "nan", which makes whole numbers and booleans float64. Members that no cell has are not in it.
 
         Raises:
             ConfigError: the run is not complete, or xarray is not installed.
             StoreError: a part is torn or foreign.
         """
         return self._data_set(
-            lambda records, config: of_records(records, config) | of_statistics(records, config), incomplete
+            lambda records, config: of_records(records, config) | of_statistics(records, config),
+            incomplete,
+            "to_xarray",
         )
 
     def to_datatree(self, incomplete: str = "refuse") -> Any:
@@ -330,25 +334,30 @@ class Run:
         """
         xarray = package("xarray", "to_datatree")
         groups = {
-            "records": self._data_set(of_records, incomplete),
-            "statistics": self._data_set(of_statistics, incomplete),
+            "records": self._data_set(of_records, incomplete, "to_datatree"),
+            "statistics": self._data_set(of_statistics, incomplete, "to_datatree"),
         }
-        recorded = [(config, list(self.trajectories(cell))) for cell, config in enumerate(self.configs)]
-        if all(parts for _, parts in recorded):
+        recorded = [list(self.trajectories(cell)) for cell in range(len(self.configs))]
+        some = next((parts[0] for parts in recorded if parts), None)
+        if some is not None:
             cells = []
-            for config, parts in recorded:
-                whole = joined(parts)
+            for config, parts in zip(self.configs, recorded, strict=True):
+                whole = joined(parts or [some.take(slice(0))])
                 own = {"member": whole.member.astype(np.int64), "step": whole.step}
                 cells.append(CellArrays(config, of_trajectories(whole), own))
             groups["trajectories"] = data_set(cells, incomplete, "to_datatree")
         return xarray.DataTree.from_dict(groups)
 
-    def _data_set(self, variables: Callable[[MemberRecords, EnsembleConfig], Any], incomplete: str) -> Any:
+    def _data_set(self, variables: Callable[[MemberRecords, EnsembleConfig], Any], incomplete: str, method: str) -> Any:
+        if incomplete == "refuse" and (missing := self.missing()):
+            raise ConfigError(
+                f"{method}: {missing:,} members are still to be trained; allowed: incomplete='nan', or a complete run"
+            )
         cells = []
         for cell, config in enumerate(self.configs):
             records = self.records(cell)
             cells.append(CellArrays(config, variables(records, config), {"member": records.member.astype(np.int64)}))
-        return data_set(cells, incomplete, "to_xarray")
+        return data_set(cells, incomplete, method)
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:

@@ -142,7 +142,11 @@ class _Stages:
         """The run with all its members."""
         if self.storage is not None:
             return self._stored(members)
-        return self._in_memory(members) if self.job.recording is None else self.train(self._job(members))
+        if self.job.recording is None:
+            return self._in_memory(members)
+        run = self.train(self._job(members))
+        run._until = self._told(members)
+        return run
 
     def _told(self, members: int) -> dict[str, Any]:
         """What until.json says before so many members are trained."""

@@ -21,9 +21,8 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     The plug-in estimate, which is the interval's value, is biased: a maximum of eight sums pushes it up and four
     absolute values push it down. Delta is also the largest over 8 sign vectors s of the smallest over 16 sign vectors
     t of the linear forms s.c - 2 - t.d, and each of these 128 forms is -2 plus four terms +-(1 - 4 p), p being the
-    probability of a single cell of a context. So each form gets an interval from the exact intervals of four
-    binomials, their reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies
-    near 1; and the largest of the smallest limits is taken. A lower limit must hold for all 8 s, an upper limit for
+    probability of a single cell of a context. So each form gets an interval from the intervals of four binomials, their
+    reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies near 1; and the largest of the smallest limits is taken. A lower limit must hold for all 8 s, an upper limit for
     all 16 t: the levels are divided by those.
 
     Args:
@@ -60,13 +59,17 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
         value,
         max(min(low, value), -8.0),
         max(min(high, 2.0), value),
-        "128 linear forms, exact binomial limits, conservative",
+        "128 linear forms, binomial limits, conservative",
         level,
     )
 
 
 def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Estimate:
-    """Conservative interval for S of one table of counts, from the exact limits of the four shares of unequal outcomes.
+    """Conservative interval for S of one table of counts, from limits of the four shares of unequal outcomes.
+
+    Their reaches are combined as independent errors are (Zou and Donner 2008); where a context has a single item they are added
+    up. Of all tables of 2 to 12 items that were tried, item numbers alike or not, the worst held S with 95.8 %, and missed it on
+    one side with 3.1 % (tests/statistics/test_contextuality_interval.py).
 
     Args:
         table: joint counts [2, 2, 2, 2].
@@ -94,8 +97,9 @@ def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Est
     minus = np.array([[True, True], [True, False]])
     down, up = np.where(minus, above, below), np.where(minus, below, above)
     s = float(chsh_statistics(counts).s)
-    low, high = ((float(np.sum(each)) if same_items else float(np.linalg.norm(each))) for each in (down, up))
-    return Estimate(s, max(s - low, -4.0), min(s + high, 4.0), "exact binomial limits, conservative", level)
+    added = same_items or items.min() == 1
+    low, high = ((float(np.sum(each)) if added else float(np.linalg.norm(each))) for each in (down, up))
+    return Estimate(s, max(s - low, -4.0), min(s + high, 4.0), "binomial limits, conservative", level)
 
 
 # The 128 linear forms. In context (i, j) a form takes the outcomes x, y to s x y - t_A x - t_B y, where t_A is -t for
@@ -128,11 +132,18 @@ def _form(
 
 
 def _binomial_reaches(counts: np.ndarray, tail: float) -> np.ndarray:
-    """How far below and above a cell's frequency its exact (Clopper-Pearson) limits are: float64[2, i, j, a, b]."""
-    from scipy.special import betaincinv
+    """How far below and above a cell's frequency its limits are: float64[2, i, j, a, b].
+
+    The exact ones (Clopper and Pearson 1934), or those of the normal law where they are wider. An exact limit near 0 or 1 is nearer
+    than the root of the count, since there is nothing beyond: one event of a mean of 0.6 is no surprise, but one in each of two
+    contexts, their reaches combined as roots of squares, would be taken for one.
+    """
+    from scipy.special import betaincinv, ndtri
 
     items = counts.sum(axis=(2, 3), keepdims=True)
     with np.errstate(invalid="ignore"):
         low = np.where(counts > 0, betaincinv(counts, items - counts + 1, tail), 0.0)
         high = np.where(counts < items, betaincinv(counts + 1, items - counts, 1 - tail), 1.0)
-    return np.stack([counts / items - low, high - counts / items])
+    share = counts / items
+    normal = -ndtri(tail) * np.sqrt(share * (1 - share) / items)
+    return np.maximum(np.stack([share - low, high - share]), normal)

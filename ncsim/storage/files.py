@@ -27,8 +27,7 @@ from ncsim.errors import StoreError, one_line, reason
 OBJECT_STORES = ("s3", "gs", "az", "memory")
 #: Errors that may be gone at the next attempt, as of a network file system; a full disk is not among them.
 TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET}
-ATTEMPTS = 3
-SECONDS_BETWEEN_ATTEMPTS = 0.2
+ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 0.2
 
 _Result = TypeVar("_Result")
 
@@ -164,9 +163,8 @@ class LocalStorage:
         os.replace(self.root / name, self.root / to)
         for folder in {(self.root / name).parent, (self.root / to).parent}:
             _flush_folder(folder)
-        with contextlib.suppress(OSError):  # the first that still holds something
-            for folder in list((self.root / name).relative_to(self.root).parents)[:-1]:
-                os.rmdir(self.root / folder)
+        with contextlib.suppress(OSError):  # the first folder above it that holds more
+            os.removedirs((self.root / name).parent)
 
 
 class ObjectStorage:
@@ -190,10 +188,9 @@ class ObjectStorage:
 
     def read_tail(self, name: str, size: int) -> bytes:
         with _as_os_error():
-            length = self._obstore.head(self._store, self._root + name)["size"]
-            return bytes(
-                self._obstore.get_range(self._store, self._root + name, start=max(length - size, 0), end=length)
-            )
+            key = self._root + name
+            length = self._obstore.head(self._store, key)["size"]
+            return bytes(self._obstore.get_range(self._store, key, start=max(length - size, 0), end=length))
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         def put() -> None:
@@ -264,8 +261,7 @@ def make_folder(path: Path) -> None:
 
 def is_temporary(name: str) -> bool:
     """Whether a file is one that `write` had begun when it was killed."""
-    base = name.rpartition("/")[2]
-    return base.startswith(".") and base.endswith(".tmp")
+    return re.search(r"(^|/)\.[^/]*\.tmp$", name) is not None
 
 
 def discard_unfinished(storage: Storage) -> None:
@@ -312,11 +308,9 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
 def _write(path: Path, content: bytes | memoryview, unfinished: Path) -> None:
     make_folder(path.parent)
     with _temporary(path, content, unfinished) as temporary:
-        try:
-            os.replace(temporary, path)
-        except IsADirectoryError:
-            os.rmdir(path)  # one that holds nothing; of another, this raises
-            os.replace(temporary, path)
+        if path.is_dir():
+            os.rmdir(path)  # it must hold nothing
+        os.replace(temporary, path)
     _flush_folder(path.parent)
 
 

@@ -128,6 +128,9 @@ def test_in_memory_it_is_the_same(ended):
     assert (run.counts == stored.counts).all()
     assert run.until == stored.until
     assert "until" in summarise(run).numbers
+    recorded = ncsim.run_ensemble(GRID, executor="xla", until=MEAN, recording=ncsim.Recording(points=2))
+    assert (recorded.counts == stored.counts).all()
+    assert recorded.until == stored.until
 
 
 class Elsewhere(Here):

@@ -115,7 +115,7 @@ def test_a_recording_without_its_members_does_not_count(tmp_path, capsys):
         assert cell["training"]["members"][0] == cell["members"] == 40
     alone = ncsim.open_run(tmp_path / "a")
     assert list(alone.trajectories()) == []
-    with pytest.raises(ValueError, match="without a recording"):
+    with pytest.raises(ValueError, match="a: no member that is stored has a recording; resume the run"):
         alone.trajectory_statistics()
     assert capsys.readouterr().err == ""
 

@@ -140,7 +140,7 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_the_commands(tmp_path, capsys):
     main(["table", str(PEOPLE)])
     printed = capsys.readouterr().out
-    assert "  S                    2.4198  95 % [2.0141, 2.7362]" in printed
+    assert "  S                    2.4198  95 % [2.0141, 2.7601]" in printed
     assert printed.endswith("S above 2, explained by direct influence.\n")
     main(["table", str(PEOPLE), "--json", "--bob", "Growls/Whinnies", "Snorts/Meows"])
     assert json.loads(capsys.readouterr().out)["bob"] == ["Growls/Whinnies", "Snorts/Meows"]

@@ -14,7 +14,7 @@ import polars
 import pytest
 
 import ncsim
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.storage.config_file import FORMAT, described
@@ -210,6 +210,44 @@ def test_a_grid_that_is_not_full_is_refused_or_filled(lack):
     assert int(last.counts.isnull().sum()) == 16 * (40 if lack == "a cell" else 10)
     first = data.sel(learning_rate=0.003, loss="bce", common_initialization=False)
     assert np.array_equal(first.counts.values.reshape(40, 4, 4), records[0].counts)
+
+
+@pytest.mark.parametrize(
+    "ids", [[(0, 20), (0, 20)], [(0, 20), (20, 40)], [(0, 20), None]], ids=["same", "other", "none"]
+)
+def test_a_run_that_is_not_complete_is_refused_or_filled(ids):
+    """Of two cells of forty members, each with twenty or none of its own."""
+    grid = ncsim.config_grid(learning_rate=[0.003, 0.01], members=40, steps=5)
+    folder, kept = RunFolder.create("part", grid), [made_up(config, seed) for seed, config in enumerate(grid)]
+    for config, records, there in zip(grid, kept, ids, strict=True):
+        if there is not None:
+            folder.write_part(config, records.take(slice(*there)))
+            TrajectoryFolder(folder).write_recorded(config, some_trajectories(there[0], 20), RECORDING)
+    run = ncsim.open_run("part")
+    missing = 60 if None in ids else 40
+    for method in (run.to_xarray, run.to_datatree):
+        words = f"{method.__name__}: {missing} members are still to be trained; allowed: incomplete='nan', or a complete run"
+        with pytest.raises(ConfigError) as caught:
+            method()
+        assert str(caught.value) == words
+    if ids[0] != ids[1]:
+        for read in (lambda: run.counts, run.statistics):
+            with pytest.raises(
+                StoreError, match=r"^part: cells hold different members; resume the run, or use records"
+            ):
+                read()
+    tree = run.to_datatree(incomplete="nan")
+    assert sorted(tree.children) == ["records", "statistics", "trajectories"]
+    for config, records, there in zip(grid, kept, ids, strict=True):
+        for name in ("records", "trajectories"):
+            own = tree[name].ds.counts.sel(learning_rate=config.learning_rate)
+            held = own.notnull().any([each for each in own.dims if each != "member"])
+            assert own.member.values[held].tolist() == ([] if there is None else list(range(*there)))
+        if there is not None:
+            counts = tree["records"].ds.counts.sel(
+                learning_rate=config.learning_rate, member=slice(there[0], there[1] - 1)
+            )
+            assert np.array_equal(counts.values.reshape(20, 4, 4), records.counts[slice(*there)])
 
 
 def test_another_word_for_incomplete_is_refused(run):

@@ -1,0 +1,45 @@
+"""Intervals of one table hold the truth as often as they say, also where a few wrong answers decide: by all tables that there are."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from ncsim.statistics.contextuality_interval import s_interval
+from tests.support.cases import first_fast
+
+SIGNS = np.array([1, 1, 1, -1])
+
+
+def limits(items):
+    """Of every table, by how many outcomes are unequal in each context: [2, items + 1, ...]."""
+    found = np.zeros((2, *(n + 1 for n in items)))
+    for unequal in itertools.product(*(range(n + 1) for n in items)):
+        table = np.array([[[n - k, k], [0, 0]] for n, k in zip(items, unequal, strict=True)])
+        found[(slice(None), *unequal)] = s_interval(table.reshape(2, 2, 2, 2))[1:3]
+    return found
+
+
+def shares(items, generator):
+    """Of unequal outcomes: any, near 0 and 1, and so rare that one or two of all items are unequal."""
+    rare = [generator.exponential(0.4, 4), np.full(4, generator.uniform(0, 2.5))][generator.integers(2)]
+    found = [generator.random(4), generator.beta(0.3, 0.3, 4), np.minimum(rare / items, 1)][generator.integers(3)]
+    for_pr_box = np.where((SIGNS < 0) & (generator.random() < 0.7), 1 - found, found)
+    return for_pr_box if generator.random() < 0.8 else 1 - for_pr_box
+
+
+@pytest.mark.parametrize("items", first_fast([[4, 4, 4, 4], [1, 1, 1, 1], [2, 3, 4, 5], [8, 8, 8, 8]], 3))
+def test_limits_of_s_hold_it(items):
+    low, high = limits(items)
+    generator = np.random.default_rng(1)
+    missed = np.zeros((1_500, 2))
+    for number in range(len(missed)):
+        p = shares(np.array(items), generator)
+        s = SIGNS @ (1 - 2 * p)
+        laws = [binom.pmf(np.arange(n + 1), n, each) for n, each in zip(items, p, strict=True)]
+        probability = np.einsum("a,b,c,d->abcd", *laws)
+        missed[number] = [probability[low > s + 1e-12].sum(), probability[high < s - 1e-12].sum()]
+    assert missed.sum(axis=1).max() < 0.045, missed.sum(axis=1).max()
+    assert missed.max() < 0.032, missed.max()
+    assert (high - low).min() < 3 or min(items) == 1
