@@ -214,6 +214,8 @@ def explained_by_certainty(counts: np.ndarray, contexts: Sequence[Sequence[int]]
     four contexts, each joined with each, it is not.
     """
     joins, certain = connections(contexts), is_certain(counts)
+    if not joins:
+        return np.ones(counts.shape[:-2], bool)
     cut = np.stack([certain[..., one, p] | certain[..., other, p] for p, one, other in joins], axis=-1)
     flat = cut.reshape(-1, len(joins))
     patterns, place = np.unique(flat, axis=0, return_inverse=True)

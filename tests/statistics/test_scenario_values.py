@@ -209,6 +209,11 @@ def test_certain_heads_in_mermin_s_contexts():
     assert excess(two) == pytest.approx(0, abs=1e-8)
 
 
+def test_contexts_that_share_no_task_are_explained():
+    apart = [(0, 0), (1, 1)]
+    assert explained_by_certainty(np.ones((3, 2, 4), int), apart).tolist() == [True] * 3
+
+
 @pytest.mark.slow
 def test_no_ring_is_never_contextual():
     """Random tables with certain heads: where the theorem speaks, the programme agrees."""
