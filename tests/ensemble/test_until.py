@@ -153,7 +153,7 @@ def test_a_pool_comes_to_the_same_members(ended, tmp_path, monkeypatch):
     assert set(found) == set(plain)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough  # a pool in this process is asked the same
 def test_processes_come_to_the_same_members(ended, tmp_path):
     """What is asked of them, and what they give, goes from process to process."""
     run, plain = ended

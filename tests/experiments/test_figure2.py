@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiments import figure2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough  # `.ci/run` runs the main job itself
 def test_main_job(capsys, tmp_path):
     figure2.main(["--members", "80", "--steps", "120", "--out", "run"])
     lines = capsys.readouterr().out.strip().splitlines()

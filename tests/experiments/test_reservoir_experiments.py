@@ -120,7 +120,10 @@ def test_a_verdict_of_balances_and_kinks():
     ("experiment", "words", "stem"),
     [
         pytest.param(
-            madelung, ["--members", "20000", "--ensembles", "2", "--loops", "20"], "madelung", marks=pytest.mark.slow
+            madelung,
+            ["--members", "20000", "--ensembles", "2", "--loops", "20"],
+            "madelung",
+            marks=pytest.mark.thorough,
         ),
         pytest.param(
             learning_equilibrium,
