@@ -59,12 +59,15 @@ class Subject(NamedTuple):
         return float(difference.mean()), float(difference.std(ddof=1))
 
 
-def typed_noise(letters: int, seed: int) -> list[str]:
+Seed = int | np.random.SeedSequence
+
+
+def typed_noise(letters: int, seed: Seed) -> list[str]:
     """Keys struck at random: five letters and the space, each as likely (Miller 1957)."""
     return "".join(np.random.default_rng(seed).choice(list("abcde "), letters)).split()
 
 
-def drawn(weights: np.ndarray, words: int, seed: int) -> list[int]:
+def drawn(weights: np.ndarray, words: int, seed: Seed) -> list[int]:
     """Words of a known law."""
     return np.random.default_rng(seed).choice(len(weights), words, p=weights / weights.sum()).tolist()
 
@@ -91,11 +94,13 @@ def truth_tables(networks: int, steps: int, seed: int) -> list[bytes]:
 def subjects(texts: Sequence[Path], networks: int, splits: int, seed: int) -> list[Subject]:
     """Laws that are known, noise, networks, texts."""
     ranks = np.arange(1.0, 2_001)
+    # A stream for each, so that neither another subject nor the next seed has the same uniforms.
+    zipf, boltzmann, bose, typed = np.random.SeedSequence(seed).spawn(4)
     made: list[tuple[str, bool, Sequence[Hashable]]] = [
-        ("drawn from Zipf-Mandelbrot", False, drawn((ranks + 2.7) ** -1.1, WORDS, seed)),
-        ("drawn from Maxwell-Boltzmann", False, drawn(np.exp(-(ranks - 1) / 60), WORDS, seed + 1)),
-        ("drawn from Bose-Einstein", False, drawn(1 / (1.02 * np.exp((ranks - 1) / 150) - 1), WORDS, seed + 2)),
-        ("typed noise", False, typed_noise(120_000, seed + 3)),
+        ("drawn from Zipf-Mandelbrot", False, drawn((ranks + 2.7) ** -1.1, WORDS, zipf)),
+        ("drawn from Maxwell-Boltzmann", False, drawn(np.exp(-(ranks - 1) / 60), WORDS, boltzmann)),
+        ("drawn from Bose-Einstein", False, drawn(1 / (1.02 * np.exp((ranks - 1) / 150) - 1), WORDS, bose)),
+        ("typed noise", False, typed_noise(120_000, typed)),
         ("truth tables, untrained networks", False, truth_tables(networks, 0, seed)),
         ("truth tables, trained networks", False, truth_tables(networks, 3_000, seed)),
     ]

@@ -20,6 +20,8 @@ from jaxtyping import Float, Int
 #: Splits of a text into halves, and the largest exponent of the energies that is tried.
 SPLITS = 20
 LARGEST_EXPONENT = 3.0
+#: Key of the stream that halves a text ("half" in ASCII).
+HALVES = 0x68616C66
 
 
 class MomentFit(NamedTuple):
@@ -181,13 +183,14 @@ def held_out_likelihoods(words: Iterable[Hashable], splits: int = SPLITS, seed: 
     Args:
         words: any hashable things; which half a word falls into is drawn, so that order is nothing.
         splits: how often the text is halved, 1 or more.
-        seed: of the draws.
+        seed: of the draws, a whole number, 0 or above. They have a stream of their own: words that were drawn by
+            numpy.random.default_rng with the same seed do not tell which half they fall into.
 
     Returns:
         See `HeldOut`. Words of the other half without a rank are left out, for all laws alike.
 
     Raises:
-        ValueError: fewer than 1 split, or too few words for a rank in either half.
+        ValueError: fewer than 1 split, a seed below 0, or too few words for a rank in either half.
 
     Source: Mandelbrot 1953 (Zipf-Mandelbrot); arXiv:2511.21731 (the other two).
 
@@ -198,9 +201,13 @@ def held_out_likelihoods(words: Iterable[Hashable], splits: int = SPLITS, seed: 
     """
     if splits < 1:
         raise ValueError(f"splits: {splits}; allowed: 1 or more")
+    if seed < 0:
+        raise ValueError(f"seed: {seed}; allowed: 0 or above")
     numbers: dict[Hashable, int] = {}
     order = np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int64)
-    generator = np.random.default_rng(seed)
+    # A stream of its own: `choice` gives frequent words where uniforms are small, and the same uniforms below 0.5 would put
+    # all of them into one half.
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(HALVES,)))
     scores, starts = [], dict(STARTS)
     for _ in range(splits):
         first = generator.random(len(order)) < 0.5

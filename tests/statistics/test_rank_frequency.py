@@ -95,6 +95,16 @@ def test_the_law_that_words_are_drawn_from_wins(law, weights):
     assert means["bose_einstein"] >= means["maxwell_boltzmann"] - 5e-4
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_words_drawn_with_the_seed_of_the_halves_are_halved_by_other_uniforms(seed):
+    """`choice` inverts the law on default_rng(seed).random(): with the same uniforms the first half has all of the frequent words."""
+    words = drawn((RANKS + 2.7) ** -1.1, 6_000, seed)
+    scores = ncsim.held_out_likelihoods(words, splits=6, seed=seed).zipf_mandelbrot
+    others = ncsim.held_out_likelihoods(words, splits=6, seed=seed + 1).zipf_mandelbrot
+    assert abs(scores[0] - others.mean()) < 6 * others.std(ddof=1)
+    assert np.std(scores) < 3 * np.std(others)
+
+
 def test_order_is_nothing():
     words = drawn((RANKS[:50] + 1) ** -1.0, 1_000)
     assert np.array_equal(ncsim.rank_counts(words), ncsim.rank_counts(words[::-1]))
@@ -113,3 +123,5 @@ def test_refusals():
             ncsim.held_out_likelihoods(words, splits)
     with pytest.raises(ValueError, match="splits: 0"):
         ncsim.held_out_likelihoods(["a", "b", "c"] * 9, 0)
+    with pytest.raises(ValueError, match=r"^seed: -1; allowed: 0 or above$"):
+        ncsim.held_out_likelihoods(["a", "b", "c"] * 9, 1, -1)
