@@ -63,12 +63,12 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
     does a phase made of it. Its gradient is the mean of those of L_n over the law of n, z^n / n! exp(-beta L_n) / Xi.
 
     Args:
-        losses: L_n of the first n units, n from 0 to K, [..., K + 1]; of NumPy or JAX.
-        log_z: as for `width_law`.
+        losses: L_n of the first n units, n from 0 to K, [..., K + 1]; of NumPy or JAX. A loss of infinity is no such network.
+        log_z: as for `width_law`; minus infinity allows no unit.
         beta: inverse temperature, above 0.
 
     Returns:
-        Omega, in units of the loss, [...] (arXiv:2012.05082, where it is the phase).
+        Omega, in units of the loss, [...] (arXiv:2012.05082, where it is the phase); infinity where all losses are.
 
     Raises:
         ValueError: losses that have no axis, or an inverse temperature that is not above 0.
@@ -79,16 +79,21 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
         -1.3863
     """
     xp = losses.__array_namespace__() if hasattr(losses, "__array_namespace__") else np
-    losses = xp.asarray(losses)
+    # Whole numbers become floating-point ones, and float32 stays float32: ln n! is no whole number.
+    losses = xp.asarray(losses) * 1.0
     if losses.ndim == 0:
         raise ValueError("losses: one number; allowed: [..., K + 1], of 0 to K units")
     if not beta > 0:
         raise ValueError(f"beta: {beta}; allowed: a number above 0")
     count = np.arange(losses.shape[-1])
-    prior = log_z * count - np.cumsum(np.log(np.maximum(count, 1)))
+    # z^0 is 1 also where ln z is infinite.
+    from_z = xp.where(count > 0, log_z * np.maximum(count, 1), 0.0)
+    prior = from_z - np.cumsum(np.log(np.maximum(count, 1)))
     exponent = xp.asarray(prior, dtype=losses.dtype) - beta * losses
     top = xp.max(exponent, axis=-1, keepdims=True)
-    return -(xp.log(xp.sum(xp.exp(exponent - top), axis=-1)) + top[..., 0]) / beta
+    top = xp.where(xp.isfinite(top), top, 0.0)  # infinity less itself is no number
+    with np.errstate(divide="ignore"):  # no weight at all: Xi = 0, and its logarithm
+        return -(xp.log(xp.sum(xp.exp(exponent - top), axis=-1)) + top[..., 0]) / beta
 
 
 def log_ratios(parts: Float[np.ndarray, "chains K S"], log_empty: float | None) -> Float[np.ndarray, " K"]:
@@ -97,7 +102,9 @@ def log_ratios(parts: Float[np.ndarray, "chains K S"], log_empty: float | None) 
     By insertion (S = 1, `log_empty` None) they are what chains had, averaged; by stepping stones `parts` are of n = 1 to K, their
     sums ln Z_n, and `log_empty` is ln Z_0."""
     top = parts.max(axis=0)
-    means = (np.log(np.mean(np.exp(parts - top), axis=0)) + top).sum(axis=-1)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):  # networks of one unit more that nobody has
+        means = (np.log(np.mean(np.exp(parts - top), axis=0)) + top).sum(axis=-1)
     return np.asarray(means if log_empty is None else np.diff(means, prepend=log_empty))
 
 

@@ -146,6 +146,39 @@ def test_the_grand_potential_of_few_units_by_hand():
     assert -(high - low) / 2e-6 == pytest.approx(law @ np.arange(4), rel=1e-8)
 
 
+def test_whole_numbers_are_the_numbers_that_they_are():
+    """1 + 1 + 1/2 without a loss: ln n! is no whole number, whatever the losses are kept as."""
+    import jax.numpy as jnp
+
+    for losses in ([0, 0, 0], np.zeros(3, np.int8), np.zeros(3, bool)):
+        assert ncsim.grand_potential(losses, 0.0, 1.0) == pytest.approx(-math.log(2.5), rel=1e-14)
+    assert float(ncsim.grand_potential(jnp.zeros(3, int), 0.0, 1.0)) == pytest.approx(-math.log(2.5), rel=1e-6)
+    assert ncsim.grand_potential(np.float32([0, 0, 0]), 0.0, 1.0).dtype == np.float32
+    np.testing.assert_array_equal(ncsim.width_law([0, 1], 1), ncsim.width_law([0.0, 1.0], 1.0))
+    ones = np.ones((3, 2, 1), int)
+    np.testing.assert_array_equal(log_ratios(ones, None), log_ratios(ones * 1.0, None))
+    widths, full = np.arange(400) % 3, np.arange(400) % 2 == 0
+    assert ncsim.two_routes(widths, full, ones, 0) == ncsim.two_routes(widths * 1.0, full, ones * 1.0, 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_infinite_is_no_network():
+    """No unit is allowed at z = 0, so Omega is L_0; where no network has a finite loss there is nothing to add up."""
+    nobody, grand = -math.inf, ncsim.grand_potential
+    assert grand([0.3, 0.1, 0.2], nobody, 2.0) == pytest.approx(0.3, rel=1e-14)
+    np.testing.assert_array_equal(ncsim.width_law(np.array([1.0, -2.0]), nobody), [1, 0, 0])
+    assert grand([math.inf] * 3, 0.4, 2.0) == math.inf
+    assert grand([math.inf, 0.0], nobody, 2.0) == math.inf
+    rows = grand(np.array([[math.inf, math.inf], [math.inf, 0.5], [0.5, math.inf]]), 0.0, 2.0)
+    np.testing.assert_allclose(rows, [math.inf, 0.5, 0.5], rtol=1e-14)
+    assert grand([0.0, 1.0], math.inf, 2.0) == -math.inf
+    assert math.isnan(grand([0.0, math.nan], 0.0, 2.0))
+    # Chains of fixed width likewise: nobody has one unit more.
+    parts = np.zeros((4, 2, 1))
+    parts[:, 1] = nobody
+    np.testing.assert_array_equal(log_ratios(parts, None), [0, nobody])
+
+
 @pytest.mark.parametrize(
     ("losses", "beta", "said"), [(1.0, 2.0, "losses: one number"), ([0.0], 0.0, "beta: 0.0; allowed")]
 )
