@@ -122,10 +122,12 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
     """Mutual information of what two parties have, estimated from samples by nearest neighbours, in nats.
 
     Kraskov, Stogbauer and Grassberger 2004, their first estimator. Each variable is first ranked into normal scores, which changes no
-    information. It may be a little below 0 where there is none.
+    information. It may be a little below 0 where there is none. A sample that has a value which others have as well, as bits and counts do,
+    has neighbours at no distance, or several at the same. There it is the estimator of Mesner and Shalizi (arXiv:1912.03387), given a
+    constant: all neighbours up to the distance of the last are counted. Of what nobody shares the first errs less.
 
     Args:
-        first: [N] or [N, variables], finite numbers.
+        first: [N] or [N, variables], finite numbers, which may repeat.
         second: likewise, as many samples.
         neighbours: k, 1 or more and fewer than N.
 
@@ -137,6 +139,8 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
         >>> x, noise = np.random.default_rng(0).normal(size=(2, 4_000))
         >>> round(sample_information(x, x + noise), 1), round(abs(sample_information(x, noise)), 1)  # ln(2) / 2, and none
         (0.3, 0.0)
+        >>> round(sample_information(x > 0, x > 0), 2)  # one bit
+        0.69
     """
     from scipy.spatial import cKDTree
     from scipy.special import digamma
@@ -151,10 +155,24 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
     scored = [_normal_scores(each) for each in sides]
     joint = cKDTree(np.concatenate(scored, axis=1))
     # Largest distance in either side; strictly nearer ones are counted in each.
-    reach = np.nextafter(joint.query(joint.data, k=[neighbours + 1], p=np.inf)[0][:, 0], 0)
-    near = [cKDTree(each).query_ball_point(each, reach, p=np.inf, return_length=True) for each in scored]
-    means = [float(digamma(each).mean()) for each in near]  # each counts itself, which is the + 1 of the formula
-    return float(digamma(neighbours) + digamma(number) - sum(means))
+    reach = joint.query(joint.data, k=[neighbours + 1], p=np.inf)[0][:, 0]
+    tied = np.any([_shared(each) for each in scored], axis=0)
+    radius = np.where(tied, reach, np.nextafter(reach, 0))
+    near = [cKDTree(each).query_ball_point(each, radius, p=np.inf, return_length=True) for each in scored]
+    # Each counts itself, which is the + 1 of the first formula and is in nothing of the second.
+    means = [float(digamma(each - tied).mean()) for each in near]
+    own = joint.query_ball_point(joint.data[tied], reach[tied], p=np.inf, return_length=True) - 1
+    more = np.sum(digamma(own) - digamma(neighbours) + digamma(number - 1) - digamma(number)) / number
+    return float(digamma(neighbours) + digamma(number) - sum(means) + more)
+
+
+def _shared(values: np.ndarray) -> np.ndarray:
+    """Which samples [N] have a value in some column of [N, variables] that another has as well."""
+    found = np.zeros(len(values), bool)
+    for column in values.T:
+        _, place, times = np.unique(column, return_inverse=True, return_counts=True)
+        found |= times[place] > 1
+    return found
 
 
 def _normal_scores(values: np.ndarray) -> np.ndarray:

@@ -144,6 +144,90 @@ def test_the_estimate_is_that_of_its_paper_pair_by_pair():
     assert sample_information(raw[0], raw.sum(axis=0), neighbours=3) == pytest.approx(expected, abs=1e-12)
 
 
+def information_of(table):
+    """Of a joint law, in nats."""
+    table = np.asarray(table, float) / np.sum(table)
+    sides = table.sum(axis=1, keepdims=True) * table.sum(axis=0)
+    return float((table * np.log(np.where(table > 0, table / np.where(sides > 0, sides, 1), 1))).sum())
+
+
+def test_bits_that_repeat_have_the_information_of_bits():
+    generator = np.random.default_rng(0)
+    bit, other = generator.integers(0, 2, (2, 2_000))
+    assert sample_information(bit, bit) == pytest.approx(np.log(2), abs=2e-3)
+    assert sample_information(-bit, bit * 7.0) == sample_information(bit, bit)
+    assert sample_information(bit, other) == pytest.approx(0, abs=2e-3)
+    assert sample_information(bit, bit ^ (generator.random(2_000) < 0.1)) == pytest.approx(
+        information_of([[0.9, 0.1], [0.1, 0.9]]), abs=0.05
+    )
+    # Of two bits a side each adds its own, and a constant has none.
+    assert sample_information(np.stack([bit, other], 1), np.stack([other, bit], 1)) == pytest.approx(
+        np.log(4), abs=5e-3
+    )
+    for constant in (np.zeros(2_000), np.ones((2_000, 2))):
+        assert sample_information(constant, constant) == pytest.approx(0, abs=1e-12)
+        assert sample_information(constant, bit) == pytest.approx(0, abs=1e-12)
+
+
+def test_counts_have_the_information_of_their_law():
+    """A Poisson number and its sum with another, few values and many; and independent whole numbers, most pairs of which occur once."""
+    from scipy.stats import poisson
+
+    generator, number = np.random.default_rng(1), 2_000
+    for one, two, reach in ((3, 2, 40), (30, 20, 140)):
+        x = generator.poisson(one, number)
+        n = np.arange(reach)
+        law = poisson.pmf(n, one)[:, None] * poisson.pmf(n - n[:, None], two)
+        assert sample_information(x, x + generator.poisson(two, number)) == pytest.approx(information_of(law), abs=0.05)
+    for most in (5, 50, 1_000):
+        x, y = generator.integers(0, most, (2, number))
+        assert sample_information(x, y) == pytest.approx(0, abs=0.05)
+
+
+def test_mixtures_have_the_information_of_their_law():
+    """Of Gao and others 2017 (arXiv:1709.06212, section 4): a die of m sides and a place uniform from it to 2 above, ln m - (m - 1) ln 2 / m; a
+    waiting time and a Poisson number of that mean, which is 0 instead in a share p, (1 - p) (2 ln 2 - gamma - sum of ln k / 2^k)."""
+    generator, number = np.random.default_rng(2), 4_000
+    die = generator.integers(0, 5, number)
+    expected = np.log(5) - 4 * np.log(2) / 5
+    assert sample_information(die, die + generator.uniform(0, 2, number)) == pytest.approx(expected, abs=0.03)
+    wait = generator.exponential(size=number)
+    calls = np.where(generator.random(number) < 0.15, 0, generator.poisson(wait))
+    k = np.arange(1.0, 60)
+    expected = 0.85 * (2 * np.log(2) - np.euler_gamma - np.sum(np.log(k) / 2**k))
+    assert sample_information(wait, calls) == pytest.approx(expected, abs=0.05)
+
+
+def test_ties_are_counted_as_in_their_paper_and_alone():
+    """Mesner and Shalizi, algorithm 1 given a constant, by loops, where a value repeats; Kraskov's form where none does."""
+    from scipy.special import digamma
+
+    generator = np.random.default_rng(3)
+    raw = np.stack([generator.normal(size=40).round(1), generator.normal(size=40)])
+    raw[1, :3] = 0.25
+    x, y = (normal_scores(each) for each in raw)
+    total = 0.0
+    for i in range(40):
+        apart = [max(abs(x[i] - x[j]), abs(y[i] - y[j])) for j in range(40) if j != i]
+        reach = sorted(apart)[2]
+        tied = any(np.sum(each == each[i]) > 1 for each in raw)
+        count = [sum(abs(side[i] - side[j]) <= reach for j in range(40) if j != i) for side in (x, y)]
+        strict = [sum(abs(side[i] - side[j]) < reach for j in range(40) if j != i) for side in (x, y)]
+        if tied:
+            total += digamma(sum(each <= reach for each in apart)) + digamma(39) - sum(digamma(count))
+        else:
+            total += digamma(3) + digamma(40) - sum(digamma(np.array(strict) + 1))
+    assert sample_information(*raw, neighbours=3) == pytest.approx(total / 40, abs=1e-12)
+
+
+def normal_scores(values):
+    """Ranks, the mean of those that tie, as quantiles."""
+    from scipy.special import ndtri
+
+    below = np.array([np.sum(values < each) + np.sum(values <= each) for each in values])
+    return ndtri(below / (2 * len(values)))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "neighbours", "said"),
     [
