@@ -17,6 +17,7 @@ G_1 - G_2 is kappa, whatever W is. One trainable number, and nothing is assumed 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -342,10 +343,16 @@ def action_hbar_squared(diffusion: float, speed: float, multiplier: float) -> fl
         speed: gamma.
         multiplier: lambda, of the constraint on free-energy production; not 0.
 
+    Raises:
+        ValueError: a speed or a multiplier of 0.
+
     Example:
         >>> action_hbar_squared(diffusion=0.25, speed=0.5, multiplier=1.0)
         1.0
     """
+    for name, value in (("speed", speed), ("multiplier", multiplier)):
+        if value == 0:
+            raise ValueError(f"{name}: {value}; allowed: another number than 0")
     return 4 * diffusion / (speed * multiplier) - 1 / multiplier**2
 
 
@@ -360,14 +367,28 @@ def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, fricti
         time: 0 or above.
         variance: of positions at the start.
         heat: T / m, of velocities.
-        friction: above 0.
+        friction: above 0; right to rounding however small, 2 T / m times the variance in the end.
+
+    Raises:
+        ValueError: a time below 0, or a friction that is not above 0.
 
     Example:
         >>> [round(momentum_kappa(time), 2) for time in (0.01, 1.0, 10.0)]
         [1.98, 0.48, -2.0]
     """
-    decay = np.exp(-friction * time)
-    square = variance + 2 * heat / friction**2 * (friction * time - 1 + decay)
-    first = 2 * heat / friction * (1 - decay)  # of the square
-    second = 2 * heat * decay
-    return float(square * second - first**2 / 2)
+    if not time >= 0:
+        raise ValueError(f"time: {time}; allowed: 0 or above")
+    if not friction > 0:
+        raise ValueError(f"friction: {friction}; allowed: a number above 0")
+    # s^2 = variance + 2 heat (x - 1 + e^-x) / friction^2, x = friction times time. In 2 s^3 s'' the terms that cancel leave this.
+    decay = math.exp(-friction * time)
+    return 2 * heat * (variance * decay - 2 * heat * _spared(time, friction))
+
+
+def _spared(time: float, friction: float) -> float:
+    """e^-x (sinh x - x) / friction^2, x = friction times time, of which the difference cancels where x is small."""
+    x = min(friction * time, 1e3)  # e^-x is 0 from there on, and infinity times 0 is no number
+    if x > 1:
+        return (-math.expm1(-2 * x) / 2 - x * math.exp(-x)) / friction / friction
+    series = sum(x ** (2 * k + 1) / math.factorial(2 * k + 3) for k in range(9))  # (sinh x - x) / x^2
+    return math.exp(-x) * series * time * time

@@ -1,6 +1,7 @@
 """Ensembles as fluids: the kappas of closed forms, the theorem kappa = -2 D^2 on a grid, entropy, circulation and the action."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -47,6 +48,38 @@ def test_kappas_with_momentum(time, kappa):
         assert np.polyfit(found.quantum_force[there], found.acceleration[there], 1)[0] == pytest.approx(
             momentum_kappa(1), abs=2e-3
         )
+
+
+def exact_kappa(time, variance, heat, friction, terms=60):
+    """2 s^3 s'' = s^2 (s^2)'' - (s^2)'^2 / 2 as published, in whole fractions: exp(-x) by its series, to far below rounding for x up to 5."""
+    time, variance, heat, friction = map(Fraction, (time, variance, heat, friction))
+    x, decay, term = friction * time, Fraction(0), Fraction(1)
+    for k in range(1, terms):
+        decay, term = decay + term, term * -x / k
+    square = variance + 2 * heat / friction**2 * (x - 1 + decay)
+    return float(square * 2 * heat * decay - (2 * heat / friction * (1 - decay)) ** 2 / 2)
+
+
+@pytest.mark.parametrize("time", [1e-3, 1.0, 3.0])
+@pytest.mark.parametrize("friction", [1e-12, 1e-9, 1e-8, 1e-7, 1e-3, 0.1, 0.3, 0.999, 1.0, 1.001, 1.6])
+@pytest.mark.parametrize(("variance", "heat"), [(1.0, 1.0), (0.5, 3.0)])
+def test_kappas_with_little_friction(time, friction, variance, heat):
+    expected = exact_kappa(time, variance, heat, friction)
+    # Where kappa goes through 0 its two terms are what rounding is of.
+    assert momentum_kappa(time, variance, heat, friction) == pytest.approx(
+        expected, rel=1e-12, abs=1e-14 * heat * variance
+    )
+
+
+def test_kappas_with_hardly_any_friction_and_with_much():
+    for friction in (1e-300, 1e-100, 1e-20, 1e-15, 1e-12):
+        assert momentum_kappa(1.0, friction=friction) == pytest.approx(2, rel=1e-11)
+    for friction in (100.0, 1e4, 1e100):  # -2 D^2
+        assert momentum_kappa(1.0, friction=friction) == pytest.approx(-2 / friction**2, rel=0.001 + 100 / friction)
+    assert momentum_kappa(1.0, friction=1e300) == 0
+    assert momentum_kappa(1e300, friction=1e20) == pytest.approx(-2e-40, rel=1e-12)
+    assert momentum_kappa(math.inf, heat=3.0, friction=0.5) == pytest.approx(-2 * 6.0**2, rel=1e-12)
+    assert momentum_kappa(0.0, 0.7, 3.0, 0.2) == pytest.approx(2 * 3 * 0.7, rel=1e-15)
 
 
 @pytest.mark.parametrize("stiffness", [0.5, -0.5])
@@ -220,6 +253,11 @@ def test_the_action_is_madelungs():
         ),
         (lambda: ncsim.fitted_log_density(np.array([100.0] * 20), GRID), "samples: "),
         (lambda: ncsim.fitted_log_density(np.zeros(3), GRID), "samples: "),
+        (lambda: momentum_kappa(-1.0), "time: -1.0; allowed: 0 or above"),
+        (lambda: momentum_kappa(1.0, friction=0.0), "friction: 0.0; allowed: a number above 0"),
+        (lambda: momentum_kappa(1.0, friction=math.nan), "friction: nan"),
+        (lambda: action_hbar_squared(0.2, 0.0, 1.0), "speed: 0.0; allowed: another number than 0"),
+        (lambda: action_hbar_squared(0.2, 0.5, 0), "multiplier: 0; allowed"),
     ],
 )
 def test_bad_input_is_refused(call, words):
