@@ -125,10 +125,12 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
     levels = np.arange(len(counts), dtype=float) ** exponent
     words = int(counts.sum())
     energy = float(counts @ levels) if energy is None else float(energy)
-    if len(counts) < 2 or not 0 < energy < words * levels.mean():
+    most = words * float(levels.mean()) if len(counts) > 1 else 0.0
+    # Nearer than that it is that of equal counts but for rounding, and any large B does.
+    if not 0 < energy < most * (1 - 1e-13):
         raise ValueError(
-            f"energy: {energy:g} for {words} words of {len(counts)} kinds; allowed: above 0 and below "
-            f"{words * levels.mean():g}, that of equal counts"
+            f"energy: {energy:.15g} for {words} words of {len(counts)} kinds; allowed: above 0 and below "
+            f"{most:.15g}, that of equal counts"
         )
 
     def bose(log_b: float) -> tuple[float, np.ndarray]:
@@ -139,12 +141,12 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
             with np.errstate(over="ignore"):
                 return np.asarray(1 / np.expm1(scaled + log_a))
 
-        # All on the first level, and the same on all of them: the number of words lies between.
-        between = math.log1p(1 / words), math.log1p(len(levels) / words)
-        log_a = _root(lambda at: float(occupied(at).sum()) / words - 1, *between)
+        # All on the first level, and the same on all of them: the number of words lies between, but for rounding.
+        least, largest = math.log1p(1 / words), math.log1p(len(levels) / words)
+        log_a = _root(lambda at: float(occupied(at).sum()) / words - 1, least * (1 - 1e-9), largest * (1 + 1e-9))
         return log_a, occupied(log_a)
 
-    low, high = math.log(levels[1]) - 10, math.log(levels[-1]) + 25
+    low, high = -10.0, _hottest(levels, words, most - energy)
     log_b = _root(lambda at: float(bose(at)[1] @ levels) / energy - 1, low, high)
     log_a, _ = bose(log_b)
 
@@ -155,6 +157,15 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
     d = math.exp(_root(lambda at: float(boltzmann(at) @ levels) / energy - 1, low, high))
     c = float(np.exp(-levels / d).sum()) / words
     return MomentFit(math.exp(log_a), math.exp(log_b), c, d, words, energy)
+
+
+def _hottest(levels: np.ndarray, words: int, below: float) -> float:
+    """The logarithm of a temperature above those of both laws, whose energy is so far below that of equal counts.
+
+    There that distance is words (n + 1) variance / B with n words on each level: Bose-Einstein's, and Boltzmann's without the n + 1."""
+    share = levels / levels[-1]
+    distance = words * (words / len(levels) + 1) * float(share.var()) / (below / levels[-1])
+    return min(math.log(levels[-1]) + max(25.0, math.log(distance) + 3), 709.0)
 
 
 class HeldOut(NamedTuple):
@@ -285,4 +296,5 @@ def _most_likely(
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
     from scipy.optimize import brentq
 
-    return float(brentq(function, low, high, xtol=1e-15, rtol=1e-14))
+    # What is sought may be far below 1: ln A of a long text is one over its words.
+    return float(brentq(function, low, high, xtol=1e-15 * min(abs(low), 1), rtol=1e-14))

@@ -58,6 +58,41 @@ def test_moments_come_out(exponent):
     assert fit.energy == counts @ levels
 
 
+def assert_moments_come_out(counts, exponent=1.0):
+    """To the rounding of A, which is 1 and one over the words."""
+    counts = np.array(counts)
+    fit, levels = ncsim.moment_fit(counts, exponent), np.arange(len(counts)) ** exponent
+    near = max(1e-12, 1e-15 * counts.sum())
+    for numbers in (fit.bose_einstein(levels), fit.maxwell_boltzmann(levels)):
+        assert numbers.sum() == pytest.approx(counts.sum(), rel=near)
+        assert numbers @ levels == pytest.approx(counts @ levels, rel=near)
+
+
+def test_texts_of_any_length_are_fitted():
+    """In 60 of 1,000 texts nearly all words on the first level were too few for the bracket, by rounding."""
+    lengths = [*range(3, 120), *(10**k for k in range(3, 8)), *range(99_990, 100_010), *range(7, 10**7, 98_765)]
+    for words in lengths:
+        assert_moments_come_out([words - 1, 1])
+        assert_moments_come_out([words - min(words // 2, 50), *[1] * min(words // 2, 50)])
+
+
+@pytest.mark.parametrize("kinds", [2, 3, 50, 2_000])
+@pytest.mark.parametrize("exponent", [0.01, 1.0, 3.0])
+def test_counts_that_are_nearly_equal_are_fitted(kinds, exponent):
+    """The hotter the nearer they are: B is n^2 levels and more."""
+    for each in 10 ** np.arange(9):
+        assert_moments_come_out([each + 1, *[each] * (kinds - 1)], exponent)
+
+
+def test_counts_of_any_steepness_are_fitted():
+    generator = np.random.default_rng(4)
+    for _ in range(200):
+        share = generator.dirichlet(np.full(generator.integers(2, 40), 10 ** generator.uniform(-2, 4)))
+        counts = np.sort(np.maximum(1, 10 ** generator.uniform(1, 9) * share).astype(np.int64))[::-1]
+        if counts[0] > counts[-1]:
+            assert_moments_come_out(counts, 10 ** generator.uniform(-2, 1))
+
+
 def test_the_license_s_words():
     """1,588 words of 440 kinds; constants found by another program."""
     import re
@@ -115,7 +150,15 @@ def test_refusals():
         ncsim.rank_counts([])
     with pytest.raises(ValueError, match=r"^exponent: 0; allowed"):
         ncsim.moment_fit(np.array([3, 2, 1]), 0)
-    for counts, energy in [([5], None), ([3, 2, 1], 6.0), ([3, 2, 1], 0.0), ([1, 1, 1], None)]:
+    nearly = np.nextafter(6.0, 0)
+    for counts, energy in [
+        ([5], None),
+        ([3, 2, 1], 6.0),
+        ([3, 2, 1], nearly),
+        ([3, 2, 1], 0.0),
+        ([1, 1, 1], None),
+        ([], 1),
+    ]:
         with pytest.raises(ValueError, match=r"^energy: .*allowed: above 0 and below"):
             ncsim.moment_fit(np.array(counts), energy=energy)
     for words, splits in [(["a"] * 50, 1), (["a", "b"] * 40, 1)]:
