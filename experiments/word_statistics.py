@@ -33,6 +33,7 @@ from experiments.shared.command import add_number, add_place, at_least, local_fo
 from ncsim.cli.words import words_of
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets, encoded_inputs
+from ncsim.errors import ConfigError, DataError
 from ncsim.formatting import table
 from ncsim.report.figures import BLUE, ORANGE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.rank_frequency import HeldOut, held_out_likelihoods, rank_counts
@@ -76,7 +77,8 @@ def truth_tables(networks: int, steps: int, seed: int) -> list[bytes]:
     """What networks of three units answer in context 22, row by row and head by head, after so many steps."""
     config = EnsembleConfig(hidden=3, root_seed=seed)
     targets = jnp.asarray(context_targets(config.tasks)[CONTEXT], jnp.float32)
-    root = jax.random.key(seed)
+    # As executors make it: jax.random.key takes no seed from 2^63, and but 32 bits of any other.
+    root = jax.random.wrap_key_data(jnp.array([seed >> 32, seed & 0xFFFFFFFF], jnp.uint32))
 
     @jax.jit
     def answers(members: jax.Array) -> jax.Array:
@@ -91,25 +93,38 @@ def truth_tables(networks: int, steps: int, seed: int) -> list[bytes]:
     return [column.tobytes() for column in np.packbits(found.reshape(-1, networks), axis=0).T]
 
 
+def scored(name: str, meaning: bool, words: Sequence[Hashable], splits: int, seed: int) -> Subject:
+    """Its words counted, and every law's scores on their halves.
+
+    Raises:
+        DataError: too few words.
+    """
+    try:
+        return Subject(name, meaning, rank_counts(words), held_out_likelihoods(words, splits, seed))
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
 def subjects(texts: Sequence[Path], networks: int, splits: int, seed: int) -> list[Subject]:
-    """Laws that are known, noise, networks, texts."""
+    """Laws that are known, noise, networks, texts.
+
+    Raises:
+        DataError: a text that cannot be read, or has too few words.
+    """
+    # Texts first: what may be refused is so before networks are trained.
+    read = [scored(str(text), True, words_of(str(text)), splits, seed)._replace(name=text.name) for text in texts]
     ranks = np.arange(1.0, 2_001)
     # A stream for each, so that neither another subject nor the next seed has the same uniforms.
     zipf, boltzmann, bose, typed = np.random.SeedSequence(seed).spawn(4)
-    made: list[tuple[str, bool, Sequence[Hashable]]] = [
-        ("drawn from Zipf-Mandelbrot", False, drawn((ranks + 2.7) ** -1.1, WORDS, zipf)),
-        ("drawn from Maxwell-Boltzmann", False, drawn(np.exp(-(ranks - 1) / 60), WORDS, boltzmann)),
-        ("drawn from Bose-Einstein", False, drawn(1 / (1.02 * np.exp((ranks - 1) / 150) - 1), WORDS, bose)),
-        ("typed noise", False, typed_noise(120_000, typed)),
-        ("truth tables, untrained networks", False, truth_tables(networks, 0, seed)),
-        ("truth tables, trained networks", False, truth_tables(networks, 3_000, seed)),
+    made: list[tuple[str, Sequence[Hashable]]] = [
+        ("drawn from Zipf-Mandelbrot", drawn((ranks + 2.7) ** -1.1, WORDS, zipf)),
+        ("drawn from Maxwell-Boltzmann", drawn(np.exp(-(ranks - 1) / 60), WORDS, boltzmann)),
+        ("drawn from Bose-Einstein", drawn(1 / (1.02 * np.exp((ranks - 1) / 150) - 1), WORDS, bose)),
+        ("typed noise", typed_noise(120_000, typed)),
+        ("truth tables, untrained networks", truth_tables(networks, 0, seed)),
+        ("truth tables, trained networks", truth_tables(networks, 3_000, seed)),
     ]
-    for text in texts:
-        made.append((text.name, True, words_of(str(text))))
-    return [
-        Subject(name, meaning, rank_counts(words), held_out_likelihoods(words, splits, seed))
-        for name, meaning, words in made
-    ]
+    return [*(scored(name, False, words, splits, seed) for name, words in made), *read]
 
 
 def verdict(found: Sequence[Subject]) -> str:
@@ -159,6 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def act(parsed: argparse.Namespace) -> None:
         at_least("--networks", parsed.networks, 100)
         at_least("--splits", parsed.splits, 2)
+        if not 0 <= parsed.seed < 2**64:
+            raise ConfigError(f"--seed: {parsed.seed}; allowed: a whole number from 0 to {2**64 - 1}")
         out = local_folder("--out", parsed.out)
         out.mkdir(parents=True, exist_ok=True)
         found = subjects([Path(text) for text in parsed.text], parsed.networks, parsed.splits, parsed.seed)

@@ -88,6 +88,39 @@ def test_small_runs_of_both(tmp_path, capsys):
     assert len(found) == 7
 
 
+def refused(capsys, *arguments):
+    """The one line that `word_statistics` ends with."""
+    with pytest.raises(SystemExit) as caught:
+        word_statistics.main([*arguments])
+    told = capsys.readouterr()
+    assert (caught.value.code, told.out, told.err.count("\n")) == (2, "", 1)
+    return told.err
+
+
+@pytest.mark.parametrize("seed", ["-1", "18446744073709551616"])
+def test_seeds_that_word_statistics_refuses(seed, tmp_path, capsys):
+    said = refused(capsys, "--seed", seed, "--out", str(tmp_path / "out"))
+    assert f"--seed: {seed}; allowed: a whole number from 0 to 18446744073709551615" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("", "words: there are none; allowed: one or more"), ("two words", "words: 2, of 2 kinds; allowed: ")],
+)
+def test_texts_that_word_statistics_refuses_before_it_trains(words, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(word_statistics, "truth_tables", lambda *_: pytest.fail("trained"))
+    text = tmp_path / "text.txt"
+    text.write_text(words)
+    assert f"{text}: {said}" in refused(capsys, "--text", str(text), "--out", str(tmp_path / "out"))
+
+
+def test_networks_of_any_seed_are_its_own():
+    """jax.random.key takes the largest seed for an error, and 2^32 + 5 for 5."""
+    seeds = (5, 2**32 + 5, 2**64 - 1)
+    assert len({tuple(word_statistics.truth_tables(40, 0, seed)) for seed in seeds}) == 3
+
+
 @pytest.mark.thorough
 def test_small_run_of_circuits(tmp_path, capsys):
     quantum_circuits.main(["--members", "20", "--steps", "3", "--widths", "1", "--out", str(tmp_path)])
