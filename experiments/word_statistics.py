@@ -12,8 +12,9 @@ Expected. Bose-Einstein has one parameter more and contains Maxwell-Boltzmann, s
 on truth tables of networks that have learned nothing, too. On texts it should tie with Zipf-Mandelbrot, since 1 / (A exp(E / B) - 1)
 is near B / (E + B ln A) while E / B is below 1. A text whose words are shuffled has the same counts, so the same fit.
 
-What is scored: nats per word on the half of a text that a law was not fitted to, over twenty splits. Intervals are plus and
-minus two spreads over splits, which share their words: they say how much the halving matters, and no more.
+What is scored: nats per word on the half of a text that a law was not fitted to, over twenty splits. What stands behind +- in the
+table, the figure's bars and what the verdict asks for are all two spreads (standard deviations) over splits. Splits share their
+words: a spread says how much the halving matters, and no more.
 
 Writes into the folder: word_statistics.png, .svg, .pdf, .csv and word_statistics.json.
 """
@@ -44,6 +45,8 @@ from ncsim.training.step import train
 LICENSE = Path(__file__).resolve().parents[1] / "LICENSE"
 CONTEXT = 3
 WORDS = 20_000
+#: Over splits, which every interval reaches to either side.
+SPREADS = 2
 
 
 class Subject(NamedTuple):
@@ -55,9 +58,14 @@ class Subject(NamedTuple):
     scores: HeldOut
 
     def gain(self, other: str) -> tuple[float, float]:
-        """Bose-Einstein's score less another law's: mean and spread over splits."""
+        """Bose-Einstein's score less another law's: mean and two spreads over splits."""
         difference = self.scores.bose_einstein - getattr(self.scores, other)
-        return float(difference.mean()), float(difference.std(ddof=1))
+        return float(difference.mean()), SPREADS * float(difference.std(ddof=1))
+
+    def beats(self, other: str) -> bool:
+        """By more than that."""
+        mean, reach = self.gain(other)
+        return mean > reach
 
 
 Seed = int | np.random.SeedSequence
@@ -130,9 +138,9 @@ def subjects(texts: Sequence[Path], networks: int, splits: int, seed: int) -> li
 def verdict(found: Sequence[Subject]) -> str:
     """What the numbers bear."""
     nothing = [s for s in found if not s.meaning and not s.name.startswith("drawn")]
-    wins = [s.name for s in nothing if s.gain("maxwell_boltzmann")[0] > 2 * s.gain("maxwell_boltzmann")[1]]
+    wins = [s.name for s in nothing if s.beats("maxwell_boltzmann")]
     texts = [s for s in found if s.meaning]
-    better = [s.name for s in texts if s.gain("zipf_mandelbrot")[0] > 2 * s.gain("zipf_mandelbrot")[1]]
+    better = [s.name for s in texts if s.beats("zipf_mandelbrot")]
     return (
         f"Bose-Einstein beats Maxwell-Boltzmann by more than two spreads in {len(wins)} of {len(nothing)} subjects without any "
         f"meaning: {', '.join(wins) or 'no subject'}. It beats Zipf-Mandelbrot so in {len(better)} of {len(texts)} texts."
@@ -147,12 +155,12 @@ def draw(found: Sequence[Subject], out: Path) -> list[Path]:
         for other, color, shift in (("maxwell_boltzmann", VERMILLION, 0.12), ("zipf_mandelbrot", BLUE, -0.12)):
             gains = np.array([subject.gain(other) for subject in found])
             label = "over " + "-".join(word.capitalize() for word in other.split("_"))
-            axis.errorbar(gains[:, 0], places + shift, xerr=2 * gains[:, 1], fmt="o", color=color, label=label)
+            axis.errorbar(gains[:, 0], places + shift, xerr=gains[:, 1], fmt="o", color=color, label=label)
         axis.axvline(0, color=ORANGE, linewidth=1)
         axis.set_xscale("symlog", linthresh=0.01)
         axis.set_xlim(-0.1, 1)
         axis.set_yticks(places, [subject.name for subject in found])
-        axis.set_xlabel("gain of Bose-Einstein, nats per word held out (linear within 0.01)")
+        axis.set_xlabel("gain of Bose-Einstein +- two spreads, nats per word held out\n(linear within 0.01)")
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         names = list(HeldOut._fields)
         lines = [[s.name, int(s.counts.sum()), len(s.counts), *(float(x.mean()) for x in s.scores)] for s in found]
@@ -185,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for s in found
         ]
         print("\n".join(table(["subject", "words", "kinds", "BE", "MB", "ZM", "BE - MB", "BE - ZM"], cells)))
-        print(f"\n  {verdict(found)}")
+        print(f"\n  +- are two spreads over splits. {verdict(found)}")
         draw(found, out)
         numbers = [
             {"name": s.name, "words": int(s.counts.sum()), "kinds": len(s.counts), "scores": s.scores} for s in found

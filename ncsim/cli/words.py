@@ -119,5 +119,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     for other in ("maxwell_boltzmann", "zipf_mandelbrot"):
         mean, spread = found[f"bose_einstein_less_{other}"]
-        text.append(f"  Bose-Einstein less {other.replace('_', '-')}: {mean:+.4f} +- {spread:.4f} (spread over splits)")
+        text.append(
+            f"  Bose-Einstein less {other.replace('_', '-')}: {mean:+.4f} +- {2 * spread:.4f} (two spreads over splits)"
+        )
     return text

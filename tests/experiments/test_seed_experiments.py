@@ -121,6 +121,42 @@ def test_networks_of_any_seed_are_its_own():
     assert len({tuple(word_statistics.truth_tables(40, 0, seed)) for seed in seeds}) == 3
 
 
+def test_intervals_of_word_statistics_are_two_spreads_everywhere(tmp_path, capsys, monkeypatch):
+    """Gains of 1.9 and 2.1 spreads: the table's +- holds 0 where the verdict tells no win, and the figure's bar is the same."""
+    splits = np.array([-1.0, 0.0, 1.0])  # whose spread is 1
+    flat = np.zeros(3)
+
+    def subject(name, meaning, gain):
+        return word_statistics.Subject(
+            name, meaning, np.array([3, 2, 1]), word_statistics.HeldOut(splits + gain, flat, flat)
+        )
+
+    found = [subject("short", False, 1.9), subject("far", False, 2.1), subject("text", True, 1.9)]
+    bars = []
+    monkeypatch.setattr(word_statistics, "subjects", lambda *_: found)
+    monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda *_, xerr, **__: bars.append(xerr))
+    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda *_, **__: None)
+    word_statistics.main(["--out", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "+1.9000 +- 2.0000" in said
+    assert "+2.1000 +- 2.0000" in said
+    assert "in 1 of 2 subjects without any meaning: far. It beats Zipf-Mandelbrot so in 0 of 1 texts" in said
+    assert "two spreads" in " ".join(word_statistics.__doc__.split())
+    np.testing.assert_allclose(bars, 2.0)
+
+
+def test_words_of_the_command_have_the_same_interval(tmp_path, capsys):
+    from ncsim.cli.command import main
+
+    text = tmp_path / "text.txt"
+    text.write_text("the cat saw the dog and the dog saw the cat and the bird " * 20)
+    main(["words", str(text), "--splits", "3", "--json"])
+    mean, spread = json.loads(capsys.readouterr().out)["bose_einstein_less_zipf_mandelbrot"]
+    main(["words", str(text), "--splits", "3"])
+    said = capsys.readouterr().out
+    assert f"zipf-mandelbrot: {mean:+.4f} +- {2 * spread:.4f} (two spreads over splits)" in said
+
+
 @pytest.mark.thorough
 def test_small_run_of_circuits(tmp_path, capsys):
     quantum_circuits.main(["--members", "20", "--steps", "3", "--widths", "1", "--out", str(tmp_path)])
