@@ -137,8 +137,8 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
     Example:
         >>> import numpy as np
         >>> x, noise = np.random.default_rng(0).normal(size=(2, 4_000))
-        >>> round(sample_information(x, x + noise), 1), round(abs(sample_information(x, noise)), 1)  # ln(2) / 2, and none
-        (0.3, 0.0)
+        >>> round(sample_information(x, x + noise), 2), round(abs(sample_information(x, noise)), 1)  # near ln(2) / 2 = 0.35, and none
+        (0.36, 0.0)
         >>> round(sample_information(x > 0, x > 0), 2)  # one bit
         0.69
     """
