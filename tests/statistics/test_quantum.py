@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim.statistics.locality_tests import STRATEGIES
 from ncsim.statistics.quantum_bounds import correlator_bound
 from tests.support import reference_statistics as reference
 
@@ -145,6 +146,73 @@ def test_whatever_is_empty_or_signals_is_neither():
         ncsim.quantum_statistics(empty - 1)
     with pytest.raises(ValueError, match="shape"):
         ncsim.quantum_statistics(np.ones((2, 2, 2)))
+
+
+@pytest.mark.parametrize("concentration", [1.0, 0.05, 0.002])
+def test_probabilities_of_one_joint_law_are_local(concentration):
+    """Their marginals differ in the last bits alone, and with few strategies they lie on faces and vertices."""
+    weights = np.random.default_rng(10).dirichlet(np.full(16, concentration), 500)
+    found = ncsim.quantum_statistics(np.tensordot(weights, STRATEGIES, 1))
+    assert not found.signalling.any()
+    assert found.local.all()
+    assert found.level_1.all()
+    assert found.quantum_correlators.all()
+    assert found.arcsine_excess.max() < 2e-4
+
+
+def test_probabilities_of_quantum_states_are_quantum():
+    tables = [*random_state_tables(500, seed=11)]
+    # Nearly certain answers, where roots lose most digits; and Tsirelson's table, which is on the edge.
+    state = np.array([1, 1e-4, 1e-4, 1e-3])
+    tables += [of_state(state / np.linalg.norm(state), angles, angles) for angles in ((0, 1e-5), (0, np.pi), (1e-4, 1))]
+    tables.append(of_means((0, 0), (0, 0), np.array([[1, 1], [1, -1]]) / math.sqrt(2)))
+    found = ncsim.quantum_statistics(np.stack(tables))
+    assert not found.signalling.any()
+    assert found.level_1.all()
+    assert found.quantum_correlators.all()
+    assert np.sum(~found.local) > 0
+
+
+@pytest.mark.parametrize(("off", "inside"), [(2e-10, True), (1e-8, False)])
+def test_probabilities_are_decided_to_the_stated_tolerance(off, inside):
+    box, noise = np.asarray(reference.PR_BOX, float), np.full((2, 2, 2, 2), 0.25)
+    local = ncsim.quantum_statistics((0.5 + off) * box + (0.5 - off) * noise)
+    assert (bool(local.local), bool(local.level_1), bool(local.signalling)) == (inside, True, False)
+    quantum = ncsim.quantum_statistics((math.sqrt(0.5) + off) * box + (1 - math.sqrt(0.5) - off) * noise)
+    assert (bool(quantum.quantum_correlators), bool(quantum.level_1)) == (inside, inside)
+    moved = noise.copy()
+    moved[0, 1, 1] += off / 2  # Alice's accuracy with Bob's second setting
+    moved[0, 1, 0] -= off / 2
+    assert bool(ncsim.quantum_statistics(moved).signalling) != inside
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        np.eye(2, dtype=np.int64) * 2**53,
+        np.eye(2, dtype=np.int64) * 2**62,
+        np.eye(2, dtype=np.uint64) * np.uint64(2**63),
+        *(np.eye(2) * size for size in (1e10 + 0.5, 1e20, 1e308, 1e-10, 1e-310)),
+    ],
+    ids=str,
+)
+def test_the_size_of_weights_does_not_matter(pair):
+    found = ncsim.quantum_statistics(np.tile(pair, (2, 2, 1, 1)))
+    assert (bool(found.signalling), bool(found.local), bool(found.level_1)) == (False, True, True)
+    assert found.arcsine_excess == 0
+
+
+def test_counts_are_exact_at_any_size_and_beside_probabilities():
+    """One item in 10^17 signals; and a batch decides each of its tables by itself."""
+    counts = np.full((2, 2, 2, 2), 10**17)
+    counts[0, 1] += np.array([[-1, -1], [1, 1]])
+    assert ncsim.quantum_statistics(counts).signalling
+    counts = np.full((2, 2, 2, 2), 1_000_000_000.0)
+    counts[0, 1] += np.array([[-1, -1], [1, 1]])  # of probabilities it would be none
+    both = ncsim.quantum_statistics(np.stack([counts, counts / 7, counts / 7 * 0]))
+    assert both.signalling.tolist() == [True, False, False]
+    assert both.local.tolist() == [False, True, False]
+    assert np.isnan(both.arcsine_excess).tolist() == [False, False, True]
 
 
 # ------------------------------------------------------------------------------------------------------ notations

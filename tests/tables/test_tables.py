@@ -9,6 +9,7 @@ import pytest
 import ncsim
 from ncsim.cli import main
 from ncsim.errors import DataError
+from ncsim.statistics.locality_tests import STRATEGIES
 from ncsim.tables import describe, lines, read_table
 
 PEOPLE = Path(__file__).resolve().parents[2] / "experiments" / "tables" / "animal_acts_people.csv"
@@ -56,6 +57,15 @@ def test_a_pr_box_in_both_forms_and_as_probabilities(tmp_path):
         assert ("verdict" in found) == table.counted
     assert "and no quantum state has it" in "\n".join(lines(wide, describe(wide)))
     assert "nothing is said of chance" in "\n".join(lines(shares, describe(shares)))
+
+
+def test_probabilities_without_signalling_do_not_signal_by_their_rounding(tmp_path):
+    """Mixtures of fixed answers, as a program prints them: marginals differ in the last bits."""
+    for number, weights in enumerate(np.random.default_rng(0).dirichlet(np.ones(16), 10)):
+        law = np.tensordot(weights, STRATEGIES, 1)[..., ::-1, ::-1]
+        rows = [",".join([f"A{i}", f"B{j}", *map(repr, law[i, j].ravel().tolist())]) for i, j in np.ndindex(2, 2)]
+        found = describe(made(tmp_path, HEAD + "\n".join(rows), f"{number}.csv"))
+        assert (found["signalling"], found["local"], found["level_1"]) == (False, True, True)
 
 
 def test_settings_are_chosen_and_ordered():
