@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ncsim.forks import check_not_forked
-from ncsim.statistics.rationals import EXACT, common_denominator, nearest
+from ncsim.statistics.rationals import EXACT, common_denominator, nearest, whole_numbers
 
 #: NumPy's or JAX's arrays: neither is imported for the other's sake.
 AnyArray = Any
@@ -125,13 +125,14 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         place = tuple(int(index) for index in np.argwhere(~((array >= 0) & (array < np.inf)))[0])
         raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
     # Narrow and unsigned integers would wrap around in the sums below.
-    wide = np.asarray(array, np.float64 if array.dtype.kind == "f" else np.int64)
+    narrow = array.dtype.kind in "iu" and array.max(initial=0) < EXACT
+    wide = np.asarray(array, np.int64 if narrow else np.float64)
     if wide.size <= 16 * SMALL:
         with np.errstate(all="ignore"):
             found = ChshStatistics(*map(np.asarray, _statistics(wide, np)))
     else:
         found = _by_compiled_program(wide)
-    return _with_large_denominators(found, wide)
+    return _with_large_denominators(found, wide, array)
 
 
 def _by_compiled_program(counts: np.ndarray) -> ChshStatistics:
@@ -246,8 +247,13 @@ def _degrees(delta: Any, smallest: Any, xp: Any) -> tuple[Any, Any]:
     return cnt2, xp.where(delta >= 0, 0, xp.minimum(-delta / 4, smallest))
 
 
-def _with_large_denominators(found: ChshStatistics, counts: np.ndarray) -> ChshStatistics:
-    """The statistics, those of tables whose common denominator may be too large for float64 with Python's integers."""
+def _with_large_denominators(found: ChshStatistics, counts: np.ndarray, given: np.ndarray) -> ChshStatistics:
+    """The statistics, those of tables whose common denominator may be too large for float64 with Python's integers.
+
+    Args:
+        counts: the counts, float64 where int64 might wrap around.
+        given: the counts as they were given, which float64 rounds from 2^53 on.
+    """
     totals = counts.sum(axis=(-2, -1)).reshape(*counts.shape[:-4], 4)
     with np.errstate(over="ignore"):
         equal = (totals == totals[..., :1]).all(axis=-1)
@@ -257,8 +263,8 @@ def _with_large_denominators(found: ChshStatistics, counts: np.ndarray) -> ChshS
         large &= (counts == np.floor(counts)).all(axis=(-4, -3, -2, -1))
     if not large.any():
         return found
-    table = counts[large].astype(np.int64).astype(object)
-    denominator, scale = common_denominator(totals[large].astype(np.int64))
+    table = whole_numbers(given[large]).astype(object)
+    denominator, scale = common_denominator(table.sum(axis=(-2, -1)).reshape(-1, 4))
     a, b, c = (x * scale.reshape(-1, 2, 2) for x in _outcome_sums(table))
     variants, influence, delta = _chsh((a, b, c), 2 * denominator)
     exact: dict[str, np.ndarray] = {

@@ -24,7 +24,7 @@ from ncsim.formatting import linear_text, rounded_text
 from ncsim.records.joint_counts import PARTY_NAMES
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
 from ncsim.statistics.quantum_bounds import correlator_bound, no_signalling_bound
-from ncsim.statistics.rationals import sum_of_fractions
+from ncsim.statistics.rationals import sum_of_means
 
 #: Deterministic strategies that are tried, at most, for one bound.
 MAX_STRATEGIES = 2**20
@@ -152,15 +152,15 @@ class LinearInequality:
         Raises:
             ValueError: axes that are not those of the coefficients; a count that is negative or not finite.
         """
-        mean, _ = self._moments(counts)
-        value = np.asarray(mean.sum(axis=-1))
-        cells = np.asarray(counts, np.float64).reshape(*value.shape, *self._by_context.shape)
-        cells = cells[..., (self._by_context != 0).any(axis=-1), :]
-        if not (np.all(self._by_context == np.round(self._by_context)) and np.all(cells == np.floor(cells))):
-            return value
-        # Whole coefficients of whole counts: the sum is a fraction, and a comparison with a bound is exact.
-        weights = self._by_context[(self._by_context != 0).any(axis=-1)].astype(np.int64)
-        return sum_of_fractions((cells.astype(np.int64) * weights).sum(axis=-1), cells.sum(axis=-1))
+        table = checked_table(counts, self.coefficients.shape)
+        used = (self._by_context != 0).any(axis=-1)
+        weights, batch = self._by_context[used], table.shape[: table.ndim - self.coefficients.ndim]
+        # As they were given: float64 rounds integers from 2^53 on.
+        cells = np.asarray(counts).reshape(*batch, *self._by_context.shape)[..., used, :]
+        if np.all(weights == np.round(weights)) and np.all(cells == np.floor(cells)):
+            # Whole coefficients of whole counts: the sum is a fraction, and a comparison with a bound is exact.
+            return sum_of_means(cells, weights)
+        return np.asarray(self._moments(counts)[0].sum(axis=-1))
 
     def standard_error(self, counts: Any) -> Float[np.ndarray, "*batch"]:
         """Standard error of `value`, the items of each choice of settings being a sample of their own.

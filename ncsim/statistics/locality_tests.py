@@ -107,7 +107,7 @@ def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -
 
     exp(-2 t^2 / sum of (range of the coefficients)^2 / items, over contexts), t being the excess over the classical
     bound; for CHSH with n items a context exp(-n t^2 / 8). Valid for any totals, and larger than need be. 1 where the
-    bound is kept, NaN where a context that matters has no items.
+    bound is kept, so wherever no outcome changes the value; NaN where a context that matters has no items.
 
     Args:
         counts: joint counts with the axes of the inequality, [..., settings..., outcomes...].
@@ -131,10 +131,13 @@ def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -
     table = _whole(counts)
     outcomes = tuple(range(-inequality.parties, 0))
     spread = inequality.coefficients.max(axis=outcomes) - inequality.coefficients.min(axis=outcomes)
+    # In units of the widest range, whose square could be more or less than a float can hold.
+    unit = float(spread.max()) or 1.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(spread > 0, spread**2 / table.sum(axis=outcomes), 0.0)
-        scale = scale.sum(axis=tuple(range(-inequality.parties, 0)))
-        return np.asarray(np.where(np.isnan(excess), np.nan, np.exp(-2 * np.maximum(excess, 0) ** 2 / scale)))
+        scale = np.where(spread > 0, (spread / unit) ** 2 / table.sum(axis=outcomes), 0.0).sum(axis=outcomes)
+        # Without any range the excess is 0, up to its rounding.
+        p_value = np.where(scale > 0, np.exp(-2 * np.maximum(excess / unit, 0) ** 2 / scale), 1.0)
+        return np.asarray(np.where(np.isnan(excess), np.nan, p_value))
 
 
 @dataclass(frozen=True)

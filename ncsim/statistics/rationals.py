@@ -16,6 +16,14 @@ from jaxtyping import Float
 EXACT = 2**53
 
 
+def whole_numbers(values: Any) -> np.ndarray:
+    """Whole numbers as int64 where all are below `EXACT`, else as Python's integers: a sum or product wraps around in int64."""
+    array = np.asarray(values)
+    if array.dtype == object or np.max(np.abs(array), initial=0) < EXACT:
+        return array if array.dtype == object else array.astype(np.int64)
+    return np.asarray(np.frompyfunc(int, 1, 1)(array), object)
+
+
 def common_denominator(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least common multiple [...] of totals [..., K], all above 0, and what each goes into it, [..., K]: Python's integers."""
     totals = totals.astype(object)
@@ -34,16 +42,31 @@ def nearest(numerator: np.ndarray, denominator: np.ndarray) -> Float[np.ndarray,
 
 
 def sum_of_fractions(numerators: Any, totals: Any) -> Float[np.ndarray, "*batch"]:
-    """The sum over the last axis of numerators [..., K] over totals [..., K], whole numbers; NaN where a total is 0."""
-    numerators, totals = np.broadcast_arrays(np.asarray(numerators, np.int64), np.asarray(totals, np.int64))
-    first, whole = totals[..., 0], (totals > 0).all(axis=-1)
-    total = numerators.sum(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.where(whole, total / first, np.nan)
-    # Of equal totals the division alone rounds; the other sums, few as a rule, are made with Python's integers.
-    easy = (totals == totals[..., :1]).all(axis=-1) & (np.abs(numerators).max(axis=-1, initial=0) < EXACT / 64)
-    rest = whole & ~(easy & (first < EXACT))
+    """The sum over the last axis of numerators [..., K] over totals [..., K], whole numbers; NaN where a total is 0, 0 of no fractions.
+
+    Numbers of any size: floats that are whole, integers, or Python's integers in arrays of objects.
+    """
+    numerators, totals = np.broadcast_arrays(whole_numbers(numerators), whole_numbers(totals))
+    if numerators.shape[-1] == 0:
+        return np.zeros(numerators.shape[:-1])
+    whole = np.asarray((totals > 0).all(axis=-1), bool)
+    value, rest = np.full(whole.shape, np.nan), whole
+    if numerators.dtype != object and totals.dtype != object:
+        first, total = totals[..., 0], numerators.sum(axis=-1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.where(whole, total / first, np.nan)
+        # Of equal totals the division alone rounds; the other sums, few as a rule, are made with Python's integers.
+        easy = (totals == totals[..., :1]).all(axis=-1) & (np.abs(numerators).max(axis=-1) < EXACT / 64)
+        rest = whole & ~easy
     if rest.any():
         denominator, scale = common_denominator(totals[rest])
         value[rest] = nearest((numerators[rest].astype(object) * scale).sum(axis=-1), denominator)
     return np.asarray(value)
+
+
+def sum_of_means(cells: Any, weights: np.ndarray) -> Float[np.ndarray, "*batch"]:
+    """The sum over contexts of each one's mean weight: cells [..., K, N] and weights [K, N] are whole numbers of any size."""
+    cells, weights = whole_numbers(cells), whole_numbers(weights)
+    if int(np.max(cells, initial=0)) * int(np.max(np.abs(weights), initial=0)) >= EXACT:
+        cells, weights = cells.astype(object), weights.astype(object)
+    return sum_of_fractions((cells * weights).sum(axis=-1), cells.sum(axis=-1))

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.statistics.inequalities import checked_table
-from ncsim.statistics.rationals import sum_of_fractions
+from ncsim.statistics.rationals import sum_of_fractions, whole_numbers
 
 #: Assignments of outcomes to all measurements that a linear programme has, at most.
 MAX_ASSIGNMENTS = 2**16
@@ -69,13 +69,15 @@ def cyclic_statistics(counts: Any) -> CyclicStatistics:
     shape = np.shape(counts)[-3:]
     if len(shape) != 3 or shape[0] < 2:
         raise ValueError(f"counts: shape {np.shape(counts)}; allowed: [..., contexts = 2 or more, 2, 2]")
-    table = checked_table(counts, (shape[0], 2, 2))
-    rank = shape[0]
+    table: np.ndarray = checked_table(counts, (shape[0], 2, 2))
+    rank, whole = shape[0], bool(np.all(table == np.floor(table)))
+    if whole:
+        table = whole_numbers(counts)
     first, second = (table.sum(axis=axis)[..., 1] - table.sum(axis=axis)[..., 0] for axis in (-1, -2))
     product = table[..., 0, 0] + table[..., 1, 1] - table[..., 0, 1] - table[..., 1, 0]
     total = table.sum(axis=(-1, -2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        correlator = product / total
+        correlator = product.astype(float) / total.astype(float)
     # All signs as they make the sums largest; if that is an even number of minus signs, the least loses.
     signs = np.where(product < 0, -1, 1)
     least = np.argmin(np.where(total > 0, np.abs(correlator), np.inf), axis=-1)
@@ -85,7 +87,7 @@ def cyclic_statistics(counts: Any) -> CyclicStatistics:
     gap = first / np.where(total > 0, total, 1) - np.roll(second / np.where(total > 0, total, 1), 1, axis=-1)
     ahead = np.where(gap < 0, -1, 1)
     own, other = ahead * first, -np.roll(ahead, -1, axis=-1) * second
-    add = sum_of_fractions if np.all(table == np.floor(table)) else _add
+    add = sum_of_fractions if whole else _add
     s_odd, influence = add(signs * product, total), add(own + other, total)
     return CyclicStatistics(
         correlator, s_odd, influence, add(signs * product - own - other - _of_each(rank, total), total)
@@ -94,7 +96,7 @@ def cyclic_statistics(counts: Any) -> CyclicStatistics:
 
 def _of_each(rank: int, total: np.ndarray) -> np.ndarray:
     """(n - 2) in one context's total, the first."""
-    share = np.zeros(total.shape)
+    share = np.zeros(total.shape, total.dtype)
     share[..., 0] = (rank - 2) * total[..., 0]
     return share
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, fisher_exact
 
 from ncsim.statistics.chsh import chsh_statistics
-from ncsim.statistics.inequalities import chsh_inequality, mermin_inequality
+from ncsim.statistics.inequalities import LinearInequality, chsh_inequality, correlator_inequality, mermin_inequality
 from ncsim.statistics.locality_tests import _betting_ratio, game_p_value, hoeffding_p_value, prediction_based_ratio
 from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
 from tests.support import reference_statistics as reference
@@ -64,6 +64,25 @@ def test_hoeffding_takes_other_inequalities():
     counts[1, 1, 1] = 0
     counts[1, 1, 1, 0, 0, 0] = 10
     assert hoeffding_p_value(counts, mermin_inequality()) == pytest.approx(math.exp(-2 * 2**2 / (4 * 4 / 10)), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-9, 3.0, 2.0**40, 1e20, 1e200])
+def test_hoeffding_does_not_depend_on_the_size_of_coefficients(size):
+    counts = (40 * reference.PR_BOX).astype(int)
+    scaled = correlator_inequality("CHSH", size * np.array([[1, 1], [1, -1]]), quantum_bound=0.0)
+    assert hoeffding_p_value(counts, scaled) == pytest.approx(math.exp(-40 * 2**2 / 8), rel=1e-9)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 1.0, 0.3])
+def test_an_inequality_whose_value_no_outcome_changes_refutes_nothing(coefficient):
+    constant = LinearInequality("constant", np.full((2, 2, 2, 2), coefficient))
+    counts = np.stack([np.asarray(40 * reference.PR_BOX, int), np.ones((2, 2, 2, 2), int)])
+    np.testing.assert_allclose(constant.value(counts), 4 * coefficient, rtol=1e-15)
+    assert hoeffding_p_value(counts, constant).tolist() == [1, 1]
+    assert constant.standard_error(counts).tolist() == [0, 0]
+    counts[0, 0, 1] = 0
+    # Where all coefficients are 0, no context needs items.
+    assert np.isnan(hoeffding_p_value(counts, constant)).tolist() == [coefficient > 0, False]
 
 
 def test_no_signalling_of_table_2():

@@ -9,7 +9,7 @@ import pytest
 import ncsim
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.chsh import SIGNS
-from ncsim.statistics.inequalities import chained_inequality, chsh_inequality
+from ncsim.statistics.inequalities import chained_inequality, chsh_inequality, correlator_inequality
 from ncsim.statistics.protocols import LatticeLaw
 from ncsim.statistics.rationals import nearest, sum_of_fractions
 from ncsim.statistics.trajectory_tally import LATTICES
@@ -98,6 +98,39 @@ def test_other_inequalities():
     assert inequality.value(counts) == float(4 * Fraction(2, 3))
     counts[..., 0, 1] = 0
     assert inequality.value(counts) == inequality.classical_bound
+
+
+@pytest.mark.parametrize("coefficient", [2.0**32, 3e15, 1e20, 1e300])
+@pytest.mark.parametrize("items", [5, 2**32, 10**17])
+def test_large_coefficients_and_counts_do_not_wrap_around(coefficient, items):
+    """Against fractions; what is added up is above 2^63, the largest of int64."""
+    inequality = correlator_inequality("large", coefficient * np.array([[1, 1], [1, -1]]), quantum_bound=0.0)
+    counts = np.zeros((2, 2, 2, 2), int)
+    counts[..., 0, 0], counts[..., 0, 1] = items, 1
+    counts[0, 0, 1, 1] = 7  # unequal totals
+    other = int(coefficient) * (Fraction(items + 6, items + 8) + Fraction(items - 1, items + 1))
+    assert inequality.value(counts) == float(other)
+    assert inequality.value(np.stack([counts, counts])).tolist() == [float(other)] * 2
+
+
+@pytest.mark.parametrize("size", [2**53, 2**60, 2**62, 1e19, 1e20, 1e300])
+def test_large_counts_do_not_wrap_around_in_s_and_delta(size):
+    """Local tables, whose S is 2 and whose influence is 0; sums of int64 counts pass its largest, and so do floats."""
+    counts = np.tile(np.eye(2, dtype=type(size)) * size, (2, 2, 1, 1))
+    counts[0, 1] = np.diag([size, size // 2])
+    counts[1, 1] = np.diag([size, size // 2])
+    found = ncsim.chsh_statistics(counts)
+    assert (found.s, found.correlator.tolist()) == (2, [[1, 1], [1, 1]])
+    a, third = Fraction(0), Fraction(int(size // 2) - int(size), int(size // 2) + int(size))
+    influence = 2 * abs(a - third)  # Alice's accuracy is one half with Bob's first task
+    assert (found.influence, found.contextuality) == (float(influence), float(-influence))
+    assert found.s_factorised == float(third**2 - third**2)
+    ring = ncsim.cyclic_statistics(np.stack([counts[0, 0], counts[1, 0], counts[1, 1], counts[0, 1]]))
+    assert (ring.s_odd, ring.influence, ring.contextuality) == (2, float(influence), float(-influence))
+
+
+def test_sums_of_no_fractions_are_0():
+    assert sum_of_fractions(np.zeros((3, 0)), np.zeros((3, 0))).tolist() == [0, 0, 0]
 
 
 def test_ncnt2_is_0_where_a_cell_is_empty():
