@@ -24,8 +24,9 @@ import numpy as np
 from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import linear_text, rounded_text
 from ncsim.statistics.inequalities import LinearInequality, checked_table
+from ncsim.statistics.linear_programmes import InfeasibleError, least
 
-#: Values this close to 0 are the solver's rounding.
+#: Values this close to 0 can be the solver's rounding, and have no witness.
 TOLERANCE = 1e-9
 
 #: The four answers that are given in two contexts each, with those contexts as (i, j).
@@ -108,8 +109,8 @@ class ContextualityMeasures:
         cnt3: total variation, less 1, of the smallest quasi-probability coupling; max(Delta, 0) / 6.
         ncnt2: how far the joint probabilities are inside the noncontextual ones; 0 for a contextual table.
         witness: an inequality that holds for every joint distribution of four answers and that the table breaks by as
-            much as it can; None where the contextual fraction is 0.
-        discounted_witness: likewise, after direct influence is discounted; None where CNT2 is 0.
+            much as it can; None where the contextual fraction is 1e-9 or less.
+        discounted_witness: likewise, after direct influence is discounted; None where CNT2 is 1e-9 or less.
 
     Example:
         >>> import numpy as np
@@ -238,7 +239,7 @@ def _targets(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _cnt1(p: np.ndarray) -> float:
     singles, bunches, couplings = _targets(p)
-    solution = _solve(-COUPLINGS.sum(axis=0), np.vstack([SINGLES, BUNCHES]), np.concatenate([singles, bunches]))
+    solution = least(-COUPLINGS.sum(axis=0), np.vstack([SINGLES, BUNCHES]), np.concatenate([singles, bunches]))
     return _not_negative(couplings.sum() + solution.fun)
 
 
@@ -247,7 +248,7 @@ def _cnt2(p: np.ndarray) -> tuple[float, DiscountedInequality | None]:
     slack = np.vstack([np.zeros((9, 8)), np.hstack([np.eye(4), -np.eye(4)]), np.zeros((4, 8))])
     rows = np.hstack([np.vstack([SINGLES, BUNCHES, COUPLINGS]), slack])
     cost = np.concatenate([np.zeros(256), np.ones(8)])
-    solution = _solve(cost, rows, np.concatenate([singles, bunches, couplings]))
+    solution = least(cost, rows, np.concatenate([singles, bunches, couplings]))
     distance = _not_negative(solution.fun)
     return distance, _discounted_witness(solution.eqlin.marginals) if distance > TOLERANCE else None
 
@@ -268,14 +269,15 @@ def _discounted_witness(dual: np.ndarray) -> DiscountedInequality:
 
 def _cnt3(p: np.ndarray) -> float:
     rows = np.vstack([SINGLES, BUNCHES, COUPLINGS])
-    solution = _solve(np.ones(512), np.hstack([rows, -rows]), np.concatenate(_targets(p)))
+    solution = least(np.ones(512), np.hstack([rows, -rows]), np.concatenate(_targets(p)))
     return _not_negative(solution.fun - 1)
 
 
 def _ncnt2(p: np.ndarray) -> float:
     """The least step that one joint probability may take, either way, until the table is no longer noncontextual.
 
-    An L1 ball lies in a convex set where its corners do, and its corners are such steps.
+    An L1 ball lies in a convex set where its corners do, and its corners are such steps. Where no step at all is possible the table
+    is contextual, though by less than CNT2 could tell from 0.
     """
     singles, bunches, couplings = _targets(p)
     rows, targets = np.vstack([SINGLES, BUNCHES, COUPLINGS]), np.concatenate([singles, bunches, couplings])
@@ -283,7 +285,10 @@ def _ncnt2(p: np.ndarray) -> float:
     for context, sign in itertools.product(range(4), (1, -1)):
         step = np.zeros((17, 1))
         step[9 + context] = -sign
-        steps.append(-_solve(np.append(np.zeros(256), -1.0), np.hstack([rows, step]), targets).fun)
+        try:
+            steps.append(-least(np.append(np.zeros(256), -1.0), np.hstack([rows, step]), targets).fun)
+        except InfeasibleError:
+            return 0.0
     return _not_negative(min(steps))
 
 
@@ -293,7 +298,7 @@ def _discounted_fraction(p: np.ndarray) -> float:
     pairs = [(ALICE[context], BOB[context]) for context in CONTEXTS] + _connected(ALICE, BOB)
     cells = [p[context] for context in CONTEXTS] + [_maximal_coupling(*pair) for pair in _connected(alice, bob)]
     rows = [(first == x) & (second == y) for first, second in pairs for x in (0, 1) for y in (0, 1)]
-    solution = _solve(
+    solution = least(
         -np.ones(256), under=np.array(rows, float), under_targets=np.concatenate([c.ravel() for c in cells])
     )
     return _not_negative(1 + solution.fun)
@@ -310,7 +315,7 @@ def _contextual_fraction(p: np.ndarray) -> tuple[float, LinearInequality | None]
     for number, strategy in enumerate(strategies):
         for i, j in CONTEXTS:
             rows[i, j, strategy[i], strategy[2 + j], number] = 1
-    solution = _solve(-np.ones(16), under=rows.reshape(16, 16), under_targets=p.ravel())
+    solution = least(-np.ones(16), under=rows.reshape(16, 16), under_targets=p.ravel())
     fraction = _not_negative(1 + solution.fun)
     if fraction <= TOLERANCE:
         return fraction, None
@@ -335,25 +340,8 @@ def _signalling_fraction(p: np.ndarray) -> float:
         cells[(k, m, *right)] -= 1
         rows.append(np.append(cells.ravel(), 0.0))
     under = np.hstack([np.eye(16), np.zeros((16, 1))])
-    solution = _solve(np.append(np.zeros(16), -1.0), np.array(rows), np.zeros(8), under, p.ravel())
+    solution = least(np.append(np.zeros(16), -1.0), np.array(rows), np.zeros(8), under, p.ravel())
     return _not_negative(1 + solution.fun)
-
-
-def _solve(
-    cost: np.ndarray,
-    rows: np.ndarray | None = None,
-    targets: np.ndarray | None = None,
-    under: np.ndarray | None = None,
-    under_targets: np.ndarray | None = None,
-) -> Any:
-    """Least cost . x over x >= 0 with rows x = targets and under x <= under_targets."""
-    from scipy.optimize import linprog
-
-    options = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    solution = linprog(cost, under, under_targets, rows, targets, bounds=(0, None), method="highs-ds", options=options)
-    if solution.status != 0:
-        raise RuntimeError(f"linear programme: {solution.message}")
-    return solution
 
 
 def _not_negative(value: float) -> float:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from ncsim.statistics.linear_programmes import least
+
 #: How far a value that is found may be from its proof.
 PROVED = 1e-9
 STARTS = 5
@@ -40,16 +42,12 @@ def no_signalling_bound(collins_gisin: Float[np.ndarray, "..."]) -> float:
     Args:
         collins_gisin: coefficients, one axis of 1 + settings per party.
     """
-    from scipy.optimize import linprog
-
     from ncsim.statistics.notations import from_collins_gisin
 
     units = np.eye(collins_gisin.size).reshape(collins_gisin.size, *collins_gisin.shape)
     cells = np.stack([from_collins_gisin(unit).ravel() for unit in units], axis=1)
     first = units[0].reshape(1, -1)
-    found = linprog(-collins_gisin.ravel(), -cells, np.zeros(len(cells)), first, [1.0], bounds=(0, 1), method="highs")
-    if found.status != 0:
-        raise RuntimeError(f"linear programme: {found.message}")
+    found = least(-collins_gisin.ravel(), first, np.ones(1), -cells, np.zeros(len(cells)), most=1.0)
     return float(-found.fun)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.statistics.inequalities import checked_table
+from ncsim.statistics.linear_programmes import least
 from ncsim.statistics.rationals import sum_of_fractions, whole_numbers
 
 #: Assignments of outcomes to all measurements that a linear programme has, at most.
@@ -128,8 +129,6 @@ def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence
         >>> contextual_fraction(pairs, [same, same, same, other])  # a PR box
         1.0
     """
-    from scipy.optimize import linprog
-
     laws, outcomes = _checked(contexts, tables)
     names = list(outcomes)
     if math.prod(outcomes.values()) > MAX_ASSIGNMENTS:
@@ -140,15 +139,8 @@ def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence
         columns = assignments[:, [names.index(name) for name in context]]
         cell = np.ravel_multi_index(tuple(columns.T), law.shape)
         rows.append(np.arange(law.size)[:, None] == cell)
-    found = linprog(
-        -np.ones(len(assignments)),
-        np.concatenate(rows).astype(float),
-        np.concatenate([law.ravel() for law in laws]),
-        bounds=(0, None),
-        method="highs-ds",
-    )
-    if found.status != 0:
-        raise RuntimeError(f"linear programme: {found.message}")
+    limits = np.concatenate([law.ravel() for law in laws])
+    found = least(-np.ones(len(assignments)), under=np.concatenate(rows).astype(float), under_targets=limits)
     return min(1.0, max(0.0, 1.0 + float(found.fun)))
 
 
@@ -177,7 +169,6 @@ def excess_mismatch(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any
         >>> excess_mismatch(pairs, [same, same, same, other])  # a PR box
         1.0
     """
-    from scipy.optimize import linprog
     from scipy.sparse import csr_array
 
     laws, outcomes = _checked(contexts, tables)
@@ -190,13 +181,13 @@ def excess_mismatch(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any
     if 2 ** len(variables) > MAX_ASSIGNMENTS:
         raise ValueError(f"contexts: {2 ** len(variables)} assignments; allowed: {MAX_ASSIGNMENTS}")
     values = np.array(list(itertools.product((0, 1), repeat=len(variables))), np.int8)
-    cost, least = np.zeros(len(values)), 0.0
+    cost, forced = np.zeros(len(values)), 0.0
     for pair in places.values():
         if len(pair) == 2:
             one, other = (variables.index(each) for each in pair)
             cost += values[:, one] != values[:, other]
             shares = [np.moveaxis(laws[n], axis, 0)[1].sum() for n, axis in pair]
-            least += abs(float(shares[0] - shares[1]))
+            forced += abs(float(shares[0] - shares[1]))
     cells, before, column = [], 0, 0
     for law in laws:
         own = values[:, column : column + law.ndim]
@@ -205,10 +196,7 @@ def excess_mismatch(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any
     rows, columns = np.concatenate(cells), np.tile(np.arange(len(values)), len(laws))
     matrix = csr_array((np.ones(len(rows)), (rows, columns)), shape=(before, len(values)))
     limits = np.concatenate([law.ravel() for law in laws])
-    found = linprog(cost, A_eq=matrix, b_eq=limits, bounds=(0, None), method="highs")
-    if found.status != 0:
-        raise RuntimeError(f"linear programme: {found.message}")
-    return max(0.0, float(found.fun) - least)
+    return max(0.0, float(least(cost, matrix, limits).fun) - forced)
 
 
 def _checked(

@@ -83,6 +83,20 @@ def test_local_strategies_have_no_contextuality_of_any_kind():
         assert "no inequality" in str(measures)
 
 
+@pytest.mark.parametrize("size", [10**8, 10**9, 2 * 10**9, 10**10, 10**12])
+def test_tables_that_are_barely_contextual_have_measures(size):
+    """Delta is 2 / size. Where CNT2 is nearly the solver's tolerance, no step that NCNT2 could take is possible."""
+    same = np.array([[3 * size + 1, size - 1], [size - 1, 3 * size + 1]])
+    table = np.stack([np.stack([same, same]), np.stack([same, same[::-1]])])
+    measures = contextuality_measures(table)
+    assert chsh_statistics(table).contextuality == 2 / size
+    assert measures.discounted_fraction == pytest.approx(1 / size, abs=2e-10)
+    assert (measures.cnt1, measures.cnt2) == pytest.approx((1 / 2 / size, 1 / 2 / size), abs=2e-10)
+    assert measures.cnt3 == pytest.approx(1 / 3 / size, abs=2e-10)
+    assert measures.ncnt2 == pytest.approx(0, abs=2e-10)
+    assert (measures.discounted_witness is None) == (size >= 10**9)
+
+
 def test_signalling_alone_makes_the_sheaf_fraction_and_not_the_discounted_one():
     measures = contextuality_measures(reference.MIXED_R2)
     assert measures.contextual_fraction == pytest.approx(0.1157, abs=5e-5)

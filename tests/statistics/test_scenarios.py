@@ -43,6 +43,17 @@ def test_the_pentagon():
     assert ncsim.contextual_fraction(contexts, list(ring)) == pytest.approx((4 * math.sqrt(5) - 8) / 2, abs=1e-8)
 
 
+@pytest.mark.parametrize("size", [10**5, 10**7, 10**8, 10**9])
+def test_the_least_contextuality_is_not_the_solver_s_tolerance(size):
+    """CHSH sums of 2 + 2 / size without signalling: both are 1 / size, of which 1e-7 is what HiGHS overlooks by itself."""
+    same = np.array([[3 * size + 1, size - 1], [size - 1, 3 * size + 1]])
+    contexts, tables = [("A1", "B1"), ("A1", "B2"), ("A2", "B1"), ("A2", "B2")], [same, same, same, same[::-1]]
+    assert ncsim.contextual_fraction(contexts, tables) == pytest.approx(1 / size, rel=1e-6, abs=1e-12)
+    assert ncsim.excess_mismatch(contexts, tables) == pytest.approx(1 / size, rel=1e-6, abs=1e-12)
+    local = [np.array([[3, 1], [1, 3]])] * 3 + [np.array([[1, 3], [3, 1]])]
+    assert ncsim.contextual_fraction(contexts, local) == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize("rank", [2, 3, 5, 6])
 def test_delta_is_twice_the_contextual_fraction_where_nothing_signals(rank):
     """In random systems whose answers have one mean each: mixtures of a box and of a local one."""
