@@ -23,7 +23,7 @@ from jaxtyping import Float
 from ncsim.formatting import linear_text, rounded_text
 from ncsim.records.joint_counts import PARTY_NAMES
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
-from ncsim.statistics.quantum_bounds import correlator_bound, no_signalling_bound
+from ncsim.statistics.quantum_bounds import correlator_bound, in_units, no_signalling_bound
 from ncsim.statistics.rationals import sum_of_means
 
 #: Deterministic strategies that are tried, at most, for one bound.
@@ -176,8 +176,9 @@ class LinearInequality:
         Raises:
             ValueError: as for `value`.
         """
-        _, variance = self._moments(counts)
-        return np.asarray(np.sqrt(variance.sum(axis=-1)))
+        units, unit = in_units(self.coefficients)  # whose squares a float can hold
+        _, variance = replace(self, coefficients=units)._moments(counts)
+        return np.asarray(unit * np.sqrt(variance.sum(axis=-1)))
 
     def __str__(self) -> str:
         return f"{self.name}: {self.expression}"

@@ -22,6 +22,7 @@ import numpy as np
 from ncsim.errors import missing_extra
 from ncsim.statistics.inequalities import LinearInequality
 from ncsim.statistics.notations import to_correlators
+from ncsim.statistics.quantum_bounds import without_constant
 
 Word = tuple[tuple[int, int], ...]
 #: What the solver is asked for: less, and some programmes whose bound is the algebraic one do not end.
@@ -29,7 +30,7 @@ TOLERANCE = 1e-7
 
 
 def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
-    """An upper bound on the inequality's quantum value, right to about 1e-6.
+    """An upper bound on the inequality's quantum value, right to about 1e-6 of its largest coefficient.
 
     Args:
         inequality: of any number of parties and settings with two outcomes each.
@@ -37,7 +38,8 @@ def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
             three parties "1+ab+ac+bc".
 
     Returns:
-        The bound; no quantum state has a larger value.
+        The bound; no quantum state has a value that is larger by more than the solver's tolerance, 1e-6 of the largest
+        coefficient of a mean value (`inequality.correlators`; its first entry, a constant, does not count).
 
     Raises:
         ValueError: a level that is none, or that names more parties than there are.
@@ -52,9 +54,9 @@ def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
     """
     cvxpy = _cvxpy("ncsim.npa_bound")
     means, positive = _moments(cvxpy, inequality.settings, level)
-    coefficients = inequality.correlators
-    value = sum(float(coefficients[place]) * means[place] for place in np.ndindex(*coefficients.shape))
-    return _solved(cvxpy, cvxpy.Maximize(value), positive)
+    constant, rest, unit = without_constant(inequality.correlators)
+    value = sum(float(rest[place]) * means[place] for place in np.ndindex(*rest.shape))
+    return constant + unit * _solved(cvxpy, cvxpy.Maximize(value), positive)
 
 
 def npa_visibility(table: Any, level: str | int = "1+ab") -> float:

@@ -4,6 +4,8 @@ For two parties, correlators of a quantum state are products of unit vectors (Ts
 an inequality in correlators alone is a semidefinite programme. It is solved here by moving one vector at a time, and what
 is found is proved by the dual programme. For any number of parties with two settings each the bound is that of GHZ states
 (Werner and Wolf 2001). Other inequalities have `npa_bound` (`npa.py`).
+
+Solvers stop at differences of a fixed size, so every bound is found for coefficients of about 1 and multiplied afterwards (`in_units`).
 """
 
 from __future__ import annotations
@@ -19,21 +21,46 @@ STARTS = 5
 ROUNDS = 5_000
 
 
+def in_units(coefficients: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coefficients over the power of two that leaves the largest between 1 and 2, and that power: no digit is lost.
+
+    Args:
+        coefficients: [...], finite; all 0 stay as they are.
+    """
+    largest = float(np.abs(coefficients).max(initial=0.0))
+    exponent = int(np.frexp(largest)[1]) - 1 if largest > 0 else 0
+    return np.ldexp(coefficients, -exponent), float(np.ldexp(1.0, exponent))
+
+
+def without_constant(coefficients: np.ndarray) -> tuple[float, np.ndarray, float]:
+    """The first entry, which every table has whole, and the others by `in_units`: a large constant must not make them look small.
+
+    Args:
+        coefficients: of probabilities or of means, one axis of 1 + settings per party.
+    """
+    rest = np.array(coefficients, np.float64)
+    constant, rest.flat[0] = float(rest.flat[0]), 0.0
+    return constant, *in_units(rest)
+
+
 def correlator_bound(weights: Float[np.ndarray, "..."]) -> float | None:
     """The largest quantum value of `sum of weights[settings] * <A B ...>`; None where no method here finds it.
 
-    For two parties it is right to `PROVED`. For more with two settings each it is the best of many starts, which quantum
-    states do reach; in theory a start could miss a larger one.
+    For two parties it is right to `PROVED`, in units of the largest weight or of the bound. For more with two settings each it is
+    the best of many starts, which quantum states do reach; in theory a start could miss a larger one.
     """
     if not np.isfinite(weights).all() or weights.ndim == 0 or weights.size == 0:
         return None
     if not weights.any():
         return 0.0
+    weights, unit = in_units(weights)
     if weights.ndim == 1:
-        return float(np.abs(weights).sum())
-    if weights.ndim == 2:
-        return _bound_of_vectors(weights)
-    return _bound_of_phases(weights) if max(weights.shape) <= 2 else None
+        found: float | None = float(np.abs(weights).sum())
+    elif weights.ndim == 2:
+        found = _bound_of_vectors(weights)
+    else:
+        found = _bound_of_phases(weights) if max(weights.shape) <= 2 else None
+    return None if found is None else unit * found
 
 
 def no_signalling_bound(collins_gisin: Float[np.ndarray, "..."]) -> float:
@@ -41,14 +68,18 @@ def no_signalling_bound(collins_gisin: Float[np.ndarray, "..."]) -> float:
 
     Args:
         collins_gisin: coefficients, one axis of 1 + settings per party.
+
+    Returns:
+        The value, right to about 1e-9 of the largest coefficient.
     """
     from ncsim.statistics.notations import from_collins_gisin
 
     units = np.eye(collins_gisin.size).reshape(collins_gisin.size, *collins_gisin.shape)
     cells = np.stack([from_collins_gisin(unit).ravel() for unit in units], axis=1)
     first = units[0].reshape(1, -1)
-    found = least(-collins_gisin.ravel(), first, np.ones(1), -cells, np.zeros(len(cells)), most=1.0)
-    return float(-found.fun)
+    constant, rest, unit = without_constant(collins_gisin)
+    found = least(-rest.ravel(), first, np.ones(1), -cells, np.zeros(len(cells)), most=1.0)
+    return constant - unit * float(found.fun)
 
 
 def _bound_of_vectors(weights: np.ndarray) -> float | None:

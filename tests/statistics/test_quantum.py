@@ -329,6 +329,33 @@ def test_visibility_is_that_of_the_closed_forms():
         ncsim.npa_visibility(signals)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-10, 1e-8, 0.3, 1e6, 1e9, 1e20, 1e300])
+def test_bounds_are_in_proportion_to_the_coefficients(size):
+    """Solvers stop at fixed differences, which are large or small only as coefficients are."""
+    chsh = ncsim.correlator_inequality("CHSH", size * np.array([[1, 1], [1, -1]]))
+    assert chsh.classical_bound / size == pytest.approx(2)
+    assert chsh.quantum_bound / size == pytest.approx(2 * math.sqrt(2), abs=1e-9)
+    assert chsh.no_signalling_bound / size == pytest.approx(4, abs=1e-9)
+    assert ncsim.npa_bound(chsh) / size == pytest.approx(2 * math.sqrt(2), abs=1e-6)
+    assert chsh.standard_error(np.ones((2, 2, 2, 2))) / size == pytest.approx(1)
+    i3322 = ncsim.collins_gisin_inequality("I3322", size * np.array(I3322))
+    assert i3322.no_signalling_bound / size == pytest.approx(1, abs=1e-9)
+    assert ncsim.npa_bound(i3322) / size == pytest.approx(0.251470, abs=2e-6)
+    three = ncsim.mermin_inequality().correlators[1:, 1:, 1:]
+    assert correlator_bound(size * three) / size == pytest.approx(4, abs=1e-9)
+    assert correlator_bound(size * np.array([1, -2])) / size == pytest.approx(3)
+
+
+@pytest.mark.parametrize("constant", [0.0, -7.0, 1e6])
+def test_a_constant_moves_bounds_and_makes_them_no_worse(constant):
+    moved = ncsim.LinearInequality("moved", ncsim.chsh_inequality().coefficients + constant / 4)
+    assert ncsim.npa_bound(moved) - constant == pytest.approx(2 * math.sqrt(2), abs=1e-6)
+    assert moved.no_signalling_bound - constant == pytest.approx(4, abs=1e-9)
+    alone = ncsim.LinearInequality("alone", np.full((2, 2, 2, 2), constant / 4))
+    assert ncsim.npa_bound(alone) == pytest.approx(constant)
+    assert alone.no_signalling_bound == pytest.approx(constant)
+
+
 @pytest.mark.parametrize("level", ["", "0", "1+", "ab", "1+ac", "1.5", "1+ab "])
 def test_levels_that_are_none(level):
     with pytest.raises(ValueError, match=r"^level: "):

@@ -104,7 +104,7 @@ def test_other_inequalities():
 @pytest.mark.parametrize("items", [5, 2**32, 10**17])
 def test_large_coefficients_and_counts_do_not_wrap_around(coefficient, items):
     """Against fractions; what is added up is above 2^63, the largest of int64."""
-    inequality = correlator_inequality("large", coefficient * np.array([[1, 1], [1, -1]]), quantum_bound=0.0)
+    inequality = correlator_inequality("large", coefficient * np.array([[1, 1], [1, -1]]))
     counts = np.zeros((2, 2, 2, 2), int)
     counts[..., 0, 0], counts[..., 0, 1] = items, 1
     counts[0, 0, 1, 1] = 7  # unequal totals
