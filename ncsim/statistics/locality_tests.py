@@ -162,7 +162,8 @@ class RatioTest:
 
     def __str__(self) -> str:
         last = self.log_evidence[-1] / math.log(10) if len(self.log_evidence) else 0.0
-        return f"prediction-based ratio: evidence 10^{last:.2f} after {len(self.log_evidence)} blocks, p = {p_value_text(self.p_value)}"
+        # Without evidence it is a little below 0: not "-0.00".
+        return f"prediction-based ratio: evidence 10^{round(last, 2) + 0.0:.2f} after {len(self.log_evidence)} blocks, p = {p_value_text(self.p_value)}"
 
 
 def prediction_based_ratio(blocks: Any) -> RatioTest:
@@ -231,6 +232,10 @@ STRATEGIES = _strategy_tables()
 
 #: Steps of expectation maximisation towards the nearest local model. What they leave undone costs power, not validity.
 PROJECTION_STEPS = 300
+#: No strategy's weight falls below this: in a context without items cells would be 0 of 0.
+LEAST_WEIGHT = 1e-200
+#: What rounding may add to the odds, taken off them: of 10^15 items it would add up to evidence that is none.
+ROUNDED = 16 * np.finfo(np.float64).eps
 
 
 def _betting_ratio(seen: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -242,6 +247,7 @@ def _betting_ratio(seen: np.ndarray, share: np.ndarray) -> np.ndarray:
     weight = np.full(16, 1 / 16)
     for _ in range(PROJECTION_STEPS):
         model = np.tensordot(weight, STRATEGIES, 1)
-        weight = weight * np.tensordot(STRATEGIES, goal / model, 4)
+        weight = np.maximum(weight * np.tensordot(STRATEGIES, goal / model, 4), LEAST_WEIGHT)
     ratio = frequency / np.tensordot(weight, STRATEGIES, 1)
-    return np.asarray(ratio / np.tensordot(STRATEGIES, ratio * share[..., None, None], 4).max())
+    largest = np.tensordot(STRATEGIES, ratio * share[..., None, None], 4).max()
+    return np.asarray(ratio / largest * (1 - ROUNDED))

@@ -73,6 +73,21 @@ def test_hoeffding_does_not_depend_on_the_size_of_coefficients(size):
     assert hoeffding_p_value(counts, scaled) == pytest.approx(math.exp(-40 * 2**2 / 8), rel=1e-9)
 
 
+@pytest.mark.parametrize("items", [10**3, 10**9, 10**15, 2**52])
+@pytest.mark.parametrize("there", [*itertools.combinations(range(4), 2), *itertools.combinations(range(4), 3)])
+def test_few_contexts_of_many_items_are_no_evidence(items, there):
+    """Without all four contexts one joint law always has what was seen. Neither NaN nor what rounding adds up to may come out."""
+    box = (items * reference.PR_BOX).astype(np.int64).reshape(4, 2, 2)
+    box[[context for context in range(4) if context not in there]] = 0
+    alike, ones = box.copy(), np.zeros((4, 2, 2), np.int64)
+    ones[list(there), 0, 1] = items
+    for counts in (alike, ones):
+        found = prediction_based_ratio(np.stack([counts.reshape(2, 2, 2, 2)] * 3))
+        assert (found.log_evidence <= 0).all()
+        assert "-0.00" not in str(found)
+        assert found.p_value == 1
+
+
 @pytest.mark.parametrize("coefficient", [0.0, 1.0, 0.3])
 def test_an_inequality_whose_value_no_outcome_changes_refutes_nothing(coefficient):
     constant = LinearInequality("constant", np.full((2, 2, 2, 2), coefficient))
