@@ -24,6 +24,7 @@ from ncsim.statistics.contextuality_interval import contextuality_interval, s_in
 from ncsim.statistics.inequalities import chained_inequality
 from ncsim.statistics.locality_tests import hoeffding_p_value
 from ncsim.statistics.quantum import quantum_statistics
+from ncsim.statistics.rationals import EXACT
 from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
 from ncsim.statistics.signalling_tests import signalling_tests
 from ncsim.statistics.verdicts import verdict
@@ -202,6 +203,8 @@ def _adding_up(file: Any, values: np.ndarray, labels: Any, found: Any, probable:
             raise DataError(
                 f"{where} adds up to {totals[i, j]:g}; allowed: whole counts, or probabilities that add up to 1"
             )
+    if counted and values.sum() >= EXACT:
+        raise DataError(f"{file}: {values.sum():.6g} items; allowed: fewer than 2^53 in all, or probabilities")
     if not counted:
         values = values / totals[..., None, None]
     return JointTable(labels[0], labels[1], (labels[2], labels[3]), values, counted)

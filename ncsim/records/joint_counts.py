@@ -81,7 +81,7 @@ def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"
         int64, without that axis.
 
     Raises:
-        ValueError: counts that are none.
+        ValueError: counts that are none, or that add up to 2^63 in a cell.
 
     Example:
         >>> import numpy as np
@@ -91,6 +91,9 @@ def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"
     array = validated_counts(counts)
     if not -array.ndim <= axis < array.ndim or axis % array.ndim >= array.ndim - 4:
         raise ValueError(f"axis: {axis}; allowed: an axis before (i, j, a, b), 0 to {array.ndim - 5}")
+    largest = float(np.sum(array, axis=axis, dtype=np.float64).max(initial=0))
+    if largest >= 2.0**63:
+        raise ValueError(f"counts: {largest:.6g} in a cell of the sum; allowed: below 2^63")
     return np.asarray(np.sum(array, axis=axis, dtype=np.int64))
 
 

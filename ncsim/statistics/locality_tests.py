@@ -27,6 +27,7 @@ from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import p_value_text
 from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
+from ncsim.statistics.rationals import EXACT
 
 #: Totals less probable than this are not what fair settings give.
 UNFAIR = 1e-6
@@ -54,8 +55,8 @@ def game_p_value(counts: Any, random_settings: bool = False) -> Float[np.ndarray
         [...], each in [0, 1].
 
     Raises:
-        ValueError: counts that are none, or contexts with unequal totals where settings are not random
-            (`hoeffding_p_value` takes those).
+        ValueError: counts that are none, 2^53 items or more in a table, or contexts with unequal totals where settings are
+            not random (`hoeffding_p_value` takes those).
 
     Example:
         >>> import numpy as np
@@ -66,7 +67,11 @@ def game_p_value(counts: Any, random_settings: bool = False) -> Float[np.ndarray
     """
     from scipy.special import betainc
 
-    table = validated_counts(counts).astype(np.int64)
+    table = validated_counts(counts)
+    most = float(table.sum(axis=(-4, -3, -2, -1), dtype=np.float64).max(initial=0))
+    if most >= EXACT:
+        raise ValueError(f"counts: {most:.6g} items; allowed: fewer than 2^53 in all four contexts")
+    table = table.astype(np.int64)
     items = table.sum(axis=(-2, -1))
     unequal = (items != items[..., :1, :1]).any(axis=(-2, -1))
     if unequal.any() and not random_settings:

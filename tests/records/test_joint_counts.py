@@ -69,3 +69,11 @@ def test_bad_counts_are_named_with_their_place(value, words):
             ncsim.chsh_statistics(counts)
     with pytest.raises(ValueError, match="type bool"):
         validated_counts(np.ones((2, 2, 2, 2), bool))
+
+
+@pytest.mark.parametrize("size", [2**62, 1e19, 1e300])
+def test_a_sum_that_int64_cannot_hold_is_refused(size):
+    counts = np.full((2, 2, 2, 2, 2), size)
+    with pytest.raises(ValueError, match=r"^counts: .* in a cell of the sum; allowed: below 2\^63$"):
+        ncsim.merge_counts(counts)
+    assert ncsim.merge_counts(np.full((2, 2, 2, 2, 2), 2**61))[0, 0, 0, 0] == 2**62

@@ -48,6 +48,17 @@ def test_game_form_refuses_unequal_totals_and_names_them():
         game_p_value(counts)
 
 
+@pytest.mark.parametrize("items", [2**53, 10**18, 1e19, 1e20])
+def test_game_form_says_how_many_items_it_takes(items):
+    """Beyond, SciPy's incomplete beta function is NaN, and sums of int64 wrap around."""
+    counts = np.zeros((2, 2, 2, 2), type(items))
+    counts[..., 0, 0] = items
+    with pytest.raises(ValueError, match=r"^counts: .* items; allowed: fewer than 2\^53 in all four contexts$"):
+        game_p_value(counts)
+    counts[..., 0, 0] = 2**50
+    assert 0 <= game_p_value(counts) <= 1
+
+
 def test_hoeffding_is_the_formula_for_chsh_and_takes_unequal_totals():
     counts = (400 * reference.PR_BOX).astype(int)
     assert hoeffding_p_value(counts) == pytest.approx(math.exp(-400 * 2**2 / 8), rel=1e-9)
