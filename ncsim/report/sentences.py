@@ -63,27 +63,12 @@ def protocol_row(protocol: Mapping[str, Any]) -> list[str]:
 
 def sentences(cell: Mapping[str, Any]) -> list[str]:
     """What a cell's numbers say, in words that they bear."""
-    undecided, pooled = cell["undecided"], cell["pooled"]
-    diverged = cell["diverged"]
+    pooled, diverged = cell["pooled"], cell["diverged"]
     result = [
         f"Diverged: {diverged['networks']:,} networks, in {diverged['members']:,} of {cell['members']:,} members; "
         "they count nowhere below.",
-        f"Undecided: {undecided['answers']:.2%} of answers have a logit within the tolerance of 0, in "
-        f"{undecided['networks']:.2%} of networks. Mean S as they fell {estimate(undecided['mean_s_as_they_fell'])}, "
-        f"as coin tosses {estimate(undecided['mean_s_as_coin_tosses'])}; were each free to be right or wrong, mean S would "
-        "be between {:.3f} and {:.3f}, and S above 2 in between {:.3f} and {:.3f} of members.".format(
-            *undecided["mean_s_whatever_they_are"], *undecided["members_with_s_above_2_whatever_they_are"]
-        ),
+        *_on_undecided(cell),
     ]
-    share = estimate(undecided["decided_members"])
-    if undecided["mean_s_of_decided_members"] is None:
-        result.append("No member is without undecided answers.")
-    else:
-        result.append(
-            f"Members without any undecided answer: {share} of all; their mean S is "
-            f"{estimate(undecided['mean_s_of_decided_members'])}, and "
-            f"{estimate(undecided['decided_members_with_s_above_2'])} of them have S > 2."
-        )
     result.append(
         f"All members pooled: S = {estimate(pooled['s'])}; from accuracies alone {estimate(pooled['s_factorised'])}; "
         f"direct influence {estimate(pooled['influence'])}; contextuality Delta = s_odd - 2 - influence = "
@@ -96,6 +81,34 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
                 f"Probabilities under {protocol['protocol']} are within {protocol['law_error']:.0e} of exact."
             )
     return result
+
+
+def _on_undecided(cell: Mapping[str, Any]) -> list[str]:
+    """How many answers are undecided, and how much of S hangs on them: of whole members, which a range is known of."""
+    undecided, diverged = cell["undecided"], cell["diverged"]["members"]
+    text = (
+        f"Undecided: {undecided['answers']:.2%} of answers have a logit within the tolerance of 0, in "
+        f"{undecided['networks']:.2%} of networks."
+    )
+    if undecided["mean_s_whatever_they_are"] is None:
+        return [f"{text} What S they leave open is not known: every member has a network that diverged."]
+    of = f" Of the members without a diverged network ({cell['members'] - diverged:,}):" if diverged else ""
+    text += (
+        f"{of} {'m' if of else 'M'}ean S as they fell {estimate(undecided['mean_s_as_they_fell'])}, "
+        f"as coin tosses {estimate(undecided['mean_s_as_coin_tosses'])}; were each free to be right or wrong, mean S would "
+        "be between {:.3f} and {:.3f}, and S above 2 in between {:.3f} and {:.3f} of members.".format(
+            *undecided["mean_s_whatever_they_are"], *undecided["members_with_s_above_2_whatever_they_are"]
+        )
+    )
+    if undecided["mean_s_of_decided_members"] is None:
+        return [text, "No member is without undecided answers."]
+    share = estimate(undecided["decided_members"])
+    return [
+        text,
+        f"Members without any undecided answer: {share} of {'these' if of else 'all'}; their mean S is "
+        f"{estimate(undecided['mean_s_of_decided_members'])}, and "
+        f"{estimate(undecided['decided_members_with_s_above_2'])} of them have S > 2.",
+    ]
 
 
 def cell_verdict(cell: Mapping[str, Any]) -> str:

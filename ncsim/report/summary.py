@@ -12,6 +12,7 @@ from ncsim.config.tasks import context_names
 from ncsim.report.training import training_numbers
 from ncsim.report.until import ended
 from ncsim.results import Run
+from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.cell import CONTEXTUALITY_RUNS, Cell
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import clopper_pearson, mean_estimate
@@ -148,20 +149,35 @@ def _context(cell: Cell, counts: np.ndarray, number: int) -> dict[str, Any]:
 
 
 def _undecided(cell: Cell) -> dict[str, Any]:
-    """What share of answers is undecided, and S under the three conventions for them."""
+    """What share of answers is undecided, of all networks; and of whole members, S under the conventions for them."""
     found, networks = cell.tally.undecided, int(cell.tally.networks.sum())
-    fewest, common = int(cell.tally.networks.min()), cell.common_initialization
+    fell, tossed = _mean_s_by_convention(cell)
     return {
         "answers": float(found.answers.sum() / max(networks * cell.rows * 2, 1)),
         "networks": float(found.networks.sum() / max(networks, 1)),
-        "mean_s_as_they_fell": pooled_s(found.products, found.items, fewest, common)._asdict(),
-        "mean_s_as_coin_tosses": pooled_s(found.decided_products, found.items, fewest, common)._asdict(),
-        "mean_s_whatever_they_are": list(found.range_of_mean) if found.members else [0.0, 0.0],
-        "members_with_s_above_2_whatever_they_are": list(found.range_above_two) if found.members else [0.0, 0.0],
+        "mean_s_as_they_fell": fell,
+        "mean_s_as_coin_tosses": tossed,
+        "mean_s_whatever_they_are": list(found.range_of_mean) if found.members else None,
+        "members_with_s_above_2_whatever_they_are": list(found.range_above_two) if found.members else None,
         "decided_members": clopper_pearson(found.decided_members, found.members)._asdict(),
         "mean_s_of_decided_members": _mean_s_of_decided_members(cell),
         "decided_members_with_s_above_2": found.above_two("decided_only")._asdict(),
     }
+
+
+def _mean_s_by_convention(cell: Cell) -> list[dict[str, Any] | None]:
+    """Mean S of whole members as undecided answers fell and as coin tosses; None without such a member.
+
+    The range of S over answers is known of whole members alone, so that no other mean S may stand beside it. Where nothing
+    diverged, all networks are those of whole members, and sums by context tell more of the error than members do.
+    """
+    found, fewest, common = cell.tally.undecided, int(cell.tally.networks.min()), cell.common_initialization
+    if not found.excluded:
+        sums = (found.products, found.decided_products)
+        return [pooled_s(products, found.items, fewest, common)._asdict() for products in sums]
+    if not found.members:
+        return [None, None]
+    return [bootstrap_mean(*found.law(name))._asdict() for name in ("as_they_fell", "coin_toss")]
 
 
 def _mean_s_of_decided_members(cell: Cell) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import ncsim
 from ncsim.errors import StoreError
 from ncsim.formatting import json_text
 from ncsim.report import figures
-from ncsim.report.sentences import cell_verdict, sentences_on_tests, signalling_rows
+from ncsim.report.sentences import cell_verdict, sentences, sentences_on_tests, signalling_rows
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
 from ncsim.results import Run
@@ -60,17 +60,75 @@ def test_summary_against_the_records(tmp_path):
     undecided = cell["undecided"]
     assert undecided["decided_members"]["value"] == pytest.approx(decided.mean())
     assert undecided["mean_s_of_decided_members"]["value"] == pytest.approx(s.s[decided].mean())
-    assert undecided["mean_s_as_they_fell"]["value"] == pytest.approx(float(pooled.s))
-    products = (records.decided_product / 16).sum(axis=0) / (~records.diverged).sum(axis=0)
-    assert undecided["mean_s_as_coin_tosses"]["value"] == pytest.approx(products @ [1, 1, 1, -1])
+    assert undecided["mean_s_as_they_fell"]["value"] == pytest.approx(s.s.mean())
     low, high = undecided["mean_s_whatever_they_are"]
     free = records.undecided_alice[whole].sum(axis=1) / 16  # each such row adds 1 or takes 1 away
     centre = (records.decided_product[whole] / 16) @ [1, 1, 1, -1]
+    assert undecided["mean_s_as_coin_tosses"]["value"] == pytest.approx(np.mean(centre))
     assert (low, high) == pytest.approx((np.mean(centre - free), np.mean(centre + free)))
     assert undecided["networks"] == pytest.approx(records.undecided().sum() / (~records.diverged).sum())
     single = cell["protocols"][0]
     assert single["mean_s"]["value"] == pytest.approx(cell["pooled"]["s"]["value"])
     assert sum(single["law"]["probability"]) == pytest.approx(1)
+
+
+def lost_networks(records, lost):
+    """The same members, of which these networks [M, 4] diverged."""
+    zeroed = {
+        n: np.where(lost, 0, getattr(records, n)) for n in ("undecided_alice", "undecided_bob", "decided_product")
+    }
+    return records._replace(diverged=lost, counts=np.where(lost[..., None], 0, records.counts), **zeroed)
+
+
+def half_doubtful():
+    """Members of which every second has an undecided answer wherever both heads were wrong on a row."""
+    records = made_up(300, seed=2)
+    doubtful = (records.counts[..., 0] > 0).astype(np.int32) * (np.arange(300) % 2 == 0)[:, None]
+    return records._replace(undecided_alice=doubtful, decided_product=records.decided_product - doubtful)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_mean_s_is_in_the_range_of_what_undecided_answers_could_make_it(number):
+    """Also where networks diverged, and most of all where those that did have another S than the others."""
+    records = half_doubtful()
+    wrong = 16 - records.counts[..., 3]
+    lost = [
+        np.zeros_like(records.diverged),
+        wrong > np.quantile(wrong, 0.7),
+        wrong < np.quantile(wrong, 0.3),
+        (np.arange(4) == 3) & (np.arange(300) % 3 > 0)[:, None],
+    ][number]
+    (cell,) = summarise(Run([CONFIG], [lost_networks(records, lost)])).numbers["cells"]
+    found, whole = cell["undecided"], ~lost.any(axis=1)
+    (low, high), (least, most) = (found[f"{n}_whatever_they_are"] for n in ("mean_s", "members_with_s_above_2"))
+    assert low < high
+    assert low <= found["mean_s_as_they_fell"]["value"] <= high
+    assert low <= found["mean_s_as_coin_tosses"]["value"] <= high
+    assert least <= cell["members_with_s_above_2"]["value"] <= most
+    s = chsh_statistics(records.joint[whole]).s
+    assert found["mean_s_as_they_fell"]["value"] == pytest.approx(s.mean())
+    for name in ("mean_s_as_they_fell", "mean_s_as_coin_tosses"):
+        assert found[name]["low"] < found[name]["value"] < found[name]["high"]
+    if not lost.any():  # all networks are those of whole members
+        assert found["mean_s_as_they_fell"]["value"] == pytest.approx(cell["pooled"]["s"]["value"])
+    words = sentences(cell)[1]
+    assert ("Of the members without a diverged network" in words) == lost.any()
+    assert not lost.any() or f"({whole.sum()}): mean S as they fell" in words
+
+
+def test_of_no_whole_member_no_range_is_made_up(tmp_path):
+    """Each context has networks, and each member has one that diverged."""
+    one = np.arange(4) == np.arange(300)[:, None] % 4
+    summary = write_report(a_run(tmp_path, lost_networks(half_doubtful(), one)))
+    (cell,) = summary.numbers["cells"]
+    assert cell["protocols"]
+    for name in ("mean_s_as_they_fell", "mean_s_as_coin_tosses", "mean_s_of_decided_members"):
+        assert cell["undecided"][name] is None
+    for name in ("mean_s", "members_with_s_above_2"):
+        assert cell["undecided"][f"{name}_whatever_they_are"] is None
+    assert "What S they leave open is not known: every member has a network that diverged." in printed(summary)
+    assert "were each free" not in printed(summary) + (tmp_path / "report.html").read_text()
+    assert "without undecided answers" not in printed(summary)
 
 
 def test_tests_against_the_records(tmp_path):
@@ -191,9 +249,7 @@ def test_summary_json_is_json(tmp_path):
     records = made_up(300, seed=2)
     none = np.zeros_like(records.undecided_alice)
     undecided = records._replace(undecided_alice=none + 16, undecided_bob=none, decided_product=none)
-    one = np.arange(4) == np.arange(300)[:, None] % 4
-    zeroed = {n: np.where(one, 0, getattr(records, n)) for n in ("undecided_alice", "undecided_bob", "decided_product")}
-    diverged = records._replace(diverged=one, counts=np.where(one[..., None], 0, records.counts), **zeroed)
+    diverged = lost_networks(records, np.arange(4) == np.arange(300)[:, None] % 4)
     for name, each in (("undecided", undecided), ("diverged", diverged)):
         write_report(a_run(tmp_path / name, each))
         numbers = json.loads((tmp_path / name / "summary.json").read_text(), parse_constant=refused)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncsim.config.tasks import S_SIGNS, context_names
 from ncsim.records.joint_counts import from_context_order, unequal_outcomes
+from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import clopper_pearson, fraction_estimate, mean_estimate
 from ncsim.statistics.lattice_law import LatticeLaw
@@ -136,13 +137,20 @@ class Tally:
         networks = self.members * 4 - self.diverged
         found = self._undecided
         fewest = int(self._networks.min())
+        if not found.excluded:
+            fell = pooled_s(found.products, found.items, fewest, self._common)._asdict()
+            tossed = pooled_s(found.decided_products, found.items, fewest, self._common)._asdict()
+        elif found.members:
+            fell, tossed = (bootstrap_mean(*found.law(name))._asdict() for name in ("as_they_fell", "coin_toss"))
+        else:
+            fell = tossed = None
         return {
             "answers": float(found.answers.sum() / max(networks * self._rows * 2, 1)),
             "networks": float(found.networks.sum() / max(networks, 1)),
-            "mean_s_as_they_fell": pooled_s(found.products, found.items, fewest, self._common)._asdict(),
-            "mean_s_as_coin_tosses": pooled_s(found.decided_products, found.items, fewest, self._common)._asdict(),
-            "mean_s_whatever_they_are": list(found.range_of_mean) if found.members else [0.0, 0.0],
-            "members_with_s_above_2_whatever_they_are": list(found.range_above_two) if found.members else [0.0, 0.0],
+            "mean_s_as_they_fell": fell,
+            "mean_s_as_coin_tosses": tossed,
+            "mean_s_whatever_they_are": list(found.range_of_mean) if found.members else None,
+            "members_with_s_above_2_whatever_they_are": list(found.range_above_two) if found.members else None,
             "decided_members": clopper_pearson(found.decided_members, found.members)._asdict(),
             "mean_s_of_decided_members": self._mean_s_of_decided_members(),
             "decided_members_with_s_above_2": found.above_two("decided_only")._asdict(),
