@@ -9,7 +9,7 @@ from ncsim.formatting import p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.verdicts import verdict_on_members
+from ncsim.statistics.verdicts import NO_MEMBER, verdict_on_members
 
 
 def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
@@ -122,33 +122,49 @@ def run_verdict(numbers: Mapping[str, Any]) -> list[str]:
     cells = [cell for cell in numbers["cells"] if "note" not in cell]
     if not cells:
         return ["No network is stored yet that S could be computed from."]
-    shares = [(estimate(cell["members_with_s_above_2"]), cell_label(cell["cell"])) for cell in cells]
     runs = [(estimate(p["s_above_2"]), p["protocol"], cell_label(c["cell"])) for c in cells for p in c["protocols"]]
     # By the limit that bears the word: of many cells one may be far off by chance.
+    best, protocol, at_best = max(runs, key=lambda each: each[0].low)
+    known, alone = _with_known_members(cells), len(cells) == 1
+    where = "" if alone else f" ({at_best})"
+    if not known:
+        return [f"{NO_MEMBER}; S is above 2 in {best} of runs under {protocol}{where}.", _verdict_on_delta(cells)]
+    shares = [(estimate(cell["members_with_s_above_2"]), cell_label(cell["cell"])) for cell in known]
     least, at_least = min(shares, key=lambda each: each[0].high)
     most, at_most = max(shares, key=lambda each: each[0].low)
-    best, protocol, at_best = max(runs, key=lambda each: each[0].low)
-    alone = len(cells) == 1
     text = f"S is above 2 in {most} of members"
-    if not alone:
+    if len(known) > 1:
         text = f"S is above 2 in {least} ({at_least}) to {most} ({at_most}) of a cell's members"
+    elif not alone:
+        text += f" ({at_most})"
+    if len(known) < len(cells):
+        unknown = f"{len(cells) - len(known)} of {len(cells)} cells"
+        text += f" (not known of {unknown}, where every member has a network that diverged)"
     if protocol != cells[0]["protocols"][0]["protocol"]:
-        text += f", and in {best} of runs under {protocol}" + ("" if alone else f" ({at_best})")
+        text += f", and in {best} of runs under {protocol}{where}"
     return [f"{text}.", _verdict_on_delta(cells)]
 
 
+def _with_known_members(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Cells with a member of which no network diverged: of the others a share of members is NaN, from 0 to 1."""
+    return [cell for cell in cells if cell["members"] > cell["diverged"]["members"]]
+
+
 def _verdict_on_delta(cells: Sequence[Mapping[str, Any]]) -> str:
-    members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in cells]
+    known = _with_known_members(cells)
+    members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in known]
     pooled = sum(estimate(cell["pooled"]["contextuality"]).low > 0 for cell in cells)
     of = "" if len(cells) == 1 else f" in {pooled} of {len(cells)} cells"
     table = f"pooled over members Delta is above 0{of}" if pooled else "pooled over members Delta is not above 0"
+    if not known:
+        return f"{table[0].upper()}{table[1:]}."
     most, where = max(members, key=lambda each: each[0].low)
     if most.low > 0:
         place = "" if len(cells) == 1 else f" ({where}, the most of {len(cells)} cells)"
         return f"Contextual once direct influence is discounted: {most} of members have Delta > 0{place}; {table}."
     whose = "" if len(cells) == 1 else "a cell's "
     bound = f"at most {max(each.high for each, _ in members):.2g} of {whose}members, 95 %"
-    above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in cells)
+    above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in known)
     explained = "Direct influence explains every member's S above 2: no" if above else "No"
     return f"{explained} member has Delta > 0 ({bound}), and {table}."
 

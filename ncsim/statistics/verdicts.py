@@ -11,6 +11,8 @@ import math
 from ncsim.statistics.intervals import Estimate
 
 EXPLAINED = "S above 2, explained by direct influence"
+#: Said where each context has networks and no member has all four.
+NO_MEMBER = "Of members nothing is known, since every one has a network that diverged"
 
 
 def verdict(s: float, contextuality: Estimate) -> str:
@@ -36,8 +38,8 @@ def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) 
     """The same of an ensemble, member by member and pooled.
 
     Args:
-        above: share of members with S > 2.
-        contextual: share of members with Delta > 0.
+        above: share of members with S > 2; NaN where no member is whole, as after divergence.
+        contextual: share of members with Delta > 0; likewise.
         pooled: Delta of all members' counts as one table.
 
     Returns:
@@ -45,7 +47,9 @@ def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) 
     """
     at_most = f"(at most {contextual.high:.2g} of members, 95 %)"
     text = f"S is above 2 in {above} of members. "
-    if contextual.low > 0:
+    if math.isnan(above.value):  # no comparison with NaN holds, and none may be taken for an answer
+        text = f"{NO_MEMBER}."
+    elif contextual.low > 0:
         text += f"Contextual once direct influence is discounted: {contextual} of members (Delta > 0)."
     elif above.value == 0:
         text += f"No member has Delta > 0 {at_most}."

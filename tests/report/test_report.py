@@ -12,7 +12,7 @@ import ncsim
 from ncsim.errors import StoreError
 from ncsim.formatting import json_text
 from ncsim.report import figures
-from ncsim.report.sentences import cell_verdict, sentences, sentences_on_tests, signalling_rows
+from ncsim.report.sentences import cell_verdict, estimate, run_verdict, sentences, sentences_on_tests, signalling_rows
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
 from ncsim.results import Run
@@ -129,6 +129,33 @@ def test_of_no_whole_member_no_range_is_made_up(tmp_path):
     assert "What S they leave open is not known: every member has a network that diverged." in printed(summary)
     assert "were each free" not in printed(summary) + (tmp_path / "report.html").read_text()
     assert "without undecided answers" not in printed(summary)
+
+
+def test_of_no_whole_member_no_share_is_told(tmp_path):
+    """No comparison with NaN holds, and that is no answer: neither that some S is above 2, nor that none is."""
+    one = np.arange(4) == np.arange(300)[:, None] % 4
+    summary = write_report(a_run(tmp_path / "none", lost_networks(half_doubtful(), one)))
+    (cell,) = summary.numbers["cells"]
+    assert cell_verdict(cell) == (
+        "Of members nothing is known, since every one has a network that diverged. Pooled over members, Delta is not above 0."
+    )
+    first, second = run_verdict(summary.numbers)
+    assert re.fullmatch(
+        r"Of members nothing is known, since every one has a network that diverged; S is above 2 in \d\S+ \[\S+ \S+\] of runs under .*\.",
+        first,
+    )
+    assert second == "Pooled over members Delta is not above 0."
+    assert "nan" not in f"{first} {printed(summary)}"
+    assert f"{first} {second}" in (tmp_path / "none" / "report.html").read_text()
+    # Beside a cell with whole members, such a cell is told apart and has no part in what is said of shares.
+    (other,) = summarise(Run([CONFIG], [made_up(300, seed=2)])).numbers["cells"]
+    cells = [each | {"cell": {"hidden": n}} for n, each in enumerate((cell, cell, other))]
+    first, second = run_verdict({"cells": cells})
+    share = estimate(other["members_with_s_above_2"])
+    assert first.startswith(
+        f"S is above 2 in {share} of members (hidden=2) (not known of 2 of 3 cells, where every member has a network that diverged)"
+    )
+    assert f"(at most {clopper_pearson(0, 300).high:.2g} of a cell's members, 95 %)" in second
 
 
 def test_tests_against_the_records(tmp_path):
