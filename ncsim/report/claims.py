@@ -5,10 +5,9 @@ The thresholds are ours; the paper has words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.tasks import PAPER_TASKS
@@ -111,9 +110,23 @@ def _answer(estimate: Estimate, threshold: float) -> str:
 
 
 def _peak(laws: Mapping[int, Sequence[ProtocolLaw]], number: int) -> Estimate:
-    """Mean S at n=3 less the larger of those at n=2 and n=4; widths are separate ensembles, so errors add in squares."""
+    """Mean S at n=3 less the larger of those at n=2 and n=4; widths are separate ensembles, so errors add in squares.
+
+    The lower limit is the lowest of the two differences: a width whose mean is known badly may have the larger one.
+    """
     means = {width: laws[width][number].mean for width in WIDTHS}
-    other = max((2, 4), key=lambda width: means[width].value)
-    value = means[3].value - means[other].value
-    reach = float(np.hypot(means[3].high - means[3].value, means[other].high - means[other].value))
-    return Estimate(value, value - reach, value + reach, means[3].method)
+    each = [difference(means[3], means[width]) for width in (2, 4)]
+    smaller = min(each, key=lambda found: found.value)
+    return smaller._replace(low=min(found.low for found in each))
+
+
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """One estimate less another that is independent of it.
+
+    Limits need not be as far from a value on both sides, as where one is cut off at what is possible: the difference is low where
+    the first is low or the other is high.
+    """
+    low = math.hypot(one.value - one.low, other.high - other.value)
+    high = math.hypot(one.high - one.value, other.value - other.low)
+    value = one.value - other.value
+    return one._replace(value=value, low=value - low, high=value + high)
