@@ -237,10 +237,10 @@ def verdicts(
     found = [each for each in stopped if each.contextual.value > 0]
     broken = [each for each in controls if each.largest_value > 2 * each.settings - 2 or each.largest_delta > 0]
     said = [
-        f"The mean value is above 2 m - 2 under some protocol in {len(above)} of {len(rows)} ensembles, of a single shot in "
+        f"The mean value is shown to be above 2 m - 2 under some protocol in {len(above)} of {len(rows)} ensembles, of a single shot in "
         f"{len(single)}; above the quantum bound in {len(quantum)}.",
         f"Accuracies alone give the mean value of a single shot to within {away:.3f}.",
-        f"Delta of all members together is above 0 in {len(pooled)} of {len(rows)} ensembles; members with Delta > 0: {members}; "
+        f"Delta of all members together is shown to be above 0 in {len(pooled)} of {len(rows)} ensembles; members with Delta > 0: {members}; "
         f"the largest share of runs under a protocol is {runs:g}.",
         "Every member has a certain head, so that a theorem says it."
         if not held
@@ -260,7 +260,7 @@ def verdicts(
             f"With parities as tasks {len(open_)} of {len(hard)} ensembles have no certain head in any member, and correlators are up to "
             f"{max(each.apart for each in hard):.2f} off the product of means; members with Delta > 0 in "
             f"{sum(each.contextual.value > 0 for each in hard)}, the largest Delta {max(each.largest for each in hard):g}; of all members "
-            f"together below 0 in {sum(each.delta.high < 0 for each in hard)}."
+            f"together shown to be below 0 in {sum(each.delta.high < 0 for each in hard)}."
         )
     said.append(
         "One network with all heads obeys the bound." if not broken else "ONE NETWORK WITH ALL HEADS BREAKS THE BOUND"

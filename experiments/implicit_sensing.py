@@ -46,6 +46,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
+from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
 
 EVERY = 10
@@ -130,10 +131,18 @@ def conclusion(found: Sequence[Answer]) -> str:
     best = max(sensed, key=lambda a: a.found.auc.value)
     return (
         f"Zero controls: {len(within)} of {len(controls)} have 0.5 in their 99 % interval. Positive control: Bob's own trace "
-        f"from the start has AUC {min(own):.3f} to {max(own):.3f}. Alice's trace tells Bob's task best at {best.cell}, "
-        f"alpha_{best.task}, steps {best.window[0]} to {best.window[1]}, by {best.observer}: AUC {best.found.auc}, "
-        f"at least {best.found.bits_from_log_loss} bits of 1."
+        f"from the start has AUC {min(own):.3f} to {max(own):.3f}. Of {len(sensed)} AUCs of Alice's trace the largest is at {best.cell}, "
+        f"alpha_{best.task}, steps {best.window[0]} to {best.window[1]}, by {best.observer}: {best.found.auc}; its interval is not "
+        f"adjusted for being the largest of {len(sensed)}. {bits_said(best.found.bits_from_log_loss)}"
     )
+
+
+def bits_said(bits: Estimate) -> str:
+    """What the interval of 1 less the log loss bears: the trace tells as many bits of 1 in expectation, or more."""
+    found = f"The log loss gives {bits} bits of 1"
+    if bits.low > 0:
+        return f"{found}: the trace tells {bits.low:.3f} bits or more, by the lower limit."
+    return f"{found}: by it the trace is not shown to tell anything."
 
 
 def draw(found: Sequence[Answer], stem: Path) -> list[Path]:

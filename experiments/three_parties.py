@@ -125,8 +125,8 @@ def verdicts(rows: Sequence[Row], early: Sequence[Row], control: tuple[float, fl
     )
     least = min(row.explained.value for row in rows)
     said = [
-        f"The mean of Mermin's value is above 2 under some protocol in {len(mermin)} of {len(rows)} ensembles, of Svetlichny's above "
-        f"4 in {len(svetlichny)}.",
+        f"The mean of Mermin's value is shown to be above 2 under some protocol in {len(mermin)} of {len(rows)} ensembles, of "
+        f"Svetlichny's above 4 in {len(svetlichny)}.",
         f"Accuracies alone give the means of single shots to within {away:.3f}.",
         f"Certain heads explain {least:.3f} of the members or more; of the others that were asked, some are contextual in "
         f"{sum(row.excess > 1e-7 for row in rows)} of {len(rows)} ensembles.",

@@ -9,7 +9,7 @@ from ncsim.formatting import p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.verdicts import NO_MEMBER, verdict_on_members
+from ncsim.statistics.verdicts import NO_MEMBER, NOT_SHOWN, verdict_on_members
 
 
 def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
@@ -155,7 +155,8 @@ def _verdict_on_delta(cells: Sequence[Mapping[str, Any]]) -> str:
     members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in known]
     pooled = sum(estimate(cell["pooled"]["contextuality"]).low > 0 for cell in cells)
     of = "" if len(cells) == 1 else f" in {pooled} of {len(cells)} cells"
-    table = f"pooled over members Delta is above 0{of}" if pooled else "pooled over members Delta is not above 0"
+    maybe = any(cell["pooled"]["contextuality"]["value"] > 0 for cell in cells)
+    table = f"pooled over members Delta {f'is above 0{of}' if pooled else NOT_SHOWN if maybe else 'is not above 0'}"
     if not known:
         return f"{table[0].upper()}{table[1:]}."
     most, where = max(members, key=lambda each: each[0].low)

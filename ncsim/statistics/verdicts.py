@@ -11,6 +11,8 @@ import math
 from ncsim.statistics.intervals import Estimate
 
 EXPLAINED = "S above 2, explained by direct influence"
+#: Of Delta, where the value is above 0 and the lower limit is not.
+NOT_SHOWN = "is not shown to be above 0"
 #: Said where each context has networks and no member has all four.
 NO_MEMBER = "Of members nothing is known, since every one has a network that diverged"
 
@@ -55,4 +57,5 @@ def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) 
         text += f"No member has Delta > 0 {at_most}."
     else:
         text += f"{EXPLAINED}: no member has Delta > 0 {at_most}."
-    return text + f" Pooled over members, Delta {'is above 0: contextual' if pooled.low > 0 else 'is not above 0'}."
+    found = "is above 0: contextual" if pooled.low > 0 else NOT_SHOWN if pooled.value > 0 else "is not above 0"
+    return f"{text} Pooled over members, Delta {found}."

@@ -79,7 +79,12 @@ def test_sensing_is_drawn_and_told(tmp_path):
     figure_files(tmp_path / "drawn")
     text = implicit_sensing.conclusion(found)
     assert "Zero controls: 16 of 32 have 0.5" in text
-    assert "best at n = 3, alpha_1" in text
+    assert "Of 16 AUCs of Alice's trace the largest is at n = 3, alpha_1" in text
+    assert "its interval is not adjusted for being the largest of 16" in text
+    assert "the trace tells 0.690 bits or more, by the lower limit" in text
+    # An interval that holds values below 0 bears no "at least".
+    wide = implicit_sensing.bits_said(Estimate(0.022, -0.521, 0.565, "made up", 0.99))
+    assert wide == "The log loss gives 0.022 [-0.521, 0.565] bits of 1: by it the trace is not shown to tell anything."
     names = [implicit_sensing.FEATURES[n] for n in implicit_sensing.OBSERVERS["oscillation"]]
     assert names[:2] == ["log detrended variance", "sign changes"]
 

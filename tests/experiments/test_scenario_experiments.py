@@ -38,21 +38,36 @@ CONTROL = chained.Control(2, 100, 2.0, 0.0, 0.0)
 def test_verdicts_of_chained_values_follow_from_the_intervals():
     said = chained.verdicts([ROW], [STOPPED], [HARD], [CONTROL])
     assert said[0].startswith(
-        "The mean value is above 2 m - 2 under some protocol in 1 of 1 ensembles, of a single shot in 0;"
+        "The mean value is shown to be above 2 m - 2 under some protocol in 1 of 1 ensembles, of a single shot in 0;"
     )
     assert "to within 0.010" in said[1]
-    assert "above 0 in 0 of 1 ensembles; members with Delta > 0: 0" in said[2]
+    assert "shown to be above 0 in 0 of 1 ensembles; members with Delta > 0: 0" in said[2]
     assert said[3] == "Every member has a certain head, so that a theorem says it."
     assert said[-1] == "One network with all heads obeys the bound."
     other = ROW._replace(value=(at(4.05), at(4.05)), delta=at(0.3), contextual=at(0.25), certain=at(0.5))
     said = chained.verdicts(
         [other], [STOPPED._replace(contextual=at(0.02), largest=0.25)], [], [CONTROL._replace(largest_value=2.25)]
     )
-    assert "under some protocol in 0 of 1" in said[0]
+    assert (
+        "shown to be above 2 m - 2 under some protocol in 0 of 1" in said[0]
+    )  # 4.05 is, and its interval does not show it
     assert "above 0 in 1 of 1 ensembles; members with Delta > 0: 25" in said[2]
     assert said[3] == "Not every member has a certain head: m = 3, n = 2."
     assert "most at m = 3 after 10 steps" in said[4]
     assert said[-1] == "ONE NETWORK WITH ALL HEADS BREAKS THE BOUND"
+
+
+def test_verdicts_of_three_parties_tell_what_is_shown():
+    """A mean above the bound whose interval has the bound in it is counted nowhere, and the words are those of what is counted."""
+    row = three_parties.Row(
+        rows=16, hidden=2, steps=10, protocols=("single shot",), mermin=(at(2.05),), mermin_above=(at(0.5),),
+        svetlichny=(at(4.05),), svetlichny_above=(at(0.5),), accuracies=(at(2.0), at(4.0)), largest=(3.0, 5.0),
+        certain=at(1.0), explained=at(1.0), contextual=at(0.0), excess=0.0, pooled_excess=0.0,
+    )  # fmt: skip
+    words = "The mean of Mermin's value is shown to be above 2 under some protocol in {} of 1 ensembles, of Svetlichny's above 4 in {}."
+    assert three_parties.verdicts([row], [row], (4.0, 1.0))[0] == words.format(0, 0)
+    clear = row._replace(mermin=(at(2.5),), svetlichny=(at(4.5),))
+    assert three_parties.verdicts([clear], [clear], (4.0, 1.0))[0] == words.format(1, 1)
 
 
 def test_parities_are_nobody_s_easy_tasks():

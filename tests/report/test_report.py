@@ -250,6 +250,10 @@ def test_words_follow_the_numbers(tmp_path):
     assert "explained by direct influence: no member has Delta > 0" in cell_verdict(cell)
     assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in cell_verdict(cell)
     assert "Delta is not above 0" in cell_verdict(cell)
+    # A Delta above 0 whose interval has 0 in it is not shown to be above, and nobody may say that it is not.
+    cell["pooled"]["contextuality"] |= {"value": 0.1, "low": -0.1, "high": 0.3}
+    assert cell_verdict(cell).endswith("Pooled over members, Delta is not shown to be above 0.")
+    assert run_verdict({"cells": [cell]})[1].endswith("pooled over members Delta is not shown to be above 0.")
 
 
 def test_runs_with_nothing_to_report(tmp_path):
