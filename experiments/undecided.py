@@ -13,6 +13,8 @@ rate of the group. XOR has as many ones as zeros on all 16 rows and on many subs
 sets are those of rows on which no unit is on, with as many targets of each kind, in the list that is counted in whole numbers; others are
 those that `held_rows` proves. A head that decides such rows all alike changes no S where the other head is right on all of them.
 
+Shares of heads have the jackknife over members, since the two heads of a network share its units.
+
 Predicted are rows from the on-sets of the units alone, not from weights. A unit serves a head if it moves a logit of it by more than 0.02 on some row.
 
 Writes into the folder: widths/ (a run folder), undecided.png, .svg, .pdf, .csv and undecided.json.
@@ -44,7 +46,8 @@ from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_fig
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.decisions import decision_range
-from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members
+from ncsim.statistics.intervals import Estimate, clopper_pearson, fraction_estimate, mean_over_members
+from ncsim.statistics.tally import GROUPS
 from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4)
@@ -54,8 +57,10 @@ KINDS = ("no unit on", "proved, units on", "by the fit", "not predicted")
 
 
 class Head(NamedTuple):
-    """A head that leaves rows undecided: which context and party, its rows as a number, the on-sets of its units, and how that is explained."""
+    """A head that leaves rows undecided: of which member (counted from 0), context and party, its rows as a number, the on-sets of its units,
+    and how that is explained."""
 
+    member: int
     context: int
     party: int
     rows: int
@@ -171,7 +176,7 @@ def heads_of(networks: MemberParameters, undecided: np.ndarray) -> list[Head]:
         on = tuple(sorted(set(number_of(serving.T > 0).tolist()) - {0}))
         task = int((i, j)[party])
         left = int(number_of(undecided[member, i, j, party]))
-        heads.append(Head(int(2 * i + j), int(party), left, on, kind_of(party, task, left, on)))
+        heads.append(Head(int(member), int(2 * i + j), int(party), left, on, kind_of(party, task, left, on)))
     return heads
 
 
@@ -195,6 +200,26 @@ def kinds_of(width: Width) -> dict[str, dict[str, int]]:
     """How many heads of each kind leave so many rows."""
     counts = Counter((head.kind, head.rows.bit_count()) for head in width.heads)
     return {kind: {str(size): counts[kind, size] for size in range(17) if counts[kind, size]} for kind in KINDS}
+
+
+def share_of_heads(heads: Sequence[Head], of: Sequence[bool]) -> Estimate:
+    """The share of heads that something is true of, as a ratio over members: heads of one network share its units, and are no draws of
+    their own.
+
+    The jackknife leaves out every 32nd member at a time, with all its heads. No more than the networks that have such a head count as
+    independent.
+    """
+    number = np.zeros((2, GROUPS))
+    for head, true in zip(heads, of, strict=True):
+        number[:, head.member % GROUPS] += (true, 1)
+    number = number[:, number[1] > 0]
+    inside, total = number.sum(axis=1) if heads else (0.0, 0.0)
+    rest = total - number[1]
+    left_out = np.where(rest > 0, inside - number[0], inside) / np.where(rest > 0, rest, max(total, 1.0))
+    networks = len({(head.member, head.context) for head in heads})
+    if not networks:
+        return clopper_pearson(0, 0)
+    return fraction_estimate(inside / total, left_out, networks, 1)
 
 
 def in_list(found: dict[int, Width], counted: dict[str, list[np.ndarray]]) -> dict[int, list[int]]:
@@ -243,9 +268,9 @@ def kinds_table(found: dict[int, Width]) -> list[str]:
     """Heads with undecided rows, by what explains them."""
     rows = []
     for width, each in found.items():
-        counts, total = Counter(head.kind for head in each.heads), len(each.heads)
+        total = len(each.heads)
         sets = len({(head.context, head.party, head.rows) for head in each.heads})
-        shares = [str(clopper_pearson(float(counts[kind]), float(total))) for kind in KINDS]
+        shares = [str(share_of_heads(each.heads, [head.kind == kind for head in each.heads])) for kind in KINDS]
         rows.append([str(width), f"{each.answers:.3f}", str(each.networks), str(total), str(sets), *shares])
     return table(["n", "answers", "networks", "heads", "different sets", *KINDS], rows, indent="")
 
@@ -278,9 +303,7 @@ def conclusion(found: dict[int, Width], listed: dict[int, list[int]]) -> list[st
     """What came of the expectations."""
     said = []
     for width, each in found.items():
-        kinds = Counter(head.kind for head in each.heads)
-        predicted = sum(kinds[kind] for kind in KINDS[:3])
-        share = clopper_pearson(float(predicted), float(len(each.heads)))
+        share = share_of_heads(each.heads, [head.kind in KINDS[:3] for head in each.heads])
         whole = sum(head.rows == FULL for head in each.heads)
         said.append(
             f"n = {width}: the rows of {share} of heads with undecided answers are those predicted, {whole} of {len(each.heads)} heads leave all 16."

@@ -17,6 +17,7 @@ from experiments.shared import base_rates
 from experiments.shared.base_rates import AFFINE, FULL, TARGETS, held_rows, number_of, rows_of, zero_rows
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
+from ncsim.statistics.intervals import clopper_pearson
 from ncsim.training.gradients import gradient
 from ncsim.training.network import Architecture, Parameters
 from tests.support import capacity_checker
@@ -75,6 +76,45 @@ def test_rows_at_zero_against_a_logistic_regression(seed):
     logits = np.abs(space @ found.x)
     assert (logits[rows_of(zero)] < 1e-3).all()
     assert (logits[~rows_of(zero)] > 2e-2).all()
+
+
+def heads_of(networks, alike):
+    """Heads with undecided rows of so many networks, one a member: two each, of which the second is explained as the first or by a coin."""
+    generator = np.random.default_rng(20261129)
+    kinds = generator.random((networks, 2)) < 0.5
+    kinds[:, 1] = np.where(alike, kinds[:, 0], kinds[:, 1])
+    return [
+        undecided.Head(member, 0, party, FULL, (), undecided.KINDS[0 if kinds[member, party] else 3])
+        for member in range(networks)
+        for party in (0, 1)
+    ]
+
+
+def test_heads_of_one_network_are_not_counted_as_draws_of_their_own():
+    """Where they go together, two heads tell as much as one network."""
+    heads = heads_of(200, alike=True)
+    of = [head.kind == undecided.KINDS[0] for head in heads]
+    found, networks = undecided.share_of_heads(heads, of), clopper_pearson(sum(of) / 2, 200)
+    assert found.value == networks.value
+    assert found.high - found.low > 0.8 * (networks.high - networks.low)
+    assert found.high - found.low > 1.15 * np.ptp(clopper_pearson(sum(of), 400)[1:3])
+    # All alike, no more than the networks show; and none, nothing.
+    certain = undecided.share_of_heads(heads, [True] * len(heads))
+    assert (certain.low, certain.high) == pytest.approx(clopper_pearson(200, 200)[1:3])
+    assert undecided.share_of_heads([], [])[1:3] == (0, 1)
+    one = undecided.share_of_heads(heads[:2], [True, True])
+    assert (one.low, one.high) == pytest.approx(clopper_pearson(1, 1)[1:3])
+
+
+def test_shares_of_heads_hold_their_number():
+    """Of many samples of networks whose two heads go together."""
+    generator, held = np.random.default_rng(7), 0
+    for _ in range(300):
+        true = np.repeat(generator.random(120) < 0.3, 2)
+        heads = [undecided.Head(n // 2, 0, n % 2, FULL, (), "") for n in range(240)]
+        found = undecided.share_of_heads(heads, true.tolist())
+        held += found.low <= 0.3 <= found.high
+    assert held / 300 > 0.93
 
 
 def test_a_network_without_a_unit_on_eight_rows_is_at_rest():
