@@ -23,7 +23,8 @@ How. Both heads' wrong answers of a context are w = 0 to 32. Trained networks gi
 law of tables given w. "Matched" is the second weighted by the first: random networks with the trained number of wrong answers. As a control, in "scattered" the
 same number of answers is wrong anywhere, as if no network had given them.
 Contexts are independent, so S has the convolution of four laws. Delta and influence are of 200,000 drawn quadruples. Intervals are of 95 %: the jackknife over 32
-groups of trained members and 32 of random ones, errors added as independent.
+groups of trained members and 32 of random ones, each widened for outcomes that none of its networks has, errors added as independent. Of
+random ones as many count as walks made round trips, in the context with fewest.
 
 Writes into the folder: random_solutions.png, .svg, .pdf, .csv and random_solutions.json, and random-N.npz per width.
 """

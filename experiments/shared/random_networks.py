@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from ncsim.ensemble.networks import outcomes as outcomes_of
 from ncsim.ensemble.random_solutions import RandomSolutions, random_solutions
 from ncsim.records.columns import outcome_sums
 from ncsim.results import Run
-from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error
+from ncsim.statistics.intervals import Estimate, clopper_pearson, fraction_estimate, mean_estimate
 from ncsim.statistics.member_statistics import s_influence_contextuality
 from ncsim.statistics.outcomes import Outcomes
 from ncsim.statistics.protocols import Protocol, ProtocolLaw
@@ -33,6 +34,26 @@ MARGIN_MEMBERS = 256
 KINDS = ("trained", "matched", "scattered", "random")
 #: By context: cells [T, 4], and probabilities of all and with each group left out, [1 + GROUPS, T].
 Laws = list[tuple[np.ndarray, np.ndarray]]
+#: By context: cells [T, 4], and probabilities [T].
+Tabled = list[tuple[np.ndarray, np.ndarray]]
+#: Makes an interval, as `fraction_estimate` does.
+Interval = Callable[..., Estimate]
+
+
+class Source(NamedTuple):
+    """Networks that laws were computed from.
+
+    Attributes:
+        laws: of tables, of all networks and with each group left out.
+        networks: that are independent, in the context that has fewest. None where the laws are exact.
+        tries: networks that a run looks at.
+        freedom: degrees of freedom of the jackknife; one less than the groups if None.
+    """
+
+    laws: Laws
+    networks: int | None
+    tries: int = 1
+    freedom: int | None = None
 
 
 class Solved(NamedTuple):
@@ -58,7 +79,7 @@ class Statistics(NamedTuple):
     mean_s: Estimate
     above_2: Estimate
     delta: float  # mean of drawn quadruples
-    positive: Estimate  # share of drawn quadruples with Delta > 0
+    positive: Estimate  # P(Delta > 0), of drawn quadruples and for new networks
     influence: float
     uncovered: float  # weight of wrong answers that no random network was found with
 
@@ -81,13 +102,18 @@ def wrong_of(cells: np.ndarray) -> np.ndarray:
     return np.asarray(cells @ [2, 1, 1, 0])
 
 
-def trained_laws(outcomes: Outcomes, protocol: Protocol) -> Laws:
-    """Laws of tables under a protocol, of all members and with each group left out."""
+def trained_networks(outcomes: Outcomes, protocol: Protocol) -> Source:
+    """Trained networks under a protocol."""
     law = ProtocolLaw(protocol, outcomes)
-    return [
-        (tables.cells(outcomes.rows), laws)
-        for tables, laws in zip(outcomes.tally.tables, law.left_out_table_laws, strict=True)
-    ]
+    tables = zip(outcomes.tally.tables, law.left_out_table_laws, strict=True)
+    laws = [(each.cells(outcomes.rows), left_out) for each, left_out in tables]
+    return Source(laws, outcomes.networks, protocol.tries, min(law.freedoms))
+
+
+def random_networks_of(found: RandomSolutions) -> Source:
+    """Random networks. Of walks those are taken for independent that a round trip lies between, which the interval of walks rests on, too."""
+    trips = found.round_trips
+    return Source(random_laws(found), found.draws if trips is None else int(trips.min()))
 
 
 def random_laws(found: RandomSolutions) -> Laws:
@@ -147,74 +173,124 @@ def above_2(laws: np.ndarray) -> float:
     return probability_of(laws, 2 + 2 / rows)
 
 
+def laws_at(trained: Source | None, other: Source | None, first: int = 0, second: int = 0) -> Tabled:
+    """Laws of trained networks, of others, or (both given) of others matched to the trained: of all of either kind, or with a group
+    of it left out, by its number from 1."""
+    ones = [] if trained is None else [(cells, laws[first]) for cells, laws in trained.laws]
+    others = [] if other is None else [(cells, laws[second]) for cells, laws in other.laws]
+    if ones and others:
+        return [matched(a, b)[:2] for a, b in zip(ones, others, strict=True)]
+    return ones or others
+
+
 def estimated(
-    function: Callable[[np.ndarray], float],
-    trained: Laws | None,
-    law: Laws | None,
-    rows: int,
-    support: tuple[float, float],
+    function: Callable[[Tabled], float],
+    trained: Source | None,
+    other: Source | None,
+    interval: Interval = fraction_estimate,
+    possible: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
-    """A function of the laws of k, of trained networks, of random ones, or (both given) of matched ones."""
+    """A number of the laws of `laws_at`, with what either kind of network leaves open.
 
-    def value(first: int, second: int) -> float:
-        ones = [] if trained is None else [(cells, laws[first]) for cells, laws in trained]
-        others = [] if law is None else [(cells, laws[second]) for cells, laws in law]
-        if ones and others:
-            return function(k_laws([matched(a, b)[:2] for a, b in zip(ones, others, strict=True)], rows))
-        return function(k_laws(ones or others, rows))
+    Each kind has an interval of its own: the jackknife over its groups, widened for outcomes that none of its networks has. Kinds are
+    independent, so that errors add in squares, on each side by itself.
 
-    middle = value(0, 0)
-    errors = [
-        jackknife_error(np.array([value(n, 0) for n in range(1, GROUPS + 1)])) if trained is not None else 0.0,
-        jackknife_error(np.array([value(0, n) for n in range(1, GROUPS + 1)])) if law is not None else 0.0,
-    ]
-    reach = float(stdtrit(GROUPS - 1, 0.975)) * math.hypot(*errors)
-    low, high = max(middle - reach, support[0]), min(middle + reach, support[1])
-    return Estimate(middle, min(low, middle), max(high, middle), "delete-a-group jackknife of both")
+    Args:
+        function: of laws of tables.
+        trained: trained networks.
+        other: random ones, or scattered answers.
+        interval: `fraction_estimate`, or `mean_estimate` of a mean S.
+        possible: the smallest and the largest that the number can be.
+    """
+    value, found = function(laws_at(trained, other)), []
+    for number, source in enumerate((trained, other)):
+        if source is not None and source.networks is not None:
+            groups = range(1, len(source.laws[0][1]))
+            places = [(0, group) if number else (group, 0) for group in groups]
+            left_out = np.array([function(laws_at(trained, other, *place)) for place in places])
+            found.append(interval(value, left_out, source.networks, source.tries, freedom=source.freedom))
+    if len(found) == 1:
+        return found[0]
+    low = max(value - math.hypot(*(value - each.low for each in found)), possible[0])
+    high = min(value + math.hypot(*(each.high - value for each in found)), possible[1])
+    return Estimate(value, low, high, f"{found[0].method}, of both kinds of network")
 
 
-def drawn_contextuality(
-    laws: Sequence[tuple[np.ndarray, np.ndarray]], rows: int, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Delta and direct influence of quadruples drawn from four laws of tables, float64[RUNS] each."""
+def drawn_tables(laws: Tabled, seed: int = 0) -> np.ndarray:
+    """Quadruples drawn from four laws of tables, as places in these, int64[RUNS, 4]."""
     generator = np.random.default_rng(seed)
-    counts = np.stack(
-        [cells[generator.choice(len(law), RUNS, p=law / law.sum())] for cells, law in laws]
-    )  # [4, RUNS, 4]
+    return np.stack([generator.choice(len(law), RUNS, p=law / law.sum()) for _, law in laws], axis=1)
+
+
+def contextuality_of(laws: Tabled, drawn: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Delta and direct influence of drawn quadruples [RUNS, 4], float64[RUNS] each."""
+    counts = np.stack([cells[drawn[:, n]] for n, (cells, _) in enumerate(laws)])  # [4, RUNS, 4]
     _, influence, delta = s_influence_contextuality(*outcome_sums(np.moveaxis(counts, -1, 1)), rows)
     return delta / rows, influence / rows
 
 
+def drawn_contextuality(laws: Tabled, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Delta and direct influence of quadruples drawn from four laws of tables, float64[RUNS] each."""
+    return contextuality_of(laws, drawn_tables(laws, seed), rows)
+
+
+def share_of_drawn(drawn: np.ndarray, event: np.ndarray, trained: Source | None, other: Source | None) -> Estimate:
+    """The share of quadruples [RUNS, 4], drawn from the laws of `laws_at`, that an event bool[RUNS] befell: of new networks, and not
+    of these alone.
+
+    A hundred thousand drawn quadruples of a hundred networks show no more than these do. What leaving a group out changes is computed to
+    first order, as in `ProtocolLaw.fraction_of_runs`.
+    """
+    value, whole = float(np.mean(event)), laws_at(trained, other)
+    beside = []
+    for number, (_, law) in enumerate(whole):
+        times = np.bincount(drawn[:, number], minlength=len(law))
+        hits = np.bincount(drawn[:, number], event, len(law))
+        beside.append(np.where(times, hits / np.maximum(times, 1), value))
+
+    def changed(laws: Tabled) -> float:
+        return value + sum(
+            float((new - law) @ share) for (_, new), (_, law), share in zip(laws, whole, beside, strict=True)
+        )
+
+    return estimated(changed, trained, other, functools.partial(fraction_estimate, runs=len(event)))
+
+
 def statistics_of(outcomes: Outcomes, walks: RandomSolutions) -> list[Statistics]:
     """All kinds of network under all protocols, at one width."""
-    rows, law, found = outcomes.rows, random_laws(walks), []
-    by_kind = {"trained": None, "matched": law, "scattered": scattered_laws(rows), "random": law}
+    random = random_networks_of(walks)
+    others = {
+        "trained": None,
+        "matched": random,
+        "scattered": Source(scattered_laws(outcomes.rows), None),
+        "random": random,
+    }
+    found = []
     for protocol in PROTOCOLS:
-        trained = trained_laws(outcomes, protocol)
+        trained = trained_networks(outcomes, protocol)
         for kind in KINDS if protocol.is_single_shot else KINDS[:3]:
-            given = (trained if kind != "random" else None), by_kind[kind]
-            uncovered = 0.0
-            if kind in ("matched", "scattered"):
-                others = given[1] or []
-                each = [matched((c, t[0]), (d, r[0])) for (c, t), (d, r) in zip(trained, others, strict=True)]
-                first, uncovered = [pair[:2] for pair in each], max(pair[2] for pair in each)
-            else:
-                first = [(cells, laws[0]) for cells, laws in (trained if kind == "trained" else law)]
-            delta, influence = drawn_contextuality(first, rows)
-            found.append(
-                Statistics(
-                    walks.config.hidden,
-                    kind,
-                    protocol.label,
-                    estimated(mean_s, *given, rows, (-4.0, 4.0)),
-                    estimated(above_2, *given, rows, (0.0, 1.0)),
-                    float(delta.mean()),
-                    clopper_pearson(int((delta > 0).sum()), RUNS),
-                    float(influence.mean()),
-                    uncovered,
-                )
-            )
+            given = (trained if kind != "random" else None), others[kind]
+            found.append(_statistics((walks.config.hidden, kind, protocol.label), *given, outcomes.rows))
     return found
+
+
+def _statistics(name: tuple[int, str, str], trained: Source | None, other: Source | None, rows: int) -> Statistics:
+    """One kind of network under one protocol."""
+    laws, uncovered = laws_at(trained, other), 0.0
+    if trained is not None and other is not None:
+        pairs = zip(trained.laws, other.laws, strict=True)
+        uncovered = max(matched((c, t[0]), (d, r[0]))[2] for (c, t), (d, r) in pairs)
+    drawn = drawn_tables(laws)
+    delta, influence = contextuality_of(laws, drawn, rows)
+    return Statistics(
+        *name,
+        estimated(lambda of: mean_s(k_laws(of, rows)), trained, other, mean_estimate, (-4.0, 4.0)),
+        estimated(lambda of: above_2(k_laws(of, rows)), trained, other),
+        float(delta.mean()),
+        share_of_drawn(drawn, delta > 0, trained, other),
+        float(influence.mean()),
+        uncovered,
+    )
 
 
 def solved_of(outcomes: Outcomes, guesses: RandomSolutions, walks: RandomSolutions) -> list[Solved]:
@@ -247,7 +323,10 @@ def agreement(guesses: RandomSolutions, walks: RandomSolutions, context: int, fe
         if share.value * networks >= fewest:
             walked = walks.share(context, wrong)
             quantile = float(stdtrit(GROUPS - 1, 0.975))
-            error = math.hypot(1 / math.sqrt(share.value * networks), math.log(walked.high / walked.value) / quantile)
+            if walked.low == 0:  # their error is not known
+                return math.nan, wrong
+            # From the lower limit: the upper one may be cut off at 1.
+            error = math.hypot(1 / math.sqrt(share.value * networks), math.log(walked.value / walked.low) / quantile)
             return math.log(walked.value / share.value) / error, wrong
     return math.nan, -1
 

@@ -12,12 +12,24 @@ from scipy.stats import kstest
 from experiments import given_loss as given_loss_experiment
 from experiments import random_solutions, rare_tails
 from experiments.shared import given_loss, random_networks
-from experiments.shared.random_networks import KINDS, above_2, estimated, k_laws, matched, mean_s, scattered_laws
+from experiments.shared.random_networks import (
+    KINDS,
+    Source,
+    above_2,
+    estimated,
+    k_laws,
+    matched,
+    mean_s,
+    scattered_laws,
+)
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble import random_solutions as module
-from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_estimate, unseen_share
+from ncsim.statistics.outcomes import Outcomes
+from ncsim.statistics.protocols import ProtocolLaw
 from ncsim.training.random_networks import RandomLaw
+from tests.statistics.test_protocols import made_up
 
 
 def tables(*rows):
@@ -51,9 +63,86 @@ def test_s_of_four_laws_is_that_of_an_enumeration():
         mean, share = mean + p * s, share + p * (s > 2)
     assert mean_s(laws) == pytest.approx(mean)
     assert above_2(laws) == pytest.approx(share)
-    found = estimated(mean_s, [TRAINED] * 4, [RANDOM] * 4, 4, (-4.0, 4.0))
-    assert found.low == found.value == found.high  # groups that do not differ
-    assert estimated(mean_s, [TRAINED] * 4, None, 4, (-4.0, 4.0)).value == pytest.approx(2 * (1 - 0.3))
+    trained, others = Source([TRAINED] * 4, 100), Source([RANDOM] * 4, 5_000)
+    found = mean_s_of(trained, others)
+    # Groups do not differ: what is left is what so many networks cannot show, of either kind.
+    reach = math.hypot(2 * unseen_share(100, 1, 0.95), 2 * unseen_share(5_000, 1, 0.95))
+    assert (found.value - found.low, found.high - found.value) == pytest.approx((reach, reach))
+    assert mean_s_of(trained, None).value == pytest.approx(2 * (1 - 0.3))
+
+
+def mean_s_of(trained, other, rows=4):
+    return estimated(lambda laws: mean_s(k_laws(laws, rows)), trained, other, mean_estimate, (-4.0, 4.0))
+
+
+def test_few_networks_exclude_little_however_many_quadruples_are_drawn():
+    """A hundred networks per context, none of which gives a Delta above 0: 3.6 % of others still may."""
+    records = made_up(100, seed=2)
+    outcomes = Outcomes([records], EnsembleConfig(members=100))
+    for protocol in random_networks.PROTOCOLS:
+        law, trained = ProtocolLaw(protocol, outcomes), random_networks.trained_networks(outcomes, protocol)
+        laws = random_networks.laws_at(trained, None)
+        drawn = random_networks.drawn_tables(laws)
+        delta, _ = random_networks.contextuality_of(laws, drawn, 16)
+        for event in (delta > 0, delta > -1, delta > 9):
+            found = random_networks.share_of_drawn(drawn, event, trained, None)
+            expected = law.fraction_of_runs(drawn, event)
+            assert found[:3] == pytest.approx(expected[:3], abs=1e-9)
+        assert found.high >= clopper_pearson(0, 100).high
+        # Mean S and P(S > 2) of trained networks are those of any report.
+        assert mean_s_of(trained, None, 16)[:3] == pytest.approx(law.mean[:3])
+        above = estimated(lambda laws: above_2(k_laws(laws, 16)), trained, None)
+        assert above[:3] == pytest.approx(law.above(2)[:3], abs=1e-9)
+
+
+def test_what_matched_networks_leave_open_is_at_least_what_the_trained_ones_do():
+    """Under retry nearly all is solved, so that nothing differs between groups, and a rare network may still be another."""
+    records = made_up(100, seed=2)
+    outcomes = Outcomes([records], EnsembleConfig(members=100))
+    retry = random_networks.PROTOCOLS[1]
+    trained = random_networks.trained_networks(outcomes, retry)
+    exact = Source(scattered_laws(16), None)
+    few, many = (exact._replace(networks=number) for number in (20, 10**6))
+    share = [estimated(lambda laws: above_2(k_laws(laws, 16)), trained, other) for other in (exact, many, few)]
+    means = [mean_s_of(trained, other, 16) for other in (exact, many, few)]
+    unseen = unseen_share(100, 100, 0.95)
+    assert share[0].low <= share[0].value * (1 - unseen)
+    assert means[0].high >= means[0].value + 2 * unseen - 1e-12
+    for one, other in itertools.pairwise(share):
+        assert other.low <= one.low <= one.value <= one.high <= other.high
+    for one, other in itertools.pairwise(means):
+        assert other.low <= one.low < one.value < one.high <= other.high
+    assert "both kinds" in share[2].method
+
+
+def test_random_networks_differ_by_their_groups_and_walks_by_their_round_trips():
+    config = EnsembleConfig(hidden=2)
+    guesses = module.random_solutions(config, 20_000, seed=1)
+    source = random_networks.random_networks_of(guesses)
+    assert source.networks == guesses.draws
+    found = mean_s_of(None, source, 16)
+    assert found.low < 0 < found.high < 0.1  # half of all answers of random networks are right
+    walks = guesses._replace(method="multicanonical", round_trips=np.array([900, 40, 3_000, 70]))
+    assert random_networks.random_networks_of(walks).networks == 40
+    wider = mean_s_of(None, random_networks.random_networks_of(walks), 16)
+    assert wider.high > found.high
+    # A context to which no walk came back says nothing.
+    lost = random_networks.random_networks_of(walks._replace(round_trips=np.array([9, 9, 0, 9])))
+    event = np.zeros(random_networks.RUNS, bool)
+    drawn = random_networks.drawn_tables(random_networks.laws_at(None, lost))
+    assert random_networks.share_of_drawn(drawn, event, None, lost).high == 1
+
+
+def test_walks_whose_error_is_not_known_agree_with_nothing():
+    config = EnsembleConfig(hidden=2)
+    guesses = module.random_solutions(config, 20_000, seed=1)
+    apart, wrong = random_networks.agreement(guesses, guesses._replace(method="multicanonical"), 0)
+    assert abs(apart) < 1e-9
+    tables = [(code, mass * (np.arange(32) == 3)) for code, mass in guesses.tables]  # all in one group
+    lost = guesses._replace(method="multicanonical", tables=tuple(tables))
+    apart, at = random_networks.agreement(guesses, lost, 0)
+    assert math.isnan(apart)
+    assert at == wrong
 
 
 def test_scattered_answers_lie_anywhere():
