@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint
-from ncsim.config.tasks import TruthTables
+from ncsim.config.tasks import Tasks
 from ncsim.errors import StoreError, reason
 from ncsim.statistics.cell import Cell
 from ncsim.statistics.training_curves import TrajectoryStatistics, statistics_of
@@ -33,6 +33,7 @@ class Study:
         swept: the names of the fields in which the cells differ.
         location: `out`.
         locations: of the runs.
+        tasks: what the tasks of each run are called here, by its location.
         storage: what writes to `out`; None without it.
 
     Raises:
@@ -54,6 +55,8 @@ class Study:
         self.configs = tuple(_joined([config for _, config in sources]) for sources in self._sources.values())
         apart = [name for name in field_specs() if name not in ("members", "first_member")]
         self.swept = [name for name in apart if len({getattr(config, name) for config in self.configs}) > 1]
+        self._task_names = _told_apart(config.tasks for config in self.configs)
+        self.tasks = {folder.location: self._task_names[folder.configs[0].tasks] for folder in folders}
         self.storage: Storage | None = None if out is None else open_storage(out)
         self.location = None if self.storage is None else self.storage.location
         if self.storage is not None:
@@ -95,7 +98,7 @@ class Study:
             try:
                 total.merge(tally)
             except ValueError:
-                what = json.dumps(cell_values(config, self.swept)) if self.swept else "members"
+                what = json.dumps(cell_values(self, cell)) if self.swept else "members"
                 say(f"{first} and {location} recorded {what} differently, so the report says nothing of that training")
                 return None
         return statistics_of(total, windows)
@@ -118,7 +121,36 @@ def _joined(configs: Sequence[EnsembleConfig]) -> EnsembleConfig:
     return dataclasses.replace(configs[0], members=sum(config.members for config in configs), first_member=first)
 
 
-def cell_values(config: EnsembleConfig, swept: Sequence[str]) -> dict[str, Any]:
-    """The values that tell a cell apart, as JSON holds them; tasks by their name."""
-    values = {name: getattr(config, name) for name in swept}
-    return {name: value.name if isinstance(value, TruthTables) else value for name, value in values.items()}
+def _told_apart(every: Iterable[Tasks]) -> dict[Tasks, str]:
+    """A name for each of some tasks, no two the same: its own, and a number behind it where tasks before it have that name, as the
+    default name "custom"."""
+    distinct = dict.fromkeys(every)
+    own = {tasks.name for tasks in distinct}
+    names: dict[str, Tasks] = {}
+    for tasks in distinct:
+        name, number = tasks.name, 1
+        while name in names or (number > 1 and name in own):  # "custom 2" may be the own name of others
+            number += 1
+            name = f"{tasks.name} {number}"
+        names[name] = tasks
+    return {tasks: name for name, tasks in names.items()}
+
+
+class Cells(Protocol):
+    """A run or a study, as far as it is cells."""
+
+    configs: tuple[EnsembleConfig, ...]
+    swept: list[str]
+
+
+def cell_values(run: Cells, cell: int, fields: Sequence[str] | None = None) -> dict[str, Any]:
+    """The values that tell a cell apart, as JSON holds them; tasks by a name that no other tasks of the study have.
+
+    Args:
+        run: a run, whose cells have the same tasks, or a study.
+        cell: number of the cell in its `configs`, from 0.
+        fields: names of fields; all that are swept where not given.
+    """
+    values = {name: getattr(run.configs[cell], name) for name in (run.swept if fields is None else fields)}
+    names = run._task_names if isinstance(run, Study) else {}
+    return {name: names[value] if isinstance(value, Tasks) else value for name, value in values.items()}

@@ -86,7 +86,6 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         StoreError: the run's folder is gone.
     """
     numbers, there = summary.numbers, [n for n, laws in enumerate(summary.laws) if laws]
-    locations = run.locations if isinstance(run, Study) else [str(run.location)]
     return render(
         "report.html.j2",
         title=(run.location or "study").rstrip("/").rpartition("/")[2],
@@ -112,7 +111,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         rows=[row for number, cell in enumerate(numbers["cells"][:MOST_ROWS]) for row in _rows(number, cell)],
         listed=min(len(numbers["cells"]), MOST_ROWS),
         data=embedded(_data(run, summary)) if there else None,
-        runs=[provenance(location) for location in locations],
+        runs=_provenances(run),
         command=None if not isinstance(run, Study) else _study_command(run),
     )
 
@@ -127,6 +126,18 @@ def _study_command(study: Study) -> str:
 
     out = [] if study.location is None else ["--out", study.location]
     return shlex.join(["ncsim", "report", *study.locations, *out])
+
+
+def _provenances(run: Run | Study) -> list[dict[str, Any]]:
+    """What each run is; in a study with the names that its cells have there, which tell whose cells they are."""
+    if isinstance(run, Run):
+        return [provenance(str(run.location))]
+    found = []
+    for location in run.locations:
+        each = provenance(location)
+        settings = dict(each["settings"]) | {"tasks": run.tasks[location]}
+        found.append(each | {"settings": list(settings.items())})
+    return found
 
 
 def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[str]:
@@ -164,7 +175,7 @@ def _claims(run: Run | Study, summary: Summary) -> dict[str, Any] | None:
     for cells in settings(run.configs[:MOST_CARDS]):
         laws = {width: summary.laws[cell] for width, cell in cells.items() if summary.laws[cell]}
         if laws:
-            values = cell_values(run.configs[next(iter(cells.values()))], others)
+            values = cell_values(run, next(iter(cells.values())), others)
             result.append((cell_label(values) if others else "", findings(laws)))
     if not result:
         return None

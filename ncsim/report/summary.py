@@ -52,10 +52,10 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     until = run.until if isinstance(run, Run) else None
     if until is not None and until.get("members") != run.configs[0].members:
         until = None  # has not ended, or was extended afterwards
-    for number, config in enumerate(run.configs):
+    for number in range(len(run.configs)):
         cell = run._cell(number)
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
-        cells.append({"cell": cell_values(config, run.swept)} | _summarise_cell(cell, cell_laws))
+        cells.append({"cell": cell_values(run, number)} | _summarise_cell(cell, cell_laws))
         along = run._along_training(number)
         if along is not None:
             cells[-1]["training"] = training_numbers(along)

@@ -1,0 +1,54 @@
+"""Several folders as one study: cells are told apart, each once, and what is said of them is true of all the folders together."""
+
+import csv
+import json
+import re
+
+import ncsim
+from ncsim.report.write import write_report
+from ncsim.storage.run_folder import RunFolder
+from ncsim.study import Study
+from tests.report.test_cells import records_of
+from tests.report.test_page import Page
+
+
+def own_tasks(rows, name="custom", alice=lambda *x: x[0]):
+    """Own tasks of so many rows; those of another function are other tasks."""
+    features, second = rows.bit_length() - 1, lambda *x: x[0] & x[1]
+    return ncsim.truth_tables([alice, second], [second, lambda *x: x[1]], features=features, name=name)
+
+
+def stored(path, tasks, hidden=(2,), members=40):
+    """A run of made-up records of these tasks."""
+    configs = ncsim.config_grid(tasks=tasks, hidden=list(hidden), members=members)
+    folder = RunFolder.create(path, configs)
+    for config in configs:
+        folder.write_part(config, records_of(members, tasks.rows, seed=config.hidden))
+    return path
+
+
+def labels_of(folder, figure):
+    """What tells cells apart in the numbers of a figure."""
+    with open(folder / "figures" / f"{figure}.csv", encoding="utf-8", newline="") as handle:
+        return {row[1] for row in list(csv.reader(handle))[1:]}
+
+
+def test_tasks_of_the_same_name_are_told_apart(tmp_path):
+    """Everywhere: nothing is said of a cell that may be another's. A name that others have of their own is not given."""
+    xor = own_tasks(8, alice=lambda *x: x[0] ^ x[1])
+    every = [own_tasks(4), own_tasks(8), own_tasks(4, "custom 2"), xor, own_tasks(4, "other")]
+    paths = [stored(tmp_path / str(number), tasks) for number, tasks in enumerate(every)]
+    study = Study([*paths, stored(tmp_path / "again", xor, (3,))], tmp_path / "study")
+    summary = write_report(study)
+    names = ["custom", "custom 3", "custom 2", "custom 4", "other"]
+    found = [cell["cell"] for cell in summary.numbers["cells"]]
+    assert found == [{"hidden": 2, "tasks": name} for name in names] + [{"hidden": 3, "tasks": "custom 4"}]
+    assert json.loads((tmp_path / "study" / "summary.json").read_text())["cells"][1]["cell"] == found[1]
+    expected = {f"{cell['hidden']}\n{cell['tasks']}" for cell in found}
+    assert labels_of(tmp_path / "study", "laws") == labels_of(tmp_path / "study", "means") == expected
+    page = Page((tmp_path / "study" / "report.html").read_text())
+    # Under Provenance, too, which says whose cells these are.
+    assert re.findall(r"tasks (\S+(?: \d)?) intervention", page.text) == [*names, "custom 4"]
+    data = page.data
+    assert data["axes"][1] == {"name": "tasks", "values": names}
+    assert len({tuple(cell["at"]) for cell in data["cells"]}) == len({cell["label"] for cell in data["cells"]}) == 6
