@@ -210,18 +210,25 @@ def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
 
 def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
     """Laws as columns of shades, each relative to its most probable S, with their means as short lines."""
-    step = laws[0].law.values[1] - laws[0].law.values[0]
-    shades = np.stack([law.law.probabilities / law.law.probabilities.max() for law in laws], axis=1)
-    extent = (-0.5, len(laws) - 0.5, -4 - step / 2, 4 + step / 2)
-    axis.imshow(
-        shades,
-        cmap=LinearSegmentedColormap.from_list("law", [BLUE + "00", BLUE + "ff"]),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        extent=extent,
-        zorder=0,
-    )
+    # Tasks of other numbers of rows have other lattices: a picture for each, which lets the columns of others through.
+    shades: dict[tuple[float, ...], np.ndarray] = {}
+    for place, law in enumerate(laws):
+        lattice = tuple(law.law.values)
+        columns = shades.setdefault(lattice, np.zeros((len(lattice), len(laws))))
+        columns[:, place] = law.law.probabilities / law.law.probabilities.max()
+    for lattice, columns in shades.items():
+        half = (lattice[1] - lattice[0]) / 2
+        axis.imshow(
+            columns,
+            cmap=LinearSegmentedColormap.from_list("law", [BLUE + "00", BLUE + "ff"]),
+            vmin=0,
+            vmax=1,
+            origin="lower",
+            aspect="auto",
+            interpolation="nearest",
+            extent=(-0.5, len(laws) - 0.5, lattice[0] - half, lattice[-1] + half),
+            zorder=0,
+        )
     means = [law.law.mean for law in laws]
     axis.plot(range(len(laws)), means, "_", color=BLACK, markersize=5, zorder=4, label="mean of the exact law of S")
 

@@ -4,7 +4,10 @@ import csv
 import json
 import re
 
+import pytest
+
 import ncsim
+from ncsim.report import figures
 from ncsim.report.write import write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
@@ -52,3 +55,32 @@ def test_tasks_of_the_same_name_are_told_apart(tmp_path):
     data = page.data
     assert data["axes"][1] == {"name": "tasks", "values": names}
     assert len({tuple(cell["at"]) for cell in data["cells"]}) == len({cell["label"] for cell in data["cells"]}) == 6
+
+
+def drawn_s(axis, place):
+    """Of a map: where S is that a column shows, and how strong each is."""
+    found = {}
+    for image in axis.get_images():
+        shades, (_, _, low, high) = image.get_array(), image.get_extent()
+        step = (high - low) / len(shades)
+        found |= {round(low + (n + 0.5) * step, 6): shade for n, shade in enumerate(shades[:, place]) if shade > 0}
+    return found
+
+
+def test_a_map_shows_each_law_on_its_own_lattice(tmp_path, monkeypatch):
+    """Of tasks of 4 rows beside tasks of 8, in files and on the page."""
+    made, save = [], figures.save_figure
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *rest: made.append(figure) or save(figure, *rest))
+    paths = [stored(tmp_path / str(rows), own_tasks(rows), range(1, 8)) for rows in (4, 8)]
+    summary = write_report(Study(paths, tmp_path / "study"))
+    assert len(summary.laws) == 14
+    assert (tmp_path / "study" / "figures" / "means.png").exists()
+    assert Page((tmp_path / "study" / "report.html").read_text()).data
+    for protocol, axis in enumerate(made[0].axes):
+        for place, cell in enumerate(summary.laws):
+            law = cell[protocol].law
+            there = law.probabilities > 0
+            shades = law.probabilities[there] / law.probabilities.max()
+            assert drawn_s(axis, place) == pytest.approx(dict(zip(law.values[there].tolist(), shades, strict=True)))
+        for image in axis.get_images():
+            assert image.get_clim() == (0, 1)
