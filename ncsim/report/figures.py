@@ -255,9 +255,10 @@ def inline_panels(
     runs: Sequence[Sequence[np.ndarray]],
     labels: Sequence[str],
     axis_label: str,
+    numbers: Sequence[int],
 ) -> list[str]:
     """The panels of `plot_runs_and_laws`, each as an `<svg>` element for a page of HTML. Of more than MOST_PLACES ensembles the
-    axis has their numbers."""
+    axis has their `numbers`, by which the page calls them: not all cells have a law."""
     many, generator, panels = len(labels) > MOST_PLACES, np.random.default_rng(0), []
     lines = 0 if many else max(label.count("\n") for label in labels)
     width, height = (6.0 if many else max(2.6, 0.62 * len(labels) + 0.6)), 2.2 + _LINE * lines
@@ -269,7 +270,9 @@ def inline_panels(
             _draw_panel(axis, protocol_laws, protocol_runs, generator)
             axis.set(xlabel="cell, by its number" if many else axis_label, ylabel="S", ylim=limits)
             axis.set_xlim(-0.5, len(labels) - (0.5 if many else 0.4))
-            if not many:
+            if many:
+                axis.xaxis.set_major_formatter(lambda at, _: str(numbers[int(at)]) if 0 <= at < len(numbers) else "")
+            else:
                 axis.set_xticks(range(len(labels)), labels)
             panels.append(inline_svg(figure, f"law{number}"))
     return panels

@@ -147,7 +147,7 @@ def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[st
     protocols = range(len(STANDARD_PROTOCOLS))
     laws = [[summary.laws[n][p] for n in there] for p in protocols]
     dots = [[summary.dots[n][p] for n in there] for p in protocols]
-    return inline_panels(laws, dots, labels, axis_label(run.swept))
+    return inline_panels(laws, dots, labels, axis_label(run.swept), there)
 
 
 def _training(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

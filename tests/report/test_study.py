@@ -8,11 +8,13 @@ import pytest
 
 import ncsim
 from ncsim.report import figures
+from ncsim.report.page import report_page
 from ncsim.report.write import write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
 from tests.report.test_cells import records_of
 from tests.report.test_page import Page
+from tests.support.pages import grid
 
 
 def own_tasks(rows, name="custom", alice=lambda *x: x[0]):
@@ -84,3 +86,24 @@ def test_a_map_shows_each_law_on_its_own_lattice(tmp_path, monkeypatch):
             assert drawn_s(axis, place) == pytest.approx(dict(zip(law.values[there].tolist(), shades, strict=True)))
         for image in axis.get_images():
             assert image.get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize("lost", [(), (0, 1, 2), (4, 9)])
+def test_a_map_on_the_page_has_the_numbers_of_its_cells(tmp_path, monkeypatch, lost):
+    """As cards and the table have them, also where cells before have no law."""
+    made, write = [], figures.inline_svg
+    monkeypatch.setattr(figures, "inline_svg", lambda figure, name: made.append(figure) or write(figure, name))
+    run, summary = grid(tmp_path, 18)
+    there = [number for number in range(18) if number not in lost]
+    for number in lost:
+        summary.laws[number] = []
+        note = {"note": "no network", "members": 0, "cell": summary.numbers["cells"][number]["cell"]}
+        summary.numbers["cells"][number] = note
+    report_page(run, summary)
+    assert len(made) == 5
+    for figure in made:
+        (axis,) = figure.axes
+        ticks = [(tick.get_loc(), tick.label1.get_text()) for tick in axis.xaxis.get_major_ticks()]
+        shown = {int(at): text for at, text in ticks if 0 <= at < len(there)}
+        assert len(shown) > 4
+        assert shown == {place: str(there[place]) for place in shown}
