@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint
+from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint, from_dict, to_dict
 from ncsim.config.tasks import Tasks
 from ncsim.errors import StoreError, reason
 from ncsim.statistics.cell import Cell
@@ -29,7 +28,7 @@ class Study:
         out: a folder for the report, which holds no run; None for none.
 
     Attributes:
-        configs: the cells of all, each once; `members` is how many all the runs together ask for.
+        configs: the cells of all, each once; `members` is how many ids all the runs together ask for.
         swept: the names of the fields in which the cells differ.
         location: `out`.
         locations: of the runs.
@@ -117,8 +116,15 @@ def _make(storage: Storage) -> None:
 
 
 def _joined(configs: Sequence[EnsembleConfig]) -> EnsembleConfig:
+    """One cell of the same cell in several folders. Ids that two of them ask for, as shards in folders of their own do, are asked
+    for once."""
+    members, beyond = 0, 0
+    for ids in sorted((config.member_ids for config in configs), key=lambda ids: ids.start):
+        members += max(ids.stop - max(ids.start, beyond), 0)
+        beyond = max(beyond, ids.stop)
     first = min(config.first_member for config in configs)
-    return dataclasses.replace(configs[0], members=sum(config.members for config in configs), first_member=first)
+    # As `from_dict` reads it: the runs are stored, and may be of options that no new run may have together.
+    return from_dict(to_dict(configs[0]) | {"members": members, "first_member": first})
 
 
 def _told_apart(every: Iterable[Tasks]) -> dict[Tasks, str]:

@@ -7,13 +7,17 @@ import re
 import pytest
 
 import ncsim
+from ncsim.cli.command import main
+from ncsim.config.ensemble import from_dict, refusal, to_dict
 from ncsim.report import figures
 from ncsim.report.page import report_page
+from ncsim.report.summary import summarise
 from ncsim.report.write import write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
 from tests.report.test_cells import records_of
 from tests.report.test_page import Page
+from tests.statistics.test_protocols import made_up
 from tests.support.pages import grid
 
 
@@ -107,3 +111,66 @@ def test_a_map_on_the_page_has_the_numbers_of_its_cells(tmp_path, monkeypatch, l
         shown = {int(at): text for at, text in ticks if 0 <= at < len(there)}
         assert len(shown) > 4
         assert shown == {place: str(there[place]) for place in shown}
+
+
+def a_share(path, asked, held, **fields):
+    """A run that was asked for some members and holds some of them, both by ids."""
+    settings = {"first_member": asked.start, "members": len(asked)} | fields
+    config = from_dict(to_dict(ncsim.EnsembleConfig()) | settings)
+    folder = RunFolder.create(path, [config])
+    if held:
+        folder.write_part(config, made_up(200).take(slice(held.start, held.stop)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("asked", "held", "missing"),
+    [
+        ([range(60), range(60)], [range(30), range(30, 60)], 0),  # two shards, each in a folder of its own
+        ([range(60), range(60)], [range(30), range(30, 50)], 10),
+        ([range(60), range(60), range(60)], [range(20), range(40, 60), range(0)], 20),
+        ([range(60), range(60, 90)], [range(60), range(60, 90)], 0),
+        ([range(60), range(60, 90)], [range(60), range(60, 70)], 20),
+        ([range(60), range(40, 90)], [range(60), range(60, 90)], 0),  # they overlap
+        ([range(40, 90), range(60)], [range(60, 90), range(50)], 10),
+        ([range(90), range(30, 60)], [range(0), range(30, 60)], 60),  # one is within the other
+        ([range(20), range(100, 150)], [range(20), range(100, 150)], 0),  # nobody asks for what is between
+        ([range(100, 150), range(20)], [range(100, 120), range(20)], 30),
+    ],
+)
+def test_members_that_several_folders_ask_for_are_asked_for_once(tmp_path, asked, held, missing):
+    paths = [a_share(tmp_path / str(n), *each) for n, each in enumerate(zip(asked, held, strict=True))]
+    study = Study(paths)
+    (config,) = study.configs
+    assert (config.members, config.first_member) == (len(set().union(*asked)), min(ids.start for ids in asked))
+    numbers = summarise(study).numbers
+    assert (numbers["members_missing"], numbers["cells"][0]["members"]) == (missing, sum(map(len, held)))
+
+
+def test_a_page_of_shards_ends_with_the_last_of_them(tmp_path, monkeypatch, capsys):
+    """Where each has a folder of its own; and the report says then that the run is complete."""
+    monkeypatch.setattr("os.nice", lambda _: None)
+    paths = [a_share(tmp_path / str(n), range(60), held) for n, held in enumerate((range(30), range(0)))]
+
+    rests = []
+
+    def sleep(seconds):
+        rests.append(seconds)
+        assert len(rests) < 3, "it does not end"
+        a_share(paths[1], range(60), range(30, 60) if len(rests) == 1 else None)
+
+    monkeypatch.setattr("ncsim.report.watch.time.sleep", sleep)
+    main(["report", "--watch", *map(str, paths), "--out", str(tmp_path / "study")])
+    printed = capsys.readouterr()
+    assert "30 members are still to be trained" in printed.err
+    assert "Not complete" not in printed.out
+    assert "60 members" in printed.out
+
+
+def test_a_study_reads_stored_runs_that_no_new_run_may_be_as(tmp_path):
+    """As `ncsim report` reads one of them."""
+    fields = {"optimizer": "lamb", "intervention": "stop_gradient_alice"}
+    paths = [a_share(tmp_path / str(n), ids, ids, **fields) for n, ids in enumerate((range(30), range(30, 60)))]
+    study = Study(paths)
+    assert refusal(study.configs[0]) is not None
+    assert summarise(study).numbers["cells"][0]["members"] == 60
