@@ -168,17 +168,28 @@ def plot_runs_and_laws(
     with _panels(laws, labels, axis_label) as (figure, axes):
         generator = np.random.default_rng(0)
         for axis, protocol_laws, protocol_runs in zip(axes, laws, runs, strict=True):
-            _draw_panel(axis, protocol_laws, protocol_runs, generator)
+            _draw_panel(axis, protocol_laws, protocol_runs, generator, dots_label(runs))
         axes[0].set_ylim(*_limits(laws, runs))
         for axis in axes if len(labels) > MOST_PLACES else axes[:1]:
             axis.set_ylabel("S")
     return save_figure(figure, stem, ["protocol", axis_label, "kind", "run_or_probability", "s"], rows)
 
 
+def dots_label(runs: Sequence[Sequence[np.ndarray]]) -> str:
+    """How many runs are drawn as dots in each place of any panel. A single shot has fewer where fewer members are whole.
+
+    Args:
+        runs: [protocol][ensemble] or the other way round, S of the runs.
+    """
+    counts = {len(dots) for each in runs for dots in each}
+    most = max(counts)
+    return f"{'up to ' if len(counts) > 1 else ''}{most} run{'s' if most != 1 else ''}"
+
+
 def _draw_panel(
-    axis: Any, laws: Sequence[ProtocolLaw], runs: Sequence[np.ndarray], generator: np.random.Generator
+    axis: Any, laws: Sequence[ProtocolLaw], runs: Sequence[np.ndarray], generator: np.random.Generator, label: str
 ) -> None:
-    """One protocol: dots and laws, or shades where there are many ensembles; and the bounds."""
+    """One protocol: dots, of which the legend says `label`, and laws, or shades where there are many ensembles; and the bounds."""
     draw_bounds(axis)
     if len(laws) > MOST_PLACES:
         _draw_map(axis, laws)
@@ -186,7 +197,7 @@ def _draw_panel(
     places = np.concatenate([np.full(len(dots), n) for n, dots in enumerate(runs)])
     axis.scatter(
         places + generator.uniform(-0.32, -0.06, len(places)), np.concatenate(runs), s=9, color=BLACK,
-        alpha=0.55, linewidths=0, zorder=3, label=f"{len(runs[0])} runs",
+        alpha=0.55, linewidths=0, zorder=3, label=label,
     )  # fmt: skip
     _draw_laws(axis, laws)
 
@@ -267,7 +278,7 @@ def inline_panels(
         with new_figure(width, height, None) as figure:
             axis = figure.subplots()
             figure.subplots_adjust(0.5 / width, (0.45 + _LINE * lines) / height, 1 - 0.05 / width, 1 - 0.1 / height)
-            _draw_panel(axis, protocol_laws, protocol_runs, generator)
+            _draw_panel(axis, protocol_laws, protocol_runs, generator, dots_label(runs))
             axis.set(xlabel="cell, by its number" if many else axis_label, ylabel="S", ylim=limits)
             axis.set_xlim(-0.5, len(labels) - (0.5 if many else 0.4))
             if many:

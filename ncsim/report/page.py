@@ -16,7 +16,7 @@ import numpy as np
 import ncsim
 from ncsim.formatting import json_text
 from ncsim.report.claims import criteria, findings, settings
-from ncsim.report.figures import MOST_PLACES, inline_panels
+from ncsim.report.figures import MOST_PLACES, dots_label, inline_panels
 from ncsim.report.provenance import provenance
 from ncsim.report.sentences import (
     PROTOCOL_COLUMNS,
@@ -98,7 +98,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         panels=list(zip([p.label for p in STANDARD_PROTOCOLS], _panels(run, summary, there), strict=False)),
         shades=len(there) > MOST_PLACES,
         wider=len(there) > 5,
-        dots=max((len(dots) for n in there for dots in summary.dots[n]), default=0),
+        dots=dots_label([summary.dots[n] for n in there]) if there else None,
         training=_training(numbers["cells"]),
         training_columns=COLUMNS,
         claims=_claims(run, summary),

@@ -1,9 +1,12 @@
 """Several folders as one study: cells are told apart, each once, and what is said of them is true of all the folders together."""
 
 import csv
+import dataclasses
 import json
 import re
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import ncsim
@@ -174,3 +177,36 @@ def test_a_study_reads_stored_runs_that_no_new_run_may_be_as(tmp_path):
     study = Study(paths)
     assert refusal(study.configs[0]) is not None
     assert summarise(study).numbers["cells"][0]["members"] == 60
+
+
+def legends_of(folder):
+    """How many runs the legends of laws.svg and of the page say there are."""
+    svg = ElementTree.parse(folder / "figures" / "laws.svg")
+    texts = {element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")}
+    said = re.search(
+        r"in each context\. ((?:up to )?\d+ runs?) exact law", Page((folder / "report.html").read_text()).text
+    )
+    return {text for text in texts if text and re.search(r"\d runs?$", text)}, said[1]
+
+
+def test_legends_say_how_many_runs_are_drawn(tmp_path):
+    """Cells may have other numbers of whole members, and under a single shot of runs; other protocols have 50 of any."""
+    few, many = ncsim.config_grid(hidden=[2, 3], members=60)
+    records = made_up(60)
+    lost = np.arange(4) == np.arange(60)[:, None] % 4  # a context of each member, so that none is whole
+    lost = records._replace(
+        diverged=lost,
+        counts=np.where(lost[..., None], 0, records.counts),
+        decided_product=np.where(lost, 0, records.decided_product),
+    )
+    for name, of_few in (("lost", lost), ("whole", records)):
+        folder = RunFolder.create(tmp_path / name, [few, many])
+        folder.write_part(few, of_few)
+        folder.write_part(many, records)
+    one = RunFolder.create(tmp_path / "one", [dataclasses.replace(few, members=1)])
+    one.write_part(one.configs[0], made_up(1))
+    for name, expected in (("lost", "up to 50 runs"), ("whole", "50 runs"), ("one", "up to 50 runs")):
+        summary = write_report(ncsim.open_run(tmp_path / name))
+        assert [len(dots[0]) for dots in summary.dots] == {"lost": [0, 50], "whole": [50, 50], "one": [1]}[name]
+        assert legends_of(tmp_path / name) == ({expected}, expected)
+    assert figures.dots_label([[np.zeros(1)], [np.zeros(1)]]) == "1 run"
