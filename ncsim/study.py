@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs, fingerprint, from_dict, to_dict
@@ -75,7 +75,8 @@ class Study:
 
     def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
         """What was recorded of a cell along training, of the members of all runs that recorded them, with mu_gradS over all of it;
-        None where none did, or not all at the same steps, which is then said in one line.
+        None where none did, or not all at the same steps, which is then said in one line. One line says how many members have none,
+        where others do.
 
         Args:
             cell: number of the cell in `configs`, from 0.
@@ -100,7 +101,24 @@ class Study:
                 what = json.dumps(cell_values(self, cell)) if self.swept else "members"
                 say(f"{first} and {location} recorded {what} differently, so the report says nothing of that training")
                 return None
+        if len(tallies) < len(found):
+            self._say_without(cell, found.keys() - tallies.keys())
         return statistics_of(total, windows)
+
+    def _say_without(self, cell: int, locations: Collection[str]) -> None:
+        """Say in one line how many members of a cell the runs there have, which recorded none of them. Others speak for
+        themselves (`TrajectoryFolder.tally`)."""
+        held = {
+            folder.location: sum(part.members for part in folder.parts(own))
+            for folder, own in self._sources[fingerprint(self.configs[cell])]
+        }
+        without = {location: members for location, members in held.items() if members and location in locations}
+        if without:
+            of = f" of {json.dumps(cell_values(self, cell))}" if self.swept else ""
+            say(
+                f"{', '.join(without)}: {sum(without.values()):,} of {sum(held.values()):,} members{of} have no recording, and what is "
+                "said of training is of the others"
+            )
 
 
 def _make(storage: Storage) -> None:

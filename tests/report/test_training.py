@@ -93,6 +93,8 @@ def test_folders_that_recorded_nothing_or_otherwise(tmp_path, capsys):
     a_part_of(tmp_path / "b", whole, range(33, 70))
     training = summarise(Study([tmp_path / "a", tmp_path / "b"])).numbers["cells"][0]["training"]
     assert training["members"] == [37] * 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"/a: 33 of 70 members have no recording, and what is said of training is of the others$", line)
     fewer = whole._replace(
         step=whole.step[::2], counts=whole.counts[:, ::2], values={k: v[:, ::2] for k, v in whole.values.items()}
     )
@@ -101,6 +103,25 @@ def test_folders_that_recorded_nothing_or_otherwise(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "recorded members differently" in error
+
+
+def test_members_in_folders_without_a_recording_are_counted_by_cell(tmp_path, capsys):
+    """One line for each cell of which others were recorded, of all folders that did not; none of a folder without its members."""
+    folder = a_grid(tmp_path / "a", members=30)
+    record(folder, recorded(30))
+    a_part_of(tmp_path / "b", None, range(30, 61))
+    more = [dataclasses.replace(config, first_member=61, members=32) for config in folder.configs]
+    without = RunFolder.create(tmp_path / "c", more)
+    for config in more:
+        without.write_part(config, made_up(93).take(slice(61, 93)))
+    RunFolder.create(tmp_path / "d", [dataclasses.replace(more[0], first_member=93)])
+    study = Study([tmp_path / name for name in "abcd"])
+    cells = summarise(study).numbers["cells"]
+    assert [(cell["members"], cell["training"]["members"][0]) for cell in cells] == [(93, 30), (62, 30)]
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.search(r'/b, \S+/c: 63 of 93 members of {"hidden": 2} have no recording', first)
+    assert re.search(r'/c: 32 of 62 members of {"hidden": 3} have no recording', second)
+    assert "/b" not in second
 
 
 def test_a_recording_without_its_members_does_not_count(tmp_path, capsys):
