@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import ncsim
+from ncsim.cli.command import main
+from ncsim.storage.run_folder import RunFolder
+from tests.statistics.test_protocols import made_up
+
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
 README = (ROOT / "README.md").read_text()
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -42,6 +47,33 @@ def test_commands(tmp_path):
     for line in lines:
         assert_runs(line, tmp_path)
     assert (tmp_path / "runs" / "widths" / "figures" / "laws.png").exists()
+
+
+def test_runs_of_the_readme_are_a_study_as_the_page_on_scaling_has_it(tmp_path, monkeypatch, capsys):
+    """With made-up members in place of trained ones: no two folders have the same members of a cell."""
+
+    def made(configs, out, **_):
+        folder = RunFolder.create(out, configs)
+        for config in configs:
+            for gap in folder.missing(config):
+                folder.write_part(config, made_up(gap.stop).take(slice(gap.start, gap.stop)))
+        return ncsim.open_run(out)
+
+    monkeypatch.setattr("ncsim.ensemble.run.run_ensemble", made)
+    monkeypatch.setattr("ncsim.cli.ensemble.report_run", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    section = page[page.index("\n## Several folders as one study\n") :]
+    lines = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+    lines = [line for line in lines if line.startswith("ncsim ensemble ") and "--out runs/" in line]
+    lines += re.findall(r"(?m)^    (ncsim .+)$", section[: section.index("\n\nCells are told apart")])
+    assert lines[-1].startswith("ncsim report ")
+    for line in lines:
+        main(shlex.split(line)[1:])
+    printed = capsys.readouterr()
+    assert "hidden=3, learning_rate=0.01: 6,000 members" in printed.out
+    assert "Not complete" not in printed.out
+    assert (tmp_path / "runs" / "study" / "report.html").exists()
 
 
 def assert_runs(line, folder):
