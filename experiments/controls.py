@@ -44,7 +44,7 @@ from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.locality_tests import STRATEGIES
 from ncsim.statistics.protocols import TSIRELSON
-from ncsim.training.initialization import initial_vector, member_key, row_tuples
+from ncsim.training.initialization import initial_vector, member_key, root_key, row_tuples
 from ncsim.training.network import Architecture, forward
 from ncsim.training.step import train
 
@@ -211,7 +211,7 @@ def four_heads_counts(members: int, seed: int, hidden: int = 3, steps: int = 1_0
         parameters, _ = jax.lax.fori_loop(0, steps, step, (parameters, optimizer.init(parameters)))
         return network.apply(parameters, inputs)
 
-    logits = np.asarray(jax.jit(jax.vmap(one_member))(jax.random.split(jax.random.key(seed), members)))
+    logits = np.asarray(jax.jit(jax.vmap(one_member))(jax.random.split(root_key(seed), members)))
     outcomes = np.where((_finite(logits) > 0) == (targets > 0), 1, -1)  # [M, R, 4]
     return joint_counts(_by_context({(i, j): outcomes[:, :, [i, 2 + j]] for i, j in CONTEXTS}))
 
@@ -291,7 +291,7 @@ def _block_logits(config: EnsembleConfig, member: Any, context: Any, targets: An
     """Decision logits [blocks, R, 2, L] after training; ids [blocks, L], targets [blocks, R, 2, L]."""
 
     def start(member: Any, context: Any) -> Any:
-        return initial_vector(member_key(jax.random.key(config.root_seed), member, context, False), config)
+        return initial_vector(member_key(root_key(config.root_seed), member, context, False), config)
 
     def block(arguments: Any) -> Any:
         member, context, targets = arguments

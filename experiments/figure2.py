@@ -69,7 +69,7 @@ def conclusion(found: Sequence[Finding], summary: dict[str, Any]) -> str:
     if any(contextual) or any(sampled):
         text += " " + " ".join(f"n={cell['cell']['hidden']}: {cell_verdict(cell)}" for cell in cells)
     else:
-        members = sum(cell["members"] for cell in cells)
+        members = sum(cell["members"] - cell["diverged"]["members"] for cell in cells)
         bound = max(cell["members_contextual"]["high"] for cell in cells)
         text += (
             f" Contextuality: Delta is above 0 in none of {members:,} members (at most {bound:.2g} of them at any width, "

@@ -35,7 +35,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
+from experiments.shared.command import (
+    add_number,
+    add_place,
+    at_least,
+    local_folder,
+    root_seed,
+    run_experiment,
+    write_json,
+)
 from experiments.shared.figures import points
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_names, context_targets, encoded_inputs
@@ -142,12 +150,12 @@ def destroyed(config: EnsembleConfig, context: int, rate: float, marks: Sequence
     import jax
     import jax.numpy as jnp
 
-    from ncsim.training.initialization import start_vector
+    from ncsim.training.initialization import root_key, start_vector
 
     rows = encoded_inputs(config.tasks, config.encoding)
     answers = context_targets(config.tasks)[context]
     with own_programs(), jax.enable_x64(True):
-        root = jax.random.key(config.root_seed)
+        root = root_key(config.root_seed)
         members = jnp.arange(config.members, dtype=jnp.uint32)
         start = jax.vmap(lambda m: start_vector(config, root, m, jnp.uint32(context)), out_axes=-1)(members)
 
@@ -267,7 +275,7 @@ def _run(parsed: argparse.Namespace) -> None:
     at_least("--members", parsed.members, 2)
     at_least("--samples", parsed.samples, 100)
     at_least("--ensembles", parsed.ensembles, 2)
-    at_least("--seed", parsed.seed, 0)
+    root_seed("--seed", parsed.seed)
     out = local_folder("--out", parsed.out)
     balances = [stationary(name, parsed.samples, parsed.ensembles, parsed.seed) for name in ("gradient", "adam")]
     config = EnsembleConfig(members=parsed.members, root_seed=parsed.seed, precision="float64", optimizer="sgd")

@@ -35,7 +35,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
+from experiments.shared.command import (
+    add_number,
+    add_place,
+    at_least,
+    local_folder,
+    root_seed,
+    run_experiment,
+    write_json,
+)
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.formatting import table
@@ -389,7 +397,7 @@ def _run(parsed: argparse.Namespace) -> None:
     at_least("--members", parsed.members, 1_000)
     at_least("--ensembles", parsed.ensembles, 2)
     at_least("--loops", parsed.loops, 10)
-    at_least("--seed", parsed.seed, 0)
+    root_seed("--seed", parsed.seed)
     out = local_folder("--out", parsed.out)
     cases = free_cases()
     cases += [grid_case(f"double well, D = {d:g}", loss(GRID)[None], d) for d in (0.1, 0.3)]

@@ -30,15 +30,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
+from experiments.shared.command import (
+    add_number,
+    add_place,
+    at_least,
+    local_folder,
+    root_seed,
+    run_experiment,
+    write_json,
+)
 from ncsim.cli.words import words_of
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets, encoded_inputs
-from ncsim.errors import ConfigError, DataError
+from ncsim.errors import DataError
 from ncsim.formatting import table
 from ncsim.report.figures import BLUE, ORANGE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.rank_frequency import HeldOut, held_out_likelihoods, rank_counts
-from ncsim.training.initialization import start_vector
+from ncsim.training.initialization import root_key, start_vector
 from ncsim.training.network import Architecture, forward
 from ncsim.training.step import train
 
@@ -85,8 +93,7 @@ def truth_tables(networks: int, steps: int, seed: int) -> list[bytes]:
     """What networks of three units answer in context 22, row by row and head by head, after so many steps."""
     config = EnsembleConfig(hidden=3, root_seed=seed)
     targets = jnp.asarray(context_targets(config.tasks)[CONTEXT], jnp.float32)
-    # As executors make it: jax.random.key takes no seed from 2^63, and but 32 bits of any other.
-    root = jax.random.wrap_key_data(jnp.array([seed >> 32, seed & 0xFFFFFFFF], jnp.uint32))
+    root = root_key(seed)
 
     @jax.jit
     def answers(members: jax.Array) -> jax.Array:
@@ -182,8 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def act(parsed: argparse.Namespace) -> None:
         at_least("--networks", parsed.networks, 100)
         at_least("--splits", parsed.splits, 2)
-        if not 0 <= parsed.seed < 2**64:
-            raise ConfigError(f"--seed: {parsed.seed}; allowed: a whole number from 0 to {2**64 - 1}")
+        root_seed("--seed", parsed.seed)
         out = local_folder("--out", parsed.out)
         out.mkdir(parents=True, exist_ok=True)
         found = subjects([Path(text) for text in parsed.text], parsed.networks, parsed.splits, parsed.seed)

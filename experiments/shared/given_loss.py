@@ -22,7 +22,7 @@ from ncsim.config.tasks import context_targets
 from ncsim.executors.own_programs import own_programs
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate, clopper_pearson
-from ncsim.training.initialization import row_tuples
+from ncsim.training.initialization import root_key, row_tuples
 from ncsim.training.losses import mean_loss
 from ncsim.training.network import Architecture, forward
 from ncsim.training.observation import outcome_cells
@@ -65,7 +65,7 @@ def below(config: EnsembleConfig, context: int, bounds: Sequence[float], size: i
     with own_programs():
         law = RandomLaw.of(config)
         targets = jnp.asarray(context_targets(config.tasks)[context], jnp.float32)
-        rng, key = np.random.default_rng([seed, context]), jax.random.key(1000 * seed + context)
+        rng, key = np.random.default_rng([seed, context]), root_key((1000 * seed + context) % 2**64)
         z = rng.normal(size=(len(law.place), POPULATIONS, size)).astype(np.float32)
         z = np.where(law.normal[:, None, None], z, rng.uniform(-1, 1, z.shape)).astype(np.float32)
         measured, moved = _programs(config)

@@ -24,7 +24,7 @@ from ncsim.config.tasks import CONTEXTS, context_targets, encoded_inputs
 from ncsim.executors.own_programs import own_programs
 from ncsim.records.members import MemberRecords
 from ncsim.storage.files import write_atomically
-from ncsim.training.initialization import start_vector
+from ncsim.training.initialization import root_key, start_vector
 from ncsim.training.losses import LOSSES
 from ncsim.training.network import Architecture, head_vectors, sum_pairwise
 from ncsim.training.observation import record_of_logits
@@ -102,7 +102,7 @@ _KEPT = [field for field in MemberRecords._fields if field != "training_counts"]
 
 def _lanes(config: EnsembleConfig) -> tuple[Array, Array, Array]:
     """Starting parameters [P, L], targets [R, 2, L] and a key per network [L]; a context's members stand together."""
-    root = jax.random.key(config.root_seed)
+    root = root_key(config.root_seed)
     member = jnp.tile(jnp.asarray(config.member_ids, jnp.uint32), len(CONTEXTS))
     context = jnp.repeat(jnp.arange(len(CONTEXTS), dtype=jnp.uint32), config.members)
     vector = jax.vmap(functools.partial(start_vector, config, root))(member, context).T

@@ -6,6 +6,7 @@ What a user named (tasks, folders, values) is escaped by the templates; only our
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -202,16 +203,18 @@ def _card(number: int, cell: Mapping[str, Any]) -> dict[str, Any]:
     if "note" in cell:
         return card | {"note": cell["note"]}
     single, pooled = cell["protocols"][0], cell["pooled"]
+    facts = [
+        ("mean S", single["mean_s"]),
+        ("S > 2, of members", cell["members_with_s_above_2"]),
+        ("S from accuracies alone", pooled["s_factorised"]),
+        ("direct influence", pooled["influence"]),
+        ("Delta, pooled", pooled["contextuality"]),
+        ("Delta > 0, of members", cell["members_contextual"]),
+    ]
     return card | {
         "note": None,
-        "facts": [
-            ("mean S", estimate(single["mean_s"])),
-            ("S > 2, of members", estimate(cell["members_with_s_above_2"])),
-            ("S from accuracies alone", estimate(pooled["s_factorised"])),
-            ("direct influence", estimate(pooled["influence"])),
-            ("Delta, pooled", estimate(pooled["contextuality"])),
-            ("Delta > 0, of members", estimate(cell["members_contextual"])),
-        ],
+        # Of members without a whole one nothing is known.
+        "facts": [(name, estimate(value)) for name, value in facts if not math.isnan(value["value"])],
         "solved": [(name, estimate(cell["contexts"][name]["solved"])) for name in CONTEXT_NAMES],
         "verdict": cell_verdict(cell),
         "contexts": context_rows(cell),

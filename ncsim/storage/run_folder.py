@@ -310,6 +310,8 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
             continue
         here, there = (list(dict.fromkeys(getattr(c, name) for c in configs)) for configs in (ours, theirs))
         if here != there:
+            if name == "tasks" and [each.name for each in here] == [each.name for each in there]:
+                return f"its tasks have other tables, under the same name {here[0].name}"
             shown = (", ".join(map(str, values)) if name != "tasks" else values[0].name for values in (there, here))
             return "{} is {} there, {} here".format(name, *shown)
     return "its grid has other cells"

@@ -146,7 +146,10 @@ def test_of_no_whole_member_no_share_is_told(tmp_path):
     )
     assert second == "Pooled over members Delta is not above 0."
     assert "nan" not in f"{first} {printed(summary)}"
-    assert f"{first} {second}" in (tmp_path / "none" / "report.html").read_text()
+    page = (tmp_path / "none" / "report.html").read_text()
+    assert f"{first} {second}" in page
+    assert ">nan<" not in page
+    assert "mean S" in page
     # Beside a cell with whole members, such a cell is told apart and has no part in what is said of shares.
     (other,) = summarise(Run([CONFIG], [made_up(300, seed=2)])).numbers["cells"]
     cells = [each | {"cell": {"hidden": n}} for n, each in enumerate((cell, cell, other))]

@@ -227,5 +227,5 @@ def test_runs_in_memory_and_incomplete_grids(tmp_path):
     grid = ncsim.config_grid(hidden=[2, 3], members=20)
     folder = RunFolder.create(tmp_path, grid)
     folder.write_part(grid[0], some_records(0, 20))
-    with pytest.raises(StoreError, match="cells hold different numbers"):
+    with pytest.raises(StoreError, match="cells hold different members"):
         ncsim.open_run(tmp_path).counts

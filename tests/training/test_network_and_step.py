@@ -14,7 +14,7 @@ from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, LAYERWISE_OPTIMIZERS
 from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.training.flax_module import NCnet
 from ncsim.training.gradients import gradient
-from ncsim.training.initialization import initial_vector, member_key, row_tuples
+from ncsim.training.initialization import initial_vector, member_key, root_key, row_tuples
 from ncsim.training.network import Architecture
 from ncsim.training.observation import record
 from ncsim.training.optimizers import make_optimizer
@@ -116,6 +116,15 @@ def test_initializations_have_their_scales():
     p = Architecture.of(config).split(np.asarray(start_vector(config)))
     assert not np.any(p.hidden_bias)
     assert np.max(np.abs(p.hidden_kernel)) > 0.5
+
+
+def test_a_root_key_has_all_64_bits_of_its_seed():
+    for seed in (0, 5, 2**32 - 1):
+        assert jax.random.key_data(root_key(seed)).tolist() == jax.random.key_data(jax.random.key(seed)).tolist()
+    with jax.enable_x64(True):
+        wide = [jax.random.key_data(jax.random.key(seed)).tolist() for seed in (5 + 2**32, 2**63 - 1)]
+    assert [jax.random.key_data(root_key(seed)).tolist() for seed in (5 + 2**32, 2**63 - 1)] == wide
+    assert jax.random.key_data(root_key(2**64 - 1)).tolist() == [2**32 - 1] * 2
 
 
 @pytest.mark.parametrize("initialization", first_fast(["he", *(name for name in INITIALIZATIONS if name != "he")]))

@@ -22,7 +22,6 @@ from ncsim.config.ensemble import EnsembleConfig, field_specs, parse_optimizer_o
 from ncsim.errors import ConfigError, StoreError
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.storage.verify import verify
-from tests.support.cases import sizes
 
 # ------------------------------------------------------------------------------------------------------ command lines
 
@@ -71,7 +70,7 @@ def check_refused(arguments):
     assert len(said) < 2_000, len(said)
 
 
-@pytest.mark.parametrize("cases", [60, *sizes(500, 1_500)])
+@pytest.mark.parametrize("cases", [60, pytest.param(1_500, marks=pytest.mark.slow)])
 def test_command_lines(fuzz, cases, tmp_path):
     """A folder that cannot be made ends what is asked for rightly, after every option has been looked at."""
     (tmp_path / "file").write_text("")
@@ -94,7 +93,7 @@ def test_command_lines(fuzz, cases, tmp_path):
         check_refused(arguments)
 
 
-@pytest.mark.parametrize("cases", [40, *sizes(400, 1_000)])
+@pytest.mark.parametrize("cases", [40, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_one_option_at_a_time(fuzz, cases, tmp_path):
     """What the parser gives is a config, or is refused with the option's name."""
     (tmp_path / "file").write_text("")
@@ -119,7 +118,7 @@ values = st.one_of(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("cases", [100, *sizes(500, 1_500)])
+@pytest.mark.parametrize("cases", [100, pytest.param(1_500, marks=pytest.mark.slow)])
 def test_values_of_fields(fuzz, cases):
     @fuzz(cases, name=st.sampled_from(list(field_specs())), value=values)
     def _(name, value):
@@ -249,7 +248,7 @@ def check_right_or_refused(folder, counts):
     return run.missing() == 0
 
 
-@pytest.mark.parametrize("cases", [40, *sizes(400, 1_000)])
+@pytest.mark.parametrize("cases", [40, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_damaged_files(fuzz, cases, copied):
     @fuzz(cases, name=st.sampled_from(FILES), harm=damage)
     def _(name, harm):
@@ -283,7 +282,7 @@ def places_in(value, path=()):
         yield from places_in(inner, (*path, key))
 
 
-@pytest.mark.parametrize("cases", [40, *sizes(400, 1_000)])
+@pytest.mark.parametrize("cases", [40, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_descriptions_that_say_something_else(fuzz, cases, copied, tmp_path):
     """config.json with a right checksum over wrong content: a path in it leads nowhere, a number in it misleads nobody."""
 
