@@ -202,6 +202,7 @@ def test_a_lone_process_of_a_slurm_step_says_what_it_waits_for_and_ends(tmp_path
 def test_ctrl_c_while_a_command_is_loaded_is_one_line(loaded):
     code = (
         "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # else ignored, where a shell has it so
         "class Pressed:\n"
         "    def find_spec(self, name, *rest):\n"
         f"        if name == {loaded!r}: signal.raise_signal(signal.SIGINT)\n"
