@@ -35,8 +35,8 @@ NEWEST_VENV ?= .venv-newest$(if $(filter-out $(LAST_JAX),$(JAX)),-$(JAX))
 NEWEST_PYTHON ?= $(firstword $(foreach python,python3.14 python3.13 python3.12 \
 	$(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[2-9]*/bin/python), \
 	$(shell $(python) -c 'import sys; print(sys.executable if sys.version_info >= (3, 12) else "")' 2>/dev/null)))
-# What asks most of jax: executors, the step, whole runs.
-NEWEST_TESTS = tests/executors tests/training/test_network_and_step.py tests/ensemble/test_run.py
+# What asks most of jax and flax: executors, whole runs, the module.
+NEWEST_TESTS = tests/executors tests/ensemble/test_run.py tests/training/test_network_and_step.py::test_flax_module_is_the_same_network
 
 .PHONY: help gpu figure2 text-demo docs installed test lint types tests layers test-slow test-thorough test-storage test-cluster test-trackers test-hub test-jax-newest test-tpu-static test-gpu-static gpu-static benchmark benchmark-options benchmark-text \
 	benchmark-scaling format clean
@@ -113,10 +113,10 @@ build/.executed: $(shell find ncsim experiments -name "*.py") constraints.txt
 # The environments of tests and of the site, by --jobs 2 side by side: to install is work for one core.
 installed: $(VENV)/.dev-and-docs $(if $(NEWEST_PYTHON),$(NEWEST_VENV)/.dev)
 
-# One after the other: both are installed into one environment.
-$(VENV)/.dev-and-docs: $(VENV)/.dev
-	@$(MAKE) --no-print-directory $(VENV)/.docs
-	@touch $@
+# In one call: each resolves all versions and builds ncsim anew.
+$(VENV)/.dev-and-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev,docs]'
+	@touch $(VENV)/.core $(VENV)/.dev $(VENV)/.docs $@
 
 # Types are checked by one core, beside the tests.
 test: $(VENV)/.dev

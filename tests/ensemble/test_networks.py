@@ -27,6 +27,12 @@ GRID = ncsim.config_grid(
     **{"training_rows": 3, "tasks": TASKS},
 )
 IDS = [144, 5, 77, 6]
+KINDS = [
+    {"loss": "cross_entropy"},
+    {"topology": "overlap", "shared": 1, "hidden": 4},
+    {"intervention": "separate_trunks"},
+    {"encoding": "sign", "initialization": "normal", "optimizer": "adamw"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -135,22 +141,19 @@ def test_another_network_than_the_stored_one_is_refused(tmp_path, run):
         ncsim.parameters(folder, [7, 8])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["xla", "native"])
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"loss": "cross_entropy"},
-        {"topology": "overlap", "shared": 1, "hidden": 4},
-        {"intervention": "separate_trunks"},
-        {"precision": "float64"},
-        {"encoding": "sign", "initialization": "normal", "optimizer": "adamw"},
-    ],
-    ids=lambda fields: next(iter(fields)),
+    ("executor", "fields"),
+    first_fast(
+        [
+            ("xla", {"precision": "float64"}),
+            *((executor, fields) for executor in ("native", "xla") for fields in KINDS),
+        ],
+        0,
+        slow=5,
+    ),
+    ids=lambda given: given if isinstance(given, str) else next(iter(given)),
 )
 def test_networks_of_every_kind(executor, fields):
-    if executor == "native" and "precision" in fields:
-        pytest.skip("native trains in float32")
     config = ncsim.EnsembleConfig(members=70, steps=40, tasks=TASKS, **fields)
     run = ncsim.run_ensemble(config, executor=executor, out="run")
     networks, found = ncsim.parameters(run, [69, 0]), ncsim.outcomes(run, [69, 0])

@@ -75,7 +75,7 @@ def test_what_isolates_leaves_exactly_nothing(kind, parties):
         assert (apart.curvature_entanglement(0.01) == 0).all()
 
 
-@SLOW
+@pytest.mark.thorough
 def test_numbers_of_another_implementation():
     """100 members with three units, context 11: medians of shares, means of the others, by a reference in NumPy whose twins began
     1e-6 away, which is too far for a derivative but the same question."""

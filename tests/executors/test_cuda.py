@@ -165,7 +165,7 @@ IN_BLOCKS = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", first_fast(IN_BLOCKS, 1, 2))
+@pytest.mark.parametrize("name", first_fast(IN_BLOCKS, 1, 1))
 def test_rows_in_blocks_follow_the_scan(name, monkeypatch):
     change, rows = IN_BLOCKS[name]
     monkeypatch.setattr(cuda, "ROWS_AT_ONCE", 0)

@@ -73,7 +73,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 2))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 2, slow=6))
 def test_follows_the_scan(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
     if says_why_not(config):

@@ -67,7 +67,7 @@ def kinds_of_nan(leaves):
     return {int(bits) for each in numbers for bits in np.unique(each[np.isnan(each)].view(np.uint32))}
 
 
-@pytest.mark.parametrize("name", first_fast(VARIANTS, 1))
+@pytest.mark.parametrize("name", first_fast(VARIANTS, 1, slow=3))
 def test_records_have_the_bits_of_xla(name):
     config = ncsim.EnsembleConfig(**{"hidden": 2, **VARIANTS[name]})
     ours, theirs = both(config)

@@ -68,7 +68,7 @@ def test_few_are_calibrated_as_the_many_that_will_be_trained(monkeypatch, record
     assert not made
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_stored_run_goes_on_recording_and_the_forecast_knows_it(tmp_path):
     configs, recording = config_grid(hidden=2, members=300, steps=[40, 60]), ncsim.Recording(points=9)
     run_ensemble(configs, tmp_path / "run", executor="xla", recording=recording)

@@ -161,7 +161,7 @@ def test_what_no_network_has():
         tail(ProtocolLaw(Protocol("single"), shared), shared, 3.5)
 
 
-@pytest.mark.parametrize("given", first_fast([{}, {"loss": "squared_error"}, {"alice_weight": 0.5}], 1, slow=2))
+@pytest.mark.parametrize("given", first_fast([{}, {"loss": "squared_error"}, {"alice_weight": 0.5}], 1, slow=1))
 def test_no_network_has_a_smaller_loss_than_its_wrong_answers_allow(given):
     """Of trained networks, of all numbers of wrong answers; some come near, so that a bound twice as large would be wrong."""
     config = ncsim.EnsembleConfig(hidden=2, members=100, steps=200, **given)

@@ -67,7 +67,7 @@ def masked(config, network):
 
 @pytest.mark.parametrize(
     ("change", "loss"),
-    first_fast([(CHANGES[4], "cross_entropy"), *((c, "bce") for c in CHANGES[:-1])], 1, slow=4),
+    first_fast([(CHANGES[4], "cross_entropy"), *((c, "bce") for c in CHANGES[:-1])], 1, slow=2),
     ids=str,
 )
 def test_gradient_is_the_reference_s(change, loss):
@@ -114,7 +114,7 @@ def test_surgery_is_of_the_connections_that_exist():
 
 @pytest.mark.parametrize(
     "change",
-    first_fast([CHANGES[0], {"intervention": "separate_trunks"}, *CHANGES[1:3], *CHANGES[4:-1]], 1, slow=2),
+    first_fast([CHANGES[0], {"intervention": "separate_trunks"}, *CHANGES[1:3], *CHANGES[4:-1]], 1, slow=1),
     ids=str,
 )
 def test_training_follows_the_reference(change):
@@ -234,7 +234,7 @@ def losses_after(training, config, vectors, steps=20):
 
 
 @pytest.mark.parametrize(
-    "change", first_fast([CHANGES[-2], *(c for c in CHANGES if c != CHANGES[-2])], 0, slow=2), ids=str
+    "change", first_fast([CHANGES[-2], *(c for c in CHANGES if c != CHANGES[-2])], 0, slow=1), ids=str
 )
 def test_generated_c_trains_the_same(change):
     config = ncsim.EnsembleConfig(**({"hidden": 2} | change))

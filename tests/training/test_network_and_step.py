@@ -127,7 +127,9 @@ def test_a_root_key_has_all_64_bits_of_its_seed():
     assert jax.random.key_data(root_key(2**64 - 1)).tolist() == [2**32 - 1] * 2
 
 
-@pytest.mark.parametrize("initialization", first_fast(["he", *(name for name in INITIALIZATIONS if name != "he")]))
+@pytest.mark.parametrize(
+    "initialization", first_fast(["he", *(name for name in INITIALIZATIONS if name != "he")], 1, slow=1)
+)
 def test_a_network_starts_the_same_alone_and_among_others(initialization):
     """Bit for bit, whatever the width of a block: JAX 0.12 promises it of single draws alone, not of normal ones side by
     side."""
