@@ -32,6 +32,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Path2D
+    from matplotlib.ticker import MaxNLocator
 finally:
     if _backend is not None:
         os.environ["MPLBACKEND"] = _backend
@@ -282,7 +283,8 @@ def inline_panels(
             axis.set(xlabel="cell, by its number" if many else axis_label, ylabel="S", ylim=limits)
             axis.set_xlim(-0.5, len(labels) - (0.5 if many else 0.4))
             if many:
-                axis.xaxis.set_major_formatter(lambda at, _: str(numbers[int(at)]) if 0 <= at < len(numbers) else "")
+                axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+                axis.xaxis.set_major_formatter(lambda at, _: str(numbers[round(at)]) if 0 <= at < len(numbers) else "")
             else:
                 axis.set_xticks(range(len(labels)), labels)
             panels.append(inline_svg(figure, f"law{number}"))

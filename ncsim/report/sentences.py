@@ -167,6 +167,9 @@ def _verdict_on_delta(cells: Sequence[Mapping[str, Any]]) -> str:
     bound = f"at most {max(each.high for each, _ in members):.2g} of {whose}members, 95 %"
     above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in known)
     explained = "Direct influence explains every member's S above 2: no" if above else "No"
+    if len(known) < len(cells):  # which the sentence before has told
+        others = f"the other cell{'s' if len(known) > 1 else ''}"
+        explained = f"Direct influence explains S above 2 in {others}: no" if above else f"In {others} no"
     return f"{explained} member has Delta > 0 ({bound}), and {table}."
 
 

@@ -22,8 +22,9 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     absolute values push it down. Delta is also the largest over 8 sign vectors s of the smallest over 16 sign vectors
     t of the linear forms s.c - 2 - t.d, and each of these 128 forms is -2 plus four terms +-(1 - 4 p), p being the
     probability of a single cell of a context. So each form gets an interval from the intervals of four binomials, their
-    reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies near 1; and the largest of the smallest limits is taken. A lower limit must hold for all 8 s, an upper limit for
-    all 16 t: the levels are divided by those.
+    reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies near 1; where a
+    context has a single item they are added up. The largest of the smallest limits is taken. A lower limit must hold for
+    all 8 s, an upper limit for all 16 t: the levels are divided by those.
 
     Args:
         table: joint counts [2, 2, 2, 2].
@@ -53,8 +54,9 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     tail = (1 - level) / 2
     value = float(chsh_statistics(counts).contextuality)
     low_reach, high_reach = _binomial_reaches(counts, tail / 8), _binomial_reaches(counts, tail / 16)
-    low = _largest_of_smallest(probabilities, low_reach, same_items, sign=-1)
-    high = _largest_of_smallest(probabilities, high_reach, same_items, sign=1)
+    added = same_items or bool(counts.sum(axis=(2, 3)).min() == 1)
+    low = _largest_of_smallest(probabilities, low_reach, added, sign=-1)
+    high = _largest_of_smallest(probabilities, high_reach, added, sign=1)
     return Estimate(
         value,
         max(min(low, value), -8.0),

@@ -63,7 +63,7 @@ class QuantumStatistics(NamedTuple):
 def quantum_statistics(counts: Any) -> QuantumStatistics:
     """What kind of table each is: signalling, local, quantum in its correlators, or excluded by level 1.
 
-    A table of whole numbers, as integers of any size or as floats below 2^53, is taken for counts and decided exactly. Any other is taken for
+    A table of whole numbers, of NumPy's integers or of floats below 2^53, is taken for counts and decided exactly. Any other is taken for
     probabilities or weights: each context is divided by its total, and its kind is decided to within 1e-9. Accuracies that differ by
     1e-9 at most do not signal, and are replaced by their mean. What then comes inside with a share of 1e-9 of coin tosses is inside: S up to
     2 + 2e-9 is local. Probabilities need about ten digits, or they signal by their rounding.

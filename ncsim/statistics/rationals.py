@@ -7,6 +7,7 @@ numbers, and only the quotient is rounded: equal sums are equal floats, and a co
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,19 @@ def common_denominator(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return denominator, denominator[..., None] // totals
 
 
+def _quotient(numerator: int, denominator: int) -> float:
+    try:
+        return numerator / denominator
+    except OverflowError:
+        return math.inf if (numerator > 0) == (denominator > 0) else -math.inf
+
+
 def nearest(numerator: np.ndarray, denominator: np.ndarray) -> Float[np.ndarray, "..."]:
     """The quotient of arrays of Python's integers, to the nearest float64; 2 or -2 only where it is just that."""
-    value = np.asarray(numerator / denominator, np.float64)
+    try:
+        value = np.asarray(numerator / denominator, np.float64)
+    except OverflowError:  # Python's integers have no infinite quotient
+        value = np.frompyfunc(_quotient, 2, 1)(numerator, denominator).astype(np.float64)
     for bound in (-2, 2):
         over = np.asarray(numerator - bound * denominator)
         value = np.where((value == bound) & (over > 0), np.nextafter(bound, np.inf), value)

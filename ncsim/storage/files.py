@@ -149,11 +149,9 @@ class LocalStorage:
         return (self.root / name).is_file()
 
     def names(self, folder: str) -> list[str]:
-        found = []
-        for place, _, files in os.walk(self.root / folder):
-            inner = Path(place).relative_to(self.root).as_posix()
-            found += [f"{inner}/{file}" for file in files]
-        return sorted(found)
+        walked = os.walk(self.root / folder)
+        below = ((Path(place).relative_to(self.root).as_posix(), files) for place, _, files in walked)
+        return sorted(f"{inner}/{file}" for inner, files in below for file in files)
 
     def remove(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
@@ -308,8 +306,9 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
 def _write(path: Path, content: bytes | memoryview, unfinished: Path) -> None:
     make_folder(path.parent)
     with _temporary(path, content, unfinished) as temporary:
-        if path.is_dir():
-            os.rmdir(path)  # it must hold nothing
+        if path.is_dir() and not path.is_symlink():
+            for folder, *_ in os.walk(path, topdown=False):
+                os.rmdir(folder)  # it must hold no file
         os.replace(temporary, path)
     _flush_folder(path.parent)
 

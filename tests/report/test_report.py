@@ -159,6 +159,8 @@ def test_of_no_whole_member_no_share_is_told(tmp_path):
         f"S is above 2 in {share} of members (hidden=2) (not known of 2 of 3 cells, where every member has a network that diverged)"
     )
     assert f"(at most {clopper_pearson(0, 300).high:.2g} of a cell's members, 95 %)" in second
+    assert "every member" not in second
+    assert "the other cell" in second
 
 
 def test_tests_against_the_records(tmp_path):

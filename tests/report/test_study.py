@@ -95,13 +95,13 @@ def test_a_map_shows_each_law_on_its_own_lattice(tmp_path, monkeypatch):
             assert image.get_clim() == (0, 1)
 
 
-@pytest.mark.parametrize("lost", [(), (0, 1, 2), (4, 9)])
-def test_a_map_on_the_page_has_the_numbers_of_its_cells(tmp_path, monkeypatch, lost):
+@pytest.mark.parametrize(("cells", "lost"), [(18, ()), (18, (0, 1, 2)), (18, (4, 9)), (21, ())])
+def test_a_map_on_the_page_has_the_numbers_of_its_cells(tmp_path, monkeypatch, cells, lost):
     """As cards and the table have them, also where cells before have no law."""
     made, write = [], figures.inline_svg
     monkeypatch.setattr(figures, "inline_svg", lambda figure, name: made.append(figure) or write(figure, name))
-    run, summary = grid(tmp_path, 18)
-    there = [number for number in range(18) if number not in lost]
+    run, summary = grid(tmp_path, cells)
+    there = [number for number in range(cells) if number not in lost]
     for number in lost:
         summary.laws[number] = []
         note = {"note": "no network", "members": 0, "cell": summary.numbers["cells"][number]["cell"]}
@@ -111,6 +111,7 @@ def test_a_map_on_the_page_has_the_numbers_of_its_cells(tmp_path, monkeypatch, l
     for figure in made:
         (axis,) = figure.axes
         ticks = [(tick.get_loc(), tick.label1.get_text()) for tick in axis.xaxis.get_major_ticks()]
+        assert all(at == int(at) for at, _ in ticks)
         shown = {int(at): text for at, text in ticks if 0 <= at < len(there)}
         assert len(shown) > 4
         assert shown == {place: str(there[place]) for place in shown}

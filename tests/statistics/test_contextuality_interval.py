@@ -1,12 +1,14 @@
 """Intervals of one table hold the truth as often as they say, also where a few wrong answers decide: by all tables that there are."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
-from ncsim.statistics.contextuality_interval import s_interval
+from ncsim.statistics.chsh import chsh_statistics
+from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
 from tests.support.cases import first_fast
 
 SIGNS = np.array([1, 1, 1, -1])
@@ -43,3 +45,38 @@ def test_limits_of_s_hold_it(items):
     assert missed.sum(axis=1).max() < 0.045, missed.sum(axis=1).max()
     assert missed.max() < 0.032, missed.max()
     assert (high - low).min() < 3 or min(items) == 1
+
+
+def tables_of(items):
+    """All tables of a context, [tables, 4], and of each the number of orders of its items."""
+    counts = np.array([each for each in itertools.product(range(items + 1), repeat=4) if sum(each) == items])
+    return counts, np.array([math.factorial(items) // math.prod(map(math.factorial, each)) for each in counts])
+
+
+def truths(generator):
+    """Probabilities [4, 4] near a PR box, near certain answers, and any."""
+    boxes = np.stack([[0.5, 0, 0, 0.5]] * 3 + [[0, 0.5, 0.5, 0]])
+    base = [boxes, np.tile([0, 0, 0, 1.0], (4, 1)), generator.dirichlet(np.full(4, 0.5), 4)][generator.integers(3)]
+    errors = generator.random((4, 1)) * generator.uniform(0, 0.3)
+    return (1 - errors) * base + errors * generator.dirichlet(np.ones(4), 4)
+
+
+@pytest.mark.parametrize("items", first_fast([[1, 1, 1, 1], [1, 1, 1, 2], [2, 2, 2, 2], [1, 1, 1, 4]], 2, slow=0))
+def test_limits_of_delta_hold_it(items):
+    tables, orders = zip(*map(tables_of, items), strict=True)
+    shape = [len(each) for each in tables]
+    low, high = np.zeros(shape), np.zeros(shape)
+    for place in np.ndindex(*shape):
+        table = np.stack([each[n] for each, n in zip(tables, place, strict=True)])
+        low[place], high[place] = contextuality_interval(table.reshape(2, 2, 2, 2))[1:3]
+    generator = np.random.default_rng(2)
+    worst = 0.0
+    for _ in range(1_500):
+        p = truths(generator)
+        delta = float(chsh_statistics(p.reshape(2, 2, 2, 2)).contextuality)
+        laws = [n * np.prod(each**counts, axis=1) for n, each, counts in zip(orders, p, tables, strict=True)]
+        probability = np.einsum("a,b,c,d->abcd", *laws)
+        missed = [probability[low > delta + 1e-9].sum(), probability[high < delta - 1e-9].sum()]
+        worst = max(worst, *missed)
+    assert worst < 0.025, worst
+    assert (high - low).min() < 10 or 1 in items  # one item says nothing

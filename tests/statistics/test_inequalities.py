@@ -194,3 +194,9 @@ def test_refusals():
         correlator_inequality("one", [1.0, 1.0]).hybrid_bound
     with pytest.raises(ValueError, match="strategies"):
         correlator_inequality("large", np.ones((30, 30))).classical_bound
+
+
+def test_a_value_beyond_the_largest_float_is_infinite():
+    counts = np.full((2, 2, 2, 2), 5)
+    assert LinearInequality("large", np.full((2, 2, 2, 2), 1.7e308)).value(counts) == np.inf
+    assert LinearInequality("large", np.full((2, 2, 2, 2), -1.7e308)).value(counts) == -np.inf

@@ -101,6 +101,7 @@ def test_a_folder_in_the_place_of_a_part_is_moved_out_of_the_way(tmp_path, insid
     before = folder.storage.read(victim)
     folder.storage.remove(victim)
     (tmp_path / "run" / victim).mkdir()
+    (tmp_path / "run" / victim / "empty" / "too").mkdir(parents=True)
     for name in inside:
         folder.storage.write(f"{victim}/{name}", b"a note")
 
@@ -113,6 +114,16 @@ def test_a_folder_in_the_place_of_a_part_is_moved_out_of_the_way(tmp_path, insid
     assert repair(tmp_path / "run", train, [].append).right
     assert folder.storage.read(victim) == before
     assert folder.storage.names("rejected") == [f"rejected/{victim}/{name}" for name in inside]
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path):
+    files = open_storage(tmp_path / "run")
+    files.prepare()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "summary.json").symlink_to(tmp_path / "elsewhere")
+    files.write("summary.json", b"{}")
+    assert files.read("summary.json") == b"{}"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_run_is_trained_into_an_object_store_and_resumed(place):

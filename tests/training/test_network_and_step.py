@@ -125,6 +125,8 @@ def test_a_root_key_has_all_64_bits_of_its_seed():
         wide = [jax.random.key_data(jax.random.key(seed)).tolist() for seed in (5 + 2**32, 2**63 - 1)]
     assert [jax.random.key_data(root_key(seed)).tolist() for seed in (5 + 2**32, 2**63 - 1)] == wide
     assert jax.random.key_data(root_key(2**64 - 1)).tolist() == [2**32 - 1] * 2
+    with jax.default_prng_impl("rbg"):
+        assert jax.random.key_data(root_key(5)).tolist() == [0, 5]
 
 
 @pytest.mark.parametrize(
