@@ -72,15 +72,14 @@ def at_least(flag: str, value: int, fewest: int, why: str = "") -> None:
         raise ConfigError(f"{flag}: {value}; allowed: {fewest} or more{why}")
 
 
-def root_seed(flag: str, value: int) -> int:
-    """A root seed that is one.
+def root_seed(flag: str, value: int) -> None:
+    """Refuse what is no root seed.
 
     Raises:
         ConfigError: it is below 0 or above 2^64 - 1.
     """
     if not 0 <= value < 2**64:
         raise ConfigError(f"{flag}: {value}; allowed: a whole number from 0 to {2**64 - 1}")
-    return value
 
 
 def each_once(flag: str, values: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.config.scenarios import ScenarioTasks
 from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.training.circuit import Circuit, circuit_logits, encoded_states, initial_circuit, train_circuit
-from ncsim.training.initialization import dtype_of, member_key, row_tuples, start_vector, vector_size
+from ncsim.training.initialization import dtype_of, member_key, row_tuples, seed_words, start_vector, vector_size
 from ncsim.training.network import Architecture, forward
 from ncsim.training.observation import CELLS, Observation, observe, record, record_of_logits, record_scenario
 from ncsim.training.separability import squared_response, twin_starts
@@ -259,9 +259,7 @@ def _compiled(
     compiled = jax.jit(mapped).lower(*arguments).compile(compiler_options=options)
 
     def run(root_seed: int, ids: Any, used: Any, rate: float, steps: Any) -> Any:
-        # Of jax.random.key(root_seed) where JAX has 64 bits, whatever its default and offset.
-        root = np.array([root_seed >> 32, root_seed & 0xFFFFFFFF], np.uint32)
-        given = (root, ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
+        given = (seed_words(root_seed), ids, used, np.asarray(rate, dtype), np.asarray(steps, np.int32))
         return compiled(*jax.device_put(given, shardings))
 
     return run

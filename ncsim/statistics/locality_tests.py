@@ -27,6 +27,7 @@ from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import p_value_text
 from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
+from ncsim.statistics.quantum_bounds import in_units
 from ncsim.statistics.rationals import EXACT
 
 #: Totals less probable than this are not what fair settings give.
@@ -136,10 +137,9 @@ def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -
     table = _whole(counts)
     outcomes = tuple(range(-inequality.parties, 0))
     spread = inequality.coefficients.max(axis=outcomes) - inequality.coefficients.min(axis=outcomes)
-    # In units of the widest range, whose square could be more or less than a float can hold.
-    unit = float(spread.max()) or 1.0
+    spread, unit = in_units(spread)  # whose squares a float can hold
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(spread > 0, (spread / unit) ** 2 / table.sum(axis=outcomes), 0.0).sum(axis=outcomes)
+        scale = np.where(spread > 0, spread**2 / table.sum(axis=outcomes), 0.0).sum(axis=outcomes)
         # Without any range the excess is 0, up to its rounding.
         p_value = np.where(scale > 0, np.exp(-2 * np.maximum(excess / unit, 0) ** 2 / scale), 1.0)
         return np.asarray(np.where(np.isnan(excess), np.nan, p_value))

@@ -259,7 +259,8 @@ def make_folder(path: Path) -> None:
 
 def is_temporary(name: str) -> bool:
     """Whether a file is one that `write` had begun when it was killed."""
-    return re.search(r"(^|/)\.[^/]*\.tmp$", name) is not None
+    base = name.rpartition("/")[2]
+    return base.startswith(".") and base.endswith(".tmp")
 
 
 def discard_unfinished(storage: Storage) -> None:

@@ -32,10 +32,15 @@ def initial_scale(config: EnsembleConfig) -> np.ndarray:
     return np.asarray(scale_vector * config.initialization_scale)
 
 
+def seed_words(seed: int) -> np.ndarray:
+    """The data of a root seed's key, uint32[2]: as of `jax.random.key` where JAX has 64 bits, whatever its default and offset are.
+    Without them, that takes no seed from 2^63, and but 32 bits of any other. `seed` is 0 to 2^64 - 1."""
+    return np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
+
+
 def root_key(seed: int) -> Key[Array, ""]:
-    """The key of a root seed, 0 to 2^64 - 1: as `jax.random.key` where JAX has 64 bits, whatever its default and offset are. Without
-    them, that takes no seed from 2^63, and but 32 bits of any other."""
-    return jax.random.wrap_key_data(jnp.array([seed >> 32, seed & 0xFFFFFFFF], jnp.uint32), impl="threefry2x32")
+    """The key of a root seed, 0 to 2^64 - 1."""
+    return jax.random.wrap_key_data(jnp.asarray(seed_words(seed)), impl="threefry2x32")
 
 
 def initial_vector(key: Key[Array, ""], config: EnsembleConfig) -> Float[Array, " P"]:
