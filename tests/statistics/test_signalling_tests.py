@@ -1,6 +1,8 @@
 """No-signalling across members: against enumeration, against scipy, and under the null."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +10,13 @@ from scipy import stats
 
 from ncsim.formatting import p_value_text
 from ncsim.statistics.contextuality import CONNECTIONS
-from ncsim.statistics.signalling_tests import MOST_FOR_EXACT, AccuracyDifferences, holm, member_signalling_tests
+from ncsim.statistics.signalling_tests import (
+    MOST_FOR_EXACT,
+    AccuracyDifferences,
+    holm,
+    member_signalling_tests,
+    signalling_tests,
+)
 from tests.statistics.test_protocols import made_up
 
 ROWS = 16
@@ -95,3 +103,46 @@ def test_torn_records_are_refused():
     records.counts[3, 2, 0] += 1
     with pytest.raises(ValueError, match=r"17 rows at \(member, context\) = \(3, 2\); allowed: 16"):
         AccuracyDifferences(ROWS).add(records.counts, records.diverged)
+
+
+def table_of(right, wrong):
+    """Joint counts in which A1 is right and wrong so often in its two contexts, and everything else is right."""
+    counts = np.zeros((2, 2, 2, 2), np.int64)
+    for j in range(2):
+        counts[0, j, :, 1] = wrong[j], right[j]
+    counts[1, :, 1, 1] = 10
+    return counts
+
+
+def fisher_of(right, wrong):
+    """Fisher's exact test in fractions: all tables with these margins that are no more probable."""
+    first, second = right[0] + wrong[0], right[1] + wrong[1]
+    total = sum(wrong)
+    ways = {k: math.comb(first, k) * math.comb(second, total - k) for k in range(total + 1)}
+    seen = ways[wrong[0]]
+    return float(Fraction(sum(each for each in ways.values() if each <= seen), math.comb(first + second, total)))
+
+
+def test_fisher_of_all_small_tables():
+    for right, wrong in itertools.product(itertools.product(range(7), repeat=2), repeat=2):
+        if right[0] + wrong[0] > 0 and right[1] + wrong[1] > 0:
+            test = signalling_tests(table_of(right, wrong))[0]
+            assert test.method == "Fisher exact"
+            assert test.p_value == pytest.approx(fisher_of(right, wrong), rel=1e-12)
+
+
+@pytest.mark.parametrize("items", [10**6, 2 * 10**9, 10**10, 10**11, 2**50])
+@pytest.mark.parametrize("wrong", [(3, 8), (8, 3), (0, 5), (3, 300), (9, 9), (2, 10_000)])
+def test_fisher_of_very_many_items(items, wrong):
+    right = tuple(items - each for each in wrong)
+    p_value = 0.0 if wrong[1] == 10_000 else fisher_of(right, wrong)
+    swapped = table_of(right, wrong)[..., ::-1]  # few right ones instead of few wrong ones
+    for counts in (table_of(right, wrong), swapped):
+        assert signalling_tests(counts)[0].p_value == pytest.approx(p_value, rel=1e-9)
+
+
+def test_fisher_sees_what_is_plain_in_tables_of_any_size():
+    # SciPy gives 1 here where the contexts are rows: it multiplies in 64 bits.
+    items = 10**11
+    test = signalling_tests(table_of((items - 3, items - 10**8), (3, 10**8)))[0]
+    assert (test.p_value, test.p_holm) == (0.0, 0.0)
