@@ -146,8 +146,10 @@ def test_a_run_that_ends_by_a_rule_may_lose_a_worker(local, tmp_path, monkeypatc
 
 @needs_ray
 def test_an_error_of_a_task_is_one_line(local, tmp_path):
-    """A part that cannot be stored: a folder has its name."""
-    (tmp_path / "parts" / "members-0000000128-64.parquet").mkdir(parents=True)
+    """A part that cannot be stored: a folder that is not empty has its name."""
+    place = tmp_path / "parts" / "members-0000000128-64.parquet"
+    place.mkdir(parents=True)
+    (place / "file").touch()
     with pytest.raises(StoreError) as caught:
         ncsim.run_ensemble(CONFIG, out=tmp_path, executor="xla", pool="auto")
     assert str(caught.value).startswith("members 128 to 191: ")
