@@ -166,15 +166,31 @@ def test_a_run_of_an_earlier_version(tmp_path):
     assert list(values) == ["query", "value"]
 
 
-def test_an_update_that_is_nothing_is_counted_and_left_out(tmp_path):
+def test_an_update_that_is_nothing_is_counted_and_left_out():
     one, _, other, *_ = adapter_profiles(open_text_run(STORED))
     entropy = np.full_like(one.profile.entropy, np.nan)
-    (row,) = summary_rows([one._replace(profile=one.profile._replace(entropy=entropy)), other])
+    nothing = one._replace(
+        profile=one.profile._replace(entropy=entropy),
+        null=one.null._replace(mean=np.full_like(one.null.mean, np.nan), spread=np.full_like(one.null.spread, np.nan)),
+    )
+    (row,) = summary_rows([nothing, other])
     assert (row["updates"], row["zero"]) == (2, 1)
+    (alone,) = summary_rows([other])
+    assert row | {"updates": 1, "zero": 0} == alone
     assert row["centre"] == pytest.approx(other.profile.entropy[0, 3])
-    first = one
-    nothing = first._replace(profile=first.profile._replace(entropy=np.full_like(entropy, np.nan)))
-    assert "none" in printed_profiles(summary_rows([nothing]))
+    assert "1 of 2" in printed_profiles([row])
+    told = printed_profiles(summary_rows([nothing]))
+    assert "none" in told
+    assert "within its bound" not in told
+
+
+def test_the_valley_of_the_null_is_of_the_same_mean_as_that_of_the_profiles():
+    """Where the null is the profiles themselves, so is its valley, at whatever cut each adapter is highest."""
+    found = [each for each in adapter_profiles(open_text_run(STORED)) if each.target == "query"]
+    same = [each._replace(null=each.null._replace(mean=each.profile.entropy)) for each in found]
+    assert len({int(each.profile.entropy.mean(axis=0).argmax()) for each in same}) > 1
+    (row,) = summary_rows(same)
+    assert row["valley_of_null"] == pytest.approx(row["valley"], abs=1e-12)
 
 
 @pytest.mark.parametrize(

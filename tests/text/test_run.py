@@ -393,6 +393,27 @@ def test_a_model_that_answers_nothing_is_refused_before_training(files, tmp_path
     assert not list((tmp_path / "run").glob("parts/*"))
 
 
+def test_adapters_that_diverge_are_said_and_end_no_run(files, tmp_path, capsys):
+    """Of two ranks, so that the smaller one is padded; its report, its adapters and their profiles."""
+    run = trained(files, tmp_path / "run", ranks=(1, 3), epochs=1, learning_rate=1e30)
+    rows = run.table().to_pylist()
+    assert [row["diverged"] for row in rows] == [row["epoch"] == 1 for row in rows]
+    assert run.missing() == 0
+    main(["report", str(run.path)])
+    assert "r=1 seed 0: a context is not trained yet, or diverged." in capsys.readouterr().out
+    main(["report", str(run.path), "--verify"])
+    bert = BertConfig.from_dict(json.loads((files / "model" / "config.json").read_text()))
+    stored = load_adapter(run.path / "adapters" / "rank=1" / "seed=0" / "context=12", bert)
+    assert stored.rank == 1
+    assert np.isnan(stored.adapter["heads"]["kernel"]).all()
+    capsys.readouterr()
+    main(["entanglement", str(run.path)])
+    told = capsys.readouterr()
+    assert "no adapter has an update" in told.out
+    assert "within its bound" not in told.out
+    assert told.err == ""
+
+
 @pytest.mark.slow
 def test_notes_of_the_suite_are_printed(files, tmp_path, capsys):
     main(["text", *options_of(files, tmp_path / "run"), "--items", "5000"])

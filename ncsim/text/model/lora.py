@@ -185,7 +185,7 @@ def pad_adapter(adapter: Any, width: int) -> Any:
     """The same adapter at another width, wider or narrower: zeros are added or dropped. Give the true rank to undo.
 
     Raises:
-        ConfigError: what would be dropped is not zero.
+        ConfigError: what would be dropped is not zero, unless the adapter has diverged: its padding is NaN then, as all else.
     """
 
     def resized(tree: Any) -> Any:
@@ -194,14 +194,15 @@ def pad_adapter(adapter: Any, width: int) -> Any:
         if "a" not in tree:
             return {name: resized(inner) for name, inner in tree.items()}
         a, b = tree["a"], tree["b"]
-        dropped = (a[..., width:], b[..., width:, :])
-        if any(bool(jnp.any(part != 0)) for part in dropped):
+        kept, dropped = (a[..., :width], b[..., :width, :]), (a[..., width:], b[..., width:, :])
+        diverged = not all(bool(jnp.all(jnp.isfinite(part))) for part in kept)
+        if any(bool(jnp.any((part != 0) & ~(diverged & jnp.isnan(part)))) for part in dropped):
             raise ConfigError(f"adapter width: {width}; allowed: its rank or more, and this one has more than {width}")
         extra = max(width - a.shape[-1], 0)
         lead = [(0, 0)] * (a.ndim - 1)
         return tree | {
-            "a": jnp.pad(a[..., :width], [*lead, (0, extra)]),
-            "b": jnp.pad(b[..., :width, :], [*lead[:-1], (0, extra), (0, 0)]),
+            "a": jnp.pad(kept[0], [*lead, (0, extra)]),
+            "b": jnp.pad(kept[1], [*lead[:-1], (0, extra), (0, 0)]),
         }
 
     return {**adapter, "lora": resized(adapter["lora"])}

@@ -45,7 +45,8 @@ def summary_rows(found: Sequence[AdapterProfile]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"rank": rank, "target": target, "updates": len(entropy), "zero": int((~there).sum())}
         if there.any():
             mean = first._replace(entropy=entropy[there].mean(axis=0))
-            residual = np.concatenate([each.residual for each in own])[there].mean(axis=0)
+            null = np.concatenate([each.null.mean for each in own])[there].mean(axis=0)
+            residual = mean.entropy - null
             spread = np.concatenate([each.null.spread for each in own])[there].mean(axis=0)
             effective = np.exp(np.concatenate([each.profile.centre for each in own])[there])
             row |= {
@@ -55,7 +56,7 @@ def summary_rows(found: Sequence[AdapterProfile]) -> list[dict[str, Any]]:
                 "valley": float(mean.valley_depth),
                 "valley_of_bound": float(mean._replace(entropy=own[0].bound).valley_depth),
                 "valley_of_law": float(mean._replace(entropy=own[0].law).valley_depth),
-                "valley_of_null": float(np.mean([n.null.mean.mean(axis=0).max() for n in own]) - mean.centre),
+                "valley_of_null": float(mean._replace(entropy=null).valley_depth),
                 "within_bound": bool(all((n.profile.entropy <= n.bound + 1e-9)[there_of(n)].all() for n in own)),
             }
             for side, where in (
@@ -95,7 +96,8 @@ def printed_profiles(rows: Sequence[dict[str, Any]]) -> str:
     header += ["residual inputs (at d)", "residual outputs (at d)"]
     cells = []
     for row in rows:
-        cell = ["full" if row["rank"] == 0 else str(row["rank"]), row["target"], str(row["updates"])]
+        there = f"{row['updates'] - row['zero']} of {row['updates']}" if row["zero"] else str(row["updates"])
+        cell = ["full" if row["rank"] == 0 else str(row["rank"]), row["target"], there]
         if "centre" in row:
             names = ("peak", "centre", "valley", "valley_of_bound", "valley_of_law", "valley_of_null")
             cell += [f"{row['effective_rank']:.2f}", *(f"{row[name]:.3f}" for name in names)]
@@ -105,6 +107,8 @@ def printed_profiles(rows: Sequence[dict[str, Any]]) -> str:
         cells.append([*cell, *["none"] * (len(header) - len(cell))])
     broken = [row for row in rows if not row.get("within_bound", True)]
     said = "Every profile is within its bound." if not broken else f"NOT WITHIN THE BOUND: {len(broken)} rows"
+    if not any("centre" in row for row in rows):
+        said = "There is none: no adapter has an update that is finite and not 0."
     words = "Entropies in nats, means over layers, seeds and contexts; residuals are S less the null's, +- the spread of its draws."
     return "\n".join([*table(header, cells), "", f"  {words} {said}"])
 
@@ -125,7 +129,7 @@ def plot_profiles(found: Sequence[AdapterProfile], along: Any, stem: Path) -> li
         for axis, target in zip(axes, targets, strict=False):
             for n, rank in enumerate(ranks):
                 own = [each for each in found if (each.adapter.rank, each.target) == (rank, target)]
-                if own:
+                if any(there_of(each).any() for each in own):
                     _draw_rank(axis, own, _COLORS[n % len(_COLORS)], _MARKS[n % len(_MARKS)])
             axis.set_xscale("log")
             axis.set_title(target)

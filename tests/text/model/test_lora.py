@@ -231,6 +231,18 @@ def test_bad_values_are_refused_in_one_line(make, message):
     assert str(error.value).startswith(message)
 
 
+def test_padding_of_an_adapter_that_diverged_is_dropped_with_it():
+    """Its gradient is NaN everywhere, so its padding is, too; NaN behind numbers is no padding."""
+    small = new(0, 2)
+    nowhere = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), pad_adapter(small, 4))
+    cut = pad_adapter(nowhere, 2)
+    assert jax.tree.map(jnp.shape, cut) == jax.tree.map(jnp.shape, small)
+    assert all(bool(jnp.isnan(leaf).all()) for leaf in jax.tree.leaves(cut))
+    pair = {"a": jnp.ones((2, 32, 4)).at[:, :, 2:].set(jnp.nan), "b": jnp.zeros((2, 4, 32))}
+    with pytest.raises(ConfigError, match="adapter width: 2"):
+        pad_adapter({"lora": {"layers": {"attention": {"query": pair}}}}, 2)
+
+
 def test_trainable_parameters():
     assert [trainable_parameters(BERT_BASE_UNCASED, rank) for rank in (1, 512)] == [39_940, 36_864 * 512 + 3_076]
     assert trainable_parameters(TINY, 3, targets=("query",)) == 2 * 2 * 32 * 3 + 2 * (32 * 2 + 2)
