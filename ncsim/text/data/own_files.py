@@ -94,11 +94,11 @@ def label_of(value: Any, columns: Columns, where: str) -> int:
     Raises:
         DataError: it is neither, and `right` does not say what it is.
     """
-    word = _word(value)
+    word = label_word(value)
     if columns.right:
         if not word:
             raise DataError(f"{where}: {columns.label} is empty; allowed: {', '.join(columns.right)}, or another class")
-        return int(word in columns.right)
+        return int(word in map(label_word, columns.right))
     found = LABELS.get(word.lower())
     if found is None:
         raise DataError(
@@ -108,15 +108,17 @@ def label_of(value: Any, columns: Columns, where: str) -> int:
     return found
 
 
-def _word(value: Any) -> str:
-    """A cell as text: 1.0 is 1, True is true."""
+def label_word(value: Any) -> str:
+    """A cell as text: 1.0 is 1 and True is true; empty where there is nothing, as NaN is in a column of numbers."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        return str(int(value))
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
     text = "" if value is None else str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
     # Numbers are floats where a program had gaps in the column.
-    return text[:-2] if text in ("0.0", "1.0") else text
+    return text[:-2] if re.fullmatch(r"-?\d+\.0", text) else text
 
 
 def _unpacked(file: SourceFile) -> bytes:

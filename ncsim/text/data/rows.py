@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ncsim.config.fields import shown
 from ncsim.errors import DataError
 from ncsim.text.data.json_rows import json_array, json_lines, lines
-from ncsim.text.data.own_files import USUAL, Columns, OwnTable, label_of, own_table
+from ncsim.text.data.own_files import USUAL, Columns, OwnTable, label_of, label_word, own_table
 from ncsim.text.data.sources import SourceFile
 
 #: What PAWS-X has in place of a sentence that was not translated.
@@ -151,7 +151,7 @@ def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
     Without ids, a row's is its number; ids are then those of this file only, and pair with no other file's.
 
     Raises:
-        DataError: as `read_rows`; or columns that are not there.
+        DataError: as `read_rows`; or columns that are not there, or no label that is 1.
     """
     table = own_table(file, columns[:4])
     if table.names and not {columns.text, columns.label} <= set(table.names):
@@ -159,13 +159,30 @@ def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
             f"{file.shown}: columns are {', '.join(table.names)[:80]}; allowed: {columns.text} and {columns.label}, "
             f"and where wanted {columns.text2} and {columns.id}, or other names in the suite (text = ...)"
         )
-    rows, _ = _collected(file, _own_rows(table, columns))
+    labels: dict[str, None] = {}
+    rows, _ = _collected(file, _own_rows(table, columns, labels))
     unread = [name for name in table.names if name not in columns[:4]]
     notes = [*table.notes, *([f"columns that are not read: {', '.join(unread)[:80]}"] if unread else [])]
-    return OwnRows(rows, columns.id in table.names, notes)
+    return OwnRows(rows, columns.id in table.names, [*notes, *_never_found(file, columns, labels)])
 
 
-def _own_rows(table: OwnTable, columns: Columns) -> Iterator[Labelled]:
+def _never_found(file: SourceFile, columns: Columns, labels: Collection[str]) -> list[str]:
+    """A note where no row has a class that is to be 1. One that is spelled otherwise would make all rows 0.
+
+    Raises:
+        DataError: no row has any of them.
+    """
+    never = [one for one in columns.right if label_word(one) not in labels]
+    if never and len(never) == len(columns.right):
+        raise DataError(
+            f"{file.shown}: {columns.label} is never {' or '.join(never)[:80]}; allowed: right = [...] of its classes, which are "
+            f"{', '.join(sorted(labels))[:80]}"
+        )
+    return [f"no row has the class {', '.join(never)[:80]}"] if never else []
+
+
+def _own_rows(table: OwnTable, columns: Columns, labels: dict[str, None]) -> Iterator[Labelled]:
+    """The rows, and into `labels` the labels as they are written."""
     for number, (where, row) in enumerate(table.rows):
         second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
@@ -174,6 +191,7 @@ def _own_rows(table: OwnTable, columns: Columns) -> Iterator[Labelled]:
             raise DataError(f"{where}: {columns.id} is {shown(key)}; allowed: a text or a whole number")
         first = _filled(row.get(columns.text), columns.text, where)
         named = str(number) if key == "" else str(key)
+        labels[label_word(row.get(columns.label))] = None
         yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
 
 

@@ -97,6 +97,10 @@ def test_what_is_left_out_is_told():
         (["neg", "pos"], ("pos",), [0, 1]),
         (["entailment", "neutral", "contradiction"], ("entailment", "neutral"), [1, 1, 0]),
         (["1", "5", "3"], ("5",), [0, 1, 0]),
+        (["1.0", "5.0", "3.0"], ("5",), [0, 1, 0]),
+        (["1.0", "5.0", "3.0"], ("5.0",), [0, 1, 0]),
+        (["-1.0", "2.5", "3.0"], ("-1", "2.5"), [1, 1, 0]),
+        (["False", "True"], ("true",), [0, 1]),  # as the suite's `right = true` is read
     ],
 )
 def test_labels_as_they_are(labels, right, found):
@@ -105,11 +109,34 @@ def test_labels_as_they_are(labels, right, found):
     assert [row.label for row in read_own(SourceFile("own.csv", as_table.encode()), columns).rows] == found
     typed = pd.DataFrame({"text": list("abc")[: len(labels)], "label": labels})
     frames = [typed]
-    if all(label.replace(".", "").isdigit() for label in labels):
+    if all(label.replace(".", "").removeprefix("-").isdigit() for label in labels):
         frames.append(typed.assign(label=typed.label.astype(float)))
     for frame in frames:
         content = frame.to_json(orient="records", lines=True).encode()
         assert [row.label for row in read_own(SourceFile("own.jsonl", content), columns).rows] == found
+
+
+def test_a_class_that_no_row_has_is_not_every_row_wrong():
+    """A class that is spelled otherwise had made a task of one class, on which all is right at once."""
+    content = b"text,label\na,Positive\nb,Negative\nc,Neutral\n"
+    with pytest.raises(DataError, match=r"own: label is never positive; .* which are Negative, Neutral, Positive$"):
+        read_own(SourceFile("own", content), Columns(right=("positive",)))
+    found = read_own(SourceFile("own", content), Columns(right=("Positive", "neutral")))
+    assert [row.label for row in found.rows] == [1, 0, 0]
+    assert found.notes == ["no row has the class neutral"]
+
+
+def test_a_label_that_is_not_a_number_is_no_class():
+    """As Parquet and JSON may have it where a label is missing."""
+    for content in (b'{"text": "a", "label": 2}\n{"text": "b", "label": NaN}\n', parquet_of_nan()):
+        with pytest.raises(DataError, match="label is empty; allowed: 2, or another class"):
+            read_own(SourceFile("own", content), Columns(right=("2",)))
+
+
+def parquet_of_nan():
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [2.0, float("nan")]}), sink)
+    return sink.getvalue()
 
 
 def test_columns_have_the_names_that_the_suite_gives(tmp_path):
