@@ -25,7 +25,7 @@ import numpy as np
 from experiments.shared.command import run_experiment
 from experiments.shared.text_runs import add_options, text_runs
 from ncsim.formatting import table
-from ncsim.text.report.summary import SLOPE_EPOCHS, curves, mean_slope
+from ncsim.text.report.summary import curves, mean_slope, slope_window
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():  # which draws the figure
         s, epochs = curves(run.counts).s, run.epochs
-        window = min(SLOPE_EPOCHS, run.config.epochs)
+        window = slope_window(epochs)
         rows = []
         for n, rank in enumerate(run.config.ranks):
             for seed in range(run.config.seeds):
                 along = s[n, seed]
                 highest = int(np.nanargmax(along)) if not np.isnan(along).all() else 0
                 rows.append([
-                    str(rank), str(seed), f"{mean_slope(epochs, along, window):.4f}", f"{along[0]:.3f}", f"{along[-1]:.3f}",
+                    str(rank), str(seed), f"{mean_slope(epochs, along):.4f}", f"{along[0]:.3f}", f"{along[-1]:.3f}",
                     f"{along[highest]:.3f} at {epochs[highest]}",
                 ])  # fmt: skip
         columns = ["r", "seed", f"mean slope, epochs 0 to {window}", "S at first", "S at last", "largest S, at epoch"]

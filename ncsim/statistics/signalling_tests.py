@@ -294,6 +294,30 @@ def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
     return _with_holm(found)
 
 
+def dependence_p_values(counts: Any) -> Float[np.ndarray, "2 2"]:
+    """Whether the two heads' right answers of a context go together, or avoid each other: Fisher's exact test, two-sided.
+
+    Its hypothesis is that pairs of items were put together at random: then the correlator is the product of the outcomes' means but for chance, and each
+    way to pair them is as likely, whatever the accuracies are.
+
+    Args:
+        counts: [2, 2, 2, 2] with axes (i, j, a, b), whole numbers.
+
+    Returns:
+        A p-value per context (Fisher 1935); 1 without items.
+
+    Example:
+        >>> import numpy as np
+        >>> table = np.tile([[5, 1], [1, 249]], (2, 2, 1, 1))  # two heads with six wrong answers, of which five are on the same items
+        >>> bool((dependence_p_values(table) < 1e-8).all())
+        True
+    """
+    from scipy.stats import fisher_exact
+
+    table = validated_counts(counts).astype(np.int64)
+    return np.array([[fisher_exact(table[i, j]).pvalue for j in (0, 1)] for i in (0, 1)])
+
+
 def holm(p_values: Any) -> Float[np.ndarray, " tests"]:
     """Holm's step-down adjustment: reject where the adjusted value is at most alpha, and the chance of any false
     rejection among the tests is at most alpha, whatever their dependence.

@@ -21,7 +21,7 @@ from ncsim.report.figures import (
     new_figure,
     save_figure,
 )
-from ncsim.text.report.summary import TextSummary, mean_slope
+from ncsim.text.report.summary import TextSummary, mean_slope, slope_window
 from ncsim.text.results import TextRun
 
 _LINES = ((BLUE, "-"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "--"), (ORANGE, "-"), (SKY, "--"))
@@ -94,7 +94,7 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> str:
             right.plot(place, slopes[:, seed], "o", color=BLACK, markersize=3)
         right.set_xticks(place, [str(rank) for rank in ranks])
         right.set_xlabel("LoRA rank r")
-        right.set_ylabel(f"mean slope of S, epochs 0 to {min(80, run.config.epochs)}")
+        right.set_ylabel(f"mean slope of S, epochs 0 to {slope_window(epochs)}")
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
         save_figure(figure, stem, ["rank", "seed", "epoch", "s"], rows)

@@ -10,7 +10,7 @@ from ncsim.config.tasks import context_names
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
 from ncsim.statistics.locality_tests import game_p_value
-from ncsim.statistics.signalling_tests import signalling_tests
+from ncsim.statistics.signalling_tests import dependence_p_values, signalling_tests
 from ncsim.statistics.verdicts import verdict
 from ncsim.text.records import SPLITS
 from ncsim.text.results import TextRun
@@ -47,6 +47,11 @@ def curves(counts: np.ndarray) -> Curves:
         accuracy=accuracy[..., 0],
         test_accuracy=accuracy[..., 1],
     )
+
+
+def slope_window(epochs: Any, window: int = SLOPE_EPOCHS) -> int:
+    """The epoch at which the window of `mean_slope` ends: the last one of it that was evaluated."""
+    return int(max(epoch for epoch in epochs if epoch <= window))
 
 
 def mean_slope(epochs: Any, s: np.ndarray, window: int = SLOPE_EPOCHS) -> np.ndarray:
@@ -97,7 +102,7 @@ def summarise_text(run: TextRun) -> TextSummary:
             {"rank": rank, "seeds": slopes[r].tolist(), "mean": _mean(slopes[r])}
             for r, rank in enumerate(run.config.ranks)
         ],
-        "slope_epochs": min(SLOPE_EPOCHS, run.config.epochs),
+        "slope_epochs": slope_window(run.epochs),
     }
     return TextSummary(numbers, along)
 
@@ -116,6 +121,8 @@ def _table_numbers(table: np.ndarray) -> dict[str, Any]:
     products = (2 * statistics.accuracy_alice - 1) * (2 * statistics.accuracy_bob - 1)
     excess = statistics.correlator - products
     spread = 16 * np.prod([p * (1 - p) for p in (statistics.accuracy_alice, statistics.accuracy_bob)], axis=0)
+    # Few wrong answers are no normal law: with 2 and 12 of 256, one pair that shares one is three standard errors away.
+    dependence = dependence_p_values(table)
     contexts = {
         name: {
             "items": int(items[i, j]),
@@ -126,6 +133,7 @@ def _table_numbers(table: np.ndarray) -> dict[str, Any]:
             # Standard error of the excess were the outcomes of a pair independent.
             "excess": float(excess[i, j]),
             "excess_error": float(np.sqrt(spread[i, j] / items[i, j])),
+            "excess_p": float(dependence[i, j]),
         }
         for name, (i, j) in zip(CONTEXT_NAMES, np.ndindex(2, 2), strict=True)
     }

@@ -20,9 +20,21 @@ from ncsim.text.report.figures import plot_s_and_test_accuracy, plot_s_by_epoch,
 from ncsim.text.report.summary import CONTEXT_NAMES, TextSummary, summarise_text
 from ncsim.text.results import TextRun
 
-CONTEXT_COLUMNS = ["r", "seed", "context", "pairs", "accuracy A", "accuracy B", "C", "product", "C - product"]
+CONTEXT_COLUMNS = ["r", "seed", "context", "pairs", "accuracy A", "accuracy B", "C", "product", "C - product", "p"]
 TABLE_COLUMNS = ["r", "seed", "S", "S_fact", "influence", "Delta", "game p", "verdict"]
-DATA_COLUMNS = ["task", "data set", "items", "test items", "majority rate", "truncated", "unknown", "notes"]
+DATA_COLUMNS = [
+    "task",
+    "data set",
+    "items",
+    "test items",
+    "majority rate",
+    "of test items",
+    "truncated",
+    "unknown",
+    "notes",
+]
+#: A p-value below this is as rare as three standard errors of a normal law.
+UNUSUAL = 0.0027
 FIGURES = {
     "figure3": "S by rank, with what accuracies alone give, and Delta",
     "figure4": "S along training and its mean slope, by rank",
@@ -75,6 +87,7 @@ def data_rows(numbers: Mapping[str, Any]) -> list[list[str]]:
             f"{task['items']['train']:,}",
             f"{task['items']['test']:,}",
             f"{task['majority_rate']['train']:.1%}",
+            f"{task['majority_rate']['test']:.1%}",
             f"{task['truncated_fraction']['train']:.1%}",
             # Runs that were stored before it was counted do not say.
             f"{task['unknown_fraction']['train']:.1%}" if "unknown_fraction" in task else "",
@@ -111,6 +124,7 @@ def context_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
                 f"{context['correlator']:.4f}",
                 f"{context['product_of_accuracies']:.4f}",
                 f"{context['excess']:+.4f} +- {context['excess_error']:.4f}",
+                p_value_text(context["excess_p"]),
             ])  # fmt: skip
     return rows
 
@@ -142,14 +156,14 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
     above = [cell for cell in cells if cell["s"] > 2]
     contextual = [cell for cell in cells if cell["contextuality"]["low"] > 0]
     contexts = [context for cell in cells for context in cell["contexts"].values()]
-    correlated = [c for c in contexts if abs(c["excess"]) > 3 * c["excess_error"] + 1e-12]
+    correlated = [c for c in contexts if c["excess_p"] < UNUSUAL]
     found.append(
         f"S is above 2 in {len(above)} of {len(cells)} (rank, seed) on the training pairs; the largest difference between S "
         f"and what accuracies alone give is {max(abs(cell['s'] - cell['s_factorised']) for cell in cells):.4f}."
     )
     found.append(
-        f"Correlators differ from the product of their accuracies by more than three standard errors in {len(correlated)} of "
-        f"{len(contexts)} contexts (pairing: {numbers['pairing']})."
+        f"Correlators differ from the product of their accuracies, beyond what pairs put together at random give, in "
+        f"{len(correlated)} of {len(contexts)} contexts (Fisher's exact test, p < {UNUSUAL}; pairing: {numbers['pairing']})."
     )
     found.append(
         f"Contextual once direct influence is discounted (lower 95 % limit of Delta above 0): {len(contextual)} of {len(cells)}."

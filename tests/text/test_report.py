@@ -1,0 +1,73 @@
+"""What the report of a text run says, from counts whose truth is known."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import hypergeom
+
+from ncsim.text.config import TextConfig
+from ncsim.text.report.summary import mean_slope, slope_window, summarise_text
+from ncsim.text.report.write import DATA_COLUMNS, UNUSUAL, context_rows, data_rows, sentences
+from ncsim.text.results import open_text_run
+
+STORED = Path(__file__).parents[1] / "fixtures" / "stored_runs" / "text"
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The report's numbers where every evaluation has these joint counts, [i, j, a, b]."""
+    run = open_text_run(STORED)
+    shape = run.counts.shape[:4]
+
+    def of(table):
+        monkeypatch.setattr(run, "counts_and_missing", lambda: (np.broadcast_to(table, (*shape, 2, 2, 2, 2)), 0))
+        return summarise_text(run).numbers
+
+    return of
+
+
+def with_wrong(items, alice, bob, both):
+    """Counts of a context in which so many items are wrong, the same in all four contexts."""
+    table = np.array([[both, alice - both], [bob - both, items - alice - bob + both]])
+    return np.broadcast_to(table, (2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(("items", "alice", "bob"), [(256, 2, 12), (256, 4, 6), (64, 6, 1), (64, 20, 20), (256, 0, 9)])
+def test_pairs_put_together_at_random_are_seldom_called_dependent(told, items, alice, bob):
+    """Every way to pair the items of two heads with so many wrong answers, by its exact probability. Three standard errors were passed
+    by 9 in 100 of them."""
+    chance = 0.0
+    for both in range(min(alice, bob) + 1):
+        numbers = told(with_wrong(items, alice, bob, both))
+        called = f"in 4 of 4 contexts (Fisher's exact test, p < {UNUSUAL}; pairing: shuffled)" in sentences(numbers)[1]
+        assert called or "in 0 of 4 contexts" in sentences(numbers)[1]
+        chance += called * hypergeom.pmf(both, items, alice, bob)
+    assert chance <= UNUSUAL
+
+
+def test_wrong_answers_on_the_same_items_are_called_dependent(told):
+    numbers = told(with_wrong(256, 6, 6, 5))
+    assert "in 4 of 4 contexts" in sentences(numbers)[1]
+    # Five of six at once: C(6, 5) C(250, 1) / C(256, 6), and all six.
+    expected = (6 * 250 + 1) / math.comb(256, 6)
+    assert context_rows(numbers, "train")[0][-1] == f"{expected:.2g}"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "last"), [(100, 7, 77), (80, 1, 80), (90, 40, 80), (12, 5, 12), (100, 90, 0)]
+)
+def test_the_window_of_a_slope_ends_where_something_was_evaluated(epochs, every, last):
+    """S = epoch^2 / 1000 rises by the window's length / 1000 per epoch."""
+    evaluated = TextConfig(epochs=epochs, evaluate_every=every).evaluated_epochs
+    assert slope_window(evaluated) == last
+    slope = mean_slope(evaluated, np.square(evaluated) / 1000)
+    np.testing.assert_allclose(slope, last / 1000 if last else np.nan)
+
+
+def test_majority_rates_are_those_of_training_and_of_test_items(told):
+    numbers = told(with_wrong(256, 6, 6, 1))
+    numbers["data"]["tasks"]["A1"]["majority_rate"] = {"train": 0.558, "test": 0.509}
+    row = dict(zip(DATA_COLUMNS, data_rows(numbers)[0], strict=True))
+    assert (row["majority rate"], row["of test items"]) == ("55.8%", "50.9%")
