@@ -54,7 +54,7 @@ def _run(parsed: argparse.Namespace) -> None:
         ]
         columns = ["r", "seed", "training accuracy", "test accuracy", "S on training pairs"]
         print(f"\n{suite}:\n" + "\n".join(table(columns, rows)))
-        there = ~np.isnan(s)
+        there = ~(np.isnan(s) | np.isnan(test))
         found = rank_correlation(test[there], s[there])
         if found is None:
             print("\n  Rank correlation of S and test accuracy: too few points, or none of them differ.")

@@ -7,7 +7,7 @@ file, the machine, or the version of a library.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +74,10 @@ def suite_items(
     _keep_parallel(rows)
     held_out = _held_out(rows.values(), seed)
     items = {task: _divided(task, found, held_out, form, seed) for task, found in rows.items()}
-    return {place: items[task] for place, task in suite.tasks.items()}
+    notes = {place: _seen_beside(suite, place, items) for place in suite.tasks}
+    return {
+        place: items[task]._replace(notes=(*items[task].notes, *notes[place])) for place, task in suite.tasks.items()
+    }
 
 
 def drawn(seed: int, purpose: str, key: str) -> int:
@@ -125,6 +128,9 @@ def _divided(task: Task, rows: Rows, held_out: set[str], form: str, seed: int) -
         train = [row for row in train if row.id not in held_out]
         notes.append(f"no test items: {HELD_OUT:.0%} of {splits['train']} held out, by id")
         splits["test"] = f"{splits['train']}, held out"
+    elif seen := [row for row in train if row.id in held_out]:
+        train = [row for row in train if row.id not in held_out]
+        notes.append(f"train: {len(seen)} rows left out (held out in another task, by id)")
     if not train or not test:
         raise DataError(
             f"{task.name}: has {len(train)} rows to train on and {len(test)} to test on; allowed: at least 1"
@@ -140,8 +146,25 @@ def _divided(task: Task, rows: Rows, held_out: set[str], form: str, seed: int) -
     return TaskItems(training, testing, splits, tuple(notes))
 
 
+def _seen_beside(suite: Suite, place: str, items: Mapping[Task, TaskItems]) -> list[str]:
+    """What is to be told of test items that the other party's head of the same network may have been trained on."""
+    own, notes = items[suite.tasks[place]].test, []
+    for other, task in suite.tasks.items():
+        if other[0] == place[0] or task == suite.tasks[place]:
+            continue
+        training = items[task].train
+        texts, ids = _texts(training), set(training.ids)
+        again = sum(one in ids or text in texts for one, text in zip(own.ids, _in_order(own), strict=True))
+        notes += [f"test: {again} items are among the training items of {other}, by id or text"] if again else []
+    return notes
+
+
+def _in_order(items: Items) -> Iterable[tuple[str, str]]:
+    return zip(items.first, items.second or ("",) * len(items.first), strict=True)
+
+
 def _texts(items: Items) -> set[tuple[str, str]]:
-    return set(zip(items.first, items.second or ("",) * len(items.first), strict=True))
+    return set(_in_order(items))
 
 
 def _items(rows: Sequence[Row], form: str, seed: int) -> tuple[Items, int]:

@@ -203,6 +203,48 @@ def test_a_users_own_suite(place, tmp_path):
     assert aligned.ids["A1"] == aligned.ids["A2"] == aligned.ids["B1"]
 
 
+def test_what_one_task_holds_out_no_other_is_trained_on(place, tmp_path):
+    """Parallel files of which one has a test file of its own, and the other none."""
+    rows = [f"x{i}\tname {i}\t{i % 2}\n" for i in range(20)]
+    write_own(
+        tmp_path,
+        a_tsv="id\ttext\tlabel\n" + "".join(rows[:15]),
+        test_tsv="id\ttext\tlabel\n" + "".join(rows[15:]),
+        b_tsv="id\ttext\tlabel\n" + "".join(row.replace("name", "nom") for row in rows[:15]),
+    )
+    one = Task(dataset="file", train=str(tmp_path / "a.tsv"), test=str(tmp_path / "test.tsv"))
+    other = Task(dataset="file", train=str(tmp_path / "b.tsv"))
+    found = items(place, Suite("own", (one, SUITES["mixed"].alice[1]), (other, SUITES["mixed"].bob[1])))
+    held = set(found["B1"].test.ids)
+    assert len(held) == 3
+    assert not held & {*found["A1"].train.ids, *found["B1"].train.ids}
+    assert len(found["A1"].train.ids) == 12
+    assert "train: 3 rows left out (held out in another task, by id)" in found["A1"].notes
+
+
+def test_test_items_that_the_other_head_is_trained_on_are_told(place, tmp_path):
+    """Given so by the user: three by their ids in other words, two by their words under other ids."""
+    head = "id\ttext\tlabel\n"
+    write_own(
+        tmp_path,
+        a_tsv=head + "".join(f"x{i}\tname {i}\t{i % 2}\n" for i in range(10)),
+        test_tsv=head + "".join(f"x{i}\tname {i}\t{i % 2}\n" for i in range(10, 16)),
+        b_tsv=head
+        + "".join(f"x{i}\tnom {i}\t{i % 2}\n" for i in (10, 11, 12, 16))
+        + "y1\tname 14\t0\ny2\tname 15\t1\n",
+        other_tsv=head + "".join(f"z{i}\tautre {i}\t{i % 2}\n" for i in range(4)),
+    )
+    one, other = (
+        Task(dataset="file", train=str(tmp_path / train), test=str(tmp_path / test))
+        for train, test in (("a.tsv", "test.tsv"), ("b.tsv", "other.tsv"))
+    )
+    found = items(place, Suite("own", (one, SUITES["mixed"].alice[1]), (other, SUITES["mixed"].bob[1])))
+    assert [note for note in found["A1"].notes if "among" in note] == [
+        "test: 5 items are among the training items of B1, by id or text"
+    ]
+    assert not any("among" in note for name in ("A2", "B1", "B2") for note in found[name].notes)
+
+
 def test_broken_files_of_a_user_are_one_line(place, tmp_path):
     for text, message in (
         ("text\tlabel\nyes\t3\n", r"a.tsv, line 2: label is '3'; allowed: 0, 1"),
