@@ -68,7 +68,7 @@ class Tokenizer:
         self.length, self._name = length, str(source)
         opened = open_tokenizer(backbone_folder(source, revision, TOKENIZER_FILES), source)
         self._inner, self._unknown, self.notes = opened.inner, opened.unknown, opened.notes
-        _check_fit(self._inner, opened.pad, source, length, vocab_size)
+        self._special = _check_fit(self._inner, opened.pad, source, length, vocab_size)
         self._inner.enable_truncation(length, strategy="longest_first", direction="right")
         self._inner.enable_padding(direction="right", pad_id=opened.pad, length=length)
         # What a text becomes depends on this description and on the library that follows it.
@@ -79,9 +79,9 @@ class Tokenizer:
         """What share of the texts' tokens the vocabulary does not have; special tokens and padding do not count."""
         if self._unknown is None:
             return 0.0
-        special = self._inner.num_special_tokens_to_add(bool(tokens.types.any()))
-        unknown = int(((tokens.ids == self._unknown) & (tokens.mask > 0)).sum())
-        return unknown / max(int(tokens.mask.sum()) - special * len(tokens.ids), 1)
+        # By their numbers: RoBERTa's kinds of segment do not tell whether there are two texts.
+        own = (tokens.mask > 0) & ~np.isin(tokens.ids, self._special)
+        return int(((tokens.ids == self._unknown) & own).sum()) / max(int(own.sum()), 1)
 
     def encode(self, first: Sequence[str], second: Sequence[str] | None, cache_dir: Path | None) -> Tokens:
         """Tokenise texts, or pairs of texts, or read back what was made of the same ones before.
@@ -119,7 +119,8 @@ class Tokenizer:
         return content.hexdigest()[:32]
 
 
-def _check_fit(inner: Any, pad: int, source: str | Path, length: int, vocab_size: int) -> None:
+def _check_fit(inner: Any, pad: int, source: str | Path, length: int, vocab_size: int) -> list[int]:
+    """The numbers of the tokens that mark texts' ends. Raises as `Tokenizer`."""
     largest = max(pad, *inner.get_vocab().values())
     if largest >= vocab_size:
         raise ConfigError(f"tokenizer={source}: has ids up to {largest}; allowed: below the model's {vocab_size}")
@@ -136,6 +137,7 @@ def _check_fit(inner: Any, pad: int, source: str | Path, length: int, vocab_size
         raise ConfigError(
             f"length={length}: allowed: from {sum(special) + 2}, two texts' special tokens and one of each"
         )
+    return [number for number, marks in zip(probe.ids, special, strict=True) if marks]
 
 
 def _read(path: Path, items: int, length: int) -> Tokens | None:

@@ -208,6 +208,23 @@ def test_the_share_of_unknown_tokens_is_of_the_texts_own(tmp_path):
     assert whole.unknown_fraction(whole.encode(["\u6620\u753b"], None, None)) == 0
 
 
+def test_two_texts_without_kinds_of_segment_have_their_marks_left_out(tmp_path):
+    """As XLM-R numbers them: nothing but unknown words is 1, and not 2 of 4."""
+    inner = Tokenizer(
+        models.WordLevel(
+            {word: n for n, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "the"])}, unk_token="<unk>"
+        )
+    )
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    inner.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = opened(tmp_path)
+    assert tokenizer.unknown_fraction(tokenizer.encode(["\u6620"], ["\u753b"], None)) == 1
+    assert tokenizer.unknown_fraction(tokenizer.encode(["\u6620 the"], ["the \u753b"], None)) == 1 / 2
+
+
 def test_longest_texts_lose_first(tmp_path):
     size = text_sources.write_tokenizer(tmp_path)
     made = opened(tmp_path, size, 10).encode(["river " * 20], ["the council"], None)
