@@ -38,7 +38,7 @@ from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, n
 from ncsim.statistics.intervals import Estimate
 
 COLORS = (BLUE, GREEN, VERMILLION, PURPLE, ORANGE, SKY)
-MARKS = "osD^vP"
+MARKS = "osD^vP*X<>"
 
 
 class Row(NamedTuple):

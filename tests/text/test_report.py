@@ -1,5 +1,6 @@
 """What the report of a text run says, from counts whose truth is known."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from ncsim.text.config import TextConfig
+from ncsim.text.report.figures import look, plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
 from ncsim.text.report.summary import mean_slope, slope_window, summarise_text
 from ncsim.text.report.write import DATA_COLUMNS, UNUSUAL, context_rows, data_rows, sentences
 from ncsim.text.results import open_text_run
@@ -71,3 +73,22 @@ def test_majority_rates_are_those_of_training_and_of_test_items(told):
     numbers["data"]["tasks"]["A1"]["majority_rate"] = {"train": 0.558, "test": 0.509}
     row = dict(zip(DATA_COLUMNS, data_rows(numbers)[0], strict=True))
     assert (row["majority rate"], row["of test items"]) == ("55.8%", "50.9%")
+
+
+def test_ranks_are_told_apart_in_figures():
+    """The paper's ten ranks, of which the seventh had the line of the first; and an update without a rank, which is not rank 0."""
+    for ranks in (2, 6, 7, 10, 30):
+        assert len({look(number, ranks) for number in range(ranks)}) == ranks
+
+
+def test_whole_updates_are_called_full_in_figures(told, tmp_path, monkeypatch):
+    run = open_text_run(STORED)
+    counts = run.counts
+    run.config = dataclasses.replace(run.config, adaptation="full", ranks=(0,))
+    monkeypatch.setattr(run, "counts_and_missing", lambda: (counts, 0))
+    summary = summarise_text(run)
+    for plot in (plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy):
+        plot(run, summary, tmp_path / plot.__name__)
+        drawn = (tmp_path / f"{plot.__name__}.svg").read_text()
+        assert ">full</text>" in drawn
+        assert "r = 0" not in drawn

@@ -15,7 +15,8 @@ from ncsim.text.profiles import AdapterProfile
 #: Columns of the numbers behind the figure, a row a cut.
 COLUMNS = "rank seed context target layer dimension entropy bound law null null_spread".split()
 _COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-_MARKS = "osD^vP"
+#: More than colours, so that the seventh rank does not look as the first.
+_MARKS = "osD^vP*X<>"
 
 
 def cut_rows(found: Sequence[AdapterProfile]) -> list[list[Any]]:
@@ -174,5 +175,6 @@ def _draw_along(axis: Any, along: Any, targets: Sequence[str], ranks: Sequence[i
         axis.plot([], [], style, color=BLACK, linewidth=1, label=target)
     axis.set_title("effective rank along training")
     axis.set_xlabel("epoch")
+    axis.locator_params(axis="x", integer=True)
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)

@@ -28,6 +28,17 @@ _LINES = ((BLUE, "-"), (GREEN, "-."), (BLACK, ":"), (PURPLE, "--"), (ORANGE, "-"
 _MARKS = "osD^vP*X<>"
 
 
+def look(number: int, ranks: int) -> tuple[str, str, str]:
+    """Colour, line style and mark of a rank's line, no two of 30 alike; without marks where colours are enough."""
+    color, style = _LINES[number % len(_LINES)]
+    return color, style, _MARKS[number % len(_MARKS)] if ranks > len(_LINES) else ""
+
+
+def _named(rank: int) -> str:
+    """A rank on an axis; updates of `--adaptation full` have none, and 0 would be none at all."""
+    return str(rank) if rank else "full"
+
+
 def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> str:
     """Figure 3: S on the training pairs against LoRA rank after the last epoch, a mark a seed, with what the accuracies
     alone give and Delta with its 95 % interval."""
@@ -57,7 +68,7 @@ def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> str:
         upper.set_ylabel("S")
         lower.set_ylabel("Delta (95 %)")
         lower.set_xlabel("LoRA rank r")
-        lower.set_xticks(range(len(place)), [str(rank) for rank in place])
+        lower.set_xticks(range(len(place)), [_named(rank) for rank in place])
         lower.set_xlim(-0.6, len(place) - 0.4)
         figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         columns = "rank seed s s_low s_high s_factorised influence delta delta_low delta_high".split()
@@ -75,9 +86,12 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> str:
         left, right = figure.subplots(1, 2, width_ratios=(2, 1))
         draw_bounds(left)
         for n, rank in enumerate(ranks):
-            color, style = _LINES[n % len(_LINES)]
+            color, style, mark = look(n, len(ranks))
             mean = along[n].mean(axis=0)
-            left.plot(epochs, mean, style, color=color, linewidth=1.4, label=f"r = {rank}")
+            label = f"r = {rank}" if rank else "full"
+            left.plot(
+                epochs, mean, style, color=color, marker=mark, markevery=0.1, markersize=4, linewidth=1.4, label=label
+            )
             if run.config.seeds > 1:
                 left.fill_between(
                     epochs, along[n].min(axis=0), along[n].max(axis=0), color=color, alpha=0.15, linewidth=0
@@ -92,9 +106,9 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> str:
         right.bar(place, slopes.mean(axis=1), color=SKY, edgecolor=BLACK, linewidth=0.6)
         for seed in range(run.config.seeds):
             right.plot(place, slopes[:, seed], "o", color=BLACK, markersize=3)
-        right.set_xticks(place, [str(rank) for rank in ranks])
+        right.set_xticks(place, [_named(rank) for rank in ranks], rotation=90 if len(ranks) > len(_LINES) else 0)
         right.set_xlabel("LoRA rank r")
-        right.set_ylabel(f"mean slope of S, epochs 0 to {slope_window(epochs)}")
+        right.set_ylabel(f"mean slope of S per epoch,\nepochs 0 to {slope_window(epochs)}")
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 5))
         save_figure(figure, stem, ["rank", "seed", "epoch", "s"], rows)
@@ -113,7 +127,7 @@ def plot_s_and_test_accuracy(run: TextRun, summary: TextSummary, stem: Path) -> 
             color, _ = _LINES[n % len(_LINES)]
             axis.plot(
                 accuracy[n], s[n], _MARKS[n % len(_MARKS)], color=color, markeredgecolor=BLACK, markeredgewidth=0.5,
-                label=f"r = {rank}",
+                label=f"r = {rank}" if rank else "full",
             )  # fmt: skip
             rows += [[rank, seed, a, value] for seed, (a, value) in enumerate(zip(accuracy[n], s[n], strict=True))]
         axis.set_xlabel("test accuracy, mean over contexts and heads")

@@ -37,7 +37,7 @@ DATA_COLUMNS = [
 UNUSUAL = 0.0027
 FIGURES = {
     "figure3": "S by rank, with what accuracies alone give, and Delta",
-    "figure4": "S along training and its mean slope, by rank",
+    "figure4": "S along training, mean over seeds with a band from the lowest to the highest, and its mean slope, a dot a seed, by rank",
     "figure5": "S and test accuracy, by rank",
 }
 
