@@ -141,7 +141,6 @@ def _table_numbers(table: np.ndarray) -> dict[str, Any]:
         "contexts": contexts,
         "s": s,
         "s_interval": s_interval(table, same_items=True)._asdict(),
-        "s_error": float(np.sqrt(np.sum((1 - statistics.correlator**2) / items))),
         "s_factorised": float(statistics.s_factorised),
         "influence": float(statistics.influence),
         "contextuality": interval._asdict(),
