@@ -212,7 +212,8 @@ def unseen_weight(
     """The probability, at most, with which a run ends in a context with an outcome of each k that no network has,
     float64[rows + 1].
 
-    A single shot ends with it as often as it is drawn. So does retry with one that is not solved. The best of so many by accuracy
+    A single shot ends with it as often as it is drawn. So does retry with one that is not solved. Where no network has solved the
+    context, a solved one is unseen as well: retry ends with it as soon as any try is, and its k is 0. The best of so many by accuracy
     ends with it if all tries have as few right answers: of k rows with one head right, 2 rows - k answers at most are right. The best by
     loss ends with it if all tries have as large a loss: k wrong answers add `loss_of_wrong` each, at least. By any other choice it may be
     the best.
@@ -221,7 +222,10 @@ def unseen_weight(
     rows, networks = outcomes.rows, int(tables.members.sum())
     once = unseen_share(networks, 1, level)
     if protocol.kind in ("single", "retry"):
-        return np.full(rows + 1, once)
+        found = np.full(rows + 1, once)
+        if protocol.kind == "retry":
+            found[0] = _unseen_at_all(protocol, outcomes, context, level)
+        return found
     k = np.arange(rows + 1)
     if protocol.kind == "best_accuracy":
         right, number = tables.cells(rows) @ [0, 1, 1, 2], tables.members.sum(axis=1)

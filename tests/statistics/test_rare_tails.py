@@ -71,9 +71,9 @@ def drawn(members, generator, laws=LAWS):
     return MemberRecords(np.arange(members, dtype=np.uint64), counts, loss, loss, lost, none, none, product)
 
 
-def truth(protocol, bound):
+def truth(protocol, bound, laws=LAWS):
     """The probability under a protocol of that population."""
-    laws = LAWS.copy()
+    laws = laws.copy()
     for law in laws:
         if protocol.kind == "retry":
             failed = (1 - law[0]) ** protocol.tries
@@ -104,6 +104,20 @@ def test_intervals_hold_the_truth_as_often_as_they_say(samples):
     assert np.std(values) == pytest.approx(product_error(LAWS, 3.5, 4_000), rel=4 / math.sqrt(2 * samples))
     assert np.mean(values) == pytest.approx(true, abs=4 * np.std(values) / math.sqrt(samples))
     assert np.std(values) < 0.7 * math.sqrt(true / 4_000)
+
+
+@pytest.mark.parametrize("rate", [0.3, 2.0])
+def test_a_context_that_may_be_solved_though_none_of_these_networks_has(rate):
+    """In the mean `rate` of 400 networks solve context 21. Where none does, a hundred tries may still end with one that does."""
+    samples, laws, protocol = 40, LAWS.copy(), Protocol("retry", 100)
+    laws[2] = 0
+    laws[2, [0, 4, 8]] = [rate / 400, 0.6, 0.4 - rate / 400]
+    expected, held = truth(protocol, 3.25, laws), 0
+    for seed in range(samples):
+        outcomes = Outcomes([drawn(400, np.random.default_rng(seed), laws)], CONFIG)
+        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.25, WRONG).probability
+        held += found.low <= expected <= found.high
+    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
 def test_networks_of_all_contexts_become_those_of_context_22():
