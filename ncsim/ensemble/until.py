@@ -170,5 +170,6 @@ class _Stages:
         """What the last look has shown."""
         seen = self.looks[-1]
         need = seen.needed(self.until.precision)
-        least = f"about {need:,} are needed" if need < 2**62 else "no number yet"
+        least = f"about {need:,} are needed" if need < 2**62 else "more than any run has are needed"
+        least = least if math.isfinite(max(seen.reach)) else "no number yet"
         return f"{self.until}: +- {max(seen.reach):.2g} after {seen.members:,} members; {least}"

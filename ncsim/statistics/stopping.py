@@ -52,16 +52,9 @@ class Look(NamedTuple):
 
     def needed(self, precision: float) -> float:
         """Members at which no interval is predicted to reach further than the precision; not fewer than were looked at."""
-        return (
-            max(math.ceil(self.members * self.too_far(precision) ** 2 - 1e-9), self.members)
-            if self.finite
-            else math.inf
-        )
-
-    @property
-    def finite(self) -> bool:
-        """Whether each cell has an interval."""
-        return math.isfinite(max(self.reach))
+        far = self.too_far(precision)
+        need = self.members * (far * far)  # of a precision that no run reaches infinite, where a power would raise
+        return max(math.ceil(need - 1e-9), self.members) if math.isfinite(need) else math.inf
 
     def reach_at(self, members: int) -> tuple[float, ...]:
         """How far the rule's intervals reach with so many members."""

@@ -121,7 +121,9 @@ class Until:
 
     def __str__(self) -> str:
         cell = "".join(f", {name}={value}" for name, value in self.cell)
-        return f"{self.number}{cell} +- {self.precision:g}"
+        short = f"{self.precision:g}"
+        # What is trained for is read from these words again: more than six digits are not to be rounded.
+        return f"{self.number}{cell} +- {short if float(short) == self.precision else repr(self.precision)}"
 
     @property
     def support(self) -> tuple[float, float]:

@@ -33,6 +33,15 @@ def test_a_cell_without_a_number_is_trained_to_the_end():
     assert looks[0].reach_at(4 * PILOT) == (math.inf, 0.0005)
 
 
+@pytest.mark.parametrize("precision", [1e-160, 5e-324])
+def test_a_precision_that_no_number_of_members_reaches(precision):
+    """The square of how many times too far an interval reaches is beyond float64."""
+    look = Look(PILOT, (0.03,))
+    assert look.needed(precision) == math.inf
+    assert next_stage([look], precision, MOST) == (GROWTH * PILOT, False)
+    assert next_stage([Look(MOST, (0.001,))], precision, MOST) == (MOST, True)
+
+
 def test_a_precise_pilot_is_all():
     assert next_stage([Look(PILOT, (0.01,))], 0.01, MOST) == (PILOT, True)
     assert next_stage([Look(PILOT, (0.0001,))], 0.01, MOST) == (PILOT, True)
