@@ -109,9 +109,11 @@ class ScenarioLaw:
         self.protocol, self.outcomes = protocol, outcomes
         self.groups = max(min(GROUPS, outcomes.size), 2)
         self.laws = [table_laws(protocol, context, self.groups) for context in outcomes.contexts]
-        used = [len(np.unique(context.outcomes.member % GROUPS)) for context in outcomes.contexts]
-        self.freedom = min(used) - 1
         self._members = protocol.is_single_shot and outcomes.common_initialization
+        used = [context.outcomes.member for context in outcomes.contexts]
+        if self._members:  # a run is a whole member, and these may be in fewer groups than any context's networks
+            used = [np.flatnonzero(outcomes.whole)]
+        self.freedom = min(len(np.unique(member % GROUPS)) for member in used) - 1
 
     def law(self, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values on their lattice, ascending, float64[N], and their probabilities of the ensemble and with each group left

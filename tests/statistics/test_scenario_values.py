@@ -271,6 +271,22 @@ def test_laws_of_two_settings_are_those_of_s(common):
             np.testing.assert_allclose(one[:3], other[:3], atol=1e-9)
 
 
+@pytest.mark.parametrize("whole", [1, 2, 5])
+def test_few_whole_members_that_start_alike_have_few_degrees_of_freedom(whole):
+    """Networks of every context are in nearly all groups of the jackknife, whole members in so many."""
+    ours, theirs = made_up(64)
+    diverged = np.zeros((64, 4), bool)
+    diverged[np.arange(whole, 64), np.arange(whole, 64) % 4] = True
+    ours, theirs = (each._replace(diverged=diverged, counts=made_up(64, 3)[0].counts) for each in (ours, theirs))
+    plain = ncsim.EnsembleConfig(members=64, common_initialization=True)
+    config = dataclasses.replace(plain, tasks=ncsim.chained_tasks(2))
+    law = ScenarioLaw(Protocol("single"), ScenarioOutcomes(theirs, config))
+    s = ProtocolLaw(Protocol("single"), Outcomes([ours], plain))
+    signs = of(config.tasks, "chained").signs
+    for one, other in ((law.mean(signs), s.mean), (law.above(signs, 1), s.above(1))):
+        np.testing.assert_allclose(one[:3], other[:3], atol=1e-9)
+
+
 def test_values_of_drawn_runs_follow_the_law():
     _, records = made_up(200, 1)
     config = ncsim.EnsembleConfig(members=200, tasks=ncsim.chained_tasks(2))
