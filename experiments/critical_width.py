@@ -187,6 +187,17 @@ def settled(found: Sequence[WidthFinding], protocol: int) -> int | None:
     return width
 
 
+def settling(found: Sequence[WidthFinding], protocol: int) -> str:
+    """In words: from which width on S is near 2, that it is not, or that these members do not tell."""
+    width = settled(found, protocol)
+    if width is not None:
+        return f"within 1/4 of 2 in nine runs of ten from n={width} on."
+    last = found[-1].laws[protocol].between(1.75, 2.25)
+    if last.high <= 0.9:
+        return "it does not settle at 2."
+    return f"whether it settles at 2 these members do not tell: at n={found[-1].width} {last} of runs are within 1/4 of it."
+
+
 def _peak(found: Sequence[WidthFinding], protocol: int) -> int:
     return max(range(len(found)), key=lambda number: found[number].laws[protocol].law.mean)
 
@@ -303,20 +314,22 @@ def across_cells(found: Sequence[RowFinding], rank: bool = False) -> Estimate | 
     The interval is for these cells, which are chosen and not drawn: it says what more members would change.
     """
 
+    groups = min(GROUPS, *(len(each.members) for each in found))  # none is without a member
+
     def coefficient(left_out: int | None) -> float:
         means = []
         for each in found:
-            chosen = np.arange(len(each.members)) % GROUPS != left_out
+            chosen = np.arange(len(each.members)) % groups != left_out
             means.append(each.members[chosen].mean(axis=0))
         pairs = np.array(means)
         if np.any(np.ptp(pairs, axis=0) == 0):
             return math.nan
         return float(np.corrcoef((rankdata(pairs, axis=0) if rank else pairs).T)[0, 1])
 
-    value, left_out = coefficient(None), np.array([coefficient(group) for group in range(GROUPS)])
+    value, left_out = coefficient(None), np.array([coefficient(group) for group in range(groups)])
     if not np.isfinite([value, *left_out]).all():
         return None
-    reach = float(t.ppf(0.975, GROUPS - 1)) * jackknife_error(left_out)
+    reach = float(t.ppf(0.975, groups - 1)) * jackknife_error(left_out)
     return Estimate(value, max(value - reach, -1.0), min(value + reach, 1.0), "delete-a-group jackknife over members")
 
 
@@ -404,10 +417,9 @@ def conclusions(found: Sequence[WidthFinding], critical: Sequence[Critical], row
     )
     for number, protocol in enumerate(PROTOCOLS):
         peak = found[_peak(found, number)]
-        width = settled(found, number)
         lines.append(
             f"{protocol.label.capitalize()}: mean S is largest at n={peak.width}, {peak.laws[number].mean}; "
-            + (f"within 1/4 of 2 in nine runs of ten from n={width} on." if width else "it does not settle at 2.")
+            + settling(found, number)
         )
     within = [each.within.value for each in rows if each.within is not None]
     lines.append(

@@ -4,11 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import ncsim
 from experiments import critical_width
 from experiments.critical_width import Critical, critical_widths
+from ncsim.records.members import MemberRecords
 from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.outcomes import Outcomes
+from ncsim.statistics.protocols import Protocol, ProtocolLaw
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
@@ -28,6 +32,43 @@ def test_where_one_half_is_passed():
     assert critical[2] == Critical(6.0, 4.0, 8.0)
     assert critical[3].value == 2.0
     assert str(critical[1]) == "none [none, none]"
+
+
+def law(members, wrong):
+    """Under a retry: all networks are right on all rows but `wrong` of each, in which Alice's head fails."""
+    zero = np.zeros((members, 4), np.int32)
+    counts = np.broadcast_to(np.array([0, wrong, 0, 16 - wrong], np.int32), (members, 4, 4))
+    loss, product = zero.astype(np.float32), zero + 16 - 2 * wrong
+    records = MemberRecords(np.arange(members, dtype=np.uint64), counts, loss, loss, zero > 0, zero, zero, product)
+    return ProtocolLaw(Protocol("retry", 20), Outcomes([records], ncsim.EnsembleConfig(members=members)))
+
+
+def test_what_few_members_do_not_tell_is_not_denied():
+    """Of 200 networks that all solve a context twenty tries may still meet another kind, so that the interval is long."""
+    found = [critical_width.WidthFinding(64, [], [law(200, 0)])]
+    assert found[0].laws[0].law.between(1.75, 2.25) == pytest.approx(1)
+    assert critical_width.settling(found, 0).startswith(
+        "whether it settles at 2 these members do not tell: at n=64 1.000 ["
+    )
+    many = [critical_width.WidthFinding(64, [], [law(20_000, 0)])]
+    assert critical_width.settling(many, 0) == "within 1/4 of 2 in nine runs of ten from n=64 on."
+    never = [critical_width.WidthFinding(64, [], [law(20_000, 8)])]  # S = 0
+    assert critical_width.settling(never, 0) == "it does not settle at 2."
+
+
+def test_correlation_over_cells_of_few_members():
+    """The jackknife leaves out each of five members, and no groups in which there is none."""
+    cells = np.random.default_rng(0).normal(size=(4, 5, 2)) + np.arange(4)[:, None, None]
+    found = [critical_width.RowFinding(8, n, None, None, None, [], None, each) for n, each in enumerate(cells)]
+
+    def r(members):
+        return np.corrcoef(members.mean(axis=1).T)[0, 1]
+
+    left_out = np.array([r(np.delete(cells, n, axis=1)) for n in range(5)])
+    reach = stats.t.ppf(0.975, 4) * np.sqrt(4 / 5 * np.sum((left_out - left_out.mean()) ** 2))
+    value = critical_width.across_cells(found)
+    assert value.value == pytest.approx(r(cells))
+    assert value.low == pytest.approx(max(r(cells) - reach, -1))
 
 
 @pytest.mark.thorough
