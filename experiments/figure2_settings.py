@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.shared.command import add_number, add_place, run_experiment
 from ncsim.cli.options import device_count
@@ -62,9 +63,14 @@ def _run(parsed: argparse.Namespace) -> None:
     header = ["holds", *SETTINGS, "protocol", *(f.claim for f in scored[0][3])]
     rows = [[f"{held} of {len(mine)}", *setting, label, *map(_cell, mine)] for held, setting, label, mine in scored]
     print("\n".join(table(header, rows[: parsed.rows], indent="")))
-    contextual = sum(cell["members_contextual"]["value"] * cell["members"] for cell in summary.numbers["cells"])
-    members = sum(cell["members"] for cell in summary.numbers["cells"])
-    print(f"\nMembers with Delta above 0, over all cells: {contextual:.0f} of {members:,}")
+    print("\n" + contextual_members(summary.numbers["cells"]))
+
+
+def contextual_members(cells: Sequence[dict[str, Any]]) -> str:
+    """How many members have Delta above 0, of those that have a Delta: no network of theirs diverged."""
+    whole = [cell["members"] - cell["diverged"]["members"] for cell in cells]
+    found = [n * cell["members_contextual"]["value"] if n else 0 for n, cell in zip(whole, cells, strict=True)]
+    return f"Members with Delta above 0, over all cells: {sum(found):.0f} of {sum(whole):,}"
 
 
 def _setting(config: EnsembleConfig) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from experiments import figure2
+from experiments import figure2, figure2_settings
 
 
 @pytest.mark.thorough  # `.ci/run` runs the main job itself
@@ -35,3 +35,13 @@ def test_settings_are_one(capsys):
         with pytest.raises(SystemExit):
             figure2.main(arguments)
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_members_that_diverged_are_not_counted_among_those_that_have_a_delta():
+    """Of 100 members 60 are whole, and a third of these is contextual; of 50 others none is whole."""
+    cells = [
+        {"members": 100, "diverged": {"members": 40}, "members_contextual": {"value": 20 / 60}},
+        {"members": 50, "diverged": {"members": 50}, "members_contextual": {"value": float("nan")}},
+    ]
+    said = figure2_settings.contextual_members(cells)
+    assert said == "Members with Delta above 0, over all cells: 20 of 60"
