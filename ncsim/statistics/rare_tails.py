@@ -7,6 +7,7 @@ that context. An event of four ordinary values is known well from few members, t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -167,7 +168,7 @@ def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float, loss_of_wrong: floa
     """P(S >= bound) of one run under a protocol, with an interval that no count of members limits.
 
     Korn-Graubard's interval with the jackknife's error, as `ProtocolLaw.above` has it, but not held to the number of members.
-    Then it is widened by what an outcome that no network has could add: `unseen_weight` times the probability that it would give.
+    Then it is widened by what outcomes that no network has could add, in one context or in several: `unseen_probability`.
 
     Args:
         law: of the protocol, from `outcomes`.
@@ -187,7 +188,8 @@ def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float, loss_of_wrong: floa
     value = probability_of(law.context_laws, bound)
     left_out = np.array([probability_of(laws, bound) for laws in np.moveaxis(law.left_out_context_laws, 0, 1)])
     found = _interval(value, left_out, min(law.freedoms))
-    extra = sum(float((unseen_weight(law.protocol, outcomes, c, loss_of_wrong) * given[c]).max()) for c in range(4))
+    weights = np.stack([unseen_weight(law.protocol, outcomes, c, loss_of_wrong) for c in range(4)])
+    extra = unseen_probability(law.context_laws, weights, bound)
     low = found.low * max(1 - sum(_unseen_at_all(law.protocol, outcomes, c, found.level) for c in range(4)), 0.0)
     probability = Estimate(value, low, min(found.high + extra, 1.0), METHOD, found.level)
     reach = (probability.high - probability.low) / 2 / value if value > 0 else math.inf
@@ -235,6 +237,52 @@ def unseen_weight(
     else:
         return np.full(rows + 1, unseen_share(networks, protocol.tries, level))
     return np.asarray(np.minimum(protocol.tries * once * (as_bad + once) ** (protocol.tries - 1), 1.0))
+
+
+def unseen_probability(context_laws: np.ndarray, weights: np.ndarray, bound: float) -> float:
+    """The probability, at most, of a run with S >= bound that ends with an outcome that no network has in one context or in several.
+
+    An event may need rare outcomes of two contexts of which the networks show neither. Given an unseen one in either alone its
+    probability is then 0.
+
+    Args:
+        context_laws: laws of k, float64[4, rows + 1].
+        weights: by context the probability, at most, of an unseen outcome of each k, float64[4, rows + 1].
+        bound: of S.
+
+    Returns:
+        The sum over all sets of contexts of the largest that one unseen outcome in each of these gives, the others by their laws. Where one
+        would do, those of two count it once more, so that it is a little too much.
+
+    Example:
+        >>> solved = np.array([1.0, 0, 0])  # all networks of all contexts, on two rows; S is 2
+        >>> round(unseen_probability(np.stack([solved] * 4), np.full((4, 3), 0.01), 4.0), 4)  # an unseen k of 2 in context 22
+        0.0103
+        >>> failed = np.array([0, 0, 1.0])  # and if no network of 11 has k = 0, two contexts have to be unseen
+        >>> round(unseen_probability(np.stack([failed, solved, solved, solved]), np.full((4, 3), 0.01), 4.0), 6)
+        0.000102
+    """
+    rows, signed, own = context_laws.shape[1] - 1, _signed(context_laws), _signed(weights)
+    found = 0.0
+    for chosen in itertools.product((False, True), repeat=4):
+        if not any(chosen):
+            continue
+        met, rest = np.ones(1), np.ones(1)
+        for unseen, weight, law in zip(chosen, own, signed, strict=True):
+            met, rest = (_largest_products(met, weight), rest) if unseen else (met, np.convolve(rest, law))
+        at_least = np.append(np.cumsum(rest[::-1])[::-1], 0)
+        place = np.clip(_least(bound, rows) + 4 * rows - np.arange(len(met)), 0, len(rest))
+        found += float((met * at_least[place]).max())
+    return found
+
+
+def _largest_products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """For each sum of two places, the largest product of what is there."""
+    found = np.zeros(len(one) + len(other) - 1)
+    for place, value in enumerate(other):
+        there = slice(place, place + len(one))
+        found[there] = np.maximum(found[there], one * value)
+    return found
 
 
 def _unseen_at_all(protocol: Protocol, outcomes: Ensemble, context: int, level: float) -> float:
