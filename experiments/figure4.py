@@ -32,10 +32,12 @@ from ncsim.cli.options import add_config_options, add_recording_options, device_
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
+from ncsim.errors import ConfigError
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, PURPLE, SKY, draw_bounds, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics
+from ncsim.statistics.trajectory_tally import places_of
 from ncsim.terminal import Progress
 
 WIDTHS = (2, 3, 4, 6, 8)
@@ -61,10 +63,16 @@ def _run(parsed: argparse.Namespace) -> None:
     parsed.members = parsed.members or ["4000"]
     configs, out = configs_of_widths(parsed, WIDTHS), local_folder("--out", parsed.out)
     recording = recording_of(parsed, default=Recording())
+    assert recording is not None
+    windows = windows_of(configs[0].steps, recording.steps(configs[0].steps))
     run = run_ensemble(configs, out, devices=device_count(parsed.devices), progress=Progress(), recording=recording)
     steps = configs[0].steps
-    windows = [(round(first * steps), round(last * steps)) for first, last in WINDOWS]
     found = {config.hidden: run.trajectory_statistics(cell, windows) for cell, config in enumerate(run.configs)}
+    for width, there in found.items():
+        if not there.members.all():
+            raise ConfigError(
+                f"every member of n={width} has a network that diverged, so there is no S to draw; try a lower --learning-rate"
+            )
     plot_s(found, out / "figures" / "figure4")
     plot_underneath(found, out / "figures" / "figure4-underneath")
     write_json(out / "figure4.json", numbers(found))
@@ -72,6 +80,24 @@ def _run(parsed: argparse.Namespace) -> None:
     print("\n".join(summary_table(found)))
     print(f"\nStored in {out}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")
     print(f"\n{conclusion(found)}")
+
+
+def windows_of(steps: int, recorded: np.ndarray) -> list[tuple[int, int]]:
+    """The windows of mu_gradS in steps.
+
+    Raises:
+        ConfigError: one of them lies between two recorded steps.
+    """
+    windows = [(round(first * steps), round(last * steps)) for first, last in WINDOWS]
+    for window, shares in zip(windows, WINDOWS, strict=True):
+        try:
+            places_of(recorded, window)
+        except ValueError:
+            raise ConfigError(
+                f"--steps: {steps}, of which {len(recorded)} are recorded (--record-points); allowed: more of either, so that mu_gradS has two "
+                f"recorded steps between {shares[0]:.0%} and {shares[1]:.0%} of training"
+            ) from None
+    return windows
 
 
 def estimate(series: Series, step: int, context: int | None = None) -> Estimate:

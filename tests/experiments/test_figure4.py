@@ -44,3 +44,23 @@ def test_settings_are_one(capsys):
         with pytest.raises(SystemExit):
             figure4.main(arguments)
         assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--steps", "4"], "--steps: 4, of which 5 are recorded"),
+        (["--record-points", "3"], "--steps: 3000, of which 3 are recorded (--record-points); allowed: more of either"),
+        (
+            ["--steps", "40", "--members", "4", "--learning-rate", "1e30"],
+            "every member of n=2 has a network that diverged",
+        ),
+    ],
+)
+def test_what_has_no_slope_is_one_line(arguments, words, capsys, monkeypatch):
+    monkeypatch.setattr(figure4, "WIDTHS", (2,))
+    with pytest.raises(SystemExit):
+        figure4.main([*arguments, "--out", "run"])
+    said = capsys.readouterr().err.strip().splitlines()
+    assert words in said[-1]
+    assert not any("Traceback" in line for line in said)
