@@ -326,12 +326,12 @@ def draw(cells: Cells, shares: Sequence[Share], stem: Path) -> None:
             values = [mean_likelihood(cells.likelihood[0][mine, n])[0] for n in range(len(PROTOCOLS))]
             grid = np.maximum(np.array(values).reshape(len(LABELS), len(STOPS)), -300)
             _draw_map(axis, grid, f"{topology}: log10 likelihood", topology == "dense")
-            rows += [["likelihood", topology, *PROTOCOLS[n], value] for n, value in enumerate(values)]
+            rows += [["likelihood", topology, *PROTOCOLS[n], value, "", ""] for n, value in enumerate(values)]
         _draw_shares(axes[2], factors)
         rows += [
-            ["posterior", p.name, e.factor, e.level, e.posterior[n][0]] for n, p in enumerate(PICTURES) for e in factors
+            ["posterior", p.name, e.factor, e.level, *e.posterior[n]] for n, p in enumerate(PICTURES) for e in factors
         ]
-        save_figure(figure, stem, ["what", "where", "choice_or_factor", "stop_or_level", "value"], rows)
+        save_figure(figure, stem, ["what", "where", "choice_or_factor", "stop_or_level", "value", "low", "high"], rows)
 
 
 def _draw_map(axis: Any, grid: np.ndarray, title: str, labelled: bool) -> None:

@@ -212,6 +212,8 @@ def draw(rows: Sequence[Row], both: Sequence[Together], out: Path) -> list[Path]
                 points(
                     left, [row.part for row in own], estimates, color=color, fmt=".", linestyle=STYLES[law], label=label
                 )
+                what = f"P(loss below), context {context}"
+                lines += [[law, width, row.part, what, *row.probability[:3]] for row in own]
         left.set_yscale("log")
         left.set_title(f"P(loss below), initial law, n = {width}")
         figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside lower left", ncols=4, fontsize=8)
@@ -228,7 +230,7 @@ def draw(rows: Sequence[Row], both: Sequence[Together], out: Path) -> list[Path]
                     estimates = [getattr(each, kind) for each in own_s]
                     points(axis, [each.part for each in own_s], estimates, label=f"{kind}, n = {hidden}", **mark)
                     lines += [
-                        [law, hidden, each.part, kind, e.value, e.low, e.high]
+                        [law, hidden, each.part, f"S, {kind}", e.value, e.low, e.high]
                         for each, e in zip(own_s, estimates, strict=True)
                     ]
             axis.set_title(f"mean S at equal loss, {law}")
@@ -236,7 +238,9 @@ def draw(rows: Sequence[Row], both: Sequence[Together], out: Path) -> list[Path]
         for axis in (left, *axes):
             axis.set_xlabel("loss below, over chance")
             axis.invert_xaxis()
-        return save_figure(figure, out / "given_loss", ["law", "n", "loss below", "kind", "S", "low", "high"], lines)
+        return save_figure(
+            figure, out / "given_loss", ["law", "n", "loss below", "quantity", "value", "low", "high"], lines
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

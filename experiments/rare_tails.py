@@ -212,10 +212,11 @@ def draw(rows: Sequence[Row], law: ProtocolLaw, out: Path) -> list[Path]:
                 for row in own
                 for outcome in [row.probability]
             ]
-            lines += [
-                [event, f"{size} members", "half interval / value", a, "", ""]
-                for size, a in zip(sizes, by_laws, strict=True)
-            ]
+            for how, values in (("four laws", by_laws), ("counted members", by_members)):
+                lines += [
+                    [event, f"{size} members", f"half interval / value, {how}", value, "", ""]
+                    for size, value in zip(sizes, values, strict=True)
+                ]
         left.set_yscale("log")
         left.set_xticks(range(len(STANDARD_PROTOCOLS)), [wrapped(p.label) for p in STANDARD_PROTOCOLS], fontsize=8)
         left.set_title("probability of a run (below 1e-9 not drawn)")

@@ -187,7 +187,8 @@ def draw(found: dict[str, ForeignShare], rows: Sequence[Row], gaussian: Estimate
                     label=label if not party else None,
                 )
                 lines += [
-                    [kind, "11", f"foreign share, {'AB'[party]}", *pair] for pair in zip(of.step, middle, strict=True)
+                    [kind, "11", f"foreign share, {'AB'[party]}, median", *pair, "", ""]
+                    for pair in zip(of.step, middle, strict=True)
                 ]
         left.plot(
             [1],
@@ -212,13 +213,14 @@ def draw(found: dict[str, ForeignShare], rows: Sequence[Row], gaussian: Estimate
             points(right, at + 0.04, [row.entropy[0] for row in own], color=color, fmt="s", markersize=4.5)
             for row in own:
                 lines += [
-                    [kind, row.context, f"entropy before, {n}", 0, e.value]
+                    [kind, row.context, f"entropy before, {n}", 0, *e[:3]]
                     for n, e in zip("AB", row.entropy_before, strict=True)
                 ]
                 lines += [
-                    [kind, row.context, f"entropy, {n}", int(found[kind].step[-1]), e.value]
+                    [kind, row.context, f"entropy, {n}", int(found[kind].step[-1]), *e[:3]]
                     for n, e in zip("AB", row.entropy, strict=True)
                 ]
+        lines.append(["", "", "entropy, independent Gaussian logits", "", *gaussian[:3]])
         right.axhline(gaussian.value, color="0.5", linestyle="--", linewidth=1)
         right.annotate(
             "independent Gaussian logits",
@@ -235,7 +237,7 @@ def draw(found: dict[str, ForeignShare], rows: Sequence[Row], gaussian: Estimate
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
         return save_figure(
-            figure, out / "separability", ["intervention", "context", "quantity", "step", "value"], lines
+            figure, out / "separability", ["intervention", "context", "quantity", "step", "value", "low", "high"], lines
         )
 
 

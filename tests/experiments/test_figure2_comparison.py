@@ -1,5 +1,6 @@
 """The picture as an event, protocols that are no choice among finished networks, and networks of other kinds: each against a slow reference."""
 
+import csv
 import functools
 import itertools
 import json
@@ -199,3 +200,16 @@ def test_what_cannot_be_run_is_one_line(capsys):
         with pytest.raises(SystemExit):
             figure2_comparison.main(arguments)
         assert capsys.readouterr().err.strip()
+
+
+def test_the_file_beside_the_picture_has_the_intervals_that_are_drawn(tmp_path):
+    setting = {name: values[0] for name, values in figure2_comparison.FINE.items()}
+    settings = [setting | {"topology": topology} for topology in ("dense", "overlap")]
+    number = (len(PICTURES), 2, len(figure2_comparison.PROTOCOLS), 1 + figure2_comparison.DRAWS)
+    cells = figure2_comparison.Cells(settings, np.random.default_rng(0).normal(-2, 0.1, number))
+    shares = figure2_comparison.shares_of(cells, {"topology": ["dense", "overlap"]})
+    figure2_comparison.draw(cells, shares, tmp_path / "picture")
+    with open(tmp_path / "picture.csv", newline="") as handle:
+        lines = [row for row in csv.DictReader(handle) if row["what"] == "posterior" and row["where"] == STATED.name]
+    found = {row["stop_or_level"]: tuple(float(row[name]) for name in ("value", "low", "high")) for row in lines}
+    assert found == {each.level: each.posterior[0] for each in shares}

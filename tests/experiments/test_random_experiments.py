@@ -1,5 +1,6 @@
 """Random networks beside trained ones, and rare tails, run small; what they compute against enumerations."""
 
+import csv
 import itertools
 import json
 import math
@@ -27,7 +28,7 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble import random_solutions as module
 from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_estimate, unseen_share
 from ncsim.statistics.outcomes import Outcomes
-from ncsim.statistics.protocols import ProtocolLaw
+from ncsim.statistics.protocols import Protocol, ProtocolLaw
 from ncsim.training.random_networks import RandomLaw
 from tests.statistics.test_protocols import made_up
 
@@ -253,3 +254,32 @@ def test_small_run_given_a_loss(tmp_path, capsys, monkeypatch):
         assert row["losses"][1] < row["part"]
     assert found["conclusion"][0] in capsys.readouterr().out
     assert (tmp_path / "given_loss.svg").exists()
+
+
+def csv_of(place):
+    with open(place, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_files_beside_pictures_hold_all_that_is_drawn(tmp_path):
+    """Every mark of every panel, with its interval."""
+    low, high = Estimate(0.02, 0.01, 0.03, ""), Estimate(1.5, 1.25, 1.75, "")
+    rows = [
+        given_loss_experiment.Row("he", 3, context, 0.9, low, None, low, 1.0, (0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+        for context in ("11", "22")
+    ]
+    both = [given_loss_experiment.Together("he", 3, 0.9, high, high, (0.0, 0.0), (0, 0))]
+    given_loss_experiment.draw(rows, both, tmp_path)
+    found = [(row["quantity"], row["value"], row["low"], row["high"]) for row in csv_of(tmp_path / "given_loss.csv")]
+    drawn = [(f"P(loss below), context {name}", "0.02", "0.01", "0.03") for name in ("11", "22")]
+    assert sorted(found) == drawn + [(f"S, {kind}", "1.5", "1.25", "1.75") for kind in ("random", "trained")]
+
+    records = made_up(64, seed=3)
+    law = ProtocolLaw(Protocol("single"), Outcomes([records], EnsembleConfig()))
+    rare_tails.draw([rare_tails.Row("single shot", "S >= 3.5", low, 0.5, 1.0, None, None, 0.0)], law, tmp_path)
+    lines = [row for row in csv_of(tmp_path / "rare_tails.csv") if row["of"] == "10000 members"]
+    expected = [
+        value for bound in rare_tails.BOUNDS.values() for value in rare_tails.precision_of(law, bound, [10_000])[0]
+    ]
+    assert [float(row["value"]) for row in lines] == pytest.approx(expected)
+    assert [row["quantity"].rpartition(", ")[2] for row in lines] == ["four laws", "counted members"] * 2
