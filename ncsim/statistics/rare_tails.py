@@ -188,6 +188,8 @@ def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float, loss_of_wrong: floa
     value = probability_of(law.context_laws, bound)
     left_out = np.array([probability_of(laws, bound) for laws in np.moveaxis(law.left_out_context_laws, 0, 1)])
     found = _interval(value, left_out, min(law.freedoms))
+    if law.protocol.kind.startswith("best"):
+        found = _as_power(found, left_out, min(law.freedoms))
     weights = np.stack([unseen_weight(law.protocol, outcomes, c, loss_of_wrong) for c in range(4)])
     extra = unseen_probability(law.context_laws, weights, bound)
     low = found.low * max(1 - sum(_unseen_at_all(law.protocol, outcomes, c, found.level) for c in range(4)), 0.0)
@@ -206,6 +208,22 @@ def _interval(value: float, left_out: np.ndarray, freedom: int) -> Estimate:
     number = (value / error * stdtrit(_MANY, 0.975) / stdtrit(freedom, 0.975)) ** 2
     low, high = gammaincinv(number, 0.025) / number, gammaincinv(number + 1, 0.975) / number
     return Estimate(value, value * float(low), value * float(high), METHOD)
+
+
+def _as_power(found: Estimate, left_out: np.ndarray, freedom: int) -> Estimate:
+    """Wider, where some group of members makes more than half of the value, which is a power of a share that the error is nearly linear
+    in: Student's t on the scale of the logarithm. The lower limit is 0 where that group makes all of it."""
+    from scipy.special import stdtrit
+
+    if freedom < 1 or not left_out.min() < found.value / 2:
+        return found
+    if left_out.min() == 0:
+        return found._replace(low=0.0)
+    reach = float(stdtrit(freedom, (1 + found.level) / 2)) * jackknife_error(np.log(left_out))
+    return found._replace(
+        low=min(found.low, found.value * math.exp(-reach)),
+        high=max(found.high, math.exp(min(math.log(found.value) + reach, 0.0))),
+    )
 
 
 def unseen_weight(

@@ -153,6 +153,21 @@ def test_an_event_that_needs_rare_outcomes_of_two_contexts():
     assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
+@pytest.mark.parametrize("number", [0.5, 20])
+def test_the_best_of_many_by_what_few_networks_have(number):
+    """In the mean so many of 300 networks have what all of twenty tries need: their share to the power of twenty, which is known far
+    less well than by an error that is taken for linear."""
+    samples, laws, protocol = 40, np.zeros((4, 17)), Protocol("best_accuracy", 20)
+    laws[:3, 0] = laws[:3, 6] = 0.5
+    laws[3, [4, 8, 14]] = 0.6, 0.4 - number / 300, number / 300
+    expected, held = truth(protocol, 3.5, laws), 0
+    for seed in range(samples):
+        outcomes = Outcomes([drawn(300, np.random.default_rng(seed), laws)], CONFIG)
+        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.5, WRONG).probability
+        held += found.low <= expected <= found.high
+    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+
+
 def test_networks_of_all_contexts_become_those_of_context_22():
     batches = [made_up(96, seed=1, diverged=0.1), made_up(64, seed=2, diverged=0.1)]
     pooled = as_context_22(batches, 16)
