@@ -277,9 +277,14 @@ class Run:
     def _flat_table(self) -> pa.Table:
         return pa.concat_tables([to_flat_table(records, config, self.swept) for config, records in self._stored()])
 
+    def _alike(self, records: MemberRecords) -> MemberRecords:
+        """Records with the columns that all cells have together: where some trained on some rows only, each has training counts."""
+        some_rows = any(config.training_rows for config in self.configs)
+        return records.with_training_counts() if some_rows else records
+
     def _stored(self) -> list[tuple[EnsembleConfig, MemberRecords]]:
         """The cells that have members; the first where none has."""
-        cells = [(config, self.records(cell)) for cell, config in enumerate(self.configs)]
+        cells = [(config, self._alike(self.records(cell))) for cell, config in enumerate(self.configs)]
         return [cell for cell in cells if cell[1].size] or cells[:1]
 
     def to_pandas(self) -> Any:
@@ -355,7 +360,7 @@ class Run:
             )
         cells = []
         for cell, config in enumerate(self.configs):
-            records = self.records(cell)
+            records = self._alike(self.records(cell))
             cells.append(CellArrays(config, variables(records, config), {"member": records.member.astype(np.int64)}))
         return data_set(cells, incomplete, method)
 

@@ -74,7 +74,7 @@ def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
 def _members(run: Run) -> Iterator[pa.Table]:
     for cell, config in enumerate(run.configs):
         for records in run.batches(cell):
-            yield to_flat_table(records, config, run.swept)
+            yield to_flat_table(run._alike(records), config, run.swept)
 
 
 def _trajectories(run: Run) -> Iterator[pa.Table]:

@@ -11,16 +11,19 @@ import duckdb
 import numpy as np
 import pandas
 import polars
+import pyarrow.parquet as pq
 import pytest
 
 import ncsim
 from ncsim.errors import ConfigError, StoreError
+from ncsim.hub.ensemble import export_run
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.storage.config_file import FORMAT, described
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from tests.storage.test_part_folder import RECORDING, some_trajectories
+from tests.support.tasks import FOUR_ROWS
 
 GRID = ncsim.config_grid(
     learning_rate=[0.003, 0.01], loss=["bce", "squared_error"], common_initialization=[False, True], members=40, steps=5
@@ -190,6 +193,27 @@ def test_training_counts_are_exported():
     run = ncsim.Run([config], [records])
     assert run.to_pandas()["training_counts_22_11"].tolist() == [1, 1, 1]
     assert run.to_xarray().training_counts.sizes["a"] == 2
+
+
+@pytest.mark.parametrize("rows", [[0, 2], [2, 0]])
+def test_cells_that_trained_on_all_rows_are_exported_beside_others(rows):
+    """What they trained on is all of their rows. Such grids had tracebacks, and data sets without training counts."""
+    grid = ncsim.config_grid(training_rows=rows, members=3, steps=5, tasks=[FOUR_ROWS])
+    run = ncsim.run_ensemble(grid, out="some", executor="xla")
+    whole, some = run.records(rows.index(0)), run.records(rows.index(2))
+    assert whole.training_counts is None
+    for frame in (run.to_pandas(), run.to_polars().to_pandas()):
+        for name, number in (("training_counts_22_11", 15), ("training_counts_11_01", 1)):
+            of = frame.set_index("training_rows")[name]
+            assert of[0].tolist() == whole.counts.reshape(3, 16)[:, number].tolist()
+            assert of[2].tolist() == some.training_counts.reshape(3, 16)[:, number].tolist()
+    assert run.table()["training_counts"].null_count == 0
+    for data in (run.to_xarray(), run.to_datatree()["records"].ds):
+        assert np.array_equal(data.training_counts.sel(training_rows=0).values.reshape(3, 4, 4), whole.counts)
+        assert np.array_equal(data.training_counts.sel(training_rows=2).values.reshape(3, 4, 4), some.training_counts)
+    export_run(run, "hub")
+    members = pq.read_table("hub/data/members.parquet").to_pandas()
+    assert members["training_counts_12_10"].tolist() == run.to_pandas()["training_counts_12_10"].tolist()
 
 
 # ------------------------------------------------------------------------------------------------------- not full
