@@ -47,6 +47,7 @@ class Study:
     def __init__(self, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> None:
         folders = [RunFolder.open(path) for path in paths]
         self.locations = [folder.location for folder in folders]
+        self._folders = folders
         self._sources: dict[str, list[tuple[RunFolder, EnsembleConfig]]] = {}
         for folder in folders:
             for config in folder.configs:

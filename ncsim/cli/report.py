@@ -126,7 +126,13 @@ def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
     from ncsim.report.watch import watch
 
     place = f"{str(parsed.out or parsed.folder).rstrip('/')}/report.html"
-    return watch(parsed.folders, opened, lambda missing: say(f"{place}: {missing:,} members are still to be trained"))
+
+    def written(missing: int) -> None:
+        # A run with --until has none missing between two of its stages.
+        left = f"{missing:,} members are still to be trained" if missing else "all members are stored so far"
+        say(f"{place}: {left}")
+
+    return watch(parsed.folders, opened, written)
 
 
 def _verify(folder: str, kind: str | None, mend: bool) -> None:

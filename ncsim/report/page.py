@@ -35,7 +35,7 @@ from ncsim.report.sentences import (
 from ncsim.report.summary import CONTEXT_NAMES, Summary, axis_label
 from ncsim.report.training import COLUMNS, training_lines, training_rows
 from ncsim.report.training_figure import inline_training
-from ncsim.report.until import until_sentence
+from ncsim.report.until import not_ended, until_sentence
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
@@ -96,6 +96,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         cells=len(numbers["cells"]),
         verdict=run_verdict(numbers),
         until=until_sentence(numbers["until"]) if "until" in numbers else None,
+        goes_on=not_ended(numbers["until_goes_on"]) if "until_goes_on" in numbers else None,
         panels=list(zip([p.label for p in STANDARD_PROTOCOLS], _panels(run, summary, there), strict=False)),
         shades=len(there) > MOST_PLACES,
         wider=len(there) > 5,

@@ -10,7 +10,7 @@ import numpy as np
 
 from ncsim.config.tasks import context_names
 from ncsim.report.training import training_numbers
-from ncsim.report.until import ended
+from ncsim.report.until import ended, goes_on
 from ncsim.results import Run
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.cell import CONTEXTUALITY_RUNS, Cell
@@ -50,6 +50,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     """
     cells, laws, drawn, estimates = [], [], [], []
     until = run.until if isinstance(run, Run) else None
+    led_on = _led_on(run)
     if until is not None and until.get("members") != run.configs[0].members:
         until = None  # has not ended, or was extended afterwards
     for number in range(len(run.configs)):
@@ -70,11 +71,21 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         "members_missing": sum(max(c.members - cell["members"], 0) for c, cell in zip(run.configs, cells, strict=True)),
         "cells": cells,
     }
+    if led_on:
+        numbers["until_goes_on"] = led_on
     if isinstance(run, Study):
         numbers["runs"] = run.locations
     elif until is not None:
         numbers["until"] = ended(until, cells, estimates)
     return Summary(numbers, laws, drawn)
+
+
+def _led_on(run: Run | Study) -> list[str]:
+    """What runs are still to reach that were to be precise and have stages before them."""
+    runs = [run] if isinstance(run, Run) else [Run(folder.configs, folder) for folder in run._folders]
+    told = [each.until for each in runs]
+    going = [stored for stored, each in zip(told, runs, strict=True) if goes_on(stored, each.configs)]
+    return list(dict.fromkeys(str(stored["until"]) for stored in going if stored is not None))
 
 
 def axis_label(swept: Sequence[str]) -> str:

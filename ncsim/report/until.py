@@ -6,9 +6,33 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ncsim.config.ensemble import EnsembleConfig
 from ncsim.statistics.intervals import Estimate
-from ncsim.statistics.stopping import METHOD
+from ncsim.statistics.stopping import METHOD, Look, next_stage
 from ncsim.statistics.until import Until
+from ncsim.storage.parts import part_size
+
+
+def goes_on(stored: Mapping[str, Any] | None, configs: Sequence[EnsembleConfig]) -> bool:
+    """Whether a run that is to be precise has stages before it, so that it is not at its end when it has all its members. One that
+    was given more members without the rule is not one that goes on.
+
+    Args:
+        stored: what until.json says; None where there is none.
+        configs: the cells of the run, as far as it has come.
+    """
+    if stored is None:
+        return False
+    members = configs[0].members
+    if "stopped" in stored:
+        return members < int(stored["members"])
+    looks = [
+        Look(each["members"], tuple(math.inf if r is None else r for r in each["reach"])) for each in stored["looks"]
+    ]
+    part = max(map(part_size, configs))
+    stage = next_stage(looks, Until.parse(stored["until"]).precision, stored["at_most"], stored["first_member"], part)
+    furthest = max([stage.members, *(look.members for look in looks[-1:])]) if looks else stored["at_most"]
+    return members <= furthest and members < int(stored["at_most"])
 
 
 def ended(
@@ -30,6 +54,11 @@ def ended(
             intervals.append({"cell": cells[number]["cell"], "reach": reach} | rule)
     told = {name: stored[name] for name in ("until", "stopped", "members", "at_most", "looks")}
     return told | {"intervals": intervals}
+
+
+def not_ended(untils: Sequence[str]) -> str:
+    """That runs are to go on until these numbers are precise."""
+    return f"Not ended: members are still to be trained until {' and '.join(untils)}."
 
 
 def until_sentence(told: Mapping[str, Any]) -> str:

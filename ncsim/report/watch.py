@@ -16,6 +16,7 @@ from ncsim.report.page import report_page
 from ncsim.report.summary import summarise
 from ncsim.results import Run
 from ncsim.storage.files import open_storage
+from ncsim.storage.until_file import read_until
 from ncsim.study import Study
 
 #: Seconds between two looks at a folder, and how many times the processor seconds of the last page: also where it was let
@@ -26,7 +27,8 @@ FEWEST_SECONDS, REST = 5.0, 9.0
 def watch(
     folders: Sequence[str], opened: Callable[[], Run | Study], written: Callable[[int], object] | None = None
 ) -> Run | Study:
-    """Write report.html again whenever members have been stored, until none is missing.
+    """Write report.html again whenever members have been stored, until none is missing. A run that is to be precise has all the
+    members of its stage again and again before it ends.
 
     Args:
         folders: the run folders, which are looked at for new parts.
@@ -45,12 +47,12 @@ def watch(
     rest = FEWEST_SECONDS
     while True:
         begun, used = time.monotonic(), time.process_time()
-        now = [open_storage(folder).names("parts") for folder in folders]
+        now = [(storage.names("parts"), read_until(storage)) for storage in map(open_storage, folders)]
         if now != before:
             run, before = opened(), now
             summary = summarise(run)
             missing = summary.numbers["members_missing"]
-            if not missing:
+            if not missing and "until_goes_on" not in summary.numbers:
                 return run
             assert run.storage is not None
             page = report_page(run, summary, watching=max(round(rest), 1))

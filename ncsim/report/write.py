@@ -15,7 +15,7 @@ from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_label, cell_lines
 from ncsim.report.summary import Summary, axis_label, summarise
 from ncsim.report.training_figure import plot_training
-from ncsim.report.until import until_sentence
+from ncsim.report.until import not_ended, until_sentence
 from ncsim.results import Run
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.study import Study
@@ -69,6 +69,8 @@ def printed(summary: Summary) -> str:
     lines = []
     if numbers["members_missing"]:
         lines.append(f"Not complete: {numbers['members_missing']:,} members are still to be trained.")
+    if "until_goes_on" in numbers:
+        lines.append(not_ended(numbers["until_goes_on"]))
     if "until" in numbers:
         lines.append(until_sentence(numbers["until"]))
     for cell in numbers["cells"]:

@@ -4,6 +4,7 @@ import contextlib
 import html
 import json
 import multiprocessing
+import os
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -14,12 +15,15 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.ensemble.job import Job
+from ncsim.ensemble.until import _Stages
 from ncsim.report.summary import summarise
+from ncsim.report.watch import watch
 from ncsim.report.write import printed
 from ncsim.statistics import stopping
 from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
+from ncsim.study import Study
 from tests.ensemble.test_pool import Here
 from tests.support.dask import losing_a_worker
 from tests.support.refusals import refused_command
@@ -120,6 +124,54 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_members(ended, tmp_path, bat
     ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN)
     assert files(tmp_path / "run") == plain
     ncsim.run_ensemble(GRID, out=tmp_path / "run", until=MEAN, progress=Stops(0))  # nothing is left to train
+
+
+class Rests(Exception):
+    """A watcher goes on."""
+
+
+@pytest.mark.parametrize("by_study", [False, True])
+def test_a_page_is_written_until_the_rule_ends_the_run(tmp_path, monkeypatch, by_study):
+    """Between two stages none of the members is missing that the folder asks for, and the run has not ended."""
+    folder, seen, told = tmp_path / "run", [], []
+    reach = _Stages._reach
+
+    def opened():
+        return Study([folder, tmp_path / "other"], tmp_path / "study") if by_study else ncsim.open_run(folder)
+
+    def sleep(seconds):
+        raise Rests
+
+    def looked_at(self, run):
+        if run.location is not None:
+            with pytest.raises(Rests):
+                watch([str(folder)], opened, told.append)
+            seen.append(summarise(opened()))
+        return reach(self, run)
+
+    monkeypatch.setattr(os, "nice", lambda by: None)
+    monkeypatch.setattr("ncsim.report.watch.time.sleep", sleep)
+    monkeypatch.setattr(_Stages, "_reach", looked_at)
+    if by_study:
+        other = ncsim.config_grid(learning_rate=[0.02], members=2, steps=20, tasks=[FOUR_ROWS])
+        ncsim.run_ensemble(other, out=tmp_path / "other", executor="xla")
+    ncsim.run_ensemble(GRID, out=folder, executor="xla", until=MEAN)
+    assert len(seen) >= 3
+    assert told == [0] * len(seen)
+    for summary in seen:
+        assert summary.numbers["members_missing"] == 0
+        assert f"Not ended: members are still to be trained until {MEAN}." in printed(summary)
+    assert "until_goes_on" not in summarise(watch([str(folder)], opened)).numbers
+
+
+def test_members_that_were_trained_without_the_rule_end_it(tmp_path):
+    """A run that the rule led, stopped and given all members without it, is complete, and so is one given more than the rule would."""
+    with contextlib.suppress(KeyboardInterrupt):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, progress=Stops(4))
+    assert summarise(ncsim.open_run(tmp_path / "run")).numbers["until_goes_on"] == [MEAN]
+    ncsim.run_ensemble(grid(2_000), out=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "until.json").read_text()).get("stopped") is None
+    assert "until_goes_on" not in summarise(ncsim.open_run(tmp_path / "run")).numbers
 
 
 def test_in_memory_it_is_the_same(ended):
