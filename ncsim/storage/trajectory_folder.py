@@ -249,8 +249,9 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
     def counted(self, config: EnsembleConfig) -> tuple[list[_Group], int]:
         """The parts of members that the run folder holds, and how many members it holds that have none; none and 0 without
         trajectories. Raises as `parts`."""
+        # In this order: what is stored between the two looks has its trajectories before it is held.
+        held = self._folder.parts(config) if self.part_names(config) else []
         there = self.stamped(config)
-        held = self._folder.parts(config) if there else []
         starts = [part.first for part in held]
         found: dict[int, _Group] = {}
         for each in there:

@@ -11,6 +11,7 @@ from ncsim.records.trajectories import concatenated
 from ncsim.statistics import trajectory_tally
 from ncsim.statistics.training_curves import trajectory_statistics
 from ncsim.storage import parts, summaries, trajectory_folder
+from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.verify import verify
@@ -112,6 +113,31 @@ def test_trajectories_of_members_that_were_stored_before_count_once(tmp_path, ex
         names = ["members-0000000000-33.parquet", "members-0000000033-67.parquet"]
         assert [path.name for path in kept(tmp_path)] == names
     assert [part.member[0] for part in folder.read(CONFIG)] == [0, 70, 90]
+
+
+def test_a_part_that_is_stored_between_two_looks_lacks_no_recording(tmp_path, monkeypatch):
+    """Of a run that trains: its trajectories are stored before it is."""
+    run = RunFolder.create(tmp_path, [CONFIG])
+    folder, left = TrajectoryFolder(run), [range(70), range(70, 150)]
+
+    def store():
+        if left:
+            ids = left.pop(0)
+            folder.write_recorded(CONFIG, made_up(150).take(slice(ids.start, ids.stop)), ncsim.Recording(points=5))
+            run.write_part(CONFIG, some_records(ids.start, len(ids)))
+
+    def looked(self, config, stamped=PartFolder.stamped):
+        found = stamped(self, config)
+        store()
+        return found
+
+    store()
+    monkeypatch.setattr(PartFolder, "stamped", looked)
+    groups, without = folder.counted(CONFIG)
+    assert ([group.members for group in groups], without) == ([70], 0)
+    assert not left
+    groups, without = folder.counted(CONFIG)
+    assert ([group.members for group in groups], without) == ([70, 80], 0)
 
 
 def test_in_memory_it_is_the_same(expected):
