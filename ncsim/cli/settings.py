@@ -29,6 +29,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.scenarios import ScenarioTasks, shares, tasks_to_dict
 from ncsim.config.tasks import Tasks, TruthTables
 from ncsim.errors import ConfigError, one_line, reason
+from ncsim.storage.files import Storage, open_storage
 
 #: What no file says: where it is, what is done in place of a run, and what one command alone asks of it.
 _NOT_IN_A_FILE = (
@@ -88,9 +89,10 @@ def settled(parsed: argparse.Namespace) -> Iterator[None]:
 def _settings(file: str) -> dict[str, Any]:
     """The keys of a file, with _ for -, and their values as they stand there."""
     try:
-        content = Path(file).read_bytes().decode()
+        storage, name = _place(file)
+        content = storage.read(name).decode()
         if content.lstrip().startswith("{"):
-            return _of_stored_run(Path(file), json.loads(content))
+            return _of_stored_run(file, storage, json.loads(content))
         found: dict[str, Any] = {}
         for key, value in tomllib.loads(content).items():
             if key.replace("-", "_") in found:
@@ -105,7 +107,15 @@ def _settings(file: str) -> dict[str, Any]:
         raise ConfigError(f"--config: {file}; is no TOML ({one_line(error)}); allowed: KEY = VALUE lines") from None
 
 
-def _of_stored_run(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
+def _place(file: str) -> tuple[Storage, str]:
+    """The folder of a file, on this machine or in an object store, and its name there."""
+    if "://" in file:
+        folder, _, name = file.rpartition("/")
+        return open_storage(folder), name
+    return open_storage(Path(file).parent), Path(file).name
+
+
+def _of_stored_run(file: str, storage: Storage, stored: dict[str, Any]) -> dict[str, Any]:
     """What the config.json of a run says, and the recording.json beside it."""
     try:
         configs = [from_dict(cell) for cell in stored["cells"]]
@@ -116,12 +126,11 @@ def _of_stored_run(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
         if axes["topology"] == ["dense"] and axes["shared"] == [EnsembleConfig.shared]:
             del axes["shared"]  # says nothing there, and is refused where somebody says it
         found: dict[str, Any] = axes | {"tasks": tasks_to_dict(tasks)}
-        recording = path.with_name("recording.json")
-        if recording.exists():
-            found |= _of_recording(Recording.stored(json.loads(recording.read_bytes())["recording"]))
+        if storage.exists("recording.json"):
+            found |= _of_recording(Recording.stored(json.loads(storage.read("recording.json"))["recording"]))
         return found
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, ConfigError) as error:
-        raise ConfigError(f"--config: {path}; does not describe a run ({one_line(error)})") from None
+        raise ConfigError(f"--config: {file}; does not describe a run ({one_line(error)})") from None
 
 
 def _of_recording(recording: Recording) -> dict[str, Any]:

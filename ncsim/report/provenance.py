@@ -74,14 +74,13 @@ def repeat_command(
     cells = {tuple(getattr(config, name) for name in swept) for config in configs}
     if cells != set(itertools.product(*grid.values())):
         return None
-    words, recorded = ["ncsim", "ensemble"], [] if recording is None else recording.options().split()
+    words, how = ["ncsim", "ensemble"], ["--executor", executors[0]] if len(set(executors)) == 1 else []
+    how += [] if recording is None else recording.options().split()
     if configs[0].tasks != PAPER_TASKS:  # no option has them
         place = out.rstrip("/")
-        return shlex.join([*words, "--config", f"{place}/config.json", *recorded, "--out", f"{place}-again"])
+        return shlex.join([*words, "--config", f"{place}/config.json", *how, "--out", f"{place}-again"])
     for name in field_specs():
         values = grid.get(name, [getattr(configs[0], name)])
         if values != [getattr(default, name)] or name == "members":
             words += [option_name(name), *map(_word, values)]
-    if len(set(executors)) == 1:
-        words += ["--executor", executors[0]]
-    return shlex.join([*words, *recorded, "--out", out])
+    return shlex.join([*words, *how, "--out", out])

@@ -266,10 +266,28 @@ def test_tasks_of_ones_own_come_from_the_stored_settings(tmp_path, capsys):
     run = stored(tmp_path / "mine", ncsim.config_grid(tasks=own_tasks("mine"), hidden=[2, 5], members=40))
     command = shlex.split(repeat_command(run.configs, run.location))
     assert command == ["ncsim", "ensemble", "--config", f"{run.location}/config.json", "--out", f"{run.location}-again"]
+    same_program = shlex.split(repeat_command(run.configs, run.location, ["native", "native"]))
+    assert same_program == [*command[:4], "--executor", "native", *command[4:]]
     main([*command[1:], "--print-config"])
     printed = capsys.readouterr().out
     assert "hidden = [2, 5]" in printed
     assert "mine" in printed
+
+
+def test_stored_settings_are_read_where_a_run_is(capsys):
+    """Also in an object store: the command of its page names them there."""
+    config = ncsim.EnsembleConfig(tasks=own_tasks("mine"), hidden=5, members=40)
+    folder = RunFolder.create("memory://settings/mine", [config])
+    folder.storage.write("recording.json", b'{"recording": {"points": 7, "spacing": "linear", "every": 0}}')
+    command = shlex.split(repeat_command([config], folder.location))
+    main([*command[1:], "--print-config"])
+    printed = capsys.readouterr().out
+    assert "hidden = 5" in printed
+    assert "mine" in printed
+    assert "record_points = 7" in printed
+    with pytest.raises(SystemExit):
+        main(["ensemble", "--config", "memory://settings/none/config.json"])
+    assert "--config: memory://settings/none/config.json; cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.slow
