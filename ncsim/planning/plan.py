@@ -271,6 +271,7 @@ def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | Non
 
     Raises:
         ConfigError: it is another config's.
+        StoreError: it has members that these configs leave out.
     """
     if out is None:
         return None
@@ -280,6 +281,7 @@ def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | Non
         return None
     if {fingerprint(c) for c in stored.configs} != {fingerprint(c) for c in configs}:
         raise ConfigError(f"--out: {os.fspath(out)}; holds another config's run; allowed: its own, or a new folder")
+    RunFolder(stored.storage, configs).check_same_run(stored)
     return stored
 
 

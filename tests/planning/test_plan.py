@@ -99,6 +99,8 @@ def test_what_is_stored_is_not_counted(tmp_path):
     assert [sum(map(len, gaps)) for gaps in plan._to_train([more], stored, ncsim.Recording(points=3))] == [900]
     with pytest.raises(ncsim.ConfigError, match="holds another config's run"):
         plan._stored([dataclasses.replace(config, steps=21)], tmp_path / "run")
+    with pytest.raises(ncsim.StoreError, match="holds members 0 to 599, and 0 to 499 would leave some out"):
+        plan._stored([dataclasses.replace(config, members=500)], tmp_path / "run")
     assert plan._stored([more], tmp_path / "none") is None
     assert [sum(map(len, gaps)) for gaps in plan._to_train([more], None, None)] == [900]
 
