@@ -14,7 +14,7 @@ from typing import Any
 
 from ncsim.config.fields import shown
 from ncsim.ensemble.job import Job
-from ncsim.errors import ConfigError, NoRunError
+from ncsim.errors import ConfigError, NoRunError, StoreError, reason
 from ncsim.formatting import json_text
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
@@ -132,7 +132,10 @@ class _Stages:
         assert self.storage is not None
         told = self._told(members)
         if read_until(self.storage) != told:  # a folder that is complete may be one that cannot be written to
-            self.storage.prepare()
+            try:
+                self.storage.prepare()
+            except OSError as error:
+                raise StoreError(f"{self.storage.location}: cannot be written to ({reason(error)})") from None
             write_until(self.storage, told)
         run = self.train(dataclasses.replace(self._job(members), held=self.held))
         self.job, self.held = dataclasses.replace(self.job, resume=True), []

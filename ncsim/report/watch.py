@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from ncsim.errors import StoreError, reason
 from ncsim.report.page import report_page
@@ -22,6 +23,15 @@ from ncsim.study import Study
 #: Seconds between two looks at a folder, and how many times the processor seconds of the last page: also where it was let
 #: through seldom, it is at work for half of the time at most.
 FEWEST_SECONDS, REST = 5.0, 9.0
+
+
+def _looked_at(folder: str) -> tuple[list[str], Any]:
+    """What changes in a folder as its run goes on. Raises StoreError where it cannot be read."""
+    storage = open_storage(folder)
+    try:
+        return storage.names("parts"), read_until(storage)
+    except OSError as error:
+        raise StoreError(f"{storage.location}: cannot be read ({reason(error)})") from None
 
 
 def watch(
@@ -47,7 +57,7 @@ def watch(
     rest = FEWEST_SECONDS
     while True:
         begun, used = time.monotonic(), time.process_time()
-        now = [(storage.names("parts"), read_until(storage)) for storage in map(open_storage, folders)]
+        now = list(map(_looked_at, folders))
         if now != before:
             run, before = opened(), now
             summary = summarise(run)

@@ -149,9 +149,17 @@ class LocalStorage:
         return (self.root / name).is_file()
 
     def names(self, folder: str) -> list[str]:
-        walked = os.walk(self.root / folder)
-        below = ((Path(place).relative_to(self.root).as_posix(), files) for place, _, files in walked)
-        return sorted(f"{inner}/{file}" for inner, files in below for file in files)
+        return _persistently(lambda: sorted(self._below(folder)))
+
+    def _below(self, folder: str) -> Iterator[str]:
+        def failed(error: OSError) -> None:
+            # Left to itself, `os.walk` takes what it cannot read for a folder without files.
+            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+                raise error
+
+        for place, _, files in os.walk(self.root / folder, onerror=failed):
+            inner = Path(place).relative_to(self.root).as_posix()
+            yield from (f"{inner}/{file}" for file in files)
 
     def remove(self, name: str) -> None:
         (self.root / name).unlink(missing_ok=True)
@@ -276,32 +284,6 @@ def discard_unfinished(storage: Storage) -> None:
                 storage.remove(name)
     except OSError as error:
         raise StoreError(f"{storage.location}: cannot be written to ({reason(error)})") from None
-
-
-@contextlib.contextmanager
-def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
-    """Hold a folder of this machine against any other writer, or beside others that do not hold it exclusively. The
-    operating system lets go of it when the process ends.
-
-    Raises:
-        StoreError: another process holds it, or it cannot be written to.
-    """
-    import fcntl
-
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written to ({reason(error)})") from None
-    try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(f"{folder}: another process is writing to it; wait for it or end it") from None
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be locked ({reason(error)})") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write(path: Path, content: bytes | memoryview, unfinished: Path) -> None:

@@ -51,9 +51,14 @@ class PartFolder(Generic[Kept]):
         return f"{self.cell_name(config)}/{part_name(first, members)}"
 
     def part_names(self, config: EnsembleConfig) -> list[str]:
-        """The names of the files in a cell's folder that are called as parts are, whatever they hold."""
+        """The names of the files in a cell's folder that are called as parts are, whatever they hold.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
         cell = self.cell_name(config)
-        names = (name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell)
+        with self.naming(cell):
+            names = [name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell]
         return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
 
     def parts(self, config: EnsembleConfig) -> list[Part]:

@@ -30,7 +30,8 @@ from ncsim.records.members import MemberRecords
 from ncsim.statistics.tally import Tally
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
 from ncsim.storage.environment import environment
-from ncsim.storage.files import LocalStorage, Storage, hold, open_storage
+from ncsim.storage.files import LocalStorage, Storage, open_storage
+from ncsim.storage.lock import hold
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import MEMBERS, Kept, footer_digest
 from ncsim.storage.summaries import summary_name, write_summary

@@ -31,7 +31,8 @@ from ncsim.formatting import json_text
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import say_differences
-from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, hold, open_storage
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage
+from ncsim.storage.lock import hold
 from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict

@@ -126,6 +126,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_members(ended, tmp_path, bat
     ncsim.run_ensemble(GRID, out=tmp_path / "run", until=MEAN, progress=Stops(0))  # nothing is left to train
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    words = ["--steps", "20", "--members", "40", "--until", "mean S +- 4", "--quiet"]
+    error = refused_command(capsys, "ensemble", *words, "--out", str(tmp_path / "file" / "run"))
+    assert "file/run: cannot be written to (Not a directory)" in error
+
+
 class Rests(Exception):
     """A watcher goes on."""
 

@@ -8,7 +8,9 @@ import obstore
 import pytest
 
 import ncsim
+from ncsim.cli.command import main
 from ncsim.errors import StoreError
+from ncsim.report.watch import watch
 from ncsim.storage import files as storage
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 from ncsim.storage.files import LocalStorage, discard_unfinished, is_temporary, open_storage, write_atomically
@@ -50,6 +52,38 @@ def test_files_are_written_read_listed_moved_and_removed(place):
         files.read("parts/b")
     with pytest.raises(FileNotFoundError):
         files.read_tail("parts/b", 3)
+
+
+@pytest.mark.parametrize("asked", ["names", "parts", "missing", "verify", "watch", "command"])
+def test_a_folder_that_cannot_be_read_is_no_empty_one(asked, tmp_path, monkeypatch, capsys):
+    """Else members that are there would be said to be missing, and be trained again."""
+    folder = stored(tmp_path / "run")
+    scan, parts = os.scandir, os.fspath(tmp_path / "run" / "parts")
+
+    def scandir(path):
+        if os.fspath(path) == parts:
+            raise PermissionError(errno.EACCES, "Permission denied", parts)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "nice", lambda by: None)
+    asking = {
+        "names": lambda: folder.storage.names("parts"),
+        "parts": lambda: folder.parts(CONFIG),
+        "missing": lambda: ncsim.open_run(tmp_path / "run").missing(),
+        "verify": lambda: verify(tmp_path / "run"),
+        "watch": lambda: watch([str(tmp_path / "run")], lambda: None),
+    }
+    if asked == "command":
+        with pytest.raises(SystemExit) as end:
+            main(["report", str(tmp_path / "run")])
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "cannot be read (Permission denied)" in error
+        return
+    with pytest.raises(PermissionError if asked == "names" else StoreError, match="ermission denied"):
+        asking[asked]()
 
 
 def test_only_one_can_create(place):
