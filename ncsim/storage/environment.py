@@ -14,6 +14,7 @@ from typing import Any
 
 import ncsim
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
+from ncsim.errors import StoreError, reason
 from ncsim.storage.config_file import CONFIG, description
 from ncsim.storage.files import open_storage
 from ncsim.terminal import say
@@ -87,22 +88,32 @@ def say_differences(here: Mapping[str, Any], found: Sequence[Mapping[str, Any]],
 
 
 def recorded_environment(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """What the run in a folder was begun with; None where no run is there, or none that can be read."""
+    """What the run in a folder was begun with; None where no run is there, or its config.json says nothing. Raises as
+    `recorded_environments`."""
     return next(iter(recorded_environments(path)), None)
 
 
 def recorded_environments(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """What the run in a folder was begun with, and what it went on with where that was of another kind."""
+    """What the run in a folder was begun with, and what it went on with where that was of another kind; nothing where no run is there,
+    or its config.json does not say it.
+
+    Raises:
+        StoreError: config.json cannot be read now. It is no run without a record, which any executor may train.
+    """
+    storage = open_storage(path)
     try:
-        stored = description(open_storage(path).read(CONFIG))
+        stored = description(storage.read(CONFIG))
         records = [stored["environment"], *(each["environment"] for each in stored.get("later", ()))]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError):
         return []
+    except OSError as error:
+        raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{CONFIG}") from None
     return [record for record in records if isinstance(record, dict)]
 
 
 def recorded_executors(path: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> list[str] | None:
-    """The executor that each cell of the run in a folder was begun with, one per config; None where there is no record."""
+    """The executor that each cell of the run in a folder was begun with, one per config; None where there is no record. Raises as
+    `recorded_environments`."""
     by_cell = (recorded_environment(path) or {}).get("executor")
     if not isinstance(by_cell, dict):
         return None

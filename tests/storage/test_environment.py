@@ -1,11 +1,16 @@
 """What a run was begun with is on record."""
 
+import errno
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from ncsim.storage.environment import environment
+import ncsim
+from ncsim.errors import StoreError
+from ncsim.storage.environment import environment, recorded_executors
+from ncsim.storage.files import LocalStorage
+from tests.support.tasks import FOUR_ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,3 +20,21 @@ def test_the_revision_of_the_checkout_is_on_record():
     """The checkout is found from the place of the file, which moves with the file."""
     head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
     assert str(environment()["revision"]).removesuffix("-dirty") == head.stdout.strip()
+
+
+def test_a_record_that_cannot_be_read_is_not_missing(tmp_path, monkeypatch):
+    """Else the rest of a run would be trained by whatever executor is the fastest here, and nothing would say so."""
+    config = ncsim.EnsembleConfig(members=2, steps=3, tasks=FOUR_ROWS)
+    folder = ncsim.run_ensemble(config, out=tmp_path / "run", executor="xla").path
+    assert recorded_executors(folder, [config]) == ["xla"]
+    assert recorded_executors(tmp_path / "none", [config]) is None
+    read = LocalStorage.read
+
+    def failing(self, name):
+        if name == "config.json":
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(self, name)
+
+    monkeypatch.setattr(LocalStorage, "read", failing)
+    with pytest.raises(StoreError, match=r"run/config.json: cannot be read \(Stale file handle\)"):
+        recorded_executors(folder, [config])
