@@ -278,6 +278,11 @@ def parse_optimizer_options(text: str) -> dict[str, float | bool]:
     return options
 
 
+def _meaning(name: str, value: Any) -> Any:
+    """A field's value, the same where only its text differs: momentum=0.9 and momentum=0.90 train the same networks."""
+    return frozenset(parse_optimizer_options(value).items()) if name == "optimizer_options" else value
+
+
 def config_grid(**fields: Any) -> list[EnsembleConfig]:
     """Every combination of the values given as lists, in the order of the arguments, the last varying fastest.
 
@@ -306,7 +311,7 @@ def config_grid(**fields: Any) -> list[EnsembleConfig]:
         if not values:
             raise ConfigError(f"{option_name(name)}: no value; allowed: one or more, each {allowed_values(name)}")
         values[:] = [checked(name, value) for value in values]
-        if len(set(values)) != len(values):
+        if len({_meaning(name, value) for value in values}) != len(values):
             raise ConfigError(f"{option_name(name)}: {shown(values)} names a value twice")
     cells = math.prod(map(len, axes.values()))
     if cells > MAX_CELLS:

@@ -95,6 +95,10 @@ def test_default_folder_is_the_runs_own(capsys, tmp_path):
         (["--devices", "9" * 5000], "9...; allowed: a whole number from 1"),
         (["--hidden"], "argument --hidden: expected at least one argument"),
         (["--hidden", "2", "2"], "--hidden: [2, 2] names a value twice"),
+        (
+            ["--optimizer", "sgd", "--optimizer-options", "momentum=0.9,nesterov=true", "nesterov=true, momentum=0.90"],
+            "--optimizer-options: ['momentum=0.9,nesterov=true', 'nesterov=true, momentum=0.90'] names a value twice",
+        ),
     ],
 )
 def test_bad_options_end_in_one_line(capsys, tmp_path, arguments, words):
