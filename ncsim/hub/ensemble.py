@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -17,6 +18,8 @@ from ncsim.results import Run
 from ncsim.statistics.until import numbers_of
 from ncsim.storage.arrow_tables import axis_columns, to_flat_table, trajectories_to_flat_table
 from ncsim.storage.environment import recorded_environments
+from ncsim.storage.files import Storage
+from ncsim.storage.run_folder import RunFolder
 
 WORDS = (
     "Very many small networks, each trained on one task of Alice and one of Bob at once, and how many rows of the truth table they "
@@ -60,6 +63,7 @@ def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
         ConfigError: the folder is not empty or cannot be made, or no licence is called so.
         StoreError: a part is torn or foreign, no member is stored, or the folder cannot be written to.
     """
+    run = run if run.storage is None else _as_it_is(run.storage)
     if run.location is None or not any(True for _ in _members(run)):
         raise StoreError(f"{run.location or 'the run'}: no member is stored; allowed: a stored run with members")
     with new_folder(path, license_id) as folder:
@@ -69,6 +73,22 @@ def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
         title = f"ncsim ensembles: {', '.join(run.swept) or run.configs[0].tasks.name}"
         folder.describe(title, WORDS, _body(run), _described)
     return folder
+
+
+class _AsItIs:
+    """A storage whose folders have the files that they had when they were first asked for, whatever is stored meanwhile: a training may
+    go on, and all tables are to be of the same members."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage, self.names = storage, functools.cache(storage.names)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+
+def _as_it_is(storage: Storage) -> Run:
+    folder = RunFolder.within(cast(Storage, _AsItIs(storage)))
+    return Run(folder.configs, folder)
 
 
 def _members(run: Run) -> Iterator[pa.Table]:

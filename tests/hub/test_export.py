@@ -1,5 +1,6 @@
 """A run as a folder for the hub: the tables of the run, a card and metadata that others read, and no path of this machine."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,9 +17,12 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
-from ncsim.hub.dataset import _size
+from ncsim.hub.dataset import HubFolder, _size
+from ncsim.hub.ensemble import export_run
 from ncsim.report.summary import summarise
+from ncsim.storage.run_folder import RunFolder
 from tests.support.refusals import refused_command
+from tests.support.tasks import FOUR_ROWS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "stored_runs"
 TABLES = {"grid": ["members", "numbers"], "recorded": ["members", "numbers", "trajectories"], "text": ["evaluations"]}
@@ -114,6 +118,32 @@ def test_adapters_name_their_backbone(exported):
         assert f"| test | {' | '.join(map(str, test.flatten()))} |" in card.read_text()
         before = json.loads((stored / "adapter_config.json").read_text())
         assert config == before | {"base_model_name_or_path": "acme/tiny-bert"}
+
+
+def test_all_tables_are_of_the_same_members_while_a_run_trains(tmp_path, monkeypatch):
+    """What is stored after the first of them is in none."""
+    configs = ncsim.config_grid(learning_rate=[0.01, 0.05], members=3, steps=5, tasks=[FOUR_ROWS])
+    recording = ncsim.Recording(points=3)
+    run = ncsim.run_ensemble(configs, out=tmp_path / "run", executor="xla", recording=recording)
+    more = [dataclasses.replace(config, members=7) for config in configs]
+    RunFolder.create(tmp_path / "run", more)
+    add = HubFolder.add_table
+
+    def added(folder, name, *table):
+        add(folder, name, *table)
+        ncsim.run_ensemble(more, out=tmp_path / "run", executor="xla")
+
+    monkeypatch.setattr(HubFolder, "add_table", added)
+    export_run(ncsim.open_run(tmp_path / "run"), str(tmp_path / "hub"))
+    assert run.missing() == 0
+    members, numbers, along = (
+        pandas.read_parquet(tmp_path / "hub" / "data" / f"{name}.parquet")
+        for name in ("members", "numbers", "trajectories")
+    )
+    assert len(members) == 6
+    assert set(numbers["members"]) == {3}
+    assert sorted(set(along["member"])) == [0, 1, 2]
+    assert "Not complete: 8 members were still to be trained." in (tmp_path / "hub" / "README.md").read_text()
 
 
 def test_sizes_have_the_words_of_the_hub():
