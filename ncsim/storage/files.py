@@ -154,7 +154,9 @@ class LocalStorage:
     def _below(self, folder: str) -> Iterator[str]:
         def failed(error: OSError) -> None:
             # Left to itself, `os.walk` takes what it cannot read for a folder without files.
-            if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+            others = not folder and error.filename != str(self.root)  # as lost+found, where a disk is the run folder
+            if not gone and not others:
                 raise error
 
         for place, _, files in os.walk(self.root / folder, onerror=failed):

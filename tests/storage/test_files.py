@@ -86,6 +86,25 @@ def test_a_folder_that_cannot_be_read_is_no_empty_one(asked, tmp_path, monkeypat
         asking[asked]()
 
 
+def test_folders_of_others_in_a_run_folder_need_not_be_read(tmp_path, monkeypatch):
+    """As lost+found, which is the administrator's, where a disk of its own is the run folder."""
+    folder, scan = stored(tmp_path / "run"), os.scandir
+    left = tmp_path / "run" / ".one-1.tmp"
+    left.write_text("")
+    (tmp_path / "run" / "lost+found").mkdir()
+
+    def scandir(path):
+        if os.fspath(path).endswith("lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = verify(tmp_path / "run")
+    assert (found.members, found.findings, found.leftovers) == (20, [], 1)
+    discard_unfinished(folder.storage)
+    assert not left.exists()
+
+
 def test_only_one_can_create(place):
     files = open_storage(place)
     assert files.create("claims/one", b"mine")
