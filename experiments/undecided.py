@@ -372,7 +372,8 @@ def _draw_s(axis: Any, found: dict[int, Width]) -> list[list[Any]]:
     }
     rows: list[list[Any]] = []
     for number, (name, (estimates, colour, mark)) in enumerate(ranges.items()):
-        points(axis, places + 0.15 * (number - 1), estimates, fmt=mark, color=colour, label=name)
+        bars = "all that deciding can do" if number else "95 % interval"
+        points(axis, places + 0.15 * (number - 1), estimates, fmt=mark, color=colour, label=f"{name}: {bars}")
         rows += [["S", name, n, e.value, e.low, e.high] for n, e in zip(found, estimates, strict=True)]
     axis.axhline(2, color=BLACK, lw=0.6, ls="--")
     axis.set_xticks(places, [f"n = {n}" for n in found])
