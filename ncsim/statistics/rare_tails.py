@@ -131,7 +131,7 @@ def probability_of(context_laws: np.ndarray, bound: float) -> float:
     """P(S >= bound) from the laws of k, float64[4, rows + 1]."""
     rows, signed = context_laws.shape[1] - 1, _signed(context_laws)
     law = np.convolve(np.convolve(signed[0], signed[1]), np.convolve(signed[2], signed[3]))
-    return float(law[np.arange(-4 * rows, 4 * rows + 1) >= _least(bound, rows)].sum())
+    return min(float(law[np.arange(-4 * rows, 4 * rows + 1) >= _least(bound, rows)].sum()), 1.0)  # sums round
 
 
 def _least(bound: float, rows: int) -> int:
@@ -188,7 +188,7 @@ def tail(law: ProtocolLaw, outcomes: Ensemble, bound: float, loss_of_wrong: floa
     value = probability_of(law.context_laws, bound)
     left_out = np.array([probability_of(laws, bound) for laws in np.moveaxis(law.left_out_context_laws, 0, 1)])
     found = _interval(value, left_out, min(law.freedoms))
-    if law.protocol.kind.startswith("best"):
+    if not law.protocol.is_single_shot:
         found = _as_power(found, left_out, min(law.freedoms))
     weights = np.stack([unseen_weight(law.protocol, outcomes, c, loss_of_wrong) for c in range(4)])
     extra = unseen_probability(law.context_laws, weights, bound)
@@ -212,7 +212,8 @@ def _interval(value: float, left_out: np.ndarray, freedom: int) -> Estimate:
 
 def _as_power(found: Estimate, left_out: np.ndarray, freedom: int) -> Estimate:
     """Wider, where some group of members makes more than half of the value, which is a power of a share that the error is nearly linear
-    in: Student's t on the scale of the logarithm. The lower limit is 0 where that group makes all of it."""
+    in: Student's t on the scale of the logarithm. The lower limit is 0 where that group makes all of it. Under retry it is the share of
+    networks that do not solve a context, to the power of all tries."""
     from scipy.special import stdtrit
 
     if freedom < 1 or not left_out.min() < found.value / 2:

@@ -168,6 +168,37 @@ def test_the_best_of_many_by_what_few_networks_have(number):
     assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
+def test_a_tail_is_ordered_and_monotone():
+    """S is -4 or more for certain, also where sums of 16 and more laws round to a little over 1."""
+    for seed in range(3):
+        outcomes = Outcomes([drawn(40, np.random.default_rng(seed))], CONFIG)
+        for protocol in (Protocol("single"), Protocol("retry", 20), Protocol("best_accuracy", 20)):
+            law = ProtocolLaw(protocol, outcomes)
+            found = [tail(law, outcomes, bound, WRONG).probability for bound in np.arange(-4, 4.01, 0.125)]
+            assert all(0 <= each.low <= each.value <= each.high <= 1 for each in found)
+            assert found[0].value == pytest.approx(1)
+            assert all(one.value >= other.value * (1 - 1e-12) for one, other in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    "protocol", [Protocol("retry", 5), Protocol("retry", 20), Protocol("best_accuracy", 5)], ids=str
+)
+def test_a_power_of_what_one_network_has_is_not_bounded_from_below(protocol):
+    """In the mean three of ten ensembles have one network that does not solve 22. It is taken for one in 300, and a failure of all tries
+    for a power of that: the truth is far below, by 3 to the power of the tries and more."""
+    samples, laws = 100, np.zeros((4, 17))
+    laws[:3, 0] = laws[:3, 6] = 0.5
+    laws[3, [0, 14]] = 1 - 0.3 / 300, 0.3 / 300
+    expected, held, seen = truth(protocol, 3.5, laws), 0, 0
+    for seed in range(samples):
+        outcomes = Outcomes([drawn(300, np.random.default_rng(seed), laws)], CONFIG)
+        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.5, WRONG).probability
+        held += found.low <= expected <= found.high
+        seen += found.value > 0
+    assert seen > samples / 6
+    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+
+
 def test_networks_of_all_contexts_become_those_of_context_22():
     batches = [made_up(96, seed=1, diverged=0.1), made_up(64, seed=2, diverged=0.1)]
     pooled = as_context_22(batches, 16)
