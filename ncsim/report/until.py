@@ -31,8 +31,10 @@ def goes_on(stored: Mapping[str, Any] | None, configs: Sequence[EnsembleConfig])
     ]
     part = max(map(part_size, configs))
     stage = next_stage(looks, Until.parse(stored["until"]).precision, stored["at_most"], stored["first_member"], part)
-    furthest = max([stage.members, *(look.members for look in looks[-1:])]) if looks else stored["at_most"]
-    return members <= furthest and members < int(stored["at_most"])
+    if members >= int(stored["at_most"]):
+        return False
+    # The rule asks for the members of its stages and for no others: of the next, or of one before where it was stopped in between.
+    return not looks or members in (stage.members, *(look.members for look in looks))
 
 
 def ended(

@@ -175,10 +175,13 @@ def test_members_that_were_trained_without_the_rule_end_it(tmp_path):
     """A run that the rule led, stopped and given all members without it, is complete, and so is one given more than the rule would."""
     with contextlib.suppress(KeyboardInterrupt):
         ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, progress=Stops(4))
-    assert summarise(ncsim.open_run(tmp_path / "run")).numbers["until_goes_on"] == [MEAN]
-    ncsim.run_ensemble(grid(2_000), out=tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "until.json").read_text()).get("stopped") is None
-    assert "until_goes_on" not in summarise(ncsim.open_run(tmp_path / "run")).numbers
+    run = ncsim.open_run(tmp_path / "run")
+    assert summarise(run).numbers["until_goes_on"] == [MEAN]
+    for members in (run.configs[0].members + 1, 2_000):
+        run = ncsim.run_ensemble(grid(members), out=tmp_path / "run")
+        assert json.loads((tmp_path / "run" / "until.json").read_text()).get("stopped") is None
+        assert run.missing() == 0
+        assert "until_goes_on" not in summarise(run).numbers
 
 
 def test_in_memory_it_is_the_same(ended):
