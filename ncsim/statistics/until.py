@@ -123,7 +123,7 @@ class Until:
         cell = "".join(f", {name}={value}" for name, value in self.cell)
         short = f"{self.precision:g}"
         # What is trained for is read from these words again: more than six digits are not to be rounded.
-        return f"{self.number}{cell} +- {short if float(short) == self.precision else repr(self.precision)}"
+        return f"{self.number}{cell} +- {short if float(short) == self.precision else repr(float(self.precision))}"
 
     @property
     def support(self) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ncsim
@@ -290,7 +291,13 @@ def test_names_are_read_with_any_spaces():
     )
     for name in NUMBERS:
         assert Until.parse(str(Until(name, 0.25))) == Until(name, 0.25)
-    for precision in (0.12345678, 1e-7, 1.0000001e-5, 0.1 + 0.2):  # a run is trained for what its words say
+    for precision in (
+        0.12345678,
+        1e-7,
+        1.0000001e-5,
+        0.1 + 0.2,
+        np.float64(0.12345678),
+    ):  # a run is trained for what its words say
         assert Until.parse(str(Until("mean S", precision))).precision == precision
 
 
