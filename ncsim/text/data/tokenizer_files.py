@@ -123,7 +123,8 @@ def _byte_level(
     from tokenizers.implementations import ByteLevelBPETokenizer
 
     space = bool(settings.get("add_prefix_space", False))
-    made = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), add_prefix_space=space)
+    files = str(folder / "vocab.json"), str(folder / "merges.txt")
+    made = ByteLevelBPETokenizer.from_file(*files, add_prefix_space=space)
     made._tokenizer.model.unk_token = special["unk_token"]
     made.add_special_tokens(list(special.values()))
     end, begin = ((special[key], words[special[key]]) for key in ("sep_token", "cls_token"))
