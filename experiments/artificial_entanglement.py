@@ -102,7 +102,7 @@ def _found(name: str, target: str, rank: int, own: Sequence[Any], along: Sequenc
     residual = np.stack([each.residual for each in own]).mean(axis=1)
     mean = first.profile._replace(entropy=entropy.mean(axis=(0, 1)))
     centre = np.stack([each.profile.centre for each in own])
-    null = np.stack([each.null.mean for each in own]).mean(axis=(0, 1))
+    null = np.stack([each.null.mean for each in own]).mean(axis=1)  # [N, K]
     by_cut = [t_interval(residual[:, n]) for n in range(len(d))]
     outside = [n for n, each in enumerate(by_cut) if d[n] != inputs and not each.low <= 0 <= each.high]
     ends = [
@@ -112,16 +112,17 @@ def _found(name: str, target: str, rank: int, own: Sequence[Any], along: Sequenc
     centres = {e: [_centre(row) for row in along if row["epoch"] == e] for e in epochs}
     row = Row(
         name, target, len(own), t_interval(np.exp(centre).mean(axis=1)), float(mean.entropy.max()), t_interval(centre.mean(axis=1)),
-        t_interval(np.stack([each.profile._replace(entropy=each.profile.entropy.mean(axis=0)).valley_depth for each in own])),
+        # Each adapter's own highest cut, of the update and of its null: that of the mean over adapters is lower.
+        t_interval(first.profile._replace(entropy=entropy.mean(axis=1)).valley_depth),
         float(mean._replace(entropy=first.bound).valley_depth), float(mean._replace(entropy=first.law).valley_depth),
-        float(mean._replace(entropy=null).valley_depth), float(np.abs(mean.entropy - first.law).max()),
+        float(first.profile._replace(entropy=null).valley_depth.mean()), float(np.abs(mean.entropy - first.law).max()),
         by_cut[ends[0]], int(d[ends[0]]), by_cut[ends[1]], int(d[ends[1]]), len(outside), len(d) - 1,
     )  # fmt: skip
     broken = [f"{name}, {target}: above its bound"] * bool((entropy > first.bound + 1e-9).any())
     broken += [f"{name}, {target}: a centre above 0"] * bool(rank == 1 and np.any(centre != 0))
     broken += [f"{name}, {target}: a profile before the first step"] * bool(np.isfinite(centres[epochs[0]]).any())
     return Found(
-        row, d, mean.entropy, null, np.stack([each.null.spread for each in own]).mean(axis=(0, 1)), first.bound, first.law, epochs,
+        row, d, mean.entropy, null.mean(axis=0), np.stack([each.null.spread for each in own]).mean(axis=(0, 1)), first.bound, first.law, epochs,
         [float(np.exp(centres[e]).mean()) for e in epochs], broken,
     )  # fmt: skip
 

@@ -11,6 +11,9 @@ from experiments.shared import adaptation_runs
 from experiments.shared.adaptation_runs import t_interval
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import Estimate
+from ncsim.text.entanglement import Null, Profile
+from ncsim.text.profiles import AdapterProfile
+from ncsim.text.records import AdapterId
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
@@ -58,6 +61,24 @@ def test_random_updates_have_the_norm_and_the_rank_of_the_trained():
     assert abs((update * (a @ b)).sum()) < 0.5 * np.linalg.norm(update) * np.linalg.norm(a @ b), "and nothing else"
     norms = np.linalg.norm(drawn["value"]["dense"], axis=(1, 2))
     np.testing.assert_allclose(norms, np.linalg.norm(dense, axis=(1, 2)), rtol=1e-5)
+
+
+def test_a_valley_and_its_nulls_are_the_same_mean():
+    """Two adapters that are highest at different cuts, and a null that is exactly each of them."""
+    entropy = np.log([[[1, 3, 1, 2, 1]], [[1, 2, 1, 4, 1]]])  # [adapter, layer, cut]
+    dimension = np.array([1, 2, 4, 8, 16])
+    law = np.zeros(5)
+    own = [
+        AdapterProfile(
+            AdapterId(4, seed, 0), "query", Profile(dimension, each, 4, 4), Null(each, np.zeros((1, 5))), law + 9, law
+        )
+        for seed, each in enumerate(entropy)
+    ]
+    along = [{"epoch": 0, "entropy": [np.nan] * 5, "dimension": dimension.tolist(), "inputs": 4}]
+    found = artificial_entanglement._found("LoRA, r = 4", "query", 4, own, along)
+    assert found.row.valley.value == pytest.approx(np.log([3, 4]).mean())
+    assert found.row.null_valley == pytest.approx(found.row.valley.value), "and not that of the mean, ln(sqrt(8))"
+    np.testing.assert_allclose(found.null, found.entropy)
 
 
 def growths(change):
