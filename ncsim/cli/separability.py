@@ -115,6 +115,7 @@ def described(found: ForeignShare, ridge: float | None) -> list[dict[str, Any]]:
     import numpy as np
 
     from ncsim.statistics.separability import mean_over_members
+    from ncsim.training.separability import grid_of_rows
 
     entropy = found.schmidt_entropy() / np.log(2)
     numbers = {"cross_kernel": found.cross_kernel()}
@@ -125,7 +126,9 @@ def described(found: ForeignShare, ridge: float | None) -> list[dict[str, Any]]:
             "information": found.curvature_information(ridge),
             "entanglement": found.curvature_entanglement(ridge),
         }
-    most = {key: _largest(key, values) for key, values in numbers.items()}
+    # Of a matrix the entropy is at most the logarithm of its shorter side, whatever members have.
+    bits = math.log2(min(grid_of_rows(found.config.tasks).shape))
+    most = {key: bits if key.startswith("entropy_") else _largest(key, values) for key, values in numbers.items()}
     return [
         {"context": name, "step": int(step)}
         | {key: mean_over_members(values[:, place, at], most[key])._asdict() for key, values in sorted(numbers.items())}
@@ -136,7 +139,7 @@ def described(found: ForeignShare, ridge: float | None) -> list[dict[str, Any]]:
 
 
 def _largest(key: str, values: np.ndarray) -> float:
-    """What a member can have, for an interval: 1 of shares and kernels; of the others twice the largest that was met, and at least 1."""
+    """What a member can have, for an interval: 1 of shares and kernels; of information and entanglement, which have no limit, twice the largest that was met, and at least 1."""
     if key == "cross_kernel" or key.startswith("foreign_share"):
         return 1.0
     return max(1.0, 2 * float(max(filter(math.isfinite, values.flat), default=0.0)))

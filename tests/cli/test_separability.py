@@ -7,6 +7,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.cli.separability import described
 
 SMALL = "separability --hidden 1 --members 6 --steps 20 --contexts 12 --at 1 20 --devices 1".split()
 PLAIN = "separability --members 6 --steps 20".split()
@@ -34,6 +35,18 @@ def test_the_command_gives_what_python_gives(capsys):
     assert last["cross_kernel"]["value"] == pytest.approx(share.cross_kernel()[:, 0, 1].mean())
     assert last["information"]["value"] == pytest.approx(share.curvature_information(0.1)[:, 0, 1].mean())
     assert last["entanglement"]["high"] >= last["entanglement"]["value"] > last["information"]["value"]
+
+
+@pytest.mark.slow
+def test_an_interval_of_the_entropy_allows_two_bits(monkeypatch):
+    """Logits are a 4 x 4 matrix, of 2 bits at most: what six members and other steps had is no limit of the law's."""
+    config = ncsim.EnsembleConfig(hidden=1, members=6, precision="float64")
+    found = ncsim.foreign_share(config, [1], ["12"], devices=1)
+    entropy = np.full((6, 1, 1, 2), 0.01 * np.log(2))  # of each member
+    monkeypatch.setattr(type(found), "schmidt_entropy", lambda self: entropy)
+    (row,) = described(found, None)
+    missed = 1 - 0.05 ** (1 / 6)  # so often something else may be there, and six members have not shown it
+    assert row["entropy_alice"]["high"] == pytest.approx(0.01 + missed * (2 - 0.01))
 
 
 @pytest.mark.slow
