@@ -117,8 +117,9 @@ def label_word(value: Any) -> str:
     text = "" if value is None else str(value).strip()
     if text.lower() in ("true", "false"):
         return text.lower()
-    # Numbers are floats where a program had gaps in the column.
-    return text[:-2] if re.fullmatch(r"-?\d+\.0", text) else text
+    # Numbers are floats where a program had gaps in the column, and have two places where it wrote decimals.
+    whole = re.fullmatch(r"(-?\d+)\.0+", text)
+    return ("0" if whole[1] == "-0" else whole[1]) if whole else text
 
 
 def _unpacked(file: SourceFile) -> bytes:

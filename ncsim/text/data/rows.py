@@ -151,7 +151,7 @@ def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
     Without ids, a row's is its number; ids are then those of this file only, and pair with no other file's.
 
     Raises:
-        DataError: as `read_rows`; or columns that are not there, or no label that is 1.
+        DataError: as `read_rows`; or columns that are not there, ids of some rows alone, or no label that is 1.
     """
     table = own_table(file, columns[:4])
     if table.names and not {columns.text, columns.label} <= set(table.names):
@@ -160,10 +160,11 @@ def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
             f"and where wanted {columns.text2} and {columns.id}, or other names in the suite (text = ...)"
         )
     labels: dict[str, None] = {}
-    rows, _ = _collected(file, _own_rows(table, columns, labels))
+    with_ids: set[bool] = set()
+    rows, _ = _collected(file, _own_rows(table, columns, labels, with_ids))
     unread = [name for name in table.names if name not in columns[:4]]
     notes = [*table.notes, *([f"columns that are not read: {', '.join(unread)[:80]}"] if unread else [])]
-    return OwnRows(rows, columns.id in table.names, [*notes, *_never_found(file, columns, labels)])
+    return OwnRows(rows, True in with_ids, [*notes, *_never_found(file, columns, labels)])
 
 
 def _never_found(file: SourceFile, columns: Columns, labels: Collection[str]) -> list[str]:
@@ -181,16 +182,23 @@ def _never_found(file: SourceFile, columns: Columns, labels: Collection[str]) ->
     return [f"no row has the class {', '.join(never)[:80]}"] if never else []
 
 
-def _own_rows(table: OwnTable, columns: Columns, labels: dict[str, None]) -> Iterator[Labelled]:
-    """The rows, and into `labels` the labels as they are written."""
+def _own_rows(table: OwnTable, columns: Columns, labels: dict[str, None], with_ids: set[bool]) -> Iterator[Labelled]:
+    """The rows, and into `labels` the labels as they are written, into `with_ids` whether rows have an id."""
     for number, (where, row) in enumerate(table.rows):
         second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
             raise DataError(f"{where}: {columns.text2} is not a text")
         if isinstance(key, bool) or not isinstance(key, str | int):
             raise DataError(f"{where}: {columns.id} is {shown(key)}; allowed: a text or a whole number")
+        key = str(key).strip()
+        with_ids.add(key != "")
+        if len(with_ids) > 1:
+            # The number of a row beside ids would be taken for an id, also that of a row of another file.
+            raise DataError(
+                f"{where}: {columns.id} is {shown(key) if key else 'empty'}; allowed: an id in every row, or in none"
+            )
         first = _filled(row.get(columns.text), columns.text, where)
-        named = str(number) if key == "" else str(key)
+        named = key or str(number)
         labels[label_word(row.get(columns.label))] = None
         yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
 

@@ -1,6 +1,7 @@
 """A user's own tables, as other programs write them: each format gives the same rows, or one line says what is wrong."""
 
 import csv
+import decimal
 import gzip
 import io
 import tracemalloc
@@ -173,6 +174,41 @@ def test_what_cannot_be_read_is_one_line(content, message):
     with pytest.raises(DataError, match=message) as caught:
         read_own(SourceFile("own", content))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"text,label,id\na,1,0\nb,0,\n",
+        b"text,label,id\na,1,0\nb,0, \n",
+        b'{"text": "a", "label": 1, "id": 0}\n{"text": "b", "label": 0}\n',
+        b'{"text": "a", "label": 1, "id": "0"}\n{"text": "b", "label": 0, "id": null}\n',
+    ],
+)
+def test_some_rows_have_no_id_where_others_have(content):
+    """The number of such a row would be an id, and pair it with a row of another file that it has nothing to do with."""
+    with pytest.raises(DataError, match=r"own, line [23]: id is empty; allowed: an id in every row, or in none"):
+        read_own(SourceFile("own", content))
+
+
+def test_a_column_of_ids_that_is_empty_is_none():
+    found = read_own(SourceFile("own", b"text,label,id\na,1,\nb,0,\n"))
+    assert (found.has_ids, [row.id for row in found.rows]) == (False, ["0", "1"])
+    spaced = read_own(SourceFile("own", b"text, label, id\na, 1, x7\n"))
+    assert (spaced.has_ids, [row.id for row in spaced.rows]) == (True, ["x7"]), "as labels and texts, without its space"
+
+
+def test_labels_that_were_written_as_decimals():
+    assert [row.label for row in read_own(SourceFile("own", b"text,label\na,1.00\nb,0.000\nc,-0.0\n")).rows] == [
+        1,
+        0,
+        0,
+    ]
+    made = io.BytesIO()
+    label = pa.array([decimal.Decimal(word) for word in ("0.00", "2.00", "1.50")])
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": label}), made)
+    found = read_own(SourceFile("own", made.getvalue()), Columns(right=("2", "1.50")))
+    assert [row.label for row in found.rows] == [0, 1, 1]
 
 
 def test_half_a_surrogate_pair_is_a_replacement_character():
