@@ -165,7 +165,7 @@ def encoder(model: str | None, out: Path) -> list[Choice]:
     above = sum(c.odd > 2 + 1e-9 for c in found)
     most = max(c.contextuality for c in found)
     print(
-        f"\n  The encoder's largest CHSH sum is above 2 at {above} of {len(found)} temperatures; "
+        f"\n  The encoder's largest CHSH sum is above 2 in {above} of {len(found)} rows; "
         f"Delta is {'at most 0' if most < 1e-9 else f'{most:.3f} AT MOST'}."
     )
     return found

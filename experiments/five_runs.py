@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 def signed_rank_p_values(differences: np.ndarray) -> np.ndarray:
-    """One-sided p-values [C] of differences [C, runs]: exact without ties and zeros up to ten runs, else scipy's normal law."""
+    """One-sided p-values [C] of differences [C, runs]: exact up to ten runs, with ties and without zeros, else scipy's normal law."""
     from scipy.stats import wilcoxon
 
     if differences.shape[1] > 10:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from ncsim.errors import ConfigError, DataError
 from ncsim.formatting import json_text, table
 from ncsim.terminal import output
 
-#: What is a word: letters and apostrophes, in lower case.
-WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|')*")
+#: What is a word: letters, and apostrophes between them; in lower case. A mark after a word may close a quotation.
+WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+#: The apostrophe of printed texts (U+2019).
+CURLED = "\N{RIGHT SINGLE QUOTATION MARK}"
 MAX_BYTES = 10**8
 
 
@@ -52,12 +55,12 @@ def run_command(parsed: argparse.Namespace) -> None:
 
 
 def words_of(file: str) -> list[str]:
-    """The words of a text, in their order.
+    """The words of a text, in their order; the same however accents and apostrophes are written in it.
 
     Raises:
         DataError: it cannot be read.
     """
-    return WORD.findall(_text(file).lower())
+    return WORD.findall(unicodedata.normalize("NFC", _text(file).lower()).replace(CURLED, "'"))
 
 
 def _text(file: str) -> str:

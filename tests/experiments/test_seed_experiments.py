@@ -9,6 +9,7 @@ from scipy.stats import wilcoxon
 
 from experiments import concept_chsh, five_runs, quantum_circuits, separability, word_statistics
 from experiments.text_demo import tiny_model
+from ncsim.cli.words import words_of
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.separability import ForeignShare
 from ncsim.statistics.intervals import Estimate
@@ -143,6 +144,14 @@ def test_intervals_of_word_statistics_are_two_spreads_everywhere(tmp_path, capsy
     assert "in 1 of 2 subjects without any meaning: far. It beats Zipf-Mandelbrot so in 0 of 1 texts" in said
     assert "two spreads" in " ".join(word_statistics.__doc__.split())
     np.testing.assert_allclose(bars, 2.0)
+
+
+def test_words_are_the_same_in_quotation_marks_and_in_any_form_of_unicode(tmp_path):
+    """Quoted, with a printed apostrophe, and with accents as marks of their own."""
+    text = tmp_path / "text.txt"
+    text.write_text("'Don't go,' he said. \u2018Don\u2019t go\u2019: \u00e9lan, e\u0301lan 4 x_y", encoding="utf-8")
+    once = ["don't", "go"]
+    assert words_of(str(text)) == [*once, "he", "said", *once, "\u00e9lan", "\u00e9lan", "x", "y"]
 
 
 def test_words_of_the_command_have_the_same_interval(tmp_path, capsys):
