@@ -82,7 +82,7 @@ class Case(NamedTuple):
     case: str
     scale: float  # D, or what stands for it
     kappa: float
-    error: float  # standard error over ensembles; 0 where densities are exact
+    reach: float  # of the 95 % interval to either side, Student's t over ensembles; 0 where densities are exact
     expected: float  # kappa; NaN where none is derived
     residual: float
 
@@ -194,7 +194,10 @@ def without_noise(time: float = 0.3) -> Case:
 
 
 def sampled(diffusion: float, members: int, ensembles: int, seed: int, time: float = 0.5) -> tuple[Case, list[float]]:
-    """kappa of members that learn by small steps with noise, and of each ensemble alone."""
+    """kappa of members that learn by small steps with noise, and of each ensemble alone. Chance is in the force as well as in the
+    acceleration, so that few members make kappa smaller, which no interval over ensembles knows of."""
+    from scipy.special import stdtrit
+
     rng, slopes, residuals = np.random.default_rng(seed), [], []
     kept = [round((time + k * WIDE) / STEP) for k in (-2, -1, 0, 1, 2)]
     for _ in range(ensembles):
@@ -211,9 +214,9 @@ def sampled(diffusion: float, members: int, ensembles: int, seed: int, time: flo
         found = madelung_of(pair[0], pair[1], thin=0.05)
         slopes.append(found.kappa)
         residuals.append(found.residual)
-    error = float(np.std(slopes, ddof=1) / math.sqrt(ensembles))
+    reach = float(stdtrit(ensembles - 1, 0.975) * np.std(slopes, ddof=1) / math.sqrt(ensembles))
     name = f"double well, {ensembles} x {members:,} members"
-    return Case(name, diffusion, float(np.mean(slopes)), error, -2 * diffusion**2, float(np.mean(residuals))), slopes
+    return Case(name, diffusion, float(np.mean(slopes)), reach, -2 * diffusion**2, float(np.mean(residuals))), slopes
 
 
 def circles(size: int, loops: int, points: int, seed: int) -> np.ndarray:
@@ -278,19 +281,16 @@ def reservoir_drift(most: int, answers: np.ndarray) -> Any:
 def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray], finer: Sequence[Finer] = ()) -> list[str]:
     """What the numbers bear, a line per claim. `finer`: of gradients with more points."""
     wells = [case for case in cases if case.case.startswith("double well") and case.scale > 0]
-    worst = max(abs(case.kappa / case.expected - 1) for case in wells if not case.error)
-    noisy = [case for case in wells if case.error]
+    worst = max(abs(case.kappa / case.expected - 1) for case in wells if not case.reach)
+    noisy = [case for case in wells if case.reach]
     exchanged = [case for case in cases if case.case.startswith("neuron")]
     zero = {kind: float(np.abs(turned[kind]).max()) for kind in SINGLE_VALUED}
     spread = {kind: float(np.std(values)) for kind, values in turned.items() if kind not in SINGLE_VALUED}
     return [
         f"Schroedinger's equation: kappa = -2 D^2 to {worst:.1%} where densities are exact"
-        + "".join(
-            f", and {case.kappa / case.scale**2:.2f} +- {case.error / case.scale**2:.2f} D^2 of samples"
-            for case in noisy
-        )
+        + "".join(f", and {case.kappa / case.scale**2:.2f}{_limits(case)} D^2 of samples" for case in noisy)
         + ". "
-        + ("Its sign is wrong for the claim." if all(case.kappa < 0 for case in wells) else "NOT of one sign."),
+        + _of_sign(wells),
         f"hbar = mu / 2 pi: with a neuron exchanged kappa is {min(c.kappa / c.scale**2 for c in exchanged):.2f} to "
         f"{max(c.kappa / c.scale**2 for c in exchanged):.2f} D^2, "
         + ("below 0 at every mu and rate" if all(c.kappa < 0 for c in exchanged) else "NOT below 0 everywhere")
@@ -304,6 +304,15 @@ def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray], finer: Sequ
         + ", ".join(f"{value:.3f} ({kind})" for kind, value in spread.items())
         + ", without steps.",
     ]
+
+
+def _of_sign(wells: Sequence[Case]) -> str:
+    """What intervals bear of kappa's sign."""
+    if all(case.kappa + case.reach < 0 for case in wells):
+        return "Its sign is wrong for the claim."
+    if any(case.kappa - case.reach > 0 for case in wells):
+        return "NOT of one sign."
+    return "So few samples do not tell its sign."
 
 
 def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndarray], out: Path) -> list[Path]:
@@ -334,9 +343,7 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
         for place, case in enumerate(shown):
             unit = case.scale**2
             color = VERMILLION if case.kappa > 0 else BLUE
-            middle.errorbar(
-                case.kappa / unit, -place, xerr=1.96 * case.error / unit, fmt="o", color=color, markersize=4
-            )
+            middle.errorbar(case.kappa / unit, -place, xerr=case.reach / unit, fmt="o", color=color, markersize=4)
             rows.append(["kappa / D^2", case.case, case.kappa / unit, case.residual])
         middle.axvline(-2, color=BLACK, linewidth=1)
         middle.axvline(2, color=BLACK, linewidth=1, linestyle="--")
@@ -362,17 +369,24 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
         return save_figure(figure, out / "madelung", ["panel", "case", "x", "y"], rows)
 
 
+def _limits(case: Case) -> str:
+    """The interval in units of D^2, where densities are of samples."""
+    if not case.reach:
+        return ""
+    low, high = ((case.kappa + sign * case.reach) / case.scale**2 for sign in (-1, 1))
+    return f" [{low:.2f}, {high:.2f}]"
+
+
 def printed(cases: Sequence[Case]) -> list[str]:
     """A row per case, kappa in units of D^2 where there is a D."""
     rows = []
     for case in cases:
         unit = case.scale**2 or 1.0
-        error = f" +- {case.error / unit:.2f}" if case.error else ""
         rows.append(
             [
                 case.case,
                 f"{case.scale:g}",
-                f"{case.kappa / unit:+.4f}{error}",
+                f"{case.kappa / unit:+.4f}{_limits(case)}",
                 f"{case.expected / unit:+.4f}" if math.isfinite(case.expected) else "-",
                 f"{case.residual:.1%}" if math.isfinite(case.residual) else "-",
             ]

@@ -92,7 +92,7 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
     # The current at t - h, t and t + h, by continuity: dJ/dq = -dp/dt.
     change = (density[2:] - density[:-2]) / (2 * step)
     current = -(np.cumsum(change, axis=1) - change / 2) * width
-    velocity = current / np.maximum(density[1:-1], 1e-300)
+    velocity = current / np.maximum(density[1:-1], 1e-150)  # whose square a float can divide by
     acceleration = (velocity[2] - velocity[0]) / (2 * step) + velocity[1] * np.gradient(velocity[1], width)
     slope = np.gradient(logs[2], width)
     potential = np.gradient(slope, width) / 2 + slope**2 / 4  # sqrt(p)'' / sqrt(p)
@@ -228,12 +228,16 @@ def _newton(basis: np.ndarray, moments: np.ndarray, start: np.ndarray, width: fl
             return np.asarray(logs - logs.max() - np.log(np.exp(logs - logs.max()).sum() * width))
         hessian = (basis * share) @ basis.T - np.outer(means, means)
         move = np.linalg.solve(hessian + 1e-14 * np.eye(len(basis)), -gradient)
-        size = 1.0
-        while (new := objective(parameters + size * move))[0] > value + 1e-4 * size * gradient @ move and size > 1e-8:
+        # Near the end what a step gains is less than the rounding of its value, and would be halved for ever.
+        size, rounding = 1.0, 1e-13 * max(1.0, abs(value), float(np.abs(parameters) @ np.abs(moments)))
+        most = value + rounding
+        while (new := objective(parameters + size * move))[0] > most + 1e-4 * size * gradient @ move and size > 1e-8:
             size /= 2
         parameters = parameters + size * move
         value, share = new
-    raise ValueError("samples: no exponential polynomial of this degree has their moments; allowed: a smaller degree")
+    raise ValueError(
+        f"samples: no exponential polynomial of degree {len(basis)} was found with their moments; allowed: a smaller degree"
+    )
 
 
 class EntropyBalance(NamedTuple):

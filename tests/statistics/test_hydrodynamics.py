@@ -156,6 +156,44 @@ def test_without_noise_and_with_a_neuron_exchanged():
     assert fast.residual < 0.01
 
 
+def test_kappa_of_samples_has_its_interval_in_the_table_and_in_words():
+    """Student's t over three ensembles: 4.30 standard errors, and not 1.96."""
+    from experiments import madelung
+
+    found, slopes = madelung.sampled(0.3, 4_000, 3, seed=0)
+    reach = 4.302652729911275 * np.std(slopes, ddof=1) / np.sqrt(3)  # t of 0.975 with two degrees, from tables
+    assert found.reach == pytest.approx(reach)
+    limits = "[{:.2f}, {:.2f}]".format(*((found.kappa + sign * reach) / 0.09 for sign in (-1, 1)))
+    exact = [madelung.Case(name, 0.3, -0.18, 0.0, -0.18, 0.0) for name in ("double well", "neuron exchanged")]
+    rows = madelung.printed([found, *exact, madelung.Case("no noise", 0.0, 0.0, 0.0, 0.0, math.nan)])
+    assert limits in rows[2]
+    assert "[" not in "".join(rows[3:])
+    turned = {kind: np.zeros(2) for kind in ("none", "reservoir", "pcgrad")}
+    assert f"{limits} D^2 of samples" in madelung.conclusion([found, *exact], turned)[0]
+    for kappa, words in (
+        (-0.3, "Its sign is wrong"),
+        (-0.1, "do not tell its sign"),
+        (0.1, "do not tell"),
+        (0.3, "NOT of one sign"),
+    ):
+        few = found._replace(kappa=kappa, reach=0.2)
+        assert words in madelung.conclusion([few, *exact], turned)[0]
+
+
+@pytest.mark.parametrize(
+    ("members", "degree", "seed"),
+    [(50, 2, 55), (50, 8, 42), (1_000, 4, 0), (1_000, 8, 26), (5_000, 8, 25), (5_000, 4, 81)],
+)
+def test_a_fit_does_not_stop_for_the_rounding_of_what_it_minimises(members, degree, seed):
+    """There is such a density. Steps had been halved for ever, a little beside it."""
+    rng, grid = np.random.default_rng(seed), np.linspace(-2.6, 2.6, 261)
+    sample = rng.normal(rng.normal(0, 0.4), rng.uniform(0.2, 0.9), members)
+    sample = sample[abs(sample) < 2.6]
+    share = np.exp(ncsim.fitted_log_density(sample, grid, degree)) * (grid[1] - grid[0])
+    for power in range(degree + 1):
+        assert share @ grid**power == pytest.approx(np.mean(sample**power), rel=1e-7, abs=1e-8)
+
+
 def test_members_that_are_sampled():
     """Two humps: the density nearly, the moments exactly."""
     rng = np.random.default_rng(0)
