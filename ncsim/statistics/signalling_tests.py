@@ -305,6 +305,9 @@ def dependence_p_values(counts: Any) -> Float[np.ndarray, "2 2"]:
     Returns:
         A p-value per context (Fisher 1935); 1 without items. It takes a second at 10^11 items, and ten times that at 10^13.
 
+    Raises:
+        ValueError: counts that are none, or another shape.
+
     Example:
         >>> import numpy as np
         >>> table = np.tile([[5, 1], [1, 249]], (2, 2, 1, 1))  # two heads with six wrong answers, of which five are on the same items
@@ -312,6 +315,8 @@ def dependence_p_values(counts: Any) -> Float[np.ndarray, "2 2"]:
         True
     """
     table = validated_counts(counts)
+    if table.ndim != 4:
+        raise ValueError(f"counts: shape {table.shape}; allowed: one table, (2, 2, 2, 2)")
     return np.array([[_fisher_p_value(table[i, j]) for j in (0, 1)] for i in (0, 1)])
 
 

@@ -13,6 +13,7 @@ from ncsim.statistics.contextuality import CONNECTIONS
 from ncsim.statistics.signalling_tests import (
     MOST_FOR_EXACT,
     AccuracyDifferences,
+    dependence_p_values,
     holm,
     member_signalling_tests,
     signalling_tests,
@@ -146,3 +147,14 @@ def test_fisher_sees_what_is_plain_in_tables_of_any_size():
     items = 10**11
     test = signalling_tests(table_of((items - 3, items - 10**8), (3, 10**8)))[0]
     assert (test.p_value, test.p_holm) == (0.0, 0.0)
+
+
+def test_dependence_of_every_context_against_enumeration():
+    """Four tables of their own, one with a margin of 0 and one without items; several at once are refused in one line."""
+    table = np.array([[[[3, 1], [1, 9]], [[0, 0], [4, 2]]], [[[0, 0], [0, 0]], [[0, 5], [6, 1]]]])
+    # Tables with the same margins by how many items are wrong for both: C(4, k) C(10, 4 - k), and C(5, k) C(7, 6 - k).
+    first = sum(math.comb(4, k) * math.comb(10, 4 - k) for k in (3, 4)) / math.comb(14, 4)
+    last = sum(math.comb(5, k) * math.comb(7, 6 - k) for k in (0, 5)) / math.comb(12, 6)
+    np.testing.assert_allclose(dependence_p_values(table), [[first, 1], [1, last]])
+    with pytest.raises(ValueError, match=r"counts: shape \(2, 2, 2, 2, 2\); allowed: one table, \(2, 2, 2, 2\)"):
+        dependence_p_values(np.stack([table, table]))

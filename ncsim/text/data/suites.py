@@ -11,7 +11,7 @@ from typing import Any
 
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES
-from ncsim.text.data.own_files import Columns
+from ncsim.text.data.own_files import Columns, label_word
 from ncsim.text.data.sources import one_line
 
 #: The four tasks of a suite, in the order in which a report has them.
@@ -191,11 +191,11 @@ def _task(described: Any, party: str, path: Path) -> Task:
     given = dict(described)
     if "right" in given:
         many = given["right"] if isinstance(given["right"], list) else [given["right"]]
-        if not many or not all(isinstance(one, str | int) for one in many):
+        if not many or not all(isinstance(one, str | int | float) and label_word(one) for one in many):
             raise ConfigError(
                 f"suite={path}: right of a task of {party} is {given['right']!r}; allowed: a label or a list"
             )
-        given["right"] = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in many)
+        given["right"] = tuple(one if isinstance(one, str) else label_word(one) for one in many)
     for field, value in given.items():
         if field != "right" and not isinstance(value, str):
             raise ConfigError(f"suite={path}: {field} of a task of {party} is {value!r}; allowed: a text")

@@ -211,6 +211,19 @@ def test_labels_that_were_written_as_decimals():
     assert [row.label for row in found.rows] == [0, 1, 1]
 
 
+def test_classes_of_a_suite_may_be_numbers_of_any_kind(tmp_path):
+    """As a column of floats has them; NaN and nothing are no class."""
+    suite = tmp_path / "suite.toml"
+    one = 'alice = [{dataset = "file", train = "own.csv", right = RIGHT}, {dataset = "sst2"}]\n'
+    two = 'bob = [{dataset = "mrpc"}, {dataset = "math_qa"}]\n'
+    suite.write_text(one.replace("RIGHT", '[2.0, 0.5, 3, true, "Yes"]') + two)
+    assert open_suite(suite).alice[0].right == ("2", "0.5", "3", "true", "Yes")
+    for nothing in ("[nan]", '["yes", " "]', "[[1]]"):
+        suite.write_text(one.replace("RIGHT", nothing) + two)
+        with pytest.raises(ConfigError, match="allowed: a label or a list"):
+            open_suite(suite)
+
+
 def test_half_a_surrogate_pair_is_a_replacement_character():
     lines = b'{"text": "cut \\ud83d", "label": 1}\n{"text": "whole \\ud83d\\ude00", "label": 0}\n'
     for content in (lines, b"[" + lines.strip().replace(b"\n", b",") + b"]"):
