@@ -278,9 +278,10 @@ class Run:
         return pa.concat_tables([to_flat_table(records, config, self.swept) for config, records in self._stored()])
 
     def _alike(self, records: MemberRecords) -> MemberRecords:
-        """Records with the columns that all cells have together: where some trained on some rows only, each has training counts."""
-        some_rows = any(config.training_rows for config in self.configs)
-        return records.with_training_counts() if some_rows else records
+        """Records with the columns that all cells have together: where some trained on some rows only, each has training counts.
+        Those of members that trained on all rows are the counts of all."""
+        lacks = records.training_counts is None and any(config.training_rows for config in self.configs)
+        return records._replace(training_counts=records.counts) if lacks else records
 
     def _stored(self) -> list[tuple[EnsembleConfig, MemberRecords]]:
         """The cells that have members; the first where none has."""

@@ -88,10 +88,6 @@ class MemberRecords(NamedTuple):
         """Joint counts, int32[M, 2, 2, 2, 2]."""
         return from_context_order(self.counts)
 
-    def with_training_counts(self) -> MemberRecords:
-        """The same with training counts, which of members that trained on all rows are those of all."""
-        return self if self.training_counts is not None else self._replace(training_counts=self.counts)
-
     def take(self, index: slice | np.ndarray) -> MemberRecords:
         """The records of some members.
 
