@@ -99,7 +99,7 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", first_fast(LARGE))
 def test_logits_above_half_of_the_largest_number_have_the_bits_of_xla(name):
     """Twice such a logit is infinite, but not where XLA makes one factor of the loss's 2 and the mean's 1/4."""
     fields, first, seed, steps, rate = LARGE[name]

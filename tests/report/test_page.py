@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -355,7 +356,8 @@ def test_a_page_is_written_anew_while_a_run_trains(tmp_path, monkeypatch):
         return ncsim.open_run(tmp_path)
 
     with folder.exclusive():  # as a run that trains holds it
-        monkeypatch.setattr(time, "sleep", sleep)
+        clock = types.SimpleNamespace(monotonic=time.monotonic, process_time=time.process_time, sleep=sleep)
+        monkeypatch.setattr("ncsim.report.watch.time", clock)  # its own: all others sleep as well
         run = watch([str(tmp_path)], opened, told.append)
     assert run.missing() == 0
     assert told == [300, 200, 100]
