@@ -139,7 +139,8 @@ def described(found: ForeignShare, ridge: float | None) -> list[dict[str, Any]]:
 
 
 def _largest(key: str, values: np.ndarray) -> float:
-    """What a member can have, for an interval: 1 of shares and kernels; of information and entanglement, which have no limit, twice the largest that was met, and at least 1."""
+    """What a member can have, for an interval: 1 of shares and kernels; of information and entanglement, which have no limit, twice
+    the largest that was met, and at least 1."""
     if key == "cross_kernel" or key.startswith("foreign_share"):
         return 1.0
     return max(1.0, 2 * float(max(filter(math.isfinite, values.flat), default=0.0)))
