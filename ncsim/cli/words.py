@@ -13,8 +13,8 @@ from ncsim.errors import ConfigError, DataError
 from ncsim.formatting import json_text, table
 from ncsim.terminal import output
 
-#: What is a word: letters, and apostrophes between them; in lower case. A mark after a word may close a quotation.
-WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+#: A letter. Marks that have no letter of their own with theirs, as vowels of Hindi, stand after it.
+LETTER = r"[^\W\d_]"
 #: The apostrophe of printed texts (U+2019).
 CURLED = "\N{RIGHT SINGLE QUOTATION MARK}"
 MAX_BYTES = 10**8
@@ -60,7 +60,15 @@ def words_of(file: str) -> list[str]:
     Raises:
         DataError: it cannot be read.
     """
-    return WORD.findall(unicodedata.normalize("NFC", _text(file).lower()).replace(CURLED, "'"))
+    text = unicodedata.normalize("NFC", _text(file).lower()).replace(CURLED, "'")
+    return _word(text).findall(text)
+
+
+def _word(text: str) -> re.Pattern[str]:
+    """What is a word: letters with their marks, and apostrophes between them. An apostrophe after a word may close a quotation."""
+    marks = "".join(sorted(one for one in set(text) if unicodedata.category(one)[0] == "M"))
+    letters = f"{LETTER}+(?:[{marks}]+{LETTER}*)*" if marks else f"{LETTER}+"
+    return re.compile(f"{letters}(?:'{letters})*")
 
 
 def _text(file: str) -> str:

@@ -154,6 +154,22 @@ def test_words_are_the_same_in_quotation_marks_and_in_any_form_of_unicode(tmp_pa
     assert words_of(str(text)) == [*once, "he", "said", *once, "\u00e9lan", "\u00e9lan", "x", "y"]
 
 
+def test_marks_without_a_composed_letter_do_not_cut_words(tmp_path):
+    """Vowels of Hindi, points of Hebrew, accents that Unicode has no letter with, and what Python makes of the Turkish I."""
+    words = [
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
+        "\u05e9\u05b8\u05c1\u05dc\u05d5\u05b9\u05dd",
+        "x\u0301y'x\u0301",
+        "\u0130zmir",
+    ]
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join([*words, "4\u0301z", "\u0301q"]), encoding="utf-8")
+    found = words_of(str(text))
+    assert found[0] == words[0]
+    assert len(found) == len(words) + 2
+    assert found[2:] == [words[2], "i\u0307zmir", "z", "q"]
+
+
 def test_words_of_the_command_have_the_same_interval(tmp_path, capsys):
     from ncsim.cli.command import main
 
