@@ -12,7 +12,7 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -317,10 +317,12 @@ def _chosen_splits(space: str, splits: Mapping[str, list[Row]], notes: list[str]
 def own_rows(task: Task) -> Rows:
     named, spaces = {}, {}
     notes: list[str] = []
+    known: Collection[str] = ()
     for split, path in (("train", task.train), ("test", task.test)):
         if path:
             file = read(Path(path))
-            own = read_own(file, task.columns)
+            own = read_own(file, task.columns, known)
+            known = own.labels
             # Without ids, rows are those of this file alone; with them, they pair with rows of other files.
             spaces[split] = "file" if own.has_ids else f"file-{digest([file])}"
             named[split] = _named(own.rows, spaces[split])

@@ -7,6 +7,7 @@ Lines end at newlines only (texts may hold other characters that Unicode calls l
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -20,6 +21,10 @@ from ncsim.text.data.sources import SourceFile
 
 #: What PAWS-X has in place of a sentence that was not translated.
 NOT_TRANSLATED = "NS"
+#: A whole number as a program writes it that had gaps in its column.
+WHOLE = re.compile(r"-?[0-9]+\.0")
+#: Floats below this are whole numbers without rounding.
+EXACT = 2**53
 
 
 class Labelled(NamedTuple):
@@ -138,17 +143,24 @@ def math_options(text: str) -> tuple[str, ...] | None:
 
 
 class OwnRows(NamedTuple):
-    """Rows of a user's own file, whether they have ids by which they can be those of another file, and what is to be told."""
+    """Rows of a user's own file, whether they have ids by which they can be those of another file, what is to be told, and the
+    labels as they are written."""
 
     rows: list[Row]
     has_ids: bool
     notes: list[str]
+    labels: Collection[str]
 
 
-def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
+def read_own(file: SourceFile, columns: Columns = USUAL, known: Collection[str] = ()) -> OwnRows:
     """A user's own file, as `own_files` reads it: a text, a label, and where wanted a second text and an id.
 
     Without ids, a row's is its number; ids are then those of this file only, and pair with no other file's.
+
+    Args:
+        file: the file.
+        columns: what its columns and labels are called.
+        known: labels of the file that is trained on, where this one is to test on: of these alone, none need be 1.
 
     Raises:
         DataError: as `read_rows`; or columns that are not there, ids of some rows alone, or no label that is 1.
@@ -162,19 +174,21 @@ def read_own(file: SourceFile, columns: Columns = USUAL) -> OwnRows:
     labels: dict[str, None] = {}
     with_ids: set[bool] = set()
     rows, _ = _collected(file, _own_rows(table, columns, labels, with_ids))
+    if all(WHOLE.fullmatch(row.id) for row in rows):
+        rows = [row._replace(id=row.id.removesuffix(".0")) for row in rows]
     unread = [name for name in table.names if name not in columns[:4]]
     notes = [*table.notes, *([f"columns that are not read: {', '.join(unread)[:80]}"] if unread else [])]
-    return OwnRows(rows, True in with_ids, [*notes, *_never_found(file, columns, labels)])
+    return OwnRows(rows, True in with_ids, [*notes, *_never_found(file, columns, labels, known)], labels)
 
 
-def _never_found(file: SourceFile, columns: Columns, labels: Collection[str]) -> list[str]:
+def _never_found(file: SourceFile, columns: Columns, labels: Collection[str], known: Collection[str]) -> list[str]:
     """A note where no row has a class that is to be 1. One that is spelled otherwise would make all rows 0.
 
     Raises:
-        DataError: no row has any of them.
+        DataError: no row has any of them, and labels are not all among those that are known.
     """
     never = [one for one in columns.right if label_word(one) not in labels]
-    if never and len(never) == len(columns.right):
+    if never and len(never) == len(columns.right) and not set(labels) <= set(known):
         raise DataError(
             f"{file.shown}: {columns.label} is never {' or '.join(never)[:80]}; allowed: right = [...] of its classes, which are "
             f"{', '.join(sorted(labels))[:80]}"
@@ -188,9 +202,7 @@ def _own_rows(table: OwnTable, columns: Columns, labels: dict[str, None], with_i
         second, key = ("" if row.get(name) is None else row[name] for name in (columns.text2, columns.id))
         if not isinstance(second, str):
             raise DataError(f"{where}: {columns.text2} is not a text")
-        if isinstance(key, bool) or not isinstance(key, str | int):
-            raise DataError(f"{where}: {columns.id} is {shown(key)}; allowed: a text or a whole number")
-        key = str(key).strip()
+        key = _key(key, columns, where)
         with_ids.add(key != "")
         if len(with_ids) > 1:
             # The number of a row beside ids would be taken for an id, also that of a row of another file.
@@ -201,6 +213,15 @@ def _own_rows(table: OwnTable, columns: Columns, labels: dict[str, None], with_i
         named = key or str(number)
         labels[label_word(row.get(columns.label))] = None
         yield Labelled(named, first, second.strip(), label_of(row.get(columns.label), columns, where))
+
+
+def _key(value: Any, columns: Columns, where: str) -> str:
+    """An id as text; empty where there is none. Whole numbers are floats, and empty ones NaN, where a program had gaps."""
+    if isinstance(value, float) and (math.isnan(value) or (value.is_integer() and abs(value) < EXACT)):
+        return label_word(value)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise DataError(f"{where}: {columns.id} is {shown(value)}; allowed: a text or a whole number")
+    return str(value).strip()
 
 
 def read_rows(name: str, file: SourceFile) -> tuple[list[Row], Counter[str]]:

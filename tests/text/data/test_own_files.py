@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ncsim.errors import ConfigError, DataError
+from ncsim.text.data.loading import own_rows
 from ncsim.text.data.own_files import Columns
 from ncsim.text.data.rows import read_own, read_rows
 from ncsim.text.data.sources import SourceFile
@@ -84,7 +85,7 @@ def test_a_table_that_is_quoted_in_part_is_refused():
 
 def test_what_is_left_out_is_told():
     content = b'text\tlabel\tscore\n"a ""b"""\t1\t3\n\n  \t\t\nc\t0\t4\n'
-    rows, _, notes = read_own(SourceFile("own.tsv", content))
+    rows, _, notes, _ = read_own(SourceFile("own.tsv", content))
     assert len(rows) == 2
     assert notes == ["read as written with quoting", "2 blank lines left out", "columns that are not read: score"]
 
@@ -196,6 +197,56 @@ def test_a_column_of_ids_that_is_empty_is_none():
     assert (found.has_ids, [row.id for row in found.rows]) == (False, ["0", "1"])
     spaced = read_own(SourceFile("own", b"text, label, id\na, 1, x7\n"))
     assert (spaced.has_ids, [row.id for row in spaced.rows]) == (True, ["x7"]), "as labels and texts, without its space"
+
+
+def parquet_of_ids(ids):
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"], "label": [1, 0], "id": pa.array(ids)}), sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"text,label,id\na,1,7.0\nb,0,12.0\n",
+        b'{"text": "a", "label": 1, "id": 7.0}\n{"text": "b", "label": 0, "id": 12}\n',
+        parquet_of_ids([7.0, 12.0]),
+    ],
+)
+def test_ids_that_a_program_wrote_as_decimals_are_the_whole_numbers_that_they_are(content):
+    """As 7.0 they were no row of other files, so that what is held out there was trained on here."""
+    found = read_own(SourceFile("own", content))
+    assert (found.has_ids, [row.id for row in found.rows]) == (True, ["7", "12"])
+
+
+def test_ids_that_are_not_all_decimals_stay_as_they_are():
+    found = read_own(SourceFile("own", b"text,label,id\na,1,1.0\nb,0,1.1\nc,0,1\n"))
+    assert [row.id for row in found.rows] == ["1.0", "1.1", "1"]
+    for ids in ([1.0, 1.5], [1.0, 2.0**53], [1.0, float("inf")]):
+        with pytest.raises(DataError, match=r"own, row 2: id is .*; allowed: a text or a whole number"):
+            read_own(SourceFile("own", parquet_of_ids(ids)))
+
+
+def test_a_column_of_ids_that_are_no_numbers_is_none():
+    found = read_own(SourceFile("own", parquet_of_ids([float("nan")] * 2)))
+    assert (found.has_ids, [row.id for row in found.rows]) == (False, ["0", "1"])
+    with pytest.raises(DataError, match=r"own, row 2: id is empty; allowed: an id in every row, or in none"):
+        read_own(SourceFile("own", parquet_of_ids([7.0, float("nan")])))
+
+
+def test_a_file_to_test_on_may_have_one_class(tmp_path):
+    """Where the file that is trained on has the other. One that is spelled otherwise is refused as before."""
+    (tmp_path / "train.csv").write_text("text,label\na,yes\nb,no\n")
+    (tmp_path / "test.csv").write_text("text,label\nc,no\nd,no\n")
+    (tmp_path / "other.csv").write_text("text,label\nc,no\nd,Yes\n")
+    train, test, other = (str(tmp_path / f"{name}.csv") for name in ("train", "test", "other"))
+    found = own_rows(Task(dataset="file", train=train, test=test, right=("yes",)))
+    assert [row.label for row in found.test] == [0, 0]
+    assert found.notes == ["test: no row has the class yes"]
+    with pytest.raises(DataError, match=r"other.csv: label is never yes"):
+        own_rows(Task(dataset="file", train=train, test=other, right=("yes",)))
+    with pytest.raises(DataError, match=r"test.csv: label is never yes"):
+        own_rows(Task(dataset="file", train=test, test=train, right=("yes",)))
 
 
 def test_labels_that_were_written_as_decimals():
