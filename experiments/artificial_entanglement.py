@@ -214,11 +214,13 @@ def draw(found: Sequence[Found], out: Path) -> list[Path]:
             line = "-" if each.row.target == targets[0] else "--"
             axes[-1].plot(each.epochs, each.effective, line, color=color, marker=mark, markersize=3.5, linewidth=1.1)
             rows += [
-                [each.row.adaptation, each.row.target, *values]
+                [each.row.adaptation, each.row.target, *values, "", ""]
                 for values in zip(
                     each.dimension, each.entropy, each.null, each.spread, each.bound, each.law, strict=True
                 )
             ]
+            along = zip(each.epochs, each.effective, strict=True)
+            rows += [[each.row.adaptation, each.row.target, *[""] * 6, *values] for values in along]
         for axis, target in zip(axes, targets, strict=False):
             axis.set_xscale("log")
             axis.set_title(f"{target}: S(d), nats")
@@ -236,7 +238,7 @@ def draw(found: Sequence[Found], out: Path) -> list[Path]:
         axes[0].plot([], [], "--", color="0.3", label="Gaussian factors")
         axes[0].fill_between([], [], [], color="0.75", label="same singular values, +- 2 spreads")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        columns = ["adaptation", "target", "dimension", "entropy", "null", "null_spread", "bound", "law"]
+        columns = "adaptation target dimension entropy null null_spread bound law epoch effective_rank".split()
         return save_figure(figure, out / "artificial_entanglement", columns, rows)
 
 

@@ -338,13 +338,14 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
         left.set_ylabel("A, difference of two ensembles")
         left.set_title("acceleration against quantum force")
         left.legend(fontsize=7)
-        rows += [["slope", "double well", x, y] for x, y in zip(force, acceleration, strict=True)]
+        rows += [["slope", "double well", x, y, "", ""] for x, y in zip(force, acceleration, strict=True)]
         shown = [case for case in cases if case.scale > 0]
         for place, case in enumerate(shown):
             unit = case.scale**2
             color = VERMILLION if case.kappa > 0 else BLUE
             middle.errorbar(case.kappa / unit, -place, xerr=case.reach / unit, fmt="o", color=color, markersize=4)
-            rows.append(["kappa / D^2", case.case, case.kappa / unit, case.residual])
+            ends = [(case.kappa + sign * case.reach) / unit for sign in (-1, 1)]
+            rows.append(["kappa / D^2", case.case, case.kappa / unit, case.residual, *ends])
         middle.axvline(-2, color=BLACK, linewidth=1)
         middle.axvline(2, color=BLACK, linewidth=1, linestyle="--")
         middle.set_xscale("symlog", linthresh=3)
@@ -359,14 +360,15 @@ def draw(cases: Sequence[Case], pair: Sequence[Fluid], turned: dict[str, np.ndar
             label = {"none": "gradient", "stop_gradient_bob": "Bob's stopped", "pcgrad": "PCGrad"}[kind]
             right.stairs(count / len(turned[kind]), bins, color=colors[kind], label=label)
             rows += [
-                ["circulation", kind, at, share] for at, share in zip(bins, count / len(turned[kind]), strict=False)
+                ["circulation", kind, at, share, "", ""]
+                for at, share in zip(bins, count / len(turned[kind]), strict=False)
             ]
         right.set_yscale("log")
         right.set_xlabel("circulation of the drift")
         right.set_ylabel("share of loops")
         right.set_title("around circles of radius 1")
         right.legend(fontsize=7)
-        return save_figure(figure, out / "madelung", ["panel", "case", "x", "y"], rows)
+        return save_figure(figure, out / "madelung", ["panel", "case", "x", "y", "x_low", "x_high"], rows)
 
 
 def _limits(case: Case) -> str:

@@ -1,5 +1,6 @@
 """The two experiments about arXiv:2601.06788: what they compute from numbers whose answer is known, and both from one small set of runs."""
 
+import csv
 import json
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_a_valley_and_its_nulls_are_the_same_mean():
     assert found.row.valley.value == pytest.approx(np.log([3, 4]).mean())
     assert found.row.null_valley == pytest.approx(found.row.valley.value), "and not that of the mean, ln(sqrt(8))"
     np.testing.assert_allclose(found.null, found.entropy)
+
+
+def test_the_file_beside_the_picture_has_its_last_panel(tmp_path):
+    """Effective ranks along training are drawn, too."""
+    five = np.linspace(0.0, 1.0, 5)
+    row = artificial_entanglement.Row("full", "query", *[None] * (len(artificial_entanglement.Row._fields) - 2))
+    found = artificial_entanglement.Found(
+        row, 2 ** np.arange(5), five, five, five, five, five, [0, 2, 4], [1.0, 1.5, 3.0], []
+    )
+    artificial_entanglement.draw([found], tmp_path)
+    with open(tmp_path / "artificial_entanglement.csv", newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    along = [(line["adaptation"], line["target"], line["epoch"], line["effective_rank"]) for line in lines[5:]]
+    assert along == [("full", "query", epoch, rank) for epoch, rank in (("0", "1.0"), ("2", "1.5"), ("4", "3.0"))]
+    assert [float(line["entropy"]) for line in lines[:5]] == five.tolist()
 
 
 def growths(change):

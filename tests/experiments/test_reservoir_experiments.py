@@ -1,5 +1,6 @@
 """Experiments about the grand canonical ensemble: verdicts that follow from numbers, and numbers from closed forms."""
 
+import csv
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import ncsim
 from experiments import grand_canonical, learning_equilibrium, madelung
 from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.ensemble.reservoir import Reservoir
+from ncsim.statistics.hydrodynamics import Fluid
 from ncsim.training.network import Architecture
 
 SLOW = pytest.mark.slow
@@ -65,6 +67,19 @@ def test_samples_show_the_sign():
     case, slopes = madelung.sampled(0.3, 100_000, 3, 0)
     assert len(slopes) == 3
     assert case.kappa / 0.09 == pytest.approx(-2, abs=0.4)
+
+
+def test_the_file_beside_the_picture_of_kappa_has_the_interval_that_is_drawn(tmp_path):
+    cases = [
+        madelung.Case("double well, D = 0.5", 0.5, -0.5, 0.0, -0.5, 0.01),
+        madelung.Case("double well, 8 x 1,000 members", 0.5, -0.25, 0.125, -0.5, 0.9),
+    ]
+    line = np.linspace(-1, 1, 9)
+    pair = [Fluid(line, np.ones(9), line, slope * line, slope * line) for slope in (1.0, 2.0)]
+    madelung.draw(cases, pair, {kind: np.zeros(10) for kind in madelung.INTERVENTIONS}, tmp_path)
+    with open(tmp_path / "madelung.csv", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["panel"] == "kappa / D^2"]
+    assert [[float(row[name]) for name in ("x", "x_low", "x_high")] for row in rows] == [[-2, -2, -2], [-1, -1.5, -0.5]]
 
 
 @pytest.mark.thorough
