@@ -74,10 +74,7 @@ def suite_items(
     _keep_parallel(rows)
     held_out = _held_out(rows.values(), seed)
     items = {task: _divided(task, found, held_out, form, seed) for task, found in rows.items()}
-    notes = {place: _seen_beside(suite, place, items) for place in suite.tasks}
-    return {
-        place: items[task]._replace(notes=(*items[task].notes, *notes[place])) for place, task in suite.tasks.items()
-    }
+    return {place: items[task] for place, task in suite.tasks.items()}
 
 
 def drawn(seed: int, purpose: str, key: str) -> int:
@@ -140,19 +137,24 @@ def _divided(task: Task, rows: Rows, held_out: set[str], form: str, seed: int) -
         if ambiguous:
             notes.append(f"{part}: {ambiguous} wrong options left out (they read as the right one)")
     (training, _), (testing, _) = divided
-    again = len(_texts(testing) & _texts(training))
-    if again:
-        notes.append(f"test: {again} texts are among the training texts too")
     return TaskItems(training, testing, splits, tuple(notes))
 
 
-def _seen_beside(suite: Suite, place: str, items: Mapping[Task, TaskItems]) -> list[str]:
-    """What is to be told of test items that the other party's head of the same network may have been trained on."""
-    own, notes = items[suite.tasks[place]].test, []
+def seen_notes(suite: Suite, place: str, items: Mapping[str, Mapping[str, Items]]) -> list[str]:
+    """What is to be told of test items that are trained on, too, by this task or by the other party's head of the same network.
+
+    Args:
+        suite: the suite.
+        place: the task whose test items they are: A1, A2, B1, B2.
+        items: of each place, the items that are taken to train on and to test on (`train`, `test`).
+    """
+    own = items[place]["test"]
+    again = len(_texts(own) & _texts(items[place]["train"]))
+    notes = [f"test: {again} texts are among the training texts too"] if again else []
     for other, task in suite.tasks.items():
         if other[0] == place[0] or task == suite.tasks[place]:
             continue
-        training = items[task].train
+        training = items[other]["train"]
         texts, ids = _texts(training), set(training.ids)
         again = sum(one in ids or text in texts for one, text in zip(own.ids, _in_order(own), strict=True))
         notes += [f"test: {again} items are among the training items of {other}, by id or text"] if again else []

@@ -14,7 +14,7 @@ from jaxtyping import Int32
 
 from ncsim.errors import ConfigError
 from ncsim.text.data.datasets import DATA_SETS
-from ncsim.text.data.items import FORMS, Items, TaskItems, drawn, suite_items
+from ncsim.text.data.items import FORMS, Items, TaskItems, drawn, seen_notes, suite_items
 from ncsim.text.data.loading import text_cache
 from ncsim.text.data.suites import PARTS, Suite, open_suite
 from ncsim.text.data.tokens import Encoded, Tokenizer
@@ -110,7 +110,7 @@ def prepare_suite(
     described = {}
     for place in PARTS:
         tasks[place], shares, rebuilt = _encoded(place, chosen[place], fitted, cache)
-        described[place] = _described(suite, place, found[place], chosen[place], rebuilt) | shares
+        described[place] = _described(suite, place, found[place], chosen, rebuilt) | shares
     report = {
         "suite": suite.name,
         "length": length,
@@ -218,7 +218,12 @@ def _encoded(
     return encoded, shares, rebuilt
 
 
-def _described(suite: Suite, place: str, found: TaskItems, chosen: dict[str, Items], rebuilt: bool) -> dict[str, Any]:
+def _described(
+    suite: Suite, place: str, found: TaskItems, all_chosen: dict[str, dict[str, Items]], rebuilt: bool
+) -> dict[str, Any]:
+    chosen = all_chosen[place]
+    # Of the items that are taken: fewer may be asked for than there are.
+    notes = [*found.notes, *seen_notes(suite, place, all_chosen)]
     return {
         "task": suite.tasks[place].name,
         "dataset": suite.tasks[place].dataset,
@@ -226,7 +231,7 @@ def _described(suite: Suite, place: str, found: TaskItems, chosen: dict[str, Ite
         "available": {split: len(getattr(found, split).ids) for split in SPLITS},
         "items": {split: len(chosen[split].ids) for split in SPLITS},
         "majority_rate": {split: chosen[split].majority_rate for split in SPLITS},
-        "notes": [*found.notes, *(["kept tokens were damaged and were made anew"] if rebuilt else [])],
+        "notes": [*notes, *(["kept tokens were damaged and were made anew"] if rebuilt else [])],
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncsim.errors import ConfigError, DataError
-from ncsim.text.data.items import suite_items
+from ncsim.text.data.items import seen_notes, suite_items
 from ncsim.text.data.prepare import CONTEXTS, prepare_suite
 from ncsim.text.data.rows import read_own
 from ncsim.text.data.sources import SourceFile
@@ -238,11 +238,37 @@ def test_test_items_that_the_other_head_is_trained_on_are_told(place, tmp_path):
         Task(dataset="file", train=str(tmp_path / train), test=str(tmp_path / test))
         for train, test in (("a.tsv", "test.tsv"), ("b.tsv", "other.tsv"))
     )
-    found = items(place, Suite("own", (one, SUITES["mixed"].alice[1]), (other, SUITES["mixed"].bob[1])))
-    assert [note for note in found["A1"].notes if "among" in note] == [
-        "test: 5 items are among the training items of B1, by id or text"
-    ]
-    assert not any("among" in note for name in ("A2", "B1", "B2") for note in found[name].notes)
+    suite = Suite("own", (one, SUITES["mixed"].alice[1]), (other, SUITES["mixed"].bob[1]))
+    every = {name: task._asdict() for name, task in items(place, suite).items()}
+    assert seen_notes(suite, "A1", every) == ["test: 5 items are among the training items of B1, by id or text"]
+    assert not any(seen_notes(suite, name, every) for name in ("A2", "B1", "B2"))
+
+
+def test_test_items_that_are_told_are_those_that_are_taken(place, tmp_path):
+    """Of few items fewer are trained on: all that there are had been counted."""
+    head, rows = "id\ttext\tlabel\n", [f"\tname {i}\t{i % 2}\n" for i in range(10)]
+    write_own(
+        tmp_path,
+        a_tsv=head + "".join(f"a{i}{row}" for i, row in enumerate(rows)),
+        test_tsv=head + "".join(f"t{i}{row}" for i, row in enumerate(rows)),
+    )
+    one = Task(dataset="file", train=str(tmp_path / "a.tsv"), test=str(tmp_path / "test.tsv"))
+    other = Task(dataset="file", train=str(tmp_path / "test.tsv"), test=str(tmp_path / "a.tsv"))
+    (tmp_path / "suite.json").write_text(json.dumps({
+        "name": "own",
+        "alice": [{"dataset": "file", "train": one.train, "test": one.test}, {"dataset": "commonsense_qa"}],
+        "bob": [{"dataset": "file", "train": other.train, "test": other.test}, {"dataset": "math_qa"}],
+    }))  # fmt: skip
+    for wanted in (2, 3, 4):
+        found = place(tmp_path / "suite.json", items=wanted, test_items=wanted)
+        number = {
+            name: {split: {one[-1] for one in ids} for split, ids in own.items()} for name, own in found.ids.items()
+        }
+        expected = []
+        own, heads = (len(number["A1"]["test"] & number[name]["train"]) for name in ("A1", "B1"))
+        expected += [f"test: {own} texts are among the training texts too"] if own else []
+        expected += [f"test: {heads} items are among the training items of B1, by id or text"] if heads else []
+        assert [note for note in found.report()["tasks"]["A1"]["notes"] if "among" in note] == expected, wanted
 
 
 def test_broken_files_of_a_user_are_one_line(place, tmp_path):
