@@ -190,11 +190,9 @@ def fitted_log_density(
     samples, grid = np.asarray(samples, np.float64), np.asarray(grid, np.float64)
     if degree < 1 or len(samples) <= degree or samples.min() < grid[0] or samples.max() > grid[-1]:
         raise ValueError("samples: too few, or outside the grid; allowed: more than the degree, all of them within it")
-    if not np.isfinite(samples).all() or samples.min() == samples.max():
-        raise ValueError(
-            "samples: some are not finite, or all are the same; allowed: finite ones of two values or more"
-        )
-    middle, scale = samples.mean(), samples.std()
+    if not samples.min() < samples.max():  # NaN is neither
+        raise ValueError("samples: all the same, or not all finite; allowed: finite ones of two values or more")
+    middle, scale = samples.mean(), max(samples.std(), 1e-300)
     moments = np.array([np.mean(row) for row in _powers((samples - middle) / scale, degree)])
     basis = _powers((grid - middle) / scale, degree)
     # Orthogonal where the samples are, or Newton's matrix is singular.
