@@ -1,10 +1,13 @@
 """Text runs with other adaptations and with recorded profiles: stored, resumed exactly, told by `ncsim entanglement`."""
 
+import csv
 import json
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ncsim.cli.command import main
@@ -15,7 +18,7 @@ from ncsim.text.export import export_text
 from ncsim.text.model.adapter_files import load_adapter
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.profiles import adapter_profiles, recorded_profiles
-from ncsim.text.report.entanglement import COLUMNS, cut_rows, printed_profiles, summary_rows
+from ncsim.text.report.entanglement import COLUMNS, cut_rows, plot_profiles, printed_profiles, summary_rows
 from ncsim.text.results import open_text_run
 from ncsim.text.training import trainer
 from tests.text.test_run import Listener, contents, files, trained
@@ -142,7 +145,7 @@ def test_the_command_tells_and_stores(mps, tmp_path, capsys):
     assert [(row["rank"], row["target"], row["updates"]) for row in told["rows"]] == [(2, "query", 8), (2, "value", 8)]
     lines = (tmp_path / "run" / "figures" / "entanglement.csv").read_text().splitlines()
     assert lines[0] == ",".join(COLUMNS)
-    assert len(lines) == 1 + 2 * 4 * 2 * 9
+    assert len(lines) == 1 + 2 * 4 * 2 * 9 + 2 * 2, "a cut of a layer, and an epoch of a target"
     for ending in ("png", "svg", "pdf"):
         assert (tmp_path / "run" / "figures" / f"entanglement.{ending}").stat().st_size > 1000
     main(["report", str(tmp_path / "run"), "--verify"])
@@ -164,6 +167,30 @@ def test_a_run_of_an_earlier_version(tmp_path):
     )
     values = {row[3]: 0 for row in cut_rows(found)}
     assert list(values) == ["query", "value"]
+
+
+def test_the_file_beside_the_picture_has_effective_ranks_along_training(tmp_path):
+    """In the order of epochs, also where the first adapter has an update later than another."""
+    found = list(adapter_profiles(open_text_run(STORED)))
+    rank = found[0].adapter.rank
+    rows = [
+        {
+            "rank": rank,
+            "target": "query",
+            "epoch": epoch,
+            "entropy": [0.0, centre, 0.0],
+            "dimension": [1, 4, 16],
+            "inputs": 4,
+        }
+        for epoch, centre in ((1, float("nan")), (2, 0.0), (1, 0.0), (2, math.log(3.0)))
+    ]
+    plot_profiles(found, pa.Table.from_pylist(rows), tmp_path / "entanglement")
+    with open(tmp_path / "entanglement.csv", newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    cuts = len(cut_rows(found))
+    assert {line["epoch"] for line in lines[:cuts]} == {""}
+    drawn = [(line["rank"], line["target"], line["epoch"], float(line["effective_rank"])) for line in lines[cuts:]]
+    assert drawn == [(str(rank), "query", "1", 1.0), (str(rank), "query", "2", pytest.approx(2.0))]
 
 
 def test_an_update_that_is_nothing_is_counted_and_left_out():

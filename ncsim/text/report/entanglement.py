@@ -12,8 +12,8 @@ from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.text.profiles import AdapterProfile
 
-#: Columns of the numbers behind the figure, a row a cut.
-COLUMNS = "rank seed context target layer dimension entropy bound law null null_spread".split()
+#: Columns of the numbers behind the figure, a row a cut; the last two are of the effective ranks along training, a row an epoch.
+COLUMNS = "rank seed context target layer dimension entropy bound law null null_spread epoch effective_rank".split()
 _COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 #: More than colours, so that the seventh rank does not look as the first.
 _MARKS = "osD^vP*X<>"
@@ -28,7 +28,9 @@ def cut_rows(found: Sequence[AdapterProfile]) -> list[list[Any]]:
             columns = (
                 each.profile.dimension, entropies, each.bound, each.law, each.null.mean[layer], each.null.spread[layer],
             )  # fmt: skip
-            rows += [[*name, layer, *(value.item() for value in values)] for values in zip(*columns, strict=True)]
+            rows += [
+                [*name, layer, *(value.item() for value in values), "", ""] for values in zip(*columns, strict=True)
+            ]
     return rows
 
 
@@ -136,14 +138,15 @@ def plot_profiles(found: Sequence[AdapterProfile], along: Any, stem: Path) -> li
             axis.set_title(target)
             axis.set_xlabel("states left of the cut, d")
         axes[0].set_ylabel("S(d), nats")
+        rows = cut_rows(found)
         if along is not None:
-            _draw_along(axes[-1], along, targets, ranks)
+            rows += _draw_along(axes[-1], along, targets, ranks)
         for name, style in (("bound", ":"), ("Gaussian law", "--")):
             axes[0].plot([], [], style, color="0.3", linewidth=1, label=name)
         axes[0].fill_between([], [], [], color="0.7", alpha=0.6, label="null, +- 2 spreads")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
-        return save_figure(figure, stem, COLUMNS, cut_rows(found))
+        return save_figure(figure, stem, COLUMNS, rows)
 
 
 def _draw_rank(axis: Any, own: Sequence[AdapterProfile], color: str, mark: str) -> None:
@@ -160,21 +163,26 @@ def _draw_rank(axis: Any, own: Sequence[AdapterProfile], color: str, mark: str) 
     axis.axvline(own[0].profile.inputs, color="0.8", linewidth=0.8, zorder=0)
 
 
-def _draw_along(axis: Any, along: Any, targets: Sequence[str], ranks: Sequence[int]) -> None:
-    rows = along.to_pylist()
+def _draw_along(axis: Any, along: Any, targets: Sequence[str], ranks: Sequence[int]) -> list[list[Any]]:
+    """Effective ranks by epoch, and a row of the file for each that is drawn."""
+    rows, drawn = along.to_pylist(), []
     for target, style in zip(targets, ("-", "--", "-.", ":", "-", "--"), strict=False):
         for n, rank in enumerate(ranks):
             epochs: dict[int, list[float]] = {}
             for row in rows:
                 if (row["rank"], row["target"]) == (rank, target) and np.isfinite(row["entropy"]).all():
                     epochs.setdefault(row["epoch"], []).append(row["entropy"][row["dimension"].index(row["inputs"])])
-            mean = [np.exp(each).mean() for each in epochs.values()]
-            axis.plot(
-                list(epochs), mean, style, color=_COLORS[n % len(_COLORS)], marker=_MARKS[n % len(_MARKS)], markersize=3
-            )
+            # In their order: the first adapter may have no update yet where others have one.
+            order = sorted(epochs)
+            mean = [float(np.exp(epochs[epoch]).mean()) for epoch in order]
+            drawn += [
+                [rank, "", "", target, *[""] * (len(COLUMNS) - 6), *pair] for pair in zip(order, mean, strict=True)
+            ]
+            axis.plot(order, mean, style, color=_COLORS[n % len(_COLORS)], marker=_MARKS[n % len(_MARKS)], markersize=3)
         axis.plot([], [], style, color=BLACK, linewidth=1, label=target)
     axis.set_title("effective rank along training")
     axis.set_xlabel("epoch")
     axis.locator_params(axis="x", integer=True)
     axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
+    return drawn
