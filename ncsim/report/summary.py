@@ -49,8 +49,12 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         StoreError: records that contradict themselves.
     """
     cells, laws, drawn, estimates = [], [], [], []
-    until = run.until if isinstance(run, Run) else None
-    led_on = _led_on(run)
+    runs = [run] if isinstance(run, Run) else [Run(folder.configs, folder) for folder in run._folders]
+    rules = [each.until for each in runs]
+    led_on = [
+        str(rule["until"]) for rule, each in zip(rules, runs, strict=True) if rule and goes_on(rule, each.configs)
+    ]
+    until = rules[0] if isinstance(run, Run) else None
     if until is not None and until.get("members") != run.configs[0].members:
         until = None  # has not ended, or was extended afterwards
     for number in range(len(run.configs)):
@@ -72,20 +76,12 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         "cells": cells,
     }
     if led_on:
-        numbers["until_goes_on"] = led_on
+        numbers["until_goes_on"] = list(dict.fromkeys(led_on))
     if isinstance(run, Study):
         numbers["runs"] = run.locations
     elif until is not None:
         numbers["until"] = ended(until, cells, estimates)
     return Summary(numbers, laws, drawn)
-
-
-def _led_on(run: Run | Study) -> list[str]:
-    """What runs are still to reach that were to be precise and have stages before them."""
-    runs = [run] if isinstance(run, Run) else [Run(folder.configs, folder) for folder in run._folders]
-    told = [each.until for each in runs]
-    going = [stored for stored, each in zip(told, runs, strict=True) if goes_on(stored, each.configs)]
-    return list(dict.fromkeys(str(stored["until"]) for stored in going if stored is not None))
 
 
 def axis_label(swept: Sequence[str]) -> str:

@@ -13,16 +13,14 @@ from ncsim.statistics.until import Until
 from ncsim.storage.parts import part_size
 
 
-def goes_on(stored: Mapping[str, Any] | None, configs: Sequence[EnsembleConfig]) -> bool:
+def goes_on(stored: Mapping[str, Any], configs: Sequence[EnsembleConfig]) -> bool:
     """Whether a run that is to be precise has stages before it, so that it is not at its end when it has all its members. One that
     was given more members without the rule is not one that goes on.
 
     Args:
-        stored: what until.json says; None where there is none.
+        stored: what until.json says.
         configs: the cells of the run, as far as it has come.
     """
-    if stored is None:
-        return False
     members = configs[0].members
     if "stopped" in stored:
         return members < int(stored["members"])

@@ -85,6 +85,15 @@ def truth(protocol, bound, laws=LAWS):
     return probability_of(laws, bound)
 
 
+def found_in(samples, members, laws, protocol, bound):
+    """The tails of so many ensembles of that population, and in how many the interval holds the truth, as a share."""
+    expected, found = truth(protocol, bound, laws), []
+    for seed in range(samples):
+        outcomes = Outcomes([drawn(members, np.random.default_rng(seed), laws)], CONFIG)
+        found.append(tail(ProtocolLaw(protocol, outcomes), outcomes, bound, WRONG))
+    return found, np.mean([each.probability.low <= expected <= each.probability.high for each in found])
+
+
 @pytest.mark.parametrize("samples", sizes(150, 1_000))
 def test_intervals_hold_the_truth_as_often_as_they_say(samples):
     protocols = (Protocol("single"), Protocol("retry", 20), Protocol("best_accuracy", 3), Protocol("best_loss", 3))
@@ -113,12 +122,8 @@ def test_a_context_that_may_be_solved_though_none_of_these_networks_has(rate):
     samples, laws, protocol = 40, LAWS.copy(), Protocol("retry", 100)
     laws[2] = 0
     laws[2, [0, 4, 8]] = [rate / 400, 0.6, 0.4 - rate / 400]
-    expected, held = truth(protocol, 3.25, laws), 0
-    for seed in range(samples):
-        outcomes = Outcomes([drawn(400, np.random.default_rng(seed), laws)], CONFIG)
-        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.25, WRONG).probability
-        held += found.low <= expected <= found.high
-    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+    _, held = found_in(samples, 400, laws, protocol, 3.25)
+    assert held > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
 def test_what_is_unseen_in_several_contexts_by_trying_all():
@@ -143,14 +148,10 @@ def test_an_event_that_needs_rare_outcomes_of_two_contexts():
     samples, laws, protocol = 40, np.zeros((4, 17)), Protocol("single")
     laws[0, [0, 8]] = laws[3, [14, 4]] = 0.01, 0.99
     laws[1:3, [0, 4]] = 0.9, 0.1
-    expected, held, nothing = truth(protocol, 3.5, laws), 0, 0
-    for seed in range(samples):
-        outcomes = Outcomes([drawn(64, np.random.default_rng(seed), laws)], CONFIG)
-        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.5, WRONG)
-        held += found.probability.low <= expected <= found.probability.high
-        nothing += not found.given.any()  # whatever k one of the contexts has
+    found, held = found_in(samples, 64, laws, protocol, 3.5)
+    nothing = sum(not each.given.any() for each in found)  # whatever k one of the contexts has
     assert nothing > samples / 8
-    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+    assert held > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
 @pytest.mark.parametrize("number", [0.5, 20])
@@ -160,12 +161,8 @@ def test_the_best_of_many_by_what_few_networks_have(number):
     samples, laws, protocol = 40, np.zeros((4, 17)), Protocol("best_accuracy", 20)
     laws[:3, 0] = laws[:3, 6] = 0.5
     laws[3, [4, 8, 14]] = 0.6, 0.4 - number / 300, number / 300
-    expected, held = truth(protocol, 3.5, laws), 0
-    for seed in range(samples):
-        outcomes = Outcomes([drawn(300, np.random.default_rng(seed), laws)], CONFIG)
-        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.5, WRONG).probability
-        held += found.low <= expected <= found.high
-    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+    _, held = found_in(samples, 300, laws, protocol, 3.5)
+    assert held > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
 def test_a_tail_is_ordered_and_monotone():
@@ -189,14 +186,9 @@ def test_a_power_of_what_one_network_has_is_not_bounded_from_below(protocol):
     samples, laws = 100, np.zeros((4, 17))
     laws[:3, 0] = laws[:3, 6] = 0.5
     laws[3, [0, 14]] = 1 - 0.3 / 300, 0.3 / 300
-    expected, held, seen = truth(protocol, 3.5, laws), 0, 0
-    for seed in range(samples):
-        outcomes = Outcomes([drawn(300, np.random.default_rng(seed), laws)], CONFIG)
-        found = tail(ProtocolLaw(protocol, outcomes), outcomes, 3.5, WRONG).probability
-        held += found.low <= expected <= found.high
-        seen += found.value > 0
-    assert seen > samples / 6
-    assert held / samples > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
+    found, held = found_in(samples, 300, laws, protocol, 3.5)
+    assert sum(each.probability.value > 0 for each in found) > samples / 6
+    assert held > 0.95 - 3 * math.sqrt(0.95 * 0.05 / samples)
 
 
 def test_networks_of_all_contexts_become_those_of_context_22():
