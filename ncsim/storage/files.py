@@ -244,6 +244,11 @@ def _probe() -> str:
     return f".writable-{secrets.token_hex(8)}.tmp"
 
 
+#: Bytes handed to the system at once. Linux 6.18 on ext4, in a virtual machine, took seven times as long for 2 MB and more at once as
+#: for 1 MB: pages of the size of its largest then.
+AT_ONCE = 2**20
+
+
 def write_atomically(path: Path, content: bytes | memoryview, unfinished: Path | None = None) -> None:
     """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made.
 
@@ -330,7 +335,7 @@ def _temporary(path: Path, content: bytes | memoryview, folder: Path) -> Iterato
         try:
             left = memoryview(content)
             while left:
-                left = left[os.write(handle, left) :]
+                left = left[os.write(handle, left[:AT_ONCE]) :]
             os.fsync(handle)
         finally:
             os.close(handle)

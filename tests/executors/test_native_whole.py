@@ -82,6 +82,23 @@ def test_records_have_the_bits_of_xla(name):
     assert kinds_of_nan(found[1]) == {0x7FC00000}
 
 
+def test_devices_take_pieces_of_one_another():
+    """Whoever trains a block, it is the same: of a device that has none to do, all are done by others or by itself."""
+    config = ncsim.EnsembleConfig(hidden=2, tasks=FOUR_ROWS)
+    ours, _ = both(config)
+    library = c_compiler.loaded(native.source(config))
+    text = f"{whole.source(program_of(config))}/* Calls {library._name}. */"
+    shared = whole._block_program(program_of(config), trainer(3)._mesh, 128, text, library, 2)
+    ids = np.arange(768, dtype=np.uint32).reshape(6, 128)
+    expected = [
+        outcome(ours, first, 3, 500, 0.05).counts for first in range(0, 768, 256)
+    ]  # [blocks, lanes, context, 4] of two blocks each
+    for used in ([2, 0, 1], [0, 2, 0], [1, 1, 2], [0, 0, 0]):
+        found = np.asarray(shared.run(3, ids, np.array(used, np.int32), 0.05, 500).counts).reshape(3, 2, 128, 4, 4)
+        for device, blocks in enumerate(used):
+            assert np.array_equal(found[device, :blocks], np.asarray(expected[device])[:blocks]), used
+
+
 def test_what_is_not_drawn_in_c():
     """The other laws, some rows only, and wide networks are XLA's."""
     config = ncsim.EnsembleConfig(hidden=2)

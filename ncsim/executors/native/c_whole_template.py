@@ -31,6 +31,8 @@ NOTHING_ALONG = "#define VALUES 0"
 
 #: The loops over networks and contexts; braces are doubled for str.format.
 LOOPS = r"""
+#include <pthread.h>
+
 #define SIZE {size}
 #define GIVEN {given}
 static const float scale[SIZE] = {{ {scale} }};
@@ -68,58 +70,116 @@ static void take(vec *x, const float *trained, int64_t stride, const float *give
     for (int k = 0; k < GIVEN; k++) x[SIZE + k] = splat(given[k]);
 }}
 
-static int whole(XLA_FFI_CallFrame *frame)
+/* What one device has been called for. */
+typedef struct job {{
+    const uint32_t *root, *ids;
+    const int32_t *steps;
+    const float *targets, *rate;
+    int64_t width, points, blocks;        /* members of a block, recorded steps, and blocks that results have room for */
+    const XLA_FFI_Buffer *const *results;
+    int64_t pieces, next, done; /* contexts of blocks: all, the first that nobody has begun, and how many are ended */
+    int failed;
+    struct job *other;
+}} job;
+
+/* One context of one block: drawn, trained and recorded. `start` has room for the networks at the start and at all recorded steps. */
+static int piece(const job *of, int64_t number, float *start)
 {{
-#define ARGUMENT(n) ((const XLA_FFI_Buffer *)frame->args.args[n])
-#define RESULT(n) ((const XLA_FFI_Buffer *)frame->rets.rets[n])->data
-    const uint32_t *const root = ARGUMENT(0)->data, *const ids = ARGUMENT(1)->data;
-    const int32_t *const used = ARGUMENT(2)->data, *const steps = ARGUMENT(5)->data;
-    const float *const targets = ARGUMENT(3)->data, *const rate = ARGUMENT(4)->data;
-    const int64_t width = ARGUMENT(1)->dims[1], networks = *used * width; /* members of a block, and of all */
-    const int64_t points = ARGUMENT(5)->rank == 0 ? 1 : ARGUMENT(5)->dims[0];
+#define RESULT(n) of->results[n]->data
     int32_t *const counts = RESULT(0), *const undecided_alice = RESULT(4), *const undecided_bob = RESULT(5);
     int32_t *const product = RESULT(6);
     float *const loss = RESULT(1), *const margin = RESULT(2);
     uint8_t *const diverged = RESULT(3);
-    float *const start = malloc((size_t)(1 + points) * SIZE * width * sizeof *start);
-    if (start == NULL) return 1;
+    const int64_t width = of->width, points = of->points, first = number / 4 * width, context = number % 4;
     float *const trained = start + SIZE * width, *const last = trained + (points - 1) * SIZE * width;
-    int failed = 0;
     vec x[SIZE + GIVEN], out[10];
-    float given[GIVEN + 1], *values[VALUES + 1];
-    const unsigned int control = _mm_getcsr();
-    _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
-    for (int64_t first = 0; first < networks && !failed; first += width) {{
-        for (int context = 0; context < 4 && !failed; context++) {{
-            memcpy(given, targets + context * GIVEN, GIVEN * sizeof *given);
-            given[GIVEN] = *rate;
-            for (int64_t n = 0; n < width; n += LANES) draw(start + n, width, root, ids + first + n, (uint32_t)context);
-            failed = train(start, trained, width, width, given, steps, points);
-            for (int64_t n = 0; n < width && !failed; n += LANES) {{
-                take(x, last + n, width, given);
-                recorded(out, x);
-                for (int lane = 0; lane < LANES; lane++) {{
-                    const int64_t place = (first + n + lane) * 4 + context;
-                    for (int c = 0; c < 4; c++) counts[place * 4 + c] = (int32_t)out[c][lane];
-                    loss[place] = out[4][lane];
-                    margin[place] = out[5][lane];
-                    diverged[place] = out[6][lane] != 0;
-                    undecided_alice[place] = (int32_t)out[7][lane];
-                    undecided_bob[place] = (int32_t)out[8][lane];
-                    product[place] = (int32_t)out[9][lane];
-                }}
-            }}
-#if VALUES
-            /* By context and column, members of all blocks side by side, as they are kept: nothing has to be moved. */
-            const int64_t column = ARGUMENT(1)->dims[0] * width * points, before = first * points;
-            for (int k = 0; k < VALUES; k++) values[k] = (float *)RESULT(8 + k) + context * column + before;
-            uint16_t *const columns = (uint16_t *)RESULT(7) + 4 * context * column + before;
-            if (!failed) along(columns, column, values, trained, width, width, points, given);
-#endif
+    float given[GIVEN + 1];
+    memcpy(given, of->targets + context * GIVEN, GIVEN * sizeof *given);
+    given[GIVEN] = *of->rate;
+    for (int64_t n = 0; n < width; n += LANES) draw(start + n, width, of->root, of->ids + first + n, (uint32_t)context);
+    const int failed = train(start, trained, width, width, given, of->steps, points);
+    if (failed) return failed;
+    for (int64_t n = 0; n < width; n += LANES) {{
+        take(x, last + n, width, given);
+        recorded(out, x);
+        for (int lane = 0; lane < LANES; lane++) {{
+            const int64_t place = (first + n + lane) * 4 + context;
+            for (int c = 0; c < 4; c++) counts[place * 4 + c] = (int32_t)out[c][lane];
+            loss[place] = out[4][lane];
+            margin[place] = out[5][lane];
+            diverged[place] = out[6][lane] != 0;
+            undecided_alice[place] = (int32_t)out[7][lane];
+            undecided_bob[place] = (int32_t)out[8][lane];
+            product[place] = (int32_t)out[9][lane];
         }}
     }}
+#if VALUES
+    /* By context and column, members of all blocks side by side, as they are kept: nothing has to be moved. */
+    const int64_t column = of->blocks * width * points, before = first * points;
+    float *values[VALUES];
+    for (int k = 0; k < VALUES; k++) values[k] = (float *)RESULT(8 + k) + context * column + before;
+    uint16_t *const columns = (uint16_t *)RESULT(7) + 4 * context * column + before;
+    along(columns, column, values, trained, width, width, points, given);
+#endif
+    return 0;
+}}
+
+/* Devices wait for one another at the end of a call, and what is stored beside the training takes the time of one of them alone. So
+   who is through with its own pieces takes those of others. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
+static job *jobs;
+
+/* A job with pieces that nobody has begun, this one's own or one that takes as much room; call it with the lock. */
+static job *with_work(job *own)
+{{
+    if (own->next < own->pieces) return own;
+    for (job *of = jobs; of != NULL; of = of->other)
+        if (of->next < of->pieces && of->width == own->width && of->points == own->points) return of;
+    return NULL;
+}}
+
+static void work(job *own, float *start)
+{{
+    pthread_mutex_lock(&lock);
+    own->other = jobs;
+    jobs = own;
+    for (job *of; (of = with_work(own)) != NULL;) {{
+        const int64_t number = of->next++;
+        pthread_mutex_unlock(&lock);
+        const int failed = piece(of, number, start);
+        pthread_mutex_lock(&lock);
+        of->done++;
+        if (failed) {{
+            of->failed = failed;
+            of->pieces = of->next; /* the rest is not begun */
+        }}
+        if (of->done == of->pieces) pthread_cond_broadcast(&ended);
+    }}
+    while (own->done < own->pieces) pthread_cond_wait(&ended, &lock);
+    job **at = &jobs;
+    while (*at != own) at = &(*at)->other;
+    *at = own->other;
+    pthread_mutex_unlock(&lock);
+}}
+
+static int whole(XLA_FFI_CallFrame *frame)
+{{
+#define ARGUMENT(n) ((const XLA_FFI_Buffer *)frame->args.args[n])
+    const int64_t used = *(const int32_t *)ARGUMENT(2)->data;
+    job own = {{
+        .root = ARGUMENT(0)->data, .ids = ARGUMENT(1)->data, .targets = ARGUMENT(3)->data, .rate = ARGUMENT(4)->data,
+        .steps = ARGUMENT(5)->data, .blocks = ARGUMENT(1)->dims[0], .width = ARGUMENT(1)->dims[1],
+        .points = ARGUMENT(5)->rank == 0 ? 1 : ARGUMENT(5)->dims[0], .results = (const XLA_FFI_Buffer *const *)frame->rets.rets,
+        .pieces = 4 * used,
+    }};
+    float *const start = malloc((size_t)(1 + own.points) * SIZE * own.width * sizeof *start);
+    if (start == NULL) return 1;
+    const unsigned int control = _mm_getcsr();
+    _mm_setcsr(control | 0x8040); /* numbers below the normal ones are 0, as in XLA's threads */
+    work(&own, start);
     _mm_setcsr(control);
     free(start);
-    return failed;
+    return own.failed;
 }}
 """
