@@ -35,7 +35,7 @@ once a shape of network, into the user's cache, and XLA calls it (`jax.ffi`) in 
 definition of the network. "auto" takes it where it builds, has XLA's losses after ten steps and is at least 1.2 times as
 fast in a short trial, by processor time, since others may use the machine meanwhile; the verdict is kept beside the code, so that a machine trains the same config by the same executor
 every time. Where it cannot be compiled, one line says why. Many members are drawn and recorded in C as well (`native/whole.py`), in one call per device, without any operation of
-XLA's around it. That code has no sums regrouped: it has XLA's bits, which is tried once per machine, so that a stored run
+XLA's around it, where a device that is through takes pieces of the others: they wait for one another, and what stores beside them takes one's core. That code has no sums regrouped: it has XLA's bits, which is tried once per machine, so that a stored run
 goes on to the same bytes. All NaN are recorded as one (`training/observation.py`), since whose NaN a sum has is the compiler's choice.
 What is recorded along training is C as well (`native/observed.py`), in that same call, or where XLA draws, called in its program after the
 steps: XLA makes a loop of every few operations of it, and copies what they give.

@@ -215,7 +215,8 @@ def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
         bars.append(np.moveaxis(np.array(corners), 2, 0))
     # A patch: the legend's key of a collection has the shape of its first path, in inches where S is meant.
     outlines = Path2D.make_compound_path_from_polys(np.concatenate(bars))
-    axis.add_patch(PathPatch(outlines, color=SKY, linewidth=0, zorder=2, label="exact law of S"))
+    # An artist: as a patch, limits that are not asked for would be looked for in each of its curves.
+    axis.add_artist(PathPatch(outlines, color=SKY, linewidth=0, zorder=2, label="exact law of S"))
     means, places = [law.law.mean for law in laws], np.arange(len(laws))
     axis.hlines(means, places, places + 0.47, color=BLACK, linewidth=1.4, zorder=4, label="its mean")
 
