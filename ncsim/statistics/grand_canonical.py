@@ -11,15 +11,13 @@ no number is given where the routes part, where chains that began empty and full
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, jackknife_error
-
-if TYPE_CHECKING:  # every command's help comes by here
-    from jaxtyping import Float
 
 #: Standard errors by which two routes may differ: chance passes it once in ten thousand.
 MOST_APART = 3.9
