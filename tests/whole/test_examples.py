@@ -149,56 +149,58 @@ def test_what_is_looked_at():
     assert set(public()) >= NO_SOURCE | TOO_SLOW
 
 
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_everything_has_an_example(name):
-    found = examples(DOCUMENTED[name])
-    assert found, f"{name} has no example"
-    assert any(example.want for example in found), f"{name}: its example prints nothing"
-    for example in found:
-        compile(example.source, name, "single")
-        assert not skipped(example) or name in TOO_SLOW, f"{name}: an example is not run"
+def test_everything_has_an_example():
+    for name in DOCUMENTED:
+        found = examples(DOCUMENTED[name])
+        assert found, f"{name} has no example"
+        assert any(example.want for example in found), f"{name}: its example prints nothing"
+        for example in found:
+            compile(example.source, name, "single")
+            assert not skipped(example) or name in TOO_SLOW, f"{name}: an example is not run"
 
 
-@pytest.mark.parametrize("name", sorted(public().keys() - NO_SOURCE))
-def test_everything_has_a_source(name):
-    assert SOURCE.search(inspect.getdoc(DOCUMENTED[name])), f"{name} does not say where it is from"
+def test_everything_has_a_source():
+    for name in public().keys() - NO_SOURCE:
+        assert SOURCE.search(inspect.getdoc(DOCUMENTED[name])), f"{name} does not say where it is from"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS | METHODS)
-def test_every_argument_is_described(name):
-    value = (FUNCTIONS | METHODS)[name]
-    text = inspect.getdoc(value) or ""
-    arguments = [argument for argument in inspect.signature(value).parameters if argument not in ("self", "cls")]
-    assert list(described(text, "Args")) == arguments, name
-    assert text, f"{name} has no docstring"
+def test_every_argument_is_described():
+    for name in FUNCTIONS | METHODS:
+        value = (FUNCTIONS | METHODS)[name]
+        text = inspect.getdoc(value) or ""
+        arguments = [argument for argument in inspect.signature(value).parameters if argument not in ("self", "cls")]
+        assert list(described(text, "Args")) == arguments, name
+        assert text, f"{name} has no docstring"
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_says_what_it_gives_and_raises(name):
-    text = inspect.getdoc(FUNCTIONS[name])
-    if inspect.signature(FUNCTIONS[name]).return_annotation not in (None, "None"):
-        assert section(text, "Returns").strip(), f"{name} does not say what it gives"
-    if inspect.signature(FUNCTIONS[name]).parameters:
-        assert section(text, "Raises").strip(), f"{name} does not say what it raises"
+def test_every_function_says_what_it_gives_and_raises():
+    for name in FUNCTIONS:
+        text = inspect.getdoc(FUNCTIONS[name])
+        if inspect.signature(FUNCTIONS[name]).return_annotation not in (None, "None"):
+            assert section(text, "Returns").strip(), f"{name} does not say what it gives"
+        if inspect.signature(FUNCTIONS[name]).parameters:
+            assert section(text, "Raises").strip(), f"{name} does not say what it raises"
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_every_attribute_is_described(name):
-    kind = CLASSES[name]
-    if issubclass(kind, tuple) or dataclasses.is_dataclass(kind):
-        wanted = (
-            [field for field in fields(kind) if field not in ("parent", "name")] if name == "NCnet" else fields(kind)
-        )
-        assert list(described(inspect.getdoc(kind), "Attributes"))[: len(wanted)] == list(wanted)
-    elif kind.__init__ is not kind.__mro__[1].__init__:
-        assert section(inspect.getdoc(kind), "Attributes").strip(), name
+def test_every_attribute_is_described():
+    for name in CLASSES:
+        kind = CLASSES[name]
+        if issubclass(kind, tuple) or dataclasses.is_dataclass(kind):
+            wanted = (
+                [field for field in fields(kind) if field not in ("parent", "name")]
+                if name == "NCnet"
+                else fields(kind)
+            )
+            assert list(described(inspect.getdoc(kind), "Attributes"))[: len(wanted)] == list(wanted), name
+        elif kind.__init__ is not kind.__mro__[1].__init__:
+            assert section(inspect.getdoc(kind), "Attributes").strip(), name
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_is_in_an_example(method):
-    name, _, attribute = method.partition(".")
-    code = "".join(example.source for value in (CLASSES[name], METHODS[method]) for example in examples(value))
-    assert re.search(rf"\.{attribute}\b", code), f"no example of {name} uses {attribute}"
+def test_every_method_is_in_an_example():
+    for method in METHODS:
+        name, _, attribute = method.partition(".")
+        code = "".join(example.source for value in (CLASSES[name], METHODS[method]) for example in examples(value))
+        assert re.search(rf"\.{attribute}\b", code), f"no example of {name} uses {attribute}"
 
 
 @pytest.mark.parametrize(
