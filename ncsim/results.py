@@ -179,19 +179,28 @@ class Run:
             raise ValueError(
                 f"{self.location}: no member that is stored has a recording; resume the run" if begun else NOT_RECORDED
             )
-        return found
+        return found[0]
 
-    def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
-        """The same with mu_gradS over the whole recording; None where nothing was recorded. Raises as it does."""
+    def _unrecorded(self) -> int:
+        """How many members are stored and still to be recorded, of a run that records. Raises StoreError as `complete`."""
+        if not isinstance(self._source, RunFolder):
+            return 0
+        return sum(map(TrajectoryFolder(self._source).without, self.configs))
+
+    def _along_training(self, cell: int = 0) -> tuple[TrajectoryStatistics, int] | None:
+        """The same with mu_gradS over the whole recording, and how many members have none; None where nothing was recorded. Raises as
+        it does."""
         windows = [(0, self.configs[cell].steps)]
         if isinstance(self._source, RunFolder):
             return self._stored_along_training(cell, windows)
-        return self.trajectory_statistics(cell, windows) if self._trajectories else None
+        return (self.trajectory_statistics(cell, windows), 0) if self._trajectories else None
 
-    def _stored_along_training(self, cell: int, windows: Sequence[tuple[int, int]]) -> TrajectoryStatistics | None:
+    def _stored_along_training(
+        self, cell: int, windows: Sequence[tuple[int, int]]
+    ) -> tuple[TrajectoryStatistics, int] | None:
         assert isinstance(self._source, RunFolder)
-        tally = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
-        return None if tally is None else statistics_of(tally, windows)
+        found = TrajectoryFolder(self._source).tally(self.configs[cell], windows)
+        return None if found is None else (statistics_of(found.tally, windows), found.without)
 
     def records(self, cell: int = 0) -> MemberRecords:
         """All records of one cell, in the order of member ids.

@@ -74,10 +74,10 @@ class Study:
         """
         return cell_of(self._sources[fingerprint(self.configs[cell])])
 
-    def _along_training(self, cell: int = 0) -> TrajectoryStatistics | None:
-        """What was recorded of a cell along training, of the members of all runs that recorded them, with mu_gradS over all of it;
-        None where none did, or not all at the same steps, which is then said in one line. One line says how many members have none,
-        where others do.
+    def _along_training(self, cell: int = 0) -> tuple[TrajectoryStatistics, int] | None:
+        """What was recorded of a cell along training, of the members of all runs that recorded them, with mu_gradS over all of it,
+        and how many members have none; None where none did, or not all at the same steps, which is then said in one line. One line
+        says how many members have none, where others do.
 
         Args:
             cell: number of the cell in `configs`, from 0.
@@ -94,20 +94,21 @@ class Study:
         tallies = {location: tally for location, tally in found.items() if tally is not None}
         if not tallies:
             return None
-        (first, total), *others = tallies.items()
-        for location, tally in others:
+        (first, (total, without)), *others = tallies.items()
+        for location, recorded in others:
+            without += recorded.without
             try:
-                total.merge(tally)
+                total.merge(recorded.tally)
             except ValueError:
                 what = json.dumps(cell_values(self, cell)) if self.swept else "members"
                 say(f"{first} and {location} recorded {what} differently, so the report says nothing of that training")
                 return None
         if len(tallies) < len(found):
-            self._say_without(cell, found.keys() - tallies.keys())
-        return statistics_of(total, windows)
+            without += self._say_without(cell, found.keys() - tallies.keys())
+        return statistics_of(total, windows), without
 
-    def _say_without(self, cell: int, locations: Collection[str]) -> None:
-        """Say in one line how many members of a cell the runs there have, which recorded none of them. Others speak for
+    def _say_without(self, cell: int, locations: Collection[str]) -> int:
+        """Say in one line how many members of a cell the runs there have, which recorded none of them, and give it. Others speak for
         themselves (`TrajectoryFolder.tally`)."""
         held = {
             folder.location: sum(part.members for part in folder.parts(own))
@@ -120,6 +121,7 @@ class Study:
                 f"{', '.join(without)}: {sum(without.values()):,} of {sum(held.values()):,} members{of} have no recording, and what is "
                 "said of training is of the others"
             )
+        return sum(without.values())
 
 
 def _make(storage: Storage) -> None:

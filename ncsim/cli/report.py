@@ -127,9 +127,11 @@ def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
 
     place = f"{str(parsed.out or parsed.folder).rstrip('/')}/report.html"
 
-    def written(missing: int) -> None:
+    def written(missing: int, unrecorded: int) -> None:
         # A run with --until has none missing between two of its stages.
         left = f"{missing:,} members are still to be trained" if missing else "all members are stored so far"
+        if unrecorded:
+            left += f", {unrecorded:,} are still to be recorded"
         say(f"{place}: {left}")
 
     return watch(parsed.folders, opened, written)

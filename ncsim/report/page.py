@@ -92,6 +92,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         title=(run.location or "study").rstrip("/").rpartition("/")[2],
         watching=watching,
         missing=numbers["members_missing"],
+        unrecorded=numbers.get("members_unrecorded", 0),
         members=sum(cell["members"] for cell in numbers["cells"]),
         cells=len(numbers["cells"]),
         verdict=run_verdict(numbers),

@@ -63,7 +63,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         cells.append({"cell": cell_values(run, number)} | _summarise_cell(cell, cell_laws))
         along = run._along_training(number)
         if along is not None:
-            cells[-1]["training"] = training_numbers(along)
+            cells[-1]["training"] = training_numbers(*along)
         laws.append(cell_laws)
         if until is not None:
             estimates.append(Until.parse(until["until"]).estimate(cell))
@@ -75,6 +75,8 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         "members_missing": sum(max(c.members - cell["members"], 0) for c, cell in zip(run.configs, cells, strict=True)),
         "cells": cells,
     }
+    if unrecorded := sum(each._unrecorded() for each in runs):
+        numbers["members_unrecorded"] = unrecorded
     if led_on:
         numbers["until_goes_on"] = list(dict.fromkeys(led_on))
     if isinstance(run, Study):

@@ -23,8 +23,9 @@ OF_MEMBERS = {
 COLUMNS = ["step", "members", "mean S", "P(S > 2)", "mean Delta", "P(Delta > 0)"]
 
 
-def training_numbers(found: TrajectoryStatistics) -> dict[str, Any]:
-    """A cell's recording as summary.json has it: the steps, and lists over them of values and limits. Losses are of each head."""
+def training_numbers(found: TrajectoryStatistics, without: int) -> dict[str, Any]:
+    """A cell's recording as summary.json has it: the steps, and lists over them of values and limits; `without` is how many of its
+    members have none. Losses are of each head."""
     points = len(found.step)
     told = np.unique(np.rint(np.linspace(0, points - 1, min(points, MOST_TOLD))).astype(int))
     assert found.s.quantiles is not None
@@ -34,6 +35,7 @@ def training_numbers(found: TrajectoryStatistics) -> dict[str, Any]:
     slope = found.slopes[0]
     return {
         "recorded_steps": points,
+        "members_without_recording": without,
         "step": found.step[told].tolist(),
         "members": found.members[told].tolist(),
         "quantiles_s": {
@@ -67,6 +69,8 @@ def training_lines(numbers: Mapping[str, Any]) -> list[str]:
     """What a recording says, in words that its intervals bear."""
     there = [place for place, members in enumerate(numbers["members"]) if members]
     step, recorded = numbers["step"], f"{numbers['recorded_steps']:,} recorded steps"
+    if without := numbers["members_without_recording"]:
+        recorded += f" of all but {'one member, which has' if without == 1 else f'{without:,} members, which have'} no recording"
     if not there:
         return [f"Along training, {recorded}: every member has a diverged network at each."]
     first, last = there[0], there[-1]

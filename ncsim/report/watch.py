@@ -29,21 +29,21 @@ def _looked_at(folder: str) -> tuple[list[str], Any]:
     """What changes in a folder as its run goes on. Raises StoreError where it cannot be read."""
     storage = open_storage(folder)
     try:
-        return storage.names("parts"), read_until(storage)
+        return [*storage.names("parts"), *storage.names("trajectories")], read_until(storage)
     except OSError as error:
         raise StoreError(f"{storage.location}: cannot be read ({reason(error)})") from None
 
 
 def watch(
-    folders: Sequence[str], opened: Callable[[], Run | Study], written: Callable[[int], object] | None = None
+    folders: Sequence[str], opened: Callable[[], Run | Study], written: Callable[[int, int], object] | None = None
 ) -> Run | Study:
     """Write report.html again whenever members have been stored, until none is missing. A run that is to be precise has all the
-    members of its stage again and again before it ends.
+    members of its stage again and again before it ends, and members may be recorded that were stored before.
 
     Args:
         folders: the run folders, which are looked at for new parts.
         opened: gives the run, or the study of these folders, as it is stored by now.
-        written: told how many members are missing, after each page.
+        written: told how many members are missing and how many are still to be recorded, after each page.
 
     Returns:
         The complete run, whose report is still to be written.
@@ -62,7 +62,7 @@ def watch(
             run, before = opened(), now
             summary = summarise(run)
             missing = summary.numbers["members_missing"]
-            if not missing and "until_goes_on" not in summary.numbers:
+            if not (missing or {"until_goes_on", "members_unrecorded"} & summary.numbers.keys()):
                 return run
             assert run.storage is not None
             page = report_page(run, summary, watching=max(round(rest), 1))
@@ -71,6 +71,6 @@ def watch(
             except OSError as error:
                 raise StoreError(f"{run.location}: the page cannot be written ({reason(error)})") from None
             if written is not None:
-                written(missing)
+                written(missing, summary.numbers.get("members_unrecorded", 0))
             rest = max(FEWEST_SECONDS, REST * (time.process_time() - used), time.monotonic() - begun)
         time.sleep(rest)

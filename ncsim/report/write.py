@@ -69,6 +69,8 @@ def printed(summary: Summary) -> str:
     lines = []
     if numbers["members_missing"]:
         lines.append(f"Not complete: {numbers['members_missing']:,} members are still to be trained.")
+    if "members_unrecorded" in numbers:
+        lines.append(f"Not complete: {numbers['members_unrecorded']:,} members are stored and still to be recorded.")
     if "until_goes_on" in numbers:
         lines.append(not_ended(numbers["until_goes_on"]))
     if "until" in numbers:

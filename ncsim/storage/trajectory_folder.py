@@ -61,6 +61,13 @@ class _Group(NamedTuple):
         return [(part.name, stamp["footer"], part.members) for part, stamp in self.parts]
 
 
+class Recorded(NamedTuple):
+    """What a cell's trajectories add up to, and how many members that are held have none."""
+
+    tally: TrajectoryTally
+    without: int
+
+
 class _Together:
     """What parts of trajectories add up to, one after the other, for the summary of this name."""
 
@@ -277,7 +284,15 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
         if self._adding is not None:
             self._adding.add(kept, (name, footer_digest(content), len(kept.member)))
 
-    def tally(self, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()) -> TrajectoryTally | None:
+    def without(self, config: EnsembleConfig) -> int:
+        """How many members the run folder holds that are still to be recorded; 0 of a run that records nothing. Raises as
+        `parts`."""
+        if self.recording() is None:
+            return 0
+        groups, without = self.counted(config)
+        return without if groups else sum(part.members for part in self._folder.parts(config))
+
+    def tally(self, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()) -> Recorded | None:
         """What a cell's trajectories add up to, with sums between the ends of these windows: from the summaries of its parts, which
         are made where they are missing. None without trajectories. One line says how many members have none, where others do.
 
@@ -301,8 +316,8 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
             places = [place for each in groups for place in each.places]
             kept = kept_cell(self, config, places, TrajectoryTally, lambda: self._merged(config, groups))
             if kept.has_windows(windows):
-                return kept
-        return self._added(self._tally(config, each, windows) for each in groups)
+                return Recorded(kept, without)
+        return Recorded(self._added(self._tally(config, each, windows) for each in groups), without)
 
     def _merged(self, config: EnsembleConfig, groups: Sequence[_Group]) -> TrajectoryTally:
         def look(group: _Group) -> TrajectoryTally:

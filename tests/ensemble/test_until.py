@@ -156,7 +156,7 @@ def test_a_page_is_written_until_the_rule_ends_the_run(tmp_path, monkeypatch, by
     def looked_at(self, run):
         if run.location is not None:
             with pytest.raises(Rests):
-                watch([str(folder)], opened, told.append)
+                watch([str(folder)], opened, lambda missing, _: told.append(missing))
             seen.append(summarise(opened()))
         return reach(self, run)
 

@@ -359,7 +359,7 @@ def test_a_page_is_written_anew_while_a_run_trains(tmp_path, monkeypatch):
     with folder.exclusive():  # as a run that trains holds it
         clock = types.SimpleNamespace(monotonic=time.monotonic, process_time=time.process_time, sleep=sleep)
         monkeypatch.setattr("ncsim.report.watch.time", clock)  # its own: all others sleep as well
-        run = watch([str(tmp_path)], opened, told.append)
+        run = watch([str(tmp_path)], opened, lambda missing, _: told.append(missing))
     assert run.missing() == 0
     assert told == [300, 200, 100]
     assert read == [4, 3, 2, 0]

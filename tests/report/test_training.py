@@ -3,7 +3,10 @@
 import csv
 import dataclasses
 import json
+import os
 import re
+import time
+import types
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from ncsim.report import figures, training, training_figure
 from ncsim.report.page import report_page
 from ncsim.report.summary import summarise
 from ncsim.report.training import training_lines, training_numbers, training_rows
+from ncsim.report.watch import watch
 from ncsim.report.write import printed, write_report
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -116,8 +120,13 @@ def test_members_in_folders_without_a_recording_are_counted_by_cell(tmp_path, ca
         without.write_part(config, made_up(93).take(slice(61, 93)))
     RunFolder.create(tmp_path / "d", [dataclasses.replace(more[0], first_member=93)])
     study = Study([tmp_path / name for name in "abcd"])
-    cells = summarise(study).numbers["cells"]
+    numbers = summarise(study).numbers
+    cells = numbers["cells"]
     assert [(cell["members"], cell["training"]["members"][0]) for cell in cells] == [(93, 30), (62, 30)]
+    assert [cell["training"]["members_without_recording"] for cell in cells] == [63, 32]
+    words, *_ = training_lines(cells[0]["training"])
+    assert "recorded steps of all but 63 members, which have no recording: mean S" in words
+    assert "members_unrecorded" not in numbers  # what nobody asked for is not still to be done
     first, second = capsys.readouterr().err.splitlines()
     assert re.search(r'/b, \S+/c: 63 of 93 members of {"hidden": 2} have no recording', first)
     assert re.search(r'/c: 32 of 62 members of {"hidden": 3} have no recording', second)
@@ -148,11 +157,33 @@ def test_members_whose_recording_is_lost_are_counted(tmp_path, capsys):
         folder.write_part(config, made_up(90, seed=2).take(ids))
         TrajectoryFolder(folder).write_recorded(config, whole.take(ids), RECORDING)
     (tmp_path / "trajectories" / "members-0000000040-30.parquet").unlink()
-    (cell,) = summarise(ncsim.open_run(tmp_path)).numbers["cells"]
+    summary = summarise(ncsim.open_run(tmp_path))
+    (cell,) = summary.numbers["cells"]
     assert (cell["training"]["members"][0], cell["members"]) == (40, 70)
+    told = "Not complete: 30 members are stored and still to be recorded."
+    assert told in printed(summary)
+    assert told in report_page(ncsim.open_run(tmp_path), summary)
     (line,) = capsys.readouterr().err.splitlines()
     assert "30 of 70 members have no recording" in line
     assert "--verify" in line
+
+
+def test_members_that_are_recorded_later_are_waited_for(tmp_path, monkeypatch):
+    """Also before the first of them is."""
+    told, parts, whole = [], [slice(0, 30), slice(30, 90)], recorded()
+    folder = a_grid(tmp_path, cells=1)
+    along = TrajectoryFolder(folder)
+    along.check(RECORDING, tuple(whole.values))
+
+    def sleep(_):
+        assert "still to be recorded. This page is written anew as they are." in (tmp_path / "report.html").read_text()
+        along.write_recorded(folder.configs[0], whole.take(parts.pop(0)), RECORDING)
+
+    clock = types.SimpleNamespace(monotonic=time.monotonic, process_time=time.process_time, sleep=sleep)
+    monkeypatch.setattr("ncsim.report.watch.time", clock)  # its own: all others sleep as well
+    monkeypatch.setattr(os, "nice", lambda by: None)
+    watch([str(tmp_path)], lambda: ncsim.open_run(tmp_path), lambda *numbers: told.append(numbers))
+    assert told == [(0, 90), (0, 60)]
 
 
 def assert_alike(one, other):
@@ -224,7 +255,7 @@ def write_figure(folder, cells):
 
 def numbers_of(trajectories):
     found = ncsim.trajectory_statistics([trajectories], 16, [(0, 60)])
-    return training_numbers(found)
+    return training_numbers(found, 0)
 
 
 def test_words_follow_the_numbers():
