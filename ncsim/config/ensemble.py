@@ -44,9 +44,6 @@ INTERVENTIONS = (
 #: Cells of a grid: one more option with a few values is easily a thousand times as many.
 MAX_CELLS = 100_000
 
-#: Smallest and largest normal number.
-FLOAT32_RANGE = (1.1754943508222875e-38, 3.4028234663852886e38)
-
 MAX_MEMBER = 2**32  # jax.random.fold_in takes 32 bits of member id
 
 
@@ -183,11 +180,9 @@ class EnsembleConfig:
         """Training would take such a number for 0 or infinity."""
         for name, spec in field_specs().items():
             value = getattr(self, name)
-            if spec["type"] is float and value and not FLOAT32_RANGE[0] <= abs(value) <= FLOAT32_RANGE[1]:
-                low, high = FLOAT32_RANGE
-                raise ConfigError(
-                    f"{option_name(name)}: {value:g}; allowed in float32: {low:g} to {high:g}, or --precision float64"
-                )
+            of_training = spec["type"] is float and name != "initialization_scale"  # of starts, see `refusal`
+            if of_training and (problem := fields.lost_in_float32(option_name(name), value)) is not None:
+                raise ConfigError(f"{problem}, or --precision float64")
 
     @property
     def member_ids(self) -> range:
@@ -209,6 +204,12 @@ def refusal(config: EnsembleConfig) -> str | None:
     """Why no new run has these fields together, in one line; None where one may. Stored runs of them can be read."""
     if config.topology == "dense" and config.shared != EnsembleConfig.shared:
         return f"--shared: {config.shared} with --topology dense, which all share; allowed: with --topology overlap"
+    starts = fields.lost_in_float32("--initialization-scale", config.initialization_scale)
+    if starts is not None:
+        return f"{starts}, in either precision: networks start from float32 numbers"
+    for name, value in parse_optimizer_options(config.optimizer_options).items():
+        if config.precision == "float32" and (problem := fields.lost_in_float32(f"--optimizer-options: {name}", value)):
+            return f"{problem}, or --precision float64"
     promise = isolating(config)
     if isinstance(config.tasks, ScenarioTasks) and (problem := refused_scenario(config)) is not None:
         return problem

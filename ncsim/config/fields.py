@@ -19,6 +19,9 @@ _WORDS = {
     float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
 }
 
+#: Smallest and largest normal number.
+FLOAT32_RANGE = (1.1754943508222875e-38, 3.4028234663852886e38)
+
 
 def integer(default: int, low: int, high: int, text: str) -> Any:
     """A whole number from `low` to `high`."""
@@ -102,6 +105,13 @@ def checked(name: str, value: Any, spec: Mapping[str, Any], allowed: str | None 
     if not isinstance(value, kind) or ("choices" in spec and value not in spec["choices"]):
         raise error
     return str(value) if kind is str else value
+
+
+def lost_in_float32(option: str, value: float) -> str | None:
+    """What is wrong with a number that would be 0 or infinite in float32, in words; None where it is there, and of 0."""
+    low, high = FLOAT32_RANGE
+    lost = value and not low <= abs(value) <= high
+    return f"{option}: {value:g}; allowed in float32: {low:g} to {high:g}" if lost else None
 
 
 def whole_number(value: Any) -> int | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import option_name, shown, whole_number
+from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
@@ -351,6 +352,7 @@ def _ratio(log_weight: np.ndarray) -> np.ndarray:
 def _check(
     config: EnsembleConfig, draws: Any, wrong: Any, method: Any, keep: Any, seed: Any, threads: Any, fewest: Any
 ) -> None:
+    two_by_two(config.tasks)
     limits = {
         "draws": (draws, 1, 10**12),
         "wrong": (wrong, 0, 2 * config.tasks.rows),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.fields import checked, integer, number, option_name
+from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
@@ -208,6 +209,7 @@ def _potentials(given: Any) -> np.ndarray:
 
 
 def _check_config(config: EnsembleConfig) -> None:
+    two_by_two(config.tasks)
     default = EnsembleConfig()
     for name in field_specs():
         value, usual = getattr(config, name), getattr(default, name)
@@ -313,7 +315,7 @@ def _called(
     chosen = np.minimum(np.arange(first, first + lanes), len(job.ids) - 1)
     with own_settings():  # of a thread
         given = (
-            np.array([seed, 2 * job.context + (not job.exchange)], np.uint32),
+            chains_key(seed, 2 * job.context + (not job.exchange)),
             job.ids[chosen],
             job.start[chosen].astype(np.int32),
             answers[job.context],
@@ -323,6 +325,17 @@ def _called(
         )
         tally = run_chains(units, settings._replace(beta=0.0), *jax.device_put(given, device))
         return jax.device_get(tally)
+
+
+def chains_key(seed: int, group: int) -> np.ndarray:
+    """The key of a group of chains, uint32[2]; a seed of more than one word has the group folded in."""
+    if seed < 2**32:
+        return np.array([seed, group], np.uint32)
+    import jax
+
+    from ncsim.training.initialization import root_key
+
+    return np.asarray(jax.random.key_data(jax.random.fold_in(root_key(seed), group)))
 
 
 def betas(settings: Settings) -> np.ndarray:

@@ -137,7 +137,11 @@ def test_what_is_about_two_tasks_of_two_parties_refuses_scenarios():
     words = (
         r"^--tasks: chained 3, a scenario; allowed here: two tasks of two parties \(scenarios: ncsim.run_scenario\)$"
     )
-    for refuses in (ncsim.run_ensemble, run_circuits):
+
+    def reservoir(config):
+        return ncsim.reservoir(config=config)
+
+    for refuses in (ncsim.run_ensemble, run_circuits, reservoir, ncsim.random_solutions):
         with pytest.raises(ncsim.ConfigError, match=words):
             refuses(config)
     with pytest.raises(ncsim.ConfigError, match=words):

@@ -106,6 +106,25 @@ def test_config_survives_json_and_refuses_what_it_does_not_know():
         from_dict(to_dict(config) | {"colour": "red"})
 
 
+@pytest.mark.parametrize("scale", [1e-50, 1e39])
+def test_starts_are_float32_in_either_precision(scale):
+    """In float64 such a scale had passed, and every network started from zeros, or diverged at once."""
+    with pytest.raises(
+        ncsim.ConfigError, match=r"^--initialization-scale: .*; allowed in float32: .*, in either precision"
+    ):
+        ncsim.EnsembleConfig(initialization_scale=scale, precision="float64")
+    stored = to_dict(ncsim.EnsembleConfig(precision="float64")) | {"initialization_scale": scale}
+    assert from_dict(stored).initialization_scale == scale
+
+
+def test_options_of_optimizers_are_not_0_in_float32():
+    """Adam with eps 0 divides 0 by 0 at a dead unit, so that all networks diverged."""
+    with pytest.raises(ncsim.ConfigError, match=r"^--optimizer-options: eps: 1e-50; allowed in float32: .*, or"):
+        ncsim.EnsembleConfig(optimizer_options="eps=1e-50")
+    assert ncsim.EnsembleConfig(optimizer_options="eps=1e-50", precision="float64").precision == "float64"
+    assert ncsim.EnsembleConfig(optimizer_options="eps_root=0").optimizer_options == "eps_root=0"
+
+
 def test_grid():
     grid = ncsim.config_grid(hidden=[2, 3], learning_rate=[0.01, 0.1], members=7)
     assert [(c.hidden, c.learning_rate, c.members) for c in grid] == [

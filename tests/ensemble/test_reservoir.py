@@ -8,6 +8,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.reservoir import described, lines
+from ncsim.ensemble.reservoir import chains_key
 from tests.support.tasks import FOUR_ROWS
 
 CONFIG = ncsim.EnsembleConfig(tasks=FOUR_ROWS)
@@ -74,6 +75,21 @@ def test_chains_depend_on_their_id_alone(found):
     np.testing.assert_array_equal(some.width[0], found.width[1, :, :10])
     np.testing.assert_array_equal(some.counts[0], found.counts[1, :10])
     np.testing.assert_array_equal(some.parts, found.parts)
+
+
+def test_seeds_have_two_words():
+    """As those of runs: they had to be below 2^32. Keys of the others are what they were."""
+    assert chains_key(2**32 - 1, 5).tolist() == [2**32 - 1, 5]
+    seeds = (1, 2**32 + 1, 2**33 + 1, 2**64 - 1)
+    keys = {tuple(chains_key(seed, group).tolist()) for seed in seeds for group in range(8)}
+    assert len(keys) == 4 * 8
+    given = {"chains": 8, "steps": 100, "max_hidden": 2, "devices": 1}
+    widths = [
+        ncsim.reservoir(config=ncsim.EnsembleConfig(tasks=FOUR_ROWS, root_seed=seed), **given).width
+        for seed in seeds[1:]
+    ]
+    assert not np.array_equal(widths[0], widths[1])
+    assert not np.array_equal(widths[1], widths[2])
 
 
 @pytest.mark.thorough
