@@ -21,6 +21,7 @@ from ncsim.c_compiler import remember, verdict
 from ncsim.config.ensemble import EnsembleConfig, program_of
 from ncsim.errors import ConfigError
 from ncsim.executors import xla
+from ncsim.executors.calls import InFlight
 from ncsim.executors.native import program as native
 from ncsim.terminal import say
 
@@ -194,8 +195,9 @@ def train_block(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, ste
     ids = np.zeros((devices, tried.blocks, tried.lanes), np.uint32)
     ids[:, 0] = first_member + np.arange(devices * tried.lanes).reshape(devices, tried.lanes)
     used = np.ones(devices, np.int32)
-    with jax.enable_x64(config.precision == "float64"):
+    with jax.enable_x64(config.precision == "float64"), InFlight():  # which waits for what was interrupted
         result = tried.run(config.root_seed, ids.reshape(-1, tried.lanes), used, config.learning_rate, steps)
+        jax.block_until_ready(result)
     leaves: list[Any] = [
         np.asarray(leaf)[:: tried.blocks].reshape(-1, *leaf.shape[2:]) for leaf in result if leaf is not None
     ]

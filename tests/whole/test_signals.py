@@ -14,6 +14,8 @@ import pytest
 
 import ncsim
 from ncsim import signals
+from ncsim.ensemble.trainer import trainer
+from ncsim.executors import calls, choice
 from ncsim.executors.native import program as native
 from ncsim.statistics.chsh import chsh_statistics
 
@@ -139,6 +141,66 @@ def test_a_users_own_process_goes_on_after_ctrl_c(executor):
             sender.join()
     signal.signal(signal.SIGINT, before)
     assert (ncsim.run_ensemble(CONFIG, executor=executor).counts == expected).all()
+
+
+class GivesUp:
+    """Progress that is an error of its own."""
+
+    def start(self, members, steps):
+        pass
+
+    def advance(self, members, steps):
+        raise ZeroDivisionError
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_run_that_is_given_up_ends_none_in_another_thread(executor):
+    """Generated C had ended there, too: the flag that it looks at is one for the process."""
+    long = ncsim.EnsembleConfig(hidden=2, members=600, steps=5_000)
+    expected = ncsim.run_ensemble(long, executor=executor).counts
+    found = []
+    other = threading.Thread(target=lambda: found.append(ncsim.run_ensemble(long, executor=executor).counts))
+    other.start()
+    while other.is_alive():
+        with pytest.raises(ZeroDivisionError):
+            ncsim.run_ensemble(long, executor=executor, progress=GivesUp())
+    assert len(found) == 1
+    assert (found[0] == expected).all()
+
+
+def give_up(*results):
+    """A training that fails while these results are computed."""
+    with calls.InFlight() as flight:
+        for each in results:
+            flight.add(each)
+        raise ZeroDivisionError
+
+
+def test_calls_are_asked_to_end_where_nothing_trains(monkeypatch):
+    asked = []
+    monkeypatch.setattr(calls, "ask_to_end", asked.append)
+    with calls.InFlight():
+        with pytest.raises(ZeroDivisionError):
+            give_up(np.zeros(1), np.zeros(1))
+        assert not any(asked)
+    assert asked[-1]
+    monkeypatch.setattr(calls, "_wait_for", lambda left: asked.append(len(left)))
+    with calls.InFlight():
+        assert asked[-2:] == [2, False]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_trial_after_a_run_that_was_given_up(executor):
+    """It had failed, so that a run had another executor, or none, for an interrupted one before it."""
+    mesh = trainer(1)._mesh
+    program = choice.program(executor, CONFIG, mesh, 1)
+    expected = choice.train_block(CONFIG, program, mesh, 5)
+    with pytest.raises(ZeroDivisionError):
+        give_up(program.run(0, np.zeros((1, program.lanes), np.uint32), np.ones(1, np.int32), 0.01, 10))
+    assert (choice.train_block(CONFIG, program, mesh, 5).counts == expected.counts).all()
 
 
 def test_what_fails_beside_the_main_thread_is_raised_in_it_and_waiting_is_told(monkeypatch):

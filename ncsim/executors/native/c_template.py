@@ -221,6 +221,7 @@ PLACED(TRAIN_AT) int ncsim_train(const float *start, float *trained, int64_t str
     float *const rows = malloc((size_t)(most + 1) * ROW * sizeof *rows);
     vec *const block = aligned_alloc(sizeof(vec), VECTORS * SLOTS * sizeof *block);
     float fixed[FIXED];
+    int ended = 0; /* of this call: the flag may be taken back meanwhile */
     if (rows == NULL || block == NULL) {{
         free(rows);
         free(block);
@@ -241,7 +242,10 @@ PLACED(TRAIN_AT) int ncsim_train(const float *start, float *trained, int64_t str
         int64_t done = 0, made = 0, base = 0; /* steps taken; steps whose rows are there; the step of the first row */
         for (int64_t point = 0; point < points; point++) {{
             while (done < stops[point]) {{
-                if (ncsim_ending) goto end;
+                if (ncsim_ending) {{
+                    ended = 2;
+                    goto end;
+                }}
                 if (done == made) {{
                     base = made;
                     made = steps - base < most ? steps : base + most;
@@ -262,7 +266,7 @@ end:
     _mm_setcsr(control);
     free(rows);
     free(block);
-    return ncsim_ending ? 2 : 0;
+    return ended;
 }}
 
 """ + _CALL.replace("{", "{{").replace("}", "}}")
