@@ -19,10 +19,12 @@ class NCnet(nn.Module):
     """The network as a Flax module, for use outside the ensemble: inputs [..., F] to decision logits [..., 2],
     or one per party of a scenario.
 
-    An answer is 1 where its logit is above 0. It is the network of arXiv:2603.04451, section 4.1 and figure 1.
+    An answer is 1 where its logit is above 0. It is the network of arXiv:2603.04451, section 4.1 and figure 1. Inputs are what the
+    network sees: 0 and 1, or -1 and +1 where the config's `encoding` is "sign". Connections that the topology leaves out stay out when
+    the module is trained. What `intervention` does to gradients, but for "separate_trunks", and loss weights are a training's and not in it.
 
     Attributes:
-        config: sizes, topology, input coding and initialisation. With the paper's tasks F, the inputs, is 4.
+        config: sizes, topology and initialisation. With the paper's tasks F, the inputs, is 4.
         name: of the module inside another one, as Flax has it.
         parent: the module around it, as Flax has it.
 
@@ -46,6 +48,10 @@ class NCnet(nn.Module):
         parameters = Parameters(
             *(self.param(name, lambda _, value=value: value) for name, value in start._asdict().items())
         )
+        if architecture.sparse:
+            there = architecture.connections()
+            # Not multiplied: what is not there has no part in outputs, whatever its parameter is.
+            parameters = Parameters(*(jnp.where(c, each, 0) for c, each in zip(there, parameters, strict=True)))
         flat = jnp.reshape(inputs, (-1, architecture.features))
         logits = jax.vmap(lambda row: forward(parameters, [list(row)])[1][0])(flat)
         return logits.reshape(*inputs.shape[:-1], architecture.heads)

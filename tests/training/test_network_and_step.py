@@ -74,6 +74,33 @@ def test_flax_module_is_the_same_network():
     assert counts[3] == np.sum(right.all(axis=1))
 
 
+@pytest.mark.parametrize(
+    "change", [{"topology": "overlap", "shared": 1}, {"intervention": "separate_trunks"}], ids=["overlap", "separate"]
+)
+def test_flax_module_trained_by_its_user_is_trained_as_a_member(change):
+    """Also connections that are not there: they had got a gradient, so that the network grew into a dense one."""
+    config = ncsim.EnsembleConfig(hidden=3, optimizer="sgd", **change)
+    inputs = encoded_inputs(config.tasks, config.encoding).astype(np.float32)
+    targets = jnp.asarray(context_targets(config.tasks)[3], jnp.float32)
+    module, vector = NCnet(config), start_vector(config, 8)
+
+    def loss(variables):
+        logits = module.apply(variables, inputs)
+        return optax.sigmoid_binary_cross_entropy(logits, targets).mean(axis=0).sum()
+
+    slope = jax.jit(jax.grad(loss))
+    variables = NCnet.variables(config, vector)
+    for _ in range(5):
+        variables = jax.tree.map(lambda p, g: p - 0.5 * g, variables, slope(variables))
+    expected = jax.jit(lambda v: train(config, v, targets, 0.5, 5))(vector)
+    architecture = Architecture.of(config)
+    for name, tensor in architecture.split(expected)._asdict().items():
+        np.testing.assert_allclose(variables["params"][name], tensor, atol=1e-5)
+    left_out = ~architecture.join(architecture.connections())
+    assert left_out.any()
+    assert not np.asarray(architecture.join(architecture.split(expected)))[left_out].any()
+
+
 @pytest.mark.parametrize("loss", first_fast(LOSSES))
 def test_training_follows_the_reference_for_every_loss_and_initialization(loss):
     """Float64, 200 Adam steps from the same start, one network a loss and initialisation: parameters to 1e-9."""
