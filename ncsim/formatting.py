@@ -69,9 +69,13 @@ def rounded_text(value: float) -> str:
     return f"{round(value, 9) + 0.0:.6g}"
 
 
+#: A probability that is not above this is nothing but rounding.
+NOTHING = 1e-9
+
+
 def significant(value: float) -> str:
-    """Three decimals, or two digits where that would hide a small number. Below 1e-9 a probability is nothing."""
-    if 1e-9 < abs(value) < 0.0005:
+    """Three decimals, or one digit where that would hide a small number. Below 1e-9 a probability is nothing."""
+    if NOTHING < abs(value) < 0.0005:
         return f"{value:.0e}"
     return f"{value:.3f}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.formatting import p_value_text, table
+from ncsim.formatting import NOTHING, p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
@@ -112,23 +112,31 @@ def _on_undecided(cell: Mapping[str, Any]) -> list[str]:
 
 
 def cell_verdict(cell: Mapping[str, Any]) -> str:
-    """What may be said of a cell's S and Delta."""
+    """What may be said of a cell's S and Delta: of members, of all pooled, and of runs where a protocol's are contextual."""
     numbers = (cell["members_with_s_above_2"], cell["members_contextual"], cell["pooled"]["contextuality"])
-    return verdict_on_members(*(estimate(values) for values in numbers))
+    text = verdict_on_members(*(estimate(values) for values in numbers))
+    found, protocol, _ = _most_contextual_runs([cell])
+    if found is None:
+        return text
+    return f"{text} Contextual once direct influence is discounted: {found} of runs under {protocol} (Delta > 0)."
 
 
 def run_verdict(numbers: Mapping[str, Any]) -> list[str]:
     """What may be said of a whole run, in two sentences: of S, and of what is left once direct influence is discounted."""
-    cells = [cell for cell in numbers["cells"] if "note" not in cell]
-    if not cells:
+    trained = [cell for cell in numbers["cells"] if cell["members"]]
+    cells = [cell for cell in trained if "note" not in cell]
+    if not trained:
         return ["No network is stored yet that S could be computed from."]
+    if not cells:
+        return ["S of no member is known: every one that is stored has a network that diverged."]
     runs = [(estimate(p["s_above_2"]), p["protocol"], cell_label(c["cell"])) for c in cells for p in c["protocols"]]
     # By the limit that bears the word: of many cells one may be far off by chance.
     best, protocol, at_best = max(runs, key=lambda each: each[0].low)
-    known, alone = _with_known_members(cells), len(cells) == 1
+    known, alone = _with_known_members(cells), len(numbers["cells"]) == 1
     where = "" if alone else f" ({at_best})"
+    delta = _verdict_on_delta(trained, alone)
     if not known:
-        return [f"{NO_MEMBER}; S is above 2 in {best} of runs under {protocol}{where}.", _verdict_on_delta(cells)]
+        return [f"{NO_MEMBER}; S is above 2 in {best} of runs under {protocol}{where}.", delta]
     shares = [(estimate(cell["members_with_s_above_2"]), cell_label(cell["cell"])) for cell in known]
     least, at_least = min(shares, key=lambda each: each[0].high)
     most, at_most = max(shares, key=lambda each: each[0].low)
@@ -137,12 +145,12 @@ def run_verdict(numbers: Mapping[str, Any]) -> list[str]:
         text = f"S is above 2 in {least} ({at_least}) to {most} ({at_most}) of a cell's members"
     elif not alone:
         text += f" ({at_most})"
-    if len(known) < len(cells):
-        unknown = f"{len(cells) - len(known)} of {len(cells)} cells"
+    if len(known) < len(trained):
+        unknown = f"{len(trained) - len(known)} of {len(trained)} cells"
         text += f" (not known of {unknown}, where every member has a network that diverged)"
     if protocol != cells[0]["protocols"][0]["protocol"]:
         text += f", and in {best} of runs under {protocol}{where}"
-    return [f"{text}.", _verdict_on_delta(cells)]
+    return [f"{text}.", delta]
 
 
 def _with_known_members(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -150,27 +158,47 @@ def _with_known_members(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str,
     return [cell for cell in cells if cell["members"] > cell["diverged"]["members"]]
 
 
-def _verdict_on_delta(cells: Sequence[Mapping[str, Any]]) -> str:
+def _most_contextual_runs(cells: Sequence[Mapping[str, Any]]) -> tuple[Estimate | None, str, str]:
+    """The share of runs with Delta > 0 whose lower limit is the highest, with its protocol and cell; None where no such limit is
+    above 0. A protocol that prefers some networks may make contextual what no member is."""
+    found = [
+        (estimate(each["sampled_runs_contextual"]), each["protocol"], cell_label(cell["cell"]))
+        for cell in cells
+        for each in cell["protocols"]
+    ]
+    most = max(found, key=lambda each: each[0].low)
+    return most if most[0].low > NOTHING else (None, "", "")
+
+
+def _verdict_on_delta(trained: Sequence[Mapping[str, Any]], alone: bool) -> str:
+    """Of cells with members, and whether the run has one cell."""
+    cells = [cell for cell in trained if "note" not in cell]
     known = _with_known_members(cells)
     members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in known]
     pooled = sum(estimate(cell["pooled"]["contextuality"]).low > 0 for cell in cells)
-    of = "" if len(cells) == 1 else f" in {pooled} of {len(cells)} cells"
+    of = "" if len(trained) == 1 else f" in {pooled} of {len(trained)} cells"
     maybe = any(cell["pooled"]["contextuality"]["value"] > 0 for cell in cells)
     table = f"pooled over members Delta {f'is above 0{of}' if pooled else NOT_SHOWN if maybe else 'is not above 0'}"
+    most_runs, protocol, where_runs = _most_contextual_runs(cells)
+    of_runs = "" if most_runs is None else f"{most_runs} of runs under {protocol}{'' if alone else f' ({where_runs})'}"
+    but = f"; but {of_runs} have Delta > 0: contextual once direct influence is discounted" if of_runs else ""
     if not known:
-        return f"{table[0].upper()}{table[1:]}."
+        return f"{table[0].upper()}{table[1:]}{but}."
     most, where = max(members, key=lambda each: each[0].low)
     if most.low > 0:
-        place = "" if len(cells) == 1 else f" ({where}, the most of {len(cells)} cells)"
-        return f"Contextual once direct influence is discounted: {most} of members have Delta > 0{place}; {table}."
-    whose = "" if len(cells) == 1 else "a cell's "
+        place = "" if alone else f" ({where})" if len(trained) == 1 else f" ({where}, the most of {len(trained)} cells)"
+        more = f", and {of_runs}" if of_runs else ""
+        return (
+            f"Contextual once direct influence is discounted: {most} of members have Delta > 0{place}{more}; {table}."
+        )
+    whose = "" if len(trained) == 1 else "a cell's "
     bound = f"at most {max(each.high for each, _ in members):.2g} of {whose}members, 95 %"
     above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in known)
     explained = "Direct influence explains every member's S above 2: no" if above else "No"
-    if len(known) < len(cells):  # which the sentence before has told
+    if len(known) < len(trained):  # which the sentence before has told
         others = f"the other cell{'s' if len(known) > 1 else ''}"
         explained = f"Direct influence explains S above 2 in {others}: no" if above else f"In {others} no"
-    return f"{explained} member has Delta > 0 ({bound}), and {table}."
+    return f"{explained} member has Delta > 0 ({bound}), and {table}{but}."
 
 
 SIGNALLING_COLUMNS = [

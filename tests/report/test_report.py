@@ -261,6 +261,69 @@ def test_words_follow_the_numbers(tmp_path):
     assert run_verdict({"cells": [cell]})[1].endswith("pooled over members Delta is not shown to be above 0.")
 
 
+def rare_boxes(members):
+    """Each member has one table of a PR box at most, of lowest loss; the other tables are those of coins."""
+    records = made_up(members, seed=2)
+    box = np.array([[8, 0, 0, 8], [8, 0, 0, 8], [8, 0, 0, 8], [0, 8, 8, 0]])
+    there = (np.arange(members)[:, None] % 20) == 5 * np.arange(4)
+    records.counts[:] = np.where(there[..., None], box, 4)
+    records.loss[:] = np.where(there, 0, 1)
+    none = np.zeros_like(records.undecided_alice)
+    product = (records.counts @ [1, -1, -1, 1]).astype(np.int32)
+    return records._replace(undecided_alice=none, undecided_bob=none, decided_product=product)
+
+
+def test_runs_that_a_protocol_makes_contextual_are_told():
+    """Of twenty tries at least one is of the box with 1 - 0.95^20 in a context, and three contexts make Delta = 1."""
+    (cell,) = summarise(Run([CONFIG], [rare_boxes(300)])).numbers["cells"]
+    best = cell["protocols"][1]
+    found = estimate(best["sampled_runs_contextual"])
+    box = 1 - 0.95**20
+    assert found.value == pytest.approx(box**4 + 4 * box**3 * (1 - box), abs=0.02)
+    assert cell["members_contextual"]["value"] == 0
+    assert cell_verdict(cell).endswith(
+        f"Contextual once direct influence is discounted: {found} of runs under best of 20 by loss (Delta > 0)."
+    )
+    _, second = run_verdict({"cells": [cell]})
+    assert second.startswith("No member has Delta > 0 (at most ")
+    told = f"{found} of runs under best of 20 by loss"
+    assert second.endswith(f"; but {told} have Delta > 0: contextual once direct influence is discounted.")
+    other = summarise(Run([CONFIG], [made_up(300, seed=2)])).numbers["cells"][0]
+    cells = [each | {"cell": {"hidden": n}} for n, each in enumerate((other, cell))]
+    assert f"; but {told} (hidden=1) have Delta > 0" in run_verdict({"cells": cells})[1]
+    cells[0]["members_contextual"] |= {"value": 0.5, "low": 0.4, "high": 0.6}
+    assert (
+        f"of members have Delta > 0 (hidden=0, the most of 2 cells), and {told} (hidden=1); "
+        in run_verdict({"cells": cells})[1]
+    )
+    # A protocol whose lower limit is nothing is none that is shown to be contextual.
+    for each in cell["protocols"]:
+        each["sampled_runs_contextual"] |= {"value": 1e-4, "low": 1e-30}
+    assert "contextual" not in run_verdict({"cells": [cell]})[1]
+
+
+def test_cells_in_which_every_network_diverged_are_counted():
+    """They have no numbers, and what is said of the others is not said of the run."""
+    some, lost = made_up(300, seed=2), made_up(300, diverged=1.1)
+    configs = ncsim.config_grid(learning_rate=[0.01, 1.0, 2.0], members=300)
+    summary = summarise(Run(configs, [some, lost, lost]))
+    first, second = run_verdict(summary.numbers)
+    share = estimate(summary.numbers["cells"][0]["members_with_s_above_2"])
+    assert first.startswith(
+        f"S is above 2 in {share} of members (learning_rate=0.01) (not known of 2 of 3 cells, where every member has a network "
+        "that diverged)"
+    )
+    assert "the other cell" in second
+    assert run_verdict({"cells": summary.numbers["cells"][1:]}) == [
+        "S of no member is known: every one that is stored has a network that diverged."
+    ]
+    # Of cells that are still to be trained nothing is said here, but that the others are not alone.
+    empty = summary.numbers["cells"][1] | {"members": 0, "diverged": {"networks": 0, "members": 0}}
+    first, _ = run_verdict({"cells": [summary.numbers["cells"][0], empty]})
+    assert first.startswith(f"S is above 2 in {share} of members (learning_rate=0.01)")
+    assert "not known" not in first
+
+
 def test_runs_with_nothing_to_report(tmp_path):
     folder = RunFolder.create(tmp_path / "empty", [CONFIG])
     summary = write_report(ncsim.open_run(folder.path))
