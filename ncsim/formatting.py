@@ -77,7 +77,7 @@ def significant(value: float) -> str:
     """Three decimals, or one digit where that would hide a small number. Below 1e-9 a probability is nothing."""
     if NOTHING < abs(value) < 0.0005:
         return f"{value:.0e}"
-    return f"{value:.3f}"
+    return f"{0.0 if abs(value) <= NOTHING else value:.3f}"  # rounding is not below 0
 
 
 def p_value_text(p_value: float) -> str:

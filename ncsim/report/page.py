@@ -9,13 +9,14 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import ncsim
-from ncsim.formatting import json_text
+from ncsim.formatting import json_text, significant
 from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.figures import MOST_PLACES, dots_label, inline_panels
 from ncsim.report.provenance import provenance
@@ -66,6 +67,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["significant"] = significant
     return environment.get_template(template).render(values, versions=versions())
 
 
@@ -292,7 +294,20 @@ def _metrics(cell: Mapping[str, Any]) -> list[list[list[float]]]:
 
 
 def _short(value: Estimate) -> list[float]:
-    return [float(f"{each:.4g}") for each in value[:3]]
+    """Numbers of few digits that page.js shows as tables do: to round twice is to round to another number."""
+    found = []
+    for each in value[:3]:
+        text = significant(each)
+        few = (float(f"{each:.6g}"), float(text))
+        found.append(next((number for number in few if _shown(number) == text), each))
+    return found
+
+
+def _shown(value: float) -> str:
+    """What `shown` of page.js makes of a number. A tie goes away from 0 there."""
+    if 0 < abs(value) < 0.0005:
+        return f"{value:.0e}"
+    return str(Decimal(value).quantize(Decimal("0.001"), ROUND_HALF_UP)) if math.isfinite(value) else str(value)
 
 
 def _laws(cell: Mapping[str, Any]) -> list[list[Any]]:

@@ -26,6 +26,7 @@ from ncsim.report.provenance import provenance, repeat_command
 from ncsim.report.sentences import protocol_row, run_verdict
 from ncsim.report.summary import summarise
 from ncsim.report.watch import watch
+from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.storage.run_folder import RunFolder
 from ncsim.study import Study
@@ -165,6 +166,23 @@ def test_cards_tables_and_laws_have_the_numbers(widths):
             assert " ".join(protocol_row(protocol)) in page.text
     assert "Holm p across members" in page.text
     assert "jackknife" in page.text  # how limits were found
+
+
+def test_no_interval_of_a_card_is_a_point(tmp_path):
+    """None of 100,000 members is contextual, or solves a context; three decimals say that none ever will."""
+    run = stored(tmp_path / "run", WIDTHS[:1])
+    summary = summarise(run)
+    (cell,) = summary.numbers["cells"]
+    none = clopper_pearson(0, 100_000)
+    cell["members_contextual"] = none._asdict()
+    cell["contexts"]["22"]["solved"] = clopper_pearson(3, 100_000)._asdict()
+    # A mean that is 0 but for rounding is not below 0.
+    cell["pooled"]["contextuality"] |= {"value": -1e-17}
+    text = report_page(run, summary)
+    facts = dict(re.findall(r"<div><dt>(.*?)</dt><dd><strong>(.*?)</dd></div>", text))
+    assert facts["Delta &gt; 0, of members"] == f"0.000</strong> <small>0.000 to {none.high:.0e}</small>"
+    assert facts["Delta, pooled"].startswith("0.000</strong>")
+    assert "<b>22</b> 3e-05</span>" in text
 
 
 BAD = """</script><img src=x onerror="alert('1')"> & {{ 7 * 7 }}"""

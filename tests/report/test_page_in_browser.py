@@ -1,5 +1,6 @@
 """What a real browser makes of report.html: a headless Chromium. Skipped where none is installed."""
 
+import copy
 import shutil
 import subprocess
 from pathlib import Path
@@ -133,6 +134,11 @@ def test_sorting_and_finding(tab, pages):
         assert tab.run(f"document.querySelectorAll('#table thead th')[{column}].ariaSort") == direction
         orders.append(values)
     assert orders[0] == orders[1][::-1]
+    # A word that stands in a heading, and in all rows there, is asked of values alone.
+    choose(tab, "row-protocol", "")
+    for word, count in (("loss", 60), ("protocol", 0), ("hidden", 0), ("LOSS learning_rate=0.01", 3)):
+        choose(tab, "find", word)
+        assert len(tab.run(ROWS)) == count
     choose(tab, "find", "no such cell")
     assert tab.run(ROWS) == []
 
@@ -166,6 +172,57 @@ def test_maps_lines_and_laws(tab, pages):
         assert tab.run("document.querySelectorAll('#law rect').length") == sum(unit > 0 for unit in units)
         assert cells[cell]["label"] in tab.run("document.querySelector('#law svg').getAttribute('aria-label')")
     assert tab.complaints == []
+
+
+def test_maps_and_captions_show_what_tables_show(tab, tmp_path):
+    """0.17951 is 0.180, also where four of its digits would be 0.1795; 1/16 is a tie, and 1e-12 is nothing."""
+    numbers = [0.17951, 0.0625, 1.0625, 0.0005, 0.00049999999, 4.449e-5, 9.6e-7, 1e-12, -1e-17, 0.49951, 0.9996, 0.0]
+    run, summary = grid(tmp_path, 12)
+    cells = summary.numbers["cells"] = [copy.deepcopy(cell) for cell in summary.numbers["cells"]]
+    for cell, number in zip(cells, numbers, strict=True):
+        for each in cell["protocols"]:
+            each["s_above_2"] |= {"value": number, "low": number, "high": number}
+    (tmp_path / "shown.html").write_text(report_page(run, summary))
+    tab.open(tmp_path / "shown.html")
+    column = tab.run(
+        "[...document.querySelectorAll('#table thead th')].findIndex(head => head.textContent === 'P(S > 2)')"
+    )
+    choose(tab, "row-protocol", "single shot")
+    listed = [row[column] for row in tab.run(ROWS)]
+    assert listed[:2] == ["0.180 [0.180, 0.180]", "0.062 [0.062, 0.062]"]
+    choose(tab, "map-metric", "1")
+    titles = tab.run("[...document.querySelectorAll('#map tbody td')].map(cell => [cell.textContent, cell.title])")
+    # The table goes through widths first, the map through learning rates.
+    there = [listed[4 * width + rate] for rate in range(4) for width in range(3)]
+    assert titles == [[text.split()[0], text] for text in there]
+    choose(tab, "law-cell", "0")
+    assert "P(S > 2) 0.180 [0.180, 0.180]" in tab.run("document.querySelector('#law .said').textContent")
+
+
+def test_maps_are_drawn_where_no_cell_with_a_card_has_a_law(tab, tmp_path, monkeypatch):
+    """Those cells are the first ones, in which all may have diverged."""
+    monkeypatch.setattr("ncsim.report.page.MOST_CARDS", 1)
+    run, summary = grid(tmp_path, 6)
+    whole = summary.numbers["cells"][0]
+    summary.numbers["cells"][0] = {name: whole[name] for name in ("cell", "members", "rows", "diverged")} | {
+        "note": "none"
+    }
+    summary.laws[0] = []
+    (tmp_path / "first.html").write_text(report_page(run, summary))
+    tab.open(tmp_path / "first.html")
+    assert tab.complaints == []
+    assert tab.run("document.querySelector('#law .said').textContent") == "None of the cells with a card has a law."
+    drawn = "document.querySelector('#map tbody td').textContent"
+    assert tab.run(drawn) == "\u2013"
+    choose(tab, "map-metric", "1")
+    assert len(tab.run("[...document.querySelectorAll('#map tbody td')].map(cell => cell.textContent)")) == 6
+    # What comes after the drawings is done, too: they are drawn anew in a window of another width.
+    choose(tab, "map-down", "2")
+    before = tab.run("document.querySelector('#map svg').getAttribute('width')")
+    tab.call("Emulation.setDeviceMetricsOverride", width=420, height=800, deviceScaleFactor=1, mobile=False)
+    tab.run("dispatchEvent(new Event('resize'))")
+    assert tab.run("document.querySelector('#map svg').getAttribute('width')") != before
+    tab.call("Emulation.clearDeviceMetricsOverride")
 
 
 @pytest.mark.parametrize("name", NAMES)

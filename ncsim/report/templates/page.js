@@ -10,7 +10,9 @@
     if (parent) parent.append(element);
     return element;
   };
-  const shown = (value) => (value === null ? "no number" : Math.abs(value) < 0.0005 && value ? value.toExponential(0) : value.toFixed(3));
+  // As tables have it, of what `_short` of page.py chose.
+  const small = (value) => value.toExponential(0).replace(/e-(\d)$/, "e-0$1");
+  const shown = (value) => (value === null ? "no number" : Math.abs(value) < 0.0005 && value ? small(value) : value.toFixed(3));
   const interval = ([value, low, high]) => `${shown(value)} [${shown(low)}, ${shown(high)}]`;
   for (const form of document.querySelectorAll("form.choosers")) form.hidden = false;
 
@@ -19,7 +21,8 @@
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], rows = [...body.rows];
   const names = heads.map((head) => head.textContent);
   const protocolColumn = names.indexOf(document.getElementById("row-protocol").dataset.column);
-  const words = new Map(rows.map((row) => [row, [...row.cells].map((cell, n) => `${names[n]}=${cell.textContent}`.toLowerCase())]));
+  const words = new Map(rows.map((row) => [row, [...row.cells].map((cell) => cell.textContent.toLowerCase())]));
+  const columns = names.map((name) => `${name.toLowerCase()}=`);
   // A number before its interval, or a text.
   const sortable = (cell) => {
     const text = cell.textContent.trim(), number = parseFloat(text);
@@ -48,8 +51,9 @@
     for (const row of rows) {
       const cells = words.get(row);
       const right = !rowProtocol.value || row.cells[protocolColumn].textContent === rowProtocol.value;
-      // name=value asks for the whole value, other words for a part of any.
-      row.hidden = !right || !asked.every((word) => cells.some((cell) => (word.includes("=") ? cell === word : cell.includes(word))));
+      // name=value asks for the whole value, other words for a part of any, and not of the headings, which all rows have.
+      const has = (word) => cells.some((cell, n) => (word.includes("=") ? columns[n] + cell === word : cell.includes(word)));
+      row.hidden = !right || !asked.every(has);
       count += !row.hidden;
     }
     document.getElementById("found").textContent = `${count} of ${rows.length} rows`;
@@ -93,6 +97,10 @@
   const law = () => {
     const place = document.getElementById("law"), form = place.querySelector("form");
     const there = data.cells.filter((cell) => cell.laws);
+    if (!there.length) {  // of many cells the first ones alone have their laws here
+      place.querySelector(".said").textContent = "None of the cells with a card has a law.";
+      return;
+    }
     const cell = chooser(form, "law-cell", "Cell", there.map((each) => each.label));
     const protocol = chooser(form, "law-protocol", "Protocol", data.protocols);
     drawing(place, (drawn) => {
