@@ -80,6 +80,20 @@ def significant(value: float) -> str:
     return f"{0.0 if abs(value) <= NOTHING else value:.3f}"  # rounding is not below 0
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number of things.
+
+    >>> counted(1, "member"), counted(2_000, "member"), counted(1, "member is", "members are")
+    ('1 member', '2,000 members', '1 member is')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def to_be_trained(number: int, noun: str = "member", left: str = "trained") -> str:
+    """That so many members, or others, are missing, or are there and something else is left to be done with them."""
+    return f"Not complete: {counted(number, f'{noun} is', f'{noun}s are')} still to be {left}."
+
+
 def p_value_text(p_value: float) -> str:
     """A p-value with two digits; "< 1e-300" where float64 has no digits left to tell it from 0.
 

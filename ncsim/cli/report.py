@@ -14,6 +14,7 @@ from ncsim.cli.options import add_audit_options, audit_of, kept_report
 from ncsim.cli.text import SOURCE_VARIABLE, report_text, text_progress
 from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError
+from ncsim.formatting import counted
 from ncsim.terminal import PROGRAM, output, say, telling
 
 
@@ -129,9 +130,13 @@ def _watched(parsed: argparse.Namespace, opened: Callable[[], Any]) -> Any:
 
     def written(missing: int, unrecorded: int) -> None:
         # A run with --until has none missing between two of its stages.
-        left = f"{missing:,} members are still to be trained" if missing else "all members are stored so far"
+        left = (
+            f"{counted(missing, 'member is', 'members are')} still to be trained"
+            if missing
+            else "all members are stored so far"
+        )
         if unrecorded:
-            left += f", {unrecorded:,} are still to be recorded"
+            left += f", {counted(unrecorded, 'is', 'are')} still to be recorded"
         say(f"{place}: {left}")
 
     return watch(parsed.folders, opened, written)

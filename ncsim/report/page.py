@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import ncsim
-from ncsim.formatting import json_text, significant
+from ncsim.formatting import counted, json_text, significant, to_be_trained
 from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.figures import MOST_PLACES, dots_label, inline_panels
 from ncsim.report.provenance import provenance
@@ -67,7 +67,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["significant"] = significant
+    environment.filters |= {"significant": significant, "counted": counted, "to_be_trained": to_be_trained}
     return environment.get_template(template).render(values, versions=versions())
 
 

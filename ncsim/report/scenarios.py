@@ -11,7 +11,7 @@ import numpy as np
 from ncsim.config.scenarios import tasks_to_dict
 from ncsim.config.tasks import Tasks
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import json_text, table
+from ncsim.formatting import counted, json_text, table, to_be_trained
 from ncsim.records.joint_counts import PARTY_NAMES
 from ncsim.records.scenarios import ScenarioRecords
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure, stored_figures
@@ -190,10 +190,10 @@ def scenario_lines(summary: dict[str, Any]) -> list[str]:
     """The report as text for a terminal."""
     lines = []
     if summary["members_missing"]:
-        lines.append(f"Not complete: {summary['members_missing']:,} members are still to be trained.")
+        lines.append(to_be_trained(summary["members_missing"]))
     for cell in summary["cells"]:
         label = ", ".join(f"{name} {value}" for name, value in cell["cell"].items()) or "One cell"
-        lines += ["", f"{label}: {cell['members']:,} members of {summary['tasks']['name']}"]
+        lines += ["", f"{label}: {counted(cell['members'], 'member')} of {summary['tasks']['name']}"]
         heads = [f"accuracy {PARTY_NAMES[p]}" for p in range(len(summary["tasks"]["answers"]))]
         rows = [
             [each["name"], *(f"{share:.3f}" for share in each["accuracy"]), _words(each["solved"])]

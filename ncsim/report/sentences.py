@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.formatting import NOTHING, p_value_text, table
+from ncsim.formatting import NOTHING, counted, p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
@@ -65,8 +65,8 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
     """What a cell's numbers say, in words that they bear."""
     pooled, diverged = cell["pooled"], cell["diverged"]
     result = [
-        f"Diverged: {diverged['networks']:,} networks, in {diverged['members']:,} of {cell['members']:,} members; "
-        "they count nowhere below.",
+        f"Diverged: {counted(diverged['networks'], 'network')}, in {diverged['members']:,} of "
+        f"{counted(cell['members'], 'member')}; diverged networks count nowhere below.",
         *_on_undecided(cell),
     ]
     result.append(

@@ -50,6 +50,7 @@ def training_numbers(found: TrajectoryStatistics, without: int) -> dict[str, Any
         "methods": {
             "fractions (s_above_2, contextual, solved)": "Clopper-Pearson",
             "means": "Student's t over members, widened for unseen members where the range is known",
+            "losses": "of networks whose loss is a finite number",
             "mu_grad_s": "S per 1,000 steps, of members whole at both ends; as means",
         },
     }  # fmt: skip

@@ -81,9 +81,10 @@ def _draw(upper: Any, lower: Any, numbers: Mapping[str, Any], beside: Sequence[M
 
 
 def _line(axis: Any, step: np.ndarray, series: Mapping[str, Sequence[float]], label: str) -> None:
-    low, high = (np.array(series[name], float) for name in ("low", "high"))
-    axis.fill_between(step, low, high, color=VERMILLION, alpha=0.35, linewidth=0, zorder=2)
-    axis.plot(step, np.array(series["value"], float), color=BLACK, linewidth=1.4, zorder=3, label=label)
+    value, low, high = (np.array(series[name], float) for name in ("value", "low", "high"))
+    # Where every member has diverged a share has no value, and its limits are all that is possible: nothing is drawn.
+    axis.fill_between(step, low, high, where=~np.isnan(value), color=VERMILLION, alpha=0.35, linewidth=0, zorder=2)
+    axis.plot(step, value, color=BLACK, linewidth=1.4, zorder=3, label=label)
 
 
 def _limits(beside: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

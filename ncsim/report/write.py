@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import json_text
+from ncsim.formatting import counted, json_text, to_be_trained
 from ncsim.report.figures import plot_means, plot_runs_and_laws, stored_figures
 from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_label, cell_lines
@@ -68,13 +68,13 @@ def printed(summary: Summary) -> str:
     numbers = summary.numbers
     lines = []
     if numbers["members_missing"]:
-        lines.append(f"Not complete: {numbers['members_missing']:,} members are still to be trained.")
+        lines.append(to_be_trained(numbers["members_missing"]))
     if "members_unrecorded" in numbers:
-        lines.append(f"Not complete: {numbers['members_unrecorded']:,} members are stored and still to be recorded.")
+        lines.append(to_be_trained(numbers["members_unrecorded"], left="recorded"))
     if "until_goes_on" in numbers:
         lines.append(not_ended(numbers["until_goes_on"]))
     if "until" in numbers:
         lines.append(until_sentence(numbers["until"]))
     for cell in numbers["cells"]:
-        lines += [f"\n{cell_label(cell['cell'])}: {cell['members']:,} members", *cell_lines(cell)]
+        lines += [f"\n{cell_label(cell['cell'])}: {counted(cell['members'], 'member')}", *cell_lines(cell)]
     return "\n".join(lines).lstrip("\n")

@@ -87,7 +87,8 @@ class TrajectoryStatistics(NamedTuple):
         solved: fraction of networks with every answer right, by context.
         accuracy_alice: fraction of rows that Alice's head got right, by context.
         accuracy_bob: likewise of Bob's head.
-        observed: losses, margin and gradients by name and context; "conflict" is the share whose cosine is negative.
+        observed: losses, margin and gradients by name and context, of networks of which they are finite numbers: on the way to
+            divergence these may be few; "conflict" is the share whose cosine is negative.
         slopes: mu_gradS of each window.
 
     Example:

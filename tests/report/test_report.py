@@ -12,6 +12,7 @@ import ncsim
 from ncsim.errors import StoreError
 from ncsim.formatting import json_text
 from ncsim.report import figures
+from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_verdict, estimate, run_verdict, sentences, sentences_on_tests, signalling_rows
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
@@ -337,6 +338,25 @@ def test_runs_with_nothing_to_report(tmp_path):
     assert "NaN" not in json.dumps(summary.numbers).replace('"decided_members_with_s_above_2": {"value": NaN', "")
     with pytest.raises(StoreError, match="in memory only"):
         write_report(Run([one], [made_up(1)]))
+
+
+def test_one_member_is_one(tmp_path):
+    """And where no network is left the page says how many members there are, and how a run ended that was to be precise."""
+    one = ncsim.EnsembleConfig(members=1)
+    folder = RunFolder.create(tmp_path / "one", [one])
+    assert "Not complete: 1 member is still to be trained." in printed(write_report(ncsim.open_run(folder.path)))
+    assert "Not complete: 1 member is still to be trained." in (folder.path / "report.html").read_text()
+    folder.write_part(one, made_up(1))
+    text = printed(write_report(ncsim.open_run(folder.path)))
+    assert text.startswith("the ensemble: 1 member\n")
+    assert "Diverged: 0 networks, in 0 of 1 member; diverged networks count nowhere below." in text
+    assert "1 member in 1 cell. Brackets" in (folder.path / "report.html").read_text()
+    run = a_run(tmp_path / "lost", made_up(300, diverged=1.1))
+    summary = summarise(run)
+    told = {"until": "mean S +- 0.1", "stopped": "members", "members": 300, "at_most": 300, "intervals": []}
+    page = report_page(run, summary._replace(numbers=summary.numbers | {"until": told}))
+    assert "300 members in 1 cell." in page
+    assert "not enough for mean S +- 0.1. No network is there to compute it from." in page
 
 
 def test_summary_json_is_json(tmp_path):

@@ -160,7 +160,7 @@ def test_members_whose_recording_is_lost_are_counted(tmp_path, capsys):
     summary = summarise(ncsim.open_run(tmp_path))
     (cell,) = summary.numbers["cells"]
     assert (cell["training"]["members"][0], cell["members"]) == (40, 70)
-    told = "Not complete: 30 members are stored and still to be recorded."
+    told = "Not complete: 30 members are still to be recorded."
     assert told in printed(summary)
     assert told in report_page(ncsim.open_run(tmp_path), summary)
     (line,) = capsys.readouterr().err.splitlines()
@@ -328,6 +328,30 @@ def test_cells_that_were_recorded_at_other_steps_are_drawn_beside_one_another(tm
     write_figure(tmp_path, cells)
     assert [axis.get_xlim()[1] for axis in made[0].axes[:3]] == [60, 25, 60]
     assert len(training_figure.inline_training(cells)) == 3
+
+
+def test_nothing_is_drawn_where_every_member_has_diverged():
+    """A share of no members is from 0 to 1, which is no band that grows from the step before."""
+    lost = recorded()
+    lost.counts[:, 3:] = 0
+    numbers = numbers_of(lost)
+    assert numbers["s_above_2"]["high"][3:] == [1.0, 1.0]
+    with figures.new_figure(4, 4) as figure:
+        upper, lower = figure.subplots(2)
+        training_figure._draw(upper, lower, numbers, [numbers])
+    for axis, names in ((upper, 3), (lower, 1)):
+        bands = [path.vertices for band in axis.collections for path in band.get_paths()]
+        assert len(bands) == names
+        assert max(band[:, 0].max() for band in bands) == numbers["step"][2]
+
+
+def test_losses_that_are_told_are_those_that_are_finite():
+    lost = recorded()
+    lost.values["loss_alice"][1:, -1, 0] = np.inf
+    numbers = numbers_of(lost)
+    assert numbers["members"][-1] == 90
+    assert numbers["loss_alice"]["11"]["value"][-1] == lost.values["loss_alice"][0, -1, 0]
+    assert numbers["methods"]["losses"] == "of networks whose loss is a finite number"
 
 
 def test_nothing_of_the_figure_is_cut(tmp_path, monkeypatch):

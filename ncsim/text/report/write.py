@@ -9,7 +9,7 @@ from typing import Any
 
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import json_text, p_value_text, table
+from ncsim.formatting import json_text, p_value_text, table, to_be_trained
 from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
 from ncsim.report.provenance import environment_rows
@@ -69,7 +69,7 @@ def printed_text(numbers: Mapping[str, Any]) -> str:
     """The report as text for a terminal, ending with a table as the paper's Table 2, with what belongs beside S."""
     lines = []
     if numbers["adapters_missing"]:
-        lines += [f"Not complete: {numbers['adapters_missing']:,} adapters are still to be trained.", ""]
+        lines += [to_be_trained(numbers["adapters_missing"], "adapter"), ""]
     lines += [*table(DATA_COLUMNS, data_rows(numbers)), *data_notes(numbers)]
     for split in ("test", "train"):
         lines += ["", f"{split.capitalize()} pairs, after {numbers['epochs']} epochs:"]
