@@ -177,7 +177,7 @@ def _verdict_on_delta(trained: Sequence[Mapping[str, Any]], alone: bool) -> str:
     members = [(estimate(cell["members_contextual"]), cell_label(cell["cell"])) for cell in known]
     pooled = sum(estimate(cell["pooled"]["contextuality"]).low > 0 for cell in cells)
     of = "" if len(trained) == 1 else f" in {pooled} of {len(trained)} cells"
-    maybe = any(cell["pooled"]["contextuality"]["value"] > 0 for cell in cells)
+    maybe = any(cell["pooled"]["contextuality"]["high"] > 0 for cell in cells)
     table = f"pooled over members Delta {f'is above 0{of}' if pooled else NOT_SHOWN if maybe else 'is not above 0'}"
     most_runs, protocol, where_runs = _most_contextual_runs(cells)
     of_runs = "" if most_runs is None else f"{most_runs} of runs under {protocol}{'' if alone else f' ({where_runs})'}"

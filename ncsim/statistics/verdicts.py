@@ -11,7 +11,7 @@ import math
 from ncsim.statistics.intervals import Estimate
 
 EXPLAINED = "S above 2, explained by direct influence"
-#: Of Delta, where the value is above 0 and the lower limit is not.
+#: Of Delta, where 0 is below the upper limit and the lower one is not above it.
 NOT_SHOWN = "is not shown to be above 0"
 #: Said where each context has networks and no member has all four.
 NO_MEMBER = "Of members nothing is known, since every one has a network that diverged"
@@ -57,5 +57,5 @@ def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) 
         text += f"No member has Delta > 0 {at_most}."
     else:
         text += f"{EXPLAINED}: no member has Delta > 0 {at_most}."
-    found = "is above 0: contextual" if pooled.low > 0 else NOT_SHOWN if pooled.value > 0 else "is not above 0"
+    found = "is above 0: contextual" if pooled.low > 0 else "is not above 0" if pooled.high <= 0 else NOT_SHOWN
     return f"{text} Pooled over members, Delta {found}."

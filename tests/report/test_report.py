@@ -325,6 +325,20 @@ def test_cells_in_which_every_network_diverged_are_counted():
     assert "not known" not in first
 
 
+def test_a_delta_that_may_be_above_0_is_not_said_not_to_be():
+    """One member has an interval of all that is possible, wherever its own Delta is."""
+    one = ncsim.EnsembleConfig(members=1)
+    (cell,) = summarise(Run([one], [made_up(1, seed=3)])).numbers["cells"]
+    pooled = estimate(cell["pooled"]["contextuality"])
+    assert pooled.value < 0
+    assert (pooled.low, pooled.high) == (-8, 2)
+    assert cell_verdict(cell).endswith("Pooled over members, Delta is not shown to be above 0.")
+    assert run_verdict({"cells": [cell]})[1].endswith("pooled over members Delta is not shown to be above 0.")
+    cell["pooled"]["contextuality"] |= {"high": 0.0}  # at the limit
+    assert cell_verdict(cell).endswith("Pooled over members, Delta is not above 0.")
+    assert run_verdict({"cells": [cell]})[1].endswith("pooled over members Delta is not above 0.")
+
+
 def test_runs_with_nothing_to_report(tmp_path):
     folder = RunFolder.create(tmp_path / "empty", [CONFIG])
     summary = write_report(ncsim.open_run(folder.path))
