@@ -47,7 +47,8 @@ def bootstrap_mean(
     know what was missed; above all when all are equal. Then the interval is the range of means that the law can have if
     values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever
     in `support` they lie: conservative, and wide when members are few. With fewer than 100 members the limits of any other
-    sample are moved outwards by what so few may have missed, as independent errors add.
+    sample are moved outwards by what so few may have missed, as independent errors add. With more they are not: where a kind of
+    member so rare that the sample may lack it moves the mean by more than the error, the interval misses, and `hoeffding_mean` holds.
 
     Args:
         values: numbers, [K]; one a member, or one a bin of the histogram.

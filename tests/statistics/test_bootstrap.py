@@ -62,6 +62,18 @@ def test_hoeffding_s_interval_holds_the_mean_of_few_members(name, members):
     assert all(-4 <= e.low <= e.value <= e.high <= 4 for e in estimates)
 
 
+@pytest.mark.parametrize(("members", "rare", "share"), [(100, 0.01, 0.67), (200, 0.01, 0.85), (1_000, 0.002, 0.92)])
+def test_a_rare_kind_that_is_far_off_is_missed(members, rare, share):
+    """By resampling, as docs/statistics.md says, and not by Hoeffding's interval."""
+    values, law = np.array([1.875, 2, 2.125, 2.25, -2]), np.array([*[(1 - rare) / 4] * 4, rare])
+    count = np.random.default_rng(members).multinomial(members, law, size=300)
+    for interval, least, most in ((bootstrap_mean, share - 0.09, share + 0.07), (hoeffding_mean, 0.99, 1)):
+        more = {"resamples": 1_000} if interval is bootstrap_mean else {}
+        estimates = [interval(values, row, **more) for row in count]
+        held = np.mean([each.low <= values @ law <= each.high for each in estimates])
+        assert least <= held <= most
+
+
 def test_hoeffding_s_interval_solves_its_equation():
     estimate = hoeffding_mean([2.0, 1.0, 2.5, 0.0])
     mean = (1.375 + 4) / 8
