@@ -174,8 +174,9 @@ class TextFolder:
             self.write_checkpoint(new, Checkpoint(begun.epoch, begun.step, leaves, evaluations))
         self.description.setdefault("first_groups", self.description["groups"])
         self.replan(groups=[list(map(list, group)) for group in groups])
+        dissolved = [old for old, group in enumerate(self.groups) if group and not groups[old]]
         self.groups = list(groups)
-        for old in {old for old, _ in moved.values()}:
+        for old in dissolved:
             self.drop_checkpoint(old)
             self._remove(self.part_name(old))
 
@@ -252,6 +253,8 @@ class TextFolder:
         Raises:
             StoreError: the part is torn, or of another run.
         """
+        if not self.groups[group]:  # dissolved: a kill may have left the part of what its adapters were in
+            return None
         place, remedy = f"{self.location}/{self.part_name(group)}", self._remedy
         try:
             content = self.storage.read(self.part_name(group))

@@ -23,6 +23,7 @@ from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
 from ncsim.text.training.programs import _Programs
+from ncsim.text.verify import verify_text
 from tests.support.cases import first_fast
 from tests.support.text_model import write_model_and_data
 
@@ -338,6 +339,24 @@ def test_another_at_once_groups_what_is_left_anew(files, whole, tmp_path, monkey
     assert max(float(np.abs(ours[key] - theirs[key]).max()) for key in ours) < 1e-5
     again = run_text(config(files), tmp_path / "run", files / "data", files / "cache", at_once=then)
     assert contents(again.path) == contents(run.path)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_has_no_checkpoint_yet_is_grouped_anew(files, tmp_path, monkeypatch, killed):
+    """Its part is of a group that is no more, and may outlive it where a kill comes between."""
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, tmp_path / "run", Listener(end=1))
+    folder = TextFolder.open(tmp_path / "run")
+    assert folder.read_part(0).num_rows == 2
+    if killed:
+        monkeypatch.setattr(TextFolder, "_remove", lambda folder, name: None)
+    folder.regroup([(), (), (), (), sum(folder.groups, ())], {})
+    assert (tmp_path / "run" / "parts" / "group-000.parquet").exists() == killed
+    again = TextFolder.open(tmp_path / "run")
+    assert again.incomplete() == [4]
+    assert open_text_run(tmp_path / "run").missing() == 4
+    assert not verify_text(tmp_path / "run").findings
 
 
 @pytest.mark.thorough
