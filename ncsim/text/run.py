@@ -61,7 +61,8 @@ def run_text(
     Raises:
         ConfigError: an option that does not fit the model, the data or the machine.
         StoreError: the folder holds another run or cannot be written to; the data or the model cannot be read.
-        DeviceError: of a pool: a task was lost too often, or it takes no more.
+        DeviceError: a device failed, or has no memory for one row of a step. Of a pool: a task was lost too often, or it
+            takes no more.
 
     Example:
         >>> config = TextConfig(model="model", suite="multilingual", ranks=(2,), epochs=1, batch_size=2, length=12)

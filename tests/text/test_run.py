@@ -11,7 +11,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from ncsim.cli.command import main
-from ncsim.errors import ConfigError, StoreError
+from ncsim.errors import ConfigError, DeviceError, StoreError
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.storage import environment
 from ncsim.text.config import TextConfig
@@ -22,7 +22,7 @@ from ncsim.text.results import open_text_run
 from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
-from ncsim.text.training.programs import _Programs
+from ncsim.text.training.programs import GroupProgram, _Programs
 from ncsim.text.verify import verify_text
 from tests.support.cases import first_fast
 from tests.support.text_model import write_model_and_data
@@ -339,6 +339,68 @@ def test_another_at_once_groups_what_is_left_anew(files, whole, tmp_path, monkey
     assert max(float(np.abs(ours[key] - theirs[key]).max()) for key in ours) < 1e-5
     again = run_text(config(files), tmp_path / "run", files / "data", files / "cache", at_once=then)
     assert contents(again.path) == contents(run.path)
+
+
+def failing(words, bytes_of_adapter=0):
+    """Programs of groups that need so much memory, and fail at once with words of a device."""
+
+    def begin():
+        raise jax.errors.JaxRuntimeError(words)
+
+    def program(setting, mesh, backbone, tokens, pairs, group):
+        return GroupProgram(begin, None, None, None, 1, lambda: bytes_of_adapter * len(group))
+
+    return program
+
+
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9123456 bytes."
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "halved"),
+    [
+        (
+            OUT_OF_MEMORY,
+            "a device has no memory for 1 adapters at once and one row of a step at a time; .* --at-once",
+            2,
+        ),
+        (
+            "INTERNAL: CUDA_ERROR_ILLEGAL_ADDRESS",
+            "a device failed while training (.*ILLEGAL_ADDRESS); what is stored",
+            0,
+        ),
+    ],
+    ids=["memory", "other"],
+)
+def test_a_device_that_fails_is_one_line(files, tmp_path, monkeypatch, capsys, words, said, halved):
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
+    monkeypatch.setattr(trainer, "group_program", failing(words))
+    with pytest.raises(DeviceError, match=said.replace("(", r"\(").replace(")", r"\)")):
+        trained(files, tmp_path / "run")
+    assert capsys.readouterr().err.count("out of device memory: on with") == halved
+
+
+def test_fewer_adapters_at_once_than_wanted_are_said_and_so_it_is_when_a_run_is_taken_up(
+    files, tmp_path, monkeypatch, capsys
+):
+    def groups_of(at_once, adapters):
+        """Sizes of groups with memory for so many adapters."""
+        monkeypatch.setattr(trainer, "group_program", failing(OUT_OF_MEMORY, 1000))
+        monkeypatch.setattr(trainer, "free_memory", lambda mesh: 1100 * adapters / trainer.MEMORY_SHARE)
+        monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 1)
+        with pytest.raises(DeviceError):
+            run_text(config(files), tmp_path / "run", files / "data", files / "cache", at_once=at_once)
+        return [len(group) for group in TextFolder.open(tmp_path / "run").groups if group]
+
+    monkeypatch.setattr(trainer, "AT_ONCE", {"cpu": 4})
+    assert groups_of(None, 2) == [2, 2]
+    assert "memory for 2 adapters at once and 1 x 64 tokens of a step at a time" in capsys.readouterr().err
+    assert groups_of(1, 1) == [1, 1, 1, 1]
+    assert "memory for" not in capsys.readouterr().err
+    assert groups_of(4, 2) == [2, 2]
+    said = capsys.readouterr().err
+    assert "memory for 2 adapters at once" in said
+    assert "--at-once 4: what is left is trained in 2 groups of at most 2 adapters" in said
 
 
 @pytest.mark.parametrize("killed", [False, True])

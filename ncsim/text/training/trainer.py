@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ncsim import signals
-from ncsim.errors import ConfigError, StoreError
-from ncsim.executors.devices import arithmetic_settings
+from ncsim.errors import ConfigError, DeviceError, StoreError
+from ncsim.executors.devices import arithmetic_settings, failing_in_one_line, out_of_memory
 from ncsim.storage.environment import environment
 from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.checkpoint_file import Checkpoint
@@ -27,6 +27,7 @@ from ncsim.text.training.devices import free_memory, slow_precision
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
 from ncsim.text.training.profiles import group_profiles
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
+from ncsim.text.training.regrouping import regrouped
 from ncsim.text.training.shapes import best_microbatch, frozen, joined, setting_of
 
 #: Adapters trained at once where nothing is said: on a CPU, where several are no faster (benchmarks/notes-text.md), one.
@@ -60,9 +61,19 @@ class Trainer:
 
     def plan(self, at_once: int | None) -> dict[str, Any]:
         """Groups and microbatch such that the largest group fits into memory, for config.json."""
+        chosen, microbatch = self._fitting(at_once)
+        return {
+            "groups": [list(map(list, group)) for group in grouped(all_adapters(self._config), chosen)],
+            "microbatch": microbatch,
+            "device": self._device_words(),
+            "environment": environment() | self._settings(),
+        }
+
+    def _fitting(self, at_once: int | None) -> tuple[int, int]:
+        """How many adapters at once, and rows of a step at a time, fit into memory; it is said where they are fewer than wanted."""
         devices, platform = self._mesh.devices.size, self._mesh.devices.flat[0].platform
         chosen = at_once or AT_ONCE.get(platform, AT_ONCE_ELSEWHERE)
-        chosen = -(-chosen // devices) * devices
+        wanted = chosen = -(-chosen // devices) * devices
         adapters = all_adapters(self._config)
         setting = self._setting(adapters)
         microbatch = best = best_microbatch(setting, self._lengths, chosen // devices, platform)
@@ -79,14 +90,9 @@ class Trainer:
                 microbatch = -(-microbatch // 2)
             else:
                 chosen = max(chosen // 2 // devices, 1) * devices
-        if microbatch < best or (at_once or chosen) > chosen:
+        if microbatch < best or chosen < wanted:
             say(f"memory for {chosen} adapters at once and {microbatch} x {setting.row} tokens of a step at a time")
-        return {
-            "groups": [list(map(list, group)) for group in grouped(adapters, chosen)],
-            "microbatch": microbatch,
-            "device": self._device_words(),
-            "environment": environment() | self._settings(),
-        }
+        return chosen, microbatch
 
     def _device_words(self) -> str:
         first = self._mesh.devices.flat[0]
@@ -109,29 +115,17 @@ class Trainer:
         more than `at_once`, each with its state.
         """
         size = -(-at_once // self._mesh.devices.size) * self._mesh.devices.size
-        groups: list[tuple[AdapterId, ...]] = []
-        divided: list[tuple[AdapterId, ...]] = []
-        moved: dict[int, tuple[int, Sequence[int]]] = {}
-        waiting: list[AdapterId] = []
-        for n, group in enumerate(folder.groups):
-            begun = not folder.complete(n) and self._resumable(folder, n) is not None
-            stays = folder.complete(n) or (begun and len(group) <= size)
-            groups.append(group if stays else ())
-            if begun and not stays:
-                for first in range(0, len(group), size):
-                    moved[len(folder.groups) + len(divided)] = n, range(first, min(first + size, len(group)))
-                    divided.append(group[first : first + size])
-            elif not stays:
-                waiting += group
-        again = grouped(waiting, size)
-        before = [group for n, group in enumerate(folder.groups) if group and not groups[n]]
-        if [*divided, *again] == before:
+        complete = [folder.complete(n) for n in range(len(folder.groups))]
+        begun = [not done and self._resumable(folder, n) is not None for n, done in enumerate(complete)]
+        if regrouped(folder.groups, complete, begun, size) is None:
             return
-        folder.regroup([*groups, *divided, *again], moved)
-        say(
-            f"--at-once {at_once}: what is left is trained in {len(divided) + len(again)} groups of at most {size} adapters"
-        )
-        folder.replan(microbatch=self.plan(at_once)["microbatch"])
+        fitting, microbatch = self._fitting(at_once)
+        size = min(size, fitting)
+        if (anew := regrouped(folder.groups, complete, begun, size)) is None:
+            return
+        folder.regroup([*anew.staying, *anew.new], anew.moved)
+        say(f"--at-once {at_once}: what is left is trained in {len(anew.new)} groups of at most {size} adapters")
+        folder.replan(microbatch=microbatch)
 
     def train(self, folder: TextFolder, work: Sequence[int], progress: ProgressListener | None) -> None:
         """Train groups, by number, each from its last checkpoint."""
@@ -171,12 +165,18 @@ class Trainer:
         while True:
             microbatch = int(folder.description["microbatch"])
             try:
-                program = self._program(_filled(group, self._mesh.devices.size), microbatch)
-                self._run_group(folder, number, program, begun, progress)
+                with failing_in_one_line(unless=out_of_memory):
+                    program = self._program(_filled(group, self._mesh.devices.size), microbatch)
+                    self._run_group(folder, number, program, begun, progress)
                 return
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or microbatch == 1:
+            except Exception as error:
+                if not out_of_memory(error):
                     raise
+                if microbatch == 1:
+                    raise DeviceError(
+                        f"a device has no memory for {len(group)} adapters at once and one row of a step at a time; what is "
+                        "stored is whole, and the same command resumes with a smaller --at-once, or with --remat true"
+                    ) from None
                 folder.replan(microbatch=-(-microbatch // 2))
                 say(f"out of device memory: on with {folder.description['microbatch']} rows of a step at a time")
                 begun = self._resumable(folder, number)
