@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ncsim import signals
+from ncsim.config.fields import option_name
 from ncsim.errors import StoreError
 from ncsim.executors.own_programs import own_programs
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.environment import all_differences
 from ncsim.storage.files import LocalStorage
 from ncsim.terminal import ProgressListener
+from ncsim.text.config import MEANS
 from ncsim.text.job import opened
 from ncsim.text.order import TextOrder
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
@@ -30,6 +32,7 @@ class TextAudit:
     stored: int  # that are complete
     differing: list[str]  # the names of the files that are others
     elsewhere: list[str]  # in what this machine is not of the kinds that trained the run
+    changed: list[str]  # what the run was trained with that changed on the way, and so rounding
 
     @property
     def right(self) -> bool:
@@ -46,6 +49,9 @@ class TextAudit:
         if self.elsewhere:
             there = "; ".join(self.elsewhere)
             lines.append(f"This machine is not of the kind that trained the run ({there}): adapters may differ.")
+        if self.differing and self.changed:
+            how = "; ".join(self.changed)
+            lines.append(f"How the run was trained changed on the way ({how}): adapters may differ by rounding.")
         return lines
 
 
@@ -87,7 +93,17 @@ def audit_text(
             trainer.train(fresh := TextFolder.open(place), chosen, progress)
             differing = [name for number in chosen for name in _differing(folder, fresh, number)]
         elsewhere = all_differences(trainer.kind(), folder.environments())
-        return TextAudit(seed, len(chosen), len(complete), differing, elsewhere)
+        return TextAudit(seed, len(chosen), len(complete), differing, elsewhere, changes(folder))
+
+
+def changes(folder: TextFolder) -> list[str]:
+    """What changed on a run's way that changes results by rounding, in words, as far as it is on record."""
+    words = {
+        "first_groups": "groups of adapters (--at-once)",
+        "first_microbatch": "rows of a step at a time",
+        "other_means": ", ".join(map(option_name, MEANS)),
+    }
+    return [said for name, said in words.items() if name in folder.description]
 
 
 def _differing(folder: TextFolder, fresh: TextFolder, number: int) -> list[str]:

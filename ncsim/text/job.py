@@ -89,5 +89,6 @@ def train_here(order: TextOrder, shard: Shard | None, progress: ProgressListener
         ours = range(len(folder.groups)) if shard is None else shard.of_many(len(folder.groups))
         if work := [number for number in ours if not folder.complete(number)]:
             folder.note_environment(trainer.kind(), work)
+            folder.note_means(order.config)
             trainer.train(folder, work, progress)
     return folder

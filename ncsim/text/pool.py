@@ -83,6 +83,7 @@ def train_by(pool: Executor, order: TextOrder, progress: ProgressListener | None
             folder = TextFolder.open(order.location)
         if work := folder.incomplete():
             folder.note_environment(for_record(found["kind"]), work)
+            folder.note_means(order.config)
             items = 2 * order.config.epochs * folder.description["data"]["items"]["train"]
             sizes = [len(folder.groups[number]) for number in work]
             tasks = (

@@ -137,6 +137,8 @@ class TextFolder:
 
     def replan(self, **planned: Any) -> None:
         """Change how adapters are trained from here on, such as the microbatch: on record, where this process writes that."""
+        if planned.get("microbatch", self.description["microbatch"]) != self.description["microbatch"]:
+            self.description.setdefault("first_microbatch", self.description["microbatch"])
         self.description.update(planned)
         if not self.described:
             return
@@ -151,6 +153,11 @@ class TextFolder:
         if say_differences(here, self.environments(), "adapters"):
             earlier = self.description.get("later", [])
             self.replan(later=[*earlier, {"environment": here, "groups": list(incomplete)}])
+
+    def note_means(self, config: TextConfig) -> None:
+        """Put on record that the run goes on with other means than its config says."""
+        if any(getattr(config, name) != getattr(self.config, name) for name in MEANS):
+            self.replan(other_means=True)
 
     def environments(self) -> list[dict[str, Any]]:
         """What the run was begun with, and what it went on with where that was of another kind."""

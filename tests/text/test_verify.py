@@ -1,12 +1,13 @@
 """`ncsim report --verify`, `--repair` and `--audit` of text runs: every flipped bit is named, and put right to the same bytes."""
 
+import dataclasses
 import shutil
 
 import pytest
 
 from ncsim.cli.command import main
-from ncsim.text import job
-from ncsim.text.run_folder import ADAPTER_FILES
+from ncsim.text import audit, job
+from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
 from ncsim.text.verify import verify_text
 from tests.text.test_run import Listener, contents, files, trained, whole  # noqa: F401 - fixtures
 
@@ -109,9 +110,28 @@ def test_an_audit_finds_what_no_checksum_can(copy, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "adapters/rank=2/seed=0/context=22/adapter_model.safetensors: differs" in said
     assert "2 files differ" in said
+    assert "changed on the way" not in said
     monkeypatch.setattr(job, "backbone_fingerprint", lambda model: "0123456789abcdef")
     assert ended("report", "--audit", "1", copy) == 2
     assert "holds another run (backbone is" in capsys.readouterr().err
+
+
+def test_an_audit_says_what_changed_on_the_way(copy, capsys, monkeypatch):
+    """Other groups, rows at a time or --remat change rounding, so that files differ and no device is wrong."""
+    folder = TextFolder.open(copy)
+    folder.note_means(folder.config)
+    folder.replan(microbatch=folder.description["microbatch"])
+    assert audit.changes(TextFolder.open(copy)) == []
+    folder.note_means(dataclasses.replace(folder.config, remat=True))
+    folder.replan(microbatch=7)
+    folder.replan(microbatch=1)
+    folder.regroup([*folder.groups[:3], (), folder.groups[3]], {})
+    assert ended("report", "--audit", "0.2", copy) == 0
+    assert "changed on the way" not in capsys.readouterr().out
+    monkeypatch.setattr(audit, "_differing", lambda folder, fresh, number: [folder.part_name(number)])
+    assert ended("report", "--audit", "0.2", copy) == 1
+    told = "changed on the way (groups of adapters (--at-once); rows of a step at a time; --remat): adapters may differ"
+    assert told in capsys.readouterr().out
 
 
 def test_an_exported_adapter_holds_the_checksums_of_its_files(copy, tmp_path):
