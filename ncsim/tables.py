@@ -1,8 +1,9 @@
 """Anybody's table of joint outcomes, from a CSV file to everything that is said of an ensemble.
 
 Two forms are read. One row per cell: columns `alice`, `bob` (settings), `a`, `b` (outcomes), and `count` or `probability`.
-Or one row per context: columns `alice`, `bob`, `++`, `+-`, `-+`, `--`. Lines that begin with # are comments. The outcome
-named first is +1; S has its minus where both have their second setting, in the order in which the file names them.
+Or one row per context: columns `alice`, `bob`, `++`, `+-`, `-+`, `--`. Lines that begin with # are comments. Outcomes that
+are signs have theirs; of others the one that is named first is +1, and Bob's of the same names are as Alice's. S has its minus
+where both have their second setting, in the order in which the file names them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
 from ncsim.statistics.inequalities import chained_inequality
 from ncsim.statistics.locality_tests import hoeffding_p_value
-from ncsim.statistics.quantum import quantum_statistics
+from ncsim.statistics.quantum import TOLERANCE, quantum_statistics
 from ncsim.statistics.rationals import EXACT
 from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
 from ncsim.statistics.signalling_tests import signalling_tests
-from ncsim.statistics.verdicts import verdict
+from ncsim.statistics.verdicts import EXPLAINED, NOT_SHOWN_TO_EXCEED, verdict
 
 PAIRS = ("++", "+-", "-+", "--")
 CELLS = ("alice", "bob", "a", "b")
@@ -35,6 +37,8 @@ CELLS = ("alice", "bob", "a", "b")
 MAX_BYTES = 10**7
 #: How far published probabilities of a context may be from adding up to 1, by their rounding.
 ROUNDING = 0.005
+#: Names of outcomes that say themselves which is +1, wherever a file has them first.
+SIGNED = (("+", "-"), ("+1", "-1"), ("1", "-1"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,8 @@ class JointTable:
         outcomes: names of Alice's and of Bob's outcomes; the first is +1 where there are two.
         values: counts or probabilities, [alice setting, bob setting, alice outcome, bob outcome], outcomes as named.
         counted: whether they are counts.
+        decimals: of probabilities from a file, how many stand there at most; None: nothing was rounded.
+        rounding: how far a mean or a correlator may be off if all were rounded to so many decimals.
 
     Example:
         >>> import numpy as np
@@ -62,6 +68,8 @@ class JointTable:
     outcomes: tuple[tuple[str, ...], tuple[str, ...]]
     values: np.ndarray
     counted: bool
+    decimals: int | None = None
+    rounding: float = 0.0
 
     @property
     def joint_counts(self) -> np.ndarray:
@@ -92,7 +100,7 @@ class JointTable:
                     raise DataError(f"--{party}: {name}; allowed: each of {', '.join(names)} once")
             places.append([names.index(name) for name in wanted])
         kept = [tuple(own[n] for n in chosen) for own, chosen in zip((self.alice, self.bob), places, strict=True)]
-        return JointTable(kept[0], kept[1], self.outcomes, self.values[np.ix_(*places)], self.counted)
+        return replace(self, alice=kept[0], bob=kept[1], values=self.values[np.ix_(*places)])
 
 
 def read_table(file: str | Path) -> JointTable:
@@ -107,7 +115,7 @@ def read_table(file: str | Path) -> JointTable:
     Raises:
         DataError: the file cannot be read or is no such table, in one line that names the row.
 
-    Source: the outcomes' order as in arXiv:2511.21731, where the outcome named first is +1.
+    Source: the outcomes' order as in arXiv:2511.21731, where the outcome named first is +1. Signs are as they are everywhere.
 
     Example:
         >>> from pathlib import Path
@@ -126,7 +134,7 @@ def read_table(file: str | Path) -> JointTable:
             f"{file}: its first row is {','.join(header)}; allowed: {','.join(CELLS)},count or {','.join(CELLS)},probability "
             f"or alice,bob,{','.join(PAIRS)}"
         )
-    return _table(file, cells, probable=header[-1] == "probability")
+    return _table(file, cells, {"probability": True, "count": False}.get(header[-1]))
 
 
 def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -151,7 +159,7 @@ def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, rest
 
 
-def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probable: bool) -> JointTable:
+def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probable: bool | None) -> JointTable:
     names: list[dict[str, int]] = [{}, {}, {}, {}]
     found: dict[tuple[int, ...], tuple[float, int]] = {}
     for number, settings, outcomes, word in cells:
@@ -161,17 +169,14 @@ def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probab
             value = math.nan
         if not (math.isfinite(value) and value >= 0):
             raise DataError(f"{file}: row {number}: {word!r}; allowed: a number, 0 or above")
-        if "" in (*settings, *outcomes):
+        cell = (*settings, *outcomes)
+        if "" in cell:
             raise DataError(
                 f"{file}: row {number}: a setting or outcome without a name; allowed: a name in each column"
             )
-        place = tuple(
-            known.setdefault(name, len(known)) for known, name in zip(names, (*settings, *outcomes), strict=True)
-        )
+        place = tuple(known.setdefault(name, len(known)) for known, name in zip(names, cell, strict=True))
         if place in found:
-            raise DataError(
-                f"{file}: row {number}: {', '.join((*settings, *outcomes))} stands there twice; allowed: once"
-            )
+            raise DataError(f"{file}: row {number}: {', '.join(cell)} stands there twice; allowed: once")
         found[place] = (value, number)
     shape = tuple(map(len, names))
     if min(shape[2:]) < 2:
@@ -186,14 +191,29 @@ def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probab
     if len(missing):
         lacking = ", ".join(labels[axis][n] for axis, n in enumerate(missing[0]))
         raise DataError(f"{file}: no row of {lacking}; allowed: every outcome in every pair of settings")
-    return _adding_up(file, values, labels, found, probable)
+    joint = _adding_up(file, values, labels, found, probable)
+    return joint if joint.counted else _rounded(joint, [word for *_, word in cells], values.sum(axis=(2, 3)))
 
 
-def _adding_up(file: Any, values: np.ndarray, labels: Any, found: Any, probable: bool) -> JointTable:
-    """Counts are whole numbers, probabilities add up to 1 in each context."""
+def _rounded(joint: JointTable, words: Sequence[str], totals: np.ndarray) -> JointTable:
+    """What the decimals of probabilities leave open: half of the last one in each cell, and what a context lacks of 1."""
+    decimals = max(0, *(-int(Decimal(word).as_tuple().exponent) for word in words))
+    return replace(joint, decimals=decimals, rounding=2 * 10.0**-decimals + float(np.abs(1 - totals).max()))
+
+
+def _ordered(alice: tuple[str, ...], bob: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Outcomes with the one that is +1 first: signs as they are, and the same names in the same order for both parties. The order of
+    a file's rows would else turn one party's answers, and with them the sign of S."""
+    first, second = (next((pair for pair in SIGNED if set(pair) == set(names)), names) for names in (alice, bob))
+    return first, first if set(first) == set(second) else second
+
+
+def _adding_up(file: Any, values: np.ndarray, labels: Any, found: Any, probable: bool | None) -> JointTable:
+    """Counts are whole numbers, probabilities add up to 1 in each context. Columns that do not say which they are (None) are
+    probabilities where each context adds up to 1."""
     totals = values.sum(axis=(2, 3))
     whole = bool(np.all(values == np.floor(values)))
-    counted = whole and not probable and not np.all(totals == 1)
+    counted = whole and not probable and not (probable is None and np.all(totals == 1))
     for i, j in np.ndindex(*totals.shape):
         number = min(n for place, (_, n) in found.items() if place[:2] == (i, j))
         where = f"{file}: row {number}: {labels[0][i]}, {labels[1][j]}"
@@ -207,10 +227,9 @@ def _adding_up(file: Any, values: np.ndarray, labels: Any, found: Any, probable:
         raise DataError(f"{file}: {values.sum():.6g} items; allowed: fewer than 2^53 in all, or probabilities")
     if not counted:
         values = values / totals[..., None, None]
-    return JointTable(labels[0], labels[1], (labels[2], labels[3]), values, counted)
-
-
-# ------------------------------------------------------------------------------------------ what is said of a table
+    outcomes = _ordered(labels[2], labels[3])
+    order = [[labels[2 + party].index(name) for name in outcomes[party]] for party in (0, 1)]
+    return JointTable(labels[0], labels[1], outcomes, values[:, :, order[0]][..., order[1]], counted)
 
 
 def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
@@ -236,6 +255,11 @@ def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
         found |= _of_chsh(joint, same_items)
     elif joint.values.shape[0] == joint.values.shape[1] > 2:
         found |= _of_chain(joint.joint_counts)
+    if joint.rounding > TOLERANCE and {"s", "chained"} & found.keys():
+        off = (
+            2 * len(joint.alice) * joint.rounding
+        )  # of a correlator for each context of the ring; means stand in Delta twice
+        found["rounding"] = {"decimals": joint.decimals, "s": off, "contextuality": 3 * off}
     return found
 
 
@@ -261,10 +285,9 @@ def _of_chsh(joint: JointTable, same_items: bool) -> dict[str, Any]:
     measures, kind = contextuality_measures(counts), quantum_statistics(counts)
     largest = int(np.argmax(statistics.s_variants))
     found: dict[str, Any] = {
-        name: float(getattr(statistics, name)) for name in ("s", "s_factorised", "s_odd", "influence")
+        name: float(getattr(statistics, name)) for name in ("s", "s_factorised", "s_odd", "influence", "contextuality")
     }
     found["s_odd_signs"] = SIGNS[largest]
-    found["contextuality"] = float(statistics.contextuality)
     found |= {name: bool(getattr(kind, name)) for name in ("signalling", "local", "quantum_correlators", "level_1")}
     names = ("contextual_fraction", "signalling_fraction", "discounted_fraction", "cnt1", "cnt2", "cnt3", "ncnt2")
     found |= {name: getattr(measures, name) for name in names}
@@ -274,6 +297,9 @@ def _of_chsh(joint: JointTable, same_items: bool) -> dict[str, Any]:
     delta, s = contextuality_interval(whole, same_items=same_items), s_interval(whole, same_items=same_items)
     found["s_interval"], found["contextuality_interval"] = [s.low, s.high], [delta.low, delta.high]
     found["verdict"] = verdict(found["s"], delta)
+    if found["s"] <= 2 < found["s_odd"] and delta.low <= 0:  # where the minus stands is a choice of names
+        known = EXPLAINED if delta.value <= 0 else NOT_SHOWN_TO_EXCEED
+        found["verdict"] += f"; the largest CHSH sum is: {known.removeprefix('S ')}"
     found["locality_p_value"] = float(hoeffding_p_value(whole))
     found["signalling_tests"] = [
         {"answer": test.answer, "p_value": test.p_value, "p_holm": test.p_holm} for test in signalling_tests(whole)
@@ -308,7 +334,7 @@ def lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
     ]
     if "correlator" in found:
         text += ["", *table(["alice", "bob", "items", "mean A", "mean B", "correlator"], _context_rows(joint, found))]
-        text += [f"  +1 is the outcome named first: {first} and {second}."]
+        text += [f"  +1 is {first} of Alice's outcomes and {second} of Bob's."]
     text.append("")
     if "s" in found:
         text += _chsh_lines(joint, found)
@@ -319,6 +345,10 @@ def lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
             f"  direct influence     {found['influence']:.4f}",
             f"  Delta of the ring    {found['contextuality']:.4f}  (above 0: contextual beyond direct influence)",
         ]
+    if "rounding" in found:
+        value, off = "S" if "s" in found else "the chained sum", found["rounding"]
+        words = f"{value} may be off by {off['s']:.2g} and Delta by {off['contextuality']:.2g}"
+        text.append(f"  decimals             {off['decimals']}; if rounded, {words}; kind takes them as exact")
     text.append(f"  contextual fraction  {significant(found['contextual_fraction'])}  (signalling included)")
     text.append(
         f"  marginals differ by  {significant(found['largest_difference_of_marginals'])}  at most, between contexts"

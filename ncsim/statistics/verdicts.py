@@ -11,6 +11,7 @@ import math
 from ncsim.statistics.intervals import Estimate
 
 EXPLAINED = "S above 2, explained by direct influence"
+NOT_SHOWN_TO_EXCEED = "S above 2, not shown to exceed direct influence"
 #: Of Delta, where 0 is below the upper limit and the lower one is not above it.
 NOT_SHOWN = "is not shown to be above 0"
 #: Said where each context has networks and no member has all four.
@@ -33,7 +34,7 @@ def verdict(s: float, contextuality: Estimate) -> str:
         return "contextual beyond direct influence"
     if s <= 2:
         return "S not above 2"
-    return EXPLAINED if contextuality.value <= 0 else "S above 2, not shown to exceed direct influence"
+    return EXPLAINED if contextuality.value <= 0 else NOT_SHOWN_TO_EXCEED
 
 
 def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) -> str:

@@ -1,5 +1,6 @@
 """Published tables, from a file to what is said of them; and every file that is no table, refused by its row."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -66,6 +67,67 @@ def test_probabilities_without_signalling_do_not_signal_by_their_rounding(tmp_pa
         rows = [",".join([f"A{i}", f"B{j}", *map(repr, law[i, j].ravel().tolist())]) for i, j in np.ndindex(2, 2)]
         found = describe(made(tmp_path, HEAD + "\n".join(rows), f"{number}.csv"))
         assert (found["signalling"], found["local"], found["level_1"]) == (False, True, True)
+
+
+def of_cells(form, names, cells, head="count"):
+    """A file with a row per cell, of a table like a PR box with noise: cells in this order, named so."""
+    text = f"alice,bob,a,b,{head}\n"
+    for i, j in np.ndindex(2, 2):
+        for a, b in cells:
+            text += f"A{i},B{j},{names[0][a]},{names[1][b]},{form[int((a == b) != (i == j == 1))]}\n"
+    return text
+
+
+@pytest.mark.parametrize("names", [("+-", "+-"), (("+1", "-1"), ("1", "-1")), (("yes", "no"), ("yes", "no"))])
+def test_rows_in_another_order_are_the_same_table(tmp_path, names):
+    """Bob's -1 was +1 where the file named it first, and S had the other sign: -2.4 in half of the 24 orders."""
+    for cells in itertools.permutations(itertools.product((0, 1), repeat=2)):
+        table = made(tmp_path, of_cells((10, 40), names, cells))
+        assert describe(table)["s"] == pytest.approx(2.4)
+        if names[0][0] != "yes":
+            assert table.outcomes == tuple(map(tuple, names))
+    mixed = made(tmp_path, of_cells((10, 40), (("no", "yes"), ("+", "-")), [(0, 1), (0, 0), (1, 0), (1, 1)]))
+    assert "+1 is no of Alice's outcomes and + of Bob's." in "\n".join(lines(mixed, describe(mixed)))
+
+
+def test_one_item_in_each_context_is_a_count_where_the_file_says_count(tmp_path):
+    """They were taken for probabilities, of which nothing is said of chance."""
+    text = "alice,bob,a,b,{}\n" + "".join(
+        f"A{i},B{j},{a},{b},{int(a == b == '+')}\n" for i in (1, 2) for j in (1, 2) for a in "+-" for b in "+-"
+    )
+    found = describe(made(tmp_path, text.replace("{}", "count")))
+    assert found["items"] == [[1, 1], [1, 1]]
+    assert found["s_interval"][0] < 0 < found["s"] == 2
+    assert describe(made(tmp_path, text.replace("{}", "probability")))["items"] is None
+
+
+def test_a_largest_sum_above_2_is_in_the_verdict_wherever_the_minus_stands(tmp_path):
+    """S is 0 and another of the eight sums 2.4: with the settings in another order S itself is that."""
+    table = made(tmp_path, of_cells((10, 40), ("+-", "+-"), list(itertools.product((0, 1), repeat=2))))
+    turned = describe(table.chosen(["A1", "A0"], ["B1", "B0"]))
+    assert turned["s"] <= 2 < turned["s_odd"]
+    assert turned["verdict"] == "S not above 2; the largest CHSH sum is: above 2, not shown to exceed direct influence"
+    assert describe(table)["verdict"] == "S above 2, not shown to exceed direct influence"
+
+
+def test_what_rounding_may_do_is_told_and_is_enough(tmp_path):
+    """Tables without signalling at Tsirelson's bound, rounded: S, Delta and means are off by no more than is said."""
+    rng = np.random.default_rng(5)
+    for number in range(30):
+        c = np.array([[1, 1], [1, -1]]) * np.sqrt(0.5) * rng.uniform(0.8, 1)
+        a, b = rng.uniform(-0.1, 0.1, 2), rng.uniform(-0.1, 0.1, 2)
+        x, y = np.array([1, 1, -1, -1]), np.array([1, -1, 1, -1])
+        law = (1 + a[:, None, None] * x + b[None, :, None] * y + c[..., None] * x * y) / 4
+        rows = [",".join([f"A{i}", f"B{j}", *(f"{value:.3f}" for value in law[i, j])]) for i, j in np.ndindex(2, 2)]
+        table = made(tmp_path, HEAD + "\n".join(rows), f"{number}.csv")
+        found, off = describe(table), describe(table)["rounding"]
+        assert off["decimals"] == 3
+        true = c[0, 0] + c[0, 1] + c[1, 0] - c[1, 1]
+        assert abs(found["s"] - true) <= off["s"] <= 0.02
+        assert abs(found["contextuality"] - (true - 2)) <= off["contextuality"] == pytest.approx(3 * off["s"])
+        assert "if rounded, S may be off by 0.0" in "\n".join(lines(table, found))
+    exact = made(tmp_path, HEAD + "".join(f"A{i},B{j},0.1000000000,0.4,0.4,0.1\n" for i in "01" for j in "01"))
+    assert "rounding" not in describe(exact)
 
 
 def test_settings_are_chosen_and_ordered():
