@@ -1,0 +1,50 @@
+"""Numbers on pages that follow from what stands beside them, computed anew: they went stale when limits were made longer."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ncsim
+from ncsim.statistics.contextuality_interval import contextuality_interval
+from ncsim.tables import describe, read_table
+
+ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
+NUMBER = r"-?\d+\.\d+"
+
+
+def test_the_interval_of_the_table_of_people():
+    found = describe(read_table(ROOT / "experiments" / "tables" / "animal_acts_people.csv"))
+    low, high = found["contextuality_interval"]
+    promised = re.findall(rf"-3\.358 \[({NUMBER}), ({NUMBER})\]", (ROOT / "docs" / "seeds.md").read_text())
+    assert len(promised) == 2
+    assert set(promised) == {(f"{low:.3f}", f"{high:.3f}")}
+
+
+def counted(items, accuracy_alice, accuracy_bob, correlator):
+    """The joint counts of a context from its two accuracies and its correlator, which say them."""
+    alice, bob = round(accuracy_alice * items), round(accuracy_bob * items)
+    one = round((1 - correlator) / 2 * items)
+    assert np.allclose([alice, bob], np.multiply(items, [accuracy_alice, accuracy_bob]), atol=0.0006 * items)
+    assert 1 - 2 * one / items == pytest.approx(correlator, abs=6e-5)
+    both, odd = divmod(alice + bob - one, 2)
+    assert not odd
+    return [[items - both - one, bob - both], [alice - both, both]]
+
+
+def test_the_intervals_of_the_mixed_suite_are_those_of_its_accuracies_and_correlators():
+    page = (ROOT / "docs" / "results.md").read_text()
+    section = page[page.index("## Real text: the mixed suite with MiniLM") :]
+    rows = re.findall(rf"^\| (\d+) \| A\d B\d \| ({NUMBER}) % \| ({NUMBER}) % \| ({NUMBER}) \|", section, re.MULTILINE)
+    promised = dict(
+        re.findall(rf"^\| (\d+) \| ({NUMBER} \+- .* \[{NUMBER}, {NUMBER}\]) \|", section[:6_000], re.MULTILINE)
+    )
+    assert len(rows) == 12
+    assert list(promised) == ["1", "4", "16"]
+    for rank, words in promised.items():
+        cells = [counted(256, float(a) / 100, float(b) / 100, float(c)) for r, a, b, c in rows if r == rank]
+        counts = np.reshape(cells, (2, 2, 2, 2))
+        s, interval = float(ncsim.chsh_statistics(counts).s), contextuality_interval(counts, same_items=True)
+        assert words.startswith(f"{s:.3f} +- ")
+        assert words.endswith(f"| {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
