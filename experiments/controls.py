@@ -123,7 +123,7 @@ def reported(quantity: str, expected: str, measured: float | Estimate) -> Check:
 
 
 def pr_box_counts() -> np.ndarray:
-    """A PR box of eight items a context: fair outcomes, equal in contexts 11, 12, 21 and opposite in 22."""
+    """A PR box of eight items per context: fair outcomes, equal in contexts 11, 12, 21 and opposite in 22."""
     counts = np.zeros((2, 2, 2, 2), np.int64)
     for (i, j), a in itertools.product(CONTEXTS, (0, 1)):
         counts[i, j, a, a ^ (i & j)] = 4

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_number(parser, "--members", 2000, "members a cell")
+    add_number(parser, "--members", 2000, "members per cell")
     add_number(parser, "--steps", 3000, "optimiser steps")
     add_place(parser, "runs/figure2-settings", "run folder")
     add_number(parser, "--rows", 20, "rows of the table to print")

@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_number(parser, "--members", 10_000, "members a cell")
+    add_number(parser, "--members", 10_000, "members per cell")
     add_number(parser, "--steps", 1_500, "optimiser steps")
     add_widths(parser, 2, 3, 4)
     add_number(parser, "--seed", 0, "root seed")
@@ -215,7 +215,7 @@ def _run(parsed: argparse.Namespace) -> None:
         "level": LEVEL,
     }
     write_json(out / "implicit_sensing.json", description | {"answers": found})
-    print(f"Implicit sensing, {parsed.members:,} members a cell, {parsed.steps:,} steps, 99 % intervals\n")
+    print(f"Implicit sensing, {parsed.members:,} members per cell, {parsed.steps:,} steps, 99 % intervals\n")
     print("\n".join(printed(found)))
     print(f"\n{conclusion(found)}")
 

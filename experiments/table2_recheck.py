@@ -192,7 +192,7 @@ def conclusion(table: list[Configuration], results: list[Recheck], items: int) -
             f"Each of the {gap.size} correlators is the product of its two accuracies' means to within {gap.max():.4f}"
             f" ({gap.mean():.4f} on average), and S differs from S_fact by at most"
             f" {max(abs(r.s - r.s_factorised) for r in results):.4f}.",
-            f"With {items} independent items a context, which is assumed, one joint distribution of the four answers is"
+            f"With {items} independent items per context, which is assumed, one joint distribution of the four answers is"
             f" rejected at 5 % (game form, Holm over {len(results)}) in {len(rejected)}: {listed(rejected)}.",
             f"In {len(explained)} of these {len(rejected)} some accuracy differs between contexts at 5 % (Holm over four),"
             " which by itself rules out one joint distribution.",
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--items", type=int, default=5_000, help="items a context that the tests assume")
+    parser.add_argument("--items", type=int, default=5_000, help="items per context that the tests assume")
     parser.add_argument("--json", type=Path, help="also write the results here")
 
 

@@ -8,7 +8,7 @@ pretrained weights; otherwise on made-up sentences with a tiny random BERT, and 
 
 Time. About four minutes on two cores with MiniLM, half a minute with the tiny BERT.
 
-Expected. On real text, 64 pairs a context and eight passes: the easy tasks are learned by heart, the hard ones at higher
+Expected. On real text, 64 pairs per context and eight passes: the easy tasks are learned by heart, the hard ones at higher
 ranks; test accuracy stays near the majority rate. Made up: whether a word is there is learned, whether exactly one of two
 words is there hardly. C is the product of the accuracies' means, and Delta is not shown to be above 0. Numbers of so few
 pairs show how to read a report and nothing about networks.

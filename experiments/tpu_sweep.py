@@ -1,7 +1,7 @@
 """S over width and learning rate, with as many networks as a pod trains: the study that outgrows one machine.
 
 Question. Where in the plane of width and learning rate does a single shot of NCnet have S > 2 often, and is any of it
-contextual, when a cell has a million networks a context and not fifty runs?
+contextual, when a cell has a million networks per context and not fifty runs?
 
 Command. On one machine, small: `python -m experiments.tpu_sweep --members 2000 --steps 500 --out runs/sweep`.
 Any option of `ncsim ensemble` may be given; one that is not has the value below. On many, each with the same --out, a

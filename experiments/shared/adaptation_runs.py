@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_number(parser, "--seeds", 2, "adapters of each rank in each context")
     add_number(parser, "--epochs", 24, "passes over the training pairs")
-    add_number(parser, "--items", 16, "training pairs a context, and test pairs")
+    add_number(parser, "--items", 16, "training pairs per context, and test pairs")
     parser.add_argument("--source-dir", metavar="FOLDER", default=os.environ.get(SOURCE_VARIABLE), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
     parser.add_argument(

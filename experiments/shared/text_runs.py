@@ -5,9 +5,9 @@ Question. What are the paper's runs on real text (section 5), as far as it says,
 Command. None of its own: `python -m experiments.table2`, `figure3`, `figure4_text` and `figure5` share these settings and,
 with the same options, the same run folders.
 
-Time. `--size paper`: bert-base, ranks 1 to 32, 80 epochs over 4,076 pairs a context (MRPC has no more), 128 tokens: 7e17
+Time. `--size paper`: bert-base, ranks 1 to 32, 80 epochs over 4,076 pairs per context (MRPC has no more), 128 tokens: 7e17
 operations a suite. Computed, not measured: about two hours on a GPU that does 150 TFLOP/s of bfloat16 in such work.
-`--size small`: MiniLM, ranks 1, 4, 16, 256 pairs a context, on two cores; measured times stand in docs/results.md.
+`--size small`: MiniLM, ranks 1, 4, 16, 256 pairs per context, on two cores; measured times stand in docs/results.md.
 
 Expected. See the four experiments. The paper gives suites, models, ranks and 80 epochs or more. It gives no optimiser,
 learning rate, batch, alpha, dropout, length, number of items, pairing or form of the sets with five options: all of those

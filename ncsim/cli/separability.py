@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ncsim.ensemble.separability import ForeignShare
 
 MOST_STEPS = 10**9
+#: What `check_ridge` takes, in its words.
+RIDGES = "a number above 1e-10 and below 1e+06"
 
 
 def add_separability_command(commands: Any) -> None:
@@ -71,7 +73,7 @@ def _run(parsed: argparse.Namespace) -> None:
     config = _config(parsed)
     steps = [0, config.steps] if parsed.at is None else _ascending(parsed.at)
     _check_contexts(parsed.contexts)
-    ridge = None if parsed.ridge is None else parsed_word("ridge", float, parsed.ridge, "a number")
+    ridge = None if parsed.ridge is None else parsed_word("ridge", float, parsed.ridge, RIDGES)
     devices = device_count(parsed.devices)
     if parsed.print_config:
         output(settings_text(parsed, [config]))
@@ -79,7 +81,7 @@ def _run(parsed: argparse.Namespace) -> None:
     from ncsim.ensemble.separability import check_ridge, foreign_share
 
     if ridge is not None:
-        check_ridge(ridge)
+        check_ridge(ridge, "--ridge")
     with telling(None if parsed.json else "training members and their twins"):
         rows = described(foreign_share(config, steps, parsed.contexts, devices), ridge)
     if parsed.json:

@@ -29,7 +29,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "text",
         help="train LoRA adapters on real text in all four contexts and report S (needs the extra text)",
-        description="Train LoRA adapters of a frozen BERT, one a rank, seed and context of a suite of four tasks, many at "
+        description="Train LoRA adapters of a frozen BERT, one per rank, seed and context of a suite of four tasks, many at "
         "once, and report S on training and test pairs. Killed and given again, the same command goes on where it was.",
         allow_abbrev=False,
     )

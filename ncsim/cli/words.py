@@ -40,9 +40,9 @@ def add_words_command(commands: Any) -> None:
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Print what a text's words say."""
-    exponent = fields.parsed("--exponent", float, parsed.exponent, "a number above 0 and at most 3")
-    splits = fields.parsed("--splits", int, parsed.splits, "a whole number from 2 to 1000")
-    seed = fields.parsed("--seed", int, parsed.seed, "a whole number, 0 or above")
+    exponent = fields.parsed("exponent", float, parsed.exponent, "a number above 0 and at most 3")
+    splits = fields.parsed("splits", int, parsed.splits, "a whole number from 2 to 1000")
+    seed = fields.parsed("seed", int, parsed.seed, "a whole number, 0 or above")
     if not 0 < exponent <= 3:
         raise ConfigError(f"--exponent: {parsed.exponent}; allowed: a number above 0 and at most 3")
     if not 2 <= splits <= 1_000:

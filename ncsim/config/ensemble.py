@@ -92,7 +92,7 @@ class EnsembleConfig:
     """
 
     hidden: int = _integer(3, 1, 64, "hidden units in the layer that both heads share")
-    members: int = _integer(10_000, 1, MAX_MEMBER, "networks a context; a member is one network in each context")
+    members: int = _integer(10_000, 1, MAX_MEMBER, "networks per context; a member is one network in each context")
     first_member: int = _integer(0, 0, MAX_MEMBER - 1, "id of the first member: member ids, not their number, seed")
     steps: int = _integer(3_000, 1, 10**9, "optimiser steps, each on all rows of the truth table")
     learning_rate: float = _number(0.01, 0.0, math.inf, "learning rate, constant over training")
@@ -104,7 +104,7 @@ class EnsembleConfig:
     loss: str = _choice(
         "bce",
         ("bce", "squared_error", "cross_entropy"),
-        "loss a head: binary cross-entropy of one logit; squared error of a linear output against -1 and +1; "
+        "loss per head: binary cross-entropy of one logit; squared error of a linear output against -1 and +1; "
         "cross-entropy of two logits",
     )
     initialization: str = _choice(

@@ -202,9 +202,9 @@ def foreign_share(
     return ForeignShare(member, names, at, foreign_part(found.response), found.response, found.vector, config)
 
 
-def check_ridge(ridge: Any) -> None:
+def check_ridge(ridge: Any, name: str = "ridge") -> None:
     """Raise a ConfigError where a ridge is none: below, what rounding leaves is no precision of anything."""
-    _check_between("ridge", ridge, 1e-10, 1e6)
+    _check_between(name, ridge, 1e-10, 1e6)
 
 
 def _check_between(name: str, value: Any, low: float, high: float) -> None:

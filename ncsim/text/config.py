@@ -19,7 +19,7 @@ TARGET_MODULES = ("query", "key", "value", "attention.output.dense", "intermedia
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Adapters of several ranks and seeds, one a context each, trained on one suite over one frozen backbone.
+    """Adapters of several ranks and seeds, one per context, trained on one suite over one frozen backbone.
 
     An adapter is LoRA, or another `adaptation`, on query and value of every layer, or on `target_modules`, and two linear heads, Alice's first. In context (i, j) Alice's
     head learns her task i and Bob's head his task j, on pairs of items, one of either task. The paper (arXiv:2603.04451,
@@ -77,9 +77,9 @@ class TextConfig:
     seeds: int = fields.integer(1, 1, 10_000, "adapters of each rank in each context")
     epochs: int = fields.integer(80, 1, 100_000, "passes over the training pairs")
     evaluate_every: int = fields.integer(1, 1, 100_000, "epochs between evaluations on training and test pairs")
-    items: int = fields.integer(0, 0, 10**8, "training pairs a context; 0: as many as the smallest task has items")
-    test_items: int = fields.integer(0, 0, 10**8, "test pairs a context; 0: as many as the smallest task has")
-    batch_size: int = fields.integer(32, 1, 65_536, "pairs a step")
+    items: int = fields.integer(0, 0, 10**8, "training pairs per context; 0: as many as the smallest task has items")
+    test_items: int = fields.integer(0, 0, 10**8, "test pairs per context; 0: as many as the smallest task has")
+    batch_size: int = fields.integer(32, 1, 65_536, "pairs per step")
     length: int = fields.integer(128, 8, 65_536, "tokens an item is cut or padded to")
     learning_rate: float = fields.number(5e-4, 0.0, math.inf, "AdamW's learning rate at its highest")
     schedule: str = fields.choice(

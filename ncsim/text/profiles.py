@@ -123,7 +123,7 @@ def _updates(run: TextRun, adapter: AdapterId) -> dict[str, list[np.ndarray]]:
 
 
 def recorded_profiles(run: TextRun) -> pa.Table | None:
-    """What `--record-entanglement` stored: a row an adapter, epoch, target and layer; None of a run without it.
+    """What `--record-entanglement` stored: a row per adapter, epoch, target and layer; None of a run without it.
 
     Returns:
         Columns rank, seed, context, epoch, target, layer, inputs, and the lists dimension and entropy.

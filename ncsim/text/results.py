@@ -46,7 +46,7 @@ class TextRun:
         self.backbone: dict[str, Any] = folder.description["backbone"]
 
     def table(self) -> pa.Table:
-        """Evaluations, a row an adapter, epoch and split; pandas takes it where it is installed (Arrow's own method).
+        """Evaluations, a row per adapter, epoch and split; pandas takes it where it is installed (Arrow's own method).
 
         Returns:
             The columns of `ncsim.text.records.SCHEMA`: counts per pair of answers, losses, undecided answers.

@@ -2,7 +2,7 @@
 
     runs/text-mixed/
       config.json  config-copy.json            config, data, backbone, groups of adapters, versions; twice
-      parts/group-000.parquet                  evaluations, a row an adapter, epoch and split
+      parts/group-000.parquet                  evaluations, a row per adapter, epoch and split
       checkpoints/group-000.safetensors        a group in training: adapters, optimiser state, evaluations so far
       adapters/rank=4/seed=0/context=11/       a trained adapter in PEFT's format, and its heads
       rejected/                                what `ncsim report --repair` moved out of the way

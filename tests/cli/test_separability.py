@@ -68,8 +68,8 @@ def test_the_table_has_a_line_per_context_and_step(capsys):
         (["--at", "5", "2"], "--at: 5 2; allowed: ascending whole numbers from 0 to 1,000,000,000"),
         (["--at", "x"], "--at: x; allowed: "),
         (["--contexts", "13"], "--contexts: 13; allowed: 11, 12, 21, 22, each once"),
-        (["--ridge", "0"], "ridge: 0.0; allowed: a number above 1e-10 and below 1e+06"),
-        (["--ridge", "much"], "--ridge: much; allowed: a number"),
+        (["--ridge", "0"], "--ridge: 0.0; allowed: a number above 1e-10 and below 1e+06"),
+        (["--ridge", "much"], "--ridge: much; allowed: a number above 1e-10 and below 1e+06"),
         (["--optimizer", "lion"], "--optimizer: lion; its steps are signs"),
     ],
 )

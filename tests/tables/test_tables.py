@@ -236,7 +236,9 @@ def test_the_commands(tmp_path, capsys):
         (["words", str(PEOPLE), "--exponent", "0"], "--exponent: 0; allowed: a number above 0 and at most 3"),
         (["words", str(PEOPLE), "--splits", "1"], "--splits: 1; allowed: a whole number from 2 to 1000"),
         (["words", str(PEOPLE), "--seed", "-1"], "--seed: -1; allowed"),
-        (["words", str(PEOPLE), "--seed", "x"], "--seed: x; allowed"),
+        (["words", str(PEOPLE), "--seed", "x"], "--seed: x; allowed: a whole number, 0 or above"),
+        (["words", str(PEOPLE), "--splits", "1.5"], "--splits: 1.5; allowed: a whole number from 2 to 1000"),
+        (["words", str(PEOPLE), "--exponent", "x"], "--exponent: x; allowed: a number above 0 and at most 3"),
     ],
 )
 def test_wrong_commands_are_one_line(capsys, arguments, words):
@@ -244,7 +246,7 @@ def test_wrong_commands_are_one_line(capsys, arguments, words):
         main(arguments)
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert words in line
+    assert line.startswith(f"ncsim: error: {words}")
 
 
 def test_statistics_are_those_of_the_functions():

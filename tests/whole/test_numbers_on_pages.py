@@ -48,3 +48,22 @@ def test_the_intervals_of_the_mixed_suite_are_those_of_its_accuracies_and_correl
         s, interval = float(ncsim.chsh_statistics(counts).s), contextuality_interval(counts, same_items=True)
         assert words.startswith(f"{s:.3f} +- ")
         assert words.endswith(f"| {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]")
+
+
+def test_pages_count_the_recipes_that_there_are():
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(re.findall(r"^### \d+\. ", contributing, re.MULTILINE)) == 13
+    assert "\n## Thirteen recipes\n" in contributing
+    for page in ("README.md", "docs/index.md"):
+        assert "for thirteen common changes" in (ROOT / page).read_text()
+
+
+def test_help_says_per_for_a_rate():
+    """As CONTRIBUTING.md asks of pages; "networks a context" reads as a slip."""
+    from ncsim.cli.command import _parser
+
+    for command, parser in _parser()._subparsers._group_actions[0].choices.items():
+        words = " ".join([parser.description or "", *(action.help or "" for action in parser._actions)])
+        assert not re.search(
+            r"\b(?:networks|loss|pairs|members|items|one) an? (?:context|head|step|rank|cell)\b", words
+        ), command

@@ -66,7 +66,7 @@ class Setting(NamedTuple):
 
     config: TextConfig
     bert: BertConfig
-    items: int  # training pairs a context, N
+    items: int  # training pairs per context, N
     row: int  # tokens of a row
     slots: int  # sequences of a row, at most
     microbatch: int  # rows whose activations are in memory at once; a step's gradient is added up over them

@@ -80,7 +80,7 @@ def setting_of(config: TextConfig, bert: BertConfig, lengths: np.ndarray, items:
         config: the run.
         bert: the backbone's sizes.
         lengths: tokens of all items, int32[items].
-        items: training pairs a context.
+        items: training pairs per context.
         width: the largest rank beside which an adapter is trained.
     """
     row = max(-(-int(lengths.max()) // 8) * 8, SHORTEST_ROW)
