@@ -75,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser(arguments)
     try:
         parsed, unknown = parser.parse_known_args(arguments)
+    except BrokenPipeError:
+        return  # of --print-completion
+    except ConfigError as error:
+        fail(str(error))
     finally:
         settle_standard_streams()  # --help and --version have printed
     if unknown:

@@ -90,7 +90,7 @@ def _settings(file: str) -> dict[str, Any]:
     """The keys of a file, with _ for -, and their values as they stand there."""
     try:
         storage, name = _place(file)
-        content = storage.read(name).decode()
+        content = storage.read(name).decode("utf-8-sig")
         if content.lstrip().startswith("{"):
             return _of_stored_run(file, storage, json.loads(content))
         found: dict[str, Any] = {}

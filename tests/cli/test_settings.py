@@ -1,6 +1,7 @@
 """Settings in a file: what it says is what the options say, options override it, and what is wrong with it is one line."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -198,6 +199,51 @@ def test_completion_in_a_shell():
     assert completed("ncsim", "ensemble", "--learn") == ["--learning-rate"]
     assert completed("ncsim", "ensemble", "--loss", "b") == ["bce"]
     assert completed("ncsim", "ensemble", "--executor", "nat") == ["native"]
+    assert completed("ncsim", "ensemble", "--common-initialization", "t") == ["true"]
+    assert completed("ncsim", "ensemble", "--track", "wa") == ["wandb"]
+    # A text run has words of its own: another --precision, for one.
+    assert completed("ncsim", "text", "--precision", "b") == ["bfloat16"]
+    assert completed("ncsim", "text", "--schedule", "c") == ["cosine", "constant"]
+    assert completed("ncsim", "text", "--target-modules", "att") == ["attention.output.dense"]
+    Path("table.csv").touch()
+    Path("runs").mkdir()
+    assert completed("ncsim", "table", "tab") == ["table.csv"]
+    assert completed("ncsim", "text", "--suite", "tab") == ["table.csv"]
+    assert completed("ncsim", "report", "ru") == completed("ncsim", "export", "--hub", "ru") == ["runs"]
+
+
+@pytest.mark.parametrize("words", [["--print-completion", "bash"], ["ensemble", "--print-config"], ["--help"]])
+def test_a_reader_that_goes_is_no_error(words):
+    """As `| head` does: --print-completion ended with a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "ncsim.cli", *words], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is full")
+def test_a_completion_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ncsim.cli", "--print-completion", "zsh"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "ncsim: error: standard output: cannot be written (No space left on device)\n"
+
+
+def test_settings_may_begin_with_the_mark_of_other_editors(capsys):
+    Path("marked.toml").write_text("\ufeffhidden = 2\n", encoding="utf-8")
+    main(["ensemble", "--config", "marked.toml", "--print-config"])
+    assert capsys.readouterr().out.startswith("hidden = 2\n")
 
 
 def test_completion_that_is_not_there_is_one_line(capsys, monkeypatch):
