@@ -67,3 +67,25 @@ def test_help_says_per_for_a_rate():
         assert not re.search(
             r"\b(?:networks|loss|pairs|members|items|one) an? (?:context|head|step|rank|cell)\b", words
         ), command
+
+
+#: Sections of arXiv:2603.04451 that have a number.
+SECTIONS = {"1", "2", "2.1", "2.2", "3", "4", "4.1", "4.2", "4.3", "5", "5.1", "5.2", "5.3", "6"}
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("mechanism", "reading", "results", "text"))]
+)
+def test_sections_of_the_paper_are_there(page):
+    """A page sent its readers to section 5.4, and to an order that the paper does not give."""
+    words = re.findall(r"[Ss]ections? (\d(?:\.\d)?)(?: and (\d(?:\.\d)?))?", (ROOT / page).read_text())
+    assert {number for pair in words for number in pair if number} <= SECTIONS
+
+
+def test_the_disk_of_a_run_of_10_to_the_9_follows_from_the_formula_above_it():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    per_member, per_part = re.search(r"disk   = members x (\d+) bytes \+ parts x (\d+) kB", page).groups()
+    members, parts = 10**9, 10**9 / 16_384
+    promised, said_parts = re.search(r"(\d+) GB in ([\d,]+) parts", page).groups()
+    assert round((members * int(per_member) + parts * int(per_part) * 1e3) / 1e9) == int(promised)
+    assert round(parts, -3) == int(said_parts.replace(",", ""))
