@@ -89,3 +89,12 @@ def test_the_disk_of_a_run_of_10_to_the_9_follows_from_the_formula_above_it():
     promised, said_parts = re.search(r"(\d+) GB in ([\d,]+) parts", page).groups()
     assert round((members * int(per_member) + parts * int(per_part) * 1e3) / 1e9) == int(promised)
     assert round(parts, -3) == int(said_parts.replace(",", ""))
+
+
+@pytest.mark.slow
+def test_a_member_takes_as_many_bytes_as_the_page_says(tmp_path):
+    """The page had 40, of parts that zstd compressed, when snappy's had 43."""
+    ncsim.run_ensemble(ncsim.EnsembleConfig(members=16_384, steps=200), tmp_path)
+    stored = sum(part.stat().st_size for part in (tmp_path / "parts").rglob("*.parquet"))
+    promised = re.search(r"disk   = members x (\d+) bytes", (ROOT / "docs" / "scaling.md").read_text())
+    assert stored / 16_384 == pytest.approx(int(promised[1]), rel=0.04)
