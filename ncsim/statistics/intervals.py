@@ -52,7 +52,7 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
         The fraction and its limits (Clopper and Pearson 1934).
 
     Raises:
-        ValueError: successes not between 0 and trials.
+        ValueError: successes not between 0 and trials, several numbers in place of one, or a level that is not between 0 and 1.
 
     Example:
         >>> print(clopper_pearson(0, 100))
@@ -60,8 +60,13 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
     """
     from scipy.special import betaincinv
 
-    if not 0 <= successes <= trials:
+    for name, value in (("successes", successes), ("trials", trials)):
+        if np.ndim(value):
+            raise ValueError(f"{name}: {np.size(value)} numbers; allowed: one, so call it for each")
+    if not 0 <= successes <= trials < math.inf:
         raise ValueError(f"successes: {successes}; allowed: 0 to {trials} trials")
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level}; allowed: between 0 and 1")
     if trials == 0:
         return Estimate(math.nan, 0.0, 1.0, "Clopper-Pearson", level)
     tail = (1 - level) / 2

@@ -1,6 +1,8 @@
 """Laws of S under restart protocols: against enumeration, against playing the protocol out, and their uncertainty."""
 
 import itertools
+import math
+import re
 
 import numpy as np
 import pytest
@@ -249,3 +251,22 @@ def test_best_by_loss_of_very_many_where_losses_are_equal(monkeypatch, equal):
     for context, found in zip(outcomes.contexts, outcomes.best_of_laws(20), strict=True):
         expected = np.bincount(context.table, weights(Protocol("best_loss", 20), context), found.shape[1])
         np.testing.assert_allclose(found[0], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "level", "words"),
+    [
+        (1, 10, 95, "level: 95; allowed: between 0 and 1"),
+        (1, 10, 0.0, "level: 0.0; allowed: between 0 and 1"),
+        (1, 10, -0.1, "level: -0.1; allowed: between 0 and 1"),
+        (1, 10, math.nan, "level: nan; allowed: between 0 and 1"),
+        (0, 0, 2, "level: 2; allowed: between 0 and 1"),
+        (1, math.inf, 0.95, "successes: 1; allowed: 0 to inf trials"),
+        (np.array([1, 2]), 10, 0.95, "successes: 2 numbers; allowed: one, so call it for each"),
+        (1, [10], 0.95, "trials: 1 numbers; allowed: one, so call it for each"),
+    ],
+)
+def test_an_interval_of_a_fraction_has_a_level(successes, trials, level, words):
+    """A level of 95 gave limits that are no numbers, and one of 0 or less a narrow interval without a word."""
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        clopper_pearson(successes, trials, level=level)
