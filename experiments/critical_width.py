@@ -1,6 +1,6 @@
 """Resource competition: from which width is each context solved, where does S peak, and does S predict test accuracy?
 
-Question. Section 5.4 of arXiv:2603.04451 assumes that (1) task pairs demand different amounts of resources, (2) with few
+Question. Section 5.3 of arXiv:2603.04451 assumes that (1) task pairs demand different amounts of resources, (2) with few
 resources the two tasks compete, which lowers their correlator, and (3) with many they do not, and every correlator comes
 to 1, so that S >> 2 marks a critical point before S settles at 2. Figure 5 adds that S on training items goes with test
 accuracy as the rank grows. Measured here on NCnet, with the width n of the shared layer as the resource: the probability
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--members", metavar="N", default="1000", help="members a width (default: 1000)")
+    parser.add_argument("--members", metavar="N", default="1000", help="members per width (default: 1000)")
     parser.add_argument("--steps", metavar="N", default="3000", help="optimiser steps (default: 3000)")
     add_place(parser, "runs/critical-width", "default: {}")
 
@@ -127,7 +127,7 @@ def _run(parsed: argparse.Namespace) -> None:
     plot_widths(found, critical, folder / "figures" / "critical-width")
     plot_rows(rows, folder / "figures" / "training-rows")
     write_json(folder / "critical_width.json", numbers(found, critical, rows))
-    print(f"{sizes['members']:,} members a width, {sizes['steps']:,} steps, 95 % intervals\n")
+    print(f"{sizes['members']:,} members per width, {sizes['steps']:,} steps, 95 % intervals\n")
     print("\n".join(width_table(found)))
     print("\nCritical width (solved with probability one half):")
     print("\n".join(f"  {name}: {each}" for name, each in zip(CONTEXT_NAMES, critical, strict=True)))

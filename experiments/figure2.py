@@ -1,4 +1,4 @@
-"""Figure 2 of arXiv:2603.04451, with ten thousand networks a width in place of fifty, under every restart protocol.
+"""Figure 2 of arXiv:2603.04451, with ten thousand networks per width in place of fifty, under every restart protocol.
 
 Question. Section 4.2 reports S of NCnet over 50 runs at n = 2, 3 and 4 hidden units, and reads S > 2 at n = 3 as
 non-classical. The paper does not say which of many trained networks a run keeps. Which protocol gives its picture, and
@@ -103,7 +103,7 @@ def _run(parsed: argparse.Namespace) -> None:
     run.storage.write("claims.json", as_json(found))
     members = run.configs[0].members
     print(
-        f"Figure 2 of arXiv:2603.04451 from {members:,} members a width, {run.configs[0].steps:,} steps, 95 % intervals\n"
+        f"Figure 2 of arXiv:2603.04451 from {members:,} members per width, {run.configs[0].steps:,} steps, 95 % intervals\n"
     )
     print("\n".join(claims_table(found)))
     print(

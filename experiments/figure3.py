@@ -1,7 +1,7 @@
 """Figure 3 of arXiv:2603.04451: S against LoRA rank on both suites, with what accuracies alone give, and Delta.
 
-Question. The paper's figure 3 shows S rising with rank, above 2 at middle ranks of the mixed suite, then back to 2. Does S
-do so in a run with everything stated, and what of it is more than accuracies?
+Question. The paper's figure 3 shows S rising to 2 with the rank on one suite, and above 2 at low ranks of the mixed one (2 and
+4), then back to 2. Does S do so in a run with everything stated, and what of it is more than accuracies?
 
 Command. `python -m experiments.figure3 --size small`, or `--size paper --ranks 1 2 4 8 16 32 64 128 256 512` on an
 accelerator.

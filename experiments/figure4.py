@@ -76,7 +76,7 @@ def _run(parsed: argparse.Namespace) -> None:
     plot_s(found, out / "figures" / "figure4")
     plot_underneath(found, out / "figures" / "figure4-underneath")
     write_json(out / "figure4.json", numbers(found))
-    print(f"S along training of {configs[0].members:,} members a width, {steps:,} steps, 95 % intervals\n")
+    print(f"S along training of {configs[0].members:,} members per width, {steps:,} steps, 95 % intervals\n")
     print("\n".join(summary_table(found)))
     print(f"\nStored in {out}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")
     print(f"\n{conclusion(found)}")

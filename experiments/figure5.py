@@ -1,6 +1,6 @@
 """Figure 5 of arXiv:2603.04451: S on the training items against accuracy on test items, by LoRA rank.
 
-Question. Section 5.4 finds S and test accuracy to rise together from rank 1 to 32 on the multilingual suite, and no
+Question. Section 5.3 finds S and test accuracy to rise together from rank 1 to 32 on the multilingual suite, and no
 relation on the mixed one, and reads the rank at which S first comes near 2 as that of good generalisation. Do they?
 
 Command. `python -m experiments.figure5 --size small`, or `--size paper --seeds 3` on an accelerator.

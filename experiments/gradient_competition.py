@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
-    add_number(parser, "--members", 4_000, "members a width")
+    add_number(parser, "--members", 4_000, "members per width")
     add_number(parser, "--steps", 3_000, "optimiser steps")
     add_widths(parser, 2, 3, 4, 6)
     add_number(parser, "--seed", 0, "root seed")
@@ -273,7 +273,7 @@ def _run(parsed: argparse.Namespace) -> None:
     }
     write_json(out / "gradient_competition.json", description | {"rows": found})
     print(
-        f"Gradient competition, {parsed.members:,} members a width, {parsed.steps:,} steps, 95 % intervals; conflict of steps "
+        f"Gradient competition, {parsed.members:,} members per width, {parsed.steps:,} steps, 95 % intervals; conflict of steps "
         f"{window[0]:g} to {window[1]:g}, against what is unsolved at the end\n"
     )
     print("\n".join(printed(found)))

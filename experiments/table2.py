@@ -1,8 +1,8 @@
 """Table 2 of arXiv:2603.04451 from runs of our own, beside the printed one: accuracies, correlators and S by LoRA rank.
 
 Question. Section 5.2 trains a BERT with LoRA of ranks 1 to 32 on two suites of four tasks and prints S between 1.50 and
-2.19, above 2 at middle ranks of the mixed suite. What do S and its accuracies come to in a run with everything stated,
-and is anything left of S once accuracies and direct influence are discounted?
+2.19, above 2 from r = 2 on of the mixed suite, most at 2 and 4. What do S and its accuracies come to in a run with
+everything stated, and is anything left of S once accuracies and direct influence are discounted?
 
 Command. `python -m experiments.table2 --size small` (MiniLM on two cores), or `--size paper` (BERT-base on an accelerator).
 `--source-dir FOLDER` takes data files that are on disk.

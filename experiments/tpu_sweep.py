@@ -18,12 +18,12 @@ folder that all see or an address in an object store (`pip install '.[tpu,gcs]'`
 A machine that is preempted loses the part that it was training. Ray gives it to another; a share is left as it is until
 the same command is given again. `ncsim plan` with the same options says before what the sweep takes on the machine it runs on.
 
-Time. 24 cells x 10^6 members x 4 contexts x 3,000 steps are 2.9e11 network-steps: by the rates in docs/scaling.md some
-three hours at 16 cores' worth of 5e7 a core for n = 3, several times that for the wider cells. No TPU has run it: its
-rate is not measured.
+Time. 24 cells x 10^6 members x 4 contexts x 3,000 steps are 2.9e11 network-steps. Computed from the rates by width in
+benchmarks/results/scaling/width.csv: an hour and ten minutes on two cores, nine minutes on 16. No TPU has run it: its rate is not
+measured.
 
-Expected. A single shot is above 2 in about a third of networks at n = 3 and less often on either side; no member is
-contextual at any width or rate (docs/results.md, from 10^5 members a width on CPUs). What a million add is the tails.
+Expected. At a rate of 0.01 a single shot is above 2 in 0.30 of members at n = 3, in most at n = 4, 0.46, and less often beyond; no
+member is contextual at any width or rate (docs/results.md and docs/mechanism.md, from 1,000 to 10^5 members per width on CPUs). What a million add is the tails.
 """
 
 from __future__ import annotations

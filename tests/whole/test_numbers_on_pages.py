@@ -1,5 +1,6 @@
 """Numbers on pages that follow from what stands beside them, computed anew: they went stale when limits were made longer."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -74,12 +75,30 @@ SECTIONS = {"1", "2", "2.1", "2.2", "3", "4", "4.1", "4.2", "4.3", "5", "5.1", "
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{name}.md" for name in ("mechanism", "reading", "results", "text"))]
+    "page",
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("mechanism", "reading", "results", "text")),
+        *sorted(f"experiments/{path.name}" for path in (ROOT / "experiments").glob("*.py")),
+    ],
 )
 def test_sections_of_the_paper_are_there(page):
-    """A page sent its readers to section 5.4, and to an order that the paper does not give."""
-    words = re.findall(r"[Ss]ections? (\d(?:\.\d)?)(?: and (\d(?:\.\d)?))?", (ROOT / page).read_text())
+    """Pages sent their readers to section 5.4, and to an order that the paper does not give."""
+    words = re.findall(r"[Ss]ections? (\d\.\d)(?: and (\d\.\d))?", (ROOT / page).read_text())
     assert {number for pair in words for number in pair if number} <= SECTIONS
+
+
+def test_the_time_of_the_sweep_follows_from_the_rates_that_it_names():
+    """It had said three hours at 16 cores, where 2.9e11 network-steps take them minutes."""
+    from experiments.tpu_sweep import DEFAULTS, __doc__
+
+    with open(ROOT / "benchmarks" / "results" / "scaling" / "width.csv") as file:
+        rates = {int(row["hidden"]): float(row["rate"]) for row in csv.DictReader(file)}
+    work = 4 * int(DEFAULTS["members"][0]) * int(DEFAULTS["steps"][0]) * len(DEFAULTS["learning_rate"])
+    on_two = sum(work / np.interp(int(n), list(rates), list(rates.values())) for n in DEFAULTS["hidden"]) / 60
+    assert on_two == pytest.approx(70, abs=3)
+    assert on_two / 8 == pytest.approx(9, abs=0.5)
+    assert "an hour and ten minutes on two cores, nine minutes on 16" in " ".join(__doc__.split())
 
 
 def test_the_disk_of_a_run_of_10_to_the_9_follows_from_the_formula_above_it():
