@@ -117,6 +117,10 @@ def _place(file: str) -> tuple[Storage, str]:
 
 def _of_stored_run(file: str, storage: Storage, stored: dict[str, Any]) -> dict[str, Any]:
     """What the config.json of a run says, and the recording.json beside it."""
+    if stored.get("kind") == "text":
+        raise ConfigError(
+            f"--config: {file}; is of a text run; allowed: one of ncsim ensemble or ncsim scenario, or KEY = VALUE lines"
+        )
     try:
         configs = [from_dict(cell) for cell in stored["cells"]]
         axes = {name: list(dict.fromkeys(getattr(config, name) for config in configs)) for name in field_specs()}

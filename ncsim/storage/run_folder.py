@@ -78,6 +78,10 @@ class ConfiguredFolder(PartFolder[Kept]):
         """The run that a storage holds, as its config.json or the copy of it says. Raises as `open`."""
         try:
             stored = description(storage.read(name))
+            if stored.get("kind") == "text":
+                raise StoreError(
+                    "holds a text run", storage.location, "ncsim.text.open_text_run and `ncsim report` read it"
+                )
             configs = [from_dict(cell) for cell in stored["cells"]]
             if not configs:
                 raise ValueError("it has no cells")

@@ -17,6 +17,7 @@ from ncsim.machine import check_system
 from ncsim.storage.files import open_storage
 from ncsim.terminal import ProgressListener
 from ncsim.text.config import TextConfig
+from ncsim.text.data.suites import open_suite
 from ncsim.text.order import TextOrder
 from ncsim.text.pool import train_by
 from ncsim.text.results import TextRun
@@ -79,7 +80,8 @@ def run_text(
         raise ConfigError("pool: shares out all of a run; allowed: without shard")
     if not (pool is None or isinstance(pool, str)):
         checked_pool(pool)
-    open_storage(out)  # an address that is none is refused before model and data are read
+    open_storage(out)  # an address that is none is refused before model and data are read, which may be downloads
+    open_suite(config.suite)
     order = TextOrder.of(config, out, source_dir, cache_dir, devices, at_once)
     with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executors:
         if executors is not None:

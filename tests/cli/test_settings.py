@@ -148,6 +148,7 @@ BAD = {
     "steps = " + "9" * 5000: "--config: study.toml; is no TOML (Exceeds the limit",
     "\ud800": "--config: study.toml; is no TOML ('utf-8' codec",
     "{}": "--config: study.toml; does not describe a run ('cells')",
+    '{"kind": "text", "config": {}}': "--config: study.toml; is of a text run; allowed: one of ncsim ensemble or ncsim scenario",
     '{"cells": []}': "--config: study.toml; does not describe a run (",
     '{"cells": [{"hidden": 99}]}': "--config: study.toml; does not describe a run (--hidden: 99; allowed",
 }

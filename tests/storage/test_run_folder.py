@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -167,6 +169,19 @@ def test_a_broken_config_file_is_named(tmp_path, content):
     with pytest.raises(StoreError, match=r"config\.json: does not describe a run") as caught:
         ncsim.open_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_run_is_called_so(tmp_path):
+    """It was "does not describe a run ('cells')", of `ncsim show`, and of a run into its folder."""
+    folder = tmp_path / "run"
+    shutil.copytree(Path(__file__).parents[1] / "fixtures" / "stored_runs" / "text", folder)
+    words = r"run: holds a text run; ncsim.text.open_text_run and `ncsim report` read it$"
+    with pytest.raises(StoreError, match=words):
+        ncsim.open_run(folder)
+    with pytest.raises(StoreError, match=words):
+        RunFolder.create(folder, [CONFIG])
+    with pytest.raises(StoreError, match=words):
+        ncsim.open_scenario(folder)
 
 
 def test_folders_that_hold_no_run(tmp_path):

@@ -527,6 +527,8 @@ def test_the_command_prints_a_table_and_report_reads_it(files, whole, capsys):
         ({"--length": "4000"}, "4000"),
         ({"--model": "./nowhere"}, "no folder is there"),
         ({"--suite": "all"}, "suite=all: allowed: multilingual, mixed"),
+        # Before the model is read, which may be a download.
+        ({"--suite": "all", "--model": "./nowhere"}, "suite=all: allowed: multilingual, mixed"),
         ({"--evaluate-every": "9"}, "--evaluate-every: 9; allowed: 1 to --epochs, 3"),
         ({"--dropout": "1"}, "--dropout"),
         ({"--devices": "0"}, "--devices: 0; allowed"),
