@@ -11,25 +11,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
-import re
 import secrets
-import time
+import shutil
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
-from ncsim.errors import StoreError, one_line, reason
+from ncsim.errors import StoreError, reason
+from ncsim.storage.attempts import persistently
+from ncsim.storage.object_storage import ObjectStorage, memory_store, probe_name, said, store_of
 
 #: Object stores that a run folder may be in: Amazon's and what speaks as it does, Google's, Azure's, and this process's memory.
 OBJECT_STORES = ("s3", "gs", "az", "memory")
-#: Errors that may be gone at the next attempt, as of a network file system; a full disk is not among them.
-TRANSIENT = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.ECONNRESET}
-ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 3, 0.2
-
-_Result = TypeVar("_Result")
 
 
 class Storage(Protocol):
@@ -86,33 +80,10 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
         raise StoreError(f"{text}: names no folder; allowed: as {protocol}://bucket/runs/figure2")
     bucket, _, root = rest.strip("/").partition("/")
     try:
-        store = memory_store() if protocol == "memory" else _store_of(f"{protocol}://{bucket}")
+        store = memory_store() if protocol == "memory" else store_of(f"{protocol}://{bucket}")
     except Exception as error:
-        raise StoreError(f"{text}: cannot be opened ({_said(error)})") from None
+        raise StoreError(f"{text}: cannot be opened ({said(error)})") from None
     return ObjectStorage(store, rest.strip("/") if protocol == "memory" else root, text.rstrip("/"))
-
-
-@functools.cache
-def memory_store() -> Any:
-    """What this process keeps at memory:// addresses."""
-    from obstore.store import MemoryStore
-
-    return MemoryStore()
-
-
-def _store_of(bucket: str) -> Any:
-    """The store of a bucket, as the environment says: credentials, endpoint, region."""
-    from obstore.store import from_url
-
-    options: dict[str, Any] = {"retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}}
-    if bucket.startswith("s3:"):
-        options["client_options"] = {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:")}
-        if "AWS_ACCESS_KEY_ID" not in os.environ:
-            with contextlib.suppress(Exception):  # profiles and ~/.aws, where boto3 is installed and finds any
-                from obstore.auth.boto3 import Boto3CredentialProvider
-
-                options["credential_provider"] = Boto3CredentialProvider()
-    return from_url(bucket, **options)
 
 
 class LocalStorage:
@@ -121,15 +92,22 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.location = str(root)
+        self._was_there = False
 
     def prepare(self) -> None:
-        make_folder(self.root)
-        probe = self.root / _probe()
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        os.unlink(probe)
+        def prepared() -> None:
+            make_folder(self.root)
+            probe = self.root / probe_name()
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+            os.unlink(probe)
+
+        persistently(prepared)
+        self._was_there = True
 
     def read(self, name: str) -> bytes:
-        return _persistently(lambda: (self.root / name).read_bytes())
+        content = persistently(lambda: (self.root / name).read_bytes())
+        self._was_there = True
+        return content
 
     def read_tail(self, name: str, size: int) -> bytes:
         def read() -> bytes:
@@ -137,19 +115,27 @@ class LocalStorage:
                 handle.seek(max(os.fstat(handle.fileno()).st_size - size, 0))
                 return handle.read()
 
-        return _persistently(read)
+        return persistently(read)
 
     def write(self, name: str, content: bytes | memoryview) -> None:
+        self._check_not_moved()
         write_atomically(self.root / name, content, self.root)
 
     def create(self, name: str, content: bytes) -> bool:
-        return _persistently(lambda: _create(self.root / name, content, self.root))
+        self._check_not_moved()
+        return persistently(lambda: _put(_create, self.root / name, content, self.root))
+
+    def _check_not_moved(self) -> None:
+        """Raise FileNotFoundError where a folder that was there is gone: made anew, it would have the rest of a run without the
+        beginning, and whoever moved it the beginning without the rest."""
+        if self._was_there and not persistently(self.root.is_dir):
+            raise FileNotFoundError(errno.ENOENT, "its run folder is not there any more: was it moved?", self.location)
 
     def exists(self, name: str) -> bool:
-        return (self.root / name).is_file()
+        return persistently((self.root / name).is_file)
 
     def names(self, folder: str) -> list[str]:
-        return _persistently(lambda: sorted(self._below(folder)))
+        return persistently(lambda: sorted(self._below(folder)))
 
     def _below(self, folder: str) -> Iterator[str]:
         def failed(error: OSError) -> None:
@@ -164,84 +150,31 @@ class LocalStorage:
             yield from (f"{inner}/{file}" for file in files)
 
     def remove(self, name: str) -> None:
-        (self.root / name).unlink(missing_ok=True)
+        persistently(lambda: (self.root / name).unlink(missing_ok=True))
 
     def move(self, name: str, to: str) -> None:
         make_folder((self.root / to).parent)
-        os.replace(self.root / name, self.root / to)
+        try:
+            os.replace(self.root / name, self.root / to)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._move_elsewhere(name, to)
         for folder in {(self.root / name).parent, (self.root / to).parent}:
             _flush_folder(folder)
         with contextlib.suppress(OSError):  # the first folder above it that holds more
             os.removedirs((self.root / name).parent)
 
-
-class ObjectStorage:
-    """Keys under a prefix of an object store, through obstore."""
-
-    def __init__(self, store: Any, root: str, location: str) -> None:
-        import obstore
-
-        self._obstore, self._store = obstore, store
-        self._root = f"{root}/" if root else ""
-        self.location = location
-
-    def prepare(self) -> None:
-        probe = _probe()
-        self.write(probe, b"ncsim")
-        self.remove(probe)
-
-    def read(self, name: str) -> bytes:
-        with _as_os_error():
-            return bytes(self._obstore.get(self._store, self._root + name).bytes())
-
-    def read_tail(self, name: str, size: int) -> bytes:
-        with _as_os_error():
-            key = self._root + name
-            length = self._obstore.head(self._store, key)["size"]
-            return bytes(self._obstore.get_range(self._store, key, start=max(length - size, 0), end=length))
-
-    def write(self, name: str, content: bytes | memoryview) -> None:
-        def put() -> None:
-            with _as_os_error():
-                self._obstore.put(self._store, self._root + name, bytes(content))
-            if self.read(name) != content:
-                raise OSError(errno.EIO, "what was put there is not what is read back")
-
-        _persistently(put)
-
-    def create(self, name: str, content: bytes) -> bool:
-        try:
-            with _as_os_error():
-                self._obstore.put(self._store, self._root + name, content, mode="create", use_multipart=False)
-        except FileExistsError:
-            return False
-        return True
-
-    def exists(self, name: str) -> bool:
-        try:
-            with _as_os_error():
-                self._obstore.head(self._store, self._root + name)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def names(self, folder: str) -> list[str]:
-        with _as_os_error():
-            found = [each["path"] for batch in self._obstore.list(self._store, self._root + folder) for each in batch]
-        return sorted(key.removeprefix(self._root) for key in found)
-
-    def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), _as_os_error():
-            self._obstore.delete(self._store, self._root + name)
-
-    def move(self, name: str, to: str) -> None:
-        self.write(to, self.read(name))
-        self.remove(name)
-
-
-def _probe() -> str:
-    """A name that no other worker takes: process numbers repeat among the machines that share a folder."""
-    return f".writable-{secrets.token_hex(8)}.tmp"
+    def _move_elsewhere(self, name: str, to: str) -> None:
+        """Move a file, or a folder with what is in it, to another file system."""
+        place = self.root / name
+        if not place.is_dir() or place.is_symlink():
+            self.write(to, self.read(name))
+            place.unlink()
+            return
+        for inner in self.names(name):
+            self.write(f"{to}{inner.removeprefix(name)}", self.read(inner))
+        shutil.rmtree(place)
 
 
 #: Bytes handed to the system at once. Linux 6.18 on ext4, in a virtual machine, took seven times as long for 2 MB and more at once as
@@ -257,7 +190,7 @@ def write_atomically(path: Path, content: bytes | memoryview, unfinished: Path |
         content: what it is to hold.
         unfinished: a folder of the same file system that has it until it is whole; None for its own.
     """
-    _persistently(lambda: _write(path, content, unfinished or path.parent))
+    persistently(lambda: _put(_replace, path, content, unfinished or path.parent))
 
 
 def make_folder(path: Path) -> None:
@@ -293,32 +226,42 @@ def discard_unfinished(storage: Storage) -> None:
         raise StoreError(f"{storage.location}: cannot be written to ({reason(error)})") from None
 
 
-def _write(path: Path, content: bytes | memoryview, unfinished: Path) -> None:
+def _put(give_name: Callable[[Path, Path], bool], path: Path, content: bytes | memoryview, unfinished: Path) -> bool:
+    """Have a file with this content, made in the folder `unfinished`, given its name; in its own folder where names are not given
+    across: what is mounted twice, or counted apart, is one file system by its number and two by what can be done."""
     make_folder(path.parent)
-    with _temporary(path, content, unfinished) as temporary:
-        if path.is_dir() and not path.is_symlink():
-            for folder, *_ in os.walk(path, topdown=False):
-                os.rmdir(folder)  # it must hold no file
-        os.replace(temporary, path)
+    try:
+        with _temporary(path, content, unfinished) as temporary:
+            done = give_name(temporary, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV or unfinished == path.parent:
+            raise
+        return _put(give_name, path, content, path.parent)
     _flush_folder(path.parent)
+    return done
 
 
-def _create(path: Path, content: bytes, unfinished: Path) -> bool:
+def _replace(temporary: Path, path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        for folder, *_ in os.walk(path, topdown=False):
+            os.rmdir(folder)  # it must hold no file
+    os.replace(temporary, path)
+    return True
+
+
+def _create(temporary: Path, path: Path) -> bool:
     """A link is made only where nothing has the name, also on network file systems, and what it names is whole."""
-    make_folder(path.parent)
-    with _temporary(path, content, unfinished) as temporary:
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            # Over a network, the answer to a link that was made may be lost, and the link be tried again.
-            return os.stat(temporary).st_nlink == 2
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-                raise
-            if path.exists():  # no links there: the best that is left, with a gap between looking and renaming
-                return False
-            os.replace(temporary, path)
-    _flush_folder(path.parent)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # Over a network, the answer to a link that was made may be lost, and the link be tried again.
+        return os.stat(temporary).st_nlink == 2
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+        if path.exists():  # no links there: the best that is left, with a gap between looking and renaming
+            return False
+        os.replace(temporary, path)
     return True
 
 
@@ -354,36 +297,3 @@ def _flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def _persistently(action: Callable[[], _Result]) -> _Result:
-    """Do it again where it failed in a way that may pass. After a failed flush nothing is known of what was written,
-    so the whole of it is done again."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return action()
-        except OSError as error:
-            if attempt == ATTEMPTS or error.errno not in TRANSIENT:
-                raise
-            time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)
-    raise AssertionError
-
-
-@contextlib.contextmanager
-def _as_os_error() -> Iterator[None]:
-    """obstore has errors of its own for what is an error of input and output."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, _said(error)) from None
-    except Exception as error:
-        if type(error).__name__ == "AlreadyExistsError":
-            raise FileExistsError(errno.EEXIST, _said(error)) from None
-        raise OSError(errno.EREMOTEIO, _said(error)) from None
-
-
-def _said(error: Exception) -> str:
-    """What a store answered; else the first line of what obstore says, which goes on with all that it knows."""
-    text = str(error)
-    answer = re.search(r"<Message>(.*?)[\s]*</Message>", text, re.DOTALL)
-    return one_line(answer[1] if answer else text.partition("\n\nDebug source")[0])

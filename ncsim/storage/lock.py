@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ncsim.errors import StoreError, reason
+from ncsim.storage.attempts import persistently
 
 
 @contextlib.contextmanager
@@ -21,16 +22,25 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
     import fcntl
 
     try:
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        handle = persistently(lambda: os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written to ({reason(error)})") from None
-    try:
+
+    def locked() -> bool:
         try:
             fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreError(f"{folder}: another process is writing to it; wait for it or end it") from None
+            return False
+        return True
+
+    try:
+        try:
+            ours = persistently(locked)
         except OSError as error:
             raise StoreError(f"{folder}: cannot be locked ({reason(error)})") from None
+        if not ours:
+            raise StoreError(f"{folder}: another process is writing to it; wait for it or end it")
         yield
     finally:
-        os.close(handle)
+        with contextlib.suppress(OSError):  # nothing was written to it: it is let go of in any case
+            os.close(handle)

@@ -11,6 +11,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.errors import StoreError
 from ncsim.report.watch import watch
+from ncsim.storage import attempts
 from ncsim.storage import files as storage
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
 from ncsim.storage.files import LocalStorage, discard_unfinished, is_temporary, open_storage, write_atomically
@@ -222,7 +223,7 @@ def test_file_addresses_are_paths(tmp_path):
 
 
 def test_an_object_that_is_not_read_back_as_put_is_an_error(monkeypatch):
-    monkeypatch.setattr(storage, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    monkeypatch.setattr(attempts, "SECONDS_BETWEEN_ATTEMPTS", 0)
     files = open_storage("memory://bucket/run")
     puts, real = [], obstore.put
 
@@ -252,7 +253,7 @@ def test_no_link_where_a_file_system_has_none(monkeypatch, tmp_path):
 
 
 def test_a_failure_that_passes_is_tried_again_and_others_are_not(monkeypatch, tmp_path):
-    monkeypatch.setattr(storage, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    monkeypatch.setattr(attempts, "SECONDS_BETWEEN_ATTEMPTS", 0)
     failures = []
     real = os.fsync
 

@@ -25,6 +25,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble import job, kinds
 from ncsim.ensemble import run as ensemble
 from ncsim.records.members import MemberRecords
+from ncsim.storage import attempts
 from ncsim.storage import files as storage
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.verify import verify
@@ -61,7 +62,7 @@ def arrange(records: MemberRecords, seconds: float = 0.0) -> None:
     job.trainer = lambda devices: LookedUp(records, seconds)
     optimizers.validate_optimizers = lambda configs: None
     job.device_description = kinds.device_description = lambda devices: "1 x cpu (test)"
-    storage.SECONDS_BETWEEN_ATTEMPTS = 0.0
+    attempts.SECONDS_BETWEEN_ATTEMPTS = 0.0
 
 
 class Faults:

@@ -1,0 +1,130 @@
+"""Keys of an object store as the files of a run folder, through obstore. `files` says what a storage promises."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from ncsim.errors import one_line
+from ncsim.storage.attempts import persistently
+
+
+@functools.cache
+def memory_store() -> Any:
+    """What this process keeps at memory:// addresses."""
+    from obstore.store import MemoryStore
+
+    return MemoryStore()
+
+
+def store_of(bucket: str) -> Any:
+    """The store of a bucket, as the environment says: credentials, endpoint, region."""
+    from obstore.store import from_url
+
+    options: dict[str, Any] = {"retry_config": {"max_retries": 5, "retry_timeout": timedelta(seconds=60)}}
+    if bucket.startswith("s3:"):
+        options["client_options"] = {"allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http:")}
+        if "AWS_ACCESS_KEY_ID" not in os.environ:
+            with contextlib.suppress(Exception):  # profiles and ~/.aws, where boto3 is installed and finds any
+                from obstore.auth.boto3 import Boto3CredentialProvider
+
+                options["credential_provider"] = Boto3CredentialProvider()
+    return from_url(bucket, **options)
+
+
+class ObjectStorage:
+    """Keys under a prefix of an object store, through obstore."""
+
+    def __init__(self, store: Any, root: str, location: str) -> None:
+        import obstore
+
+        self._obstore, self._store = obstore, store
+        self._root = f"{root}/" if root else ""
+        self.location = location
+
+    def prepare(self) -> None:
+        probe = probe_name()
+        self.write(probe, b"ncsim")
+        self.remove(probe)
+
+    def read(self, name: str) -> bytes:
+        with _as_os_error():
+            return bytes(self._obstore.get(self._store, self._root + name).bytes())
+
+    def read_tail(self, name: str, size: int) -> bytes:
+        with _as_os_error():
+            key = self._root + name
+            length = self._obstore.head(self._store, key)["size"]
+            if not length:  # of which no range can be asked for
+                return b""
+            return bytes(self._obstore.get_range(self._store, key, start=max(length - size, 0), end=length))
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        def put() -> None:
+            with _as_os_error():
+                self._obstore.put(self._store, self._root + name, bytes(content))
+            if self.read(name) != content:
+                raise OSError(errno.EIO, "what was put there is not what is read back")
+
+        persistently(put)
+
+    def create(self, name: str, content: bytes) -> bool:
+        try:
+            with _as_os_error():
+                self._obstore.put(self._store, self._root + name, content, mode="create", use_multipart=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def exists(self, name: str) -> bool:
+        try:
+            with _as_os_error():
+                self._obstore.head(self._store, self._root + name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        with _as_os_error():
+            found = [each["path"] for batch in self._obstore.list(self._store, self._root + folder) for each in batch]
+        return sorted(key.removeprefix(self._root) for key in found)
+
+    def remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError), _as_os_error():
+            self._obstore.delete(self._store, self._root + name)
+
+    def move(self, name: str, to: str) -> None:
+        self.write(to, self.read(name))
+        self.remove(name)
+
+
+def probe_name() -> str:
+    """A name that no other worker takes: process numbers repeat among the machines that share a folder."""
+    return f".writable-{secrets.token_hex(8)}.tmp"
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """obstore has errors of its own for what is an error of input and output."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, said(error)) from None
+    except Exception as error:
+        if type(error).__name__ == "AlreadyExistsError":
+            raise FileExistsError(errno.EEXIST, said(error)) from None
+        raise OSError(errno.EREMOTEIO, said(error)) from None
+
+
+def said(error: Exception) -> str:
+    """What a store answered; else the first line of what obstore says, which goes on with all that it knows."""
+    text = str(error)
+    answer = re.search(r"<Message>(.*?)[\s]*</Message>", text, re.DOTALL)
+    return one_line(answer[1] if answer else text.partition("\n\nDebug source")[0])

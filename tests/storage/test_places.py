@@ -1,0 +1,147 @@
+"""Folders that are moved, that lie on several file systems, or that fail for a moment."""
+
+import errno
+import fcntl
+import os
+
+import pytest
+
+from ncsim.errors import StoreError
+from ncsim.storage import attempts
+from ncsim.storage import files as storage
+from ncsim.storage.files import LocalStorage, open_storage
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import repair, verify
+from tests.storage.test_run_folder import CONFIG, some_records, stored
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_folder_that_is_moved_while_it_trains_is_not_made_anew(tmp_path, opened):
+    """Else each place had a part of the run, and nothing was said."""
+    folder = RunFolder.create(tmp_path / "run", [CONFIG])
+    folder.write_part(CONFIG, some_records(0, 8))
+    if opened:  # as a worker does
+        folder = RunFolder.open(tmp_path / "run")
+    os.rename(tmp_path / "run", tmp_path / "moved")
+    with pytest.raises(StoreError, match=r"cannot be written \(its run folder is not there any more: was it moved\?\)"):
+        folder.write_part(CONFIG, some_records(8, 12))
+    with pytest.raises(FileNotFoundError, match="not there any more"):
+        folder.storage.create("recording.json", b"{}")
+    assert os.listdir(tmp_path) == ["moved"]
+    moved = RunFolder.create(tmp_path / "moved", [CONFIG])
+    moved.write_part(CONFIG, some_records(8, 12))
+    assert verify(tmp_path / "moved").right
+
+
+@pytest.fixture
+def apart(tmp_path, monkeypatch):
+    """A run folder whose parts are mounted from elsewhere on the same disk: nothing is renamed or linked into it or out of it, and
+    it has the number of the file system around it."""
+    calls = []
+
+    def refused(real):
+        def call(source, target):
+            inside = [str(each).startswith(str(tmp_path / "run" / "parts")) for each in (source, target)]
+            calls.append(inside)
+            if inside[0] != inside[1]:
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source), None, str(target))
+            return real(source, target)
+
+        return call
+
+    monkeypatch.setattr(os, "replace", refused(os.replace))
+    monkeypatch.setattr(os, "link", refused(os.link))
+    yield tmp_path / "run"
+    assert [False, True] in calls
+
+
+def test_parts_are_written_where_nothing_can_be_renamed_to(apart):
+    folder = stored(apart)
+    assert folder.storage.create("parts/once", b"1")
+    assert not folder.storage.create("parts/once", b"2")
+    assert folder.storage.read("parts/once") == b"1"
+    folder.storage.remove("parts/once")
+    assert verify(apart).right
+    assert verify(apart).leftovers == 0
+
+
+@pytest.mark.parametrize("inside", [None, (), ("x", "sub/y")])
+def test_what_is_wrong_is_moved_to_another_file_system(apart, inside):
+    folder = stored(apart)
+    victim = folder.parts(CONFIG)[1].name
+    before = folder.storage.read(victim)
+    wrong = [f"rejected/{victim}"]
+    if inside is None:
+        folder.storage.write(victim, before[:-1])
+    else:
+        folder.storage.remove(victim)
+        (apart / victim / "empty").mkdir(parents=True)
+        for name in inside:
+            folder.storage.write(f"{victim}/{name}", name.encode())
+        wrong = [f"rejected/{victim}/{name}" for name in sorted(inside)]
+
+    def train(configs):
+        RunFolder.create(apart, configs).write_part(CONFIG, some_records(8, 12, seed=8))
+
+    assert repair(apart, train, [].append).right
+    assert folder.storage.read(victim) == before
+    assert folder.storage.names("rejected") == wrong
+    kept = [folder.storage.read(name) for name in wrong]
+    assert kept == ([before[:-1]] if inside is None else [name.encode() for name in sorted(inside)])
+
+
+@pytest.mark.parametrize("address", ["run", "memory://empty-object/run"])
+def test_an_empty_file_in_the_place_of_a_part_is_torn(address, tmp_path):
+    """As a copy that was broken off leaves it."""
+    place = address if "://" in address else str(tmp_path / address)
+    folder = stored(place)
+    name = folder.parts(CONFIG)[1].name
+    folder.storage.write(name, b"")
+    try:
+        assert open_storage(place).read_tail(name, 8) == b""
+        with pytest.raises(StoreError, match=r"is torn \(.*--repair"):
+            RunFolder.open(place).parts(CONFIG)
+        assert [finding.name for finding in verify(place).findings] == [name]
+    finally:
+        storage.memory_store.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["stat", "open", "unlink", "flock", "close"])
+def test_what_fails_for_a_moment_ends_no_run(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(attempts, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    module = fcntl if name == "flock" else os
+    real, fail = getattr(module, name), []
+
+    def once(*arguments, **options):
+        if fail:
+            raise OSError(fail.pop(), "failed")
+        return real(*arguments, **options)
+
+    folder = stored(tmp_path / "run")
+    files = LocalStorage(tmp_path / "run")
+    files.write("old", b"1")
+    monkeypatch.setattr(module, name, once)
+    actions = {
+        "stat": lambda: files.exists("config.json"),
+        "open": files.prepare,
+        "unlink": lambda: files.remove("old"),
+    }
+    fail[:] = [errno.EIO]
+    if name in actions:
+        assert actions[name]() in (None, True)
+        assert files.exists("old") == (name != "unlink")
+    else:
+        with folder.exclusive():
+            if name == "close":
+                fail[:] = [errno.EIO]
+            else:
+                with (
+                    pytest.raises(StoreError, match="another process is writing"),
+                    RunFolder.open(tmp_path / "run").shared(),
+                ):
+                    pass
+    assert fail == []
+    fail[:] = [errno.EACCES]
+    if name != "close":
+        with pytest.raises((OSError, StoreError), match="failed"):
+            (actions[name]() if name in actions else folder.exclusive().__enter__())
