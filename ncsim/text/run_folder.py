@@ -35,7 +35,8 @@ from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_
 from ncsim.storage.lock import hold
 from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
-from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
+from ncsim.text.config import TextConfig, from_dict, to_dict
+from ncsim.text.identity import difference, identity, seen
 from ncsim.text.records import PROFILES, SPLITS, AdapterId, Evaluation, profile_cells, schema_of
 
 FORMAT = 1
@@ -124,15 +125,19 @@ class TextFolder:
             raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
         folder = cls.within(storage)
         folder.check(config, sources)
+        if folder.sealed:
+            with contextlib.suppress(OSError):  # it may be read only
+                if not storage.exists(CONFIG_COPY):  # whoever began the run was killed before it
+                    storage.write(CONFIG_COPY, storage.read(CONFIG))
         return folder
 
     def check(self, config: TextConfig, sources: dict[str, Any]) -> None:
         """Raise a StoreError where the folder holds another run."""
-        wanted = _identity(json.loads(json.dumps({"config": to_dict(config), **sources})))
-        held = _identity(self.description)
+        wanted = identity(json.loads(json.dumps({"config": to_dict(config), **sources})))
+        held = identity(self.description)
         for name in wanted:
             if held[name] != wanted[name]:
-                words = _difference(name, held[name], wanted[name])
+                words = difference(name, held[name], wanted[name])
                 raise StoreError(f"{self.location}: holds another run ({words}); allowed: its own, or a new folder")
 
     def replan(self, **planned: Any) -> None:
@@ -258,27 +263,49 @@ class TextFolder:
         """A group's evaluations as far as it is, or None before its first.
 
         Raises:
-            StoreError: the part is torn, or of another run.
+            StoreError: the part is torn, or of another run, or cannot be read.
         """
+        with self.reading(self.part_name(group)):
+            return self.checked_part(group)
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[None]:
+        """A file that cannot be read now is none that is wrong: what it holds is not given up for that. Raises StoreError."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"cannot be read ({reason(error)})", f"{self.location}/{name}") from None
+
+    def checked_part(self, group: int) -> pa.Table | None:
+        """As `read_part`; one that cannot be read raises OSError."""
         if not self.groups[group]:  # dissolved: a kill may have left the part of what its adapters were in
             return None
         place, remedy = f"{self.location}/{self.part_name(group)}", self._remedy
+        content = self._content(self.part_name(group))
+        if content is None:
+            return None
         try:
-            content = self.storage.read(self.part_name(group))
             self._check_seal(content)
             reader = pa.BufferReader(content)
             table = pq.read_table(
                 reader, schema=schema_of(self.config), partitioning=None, page_checksum_verification=True
             )
             stamp = json.loads((pq.read_metadata(pa.BufferReader(content)).metadata or {})[_KEY])
-        except FileNotFoundError:
-            return None
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise StoreError(f"is torn ({one_line(error)})", place, remedy) from None
         rows = stamp.get("epochs", 0) * len(SPLITS) * len(self.groups[group])
         if stamp.get("run") != self._digits() or stamp.get("group") != group or rows != table.num_rows:
             raise StoreError("is of another run", place, remedy)
         return table
+
+    def _content(self, name: str) -> bytes | None:
+        """What a file holds; None where there is none, b"" of a folder. Raises OSError."""
+        try:
+            return self.storage.read(name)
+        except FileNotFoundError:
+            return None
+        except IsADirectoryError:
+            return b""
 
     @property
     def _remedy(self) -> str:
@@ -311,7 +338,8 @@ class TextFolder:
 
     def has_adapter(self, adapter: AdapterId) -> bool:
         """Whether all files of a trained adapter are there, whatever they hold."""
-        names = self.storage.names(self.adapter_name(adapter))
+        with self.reading(self.adapter_name(adapter)):
+            names = self.storage.names(self.adapter_name(adapter))
         return {name.rpartition("/")[2] for name in names} >= set(ADAPTER_FILES)
 
     def write_adapter(self, adapter: AdapterId, contents: Mapping[str, bytes]) -> None:
@@ -320,11 +348,12 @@ class TextFolder:
             self._write(f"{self.adapter_name(adapter)}/{name}", content)
 
     def torn_of_adapter(self, adapter: AdapterId) -> Finding | None:
-        """A file of a trained adapter that is not as it was written; None where all are, as far as can be seen. Raises OSError."""
+        """A file of a trained adapter that is not as it was written; None where all are, as far as can be seen. Raises as `reading`."""
         if not self.sealed:
             return None
         names = [f"{self.adapter_name(adapter)}/{name}" for name in ADAPTER_FILES]
-        *contents, heads = map(self.storage.read, names)
+        with self.reading(self.adapter_name(adapter)):
+            *contents, heads = map(self.storage.read, names)
         if not is_whole(heads):
             return Finding(names[-1], TORN)
         digests = json.loads(safetensors_metadata(heads)["ncsim"])
@@ -341,14 +370,18 @@ class TextFolder:
         """Where a group's training was; None where it has not begun.
 
         Raises:
-            StoreError: the file is damaged or of another run.
+            StoreError: the file is damaged or of another run, or cannot be read.
         """
+        with self.reading(self.checkpoint_name(group)):
+            return self.checked_checkpoint(group)
+
+    def checked_checkpoint(self, group: int) -> Checkpoint | None:
+        """As `read_checkpoint`; one that cannot be read raises OSError."""
         name = self.checkpoint_name(group)
+        content = self._content(name)
         try:
-            return Checkpoint.from_bytes(self.storage.read(name), self._digits())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError) as error:
+            return None if content is None else Checkpoint.from_bytes(content, self._digits())
+        except (ValueError, KeyError) as error:
             raise StoreError(f"is damaged ({one_line(error)})", f"{self.location}/{name}") from None
 
     def drop_checkpoint(self, group: int) -> None:
@@ -359,7 +392,7 @@ class TextFolder:
         """What this run is, in sixteen digits."""
         # The groups of its beginning: those of today may have been divided since.
         groups = self.description.get("first_groups", self.description["groups"])
-        same = {**_seen(self.description), "groups": groups}
+        same = {**seen(self.description), "groups": groups}
         return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:16]
 
     def _write(self, name: str, content: bytes) -> None:
@@ -375,25 +408,3 @@ class TextFolder:
             self.storage.remove(name)
         except OSError as error:
             raise StoreError(f"{self.location}/{name}: cannot be removed ({reason(error)})") from None
-
-
-def _seen(description: dict[str, Any]) -> dict[str, Any]:
-    """A run's config, and which data and weights it saw."""
-    seen = {name: description.get(name, {}).get("fingerprint") for name in ("data", "backbone")}
-    return {"config": description["config"], **seen}
-
-
-def _identity(description: dict[str, Any]) -> dict[str, Any]:
-    """What makes a run that run: all that is seen but options that change memory and speed, and results by rounding."""
-    seen = _seen(description)
-    return seen | {"config": {name: value for name, value in seen["config"].items() if name not in MEANS}}
-
-
-def _difference(name: str, held: Any, wanted: Any) -> str:
-    """The first difference between two descriptions, in words."""
-    if isinstance(held, dict) and isinstance(wanted, dict):
-        for key in wanted:
-            if held.get(key) != wanted[key]:
-                return _difference(key if name == "config" else f"{name} {key}", held.get(key), wanted[key])
-    there, here = (text if len(text) <= 60 else text[:57] + "..." for text in (str(held), str(wanted)))
-    return f"{name} is {there} there, {here} here"

@@ -88,8 +88,8 @@ def _wrong(folder: TextFolder, number: int) -> list[Finding]:
     """What is wrong with the files of a group."""
     found = []
     for name, read in (
-        (folder.part_name(number), folder.read_part),
-        (folder.checkpoint_name(number), folder.read_checkpoint),
+        (folder.part_name(number), folder.checked_part),
+        (folder.checkpoint_name(number), folder.checked_checkpoint),
     ):
         try:
             read(number)

@@ -1,11 +1,15 @@
 """`ncsim report --verify`, `--repair` and `--audit` of text runs: every flipped bit is named, and put right to the same bytes."""
 
 import dataclasses
+import errno
+import os
 import shutil
 
 import pytest
 
 from ncsim.cli.command import main
+from ncsim.errors import StoreError
+from ncsim.storage.files import LocalStorage
 from ncsim.text import audit, job
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
 from ncsim.text.verify import verify_text
@@ -96,6 +100,69 @@ def test_a_damaged_checkpoint_is_moved_aside(files, whole, copy, tmp_path, monke
     assert ended("report", "--repair", tmp_path / "run") == 0
     assert f"checkpoints/{checkpoint.name}: is damaged" in capsys.readouterr().out
     assert contents(tmp_path / "run") == contents(whole.path)
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Names that cannot be read or listed now, as over a network."""
+    names, read, listed = [], LocalStorage.read, LocalStorage.names
+
+    def failing(real):
+        def call(self, name):
+            if any(each in name for each in names):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            return real(self, name)
+
+        return call
+
+    monkeypatch.setattr(LocalStorage, "read", failing(read))
+    monkeypatch.setattr(LocalStorage, "names", failing(listed))
+    return names
+
+
+@pytest.mark.parametrize("name", ["parts/group-001.parquet", "adapters/rank=2/seed=0/context=12"])
+def test_what_cannot_be_read_is_not_moved_aside(copy, unreadable, name, capsys):
+    """It was told as torn, and `--repair` trained it again; an adapter's folder ended with a traceback."""
+    before = everything(copy)
+    unreadable.append(name)
+    for ask in (["report", "--verify", copy], ["report", "--repair", copy], ["report", copy]):
+        assert ended(*ask) == 2
+        said = capsys.readouterr()
+        assert said.err.count("ncsim: error: ") == said.err.count("\n") == 1
+        assert "cannot be read (Permission denied)" in said.err
+        assert "torn" not in said.out + said.err
+    assert everything(copy) == before
+    unreadable.clear()
+    assert verify_text(copy).right
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_given_up(files, whole, tmp_path, monkeypatch, unreadable, capsys):  # noqa: F811
+    """Hours of training may be in it."""
+    monkeypatch.setattr("ncsim.text.training.trainer.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("ncsim.text.training.trainer.CALL_SECONDS", 0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, tmp_path / "run", Listener(3))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    stored = checkpoint.read_bytes()
+    unreadable.append("checkpoints/")
+    with pytest.raises(StoreError, match=r"checkpoints/group-00\d.safetensors: cannot be read \(Permission denied\)"):
+        trained(files, tmp_path / "run")
+    with pytest.raises(StoreError, match="cannot be read"):
+        verify_text(tmp_path / "run")
+    assert checkpoint.read_bytes() == stored
+    unreadable.clear()
+    trained(files, tmp_path / "run")
+    assert "begin anew" not in capsys.readouterr().err
+    assert contents(tmp_path / "run") == contents(whole.path)
+
+
+def test_a_copy_of_the_description_that_was_not_written_is_written(files, copy):  # noqa: F811
+    """Whoever began the run may have been killed between the two; the run itself is whole."""
+    description = (copy / "config-copy.json").read_bytes()
+    (copy / "config-copy.json").unlink()
+    trained(files, copy)
+    assert (copy / "config-copy.json").read_bytes() == description
+    assert verify_text(copy).right
 
 
 def test_an_audit_finds_what_no_checksum_can(copy, capsys, monkeypatch):

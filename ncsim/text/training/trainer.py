@@ -151,12 +151,14 @@ class Trainer:
                 progress.close()
 
     def _resumable(self, folder: TextFolder, number: int) -> Checkpoint | None:
-        """A group's checkpoint; one that is damaged is said and given up: the group begins anew."""
-        try:
-            return folder.read_checkpoint(number)
-        except StoreError as error:
-            say(f"{error}; its {len(folder.groups[number])} adapters begin anew")
-            return None
+        """A group's checkpoint; one that is damaged is said and given up: the group begins anew. Raises StoreError where it cannot
+        be read now, as hours of training may be in it."""
+        with folder.reading(folder.checkpoint_name(number)):
+            try:
+                return folder.checked_checkpoint(number)
+            except StoreError as error:
+                say(f"{error}; its {len(folder.groups[number])} adapters begin anew")
+                return None
 
     def _train_group(
         self, folder: TextFolder, number: int, begun: Checkpoint | None, progress: ProgressListener | None
