@@ -18,9 +18,18 @@ FORMAT = 1
 
 
 def read_until(storage: Storage) -> dict[str, Any] | None:
-    """What until.json says; None where there is none, or it is torn: then the rule begins anew."""
-    with contextlib.suppress(OSError, ValueError):
+    """What until.json says; None where there is none, or it is torn: then the rule begins anew.
+
+    Raises:
+        StoreError: it cannot be read now, which gives up no look.
+    """
+    try:
         content = storage.read(UNTIL)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{UNTIL}") from None
+    with contextlib.suppress(ValueError):
         stored = json.loads(content) if is_whole(content) else None
         if isinstance(stored, dict) and stored.get("format") == FORMAT:
             return {name: value for name, value in stored.items() if name not in ("format", "checksum")}

@@ -1,6 +1,7 @@
 """A run that ends when a number is precise: its folder is that of a run of so many members, whatever stopped it on the way."""
 
 import contextlib
+import errno
 import html
 import json
 import multiprocessing
@@ -25,6 +26,7 @@ from ncsim.report.write import printed
 from ncsim.statistics import stopping
 from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
+from ncsim.storage.files import LocalStorage
 from ncsim.storage.verify import verify
 from ncsim.study import Study
 from tests.ensemble.test_pool import Here
@@ -253,6 +255,27 @@ def test_a_torn_record_is_found_and_moved_aside(ended, tmp_path, capsys):
     main(["report", str(copy), "--repair"])
     assert "until.json: is torn" in capsys.readouterr().out
     assert verify(copy).right
+
+
+def test_a_record_that_cannot_be_read_is_not_given_up(ended, tmp_path, monkeypatch, capsys):
+    """The rule began anew, with other looks, and `--repair` moved the record aside as torn."""
+    copy = Path(shutil.copytree(ended[0].path, tmp_path / "copy"))
+    before, read = files(copy) | {"until": (copy / "until.json").read_bytes()}, LocalStorage.read
+
+    def refused(self, name):
+        if name == "until.json":
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return read(self, name)
+
+    monkeypatch.setattr(LocalStorage, "read", refused)
+    with pytest.raises(ncsim.StoreError, match=r"until.json: cannot be read \(Permission denied\)$"):
+        ncsim.run_ensemble(GRID, copy, executor="xla", until=MEAN)
+    for ask in ("--verify", "--repair"):
+        with pytest.raises(SystemExit) as exit_:
+            main(["report", ask, str(copy)])
+        assert exit_.value.code == 2
+        assert "torn" not in capsys.readouterr().out
+    assert files(copy) | {"until": (copy / "until.json").read_bytes()} == before
 
 
 def test_a_named_cell_alone_is_asked():
