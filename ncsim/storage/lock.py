@@ -12,9 +12,15 @@ from ncsim.storage.attempts import persistently
 
 
 @contextlib.contextmanager
-def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
+def hold(folder: Path, exclusively: bool = True, name: str = ".lock", waiting: bool = False) -> Iterator[None]:
     """Hold a folder of this machine against any other writer, or beside others that do not hold it exclusively. The
     operating system lets go of it when the process ends.
+
+    Args:
+        folder: what is held.
+        exclusively: whether nobody else may hold it.
+        name: of the file in it by which it is held.
+        waiting: for whoever holds it, which is for a moment; else that is an error.
 
     Raises:
         StoreError: another process holds it, or it cannot be written to.
@@ -22,13 +28,13 @@ def hold(folder: Path, exclusively: bool = True) -> Iterator[None]:
     import fcntl
 
     try:
-        handle = persistently(lambda: os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666))
+        handle = persistently(lambda: os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o666))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written to ({reason(error)})") from None
 
     def locked() -> bool:
         try:
-            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | (0 if waiting else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
         return True

@@ -29,7 +29,7 @@ from ncsim.errors import NoRunError, StoreError, one_line, reason
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.tally import Tally
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
-from ncsim.storage.environment import environment
+from ncsim.storage.environment import differences, environment
 from ncsim.storage.files import LocalStorage, Storage, open_storage
 from ncsim.storage.lock import hold
 from ncsim.storage.part_folder import PartFolder
@@ -203,8 +203,17 @@ class ConfiguredFolder(PartFolder[Kept]):
     def _copy(self, content: bytes) -> None:
         if description(content)["format"] == 1:
             return
-        if not self.storage.exists(CONFIG_COPY) or self.storage.read(CONFIG_COPY) != content:
+        if not self.storage.exists(CONFIG_COPY):
             self.storage.write(CONFIG_COPY, content)
+        elif self.storage.read(CONFIG_COPY) != content:
+            with self._describing():  # another shard may just have changed both
+                self.storage.write(CONFIG_COPY, self.storage.read(CONFIG))
+
+    def _describing(self) -> contextlib.AbstractContextManager[None]:
+        """Change a description beside no other shard that does: each reads what the one before has written. Nothing holds an
+        object store. Raises as `exclusive`."""
+        local = isinstance(self.storage, LocalStorage)
+        return hold(self.path, name=".config.lock", waiting=True) if local else contextlib.nullcontext()
 
     def note_environment(self, record: dict[str, Any]) -> None:
         """Put on record that the run goes on in another environment than the last one, which made no member that was not
@@ -220,13 +229,16 @@ class ConfiguredFolder(PartFolder[Kept]):
         if not missing:
             return
         try:
-            stored: dict[str, Any] = description(self.storage.read(CONFIG))
-            if stored["format"] == 1:
-                return  # has no place for it
-            later = [*stored.get("later", ()), {"environment": record, "members": missing}]
-            content = described(stored | {"later": later})
-            self.storage.write(CONFIG, content)
-            self._copy(content)
+            with self._describing():
+                stored: dict[str, Any] = description(self.storage.read(CONFIG))
+                if stored["format"] == 1:
+                    return  # has no place for it
+                later: list[Any] = list(stored.get("later", ()))
+                if later and not differences(record, later[-1]["environment"]):
+                    return  # another shard of this kind has put it on record just now
+                content = described(stored | {"later": [*later, {"environment": record, "members": missing}]})
+                self.storage.write(CONFIG, content)
+                self.storage.write(CONFIG_COPY, content)
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot be written to ({one_line(error)})", f"{self.location}/{CONFIG}") from None
 

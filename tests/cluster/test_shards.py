@@ -1,6 +1,7 @@
 """Static shares: together they are everything, whenever each begins; folders of the scheme before; more members."""
 
 import dataclasses
+import itertools
 import json
 import os
 import threading
@@ -146,3 +147,53 @@ def test_shards_that_begin_a_run_at_the_same_moment(tmp_path, monkeypatch):
         assert failed == []
         left = sorted(path.name for path in (tmp_path / f"run{turn}").iterdir())
         assert left == ["config-copy.json", "config.json"]
+
+
+def at_the_same_moment(actions):
+    at_once, failed = threading.Barrier(len(actions)), []
+
+    def begin(action):
+        at_once.wait(timeout=60)
+        try:
+            action()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=begin, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_shards_of_other_kinds_that_go_on_at_the_same_moment_are_all_on_record(tmp_path):
+    """Each read the description, added itself and wrote it: records were lost, and the copy was of another than the description."""
+    for turn in range(5):
+        place = tmp_path / f"run{turn}"
+        here = {"versions": {"ncsim": "1"}, "platform": "Linux x86_64", "device": "8 x tpu (TPU v5e)"}
+        RunFolder.create(place, [SMALL], training=lambda here=here: here | {"executor": {}})
+        kinds = [here | {"device": f"2 x cpu (of kind {number % 4})"} for number in range(8)]
+        at_the_same_moment(
+            [lambda kind=kind, place=place: RunFolder.open(place).note_environment(kind) for kind in kinds]
+        )
+        content = (place / "config.json").read_bytes()
+        assert (place / "config-copy.json").read_bytes() == content
+        later = [each["environment"] for each in json.loads(content)["later"]]
+        assert all(kind in later for kind in kinds)
+        assert all(one != other for one, other in itertools.pairwise(later))
+        assert not verify(place).findings
+    # Those of one kind are one record.
+    at_the_same_moment([lambda: RunFolder.open(place).note_environment(kinds[0] | {"device": "gpu x gpu (new)"})] * 8)
+    assert len(json.loads((place / "config.json").read_text())["later"]) == len(later) + 1
+
+
+def test_a_copy_is_not_put_back_to_what_it_was_by_a_shard_that_begins(tmp_path, monkeypatch):
+    """It has read the description before another shard changed both."""
+    folder = RunFolder.create(tmp_path, [SMALL])
+    before = folder.storage.read("config.json")
+    folder.note_environment(json.loads(before)["environment"] | {"platform": "Plan9 mips"})
+    after = folder.storage.read("config.json")
+    assert after != before
+    folder._copy(before)
+    assert folder.storage.read("config-copy.json") == after
