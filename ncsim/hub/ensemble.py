@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -148,8 +148,17 @@ def _body(run: Run) -> list[str]:
     ]
     if missing := run.missing():
         paragraphs.insert(0, f"Not complete: {missing:,} members were still to be trained.")
-    record = next(iter(recorded_environments(str(run.location))), {})
-    if isinstance(record.get("versions"), dict):
-        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        paragraphs.append(f"Trained with {versions}, on {record.get('platform', 'an unknown platform')}.")
+    paragraphs += _trained_with(recorded_environments(str(run.location)))
     return paragraphs
+
+
+def _trained_with(records: Sequence[dict[str, Any]]) -> list[str]:
+    """What a run was begun with and, a paragraph each, what it went on with."""
+    found = []
+    for record in records:
+        if isinstance(record.get("versions"), dict):
+            versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+            device = f", {record['device']}" if record.get("device") else ""
+            found.append(f"{versions}, on {record.get('platform', 'an unknown platform')}{device}.")
+    begun, more = ("Begun", found[1:]) if len(found) > 1 else ("Trained", [])
+    return [f"{begun} with {words}" for words in found[:1]] + [f"Gone on with {words}" for words in more]

@@ -49,6 +49,20 @@ def test_the_card_names_each_table(exported):
     assert data.get("license") == ("cc-by-4.0" if tables == ["evaluations"] else None)
 
 
+def test_the_card_names_all_that_a_run_was_trained_with(tmp_path):
+    """It said of a run that another version had gone on with that the first one had trained it."""
+    run = ncsim.open_run(shutil.copytree(FIXTURES / "grid", tmp_path / "run"))
+    here = {"versions": {"ncsim": "9.9", "jax": "7.7"}, "platform": "Linux riscv", "device": "3 x cpu (cpu)"}
+    more = [dataclasses.replace(config, members=config.members + 1) for config in run.configs]
+    card = export_run(run, str(tmp_path / "before")).path / "README.md"
+    assert "Trained with ncsim " in card.read_text()
+    RunFolder.create(tmp_path / "run", more).note_environment(here)
+    text = (export_run(ncsim.open_run(tmp_path / "run"), str(tmp_path / "after")).path / "README.md").read_text()
+    assert "Trained with" not in text
+    assert "\n\nBegun with ncsim " in text
+    assert "\n\nGone on with ncsim 9.9, jax 7.7, on Linux riscv, 3 x cpu (cpu).\n" in text
+
+
 def test_the_metadata_has_each_column_and_the_checksum_of_each_file(exported):
     _, tables, folder = exported
     found = json.loads((folder / "croissant.json").read_text())
