@@ -41,7 +41,7 @@ class Forecast:
     start_seconds: float  # of a process, until it can train
     report_seconds: float
     peak_memory_bytes: float
-    free_disk_bytes: float
+    free_disk_bytes: float | None  # None of an object store, which does not say
     calibration_seconds: float
 
     @property
@@ -97,8 +97,10 @@ class Forecast:
         told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in pieces.items())
         lines.append(f"Time: {duration(self.total_seconds)} ({told}).")
         lines.append(f"Memory: {size(self.peak_memory_bytes)} at most.")
-        lines.append(f"Disk: {size(self.disk_bytes)}, with {size(self.free_disk_bytes)} free.")
-        if self.disk_bytes > self.free_disk_bytes:
+        free = self.free_disk_bytes
+        place = "in an object store" if free is None else f"with {size(free)} free"
+        lines.append(f"Disk: {size(self.disk_bytes)}, {place}.")
+        if free is not None and self.disk_bytes > free:
             lines.append("Not enough disk: the run would stop when it is full, and resume once there is room.")
         most = memory()
         if most and self.peak_memory_bytes > most:

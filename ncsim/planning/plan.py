@@ -36,6 +36,7 @@ from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, littl
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
 from ncsim.statistics.cell import MOST_IN_ORDER
+from ncsim.storage.files import LocalStorage, open_storage
 from ncsim.storage.parts import cut, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -115,7 +116,7 @@ def forecast(
         start_seconds=started,
         report_seconds=reporting.seconds([config.members for config in configs]),
         peak_memory_bytes=memory,
-        free_disk_bytes=shutil.disk_usage(beside).free,
+        free_disk_bytes=shutil.disk_usage(beside).free if _on_disk(out) else None,
         calibration_seconds=time.perf_counter() - begun,
     )
 
@@ -307,12 +308,16 @@ def _to_train(
     return [parts.missing(config) for config in configs]
 
 
+def _on_disk(out: str | os.PathLike[str] | None) -> bool:
+    return out is None or isinstance(open_storage(out), LocalStorage)
+
+
 def _disk_of(out: str | os.PathLike[str] | None) -> Path:
     """The folder above `out` that is there, whose disk the run would be stored on."""
-    text = os.fspath(out) if out is not None else "."
-    if "://" in text:
+    storage = open_storage("." if out is None else out)
+    if not isinstance(storage, LocalStorage):
         return Path(tempfile.gettempdir())
-    place = Path(text).absolute()
+    place = storage.root.absolute()
     while not place.is_dir():
         place = place.parent
     return place

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import time
+import types
 
 import pytest
 
@@ -88,6 +90,21 @@ def test_it_is_told_in_words_and_as_data(tiny):
     numbers = json.loads(json.dumps(tiny.numbers()))
     assert len(numbers["cells"]) == 4
     assert numbers["total_seconds"] == pytest.approx(tiny.total_seconds)
+
+
+def test_of_an_object_store_no_free_disk_is_told(monkeypatch, tmp_path):
+    """It was that of the temporary folder, where the run would not be stored: "the run would stop when it is full"."""
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: types.SimpleNamespace(free=10))
+    config = ncsim.EnsembleConfig(hidden=2, members=40, steps=5)
+    found = plan.forecast([config], "memory://bucket/run", executor="xla", report=False)
+    assert found.free_disk_bytes is None
+    assert json.loads(json.dumps(found.numbers()))["free_disk_bytes"] is None
+    said = "\n".join(found.lines())
+    assert re.search(r"\nDisk: [0-9.]+ kB, in an object store\.$", said)
+    assert " free" not in said
+    # An address of this machine is told of its own disk.
+    assert plan._disk_of(f"file://{tmp_path}/run") == tmp_path
+    assert plan._on_disk(f"file://{tmp_path}/run")
 
 
 def test_what_is_stored_is_not_counted(tmp_path):
