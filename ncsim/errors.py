@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 
 class MissingExtra(ImportError):
     """Packages that only an extra installs are not there; the message says how to install them."""
@@ -66,6 +68,11 @@ def one_line(error: BaseException | str) -> str:
 def reason(error: OSError) -> str:
     """Why the operating system, or the object store, did not do something."""
     return one_line(error.strerror or error)
+
+
+def report_command(option: str, location: str) -> str:
+    """`ncsim report` with an option, of a run folder, as a shell takes it: a name may have spaces."""
+    return shlex.join(["ncsim", "report", option, location])
 
 
 class DataError(ConfigError):

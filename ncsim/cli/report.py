@@ -13,9 +13,9 @@ from typing import Any
 from ncsim.cli.options import add_audit_options, audit_of, kept_report
 from ncsim.cli.text import SOURCE_VARIABLE, report_text, text_progress
 from ncsim.config.ensemble import refusal
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, report_command
 from ncsim.formatting import counted
-from ncsim.terminal import PROGRAM, output, say, telling
+from ncsim.terminal import output, say, telling
 
 
 def add_report_command(commands: Any) -> None:
@@ -152,7 +152,7 @@ def _verify(folder: str, kind: str | None, mend: bool) -> None:
         look = verify_text
     with telling(f"reading every file of {folder}"):
         found = repair(folder, functools.partial(_train, folder, kind), look=look) if mend else look(folder)
-    _say_found(found, None if mend else f"{PROGRAM} report --repair {folder} puts this right")
+    _say_found(found, None if mend else f"{report_command('--repair', folder)} puts this right")
 
 
 def _train(folder: str, kind: str | None, configs: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Generic
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.errors import StoreError, reason
+from ncsim.errors import StoreError, reason, report_command
 from ncsim.storage.config_file import FLAT, FORMAT
 from ncsim.storage.files import Storage
 from ncsim.storage.parts import Kept, Part, PartKind, Stamp, from_bytes, gaps, part_name, stamp_of, to_bytes
@@ -152,7 +152,7 @@ class PartFolder(Generic[Kept]):
     def naming(self, name: str) -> Iterator[None]:
         """Turn what is wrong with a file of the run into one line that names it and says what to do."""
         place = f"{self.location}/{name}"
-        remedy = f"`ncsim report --repair {self.location}` moves it aside and trains it again"
+        remedy = f"`{report_command('--repair', self.location)}` moves it aside and trains it again"
         try:
             yield
         except StoreError as error:

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, to_dict
 from ncsim.config.scenarios import ScenarioTasks
-from ncsim.errors import NoRunError, StoreError, one_line, reason
+from ncsim.errors import NoRunError, StoreError, one_line, reason, report_command
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.tally import Tally
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
@@ -316,7 +316,7 @@ def _from_copy(storage: Storage, name: str) -> str:
     """What puts config.json right where its copy is there; "" where that is not there, or is what is wrong."""
     with contextlib.suppress(OSError):
         if name == CONFIG and storage.exists(CONFIG_COPY):
-            return f"`ncsim report --repair {storage.location}` puts its copy there"
+            return f"`{report_command('--repair', storage.location)}` puts its copy there"
     return ""
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
-from ncsim.errors import ConfigError, StoreError, one_line, reason
+from ncsim.errors import ConfigError, StoreError, one_line, reason, report_command
 from ncsim.records.members import MemberRecords
 from ncsim.records.members import concatenated as concatenated_records
 from ncsim.records.trajectories import MemberTrajectories, concatenated
@@ -307,7 +307,7 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
             members = without + sum(each.members for each in groups)
             say(
                 f"{self.location}/{FOLDER}: {without:,} of {members:,} members have no recording, and what is said of training is of "
-                f"the others; `ncsim report --verify {self.location}` names what is missing"
+                f"the others; `{report_command('--verify', self.location)}` names what is missing"
             )
         steps = groups[0].parts[0][1]["steps"]
         for window in windows:

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.errors import NoRunError, StoreError, one_line, reason
+from ncsim.errors import NoRunError, StoreError, one_line, reason, report_command
 from ncsim.formatting import json_text
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
@@ -309,7 +309,7 @@ class TextFolder:
 
     @property
     def _remedy(self) -> str:
-        return f"`ncsim report --repair {self.location}` moves it aside and trains it again"
+        return f"`{report_command('--repair', self.location)}` moves it aside and trains it again"
 
     def _check_seal(self, content: bytes) -> None:
         """Raise a ValueError where a file that has a checksum is not as it was written."""
