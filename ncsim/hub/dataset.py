@@ -28,6 +28,8 @@ from ncsim.errors import ConfigError, StoreError, reason
 from ncsim.formatting import json_text
 
 CARD, UNFINISHED = "README.md", ".unfinished-"
+#: What an export puts in place before the card.
+WRITTEN = ("croissant.json", "data", "adapters")
 _PAPER = "arXiv:2603.04451"
 #: The context that Croissant 1.0 prescribes (http://mlcommons.org/croissant/1.0), in whose words the metadata is.
 _CONTEXT: dict[str, Any] = {
@@ -93,14 +95,14 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
     place = Path(path).absolute()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        there = [entry for entry in place.iterdir() if not entry.name.startswith(UNFINISHED)]
+        left, there = _killed(place)
     except OSError as error:
         raise ConfigError(f"--hub: {path}; cannot be made ({reason(error)}); allowed: a new folder") from None
     if there:
         raise ConfigError(f"--hub: {path} is not empty; allowed: a new folder")
     try:
-        for left in place.iterdir():  # by an export that was killed
-            shutil.rmtree(left)
+        for entry in left:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         with signals.scratch(UNFINISHED, place) as made:
             folder = HubFolder(made, license_id)
             yield folder
@@ -110,6 +112,18 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
                 entry.rename(place / entry.name)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+
+
+def _killed(place: Path) -> tuple[list[Path], list[Path]]:
+    """What an export that was killed has left in a folder, and all else there. One that was killed at its very end has put some of
+    it in place: what its hidden folder, with the card that comes last, has no more."""
+    hidden = [entry for entry in place.iterdir() if entry.name.startswith(UNFINISHED)]
+    others = [entry for entry in place.iterdir() if entry not in hidden]
+    ending = [folder for folder in hidden if (folder / CARD).is_file()]
+    moved = [
+        entry for entry in others if entry.name in WRITTEN and any(not (each / entry.name).exists() for each in ending)
+    ]
+    return [*moved, *hidden], [entry for entry in others if entry not in moved]
 
 
 class HubFolder:

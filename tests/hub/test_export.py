@@ -21,6 +21,7 @@ from ncsim.hub.dataset import HubFolder, _size
 from ncsim.hub.ensemble import export_run
 from ncsim.report.summary import summarise
 from ncsim.storage.run_folder import RunFolder
+from tests.support.cases import first_fast
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
 
@@ -241,6 +242,52 @@ def test_a_kill_leaves_nothing_that_looks_whole_and_the_same_command_works(capsy
     main(["export", "grid", "--hub", "new"])
     assert "README.md" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "croissant.json", "data"]
+
+
+KILLED_AT_ITS_END = """
+import os, signal, sys
+from pathlib import Path
+
+from ncsim.cli import main
+rename, calls = Path.rename, []
+def killed(self, target):
+    if len(calls) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    calls.append(self)
+    return rename(self, target)
+Path.rename = killed
+main(["export", "grid", "--hub", "new"])
+"""
+
+
+@pytest.mark.parametrize("renamed", first_fast([1, 0, 2]))
+def test_a_kill_while_files_are_put_in_place(capsys, tmp_path, renamed):
+    """The same command said that the folder is not empty."""
+    shutil.copytree(FIXTURES / "grid", tmp_path / "grid")
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_ITS_END, str(renamed)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    there = [path.name for path in (tmp_path / "new").iterdir()]
+    assert len(there) == 1 + renamed
+    assert "README.md" not in there
+    (tmp_path / "new" / "README.md").write_text("mine")
+    assert "new is not empty" in refused_command(capsys, "export", "grid", "--hub", "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted([*there, "README.md"])
+    (tmp_path / "new" / "README.md").unlink()
+    main(["export", "grid", "--hub", "new"])
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "croissant.json", "data"]
+
+
+def test_files_of_ones_own_beside_what_a_kill_left_are_kept(capsys, tmp_path):
+    """Of the names that an export has, too: its hidden folder has them still."""
+    shutil.copytree(FIXTURES / "grid", tmp_path / "grid")
+    hidden = tmp_path / "new" / ".unfinished-x"
+    (hidden / "data").mkdir(parents=True)
+    (tmp_path / "new" / "data").mkdir()
+    (tmp_path / "new" / "data" / "mine").write_text("mine")
+    for name in ("croissant.json", "README.md"):
+        assert "new is not empty" in refused_command(capsys, "export", "grid", "--hub", str(tmp_path / "new"))
+        assert (tmp_path / "new" / "data" / "mine").exists()
+        (hidden / name).write_text("")
 
 
 # ---------------------------------------------------------------------------------- the packages that are to read it
