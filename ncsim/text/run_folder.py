@@ -299,13 +299,11 @@ class TextFolder:
         return table
 
     def _content(self, name: str) -> bytes | None:
-        """What a file holds; None where there is none, b"" of a folder. Raises OSError."""
+        """What a file holds; None where there is none. Raises OSError."""
         try:
             return self.storage.read(name)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):  # files in a folder of its name are not of this run
             return None
-        except IsADirectoryError:
-            return b""
 
     @property
     def _remedy(self) -> str:

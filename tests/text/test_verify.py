@@ -102,6 +102,16 @@ def test_a_damaged_checkpoint_is_moved_aside(files, whole, copy, tmp_path, monke
     assert contents(tmp_path / "run") == contents(whole.path)
 
 
+def test_an_empty_folder_in_the_place_of_a_part_is_put_right(copy, whole, capsys):  # noqa: F811
+    """As a copy that was broken off leaves it. It was torn, and nothing could be moved."""
+    (copy / "parts" / "group-001.parquet").unlink()
+    (copy / "parts" / "group-001.parquet").mkdir()
+    assert ended("report", "--verify", copy) == 1
+    assert "parts/group-001.parquet: adapters of its group (1) are missing" in capsys.readouterr().out
+    assert ended("report", "--repair", copy) == 0
+    assert contents(copy) == contents(whole.path)
+
+
 @pytest.fixture
 def unreadable(monkeypatch):
     """Names that cannot be read or listed now, as over a network."""
