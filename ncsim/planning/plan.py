@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ncsim import signals
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, network_steps, program_of, swept_fields
@@ -37,7 +38,7 @@ from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
 from ncsim.statistics.cell import MOST_IN_ORDER
 from ncsim.storage.files import LocalStorage, open_storage
-from ncsim.storage.parts import cut, part_size, trajectory_part_size
+from ncsim.storage.parts import Part, cut, gaps_between, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 
@@ -88,7 +89,7 @@ def forecast(
     if stored is not None:
         recording = _recording(TrajectoryFolder(stored), recording)
     begun_with = Job(list(configs), devices, None, executor, recording, out, True, None).recorded_executors()
-    todo = _to_train(configs, stored, recording)
+    todo = list(map(_Todo, _to_train(configs, stored, recording), _to_store(configs, stored)))
     beside = _disk_of(out)
     programs = _programs(configs)
     chosen = _spread(list(programs), MOST_PROGRAMS)
@@ -182,36 +183,38 @@ def _report_memory(configs: Sequence[EnsembleConfig], before: int, seen: int) ->
 
 def _cells(
     configs: Sequence[EnsembleConfig],
-    todo: Sequence[Sequence[range]],
+    todo: Sequence[_Todo],
     recording: Recording | None,
     costs: Mapping[EnsembleConfig, ProgramCost],
 ) -> tuple[CellForecast, ...]:
     """A forecast for what is left `todo` of each config. The first cell of a program takes its compilation."""
     cells = []
     compiled = set()
-    for config, ids in zip(configs, todo, strict=True):
+    for config, left in zip(configs, todo, strict=True):
         shape = program_of(config)
         cost = costs.get(shape) or costs[_nearest(shape, list(costs))]
-        parts = [part for gap in ids for part in cut(gap, part_size(config))]
-        cells.append(_cell(config, parts, recording, cost, shape not in compiled, shape in costs))
+        cells.append(_cell(config, left, recording, cost, shape not in compiled, shape in costs))
         compiled.add(shape)
     return tuple(cells)
 
 
 def _cell(
     config: EnsembleConfig,
-    parts: Sequence[range],
+    left: _Todo,
     recording: Recording | None,
     cost: ProgramCost,
     first: bool,
     calibrated: bool,
 ) -> CellForecast:
-    members = sum(map(len, parts))
+    members = sum(map(len, left.train))
+    parts, trained = (
+        [part for gap in gaps for part in cut(gap, part_size(config))] for gaps in (left.store, left.train)
+    )
     points = 0 if recording is None else recording.steps(config.steps).size
-    trajectories = sum(len(list(cut(part, trajectory_part_size(points)))) for part in parts) if points else 0
+    trajectories = sum(len(list(cut(part, trajectory_part_size(points)))) for part in trained) if points else 0
     files = len(parts) + trajectories
     a_member = cost.seconds_a_member + cost.seconds_a_step * config.steps
-    disk = members * (cost.bytes_a_member + points * cost.bytes_a_point)
+    disk = sum(map(len, parts)) * cost.bytes_a_member + members * points * cost.bytes_a_point
     disk += len(parts) * cost.bytes_a_part + trajectories * cost.bytes_a_trajectory_part
     return CellForecast(
         config,
@@ -298,14 +301,31 @@ def _recording(trajectories: TrajectoryFolder, asked: Recording | None) -> Recor
     return there or asked
 
 
+class _Todo(NamedTuple):
+    """What is left of a config: the ids to train, and those of them that are to be stored as members."""
+
+    train: list[range]
+    store: list[range]
+
+
 def _to_train(
     configs: Sequence[EnsembleConfig], stored: RunFolder | None, recording: Recording | None
 ) -> list[list[range]]:
-    """What of each config a folder does not hold yet, or has not recorded: everything where there is none."""
-    if stored is None:
-        return [[config.member_ids] for config in configs]
-    parts = stored if recording is None else TrajectoryFolder(stored)
-    return [parts.missing(config) for config in configs]
+    """What of each config a folder does not hold yet, or has not recorded: everything where there is none. What it does
+    not hold comes first, as in a run."""
+    missing = _to_store(configs, stored)
+    if stored is None or recording is None:
+        return missing
+    found, trajectories = [], TrajectoryFolder(stored)
+    for config, ids in zip(configs, missing, strict=True):
+        stores = [Part("", each.start, len(each)) for each in ids]
+        found.append([*ids, *(gap for along in trajectories.missing(config) for gap in gaps_between(along, stores))])
+    return found
+
+
+def _to_store(configs: Sequence[EnsembleConfig], stored: RunFolder | None) -> list[list[range]]:
+    """What of each config a folder does not hold yet. Members that it holds are trained again to be recorded, and not stored again."""
+    return [[config.member_ids] if stored is None else stored.missing(config) for config in configs]
 
 
 def _on_disk(out: str | os.PathLike[str] | None) -> bool:

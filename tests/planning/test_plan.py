@@ -14,6 +14,7 @@ from ncsim.config.ensemble import config_grid, network_steps, program_of
 from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.executors.native import observed, whole
 from ncsim.planning import plan
+from ncsim.storage.run_folder import RunFolder
 from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
 from tests.support.cases import first_fast
 from tests.support.folders import parts_of
@@ -120,6 +121,26 @@ def test_what_is_stored_is_not_counted(tmp_path):
         plan._stored([dataclasses.replace(config, members=500)], tmp_path / "run")
     assert plan._stored([more], tmp_path / "none") is None
     assert [sum(map(len, gaps)) for gaps in plan._to_train([more], None, None)] == [900]
+
+
+def test_members_that_are_stored_are_recorded_and_not_stored_again(tmp_path):
+    """Their parts were counted once more, in the bytes and in the number of files."""
+    config, recording = ncsim.EnsembleConfig(hidden=2, members=600, steps=20), ncsim.Recording(points=2)
+    run_ensemble(config, tmp_path / "run", executor="xla")
+    before = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
+    more = dataclasses.replace(config, members=620)
+    found = [
+        plan.forecast([each], tmp_path / "run", 1, "xla", report=False, recording=recording) for each in (config, more)
+    ]
+    assert [(cell.members, cell.parts) for each in found for cell in each.cells] == [(600, 1), (620, 3)]
+    run_ensemble(config, tmp_path / "run", executor="xla", recording=recording)
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet")) - before
+    assert found[0].disk_bytes == pytest.approx(written, rel=0.1)
+    # Of a writer that was killed: trajectories are there, and the members that they are of are not.
+    stored = RunFolder.open(tmp_path / "run")
+    (part,) = stored.parts(config)
+    stored.storage.remove(part.name)
+    assert plan._to_train([config], stored, recording) == plan._to_store([config], stored) == [[range(600)]]
 
 
 def test_a_large_grid_is_calibrated_by_a_few_of_its_programs():
