@@ -25,7 +25,11 @@ def test_concepts(tmp_path, capsys, monkeypatch):
     found = {row["name"]: row for row in told["tables"]}
     assert told["encoder"] == []
     assert found["PR box"]["contextuality"] == 2
-    assert found["81 people per context"]["contextuality"] == pytest.approx(-3.358, abs=5e-4)
+    people = found["81 people per context"]
+    assert people["contextuality"] == pytest.approx(-3.358, abs=5e-4)
+    low, high = people["limits"]
+    page = (Path(__file__).resolve().parents[2] / "docs/seeds.md").read_text()
+    assert page.count(f"-3.358 [{low:.3f}, {high:.3f}]") == 2
     assert found["ChatGPT, prompt 1"]["contextuality"] == pytest.approx(-3.256, abs=5e-4)
     assert found["ChatGPT, prompt 2"]["contextuality"] == pytest.approx(-3.232, abs=5e-4)
     said = capsys.readouterr().out
