@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.shared.command import at_least, run_experiment, write_json
+from experiments.shared.command import at_least, local_file, run_experiment, write_json
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.contextuality_interval import contextuality_interval
 from ncsim.statistics.intervals import Estimate
@@ -219,6 +219,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     at_least("--items", parsed.items, 1)
+    file = local_file("--json", parsed.json) if parsed.json else None
     table = configurations()
     results = [recheck(row, parsed.items) for row in table]
 
@@ -239,8 +240,8 @@ def _run(parsed: argparse.Namespace) -> None:
     for slip in printed_slips(table):
         print(f"  {slip}")
     print(f"\n{conclusion(table, results, parsed.items)}")
-    if parsed.json:
-        write_json(parsed.json, {"items": parsed.items, "rows": results})
+    if file:
+        write_json(file, {"items": parsed.items, "rows": results})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.shared.command import run_experiment, write_json
+from experiments.shared.command import local_file, run_experiment, write_json
 from ncsim.errors import ConfigError
 from ncsim.text.model.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
 from ncsim.text.model.lora import check_rank, trainable_parameters
@@ -103,6 +103,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
+    file = local_file("--json", parsed.json) if parsed.json else None
     paper = {(row.suite, row.rank): row for row in printed()}
     try:
         rows = [counted(suite, rank) for suite in BACKBONES for rank in parsed.ranks]
@@ -123,8 +124,8 @@ def _run(parsed: argparse.Namespace) -> None:
     print("\nPrinted otherwise than counted:")
     for slip in found:
         print(f"  {slip}")
-    if parsed.json:
-        write_json(parsed.json, {"rows": rows, "slips": found})
+    if file:
+        write_json(file, {"rows": rows, "slips": found})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ncsim.cli.command import Parser, run_guarded
 from ncsim.cli.options import configs_of
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.config.fields import option_name
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, reason
 from ncsim.storage.files import LocalStorage, open_storage, write_atomically
 
 AddOptions = Callable[[argparse.ArgumentParser], None]
@@ -39,7 +39,26 @@ def run_experiment(
     parser = Parser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
     parsed = parser.parse_args(arguments)
-    run_guarded(lambda: action(parsed))
+    known = {flag for action in parser._actions for flag in action.option_strings}
+
+    def act() -> None:
+        try:
+            action(parsed)
+        except ConfigError as error:
+            raise ConfigError(as_given(str(error), known)) from None
+
+    run_guarded(act)
+
+
+#: Fields of a config that experiments take under other names.
+OTHER_NAMES = {"--root-seed": "--seed", "--hidden": "--widths"}
+
+
+def as_given(message: str, known: Collection[str]) -> str:
+    """An error of a config, which names the options of `ncsim ensemble`, by the option that the experiment has for it."""
+    flag, colon, rest = message.partition(":")
+    other = OTHER_NAMES.get(flag)
+    return f"{other}{colon}{rest}" if flag not in known and other in known else message
 
 
 def add_number(parser: argparse.ArgumentParser, flag: str, default: int, text: str) -> None:
@@ -115,16 +134,32 @@ def configs_of_widths(parsed: argparse.Namespace, widths: Sequence[int]) -> list
 
 
 def local_folder(flag: str, location: str) -> Path:
-    """Where figures and JSON are written, which is on this machine.
+    """Where figures and JSON are written, which is on this machine. It is made, so that what cannot be written to is refused before
+    anything is trained.
 
     Raises:
-        ConfigError: the address of an object store.
+        ConfigError: the address of an object store, or a folder that cannot be written to.
         StoreError: an address of no kind that ncsim knows.
     """
     storage = open_storage(location)
     if not isinstance(storage, LocalStorage):
         raise ConfigError(f"{flag}: {location}; allowed: a folder of this machine, which is where figures are written")
+    try:
+        storage.prepare()
+    except OSError as error:
+        raise ConfigError(f"{flag}: {location}; allowed: a folder that can be written to ({reason(error)})") from None
     return storage.root
+
+
+def local_file(flag: str, path: Path) -> Path:
+    """A file of results, in a folder that is made.
+
+    Raises:
+        ConfigError: a folder, or a file in one that cannot be written to.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{flag}: {path}; allowed: a file, and this is a folder")
+    return local_folder(flag, str(path.parent)) / path.name
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -45,6 +45,46 @@ def test_figures_are_not_written_into_an_object_store(name, capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "error"),
+    [
+        ("concept_chsh", ["--out", "file"], "--out: file; allowed: a folder that can be written to (Not a directory)"),
+        (
+            "controls",
+            ["--out", "file/in"],
+            "--out: file/in; allowed: a folder that can be written to (Not a directory)",
+        ),
+        ("table4", ["--json", "folder"], "--json: folder; allowed: a file, and this is a folder"),
+        (
+            "table2_recheck",
+            ["--json", "file/numbers.json"],
+            "--json: file; allowed: a folder that can be written to (Not a directory)",
+        ),
+    ],
+)
+def test_what_cannot_be_written_to_is_refused_before_anything_is_done(name, words, error, capsys, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    assert ended(name, words) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", f"ncsim: error: {error}\n")
+    assert (tmp_path / "file").read_text() == "kept"
+    assert (tmp_path / "folder" / "in").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "error"),
+    [
+        ("five_runs", ["--seed", "-1"], "--seed: -1; allowed: a whole number from 0 to 18446744073709551615"),
+        ("chained", ["--widths", "0"], "--widths: 0; allowed: a whole number from 1 to 64"),
+        ("figure4", ["--root-seed", "-1"], "--root-seed: -1; allowed: a whole number from 0 to 18446744073709551615"),
+    ],
+)
+def test_errors_name_the_option_that_was_given(name, words, error, capsys):
+    assert ended(name, words) == 2
+    assert capsys.readouterr().err == f"ncsim: error: {error}\n"
+
+
 def test_where_results_are_written(tmp_path):
     assert command.local_folder("--out", "runs/one") == command.Path("runs/one")
     assert command.local_folder("--out", f"file://{tmp_path}") == tmp_path
