@@ -85,6 +85,12 @@ class Row(NamedTuple):
     rough: Estimate  # Spearman's correlation of the window's conflict with sign changes of the loss
 
 
+def window_of(step: np.ndarray) -> tuple[int, int]:
+    """Places of the first and the last recorded step in the window, of steps that end with training."""
+    begins, ends = (share * step[-1] for share in WINDOW)
+    return int(np.searchsorted(step, begins, "left")), int(np.searchsorted(step, ends, "right")) - 1
+
+
 def observe(config: EnsembleConfig, devices: int | None = None) -> Observed:
     """Train one width and read off what is asked."""
     per_member: dict[str, list[np.ndarray]] = {
@@ -95,7 +101,7 @@ def observe(config: EnsembleConfig, devices: int | None = None) -> Observed:
     step = np.zeros(0)
     for part in watched(config, Recording(spacing="every", every=EVERY), devices):
         step = part.step
-        first, last = (int(np.searchsorted(step, share * config.steps)) for share in WINDOW)
+        first, last = window_of(step)
         window = slice(first, last + 1)
         cosine, losses = part.value("cosine"), part.value("loss_alice") + part.value("loss_bob")
         conflict = conflict + (cosine < 0).sum(axis=0)
@@ -228,10 +234,10 @@ def draw(seen: dict[int, Observed], stem: Path) -> list[Path]:
             axes[0, column].set_title(f"n = {width}")
             axes[0, column].set_xlabel("optimiser step")
             axes[1, column].set_xlabel("conflict in the window")
-            axes[0, column].axvspan(*(share * of.step[-1] for share in WINDOW), color="0.92", zorder=0)
+            axes[0, column].axvspan(*(of.step[place] for place in window_of(of.step)), color="0.92", zorder=0)
         axes[0, 0].set_ylabel("networks in conflict")
         axes[1, 0].set_ylabel("unsolved at the end")
-        axes[0, 0].set_ylim(0, 1)
+        axes[0, 0].set_ylim(-0.03, 1.03)
         axes[1, 0].set_ylim(-0.03, 1.03)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -263,7 +269,8 @@ def _run(parsed: argparse.Namespace) -> None:
     seen = {config.hidden: observe(config, devices) for config in configs}
     found = [row for width, of in seen.items() for row in rows_of(width, of)]
     draw(seen, out / "gradient_competition")
-    window = [share * parsed.steps for share in WINDOW]
+    step = next(iter(seen.values())).step
+    window = [int(step[place]) for place in window_of(step)]
     description = {
         "members": parsed.members,
         "steps": parsed.steps,

@@ -89,14 +89,19 @@ def test_sensing_is_drawn_and_told(tmp_path):
     assert names[:2] == ["log detrended variance", "sign changes"]
 
 
-def made_up_run(common, tables):
-    """Every case with the same members: joint counts [4, 4] a member."""
+def records_of(tables):
+    """Members with these joint counts, [4, 4] a member."""
     counts = np.array(tables, np.int32)
     zero = np.zeros((len(counts), 4), np.int32)
     loss = zero.astype(np.float32)
     product = counts[:, :, [0, 3]].sum(-1) - counts[:, :, [1, 2]].sum(-1)
     ids = np.arange(len(counts), dtype=np.uint64)
-    records = MemberRecords(ids, counts, loss, loss, zero > 0, zero, zero, product.astype(np.int32))
+    return MemberRecords(ids, counts, loss, loss, zero > 0, zero, zero, product.astype(np.int32))
+
+
+def made_up_run(common, tables):
+    """Every case with the same members: joint counts [4, 4] a member."""
+    records, counts = records_of(tables), np.array(tables)
     names = list(COMMON if common else CASES)
     base = EnsembleConfig(members=len(counts), common_initialization=common)
     configs = [
@@ -123,6 +128,50 @@ def test_expectations_are_judged(tmp_path):
     interventions.draw(broken, tmp_path / "drawn")
     figure_files(tmp_path / "drawn")
     assert len(interventions.printed(broken)) > len(broken)
+
+
+@pytest.mark.slow
+def test_an_influence_that_cancels_is_one():
+    """Alice is right beside beta_1 and wrong on half of the rows beside beta_2 with her first task, and the other way round with her second."""
+    half, right = [0, 8, 0, 8], [0, 0, 0, 16]
+    found = [e for common in (False, True) for e in effects(*made_up_run(common, [[right, half, half, right]] * 30))]
+    stopped = next(e for e in found if e.case == "stop Bob's gradient" and e.common_initialization)
+    assert stopped.bob_on_alice.value == 0
+    assert stopped.largest_bob_on_alice == 1
+    assert not verdicts(found)[-1].met
+
+
+def test_cases_are_compared_member_by_member():
+    """S of members is 2, 2.25, .., 4, and PCGrad adds 1/8 to each: known better than either mean. One member has diverged in one case."""
+
+    def tables(wrong):
+        return [[[0, 0, 0, 16]] * 3 + [[0, 0, n, 16 - n]] for n in wrong]
+
+    wrong = np.repeat(np.arange(0, 16, 2), 150)
+    plain, other = records_of(tables(wrong)), records_of(tables(wrong + 1))
+    lost = other.diverged.copy()
+    lost[0, 2] = True
+    configs = [EnsembleConfig(members=len(wrong), intervention=name) for name in ("none", "pcgrad")]
+    run = Run(configs, [plain, other._replace(diverged=lost)])
+    (found,) = interventions.changes(run, ["no intervention", "PCGrad"])
+    assert found.members == len(wrong) - 1
+    assert found.s.value == pytest.approx(1 / 8)
+    assert 0 < found.s.low < 1 / 8 < found.s.high < 1 / 4
+    apart = [interventions.mean_over_members(2 + w / 8, (-4, 4)) for w in (wrong, wrong + 1)]
+    assert found.s.high - found.s.value < np.hypot(*(each.high - each.value for each in apart))
+    assert found.member_influence.value == pytest.approx(1 / 8)
+    assert found.solved[3].value == pytest.approx(-149 / 1199)
+    assert found.solved[0].value == 0
+    assert len(interventions.printed_changes([found])) == 3
+
+
+def test_the_window_of_conflict_is_where_the_page_says():
+    """Recorded steps that lie in it: of 3,000 steps both ends are recorded, of 510 neither."""
+    for steps, ends in ((3000, (150, 750)), (510, (50, 125))):
+        step = np.unique([*range(0, steps, 25), steps])
+        assert tuple(step[list(gradient_competition.window_of(step))]) == ends
+        inside = step[(step >= 0.05 * steps) & (step <= 0.25 * steps)]
+        assert (inside[0], inside[-1]) == ends
 
 
 @pytest.mark.thorough
