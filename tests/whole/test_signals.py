@@ -1,8 +1,11 @@
 """Signals are answered wherever a command waits; forked processes and lone members of a group are told in one line."""
 
+import fcntl
 import multiprocessing
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -303,3 +306,21 @@ def test_nothing_is_begun_where_a_signal_ends_the_process(tmp_path, monkeypatch)
     with pytest.raises(signals.Stopped), signals.scratch("build-", tmp_path):
         raise AssertionError("it was begun")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_process_with_a_thousand_files_open_is_told_of_signals():
+    """`select` refuses files with numbers from 1024 on."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most[1] != resource.RLIM_INFINITY and most[1] < 2048:
+        pytest.skip("so many files are not allowed here")
+    told, tells = socket.socketpair()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (2048, most[1]))
+        with told, tells, socket.socket(fileno=fcntl.fcntl(told, fcntl.F_DUPFD, 1500)) as high:
+            assert signals._signal(high, 0.01) is None
+            tells.send(bytes([signal.SIGWINCH, signal.SIGTERM]))
+            assert signals._signal(high, None) == signal.SIGTERM
+            tells.close()
+            assert signals._signal(high, None) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
