@@ -161,9 +161,18 @@ def _command() -> list[str]:
 @functools.lru_cache(maxsize=8)
 def _version(path: str) -> str:
     try:
-        return subprocess.run([path, "--version"], capture_output=True, text=True, timeout=COMPILE_SECONDS).stdout
+        return _told([path, "--version"]).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def _told(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """What a compiler says, in English whatever the user's language: its version is part of the key of what it has built, and of its
+    errors one line is shown. Bytes that are no UTF-8, as of a folder's name, end nothing."""
+    english = os.environ | {"LC_ALL": "C"}
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", env=english, timeout=COMPILE_SECONDS
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -175,7 +184,7 @@ def processor_key() -> str:
 
 def _compile(command: list[str]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
+        done = _told(command)
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"{FAILURE} ({type(error).__name__}); allowed here: xla") from None
     if done.returncode:

@@ -233,6 +233,22 @@ def test_no_compiler_or_one_that_fails_is_one_line(monkeypatch, tmp_path):
         run_ensemble(dataclasses.replace(CONFIG, hidden=1), executor="native")
 
 
+def test_a_compiler_is_asked_in_english_and_may_say_any_bytes(monkeypatch, tmp_path):
+    """Its version is part of the key of what it has built: in another language all would be compiled and timed anew."""
+    script = tmp_path / "cc"
+    script.write_text(
+        "#!/bin/sh\n"
+        """[ "$1" = --version ] && echo "cc in $LC_ALL" && printf '\\374\\n' && exit\n"""
+        "printf 'step.c:1: error: \\374 in %s\\n' $LC_ALL >&2; exit 1\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("LC_ALL", "de_DE.ISO-8859-1")
+    monkeypatch.setattr(c_compiler, "COMPILERS", (str(script),))
+    assert c_compiler._version(str(script)) == "cc in C\n\ufffd\n"
+    with pytest.raises(ncsim.ConfigError, match=r"does not compile here \(step.c:1: error: \ufffd in C\); allowed"):
+        c_compiler.built("int x;")
+
+
 def test_code_for_avx2_compiles_and_agrees(monkeypatch):
     """The other way of writing vectors, on whatever processor of the two kinds this is."""
     if says_why_not():
