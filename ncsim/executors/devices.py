@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ncsim.config.fields import whole_number
 from ncsim.errors import ConfigError, DeviceError, one_line
 from ncsim.forks import check_not_forked
-from ncsim.machine import cores
+from ncsim.machine import cores, processor_features
 
 
 def prepare_jax(devices: int | None = None) -> None:
@@ -68,7 +69,16 @@ def arithmetic_settings() -> dict[str, list[str]]:
         value = getattr(jax.config, name, usual)  # a version of JAX may not have it
         if value != usual:
             found.append(f"{name.upper()}={value}")
+    if jax.default_backend() == "cpu" and _rounds_products():
+        found.append("processor without FMA")
     return {"settings": found} if found else {}
+
+
+def _rounds_products() -> bool:
+    """Whether this processor has no fused product and sum, and so rounds twice where others round once: of 512 members of two units,
+    after 800 steps, 94 % have other losses then, and 6 % other counts. Vectors of 256 and of 512 bits give the same bits."""
+    features = processor_features()  # none where the system does not say
+    return platform.machine() in ("x86_64", "AMD64") and bool(features) and "fma" not in features
 
 
 def devices_to_use(count: int | None) -> list[Any]:

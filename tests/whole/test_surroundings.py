@@ -17,6 +17,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.ensemble.run import forget_programs, run_ensemble
+from ncsim.executors import devices
 from ncsim.jax_settings import SETTINGS
 from ncsim.storage import environment
 from ncsim.storage.verify import verify
@@ -178,6 +179,23 @@ def test_flags_that_change_arithmetic_are_on_record_and_compared(monkeypatch, ca
     said = "XLA_FLAGS=--xla_cpu_enable_fast_math=true JAX_OPTIMIZATION_LEVEL=O1 here, no such settings there"
     assert said in capsys.readouterr().err
     assert stored()["later"][0]["environment"]["settings"] == said.partition(" here")[0].split()
+
+
+def test_a_processor_without_fused_products_is_on_record_and_told(monkeypatch, capsys):
+    """Its members are others: it rounds a product and a sum twice."""
+    monkeypatch.setattr(devices.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(devices, "processor_features", lambda: {"avx", "avx2", "fma"})
+    grown(2)
+    assert "settings" not in stored()["environment"]
+    monkeypatch.setattr(devices, "processor_features", lambda: {"avx"})
+    grown(4)
+    assert "processor without FMA here, no such settings there" in capsys.readouterr().err
+    assert stored()["later"][0]["environment"]["settings"] == ["processor without FMA"]
+    monkeypatch.setattr(devices, "processor_features", set)  # a system that does not say
+    assert devices.arithmetic_settings() == {}
+    monkeypatch.setattr(devices.platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(devices, "processor_features", lambda: {"asimd"})
+    assert devices.arithmetic_settings() == {}
 
 
 #: The command, but that a report has no figures: they write to no stream, and take most of the time of so small a run.
