@@ -18,6 +18,12 @@ def json_text(value: Any, indent: int | None = 1) -> str:
     return json.dumps(_without_nan(value), indent=indent, allow_nan=False)
 
 
+def page_bytes(text: str) -> bytes:
+    """A page or a file of words as UTF-8. Names of files may have bytes that are none, which stand there as on standard output: with
+    backslashes."""
+    return text.encode(errors="backslashreplace")
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ncsim.errors import StoreError, reason
+from ncsim.formatting import page_bytes
 from ncsim.report.page import report_page
 from ncsim.report.summary import summarise
 from ncsim.results import Run
@@ -67,7 +68,7 @@ def watch(
             assert run.storage is not None
             page = report_page(run, summary, watching=max(round(rest), 1))
             try:
-                run.storage.write("report.html", page.encode())
+                run.storage.write("report.html", page_bytes(page))
             except OSError as error:
                 raise StoreError(f"{run.location}: the page cannot be written ({reason(error)})") from None
             if written is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import counted, json_text, to_be_trained
+from ncsim.formatting import counted, json_text, page_bytes, to_be_trained
 from ncsim.report.figures import plot_means, plot_runs_and_laws, stored_figures
 from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_label, cell_lines
@@ -42,7 +42,7 @@ def store_report(run: Run | Study, summary: Summary, figure_names: tuple[str, st
         run.storage.write("summary.json", json_text(summary.numbers).encode())
         with stored_figures(run.storage) as drawn:
             _draw(run, summary, drawn, figure_names)
-        run.storage.write("report.html", report_page(run, summary).encode())
+        run.storage.write("report.html", page_bytes(report_page(run, summary)))
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
 

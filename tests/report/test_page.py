@@ -20,12 +20,14 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.options import add_config_options, configs_of
 from ncsim.cli.text import add_text_command, config_of
+from ncsim.formatting import page_bytes
 from ncsim.report.claims import CLAIMS, PEAK, findings, settings
 from ncsim.report.page import LAW_UNIT, MARKS, report_page
 from ncsim.report.provenance import provenance, repeat_command
 from ncsim.report.sentences import protocol_row, run_verdict
 from ncsim.report.summary import summarise
 from ncsim.report.watch import watch
+from ncsim.report.write import write_report
 from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.storage.run_folder import RunFolder
@@ -221,6 +223,18 @@ def test_numbers_that_are_not_there_break_nothing(tmp_path):
     folder.write_part(WIDTHS[0], made_up(MEMBERS, diverged=1.1))
     page = Page(report_page(run := ncsim.open_run(tmp_path / "lost"), summarise(run)))
     assert "every one of a context diverged" in page.text
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="has no such names")
+def test_a_folder_whose_name_is_no_utf8(tmp_path):
+    """As of a disk of another system: its report has the name as standard output has it."""
+    run = stored(tmp_path / os.fsdecode(b"caf\xe9"), [ncsim.EnsembleConfig(hidden=1, members=MEMBERS)])
+    write_report(run)
+    page = Page((run.storage.root / "report.html").read_text(encoding="utf-8"))
+    assert page.text.startswith("ncsim: caf\\udce9 ")
+    assert "The file holds all that it shows" in page.text
+    assert json.loads((run.storage.root / "summary.json").read_text())["run"] == run.location
+    assert page_bytes("caf\udce9, caf\u00e9") == b"caf\\udce9, caf\xc3\xa9"
 
 
 def test_words_follow_the_numbers(widths):

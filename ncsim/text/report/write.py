@@ -9,7 +9,7 @@ from typing import Any
 
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import json_text, p_value_text, table, to_be_trained
+from ncsim.formatting import json_text, p_value_text, page_bytes, table, to_be_trained
 from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
 from ncsim.report.provenance import environment_rows
@@ -60,7 +60,7 @@ def store_text_report(run: TextRun, summary: TextSummary) -> None:
         with stored_figures(run.storage) as drawn:
             plots = zip(FIGURES, (plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy), strict=True)
             pictures = {name: plot(run, summary, drawn / name) for name, plot in plots}
-        run.storage.write("report.html", _page(run, summary, pictures).encode())
+        run.storage.write("report.html", page_bytes(_page(run, summary, pictures)))
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
 
