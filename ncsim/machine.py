@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, reason
 
 #: Where Linux tells of processes and of control groups; elsewhere there is neither.
 PROC, CONTROL_GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -31,6 +31,20 @@ def check_system() -> None:
         raise ConfigError(
             f"{sys.platform}: ncsim does not run on this system; allowed: Linux and macOS, and on Windows its Subsystem "
             "for Linux"
+        ) from None
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """A path of this machine that means the same in another folder, with its ".." as they are: before one may be a link.
+
+    Raises:
+        ConfigError: it is relative, and the current folder has been removed.
+    """
+    try:
+        return str(Path(path).absolute())
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{os.fspath(path)}: the current folder is gone ({reason(error)}); allowed: a folder that is there"
         ) from None
 
 

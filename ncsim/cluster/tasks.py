@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ncsim import signals
 from ncsim.errors import ConfigError, DeviceError, StoreError, one_line
 from ncsim.executors.own_programs import own_programs
+from ncsim.machine import absolute
 from ncsim.storage.environment import differences
 from ncsim.terminal import ProgressListener
 
@@ -41,7 +42,7 @@ def checked_pool(pool: Any) -> None:
 def whole_location(location: str | os.PathLike[str]) -> str:
     """A path that means the same to a worker, which may be in another folder; an address as it is."""
     text = os.fspath(location)
-    return text if "://" in text else os.path.abspath(text)
+    return text if "://" in text else absolute(text)
 
 
 def answer(action: Callable[[], Any]) -> tuple[str, Any]:

@@ -25,7 +25,8 @@ import ncsim
 from ncsim import signals
 from ncsim.config.fields import shown
 from ncsim.errors import ConfigError, StoreError, reason
-from ncsim.formatting import json_text
+from ncsim.formatting import json_text, page_bytes
+from ncsim.machine import absolute
 
 CARD, UNFINISHED = "README.md", ".unfinished-"
 #: What an export puts in place before the card.
@@ -92,7 +93,7 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
         raise ConfigError(f"--hub: {path}; allowed: a folder on this machine")
     if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license_id):
         raise ConfigError(f"--license: {shown(license_id)}; allowed: a licence as the hub calls it, as cc-by-4.0")
-    place = Path(path).absolute()
+    place = Path(absolute(path))
     try:
         place.mkdir(parents=True, exist_ok=True)
         left, there = _killed(place)
@@ -161,7 +162,7 @@ class HubFolder:
         """Write another file."""
         place = self.path / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content.encode() if isinstance(content, str) else content)
+        place.write_bytes(page_bytes(content) if isinstance(content, str) else content)
 
     def describe(self, title: str, words: str, body: Sequence[str], columns: Callable[[str], str]) -> None:
         """Write the card and the metadata of all tables.

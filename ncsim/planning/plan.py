@@ -33,6 +33,7 @@ from ncsim.ensemble.run import Job, forget_programs, run_ensemble
 from ncsim.ensemble.trainer import RECORDED_POINTS
 from ncsim.errors import ConfigError, NoRunError, StoreError
 from ncsim.executors.devices import device_description, devices_to_use
+from ncsim.machine import absolute
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
 from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
@@ -337,7 +338,7 @@ def _disk_of(out: str | os.PathLike[str] | None) -> Path:
     storage = open_storage("." if out is None else out)
     if not isinstance(storage, LocalStorage):
         return Path(tempfile.gettempdir())
-    place = storage.root.absolute()
+    place = Path(absolute(storage.root))
     while not place.is_dir():
         place = place.parent
     return place

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 from typing import NamedTuple
 
+from ncsim.machine import absolute
 from ncsim.text.config import TextConfig
 
 
@@ -34,8 +35,6 @@ class TextOrder(NamedTuple):
         at_once: int | None,
     ) -> TextOrder:
         """An order in the words of `ncsim.text.run_text`."""
-        source, cache = (None if each is None else os.path.abspath(each) for each in (source_dir, cache_dir))
-        model, suite = (
-            os.path.abspath(name) if os.path.exists(name) else name for name in (config.model, config.suite)
-        )
+        source, cache = (None if each is None else absolute(each) for each in (source_dir, cache_dir))
+        model, suite = (absolute(name) if os.path.exists(name) else name for name in (config.model, config.suite))
         return cls(config, os.fspath(out), model, suite, source, cache, devices, at_once, secrets.token_hex(8))

@@ -35,7 +35,7 @@ from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_
 from ncsim.storage.lock import hold
 from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
-from ncsim.text.config import TextConfig, from_dict, to_dict
+from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
 from ncsim.text.identity import difference, identity, seen
 from ncsim.text.records import PROFILES, SPLITS, AdapterId, Evaluation, profile_cells, schema_of
 
