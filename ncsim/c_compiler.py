@@ -178,7 +178,7 @@ def _told(command: list[str]) -> subprocess.CompletedProcess[str]:
 @functools.lru_cache(maxsize=1)
 def processor_key() -> str:
     """What tells processors apart for which machine code is compiled; empty where the system does not say."""
-    told = ("flags", "model\t", "cpu family", "vendor_id")
+    told = ("flags", "model\t", "cpu family", "vendor_id", "Features", "CPU implementer", "CPU variant", "CPU part")
     return "\n".join(sorted({line for line in processor_lines() if line.startswith(told)}))
 
 

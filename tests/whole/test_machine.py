@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import ncsim
-from ncsim import machine
+from ncsim import c_compiler, machine
 from ncsim.cli.command import main
+from ncsim.cluster.tasks import whole_location
 from ncsim.executors.devices import prepare_jax
+from ncsim.hub.dataset import new_folder
 from ncsim.planning.forecast import Forecast
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +90,23 @@ def test_memory_that_is_free_in_a_container(made_up):
     assert machine.available_memory() == 2**30 + 2**29
 
 
+def test_processors_are_told_apart(made_up):
+    """Compiled programs are kept by it, on file systems that several machines may share."""
+    told = {
+        "Intel": "vendor_id\t: GenuineIntel\nmodel\t\t: 85\nflags\t\t: fpu avx2 fma\n",
+        "AMD": "vendor_id\t: AuthenticAMD\nmodel\t\t: 85\nflags\t\t: fpu avx2 fma\n",
+        "Graviton 2": "Features\t: fp asimd\nCPU implementer\t: 0x41\nCPU variant\t: 0x3\nCPU part\t: 0xd0c\n",
+        "Graviton 3": "Features\t: fp asimd sve\nCPU implementer\t: 0x41\nCPU variant\t: 0x1\nCPU part\t: 0xd40\n",
+    }
+    keys = set()
+    for lines in told.values():
+        made_up({"proc/cpuinfo": f"processor\t: 0\n{lines}processor\t: 1\n{lines}"})
+        keys.add(c_compiler.processor_key.__wrapped__())
+    assert len(keys) == len(told)
+    made_up({"proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 243.75\n"})  # a speed that changes is no other processor
+    assert c_compiler.processor_key.__wrapped__() == ""
+
+
 def test_devices_and_forecasts_heed_them(made_up, monkeypatch):
     made_up(NO_LIMIT | {"groups/cpu.max": "300000 100000\n", "groups/memory.max": f"{2**30}\n"})
     asked = {}
@@ -161,3 +180,29 @@ def test_a_system_that_cannot_lock_files_is_refused_in_one_line(monkeypatch, cap
     with pytest.raises(ncsim.ConfigError, match=r"^win32: ncsim does not run"):
         ncsim.run_ensemble(ncsim.EnsembleConfig(members=4))
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_the_current_folder_is_gone(tmp_path, monkeypatch, capsys):
+    """Paths that mean it are refused in one line; others are as they were."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for command in ("plan --members 4 --hidden 1 --steps 2", "plan --members 4 --hidden 1 --steps 2 --out run"):
+        with pytest.raises(SystemExit) as caught:
+            main(command.split())
+        assert caught.value.code == 2
+        assert "the current folder is gone (No such file or directory); allowed: " in capsys.readouterr().err
+    with pytest.raises(ncsim.ConfigError, match=r"^run: the current folder is gone"):
+        whole_location("run")
+    with pytest.raises(ncsim.ConfigError, match=r"^hub: the current folder is gone"), new_folder("hub", None):
+        pass
+    assert whole_location(tmp_path) == str(tmp_path)
+
+
+def test_a_path_for_workers_is_the_folder_that_it_was(tmp_path, monkeypatch):
+    """Of `link/../run`, the link is followed first."""
+    monkeypatch.chdir(tmp_path)
+    Path("there/inner").mkdir(parents=True)
+    Path("link").symlink_to("there/inner")
+    Path(whole_location("link/../run")).mkdir()
+    assert Path("there/run").is_dir()
