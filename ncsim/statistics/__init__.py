@@ -28,6 +28,9 @@ at the first interval that is short enough holds less often than it says, since 
 Levels of the NPA hierarchy are made here and solved by cvxpy and Clarabel: toqito 1.1.8 has looser ones under the same names,
 and takes two parties alone (`findings/toqito_npa_levels.sh`).
 
+A probability that is too small for a float is 0, also where the user has NumPy raise of that (`np.seterr(all="raise")`): functions that meet
+such numbers say so by `np.errstate(under="ignore")`. Overflows, divisions by 0 and NaN are errors in the tests, and so none of theirs.
+
 `chsh_statistics` outside `jit` computes in float64 and gives NumPy arrays, so that counts of 10^12 are exact to 1e-6
 without the user switching 64-bit types on; inside a caller's `jit` it follows the caller's types.
 """

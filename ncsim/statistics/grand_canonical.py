@@ -27,6 +27,7 @@ RESOLUTION = 0.15
 GROUPS = 50
 
 
+@np.errstate(under="ignore")
 def width_law(log_ratios: Float[np.ndarray, "*batch K"], log_z: float) -> Float[np.ndarray, "*batch K+1"]:
     """The law of the number of units, 0 to K.
 
@@ -56,6 +57,7 @@ def width_law(log_ratios: Float[np.ndarray, "*batch K"], log_z: float) -> Float[
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
+@np.errstate(under="ignore")
 def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
     """-ln Xi / beta of networks that may have 0 to K of given units, Xi = sum of z^n / n! exp(-beta L_n).
 
@@ -96,6 +98,7 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
         return -(xp.log(xp.sum(xp.exp(exponent - top), axis=-1)) + top[..., 0]) / beta
 
 
+@np.errstate(under="ignore")
 def log_ratios(parts: Float[np.ndarray, "chains K S"], log_empty: float | None) -> Float[np.ndarray, " K"]:
     """ln (Z_{n+1} / Z_n), n from 0 to K - 1, of what chains of fixed width gave.
 
@@ -138,6 +141,7 @@ class TwoRoutes(NamedTuple):
         return self.chains if not self.problem else Estimate(math.nan, min(low, 0.0), high, self.problem)
 
 
+@np.errstate(under="ignore")
 def two_routes(
     widths: Float[np.ndarray, " chains"],
     full: Any,

@@ -56,6 +56,7 @@ class Fluid(NamedTuple):
     quantum_force: np.ndarray
 
 
+@np.errstate(under="ignore")
 def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], step: float) -> Fluid:
     """Velocity, acceleration and quantum force from densities at five times.
 
@@ -71,7 +72,6 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
         ValueError: other shapes, a grid that is not even, or a step that is not above 0.
 
     Example:
-        >>> import numpy as np
         >>> grid = np.linspace(-6, 6, 601)
         >>> moved = grid - np.array([-0.02, -0.01, 0.0, 0.01, 0.02])[:, None]  # moves at speed 1, and keeps its shape
         >>> found = fluid(grid, -0.5 * moved**2, 0.01)
@@ -163,6 +163,7 @@ def madelung(first: Fluid, second: Fluid, thin: float = THIN) -> Madelung:
     return Madelung(kappa, residual, share)
 
 
+@np.errstate(under="ignore")
 def fitted_log_density(
     samples: Float[np.ndarray, " N"], grid: Float[np.ndarray, " G"], degree: int = DEGREE
 ) -> Float[np.ndarray, " G"]:
@@ -180,7 +181,6 @@ def fitted_log_density(
         ValueError: samples outside the grid or too few, not finite or all the same, or a fit that does not converge.
 
     Example:
-        >>> import numpy as np
         >>> rng = np.random.default_rng(0)
         >>> grid = np.linspace(-6, 6, 601)
         >>> found = fitted_log_density(rng.normal(size=100_000), grid, degree=2)
@@ -262,6 +262,7 @@ class EntropyBalance(NamedTuple):
     rate: float
 
 
+@np.errstate(under="ignore")
 def entropy_balance(
     grid: Float[np.ndarray, " G"],
     log_density: Float[np.ndarray, " G"],
@@ -286,7 +287,6 @@ def entropy_balance(
         ValueError: arrays of other lengths than the grid's.
 
     Example:
-        >>> import numpy as np
         >>> grid = np.linspace(-8, 8, 801)
         >>> found = entropy_balance(grid, -0.5 * grid**2, np.ones(801), diffusion=0.2, speed=0.5)
         >>> round(found.production, 3), round(found.destruction, 3)

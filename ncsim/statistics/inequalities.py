@@ -212,6 +212,7 @@ class LinearInequality:
         """float64[context, joint outcome]."""
         return self.coefficients.reshape(math.prod(self.settings), 2**self.parties)
 
+    @np.errstate(under="ignore")
     def _moments(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
         """Each context's mean coefficient and that mean's variance: float64[..., context] twice."""
         table = checked_table(counts, self.coefficients.shape)

@@ -48,6 +48,7 @@ class LatticeLaw:
         """P(low <= S <= high)."""
         return float(self.probabilities[(self.values >= low) & (self.values <= high)].sum())
 
+    @np.errstate(under="ignore")
     def maximum_of(self, runs: int) -> LatticeLaw:
         """The law of the largest S of some independent runs."""
         cumulative = np.cumsum(self.probabilities)

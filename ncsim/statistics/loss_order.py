@@ -181,6 +181,7 @@ def _by_table_and_group(lower: np.ndarray, weight: np.ndarray | None, shape: tup
     return np.bincount(lower, weight, shape[0] << 8).reshape(-1, 256)[:, : shape[1]]
 
 
+@np.errstate(under="ignore")
 def power(base: np.ndarray, exponent: int) -> np.ndarray:
     """A whole power, 1 or more, by repeated squares; the base is used up."""
     found: np.ndarray | None = None

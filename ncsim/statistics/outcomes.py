@@ -197,6 +197,7 @@ class Outcomes(Ensemble):
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(law, self.contexts, self.tally.tables))
 
+    @np.errstate(under="ignore")
     def share_with_loss(self, context: int, least: np.ndarray) -> np.ndarray:
         bits = self.contexts[context].bits
         # The least number in float32 that is not below it: stored losses are float32.

@@ -60,6 +60,7 @@ class QuantumStatistics(NamedTuple):
     arcsine_excess: Float[np.ndarray, "*batch"]
 
 
+@np.errstate(under="ignore")
 def quantum_statistics(counts: Any) -> QuantumStatistics:
     """What kind of table each is: signalling, local, quantum in its correlators, or excluded by level 1.
 

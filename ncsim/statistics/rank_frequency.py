@@ -48,6 +48,7 @@ class MomentFit(NamedTuple):
     words: int
     energy: float
 
+    @np.errstate(over="ignore", under="ignore")
     def bose_einstein(self, energy: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Occupation numbers at these energies.
 
@@ -61,6 +62,7 @@ class MomentFit(NamedTuple):
         """
         return np.asarray(1 / np.expm1(np.asarray(energy) / self.b + math.log(self.a)))
 
+    @np.errstate(under="ignore")
     def maxwell_boltzmann(self, energy: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Occupation numbers at these energies.
 
@@ -99,6 +101,7 @@ def rank_counts(words: Iterable[Hashable]) -> Int[np.ndarray, " rank"]:
     return np.array(counts, np.int64)
 
 
+@np.errstate(under="ignore")
 def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: float | None = None) -> MomentFit:
     """The constants of arXiv:2511.21731 (equations 3 to 6, 10).
 

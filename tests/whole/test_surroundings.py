@@ -19,6 +19,8 @@ from ncsim.cli.command import main
 from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.executors import devices
 from ncsim.jax_settings import SETTINGS
+from ncsim.statistics.lattice_law import LatticeLaw
+from ncsim.statistics.loss_order import power
 from ncsim.storage import environment
 from ncsim.storage.verify import verify
 from ncsim.terminal import Progress
@@ -196,6 +198,34 @@ def test_a_processor_without_fused_products_is_on_record_and_told(monkeypatch, c
     monkeypatch.setattr(devices.platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(devices, "processor_features", lambda: {"asimd"})
     assert devices.arithmetic_settings() == {}
+
+
+GRID = np.linspace(-60, 60, 601)
+#: What meets probabilities that are too small for a float: each is 0, and no error.
+SMALL = {
+    "moments": lambda: ncsim.moment_fit(np.arange(1_000, 0, -1)).maxwell_boltzmann(np.array([0.0, 1e6])),
+    "occupation": lambda: ncsim.moment_fit(np.array([50, 3, 2, 1])).bose_einstein(np.array([1.0, 1e9])),
+    "quantum": lambda: (
+        ncsim.quantum_statistics(np.where(np.eye(4, dtype=bool), 1e-300, 1e300).reshape(2, 2, 2, 2)).local
+    ),
+    "largest": lambda: LatticeLaw(1, np.array([1e-200, 0.2, 0.3, 0.3, 0.2])).maximum_of(5).probabilities,
+    "power": lambda: power(np.array([1e-200, 0.5]), 7),
+    "coefficients": lambda: ncsim.hoeffding_p_value(
+        np.arange(16).reshape(2, 2, 2, 2), ncsim.correlator_inequality("tiny", np.array([[1, 1], [1, -1]]) * 1e-200)
+    ),
+    "widths": lambda: ncsim.width_law(np.array([-2e3, -3e3]), 1.0),
+    "potential": lambda: ncsim.grand_potential([[0.0, 1e5], [0.0, 1.0]], 1.0, 1.0),
+    "fit": lambda: ncsim.fitted_log_density(np.random.default_rng(0).normal(size=500), GRID, degree=2),
+    "fluid": lambda: ncsim.fluid(GRID, np.stack([-0.5 * (GRID - at) ** 2 for at in np.arange(5) / 100]), 0.01).velocity,
+    "entropy": lambda: ncsim.entropy_balance(GRID, -0.5 * GRID**2, np.ones(601), diffusion=0.5, speed=0.5).rate,
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_numbers_too_small_for_a_float_are_none_where_numpy_is_to_raise(name):
+    expected = SMALL[name]()
+    with np.errstate(all="raise"):
+        assert np.array_equal(SMALL[name](), expected, equal_nan=True)
 
 
 #: The command, but that a report has no figures: they write to no stream, and take most of the time of so small a run.
