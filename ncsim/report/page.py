@@ -10,7 +10,6 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,10 +57,10 @@ def render(template: str, **values: Any) -> str:
         template: its file's name.
         values: what it asks for. Texts are escaped, but for `markupsafe.Markup`.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=PackageLoader("ncsim.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

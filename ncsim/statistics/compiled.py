@@ -11,7 +11,7 @@ import ctypes
 import functools
 import math
 import platform
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ def _library() -> Library | None:
     if platform.machine() not in ("x86_64", "AMD64") or c_compiler.compiler() is None:
         return None
     try:
-        found = c_compiler.loaded("\n".join((Path(__file__).parent / name).read_text() for name in _SOURCES))
+        found = c_compiler.loaded("\n".join((files(__package__) / name).read_text("utf-8") for name in _SOURCES))
     except ConfigError:
         return None
     for name, kinds in _ARGUMENTS.items():

@@ -1,14 +1,19 @@
 """The distribution is ncsim-jax and the import ncsim: on the public package index the name ncsim is another project's."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.statistics import compiled
 from ncsim.storage.environment import environment
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "pyproject.toml").exists())
@@ -93,3 +98,21 @@ def test_types_are_shipped():
         package = ".".join(path.parent.relative_to(ROOT).parts)
         assert path.name in PROJECT["tool"]["setuptools"]["package-data"][package]
     assert "Typing :: Typed" in PROJECT["project"]["classifiers"]
+
+
+@pytest.mark.skipif(compiled._library() is None, reason="there is no C compiler")
+def test_files_beside_the_code_are_found_in_a_zip(tmp_path):
+    """As of zipapp, pex, and clusters that send a package as one file."""
+    with zipfile.ZipFile(tmp_path / "ncsim.zip", "w") as packed:
+        for path in (ROOT / "ncsim").rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                packed.write(path, path.relative_to(ROOT))
+    script = (
+        "import ncsim; from ncsim.report.page import render; from ncsim.statistics.compiled import _library\n"
+        "assert '.zip' in ncsim.__file__ and _library() is not None\n"
+        "render('base.html.j2', title='a zip', watching=None)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(tmp_path / "ncsim.zip")}, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
