@@ -72,6 +72,26 @@ def profile_cells(evaluations: Mapping[str, np.ndarray]) -> list[list[dict[str, 
     return cells
 
 
+def table_of(evaluations: Mapping[str, np.ndarray], config: TextConfig, adapters: Sequence[AdapterId]) -> pa.Table:
+    """The rows of a part, from evaluations [epochs evaluated, splits, G, ...] of a group of adapters, and its profiles where they
+    are recorded."""
+    epochs = config.evaluated_epochs[: len(evaluations["counts"])]
+    grid = [(e, s, g) for e in range(len(epochs)) for s in range(len(SPLITS)) for g in range(len(adapters))]
+    columns: dict[str, Any] = {
+        "rank": [adapters[g].rank for _, _, g in grid],
+        "seed": [adapters[g].seed for _, _, g in grid],
+        "context": [adapters[g].context_name for _, _, g in grid],
+        "epoch": [epochs[e] for e, _, _ in grid],
+        "split": [SPLITS[s] for _, s, _ in grid],
+        "counts": evaluations["counts"].reshape(-1, 4).tolist(),
+    }
+    names = set(Evaluation._fields) - {"counts"}
+    columns |= {name: values.reshape(-1) for name, values in evaluations.items() if name in names}
+    if config.record_entanglement:
+        columns[PROFILES.name] = profile_cells(evaluations)
+    return pa.Table.from_pydict(columns, schema=schema_of(config))
+
+
 def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequence[AdapterId]]) -> np.ndarray:
     """Joint counts of evaluations, int64[ranks, seeds, epochs evaluated, splits, i, j, a, b]; zero where none are yet."""
     epochs = {epoch: n for n, epoch in enumerate(config.evaluated_epochs)}

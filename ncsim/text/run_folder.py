@@ -37,7 +37,7 @@ from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
 from ncsim.text.identity import difference, identity, seen
-from ncsim.text.records import PROFILES, SPLITS, AdapterId, Evaluation, profile_cells, schema_of
+from ncsim.text.records import SPLITS, AdapterId, schema_of, table_of
 
 FORMAT = 1
 _KEY = b"ncsim"
@@ -234,23 +234,8 @@ class TextFolder:
 
     def write_part(self, group: int, evaluations: dict[str, np.ndarray]) -> None:
         """Store a group's evaluations [epochs evaluated, splits, G, ...], and its profiles where they are recorded."""
-        adapters = self.groups[group]
-        epochs = self.config.evaluated_epochs[: len(evaluations["counts"])]
-        grid = [(e, s, g) for e in range(len(epochs)) for s in range(len(SPLITS)) for g in range(len(adapters))]
-        columns: dict[str, Any] = {
-            "rank": [adapters[g].rank for _, _, g in grid],
-            "seed": [adapters[g].seed for _, _, g in grid],
-            "context": [adapters[g].context_name for _, _, g in grid],
-            "epoch": [epochs[e] for e, _, _ in grid],
-            "split": [SPLITS[s] for _, s, _ in grid],
-            "counts": evaluations["counts"].reshape(-1, 4).tolist(),
-        }
-        names = set(Evaluation._fields) - {"counts"}
-        columns |= {name: values.reshape(-1) for name, values in evaluations.items() if name in names}
-        if self.config.record_entanglement:
-            columns[PROFILES.name] = profile_cells(evaluations)
-        table = pa.Table.from_pydict(columns, schema=schema_of(self.config))
-        stamp = {"format": FORMAT, "run": self._digits(), "group": group, "epochs": len(epochs)}
+        table = table_of(evaluations, self.config, self.groups[group])
+        stamp = {"format": FORMAT, "run": self._digits(), "group": group, "epochs": len(evaluations["counts"])}
         stamp |= {"checksum": UNSEALED} if self.sealed else {}
         sink = pa.BufferOutputStream()
         pq.write_table(
