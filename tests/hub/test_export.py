@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import huggingface_hub
 import numpy as np
 import pandas
@@ -17,6 +18,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.config.tasks import context_names
 from ncsim.hub.dataset import HubFolder, _size
 from ncsim.hub.ensemble import export_run
 from ncsim.report.summary import summarise
@@ -114,6 +116,18 @@ def test_tables_are_those_of_the_run(exported):
         recorded = pandas.read_parquet(folder / "data" / "trajectories.parquet")
         assert sorted(recorded["step"].unique()) == [0, 20, 40]
         assert len(recorded) == 3 * len(run.to_pandas())
+
+
+def test_duckdb_finds_what_diverged(tmp_path):
+    """It skips NaN where a file says between which numbers all others lie."""
+    config = ncsim.EnsembleConfig(hidden=1, members=300, steps=4, learning_rate=1e30)
+    ncsim.run_ensemble(config, tmp_path / "run", executor="xla")
+    loss = ncsim.open_run(tmp_path / "run").records().loss
+    table = export_run(ncsim.open_run(tmp_path / "run"), str(tmp_path / "hub")).path / "data" / "members.parquet"
+    for context, name in enumerate(context_names("loss_{i}{j}")):
+        found = duckdb.sql(f"select count(*) from '{table}' where isnan({name})").fetchall()
+        assert found[0][0] == np.isnan(loss[:, context]).sum() > 0
+        assert np.isfinite(loss[:, context]).any()
 
 
 def test_adapters_name_their_backbone(exported):
