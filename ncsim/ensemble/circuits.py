@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, field_specs, program_of
+from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, field_specs, program_of, swept_fields
 from ncsim.config.fields import option_name
 from ncsim.config.scenarios import two_by_two
+from ncsim.ensemble.given import all_configs
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
 from ncsim.executors.own_programs import own_programs
@@ -55,7 +56,7 @@ def run_circuits(
         >>> run_circuits(EnsembleConfig(hidden=1, members=20, steps=3)).counts.shape
         (20, 2, 2, 2, 2)
     """
-    configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    configs = all_configs(config)
     _check(configs, encoding)
     validate_device_count(devices)
     with failing_in_one_line(unless=lambda error: False), own_programs():
@@ -86,6 +87,7 @@ def _check(configs: Sequence[EnsembleConfig], encoding: str) -> None:
             )
         if config.tasks.features != QUBITS:
             raise ConfigError(f"tasks: {config.tasks.features} features; allowed: {QUBITS}, one per qubit")
+    swept_fields(configs)
     validate_optimizers(configs)
 
 

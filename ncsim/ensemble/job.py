@@ -26,6 +26,7 @@ from ncsim.config.ensemble import (
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import Tasks
+from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Work
 from ncsim.errors import ConfigError
@@ -58,11 +59,7 @@ class Job:
     def check(self, check_tasks: Callable[[Tasks], object]) -> None:
         """Refuse what can be refused without a device and before a folder is made; `check_tasks` raises for tasks of another kind."""
         check_system()
-        if not self.configs:
-            raise ConfigError("config: no config; allowed: one or more")
-        for config in self.configs:
-            if not isinstance(config, EnsembleConfig):
-                raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig, or several")
+        for config in all_configs(self.configs):
             check_tasks(config.tasks)
             problem = refusal(config)  # a config that was read from a run folder may have one
             if problem is not None:

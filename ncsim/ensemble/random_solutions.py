@@ -14,6 +14,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import option_name, shown, whole_number
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_targets
+from ncsim.ensemble.given import one_config
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
 from ncsim.executors.random_networks import Drawer
@@ -352,7 +353,7 @@ def _ratio(log_weight: np.ndarray) -> np.ndarray:
 def _check(
     config: EnsembleConfig, draws: Any, wrong: Any, method: Any, keep: Any, seed: Any, threads: Any, fewest: Any
 ) -> None:
-    two_by_two(config.tasks)
+    two_by_two(one_config(config).tasks)
     limits = {
         "draws": (draws, 1, 10**12),
         "wrong": (wrong, 0, 2 * config.tasks.rows),

@@ -13,6 +13,7 @@ from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.fields import checked, integer, number, option_name
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import CONTEXTS, context_targets
+from ncsim.ensemble.given import one_config
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
 from ncsim.executors.own_programs import own_programs
@@ -169,7 +170,7 @@ def reservoir(
         >>> found.routes()[0][0].canonical.value.__round__(3)  # 64 / 65 of a Poisson law with mean 1, cut off at 4
         0.985
     """
-    config = EnsembleConfig() if config is None else config
+    config = EnsembleConfig() if config is None else one_config(config)
     asked = _asked(locals())
     potentials = _potentials(chemical_potential)
     _check_config(config)

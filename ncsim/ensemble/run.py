@@ -15,6 +15,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import shown
 from ncsim.config.recording import Recording
 from ncsim.config.scenarios import two_by_two
+from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.listening import listening
@@ -95,7 +96,7 @@ def run_ensemble(
         >>> run_ensemble(EnsembleConfig(hidden=2, members=4, steps=10)).counts.shape
         (4, 2, 2, 2, 2)
     """
-    configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    configs = all_configs(config)
     shard = shard if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, recording, out, resume, shard)
     _check(job, pool)

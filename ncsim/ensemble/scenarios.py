@@ -12,6 +12,7 @@ from ncsim.cluster.shards import Shard
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import ScenarioTasks
 from ncsim.config.tasks import Tasks
+from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.pool import store_by
@@ -67,7 +68,7 @@ def run_scenario(
         >>> run_scenario(config, executor="xla").counts.shape
         (20, 8, 2, 2, 2)
     """
-    configs = [config] if isinstance(config, EnsembleConfig) else list(config)
+    configs = all_configs(config)
     place = None if shard is None else Shard.checked(shard)
     job = Job(configs, devices, progress, executor, None, out, resume, place)
     _check(job, pool)

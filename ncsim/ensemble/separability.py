@@ -13,6 +13,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import shown, whole_number
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_names
+from ncsim.ensemble.given import one_config
 from ncsim.ensemble.trainer import trainer
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
@@ -182,7 +183,7 @@ def foreign_share(
     """
     from ncsim.training.separability import SIGN_OPTIMIZERS, foreign_part
 
-    two_by_two(config.tasks)
+    two_by_two(one_config(config).tasks)
     if config.precision != "float64":
         raise ConfigError(
             f"--precision: {config.precision}; twins differ by less than it resolves; allowed here: float64"

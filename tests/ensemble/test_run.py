@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim.ensemble.circuits import run_circuits
 from ncsim.ensemble.run import run_ensemble
 from ncsim.statistics.protocols import Outcomes
 from ncsim.storage import parts as stored_parts
@@ -257,3 +258,25 @@ def test_a_hundred_thousand_members_stream_in_bounded_memory(tmp_path):
     peak = int(done.stdout.split("PEAK")[1]) / 1024**3
     print(f"peak {peak:.2f} GiB")
     assert peak < 1.5
+
+
+@pytest.mark.parametrize("given", [3, None, "hidden", [ncsim.EnsembleConfig(), 3], []], ids=str)
+def test_what_is_no_config_is_one_line(given):
+    """Of all that trains or draws; some had ended in a traceback, and no circuit at all was a run."""
+    for trains in (ncsim.run_ensemble, ncsim.run_scenario, run_circuits):
+        with pytest.raises(
+            ncsim.ConfigError, match=r"^config: .*; allowed: (an ncsim.EnsembleConfig, or several|one or more)$"
+        ):
+            trains(given)
+    for draws in (ncsim.random_solutions, ncsim.foreign_share, lambda config: ncsim.reservoir(config=config)):
+        if given is not None:
+            with pytest.raises(ncsim.ConfigError, match=r"^config: .*; allowed: an ncsim.EnsembleConfig$"):
+                draws(given)
+
+
+def test_circuits_of_a_grid_differ():
+    config = ncsim.EnsembleConfig(hidden=1, members=2, steps=1)
+    with pytest.raises(ncsim.ConfigError, match="two cells of the grid are the same config"):
+        run_circuits([config, config])
+    with pytest.raises(ncsim.ConfigError, match="--members: differs between the cells"):
+        run_circuits([config, dataclasses.replace(config, members=3)])
