@@ -130,6 +130,9 @@ def _model_card(run: TextRun, adapter: AdapterId, base: str, license_id: str | N
     sets = (run.data["tasks"][name]["dataset"] for name in _tasks(adapter))
     alice, bob = ("texts from files" if name == "file" else name for name in sets)
     rows = "\n".join(f"| {split} | {' | '.join(map(str, row))} |" for split, row in ended.items())
+    # Each split has pairs: all counts are 0 of an adapter that diverged alone.
+    if any(not sum(row) for row in ended.values()):
+        rows += "\n\nIt diverged: a logit was not finite, so that no pair is counted. It is of no use."
     return f"""{head}
 # {title}
 

@@ -482,6 +482,9 @@ def test_adapters_that_diverge_are_said_and_end_no_run(files, tmp_path, capsys):
     assert run.missing() == 0
     main(["report", str(run.path)])
     assert "r=1 seed 0: a context is not trained yet, or diverged." in capsys.readouterr().out
+    main(["export", str(run.path), "--hub", str(tmp_path / "hub"), "--base-model", "acme/tiny-bert"])
+    cards = [file.read_text() for file in (tmp_path / "hub" / "adapters").rglob("README.md")]
+    assert ["It diverged: a logit was not finite" in card for card in cards] == [True] * 8
     main(["report", str(run.path), "--verify"])
     bert = BertConfig.from_dict(json.loads((files / "model" / "config.json").read_text()))
     stored = load_adapter(run.path / "adapters" / "rank=1" / "seed=0" / "context=12", bert)
