@@ -54,7 +54,7 @@ from experiments.shared.command import (
     run_experiment,
     write_json,
 )
-from experiments.shared.figures import points
+from experiments.shared.figures import legend, points
 from experiments.shared.scenarios import estimate, summary_of, trained, whole_counts
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
@@ -252,8 +252,10 @@ def verdicts(
             f"Stopped early, Delta is above 0 of some member in {len(found)} of {len(stopped)} ensembles; most at m = {most.settings} "
             f"after {most.steps} steps: {most.contextual} of members, up to {most.largest:g}."
         )
-    else:
+    elif stopped:
         said.append(f"Stopped early, no member of {len(stopped)} ensembles has Delta > 0.")
+    else:
+        said.append(f"No ensemble is stopped early with so few steps: the first would be after {EARLY[0]}.")
     if hard:
         open_ = [each for each in hard if each.uncertain.value == 1]
         said.append(
@@ -380,7 +382,7 @@ def draw(rows: Sequence[Row], stopped: Sequence[Stopped], middle: int, out: Path
             panel.set_xlabel("m, tasks per party")
             panel.set_xticks(at)
         for panel in (excess, delta, early):
-            panel.legend(fontsize=7)
+            legend(panel, fontsize=7)
         return save_figure(figure, out / "chained", ["panel", "m", "of", "value", "low", "high"], lines)
 
 

@@ -106,6 +106,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     at_least("--members", parsed.members, 32, ", or a group of the jackknife is empty")
     at_least("--other-members", parsed.other_members, 32, ", or a group of the jackknife is empty")
+    at_least("--rows", parsed.rows, 1)
     folder, devices = local_folder("--out", parsed.out), device_count(parsed.devices)
     sizes = {"members": parsed.members, "steps": rungs_of(parsed.steps), "hidden": list(WIDTHS)}
     grid = trained(config_grid(**GRIDS[parsed.grid], **sizes), folder / "grid", devices)
@@ -299,6 +300,8 @@ def change_table(changes: Sequence[Change]) -> list[str]:
 
 def conclusion(shares: Sequence[Share], best: Sequence[dict[str, Any]], changes: Sequence[Change]) -> str:
     """One sentence, as the numbers have it."""
+    if not best:
+        return "By no law of the grid's members can the picture be: every likelihood is 0."
     choices = [each for each in shares if each.factor == "choice"]
     retry = [each for each in choices if each.level.startswith("retry until solved")]
     others = [each for each in choices if each not in retry]
@@ -350,7 +353,7 @@ def _draw_map(axis: Any, grid: np.ndarray, title: str, labelled: bool) -> None:
 def _draw_shares(axis: Any, factors: Sequence[Share]) -> None:
     places = np.arange(len(factors), dtype=float)[::-1]
     for n, (picture, colour, mark) in enumerate(zip(PICTURES, (BLUE, VERMILLION, GREEN), "osD", strict=True)):
-        values = np.array([each.posterior[n] for each in factors])
+        values = np.array([each.posterior[n] for each in factors]).reshape(-1, 3)
         error = np.abs(values[:, 1:] - values[:, :1]).T
         axis.errorbar(
             values[:, 0],

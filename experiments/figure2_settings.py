@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.shared.command import add_number, add_place, run_experiment
+from experiments.shared.command import add_number, add_place, at_least, run_experiment
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig, config_grid
 from ncsim.ensemble.run import run_ensemble
@@ -47,6 +47,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
+    at_least("--rows", parsed.rows, 1)
     configs = config_grid(**SETTINGS, hidden=list(WIDTHS), members=parsed.members, steps=parsed.steps)
     run = run_ensemble(configs, parsed.out, devices=device_count(parsed.devices), progress=Progress())
     summary = summarise(run)

@@ -98,9 +98,9 @@ def draw(found: Sequence[Row], out: Path) -> list[Path]:
     with new_figure(7, 3.2) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for axis, measure in zip(panels, ("accuracy", "S"), strict=True):
-            for runs, color in zip(RUNS, (VERMILLION, BLUE), strict=True):
+            for runs, color, shift in zip(RUNS, (VERMILLION, BLUE), (-0.12, 0.12), strict=True):
                 own = [row for row in found if (row.measure, row.runs) == (measure, runs)]
-                places = np.array([row.variants for row in own], float)
+                places = np.array([row.variants for row in own]) + shift
                 points(axis, places, [row.found for row in own], color=color, fmt="o-", label=f"{runs} runs")
             axis.axhline(LEVEL, color=BLACK, linestyle=":", linewidth=1)
             axis.set_title(f"compared by {measure}")

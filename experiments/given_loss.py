@@ -35,11 +35,12 @@ from experiments.shared.command import (
     add_place,
     add_widths,
     at_least,
+    each_once,
     local_folder,
     run_experiment,
     write_json,
 )
-from experiments.shared.figures import points
+from experiments.shared.figures import legend, points
 from experiments.shared.given_loss import POPULATIONS, Given, Passed, guessed, kept_below, passed
 from experiments.shared.random_networks import NAMES, drawn_contextuality
 from ncsim.cli.options import device_count
@@ -56,6 +57,8 @@ CHANCE = 2 * math.log(2)
 PARTS = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 LAWS = ("uniform", "he")
 STYLES = {"uniform": "-", "he": ":"}
+#: How far marks of one bound stand apart in the figure, so that none hides another's interval.
+SHIFT = 0.002
 MARKS = {2: "o", 3: "s", 4: "d"}
 
 
@@ -209,15 +212,16 @@ def draw(rows: Sequence[Row], both: Sequence[Together], out: Path) -> list[Path]
                 own = [row for row in rows if (row.law, row.hidden, row.context) == (law, width, context)]
                 label = f"context {context}, {law}"
                 estimates = [row.probability for row in own]
-                points(
-                    left, [row.part for row in own], estimates, color=color, fmt=".", linestyle=STYLES[law], label=label
-                )
+                shift = SHIFT * (2 * LAWS.index(law) + (context == "22") - 1.5)
+                at = [row.part + shift for row in own]
+                points(left, at, estimates, color=color, fmt=".", linestyle=STYLES[law], label=label)
                 what = f"P(loss below), context {context}"
                 lines += [[law, width, row.part, what, *row.probability[:3]] for row in own]
         left.set_yscale("log")
         left.set_title(f"P(loss below), initial law, n = {width}")
         figure.legend(handles=left.get_legend_handles_labels()[0], loc="outside lower left", ncols=4, fontsize=8)
         for axis, law in zip(axes, LAWS, strict=True):
+            series = 0
             for hidden in sorted({each.hidden for each in both}):
                 own_s = [each for each in both if (each.law, each.hidden) == (law, hidden)]
                 for kind, color in (("trained", BLUE), ("random", VERMILLION)):
@@ -228,13 +232,15 @@ def draw(rows: Sequence[Row], both: Sequence[Together], out: Path) -> list[Path]
                         "linewidth": 0.8,
                     }
                     estimates = [getattr(each, kind) for each in own_s]
-                    points(axis, [each.part for each in own_s], estimates, label=f"{kind}, n = {hidden}", **mark)
+                    at = [each.part + SHIFT * (series - 0.5) for each in own_s]
+                    series += 1
+                    points(axis, at, estimates, label=f"{kind}, n = {hidden}", **mark)
                     lines += [
                         [law, hidden, each.part, f"S, {kind}", e.value, e.low, e.high]
                         for each, e in zip(own_s, estimates, strict=True)
                     ]
             axis.set_title(f"mean S at equal loss, {law}")
-            axis.legend(fontsize=8)
+            legend(axis, fontsize=8)
         for axis in (left, *axes):
             axis.set_xlabel("loss below, over chance")
             axis.invert_xaxis()
@@ -260,6 +266,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     at_least("--members", parsed.members, 64)
     at_least("--particles", parsed.particles, 64)
+    at_least("--guesses", parsed.guesses, 1)
+    each_once("--widths", parsed.widths)
     out = local_folder("--out", parsed.out)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []

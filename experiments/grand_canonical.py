@@ -117,10 +117,12 @@ def draw(found: Sequence[Reservoir], out: Path) -> list[Path]:
                         for place, value in zip(fine, values, strict=True)
                     ]
             good = [place for place in range(len(at)) if all(not route.problem for route in routes[place])]
-            points(s, at[good], [each.s()[place] for place in good], color=BLACK, fmt="o")
-            rows += [[beta, "S", "all", at[p], each.s()[p].value, each.s()[p].low, each.s()[p].high] for p in good]
+            found_s = {place: each.s()[place] for place in good}
+            points(s, at[good], list(found_s.values()), color=BLACK, fmt="o")
+            rows += [[beta, "S", "all", at[place], *e[:3]] for place, e in found_s.items()]
             s.axhline(2, color="0.6", linestyle="--", linewidth=1)
-            s.set_ylim(-0.5, 2.3)
+            bottom, top = (e.low - 0.1 for e in found_s.values()), (e.high + 0.1 for e in found_s.values())
+            s.set_ylim(min([-0.5, *bottom]), max([2.3, *top]))
             for axis, title in ((wide, "mean width"), (solved, "share solved"), (s, "mean S")):
                 axis.set_title(f"{title}, β = {beta:g}")
                 axis.set_xlim(at.min() - 0.3, at.max() + 0.3)

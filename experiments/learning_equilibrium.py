@@ -50,9 +50,9 @@ from ncsim.config.tasks import context_names, context_targets, encoded_inputs
 from ncsim.executors.own_programs import own_programs
 from ncsim.formatting import table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
-from ncsim.statistics.bootstrap import bootstrap_mean
+from ncsim.statistics.bootstrap import FEWEST_MEMBERS, bootstrap_mean
 from ncsim.statistics.hydrodynamics import EntropyBalance, entropy_balance, fitted_log_density
-from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_reach
 
 GRID = np.linspace(-3.2, 3.2, 641)
 #: Noise of the double well, and its step of time.
@@ -182,8 +182,14 @@ def destroyed(config: EnsembleConfig, context: int, rate: float, marks: Sequence
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """Mean over members, with a support that holds all that they have."""
-    return bootstrap_mean(values, support=(float(values.min()) - 1e-9, float(values.max()) + 1e-9))
+    """Mean over members of what is at least 0, and nobody knows how large at most. A bootstrap of few members reaches no further than the
+    values that they have, so that their interval holds Student's, too."""
+    found = bootstrap_mean(values, support=(max(float(values.min()) - 1e-9, 0.0), float(values.max()) + 1e-9))
+    if len(values) >= FEWEST_MEMBERS:
+        return found
+    reach = float(mean_reach(values.std(ddof=1) / math.sqrt(len(values)), len(values)))
+    low, high = min(found.low, max(found.value - reach, 0.0)), max(found.high, found.value + reach)
+    return Estimate(found.value, low, high, "bootstrap and Student's t over members, the wider limits")
 
 
 def met(stuck: np.ndarray) -> Estimate:

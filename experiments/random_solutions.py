@@ -42,6 +42,7 @@ from experiments.shared.command import (
     add_place,
     add_widths,
     at_least,
+    each_once,
     local_folder,
     run_experiment,
     write_json,
@@ -176,14 +177,14 @@ def draw(solved: Sequence[Solved], rows: Sequence[Statistics], out: Path) -> lis
         left.set_yscale("log")
         left.set_title("probability that a context is solved")
         for axis, protocol in zip(others, PROTOCOLS, strict=True):
-            for kind, color, mark in zip(KINDS[:3], (BLUE, VERMILLION, ORANGE), "sod", strict=True):
+            for place, (kind, color, mark) in enumerate(zip(KINDS[:3], (BLUE, VERMILLION, ORANGE), "sod", strict=True)):
                 own = [(r.hidden, r.mean_s) for r in rows if r.kind == kind and r.protocol == protocol.label]
                 if own:
                     at, estimates = zip(*own, strict=True)
                     label = {"matched": "random, as many wrong", "scattered": "as many wrong, anywhere"}.get(kind, kind)
                     points(
                         axis,
-                        [widths.index(h) for h in at],
+                        [widths.index(h) + 0.1 * (place - 1) for h in at],
                         estimates,
                         color=color,
                         fmt=mark,
@@ -226,6 +227,7 @@ def _run(parsed: argparse.Namespace) -> None:
     at_least("--members", parsed.members, 64)
     for flag, value in (("--guesses", parsed.guesses), ("--steps-of-walks", parsed.steps_of_walks)):
         at_least(flag, value, 1000)
+    each_once("--widths", parsed.widths)
     out = local_folder("--out", parsed.out)
     out.mkdir(parents=True, exist_ok=True)
     solved, rows, margins = [], [], []

@@ -159,13 +159,15 @@ def draw(found: Sequence[Subject], out: Path) -> list[Path]:
     with new_figure(7, 0.45 * len(found) + 1.6) as figure:
         axis = figure.subplots()
         places = np.arange(len(found))[::-1]
+        low, high = -0.1, 1.0
         for other, color, shift in (("maxwell_boltzmann", VERMILLION, 0.12), ("zipf_mandelbrot", BLUE, -0.12)):
             gains = np.array([subject.gain(other) for subject in found])
+            low, high = min(low, *(gains[:, 0] - gains[:, 1])), max(high, *(gains[:, 0] + gains[:, 1]))
             label = "over " + "-".join(word.capitalize() for word in other.split("_"))
             axis.errorbar(gains[:, 0], places + shift, xerr=gains[:, 1], fmt="o", color=color, label=label)
         axis.axvline(0, color=ORANGE, linewidth=1)
         axis.set_xscale("symlog", linthresh=0.01)
-        axis.set_xlim(-0.1, 1)
+        axis.set_xlim(low if low == -0.1 else 1.2 * low, high if high == 1 else 1.2 * high)
         axis.set_yticks(places, [subject.name for subject in found])
         axis.set_xlabel("gain of Bose-Einstein +- two spreads, nats per word held out\n(linear within 0.01)")
         figure.legend(loc="outside upper center", ncols=2, frameon=False)

@@ -26,6 +26,12 @@ def reach(estimates: Sequence[Estimate]) -> np.ndarray:
     return np.abs(np.array([[e.value - e.low, e.high - e.value] for e in estimates]).T)
 
 
+def legend(axis: Any, **style: Any) -> None:
+    """A legend where there is something to name; matplotlib warns of an empty one."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(**style)
+
+
 def points(axis: Any, places: Any, estimates: Sequence[Estimate], across: bool = False, **style: Any) -> None:
     """Estimates as marks with their intervals.
 

@@ -196,10 +196,29 @@ def test_small_run(tmp_path, capsys, monkeypatch):
 
 
 def test_what_cannot_be_run_is_one_line(capsys):
-    for arguments in (["--members", "31"], ["--other-members", "2"], ["--grid", "finest"]):
+    for arguments in (["--members", "31"], ["--other-members", "2"], ["--grid", "finest"], ["--rows", "0"]):
         with pytest.raises(SystemExit):
             figure2_comparison.main(arguments)
         assert capsys.readouterr().err.strip()
+
+
+def test_a_picture_that_no_law_gives_is_said_to_be_none(tmp_path):
+    """As after one step of training: no member has S above 2, and drawn laws alone have a chance of it."""
+    setting = {name: values[0] for name, values in figure2_comparison.FINE.items()}
+    settings = [setting | {"topology": topology} for topology in ("dense", "overlap")]
+    number = (len(PICTURES), 2, len(figure2_comparison.PROTOCOLS), 1 + figure2_comparison.DRAWS)
+    likelihood = np.random.default_rng(0).normal(-20, 0.1, number)
+    likelihood[..., 0] = -np.inf
+    cells = figure2_comparison.Cells(settings, likelihood)
+    shares = figure2_comparison.shares_of(cells, {"topology": ["dense", "overlap"]})
+    best, changes = figure2_comparison.best_cells(cells), figure2_comparison.changes_of(cells, cells, {})
+    assert best == []
+    for lines in (figure2_comparison.best_table(best), figure2_comparison.change_table(changes)):
+        assert lines
+    said = figure2_comparison.conclusion(shares, best, changes)
+    assert said == "By no law of the grid's members can the picture be: every likelihood is 0."
+    figure2_comparison.draw(cells, shares, tmp_path / "picture")
+    assert (tmp_path / "picture.png").exists()
 
 
 def test_the_file_beside_the_picture_has_the_intervals_that_are_drawn(tmp_path):

@@ -283,3 +283,17 @@ def test_files_beside_pictures_hold_all_that_is_drawn(tmp_path):
     ]
     assert [float(row["value"]) for row in lines] == pytest.approx(expected)
     assert [row["quantity"].rpartition(", ")[2] for row in lines] == ["four laws", "counted members"] * 2
+
+
+@pytest.mark.parametrize(
+    ("module_of", "words", "error"),
+    [
+        (given_loss_experiment, ["--guesses", "-1"], "--guesses: -1; allowed: 1 or more"),
+        (given_loss_experiment, ["--widths", "3", "3"], "--widths: 3 3; allowed: each width once"),
+        (random_solutions, ["--widths", "2", "2"], "--widths: 2 2; allowed: each width once"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(module_of, words, error, capsys):
+    with pytest.raises(SystemExit):
+        module_of.main(words)
+    assert capsys.readouterr().err == f"ncsim: error: {error}\n"

@@ -118,6 +118,37 @@ def test_a_verdict_gives_no_s_where_routes_part():
     assert none.endswith("No S.")
 
 
+def test_means_of_few_members_reach_beyond_their_values():
+    """Between two values of a law lies its mean in half of the samples: Student's t has it in 95 of 100 of normal ones."""
+    draws = np.random.default_rng(0).normal(150, 50, (300, 2)).clip(0)
+    found = [learning_equilibrium.mean(values) for values in draws]
+    assert sum(each.low <= 150 <= each.high for each in found) > 270
+    assert all(each.low >= 0 for each in found)
+    one, many = (learning_equilibrium.mean(np.arange(1.0, number + 1)) for number in (2, 100))
+    assert (one.low, one.high) == (0, pytest.approx(1.5 + 12.706 * 0.5, abs=1e-3))
+    assert many.high < 50.5 + 8
+
+
+def test_s_of_a_reservoir_is_inside_its_panel(tmp_path, monkeypatch):
+    drawn = []
+
+    def points(axis, at, values, label=None, **style):
+        drawn.append((axis, values))
+        axis.plot([], [], label=label)  # for the legend
+
+    monkeypatch.setattr(grand_canonical, "points", points)
+    reservoir = made_up([1.0, 1.0], 1)
+    high = [ncsim.Estimate(3.0, 2.5, 3.5, "made up")] * 2
+    monkeypatch.setattr(type(reservoir), "s", lambda self: high)
+    limits = []
+    monkeypatch.setattr(
+        grand_canonical, "save_figure", lambda figure, *_: limits.extend(axis.get_ylim() for axis in figure.axes)
+    )
+    grand_canonical.draw([reservoir], tmp_path)
+    assert drawn[-1][1] == high
+    assert limits[2][0] <= 2.5 < 3.5 < limits[2][1]
+
+
 def test_a_verdict_of_balances_and_kinks():
     estimate = ncsim.Estimate
     fine = learning_equilibrium.Balance("gradient", *[estimate(1.0, 0.9, 1.1, "t")] * 3)

@@ -126,6 +126,19 @@ def test_networks_of_any_seed_are_its_own():
     assert len({tuple(word_statistics.truth_tables(40, 0, seed)) for seed in seeds}) == 3
 
 
+def test_gains_of_words_are_inside_the_picture(tmp_path, monkeypatch):
+    """A law may be ahead by more than 1 nat per word, or behind."""
+    limits = []
+    monkeypatch.setattr(word_statistics, "save_figure", lambda figure, *_: limits.append(figure.axes[0].get_xlim()))
+    splits, flat = np.array([-0.1, 0.0, 0.1]), np.zeros(3)
+    for gain in (0.1, 2.0, -3.0):
+        scores = word_statistics.HeldOut(splits + gain, flat, flat)
+        word_statistics.draw([word_statistics.Subject("one", False, np.array([2, 1]), scores)], tmp_path)
+    assert limits[0][1] == 1  # as in the figure of the page
+    assert limits[1][1] > 2.2
+    assert limits[2][0] < -3.2
+
+
 def test_intervals_of_word_statistics_are_two_spreads_everywhere(tmp_path, capsys, monkeypatch):
     """Gains of 1.9 and 2.1 spreads: the table's +- holds 0 where the verdict tells no win, and the figure's bar is the same."""
     splits = np.array([-1.0, 0.0, 1.0])  # whose spread is 1

@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from experiments import five_runs, given_loss, random_solutions
 from experiments.shared import command
-from experiments.shared.figures import reach
+from experiments.shared.figures import legend, reach
 from experiments.shared.index import FOLDER
 from ncsim.cli.options import add_config_options
 from ncsim.errors import ConfigError
+from ncsim.report.figures import new_figure
 from ncsim.statistics.intervals import Estimate
 
 EXPERIMENTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -145,3 +147,51 @@ def test_what_is_too_little_or_twice():
 def test_error_bars_reach_from_the_values():
     estimates = [Estimate(1.0, 0.5, 3.0, "made up"), Estimate(2.0, 2.0, 2.25, "made up")]
     np.testing.assert_array_equal(reach(estimates), [[0.5, 0.0], [2.0, 0.25]])
+
+
+def test_a_legend_of_nothing_is_none():
+    with new_figure(2, 2) as figure:
+        axis = figure.subplots()
+        legend(axis)  # matplotlib's warning would be an error here
+        assert axis.get_legend() is None
+        axis.plot([0], [0], label="one")
+        legend(axis)
+        assert axis.get_legend() is not None
+
+
+def test_no_interval_is_drawn_over_another(monkeypatch, tmp_path):
+    """Series of one panel that have the same place stand beside one another."""
+    one = Estimate(0.5, 0.25, 0.75, "made up")
+    drawn: dict[int, list[float]] = {}
+
+    def points(axis, places, estimates, **style):
+        drawn.setdefault(id(axis), []).extend(round(float(place), 9) for place in places)
+        axis.plot([], [], label=style.get("label"))  # for legends
+
+    for module in (five_runs, random_solutions, given_loss):
+        monkeypatch.setattr(module, "points", points)
+    rows = [five_runs.Row(m, r, v, one) for m in ("accuracy", "S") for r in five_runs.RUNS for v in five_runs.VARIANTS]
+    five_runs.draw(rows, tmp_path)
+    kinds = [
+        random_solutions.Statistics(n, kind, protocol.label, one, one, 0.0, one, 0.0, 0.0)
+        for n in (2, 3)
+        for kind in random_solutions.KINDS[:3]
+        for protocol in random_solutions.PROTOCOLS
+    ]
+    random_solutions.draw([], kinds, tmp_path)
+    pair = (0.0, 0.0)
+    losses = [
+        given_loss.Row(law, 3, context, part, one, None, one, 1.0, pair, pair, pair)
+        for law in given_loss.LAWS
+        for context in ("11", "22")
+        for part in given_loss.PARTS
+    ]
+    both = [
+        given_loss.Together(law, n, part, one, one, pair, (0, 0))
+        for law in given_loss.LAWS
+        for n in (3, 4)
+        for part in given_loss.PARTS
+    ]
+    given_loss.draw(losses, both, tmp_path)
+    assert len(drawn) == 2 + 2 + 3
+    assert all(len(set(places)) == len(places) > 0 for places in drawn.values())
