@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ncsim import signals
 from ncsim.errors import ConfigError, one_line, reason
-from ncsim.machine import processor_features, processor_lines
+from ncsim.machine import processor_features, processor_lines, user_caches
 
 COMPILERS = ("cc", "gcc", "clang")
 #: Identifies the kinds of processor that there is code for, as the compiler's macros and Linux's /proc/cpuinfo name them.
@@ -118,8 +118,10 @@ def remember(text: str, faster: bool, subject: str = "verdict") -> bool:
 
 def cache_folder() -> Path:
     """Where libraries are kept, which belongs to the user alone: $XDG_CACHE_HOME/ncsim, or a temporary folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(base) / "ncsim"
+    base = user_caches()
+    if base is None:
+        return Path(_temporary_folder())
+    folder = base / "ncsim"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryFile(dir=folder):

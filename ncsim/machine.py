@@ -48,6 +48,14 @@ def absolute(path: str | os.PathLike[str]) -> str:
         ) from None
 
 
+def user_caches() -> Path | None:
+    """The folder of all caches of this user: $XDG_CACHE_HOME, where that is no relative path (which its specification has ignored), or
+    ~/.cache; None for a user without a home, as of a container that is started with any number for a user."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    folder = given if os.path.isabs(given) else os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(folder) if os.path.isabs(folder) else None
+
+
 def cores() -> int:
     """Processors that this process may use, at least 1: a part of one that a quota gives counts as one."""
     try:

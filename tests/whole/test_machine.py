@@ -206,3 +206,24 @@ def test_a_path_for_workers_is_the_folder_that_it_was(tmp_path, monkeypatch):
     Path("link").symlink_to("there/inner")
     Path(whole_location("link/../run")).mkdir()
     assert Path("there/run").is_dir()
+
+
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    """Nothing is kept in a folder called ~, nor in one beside whatever folder a run is begun in."""
+    text_cache = pytest.importorskip("ncsim.text.data.loading", exc_type=ImportError).text_cache
+    monkeypatch.setattr(c_compiler, "_temporary_folder", lambda: "/temporary")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert c_compiler.cache_folder() == tmp_path / "caches" / "ncsim"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert c_compiler.cache_folder() == tmp_path / "home" / ".cache" / "ncsim"
+    assert text_cache() == tmp_path / "home" / ".cache" / "ncsim" / "text"
+    monkeypatch.setattr(
+        os.path, "expanduser", lambda path: path
+    )  # what it gives where neither HOME nor the system says
+    assert c_compiler.cache_folder() == Path("/temporary")
+    with pytest.raises(
+        ncsim.ConfigError, match=r"^--cache-dir: not given, and this user has no home; allowed: a folder"
+    ):
+        text_cache()
+    assert sorted(os.listdir(".")) == ["caches", "home"]

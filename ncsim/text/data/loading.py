@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ncsim.errors import ConfigError, DataError, missing_extra
+from ncsim.machine import user_caches
 from ncsim.terminal import say
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
 from ncsim.text.data.rows import Labelled, Question, Row, read_own, read_rows
@@ -84,9 +84,17 @@ def load(
 
 
 def text_cache() -> Path:
-    """Where downloads and tokens are kept: $XDG_CACHE_HOME/ncsim/text, ~/.cache/ncsim/text without it."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(base) / "ncsim" / "text"
+    """Where downloads and tokens are kept: $XDG_CACHE_HOME/ncsim/text, ~/.cache/ncsim/text without it.
+
+    Raises:
+        ConfigError: this user has neither.
+    """
+    base = user_caches()
+    if base is None:
+        raise ConfigError(
+            "--cache-dir: not given, and this user has no home; allowed: a folder, or XDG_CACHE_HOME set to one"
+        )
+    return base / "ncsim" / "text"
 
 
 class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
