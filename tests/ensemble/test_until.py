@@ -53,7 +53,8 @@ def _small(monkeypatch):
 
 def files(folder):
     """All that is not made by a report, and what says where a rule has led."""
-    names = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("until.json", ".lock")]
+    others = ("until.json", ".lock", ".config.lock")
+    names = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in others]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in names}
 
 

@@ -58,7 +58,7 @@ def test_a_task_that_dies_in_training_is_gone_on_with_from_its_checkpoint(files,
     monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr(trainer, "CALL_SECONDS", 0)
     written, begun = [], []
-    write, read = TextFolder.write_checkpoint, TextFolder.read_checkpoint
+    write, read = TextFolder.write_checkpoint, TextFolder.checked_checkpoint
 
     def dying(self, group, checkpoint):
         write(self, group, checkpoint)
@@ -81,7 +81,7 @@ def test_a_task_that_dies_in_training_is_gone_on_with_from_its_checkpoint(files,
                 return future
 
     monkeypatch.setattr(TextFolder, "write_checkpoint", dying)
-    monkeypatch.setattr(TextFolder, "read_checkpoint", seen)
+    monkeypatch.setattr(TextFolder, "checked_checkpoint", seen)
     run = by(Dying(), files, tmp_path / "run")
     assert contents(run.path) == contents(whole.path)
     assert sum(each is not None for each in begun) == 1
