@@ -123,6 +123,7 @@ def test_what_is_stored_is_not_counted(tmp_path):
     assert [sum(map(len, gaps)) for gaps in plan._to_train([more], None, None)] == [900]
 
 
+@pytest.mark.slow
 def test_members_that_are_stored_are_recorded_and_not_stored_again(tmp_path):
     """Their parts were counted once more, in the bytes and in the number of files."""
     config, recording = ncsim.EnsembleConfig(hidden=2, members=600, steps=20), ncsim.Recording(points=2)
