@@ -13,6 +13,7 @@ from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.config.fields import shown, whole_number
 from ncsim.errors import ConfigError, StoreError
 from ncsim.exports import CellArrays, data_set, of_records, of_statistics, of_trajectories, package
+from ncsim.formatting import counted
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.records.trajectories import MemberTrajectories
 from ncsim.records.trajectories import concatenated as joined
@@ -366,7 +367,7 @@ class Run:
     def _data_set(self, variables: Callable[[MemberRecords, EnsembleConfig], Any], incomplete: str, method: str) -> Any:
         if incomplete == "refuse" and (missing := self.missing()):
             raise ConfigError(
-                f"{method}: {missing:,} members are still to be trained; allowed: incomplete='nan', or a complete run"
+                f"{method}: {counted(missing, 'member is', 'members are')} still to be trained; allowed: incomplete='nan', or a complete run"
             )
         cells = []
         for cell, config in enumerate(self.configs):

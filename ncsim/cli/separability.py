@@ -15,7 +15,7 @@ from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
-from ncsim.formatting import json_text, table
+from ncsim.formatting import counted, json_text, table
 from ncsim.terminal import output, telling
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def lines(config: EnsembleConfig, rows: Sequence[dict[str, Any]], ridge: float |
     shown = ["foreign_share_alice", "foreign_share_bob", "entropy_alice", "entropy_bob", "cross_kernel"]
     names = ["context", "step", "foreign share A", "B", "entropy / ln 2 A", "B", "cross kernel"]
     cells = [[row["context"], f"{row['step']:,}", *(str(Estimate(**row[key])) for key in shown)] for row in rows]
-    said = [f"{config.members:,} members, intervention {config.intervention}; means over members, 95 %", ""]
+    said = [f"{counted(config.members, 'member')}, intervention {config.intervention}; means over members, 95 %", ""]
     said += table(names, cells)
     if without := max(row["members_without_share"] for row in rows):
         said += [

@@ -23,6 +23,7 @@ from ncsim.ensemble.kinds import differences
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.scenarios import run_scenario
 from ncsim.errors import ConfigError, StoreError
+from ncsim.formatting import counted
 from ncsim.records.trajectories import concatenated
 from ncsim.storage.environment import recorded_executors
 from ncsim.storage.files import open_storage
@@ -69,9 +70,9 @@ class Audit:
             lines.append(f"{cell}: member {member} differs in {', '.join(columns)}")
         if len(self.differing) > NAMED:
             lines.append(f"... and {len(self.differing) - NAMED:,} more")
-        said = "all are as stored" if self.right else f"{len(self.differing):,} differ"
+        said = "all are as stored" if self.right else counted(len(self.differing), "differs", "differ")
         lines.append(
-            f"Audit: {self.members:,} of {self.stored:,} members ({share:.2%}, seed {self.seed}) trained again: {said}."
+            f"Audit: {self.members:,} of {counted(self.stored, 'member')} ({share:.2%}, seed {self.seed}) trained again: {said}."
         )
         if self.elsewhere:
             there = "; ".join(self.elsewhere)

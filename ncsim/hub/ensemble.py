@@ -12,7 +12,7 @@ import pyarrow as pa
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.tasks import PAPER_TASKS
 from ncsim.errors import StoreError
-from ncsim.formatting import json_text
+from ncsim.formatting import counted, json_text
 from ncsim.hub.dataset import HubFolder, new_folder
 from ncsim.results import Run
 from ncsim.statistics.until import numbers_of
@@ -147,7 +147,7 @@ def _body(run: Run) -> list[str]:
         "## Settings\n\n| field | value |\n|---|---|\n" + "\n".join(rows) + f"\n\nTasks: {tasks}.",
     ]
     if missing := run.missing():
-        paragraphs.insert(0, f"Not complete: {missing:,} members were still to be trained.")
+        paragraphs.insert(0, f"Not complete: {counted(missing, 'member was', 'members were')} still to be trained.")
     paragraphs += _trained_with(recorded_environments(str(run.location)))
     return paragraphs
 

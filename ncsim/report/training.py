@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.config.tasks import context_names
+from ncsim.formatting import counted
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, TrajectoryStatistics
 
@@ -69,7 +70,7 @@ def at_step(numbers: Mapping[str, Any], name: str, place: int) -> Estimate:
 def training_lines(numbers: Mapping[str, Any]) -> list[str]:
     """What a recording says, in words that its intervals bear."""
     there = [place for place, members in enumerate(numbers["members"]) if members]
-    step, recorded = numbers["step"], f"{numbers['recorded_steps']:,} recorded steps"
+    step, recorded = numbers["step"], counted(numbers["recorded_steps"], "recorded step")
     if without := numbers["members_without_recording"]:
         recorded += f" of all but {'one member, which has' if without == 1 else f'{without:,} members, which have'} no recording"
     if not there:
@@ -83,7 +84,7 @@ def training_lines(numbers: Mapping[str, Any]) -> list[str]:
     before = "" if first == last else f"{begin} at step {step[first]:,} and "
     text = (
         f"Along training, {recorded}: mean S is {before}{end} at step {step[last]:,}, where S is above 2 "
-        f"in {at_step(numbers, 's_above_2', last)} of {numbers['members'][last]:,} members"
+        f"in {at_step(numbers, 's_above_2', last)} of {counted(numbers['members'][last], 'member')}"
     )
     if largest.low > end.high:
         text += f"; it was larger before, {largest} at step {step[peak]:,}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.formatting import counted
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.stopping import METHOD, Look, next_stage
 from ncsim.statistics.until import Until
@@ -65,9 +66,9 @@ def until_sentence(told: Mapping[str, Any]) -> str:
     """Why a run stopped, and the rule's interval: of several cells, in the least precise one."""
     members, wanted = told["members"], told["until"]
     if told["stopped"] == "precise":
-        why = f"Stopped at {members:,} of at most {told['at_most']:,} members, which are enough for {wanted}."
+        why = f"Stopped at {members:,} of at most {counted(told['at_most'], 'member')}, which are enough for {wanted}."
     else:
-        why = f"Stopped at {members:,} members, the most that were allowed, which are not enough for {wanted}."
+        why = f"Stopped at {counted(members, 'member')}, the most that were allowed, which are not enough for {wanted}."
     if not told["intervals"]:
         return f"{why} No network is there to compute it from."
     least = max(told["intervals"], key=lambda each: each["reach"])

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.formatting import p_value_text
+from ncsim.formatting import counted, p_value_text
 from ncsim.records.joint_counts import joint_counts, validated_counts
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
 from ncsim.statistics.contextuality import CONNECTIONS
@@ -93,7 +93,7 @@ class MemberSignallingTest:
 
     def __str__(self) -> str:
         p_values = f"p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)}"
-        return f"{self.answer}: {self.difference} over {self.members:,} members, {p_values} ({self.method})"
+        return f"{self.answer}: {self.difference} over {counted(self.members, 'member')}, {p_values} ({self.method})"
 
 
 def member_signalling_tests(differences: AccuracyDifferences) -> tuple[MemberSignallingTest, ...]:

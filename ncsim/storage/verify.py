@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.errors import NoRunError, StoreError, reason
+from ncsim.formatting import counted
 from ncsim.storage.checksums import TORN
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_temporary, open_storage
@@ -84,10 +85,13 @@ class Verification(Found):
         if self.unsealed:
             lines.append(f"{_parts(self.unsealed)} without a checksum, of an old version: as far as can be seen, whole")
         if self.leftovers:
-            lines.append(f"{self.leftovers} files were begun by a worker that was killed; nothing reads them")
+            files = counted(self.leftovers, "file was", "files were")
+            lines.append(
+                f"{files} begun by a worker that was killed; nothing reads {'it' if self.leftovers == 1 else 'them'}"
+            )
         if self.folder is not None:
             recorded = f" and {_parts(self.recorded)} of trajectories" if self.recorded else ""
-            lines.append(self.ended(f"{_parts(self.parts)} with {self.members:,} members{recorded}"))
+            lines.append(self.ended(f"{_parts(self.parts)} with {counted(self.members, 'member')}{recorded}"))
         return lines
 
 

@@ -13,6 +13,7 @@ from ncsim import signals
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError
 from ncsim.executors.own_programs import own_programs
+from ncsim.formatting import counted
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.environment import all_differences
 from ncsim.storage.files import LocalStorage
@@ -41,10 +42,8 @@ class TextAudit:
 
     def lines(self) -> list[str]:
         """The result in words."""
-        said = "all are as stored" if self.right else f"{len(self.differing):,} files differ"
-        again = (
-            f"Audit: {self.groups:,} of {self.stored:,} groups of adapters (seed {self.seed}) trained again: {said}."
-        )
+        said = "all are as stored" if self.right else counted(len(self.differing), "file differs", "files differ")
+        again = f"Audit: {self.groups:,} of {counted(self.stored, 'group')} of adapters (seed {self.seed}) trained again: {said}."
         lines = [*(f"{name}: differs" for name in self.differing), again]
         if self.elsewhere:
             there = "; ".join(self.elsewhere)

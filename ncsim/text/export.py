@@ -12,7 +12,7 @@ import pyarrow as pa
 from ncsim.config.fields import shown
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError, StoreError
-from ncsim.formatting import json_text
+from ncsim.formatting import counted, json_text
 from ncsim.hub.dataset import HubFolder, front_matter, new_folder
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.text.checkpoint_file import safetensors_metadata
@@ -187,9 +187,9 @@ def _body(run: TextRun, base: str, adapters: int) -> list[str]:
     paragraphs = [
         f"Backbone: [{base}](https://huggingface.co/{base}), frozen; fingerprint of its files {run.backbone['fingerprint']}.",
         "| task | data set | items, train | items, test |\n|---|---|---|---|\n" + "\n".join(tasks),
-        f"`adapters/` has {adapters:,} adapters in PEFT's format, each with a model card and its heads. The text of the tasks is not here.",
+        f"`adapters/` has {counted(adapters, 'adapter')} in PEFT's format, each with a model card and its heads. The text of the tasks is not here.",
         "## Settings\n\n| field | value |\n|---|---|\n" + "\n".join(rows),
     ]
     if missing := run.missing():
-        paragraphs.insert(0, f"Not complete: {missing:,} adapters were still to be trained.")
+        paragraphs.insert(0, f"Not complete: {counted(missing, 'adapter was', 'adapters were')} still to be trained.")
     return paragraphs

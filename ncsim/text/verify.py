@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple
 
 from ncsim.errors import StoreError, reason
+from ncsim.formatting import counted
 from ncsim.storage.files import is_temporary, open_storage
 from ncsim.storage.verify import Finding, Found, described_by
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
@@ -39,9 +40,12 @@ class TextVerification(Found):
                 lines.append("without checksums, of an old version: as far as can be seen, whole")
             groups = self.folder.groups
             adapters = sum(map(len, groups)) - sum(gap.adapters for gap in self.missing)
-            lines.append(self.ended(f"{self.whole} groups with {adapters:,} adapters"))
+            lines.append(self.ended(f"{counted(self.whole, 'group')} with {counted(adapters, 'adapter')}"))
         if self.leftovers:
-            lines.append(f"{self.leftovers} files were begun by a process that was killed; nothing reads them")
+            files = counted(self.leftovers, "file was", "files were")
+            lines.append(
+                f"{files} begun by a process that was killed; nothing reads {'it' if self.leftovers == 1 else 'them'}"
+            )
         return lines
 
 

@@ -361,7 +361,7 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9123
     [
         (
             OUT_OF_MEMORY,
-            "a device has no memory for 1 adapters at once and one row of a step at a time; .* --at-once",
+            "a device has no memory for 1 adapter at once and one row of a step at a time; .* --at-once",
             2,
         ),
         (

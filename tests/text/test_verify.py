@@ -76,7 +76,7 @@ def test_what_is_wrong_is_moved_aside_and_trained_again_to_the_same_bytes(copy, 
         "context=21/adapter_model.safetensors: is torn",
         "parts/stranger.parquet: is not of this run",
         "parts/group-003.parquet: adapters of its group (1) are missing",
-        "1 groups with 1 adapters: whole\n",
+        "1 group with 1 adapter: whole\n",
         "puts this right",
     ):
         assert words in said

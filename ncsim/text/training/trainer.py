@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ncsim import signals
 from ncsim.errors import ConfigError, DeviceError, StoreError
 from ncsim.executors.devices import arithmetic_settings, failing_in_one_line, out_of_memory
+from ncsim.formatting import counted
 from ncsim.storage.environment import environment
 from ncsim.terminal import ProgressListener, say, telling, waiting
 from ncsim.text.checkpoint_file import Checkpoint
@@ -91,7 +92,9 @@ class Trainer:
             else:
                 chosen = max(chosen // 2 // devices, 1) * devices
         if microbatch < best or chosen < wanted:
-            say(f"memory for {chosen} adapters at once and {microbatch} x {setting.row} tokens of a step at a time")
+            say(
+                f"memory for {counted(chosen, 'adapter')} at once and {microbatch} x {setting.row} tokens of a step at a time"
+            )
         return chosen, microbatch
 
     def _device_words(self) -> str:
@@ -176,7 +179,7 @@ class Trainer:
                     raise
                 if microbatch == 1:
                     raise DeviceError(
-                        f"a device has no memory for {len(group)} adapters at once and one row of a step at a time; what is "
+                        f"a device has no memory for {counted(len(group), 'adapter')} at once and one row of a step at a time; what is "
                         "stored is whole, and the same command resumes with a smaller --at-once, or with --remat true"
                     ) from None
                 folder.replan(microbatch=-(-microbatch // 2))
