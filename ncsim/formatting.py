@@ -75,6 +75,21 @@ def rounded_text(value: float) -> str:
     return f"{round(value, 9) + 0.0:.6g}"
 
 
+#: Decimals of a number of which no float knows more: an exponent may say any.
+MOST_DECIMALS = 400
+
+
+def decimals_of(word: str) -> int:
+    """How many decimals a number has as it is written, below 0 where it ends before the point.
+
+    >>> [decimals_of(word) for word in ("0.250", "2.5e-3", "1e3", "7")]
+    [3, 4, -3, 0]
+    """
+    digits, _, exponent = word.lower().partition("e")
+    shift = min(max(float(exponent or 0), -MOST_DECIMALS), MOST_DECIMALS)
+    return len(digits.strip().partition(".")[2].replace("_", "")) - int(shift)
+
+
 #: A probability that is not above this is nothing but rounding.
 NOTHING = 1e-9
 

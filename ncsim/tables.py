@@ -12,14 +12,13 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ncsim.errors import DataError
-from ncsim.formatting import p_value_text, significant, table
+from ncsim.formatting import decimals_of, p_value_text, significant, table
 from ncsim.statistics.chsh import SIGNS, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
@@ -197,7 +196,9 @@ def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probab
 
 def _rounded(joint: JointTable, words: Sequence[str], totals: np.ndarray) -> JointTable:
     """What the decimals of probabilities leave open: half of the last one in each cell, and what a context lacks of 1."""
-    decimals = max(0, *(-int(Decimal(word).as_tuple().exponent) for word in words))
+    decimals = max(map(decimals_of, words))
+    if decimals <= 0:
+        return joint  # fixed answers: nobody rounds a probability to 0 or 1
     return replace(joint, decimals=decimals, rounding=2 * 10.0**-decimals + float(np.abs(1 - totals).max()))
 
 
@@ -256,9 +257,7 @@ def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
     elif joint.values.shape[0] == joint.values.shape[1] > 2:
         found |= _of_chain(joint.joint_counts)
     if joint.rounding > TOLERANCE and {"s", "chained"} & found.keys():
-        off = (
-            2 * len(joint.alice) * joint.rounding
-        )  # of a correlator for each context of the ring; means stand in Delta twice
+        off = 2 * len(joint.alice) * joint.rounding  # a correlator per context of the ring; means are in Delta twice
         found["rounding"] = {"decimals": joint.decimals, "s": off, "contextuality": 3 * off}
     return found
 

@@ -130,6 +130,18 @@ def test_what_rounding_may_do_is_told_and_is_enough(tmp_path):
     assert "rounding" not in describe(exact)
 
 
+def test_fixed_answers_are_not_rounded_and_an_exponent_may_be_any(tmp_path):
+    """S of a table of 0 and 1 might have been "off by 8 and Delta by 24"; an exponent that decimal has not was a traceback."""
+    fixed = made(tmp_path, HEAD + "".join(f"A{i},B{j},1,0,0,0\n" for i in "01" for j in "01"))
+    assert (fixed.decimals, describe(fixed)["s"]) == (None, 2)
+    assert "rounding" not in describe(fixed)
+    for tiny in ("1e-99999999999999999999", "0e-" + "9" * 5000):
+        text = HEAD + "".join(f"A{i},B{j},0.5,{tiny},0.0,0.5\n" for i in "01" for j in "01")
+        table = made(tmp_path, text)
+        assert describe(table)["s"] == 2
+        assert "rounding" not in describe(table)
+
+
 def test_settings_are_chosen_and_ordered():
     """Another order moves the minus: S is one of the eight sums, and Delta stays."""
     table = read_table(PEOPLE)
