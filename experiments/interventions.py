@@ -123,8 +123,9 @@ def effects(run: Run, names: Sequence[str]) -> list[Effect]:
 
 
 class Change(NamedTuple):
-    """What a case has more than no intervention, member by member: both begin alike, so that their difference is known better than
-    either. Means with intervals of 95 %, over members of which no network diverged in either case."""
+    """What a case has more than no intervention, member by member. Both begin alike, so that their difference is known better than
+    either; but with separate trunks a network has other units, and begins by itself. Means with intervals of 95 %, over members of
+    which no network diverged in either case."""
 
     case: str
     common_initialization: bool

@@ -22,7 +22,7 @@ Time. 24 cells x 10^6 members x 4 contexts x 3,000 steps are 2.9e11 network-step
 benchmarks/results/scaling/width.csv: an hour and ten minutes on two cores, nine minutes on 16. No TPU has run it: its rate is not
 measured.
 
-Expected. At a rate of 0.01 a single shot is above 2 in 0.30 of members at n = 3, in most at n = 4, 0.46, and less often beyond; no
+Expected. At a rate of 0.01 a single shot is above 2 in 0.30 of members at n = 3, most often at n = 4, 0.46, and less often beyond; no
 member is contextual at any width or rate (docs/results.md and docs/mechanism.md, from 1,000 to 10^5 members per width on CPUs). What a million add is the tails.
 """
 

@@ -1,6 +1,7 @@
 """Numbers on pages that follow from what stands beside them, computed anew: they went stale when limits were made longer."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -108,6 +109,27 @@ def test_the_disk_of_a_run_of_10_to_the_9_follows_from_the_formula_above_it():
     promised, said_parts = re.search(r"(\d+) GB in ([\d,]+) parts", page).groups()
     assert round((members * int(per_member) + parts * int(per_part) * 1e3) / 1e9) == int(promised)
     assert round(parts, -3) == int(said_parts.replace(",", ""))
+
+
+def test_what_a_recording_costs_is_in_the_files_that_the_page_names():
+    """A file had been measured anew, with another executor alone, and the page still named it for XLA's numbers."""
+
+    def measured(name, executor):
+        text = (ROOT / "benchmarks" / "results" / name).read_text()
+        return json.loads(text)["executors"][executor]
+
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    xla = measured("recording-xla.json", "xla")
+    rate = 4 * xla["members"] * xla["steps"] / xla["seconds"]["memory"]
+    assert f"with XLA's own code | {rate:.1e} | measured (recording-xla.json)".replace("e+0", "e") in page
+    (row,) = re.findall(r"^\| recording at 50 of .*$", page, re.MULTILINE)
+    natives = [
+        measured(name, "native")["recorded_over_plain"]["clock"] for name in ("recording-intel.json", "recording.json")
+    ]
+    intel, amd = ([each[place][0] for place in ("memory", "stored")] for each in natives)
+    assert "{:.2f} times the time in memory and {:.2f} times into a folder (native, Intel Xeon)".format(*intel) in row
+    assert "; {:.2f} and {:.2f} (native, AMD EPYC)".format(*amd) in row
+    assert "; {memory:.2f} and {stored:.2f} (XLA)".format(**xla["recorded_over_plain"]) in row
 
 
 @pytest.mark.slow
