@@ -290,7 +290,11 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
         if self.recording() is None:
             return 0
         groups, without = self.counted(config)
-        return without if groups else sum(part.members for part in self._folder.parts(config))
+        if groups:
+            return without
+        held = self._folder.parts(config)
+        groups, without = self.counted(config)  # again: what was stored in the meantime has its trajectories by now
+        return without if groups else sum(part.members for part in held)
 
     def tally(self, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()) -> Recorded | None:
         """What a cell's trajectories add up to, with sums between the ends of these windows: from the summaries of its parts, which

@@ -140,6 +140,25 @@ def test_a_part_that_is_stored_between_two_looks_lacks_no_recording(tmp_path, mo
     assert ([group.members for group in groups], without) == ([70, 80], 0)
 
 
+def test_a_first_part_that_is_stored_between_two_looks_is_not_still_to_be_recorded(tmp_path, monkeypatch):
+    """Nothing is there at the first look. A report of a run that has just begun said that all its members lacked their recording."""
+    run = RunFolder.create(tmp_path, [CONFIG])
+    folder, counted, left = TrajectoryFolder(run), TrajectoryFolder.counted, [range(70)]
+    folder.check(ncsim.Recording(points=5), tuple(made_up(1).values))
+
+    def looked(self, config):
+        found = counted(self, config)
+        if left:
+            folder.write_recorded(CONFIG, made_up(150).take(slice(0, len(left.pop()))), ncsim.Recording(points=5))
+            run.write_part(CONFIG, some_records(0, 70))
+        return found
+
+    monkeypatch.setattr(TrajectoryFolder, "counted", looked)
+    assert folder.without(CONFIG) == 0
+    run.write_part(CONFIG, some_records(70, 80))
+    assert folder.without(CONFIG) == 80
+
+
 def test_in_memory_it_is_the_same(expected):
     run = ncsim.results.Run([CONFIG], [], [[made_up(150).take(slice(0, 20)), made_up(150).take(slice(20, 150))]])
     assert_same(run.trajectory_statistics(windows=WINDOWS), expected)
