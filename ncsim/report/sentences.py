@@ -141,8 +141,10 @@ def run_verdict(numbers: Mapping[str, Any]) -> list[str]:
     least, at_least = min(shares, key=lambda each: each[0].high)
     most, at_most = max(shares, key=lambda each: each[0].low)
     text = f"S is above 2 in {most} of members"
-    if len(known) > 1:
+    if at_least != at_most:
         text = f"S is above 2 in {least} ({at_least}) to {most} ({at_most}) of a cell's members"
+    elif len(known) > 1:  # no cell is shown to have fewer or more
+        text += f" ({at_most}), whose interval lies within that of each other cell"
     elif not alone:
         text += f" ({at_most})"
     if len(known) < len(trained):
