@@ -198,6 +198,7 @@ def described_by(storage: Storage, within: Callable[[Storage, str], _Folder]) ->
         if not storage.exists(name):
             findings.append(Finding(name, "is missing"))
             continue
+        _check_readable(storage, name)
         try:
             folders[name] = within(storage, name)
         except StoreError as error:
@@ -212,8 +213,20 @@ def described_by(storage: Storage, within: Callable[[Storage, str], _Folder]) ->
     return folders.get(CONFIG) or folders.get(CONFIG_COPY), findings
 
 
+def _check_readable(storage: Storage, name: str) -> None:
+    """Raise StoreError where a description that is there cannot be read now: nothing is known to be wrong with it, and it is not to be
+    moved aside."""
+    try:
+        storage.read(name)
+    except OSError as error:
+        raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}") from None
+
+
 def _records(storage: Storage, trajectories: TrajectoryFolder, findings: list[Finding]) -> bool:
-    """Whether the run records along training; what is wrong with its recording.json is added to the findings."""
+    """Whether the run records along training; what is wrong with its recording.json is added to the findings. Raises StoreError where
+    it cannot be read now."""
+    if storage.exists(RECORDING):
+        _check_readable(storage, RECORDING)
     try:
         return trajectories.recording() is not None or bool(storage.names(FOLDER))
     except StoreError as error:

@@ -1,8 +1,10 @@
 """Every bit of a run folder that matters: seen where it changes, named, and put right by training exactly what it hit."""
 
 import dataclasses
+import errno
 import functools
 import json
+import os
 import random
 import shutil
 
@@ -19,6 +21,7 @@ from ncsim.storage import parts
 from ncsim.storage.arrow_tables import to_table
 from ncsim.storage.checksums import is_whole
 from ncsim.storage.config_file import description
+from ncsim.storage.files import LocalStorage
 from ncsim.storage.parts import MEMBERS, from_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
@@ -206,6 +209,28 @@ def test_files_that_are_not_of_this_run_are_named_and_moved_aside(tmp_path):
     (parts / "notes.txt").write_text("again")
     assert repair(tmp_path / "run", trained_again(tmp_path / "run", trained), said.append).right
     assert (tmp_path / "run" / "rejected" / "parts" / "notes.txt.2").read_text() == "again"
+
+
+@pytest.mark.parametrize("name", ["config.json", "config-copy.json", "recording.json"])
+def test_a_description_that_cannot_be_read_now_is_not_moved_aside(tmp_path, monkeypatch, name):
+    """As over a network: nothing is known to be wrong with it. It was told as wrong, and another put in its place."""
+    config = dataclasses.replace(CONFIG, members=2, steps=2)
+    ncsim.run_ensemble(config, tmp_path, executor="xla", recording=ncsim.Recording(points=2))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    read = LocalStorage.read
+
+    def refused(self, wanted):
+        if wanted == name:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return read(self, wanted)
+
+    monkeypatch.setattr(LocalStorage, "read", refused)
+    for ask in (verify, functools.partial(repair, train=None)):
+        with pytest.raises(StoreError, match=rf"/{name}: cannot be read \(Permission denied\)$"):
+            ask(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    monkeypatch.undo()
+    assert verify(tmp_path).right
 
 
 def test_without_any_description_nothing_is_touched(tmp_path):
