@@ -49,6 +49,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         StoreError: records that contradict themselves.
     """
     cells, laws, drawn, estimates = [], [], [], []
+    without: dict[int, int] = {}
     runs = [run] if isinstance(run, Run) else [Run(folder.configs, folder) for folder in run._folders]
     rules = [each.until for each in runs]
     led_on = [
@@ -64,6 +65,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         along = run._along_training(number)
         if along is not None:
             cells[-1]["training"] = training_numbers(*along)
+            without[number] = along[1]
         laws.append(cell_laws)
         if until is not None:
             estimates.append(Until.parse(until["until"]).estimate(cell))
@@ -75,7 +77,9 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         "members_missing": sum(max(c.members - cell["members"], 0) for c, cell in zip(run.configs, cells, strict=True)),
         "cells": cells,
     }
-    if unrecorded := sum(each._unrecorded() for each in runs):
+    # What has no recording in a study may be of a run that records nothing.
+    known = without if isinstance(run, Run) else None
+    if unrecorded := sum(each._unrecorded(known) for each in runs):
         numbers["members_unrecorded"] = unrecorded
     if led_on:
         numbers["until_goes_on"] = list(dict.fromkeys(led_on))

@@ -284,17 +284,19 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
         if self._adding is not None:
             self._adding.add(kept, (name, footer_digest(content), len(kept.member)))
 
-    def without(self, config: EnsembleConfig) -> int:
-        """How many members the run folder holds that are still to be recorded; 0 of a run that records nothing. Raises as
-        `parts`."""
+    def without(self, configs: Iterable[EnsembleConfig]) -> int:
+        """How many members of these cells the run folder holds that are still to be recorded; 0 of a run that records nothing.
+        Raises as `parts`."""
         if self.recording() is None:
             return 0
-        groups, without = self.counted(config)
-        if groups:
-            return without
-        held = self._folder.parts(config)
-        groups, without = self.counted(config)  # again: what was stored in the meantime has its trajectories by now
-        return without if groups else sum(part.members for part in held)
+        missing = 0
+        for config in configs:
+            groups, without = self.counted(config)
+            if not groups:
+                held = self._folder.parts(config)
+                groups, without = self.counted(config)  # again: what was stored in the meantime has its trajectories by now
+            missing += without if groups else sum(part.members for part in held)
+        return missing
 
     def tally(self, config: EnsembleConfig, windows: Sequence[tuple[int, int]] = ()) -> Recorded | None:
         """What a cell's trajectories add up to, with sums between the ends of these windows: from the summaries of its parts, which

@@ -20,6 +20,7 @@ from ncsim.report.summary import summarise
 from ncsim.report.training import training_lines, training_numbers, training_rows
 from ncsim.report.watch import watch
 from ncsim.report.write import printed, write_report
+from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.study import Study
@@ -148,6 +149,24 @@ def test_a_recording_without_its_members_does_not_count(tmp_path, capsys):
     with pytest.raises(ValueError, match="a: no member that is stored has a recording; resume the run"):
         alone.trajectory_statistics()
     assert capsys.readouterr().err == ""
+
+
+def test_a_report_looks_at_what_was_recorded_once(tmp_path, monkeypatch):
+    """Every file was opened again to count what is still to be recorded, and a worker may have stored more meanwhile."""
+    folder, whole = a_grid(tmp_path, members=30), recorded(30)
+    record(folder, whole)
+    read, looked = LocalStorage.read_tail, []
+    monkeypatch.setattr(
+        LocalStorage, "read_tail", lambda self, name, *size: looked.append(name) or read(self, name, *size)
+    )
+    counted, counts = TrajectoryFolder.counted, []
+    monkeypatch.setattr(
+        TrajectoryFolder, "counted", lambda self, config: counts.append(config) or counted(self, config)
+    )
+    assert "members_unrecorded" not in summarise(ncsim.open_run(tmp_path)).numbers
+    assert counts == list(folder.configs)
+    along = [name for name in looked if name.startswith("trajectories/")]
+    assert len(along) == len(set(along)) == len(folder.configs)
 
 
 def test_members_whose_recording_is_lost_are_counted(tmp_path, capsys):
