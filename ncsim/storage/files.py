@@ -14,6 +14,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -128,11 +129,11 @@ class LocalStorage:
     def _check_not_moved(self) -> None:
         """Raise FileNotFoundError where a folder that was there is gone: made anew, it would have the rest of a run without the
         beginning, and whoever moved it the beginning without the rest."""
-        if self._was_there and not persistently(self.root.is_dir):
+        if self._was_there and not persistently(lambda: _is(stat.S_ISDIR, self.root)):
             raise FileNotFoundError(errno.ENOENT, "its run folder is not there any more: was it moved?", self.location)
 
     def exists(self, name: str) -> bool:
-        return persistently((self.root / name).is_file)
+        return persistently(lambda: _is(stat.S_ISREG, self.root / name))
 
     def names(self, folder: str) -> list[str]:
         return persistently(lambda: sorted(self._below(folder)))
@@ -191,6 +192,19 @@ def write_atomically(path: Path, content: bytes | memoryview, unfinished: Path |
         unfinished: a folder of the same file system that has it until it is whole; None for its own.
     """
     persistently(lambda: _put(_replace, path, content, unfinished or path.parent))
+
+
+def _is(kind: Callable[[int], bool], path: Path) -> bool:
+    """Whether something of this kind is there. Raises OSError where that cannot be known now: `is_file` and `is_dir` of Python 3.14
+    say then that it is not there."""
+    try:
+        return kind(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+    except ValueError:  # no name of a file
+        pass
+    return False
 
 
 def make_folder(path: Path) -> None:

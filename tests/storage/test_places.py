@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,31 @@ def test_an_empty_file_in_the_place_of_a_part_is_torn(address, tmp_path):
         assert [finding.name for finding in verify(place).findings] == [name]
     finally:
         storage.memory_store.cache_clear()
+
+
+def test_what_cannot_be_looked_at_for_a_moment_is_not_gone(tmp_path, monkeypatch):
+    """Python 3.14 takes it so: a run ended with "was it moved?", or had no config.json."""
+    monkeypatch.setattr(attempts, "SECONDS_BETWEEN_ATTEMPTS", 0)
+    monkeypatch.setattr(Path, "is_file", lambda self: os.path.isfile(self))
+    monkeypatch.setattr(Path, "is_dir", lambda self: os.path.isdir(self))
+    files, stat, fail = stored(tmp_path / "run").storage, os.stat, []
+
+    def once(*arguments, **options):
+        if fail:
+            raise OSError(fail.pop(), "failed")
+        return stat(*arguments, **options)
+
+    monkeypatch.setattr(os, "stat", once)
+    for look in (
+        lambda: files.exists("config.json"),
+        lambda: files.write("new", b"1") is None,
+        lambda: not files.create("new", b"2"),
+    ):
+        fail[:] = [errno.ESTALE, errno.EIO]
+        assert look()
+        assert fail == []
+    (tmp_path / "run" / "loop").symlink_to("loop")
+    assert [files.exists(name) for name in ("loop", "none", "new/none", "parts", "new")] == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize("name", ["stat", "open", "unlink", "flock", "close"])
