@@ -27,6 +27,7 @@ from ncsim.config.fields import shown
 from ncsim.errors import ConfigError, StoreError, reason
 from ncsim.formatting import json_text, page_bytes
 from ncsim.machine import absolute
+from ncsim.storage.arrow_tables import bounded
 
 CARD, UNFINISHED = "README.md", ".unfinished-"
 #: What an export puts in place before the card.
@@ -147,9 +148,7 @@ class HubFolder:
         try:
             for table in tables:
                 if writer is None:
-                    # Smallest and largest numbers leave NaN out, and DuckDB and pyarrow then find none of what diverged
-                    # (findings/parquet_nan_behind_statistics.sh).
-                    told = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+                    told = bounded(table.schema)
                     writer = pq.ParquetWriter(place, table.schema, compression="zstd", write_statistics=told)
                 writer.write_table(table)
                 rows += table.num_rows

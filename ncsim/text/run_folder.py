@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from ncsim.errors import NoRunError, StoreError, one_line, reason, report_command
 from ncsim.formatting import json_text
+from ncsim.storage.arrow_tables import bounded
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import say_differences
@@ -237,10 +238,9 @@ class TextFolder:
         table = table_of(evaluations, self.config, self.groups[group])
         stamp = {"format": FORMAT, "run": self._digits(), "group": group, "epochs": len(evaluations["counts"])}
         stamp |= {"checksum": UNSEALED} if self.sealed else {}
-        sink = pa.BufferOutputStream()
-        pq.write_table(
-            table.replace_schema_metadata({_KEY: json.dumps(stamp)}), sink, compression="zstd", write_page_checksum=True
-        )
+        table, sink = table.replace_schema_metadata({_KEY: json.dumps(stamp)}), pa.BufferOutputStream()
+        told = bounded(table.schema)
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True, write_statistics=told)
         content = sink.getvalue().to_pybytes()
         self._write(self.part_name(group), sealed(content) if self.sealed else content)
 
