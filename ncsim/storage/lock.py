@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ncsim.errors import StoreError, reason
 from ncsim.storage.attempts import persistently
+from ncsim.terminal import say
+
+#: Seconds that a lock is waited for without a word, and between two looks whether it is free.
+MOMENT_SECONDS, SECONDS_BETWEEN_LOOKS = 10.0, 0.02
 
 
 @contextlib.contextmanager
@@ -20,7 +26,7 @@ def hold(folder: Path, exclusively: bool = True, name: str = ".lock", waiting: b
         folder: what is held.
         exclusively: whether nobody else may hold it.
         name: of the file in it by which it is held.
-        waiting: for whoever holds it, which is for a moment; else that is an error.
+        waiting: for whoever holds it, which is for a moment, and said where it is not; else that is an error.
 
     Raises:
         StoreError: another process holds it, or it cannot be written to.
@@ -34,7 +40,7 @@ def hold(folder: Path, exclusively: bool = True, name: str = ".lock", waiting: b
 
     def locked() -> bool:
         try:
-            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | (0 if waiting else fcntl.LOCK_NB))
+            fcntl.flock(handle, (fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -42,6 +48,13 @@ def hold(folder: Path, exclusively: bool = True, name: str = ".lock", waiting: b
     try:
         try:
             ours = persistently(locked)
+            tell = time.monotonic() + MOMENT_SECONDS
+            while waiting and not ours:
+                if time.monotonic() >= tell:
+                    say(f"{folder}: waiting for another process, which holds {name}; was it stopped?")
+                    tell = math.inf
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+                ours = persistently(locked)
         except OSError as error:
             raise StoreError(f"{folder}: cannot be locked ({reason(error)})") from None
         if not ours:

@@ -1,14 +1,17 @@
 """Folders that are moved, that lie on several file systems, or that fail for a moment."""
 
+import contextlib
+import dataclasses
 import errno
 import fcntl
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from ncsim.errors import StoreError
-from ncsim.storage import attempts
+from ncsim.storage import attempts, lock
 from ncsim.storage import files as storage
 from ncsim.storage.files import LocalStorage, open_storage
 from ncsim.storage.run_folder import RunFolder
@@ -171,3 +174,23 @@ def test_what_fails_for_a_moment_ends_no_run(tmp_path, monkeypatch, name):
     if name != "close":
         with pytest.raises((OSError, StoreError), match="failed"):
             (actions[name]() if name in actions else folder.exclusive().__enter__())
+
+
+def test_who_waits_for_a_description_that_another_holds_says_so(tmp_path, monkeypatch):
+    """It waited for ever without a word where a process was stopped in the middle."""
+    folder, said = stored(tmp_path / "run"), []
+    monkeypatch.setattr(lock, "MOMENT_SECONDS", 0.0)
+    record = json.loads(folder.storage.read("config.json"))["environment"] | {"platform": "Plan9 mips"}
+    bigger = RunFolder.open(folder.path)
+    bigger.configs = (dataclasses.replace(CONFIG, members=CONFIG.members + 1),)  # one is missing
+    with contextlib.ExitStack() as held:
+        held.enter_context(folder._describing())
+
+        def told(line):
+            said.append(line)
+            held.close()
+
+        monkeypatch.setattr(lock, "say", told)
+        bigger.note_environment(record)
+    assert said == [f"{folder.path}: waiting for another process, which holds .config.lock; was it stopped?"]
+    assert json.loads(folder.storage.read("config.json"))["later"][0]["environment"] == record
