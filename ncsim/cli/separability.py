@@ -160,7 +160,7 @@ def lines(config: EnsembleConfig, rows: Sequence[dict[str, Any]], ridge: float |
     if without := max(row["members_without_share"] for row in rows):
         said += [
             "",
-            f"  Up to {without:,} members have no share at some step: a head remembers nothing, or a twin diverged.",
+            f"  Up to {counted(without, 'member has', 'members have')} no share at some step: a head remembers nothing, or a twin diverged.",
         ]
     if ridge is not None:
         curved = [

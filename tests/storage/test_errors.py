@@ -1,14 +1,18 @@
 """An error of a run folder has fields; its one line is made from them."""
 
+import dataclasses
 import pickle
 import re
 import shlex
 
 import pytest
 
+import ncsim
 from ncsim.cli.command import main
 from ncsim.errors import NoRunError, StoreError
+from ncsim.hub.ensemble import export_run
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import verify
 from tests.storage.test_run_folder import CONFIG, stored
 
 
@@ -28,6 +32,20 @@ def test_no_run_is_an_error_of_its_own(tmp_path):
         RunFolder.open(tmp_path)
     assert caught.value.place == str(tmp_path)
     assert str(caught.value) == f"{tmp_path}: no run is stored there (no config.json)"
+
+
+def test_one_thing_is_one(tmp_path):
+    """One member, file or adapter was "1 members", "1 files"."""
+    config = ncsim.EnsembleConfig(hidden=1, members=4, steps=1)
+    ncsim.run_ensemble(config, tmp_path / "run", executor="xla")
+    RunFolder.create(tmp_path / "run", [dataclasses.replace(config, members=5)])
+    (tmp_path / "run" / ".part-1.tmp").write_text("")
+    assert "1 file was begun by a worker that was killed; nothing reads such files" in verify(tmp_path / "run").lines()
+    run = ncsim.open_run(tmp_path / "run")
+    with pytest.raises(ncsim.ConfigError, match=r"^to_xarray: 1 member is still to be trained"):
+        run.to_xarray()
+    card = export_run(run, str(tmp_path / "hub")).path / "README.md"
+    assert "Not complete: 1 member was still to be trained." in card.read_text()
 
 
 def test_a_command_in_an_error_is_one_for_a_shell(tmp_path, capsys):

@@ -154,9 +154,9 @@ def test_a_first_part_that_is_stored_between_two_looks_is_not_still_to_be_record
         return found
 
     monkeypatch.setattr(TrajectoryFolder, "counted", looked)
-    assert folder.without(CONFIG) == 0
+    assert folder.without([CONFIG]) == 0
     run.write_part(CONFIG, some_records(70, 80))
-    assert folder.without(CONFIG) == 80
+    assert folder.without([CONFIG]) == 80
 
 
 def test_in_memory_it_is_the_same(expected):

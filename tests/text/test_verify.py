@@ -194,6 +194,11 @@ def test_an_audit_finds_what_no_checksum_can(copy, capsys, monkeypatch):
     assert "holds another run (backbone is" in capsys.readouterr().err
 
 
+def test_a_file_that_differs_is_one():
+    found = audit.TextAudit(0, 1, 3, ["parts/group-000.parquet"], [], [])
+    assert "trained again: 1 file differs." in found.lines()[1]
+
+
 def test_an_audit_says_what_changed_on_the_way(copy, capsys, monkeypatch):
     """Other groups, rows at a time or --remat change rounding, so that files differ and no device is wrong."""
     folder = TextFolder.open(copy)
