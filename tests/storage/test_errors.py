@@ -40,7 +40,7 @@ def test_one_thing_is_one(tmp_path):
     ncsim.run_ensemble(config, tmp_path / "run", executor="xla")
     RunFolder.create(tmp_path / "run", [dataclasses.replace(config, members=5)])
     (tmp_path / "run" / ".part-1.tmp").write_text("")
-    assert "1 file was begun by a worker that was killed; nothing reads such files" in verify(tmp_path / "run").lines()
+    assert "1 file was begun by a worker that was killed; nothing reads it" in verify(tmp_path / "run").lines()
     run = ncsim.open_run(tmp_path / "run")
     with pytest.raises(ncsim.ConfigError, match=r"^to_xarray: 1 member is still to be trained"):
         run.to_xarray()
