@@ -29,9 +29,9 @@ from ncsim.formatting import json_text, page_bytes
 from ncsim.machine import absolute
 from ncsim.storage.arrow_tables import bounded
 
-CARD, UNFINISHED = "README.md", ".unfinished-"
+CARD, TABLES, UNFINISHED = "README.md", "data", ".unfinished-"
 #: What an export puts in place before the card.
-WRITTEN = ("croissant.json", "data", "adapters")
+WRITTEN = ("croissant.json", TABLES, "adapters")
 _PAPER = "arXiv:2603.04451"
 #: The context that Croissant 1.0 prescribes (http://mlcommons.org/croissant/1.0), in whose words the metadata is.
 _CONTEXT: dict[str, Any] = {
@@ -109,8 +109,8 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
             folder = HubFolder(made, license_id)
             yield folder
             folder.path = place
-            # The card comes last: a folder that has one is whole.
-            for entry in sorted(made.iterdir(), key=lambda entry: entry.name == CARD):
+            # The card comes last: a folder that has one is whole. Tables come first: where they are still here, nothing is in place.
+            for entry in sorted(made.iterdir(), key=lambda entry: (entry.name == CARD, entry.name != TABLES)):
                 entry.rename(place / entry.name)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
@@ -118,10 +118,10 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
 
 def _killed(place: Path) -> tuple[list[Path], list[Path]]:
     """What an export that was killed has left in a folder, and all else there. One that was killed at its very end has put some of
-    it in place: what its hidden folder, with the card that comes last, has no more."""
+    it in place: what its hidden folder, with the card that comes last and without the tables that come first, has no more."""
     hidden = [entry for entry in place.iterdir() if entry.name.startswith(UNFINISHED)]
     others = [entry for entry in place.iterdir() if entry not in hidden]
-    ending = [folder for folder in hidden if (folder / CARD).is_file()]
+    ending = [folder for folder in hidden if (folder / CARD).is_file() and not (folder / TABLES).exists()]
     moved = [
         entry for entry in others if entry.name in WRITTEN and any(not (each / entry.name).exists() for each in ending)
     ]

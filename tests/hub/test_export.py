@@ -302,6 +302,10 @@ def test_files_of_ones_own_beside_what_a_kill_left_are_kept(capsys, tmp_path):
         assert "new is not empty" in refused_command(capsys, "export", "grid", "--hub", str(tmp_path / "new"))
         assert (tmp_path / "new" / "data" / "mine").exists()
         (hidden / name).write_text("")
+    # And one that this export has not, but another kind has; nothing of the hidden folder is in place.
+    (tmp_path / "new" / "data").rename(tmp_path / "new" / "adapters")
+    assert "new is not empty" in refused_command(capsys, "export", "grid", "--hub", str(tmp_path / "new"))
+    assert (tmp_path / "new" / "adapters" / "mine").exists()
 
 
 # ---------------------------------------------------------------------------------- the packages that are to read it
