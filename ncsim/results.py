@@ -182,13 +182,12 @@ class Run:
             )
         return found[0]
 
-    def _unrecorded(self, known: Mapping[int, int] | None = None) -> int:
+    def _unrecorded(self, known: Mapping[int, int]) -> int:
         """How many members are stored and still to be recorded, of a run that records; `known`: of some cells by number, as
         `_along_training` gives it. Raises StoreError as `complete`."""
-        there = known or {}
-        left = [config for cell, config in enumerate(self.configs) if cell not in there]
+        left = [config for cell, config in enumerate(self.configs) if cell not in known]
         more = TrajectoryFolder(self._source).without(left) if left and isinstance(self._source, RunFolder) else 0
-        return sum(there.values()) + more
+        return sum(known.values()) + more
 
     def _along_training(self, cell: int = 0) -> tuple[TrajectoryStatistics, int] | None:
         """The same with mu_gradS over the whole recording, and how many members have none; None where nothing was recorded. Raises as

@@ -49,7 +49,6 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         StoreError: records that contradict themselves.
     """
     cells, laws, drawn, estimates = [], [], [], []
-    without: dict[int, int] = {}
     runs = [run] if isinstance(run, Run) else [Run(folder.configs, folder) for folder in run._folders]
     rules = [each.until for each in runs]
     led_on = [
@@ -65,7 +64,6 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         along = run._along_training(number)
         if along is not None:
             cells[-1]["training"] = training_numbers(*along)
-            without[number] = along[1]
         laws.append(cell_laws)
         if until is not None:
             estimates.append(Until.parse(until["until"]).estimate(cell))
@@ -78,7 +76,8 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
         "cells": cells,
     }
     # What has no recording in a study may be of a run that records nothing.
-    known = without if isinstance(run, Run) else None
+    told = {n: cell["training"]["members_without_recording"] for n, cell in enumerate(cells) if "training" in cell}
+    known = told if isinstance(run, Run) else {}
     if unrecorded := sum(each._unrecorded(known) for each in runs):
         numbers["members_unrecorded"] = unrecorded
     if led_on:

@@ -178,6 +178,15 @@ class LocalStorage:
         shutil.rmtree(place)
 
 
+@contextlib.contextmanager
+def reading(storage: Storage, name: str) -> Iterator[None]:
+    """A file that cannot be read now is none that is wrong: what it holds is not given up for that. Raises StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}") from None
+
+
 #: Bytes handed to the system at once. Linux 6.18 on ext4, in a virtual machine, took seven times as long for 2 MB and more at once as
 #: for 1 MB: pages of the size of its largest then.
 AT_ONCE = 2**20

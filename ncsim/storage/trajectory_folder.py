@@ -294,9 +294,8 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
             groups, without = self.counted(config)
             if not groups:
                 held = self._folder.parts(config)
-                groups, without = self.counted(
-                    config
-                )  # again: what was stored in the meantime has its trajectories by now
+                # Again: what was stored in the meantime has its trajectories by now.
+                groups, without = self.counted(config)
             missing += without if groups else sum(part.members for part in held)
         return missing
 

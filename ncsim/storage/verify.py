@@ -16,7 +16,7 @@ from ncsim.errors import NoRunError, StoreError, reason
 from ncsim.formatting import counted
 from ncsim.storage.checksums import TORN
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
-from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_temporary, open_storage
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_temporary, open_storage, reading
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import Part, gaps
 from ncsim.storage.scenario_folder import any_folder
@@ -198,7 +198,8 @@ def described_by(storage: Storage, within: Callable[[Storage, str], _Folder]) ->
         if not storage.exists(name):
             findings.append(Finding(name, "is missing"))
             continue
-        _check_readable(storage, name)
+        with reading(storage, name):
+            storage.read(name)
         try:
             folders[name] = within(storage, name)
         except StoreError as error:
@@ -213,20 +214,12 @@ def described_by(storage: Storage, within: Callable[[Storage, str], _Folder]) ->
     return folders.get(CONFIG) or folders.get(CONFIG_COPY), findings
 
 
-def _check_readable(storage: Storage, name: str) -> None:
-    """Raise StoreError where a description that is there cannot be read now: nothing is known to be wrong with it, and it is not to be
-    moved aside."""
-    try:
-        storage.read(name)
-    except OSError as error:
-        raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}") from None
-
-
 def _records(storage: Storage, trajectories: TrajectoryFolder, findings: list[Finding]) -> bool:
     """Whether the run records along training; what is wrong with its recording.json is added to the findings. Raises StoreError where
     it cannot be read now."""
     if storage.exists(RECORDING):
-        _check_readable(storage, RECORDING)
+        with reading(storage, RECORDING):
+            storage.read(RECORDING)
     try:
         return trajectories.recording() is not None or bool(storage.names(FOLDER))
     except StoreError as error:

@@ -32,7 +32,7 @@ from ncsim.storage.arrow_tables import bounded
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import say_differences
-from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage, reading
 from ncsim.storage.lock import hold
 from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
@@ -253,13 +253,9 @@ class TextFolder:
         with self.reading(self.part_name(group)):
             return self.checked_part(group)
 
-    @contextlib.contextmanager
-    def reading(self, name: str) -> Iterator[None]:
-        """A file that cannot be read now is none that is wrong: what it holds is not given up for that. Raises StoreError."""
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(f"cannot be read ({reason(error)})", f"{self.location}/{name}") from None
+    def reading(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """As `storage.files.reading`, of a file of this run."""
+        return reading(self.storage, name)
 
     def checked_part(self, group: int) -> pa.Table | None:
         """As `read_part`; one that cannot be read raises OSError."""

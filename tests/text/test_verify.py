@@ -89,12 +89,18 @@ def test_what_is_wrong_is_moved_aside_and_trained_again_to_the_same_bytes(copy, 
     assert (copy / "rejected" / "parts" / "stranger.parquet").exists()
 
 
-def test_a_damaged_checkpoint_is_moved_aside(files, whole, copy, tmp_path, monkeypatch, capsys):  # noqa: F811
+def stopped(files, out, monkeypatch):  # noqa: F811
+    """The checkpoint of a run that was ended in the middle of a group."""
     monkeypatch.setattr("ncsim.text.training.trainer.CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr("ncsim.text.training.trainer.CALL_SECONDS", 0)
     with pytest.raises(KeyboardInterrupt):
-        trained(files, tmp_path / "run", Listener(3))
-    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+        trained(files, out, Listener(3))
+    (checkpoint,) = (out / "checkpoints").iterdir()
+    return checkpoint
+
+
+def test_a_damaged_checkpoint_is_moved_aside(files, whole, copy, tmp_path, monkeypatch, capsys):  # noqa: F811
+    checkpoint = stopped(files, tmp_path / "run", monkeypatch)
     assert verify_text(tmp_path / "run").findings == []
     flip(checkpoint, -5)
     assert ended("report", "--repair", tmp_path / "run") == 0
@@ -149,11 +155,7 @@ def test_what_cannot_be_read_is_not_moved_aside(copy, unreadable, name, capsys):
 
 def test_a_checkpoint_that_cannot_be_read_is_not_given_up(files, whole, tmp_path, monkeypatch, unreadable, capsys):  # noqa: F811
     """Hours of training may be in it."""
-    monkeypatch.setattr("ncsim.text.training.trainer.CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("ncsim.text.training.trainer.CALL_SECONDS", 0)
-    with pytest.raises(KeyboardInterrupt):
-        trained(files, tmp_path / "run", Listener(3))
-    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    checkpoint = stopped(files, tmp_path / "run", monkeypatch)
     stored = checkpoint.read_bytes()
     unreadable.append("checkpoints/")
     with pytest.raises(StoreError, match=r"checkpoints/group-00\d.safetensors: cannot be read \(Permission denied\)"):
