@@ -70,7 +70,7 @@ def _serve(connection: Any, name: str, arguments: dict[str, Any]) -> None:
         from benchmarks.ceilings import Ceilings
         from benchmarks.peers import PEERS
         from benchmarks.text_peers import TEXT_PEERS
-        from benchmarks.text_real import REAL_PEERS
+        from benchmarks.text_real_peers import REAL_PEERS
 
         makers = {**PEERS, **TEXT_PEERS, **REAL_PEERS, "ceilings": Ceilings}
         peer = makers[name](**arguments)

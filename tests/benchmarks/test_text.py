@@ -11,7 +11,7 @@ from benchmarks import text
 from benchmarks.native import MissingError
 from benchmarks.peers import PEERS
 from benchmarks.text_peers import TEXT_PEERS, MatrixProducts, NcsimText, TorchPeft
-from benchmarks.text_real import REAL_PEERS
+from benchmarks.text_real_peers import REAL_PEERS
 from benchmarks.text_work import TextWork, executed_share, flops_per_token
 from ncsim.text.model.bert import BERT_BASE_UNCASED
 
