@@ -142,7 +142,7 @@ def draw(found: Sequence[Row], out: Path) -> list[Path]:
             style: dict[str, Any] = {"color": color, "fmt": "o", "label": kind}
             points(panels[0], np.arange(4) + shift, row.solved, **style)
             points(panels[1], np.arange(len(row.s)) + shift, row.s, **style)
-            at = np.arange(len(own)) + shift
+            at = [widths.index(each.hidden) + shift for each in own]
             points(panels[2], at, [each.contextuality for each in own], **style)
             for each in own:
                 numbers = [each.kind, each.parameters]

@@ -159,9 +159,11 @@ def pooled_delta(counts: np.ndarray, cycle: Cycle, level: float = 0.95) -> Estim
     for k in range(size):
         (low, high), (other_low, other_high) = first[k], second[k - 1]
         influence += max(0.0, low - other_high, other_low - high), max(high - other_low, other_high - low)
-    low = _largest_odd(product[:, 0], -product[:, 1]) - (size - 2) - influence[1]
+    # No correlators have a largest sum below 0, and none goes with means that move by the most: Delta is never below -2 a context.
+    low = max(_largest_odd(product[:, 0], -product[:, 1]), 0.0) - (size - 2) - influence[1]
     high = _largest_odd(product[:, 1], -product[:, 0]) - (size - 2) - influence[0]
-    return Estimate(value, min(low, value), max(min(high, 2.0), value), "intervals of all means together", level)
+    low, high = max(low, -2.0 * size), min(high, 2.0)
+    return Estimate(value, min(low, value), max(high, value), "intervals of all means together", level)
 
 
 #: Outcomes of a context's pair by cell 00, 01, 10, 11: their product, the first and the second.

@@ -211,6 +211,23 @@ def test_small_run_of_circuits(tmp_path, capsys):
     assert len(lines) == 1 + 3 * (4 + 5 + 1)
 
 
+def test_circuits_stand_at_their_parameters_whatever_the_order_of_widths(tmp_path, monkeypatch):
+    """Widths given as 4 1 2: Delta is drawn at 9, 16 and 30 parameters, as the ticks have it."""
+    drawn = []
+    monkeypatch.setattr(quantum_circuits, "points", lambda axis, at, estimates, **_: drawn.append((at, estimates)))
+    monkeypatch.setattr(quantum_circuits, "save_figure", lambda figure, *_: figure.canvas.draw())
+    some = Estimate(0.5, 0.4, 0.6, "")
+    rows = [
+        quantum_circuits.Row(kind, width, 7 * width + 2, 0, (some,) * 4, ("single shot",), (some,), at, some, 0.0)
+        for kind in quantum_circuits.KINDS
+        for width in (4, 1, 2)
+        for at in [Estimate(-width, -width - 0.1, -width + 0.1, "")]
+    ]
+    quantum_circuits.draw(rows, tmp_path)
+    for at, estimates in drawn[2::3]:
+        assert [estimates[n].value for n in np.argsort(at)] == [-1, -2, -4]
+
+
 def test_circuits_and_networks_differ_where_intervals_do_not_meet():
     low, high, wide = (Estimate(v, v - r, v + r, "") for v, r in ((0.1, 0.05), (0.3, 0.05), (0.2, 0.2)))
     assert quantum_circuits.compared(low, high) == "lower"

@@ -337,6 +337,24 @@ def test_pooled_delta_holds_the_truth_as_often_as_it_says():
     assert held >= 195
 
 
+@pytest.mark.parametrize("settings", [2, 3, 6])
+def test_pooled_delta_has_no_limit_beyond_what_is_possible(settings):
+    """Every task right in one of its contexts and wrong in the other: correlators are +-1, an even number of them -1, so that 2 m - 2 of
+    2 m are as they should be, and influence is 2 a task. That is the least; two members show nothing more."""
+    cycle = cycle_of(ncsim.chained_tasks(settings))
+    size = 2 * settings
+    turned = np.zeros((size, 2, 2), np.int64)
+    for place, number in enumerate(cycle.order):  # the first task right, the second wrong, as the ring goes
+        turned[number][(0, 1) if cycle.turned[place] else (1, 0)] = 16
+    least = pooled_delta(np.stack([turned.reshape(size, 4)] * 2), cycle)
+    assert (least.value, least.low) == (-2 * size, -2 * size)
+    generator = np.random.default_rng(settings)
+    tables = generator.multinomial(16, generator.dirichlet([0.2] * 4, (2000, size)))
+    assert cycle_statistics(tables, cycle).contextuality.min() >= -2 * size
+    found = pooled_delta(tables[:2], cycle)
+    assert -2 * size <= found.low <= found.value <= found.high <= 2
+
+
 def test_pooled_delta_of_two_by_two_is_delta():
     ours, theirs = made_up(400)
     kept = ~theirs.diverged.any(axis=1)
