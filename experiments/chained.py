@@ -382,7 +382,7 @@ def draw(rows: Sequence[Row], stopped: Sequence[Stopped], middle: int, out: Path
             panel.set_xlabel("m, tasks per party")
             panel.set_xticks(at)
         for panel in (excess, delta, early):
-            legend(panel, fontsize=7)
+            legend(panel, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
         return save_figure(figure, out / "chained", ["panel", "m", "of", "value", "low", "high"], lines)
 
 

@@ -70,8 +70,9 @@ from ncsim.statistics.outcomes import Outcomes
 from ncsim.terminal import Progress
 
 COLOURS = dict(zip(NAMES, (BLUE, GREEN, ORANGE, VERMILLION), strict=True))
-#: How a solved share was found, and how it is drawn.
+#: How a solved share was found, and how it is drawn; and how far from the place of its context, so that no interval hides another.
 LEGEND = (("trained", "s"), ("walked", "o"), ("guessed", "x"))
+SHIFTS = {"trained": 0.0, "walked": -0.04, "guessed": 0.04}
 
 
 def number(value: float) -> str:
@@ -165,14 +166,21 @@ def draw(solved: Sequence[Solved], rows: Sequence[Statistics], out: Path) -> lis
     lines: list[list[Any]] = []
     with new_figure(11, 4.2) as figure:
         left, *others = figure.subplots(1, 3)
-        for (name, color), shift in zip(COLOURS.items(), (-0.15, -0.05, 0.05, 0.15), strict=True):
+        for (name, color), place in zip(COLOURS.items(), (-0.3, -0.1, 0.1, 0.3), strict=True):
             for kind, mark in LEGEND:
                 own = [(r.hidden, getattr(r, kind)) for r in solved if r.context == name and getattr(r, kind).low > 0]
                 if not own:
                     continue
                 at, estimates = zip(*own, strict=True)
                 style: Any = {"markeredgecolor": BLACK, "markersize": 9, "zorder": 5} if mark == "x" else {}
-                points(left, [widths.index(h) + shift for h in at], estimates, color=color, fmt=mark, **style)
+                points(
+                    left,
+                    [widths.index(h) + place + SHIFTS[kind] for h in at],
+                    estimates,
+                    color=color,
+                    fmt=mark,
+                    **style,
+                )
                 lines += [[h, name, kind, e.value, e.low, e.high] for h, e in own]
         left.set_yscale("log")
         left.set_title("probability that a context is solved")

@@ -196,22 +196,20 @@ def draw(rows: Sequence[Row], early: Sequence[Row], out: Path) -> list[Path]:
             panel.set_xticks(range(4), rows[0].protocols[:4], rotation=25, ha="right", fontsize=7)
             panel.set_title(f"mean of {name.capitalize()}'s value (dashed: its bound)")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-        steps = [row.steps for row in early]
-        style: dict[str, Any] = {"markersize": 4, "linewidth": 1}
-        for name, words, colour in (
-            ("certain", "with a certain head", BLUE),
-            ("explained", "explained by certain heads", GREEN),
-            ("contextual", "of the others, contextual", VERMILLION),
+        style: dict[str, Any] = {"markersize": 4, "linewidth": 1, "fmt": "o-"}
+        for name, words, colour, apart in (  # beside one another, so that no interval hides another
+            ("certain", "with a certain head", BLUE, 1 / 1.08),
+            ("explained", "explained by certain heads", GREEN, 1.0),
+            ("contextual", "of the others, contextual", VERMILLION, 1.08),
         ):
-            points(
-                panels[2], steps, [getattr(row, name) for row in early], color=colour, fmt="o-", label=words, **style
-            )
+            at = np.array([row.steps for row in early]) * apart
+            points(panels[2], at, [getattr(row, name) for row in early], color=colour, label=words, **style)
             lines += [[words, "stopped early", row.steps, *getattr(row, name)[:3]] for row in early]
         panels[2].set_xscale("log")
         panels[2].set_ylim(-0.03, 1.03)
         panels[2].set_xlabel("optimiser steps")
         panels[2].set_title(f"share of members, stopped early, n = {early[0].hidden}")
-        panels[2].legend(fontsize=7)
+        panels[2].legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18))
         return save_figure(figure, out / "three_parties", ["quantity", "ensemble", "of", "value", "low", "high"], lines)
 
 

@@ -13,6 +13,7 @@ from scipy.stats import kstest
 from experiments import given_loss as given_loss_experiment
 from experiments import random_solutions, rare_tails
 from experiments.shared import given_loss, random_networks
+from experiments.shared.figures import points
 from experiments.shared.random_networks import (
     KINDS,
     Source,
@@ -53,6 +54,34 @@ def test_matched_networks_have_the_trained_number_of_wrong_answers():
     assert uncovered == pytest.approx(0.1)
     found = {tuple(cell): p for cell, p in zip(cells.tolist(), law, strict=True) if p > 0}
     assert found == pytest.approx({(0, 0, 0, 4): 0.5, (0, 2, 0, 2): 0.3, (1, 0, 0, 3): 0.1, (3, 0, 0, 1): 0.1})
+
+
+def test_no_interval_of_random_solutions_hides_another(tmp_path, monkeypatch):
+    """All twelve intervals of a width (four contexts, each trained, walked and guessed) have places of their own, nearest to their own width."""
+    drawn = []
+
+    def kept(axis, at, estimates, **style):
+        drawn.append(np.array(at))
+        points(axis, at, estimates, **style)
+
+    monkeypatch.setattr(random_solutions, "points", kept)
+    monkeypatch.setattr(random_solutions, "save_figure", lambda figure, *_: figure.canvas.draw())
+    one = Estimate(0.5, 0.4, 0.6, "")
+    solved = [
+        random_networks.Solved(hidden, name, one, one, one, True, 9, 0.0, 0)
+        for hidden in (2, 3)
+        for name in random_networks.NAMES
+    ]
+    rows = [
+        random_networks.Statistics(hidden, kind, protocol.label, one, one, 0.0, one, 0.0, 0.0)
+        for hidden in (2, 3)
+        for kind in KINDS
+        for protocol in random_networks.PROTOCOLS
+    ]
+    random_solutions.draw(solved, rows, tmp_path)
+    left = np.sort(np.concatenate(drawn[:12]))
+    assert np.diff(left).min() > 0.03
+    assert (np.round(left) == np.repeat([0, 1], 12)).all()
 
 
 def test_s_of_four_laws_is_that_of_an_enumeration():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import chained, three_parties
+from experiments.shared.figures import points
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.scenario_values import cycle_of
 
@@ -68,6 +69,48 @@ def test_verdicts_of_three_parties_tell_what_is_shown():
     assert three_parties.verdicts([row], [row], (4.0, 1.0))[0] == words.format(0, 0)
     clear = row._replace(mermin=(at(2.5),), svetlichny=(at(4.5),))
     assert three_parties.verdicts([clear], [clear], (4.0, 1.0))[0] == words.format(1, 1)
+
+
+def test_shares_of_three_parties_stand_beside_one_another(tmp_path, monkeypatch):
+    """Members with a certain head, those explained, and contextual ones of the others: three intervals at each number of steps."""
+    drawn = []
+
+    def kept(axis, places, estimates, **style):
+        drawn.append(np.array(places))
+        points(axis, places, estimates, **style)
+
+    monkeypatch.setattr(three_parties, "points", kept)
+    monkeypatch.setattr(three_parties, "save_figure", lambda figure, *_: figure.canvas.draw())
+    four = (at(2.0),) * 4
+    row = three_parties.Row(
+        rows=16, hidden=2, steps=3, protocols=("a", "b", "c", "d"), mermin=four, mermin_above=four,
+        svetlichny=four, svetlichny_above=four, accuracies=(at(2.0), at(4.0)), largest=(3.0, 5.0),
+        certain=at(0.2), explained=at(0.2), contextual=at(0.2), excess=0.0, pooled_excess=0.0,
+    )  # fmt: skip
+    three_parties.draw([row], [row, row._replace(steps=10)], tmp_path)
+    for steps in np.array(drawn[-3:]).T:
+        assert len({round(float(each), 3) for each in steps}) == 3
+
+
+@pytest.mark.parametrize("most", [2, 6])
+def test_legends_of_chained_values_hide_no_interval(most, tmp_path, monkeypatch):
+    """Intervals everywhere in a panel leave no place for a legend in it: it stands below."""
+    seen = []
+
+    def kept(figure, *_):
+        figure.canvas.draw()
+        seen.extend((axis.get_window_extent(), axis.get_legend().get_window_extent()) for axis in figure.axes)
+
+    monkeypatch.setattr(chained, "save_figure", kept)
+    wide = Estimate(2.0, -4.0, 8.0, "")
+    rows = [
+        ROW._replace(settings=m, hidden=n, protocols=tuple("abcd"), value=(wide,) * 4, delta=wide)
+        for m in range(2, most + 1)
+        for n in (1, 2)
+    ]
+    chained.draw(rows, [STOPPED._replace(settings=row.settings) for row in rows], 2, tmp_path)
+    assert len(seen) == 3
+    assert not any(panel.overlaps(named) for panel, named in seen)
 
 
 def test_parities_are_nobody_s_easy_tasks():
