@@ -71,6 +71,7 @@ class Effect(NamedTuple):
     s_retry: Estimate | None  # mean S under retry until solved, at most 100 tries; None where starts are common
     bob_on_alice: Estimate  # sum over i of mean outcome A_i beside beta_1 less beside beta_2
     alice_on_bob: Estimate
+    influences: tuple[Estimate, Estimate]  # both with intervals of 99.9 %, as the expectations ask
     largest_bob_on_alice: float  # of a member and a task of hers; sums over tasks and means over members may cancel
     member_influence: Estimate  # mean over members of the sum of absolute differences
     largest_influence: float  # of any member
@@ -99,6 +100,8 @@ def effects(run: Run, names: Sequence[str]) -> list[Effect]:
         def share(event: np.ndarray, members: int = members) -> Estimate:
             return clopper_pearson(int(np.sum(event)), members)
 
+        by_task = ((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1), (bob[:, 0, :] - bob[:, 1, :]).sum(axis=1))
+        on_alice, on_bob = (mean_over_members(each, (-4.0, 4.0)) for each in by_task)
         found.append(
             Effect(
                 case=name,
@@ -107,8 +110,9 @@ def effects(run: Run, names: Sequence[str]) -> list[Effect]:
                 s=mean_over_members(there.s, (-4.0, 4.0)),
                 above_2=share(there.s > 2),
                 s_retry=laws[cell][RETRY].mean if laws else None,
-                bob_on_alice=mean_over_members((alice[:, :, 0] - alice[:, :, 1]).sum(axis=1), (-4.0, 4.0)),
-                alice_on_bob=mean_over_members((bob[:, 0, :] - bob[:, 1, :]).sum(axis=1), (-4.0, 4.0)),
+                bob_on_alice=on_alice,
+                alice_on_bob=on_bob,
+                influences=tuple(mean_over_members(each, (-4.0, 4.0), 0.999) for each in by_task),
                 largest_bob_on_alice=float(np.abs(alice[:, :, 0] - alice[:, :, 1]).max()),
                 member_influence=mean_over_members(there.influence, (0.0, 8.0)),
                 largest_influence=float(there.influence.max()),
@@ -219,12 +223,11 @@ def verdicts(found: Sequence[Effect]) -> list[Verdict]:
             )
         )
         e = by[case, False]
-        influences = (e.bob_on_alice, e.alice_on_bob)
         result.append(
             Verdict(
                 f"{case}, own starts: mean influences 0 (within 99.9 %), mean S at most 2",
-                f"Bob's task on Alice {e.bob_on_alice}, Alice's on Bob {e.alice_on_bob}, S {e.s}",
-                all(abs(i.value) <= (i.high - i.value) * 3.29 / 1.96 for i in influences) and e.s.low <= 2,
+                f"99.9 %: Bob's task on Alice {e.influences[0]}, Alice's on Bob {e.influences[1]}; 95 %: S {e.s}",
+                all(each.low <= 0 <= each.high for each in e.influences) and e.s.low <= 2,
             )
         )
     e = by["stop Bob's gradient", True]

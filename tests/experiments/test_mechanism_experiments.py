@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -128,6 +129,19 @@ def test_expectations_are_judged(tmp_path):
     interventions.draw(broken, tmp_path / "drawn")
     figure_files(tmp_path / "drawn")
     assert len(interventions.printed(broken)) > len(broken)
+
+
+def test_influences_are_judged_by_an_interval_of_their_own_level(monkeypatch):
+    """Thirty members alike, Alice wrong beside beta_2 on n of 16 rows of her first task. A kind of member that none of 30 is may be one of
+    1 - 0.0005^(1/30) at 99.9 %, and may lie 8 away: 1.790 is not told from 0. An interval of 95 % made longer by 3.29 / 1.96 has 1.558."""
+    monkeypatch.setattr(interventions, "summarise", lambda run: Mock(laws=None))
+    for wrong, met in ((12, True), (13, True), (14, True), (15, False)):
+        table = [[0, 0, 0, 16], [0, wrong, 0, 16 - wrong], [0, 0, 0, 16], [0, 0, 0, 16]]
+        found = [e for common in (False, True) for e in effects(*made_up_run(common, [table] * 30))]
+        assert found[0].bob_on_alice.value == wrong / 8
+        assert (wrong / 8 <= 8 * (1 - 0.0005 ** (1 / 30))) == met
+        own = [each for each in verdicts(found) if "own starts" in each.expectation]
+        assert [each.met for each in own] == [met] * 2
 
 
 @pytest.mark.slow
