@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ TOLERANCE = 1e-7
 
 
 def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
-    """An upper bound on the inequality's quantum value, right to about 1e-6 of its largest coefficient.
+    """An upper bound on the inequality's quantum value, by a dual solution that proves it.
 
     Args:
         inequality: of any number of parties and settings with two outcomes each.
@@ -38,8 +38,8 @@ def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
             three parties "1+ab+ac+bc".
 
     Returns:
-        The bound; no quantum state has a value that is larger by more than the solver's tolerance, 1e-6 of the largest
-        coefficient of a mean value (`inequality.correlators`; its first entry, a constant, does not count).
+        The bound: no quantum state has a value that is larger but for rounding. It is above the level's own by some 1e-6 of the largest coefficient
+        of a mean value (`inequality.correlators`; its first entry, a constant, does not count), and never above their sum.
 
     Raises:
         ValueError: a level that is none, or that names more parties than there are.
@@ -53,10 +53,31 @@ def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
         2.828427
     """
     cvxpy = _cvxpy("ncsim.npa_bound")
-    means, positive = _moments(cvxpy, inequality.settings, level)
+    moments = _moments(cvxpy, inequality.settings, level)
     constant, rest, unit = without_constant(inequality.correlators)
-    value = sum(float(rest[place]) * means[place] for place in np.ndindex(*rest.shape))
-    return constant + unit * _solved(cvxpy, cvxpy.Maximize(value), positive)
+    value = sum(float(rest[place]) * moments.means[place] for place in np.ndindex(*rest.shape))
+    _solved(cvxpy, cvxpy.Maximize(value), [moments.positive])
+    proved = _proved(moments, rest, np.asarray(moments.positive.dual_value))
+    return constant + unit * min(proved, float(np.abs(rest).sum()))
+
+
+def _proved(moments: _Moments, weights: np.ndarray, dual: np.ndarray) -> float:
+    """A bound that holds, whatever the solver left undone, from its dual matrix Z of the moments' matrix M.
+
+    Entries of Z are moved so that M . Z is z_1 less the value for every M, z_1 being what Z has where M has 1. Then the value is z_1 - M . Z,
+    and M . Z is at least the lowest eigenvalue of Z, if that is below 0, times the trace of M, which is its size.
+    """
+    entries = moments.entries
+    wanted = np.zeros(entries.max() + 1)
+    for place in np.ndindex(*weights.shape):
+        if any(place):
+            wanted[moments.places[place]] -= weights[place]
+    dual = (dual + dual.T) / 2
+    excess = np.bincount(entries.ravel(), dual.ravel()) - wanted
+    excess[0] = 0.0
+    dual = dual - (excess / np.bincount(entries.ravel()))[entries]
+    lowest = float(np.linalg.eigvalsh(dual)[0])
+    return float(dual[entries == 0].sum()) + max(-lowest, 0.0) * len(dual)
 
 
 def npa_visibility(table: Any, level: str | int = "1+ab") -> float:
@@ -82,10 +103,10 @@ def npa_visibility(table: Any, level: str | int = "1+ab") -> float:
     """
     cvxpy = _cvxpy("ncsim.npa_visibility")
     wanted = to_correlators(table)
-    means, positive = _moments(cvxpy, tuple(length - 1 for length in wanted.shape), level)
+    moments = _moments(cvxpy, tuple(length - 1 for length in wanted.shape), level)
     share = cvxpy.Variable()
-    same = [means[place] == share * float(wanted[place]) for place in np.ndindex(*wanted.shape) if any(place)]
-    return _solved(cvxpy, cvxpy.Maximize(share), [*positive, *same, share <= 2])
+    same = [moments.means[place] == share * float(wanted[place]) for place in np.ndindex(*wanted.shape) if any(place)]
+    return min(_solved(cvxpy, cvxpy.Maximize(share), [moments.positive, *same, share <= 2]), 2.0)
 
 
 def _cvxpy(wanted: str) -> Any:
@@ -110,9 +131,23 @@ def _solved(cvxpy: Any, objective: Any, conditions: list[Any]) -> float:
     return float(value)
 
 
-def _moments(cvxpy: Any, settings: tuple[int, ...], level: str | int) -> tuple[dict[tuple[int, ...], Any], list[Any]]:
-    """The mean value of each product of one observable per party or none, by indices as correlators have them; and what makes
-    the matrix positive."""
+class _Moments(NamedTuple):
+    """The matrix of moments as a programme has it.
+
+    Attributes:
+        means: the mean value of each product of one observable per party or none, by indices as correlators have them.
+        places: their numbers among the distinct entries, by the same indices; 0 is that of 1.
+        entries: which of these stands where in the matrix, int[N, N].
+        positive: the condition that the matrix is positive.
+    """
+
+    means: dict[tuple[int, ...], Any]
+    places: dict[tuple[int, ...], int]
+    entries: np.ndarray
+    positive: Any
+
+
+def _moments(cvxpy: Any, settings: tuple[int, ...], level: str | int) -> _Moments:
     from scipy.sparse import csr_array
 
     words = _words(settings, level)
@@ -124,11 +159,12 @@ def _moments(cvxpy: Any, settings: tuple[int, ...], level: str | int) -> tuple[d
     values = cvxpy.hstack([1.0, cvxpy.Variable(len(entries) - 1)])
     chosen = csr_array((np.ones(len(place)), (np.arange(len(place)), place)), shape=(len(place), len(entries)))
     matrix = cvxpy.reshape(chosen @ values, (len(words), len(words)), order="C")
-    means = {
-        indices: values[entries[tuple((party, index - 1) for party, index in enumerate(indices) if index)]]
+    places = {
+        indices: entries[tuple((party, index - 1) for party, index in enumerate(indices) if index)]
         for indices in np.ndindex(*(m + 1 for m in settings))
     }
-    return means, [matrix >> 0]
+    means = {indices: values[number] for indices, number in places.items()}
+    return _Moments(means, places, np.reshape(place, (len(words), len(words))), matrix >> 0)
 
 
 def _words(settings: tuple[int, ...], level: str | int) -> list[Word]:

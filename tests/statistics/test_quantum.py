@@ -311,6 +311,23 @@ def test_the_hierarchy_agrees_with_the_other_bounds():
     assert ncsim.npa_bound(ncsim.mermin_inequality(), "1+ab+ac+bc") == pytest.approx(4, abs=1e-5)
 
 
+@pytest.mark.parametrize("settings", [2, 4, 8])
+def test_the_hierarchy_s_bound_is_one(settings):
+    """Level 1 of correlators is exact (Tsirelson 1987). What the solver leaves undone may make a bound larger, and never smaller, than the value
+    that vectors reach: with eight settings its own number was 2e-6 below that."""
+    generator = np.random.default_rng(settings)
+    for weights in (generator.normal(size=(settings,) * 2), generator.choice([-1.0, 1.0], (settings,) * 2)):
+        inequality = ncsim.correlator_inequality("any", weights)
+        over = (ncsim.npa_bound(inequality, 1) - inequality.quantum_bound) / np.abs(weights).max()
+        assert -1e-9 < over < 1e-6
+
+
+def test_the_hierarchy_s_bound_is_never_above_the_sum_of_coefficients():
+    chained, mermin = ncsim.chained_inequality(3), ncsim.mermin_inequality()
+    assert 6 * math.cos(math.pi / 6) <= ncsim.npa_bound(chained, 1) < 6 * math.cos(math.pi / 6) + 1e-6
+    assert 4 - 1e-9 < ncsim.npa_bound(mermin, "1+ab+ac+bc") <= 4
+
+
 def test_visibility_is_that_of_the_closed_forms():
     assert ncsim.npa_visibility(reference.PR_BOX) == pytest.approx(math.sqrt(0.5), abs=1e-5)
     tsirelson = of_means((0, 0), (0, 0), np.array([[1, 1], [1, -1]]) / math.sqrt(2))
