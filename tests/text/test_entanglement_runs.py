@@ -18,6 +18,7 @@ from ncsim.text.export import export_text
 from ncsim.text.model.adapter_files import load_adapter
 from ncsim.text.model.bert import BertConfig
 from ncsim.text.profiles import adapter_profiles, recorded_profiles
+from ncsim.text.report import entanglement as report
 from ncsim.text.report.entanglement import COLUMNS, cut_rows, plot_profiles, printed_profiles, summary_rows
 from ncsim.text.results import open_text_run
 from ncsim.text.training import trainer
@@ -193,13 +194,46 @@ def test_the_file_beside_the_picture_has_effective_ranks_along_training(tmp_path
     assert drawn == [(str(rank), "query", "1", 1.0), (str(rank), "query", "2", pytest.approx(2.0))]
 
 
+def without_update(one):
+    """A profile as that of an adapter whose update is 0."""
+    gone = np.full_like(one.profile.entropy, np.nan)
+    return one._replace(
+        profile=one.profile._replace(entropy=gone), null=one.null._replace(mean=gone[...], spread=gone[...])
+    )
+
+
+def test_the_legend_is_of_all_panels(tmp_path, monkeypatch):
+    """Rank 3 has no update of the first target, rank 5 of none but along training, rank 7 nowhere. Lines of six targets are not alike."""
+    seen = []
+
+    def kept(figure, *_):
+        figure.canvas.draw()
+        seen.extend(text.get_text() for legend in figure.legends for text in legend.get_texts())
+        lines = figure.axes[-1].get_legend().get_lines()
+        seen.append(len({line._unscaled_dash_pattern for line in lines if line.get_linestyle()}))
+
+    monkeypatch.setattr(report, "save_figure", kept)
+    first, second, *_ = adapter_profiles(open_text_run(STORED))
+    ranked = [
+        each._replace(adapter=each.adapter._replace(rank=rank))
+        for rank, changes in ((1, (0, 0)), (3, (1, 0)), (5, (1, 1)), (7, (1, 1)))
+        for each in (without_update(own) if gone else own for own, gone in zip((first, second), changes, strict=True))
+    ]
+    more = [
+        first._replace(target=name) for name in ("key", "attention.output.dense", "intermediate.dense", "output.dense")
+    ]
+    along = [
+        {"rank": 5, "target": "query", "epoch": 1, "entropy": [0.0, 1.0, 0.0], "dimension": [1, 4, 16], "inputs": 4}
+    ]
+    plot_profiles([*ranked, *more], pa.Table.from_pylist(along), tmp_path / "entanglement")
+    rank = first.adapter.rank
+    names = [f"r = {each}" for each in sorted({1, 3, 5, rank})]
+    assert seen == [*names, "bound", "Gaussian law", "null, +- 2 spreads", 6]
+
+
 def test_an_update_that_is_nothing_is_counted_and_left_out():
     one, _, other, *_ = adapter_profiles(open_text_run(STORED))
-    entropy = np.full_like(one.profile.entropy, np.nan)
-    nothing = one._replace(
-        profile=one.profile._replace(entropy=entropy),
-        null=one.null._replace(mean=np.full_like(one.null.mean, np.nan), spread=np.full_like(one.null.spread, np.nan)),
-    )
+    nothing = without_update(one)
     (row,) = summary_rows([nothing, other])
     assert (row["updates"], row["zero"]) == (2, 1)
     (alone,) = summary_rows([other])

@@ -17,6 +17,8 @@ COLUMNS = "rank seed context target layer dimension entropy bound law null null_
 _COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 #: More than colours, so that the seventh rank does not look as the first.
 _MARKS = "osD^vP*X<>"
+#: Of the lines along training, one for each kind of dense layer that may have an update.
+_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 5)))
 
 
 def cut_rows(found: Sequence[AdapterProfile]) -> list[list[Any]]:
@@ -126,7 +128,7 @@ def plot_profiles(found: Sequence[AdapterProfile], along: Any, stem: Path) -> li
     """
     targets = list(dict.fromkeys(each.target for each in found))
     ranks = sorted({each.adapter.rank for each in found})
-    panels = len(targets) + (along is not None)
+    panels, shown = len(targets) + (along is not None), set()
     with new_figure(3.6 * panels + 0.4, 4.2) as figure:
         axes = figure.subplots(1, panels, squeeze=False)[0]
         for axis, target in zip(axes, targets, strict=False):
@@ -134,15 +136,26 @@ def plot_profiles(found: Sequence[AdapterProfile], along: Any, stem: Path) -> li
                 own = [each for each in found if (each.adapter.rank, each.target) == (rank, target)]
                 if any(there_of(each).any() for each in own):
                     _draw_rank(axis, own, _COLORS[n % len(_COLORS)], _MARKS[n % len(_MARKS)])
+                    shown.add(rank)
             axis.set_xscale("log")
             axis.set_title(target)
             axis.set_xlabel("states left of the cut, d")
         axes[0].set_ylabel("S(d), nats")
         rows = cut_rows(found)
         if along is not None:
-            rows += _draw_along(axes[-1], along, targets, ranks)
-        for name, style in (("bound", ":"), ("Gaussian law", "--")):
-            axes[0].plot([], [], style, color="0.3", linewidth=1, label=name)
+            more = _draw_along(axes[-1], along, targets, ranks)
+            rows, shown = rows + more, shown | {row[0] for row in more}
+        # Of all panels: a rank may have an update of one target and none of another.
+        for n, rank in enumerate(ranks):
+            if rank in shown:
+                style: dict[str, Any] = {
+                    "color": _COLORS[n % len(_COLORS)],
+                    "marker": _MARKS[n % len(_MARKS)],
+                    "linewidth": 1.2,
+                }
+                axes[0].plot([], [], markersize=3.5, label=f"r = {rank}" if rank else "full", **style)
+        for name, line in (("bound", ":"), ("Gaussian law", "--")):
+            axes[0].plot([], [], line, color="0.3", linewidth=1, label=name)
         axes[0].fill_between([], [], [], color="0.7", alpha=0.6, label="null, +- 2 spreads")
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
@@ -155,18 +168,17 @@ def _draw_rank(axis: Any, own: Sequence[AdapterProfile], color: str, mark: str) 
         np.nanmean(np.concatenate(each), axis=0)
         for each in ([n.profile.entropy for n in own], [n.null.mean for n in own], [n.null.spread for n in own])
     )
-    label = f"r = {own[0].adapter.rank}" if own[0].adapter.rank else "full"
     axis.fill_between(d, null - 2 * spread, null + 2 * spread, color=color, alpha=0.25, linewidth=0)
     axis.plot(d, own[0].bound, ":", color=color, linewidth=1)
     axis.plot(d, own[0].law, "--", color=color, linewidth=1)
-    axis.plot(d, entropy, mark, linestyle="-", color=color, markersize=3.5, linewidth=1.2, label=label)
+    axis.plot(d, entropy, mark, linestyle="-", color=color, markersize=3.5, linewidth=1.2)
     axis.axvline(own[0].profile.inputs, color="0.8", linewidth=0.8, zorder=0)
 
 
 def _draw_along(axis: Any, along: Any, targets: Sequence[str], ranks: Sequence[int]) -> list[list[Any]]:
     """Effective ranks by epoch, and a row of the file for each that is drawn."""
     rows, drawn = along.to_pylist(), []
-    for target, style in zip(targets, ("-", "--", "-.", ":", "-", "--"), strict=False):
+    for target, line in zip(targets, _LINES, strict=False):
         for n, rank in enumerate(ranks):
             epochs: dict[int, list[float]] = {}
             for row in rows:
@@ -178,8 +190,9 @@ def _draw_along(axis: Any, along: Any, targets: Sequence[str], ranks: Sequence[i
             drawn += [
                 [rank, "", "", target, *[""] * (len(COLUMNS) - 6), *pair] for pair in zip(order, mean, strict=True)
             ]
-            axis.plot(order, mean, style, color=_COLORS[n % len(_COLORS)], marker=_MARKS[n % len(_MARKS)], markersize=3)
-        axis.plot([], [], style, color=BLACK, linewidth=1, label=target)
+            style: dict[str, Any] = {"color": _COLORS[n % len(_COLORS)], "marker": _MARKS[n % len(_MARKS)]}
+            axis.plot(order, mean, linestyle=line, markersize=3, **style)
+        axis.plot([], [], linestyle=line, color=BLACK, linewidth=1, label=target)
     axis.set_title("effective rank along training")
     axis.set_xlabel("epoch")
     axis.locator_params(axis="x", integer=True)
