@@ -67,7 +67,7 @@ from ncsim.config.scenarios import (
     scenario_tasks,
 )
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.scenario_values import (
@@ -239,7 +239,7 @@ def verdicts(
     said = [
         f"The mean value is shown to be above 2 m - 2 under some protocol in {len(above)} of {len(rows)} ensembles, of a single shot in "
         f"{len(single)}; above the quantum bound in {len(quantum)}.",
-        f"Accuracies alone give the mean value of a single shot to within {away:.3f}.",
+        f"Accuracies alone give the mean value of a single shot to within {no_less(away, '.3f')}.",
         f"Delta of all members together is shown to be above 0 in {len(pooled)} of {len(rows)} ensembles; members with Delta > 0: {members}; "
         f"the largest share of runs under a protocol is {runs:g}.",
         "Every member has a certain head, so that a theorem says it."
@@ -260,7 +260,7 @@ def verdicts(
         open_ = [each for each in hard if each.uncertain.value == 1]
         said.append(
             f"With parities as tasks {len(open_)} of {len(hard)} ensembles have no certain head in any member, and correlators are up to "
-            f"{max(each.apart for each in hard):.2f} off the product of means; members with Delta > 0 in "
+            f"{no_less(max(each.apart for each in hard), '.2f')} off the product of means; members with Delta > 0 in "
             f"{sum(each.contextual.value > 0 for each in hard)}, the largest Delta {max(each.largest for each in hard):g}; of all members "
             f"together shown to be below 0 in {sum(each.delta.high < 0 for each in hard)}."
         )

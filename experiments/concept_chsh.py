@@ -40,7 +40,7 @@ from experiments.controls import pr_box_counts, tsirelson_table
 from experiments.shared.command import add_place, local_folder, run_experiment, write_json
 from experiments.shared.text_runs import small_model
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import no_less, no_more, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.tables import describe, read_table
@@ -88,14 +88,16 @@ class Row(NamedTuple):
     @property
     def cells(self) -> list[str]:
         """As printed."""
-        least, most = (">= ", "<= ") if self.bound else ("", "")
+        influence, delta = f"{self.influence:.4f}", f"{self.contextuality:.4f}"
+        if self.bound:
+            influence, delta = f">= {no_more(self.influence, '.4f')}", f"<= {no_less(self.contextuality, '.4f')}"
         limits = "" if self.limits is None else "[{:.3f}, {:.3f}]".format(*self.limits)
         words = self.verdict or ("not contextual" if self.contextuality <= 0 else "contextual")
         return [
             self.name,
             f"{self.s:.4f}",
-            f"{least}{self.influence:.4f}",
-            f"{most}{self.contextuality:.4f}",
+            influence,
+            delta,
             limits,
             words,
         ]
@@ -164,10 +166,8 @@ def encoder(model: str | None, out: Path) -> list[Choice]:
     print("\n" + "\n".join(table(["encoder", "temperature", "S", "largest sum", "influence", "Delta"], cells)))
     above = sum(c.odd > 2 + 1e-9 for c in found)
     most = max(c.contextuality for c in found)
-    print(
-        f"\n  The encoder's largest CHSH sum is above 2 in {above} of {len(found)} rows; "
-        f"Delta is {'at most 0' if most < 1e-9 else f'{most:.3f} AT MOST'}."
-    )
+    known = "at most 0" if most < 1e-9 else f"{no_less(most, '.3f')} AT MOST"
+    print(f"\n  The encoder's largest CHSH sum is above 2 in {above} of {len(found)} rows; Delta is {known}.")
     return found
 
 

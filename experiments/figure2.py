@@ -28,7 +28,7 @@ from experiments.shared.command import add_place, as_json, configs_of_widths, ru
 from ncsim.cli.options import add_config_options, device_count
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.claims import CLAIMS, WIDTHS, Finding, criteria, findings
 from ncsim.report.sentences import cell_verdict
 from ncsim.report.write import write_report
@@ -72,7 +72,7 @@ def conclusion(found: Sequence[Finding], summary: dict[str, Any]) -> str:
         members = sum(cell["members"] - cell["diverged"]["members"] for cell in cells)
         bound = max(cell["members_contextual"]["high"] for cell in cells)
         text += (
-            f" Contextuality: Delta is above 0 in none of {members:,} members (at most {bound:.2g} of them at any width, "
+            f" Contextuality: Delta is above 0 in none of {members:,} members (at most {no_less(bound)} of them at any width, "
             f"95 %) and in none of {cells[0]['protocols'][0]['sampled_runs']:,} runs drawn under each protocol: wherever S "
             "is above 2, direct influence (accuracies that change with the other head's task) explains it."
         )

@@ -42,7 +42,7 @@ from experiments.shared.picture import PICTURES, WIDTHS, log_likelihood
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig, config_grid
 from ncsim.ensemble.run import run_ensemble
-from ncsim.formatting import table
+from ncsim.formatting import no_more, table
 from ncsim.records.members import MemberRecords
 from ncsim.report.figures import BLUE, GREEN, VERMILLION, new_figure, save_figure
 from ncsim.terminal import Progress
@@ -312,7 +312,7 @@ def conclusion(shares: Sequence[Share], best: Sequence[dict[str, Any]], changes:
     setting = ", ".join(str(top[name]) for name in COARSE)
     return (
         f"Retry until solved has a posterior of {', '.join(f'{v:.4f} ({p.name})' for p, v in zip(PICTURES, least, strict=True))}, and is "
-        f"10^{distance:.1f} times as likely as any other choice (at least 10^{at_least:.1f}); the best of the grid ({setting}, {top['choice']}, "
+        f"10^{distance:.1f} times as likely as any other choice (at least 10^{no_more(at_least, '.1f')}); the best of the grid ({setting}, {top['choice']}, "
         f"{top['stop']}) gives the picture with probability {10 ** top['log10_likelihood'][0]:.2f}, and the best of what is otherwise "
         f"({other.what}, {other.topology}, {other.best_protocol}) with {10**other.best:.2f}."
     )

@@ -33,7 +33,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, PURPLE, SKY, draw_bounds, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics
@@ -145,8 +145,8 @@ def conclusion(found: Mapping[int, TrajectoryStatistics]) -> str:
     contextual = max(float(np.nanmax(there.contextual.mean)) for there in found.values())
     bound = max(float(np.nanmax(there.contextual.high)) for there in found.values())
     if contextual > 0:
-        return text + f" Contextual (Delta > 0): up to {contextual:.2g} of members at a step."
-    return text + f" No member is contextual at any recorded step (at most {bound:.2g} of them at each, 95 %)."
+        return text + f" Contextual (Delta > 0): up to {no_less(contextual)} of members at a step."
+    return text + f" No member is contextual at any recorded step (at most {no_less(bound)} of them at each, 95 %)."
 
 
 def numbers(found: Mapping[int, TrajectoryStatistics]) -> dict[str, Any]:

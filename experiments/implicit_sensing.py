@@ -44,7 +44,7 @@ from experiments.shared.members import watched
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
-from ncsim.formatting import table
+from ncsim.formatting import no_more, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
@@ -141,7 +141,7 @@ def bits_said(bits: Estimate) -> str:
     """What the interval of 1 less the log loss bears: the trace tells as many bits of 1 in expectation, or more."""
     found = f"The log loss gives {bits} bits of 1"
     if bits.low > 0:
-        return f"{found}: the trace tells {bits.low:.3f} bits or more, by the lower limit."
+        return f"{found}: the trace tells {no_more(bits.low, '.3f')} bits or more, by the lower limit."
     return f"{found}: by it the trace is not shown to tell anything."
 
 

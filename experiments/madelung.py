@@ -46,7 +46,7 @@ from experiments.shared.command import (
 )
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.grand_canonical import grand_potential
 from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid, momentum_kappa
@@ -287,15 +287,15 @@ def conclusion(cases: Sequence[Case], turned: dict[str, np.ndarray], finer: Sequ
     zero = {kind: float(np.abs(turned[kind]).max()) for kind in SINGLE_VALUED}
     spread = {kind: float(np.std(values)) for kind, values in turned.items() if kind not in SINGLE_VALUED}
     return [
-        f"Schroedinger's equation: kappa = -2 D^2 to {worst:.1%} where densities are exact"
+        f"Schroedinger's equation: kappa = -2 D^2 to {no_less(worst, '.1%')} where densities are exact"
         + "".join(f", and {case.kappa / case.scale**2:.2f}{_limits(case)} D^2 of samples" for case in noisy)
         + ". "
         + _of_sign(wells),
         f"hbar = mu / 2 pi: with a neuron exchanged kappa is {min(c.kappa / c.scale**2 for c in exchanged):.2f} to "
         f"{max(c.kappa / c.scale**2 for c in exchanged):.2f} D^2, "
         + ("below 0 at every mu and rate" if all(c.kappa < 0 for c in exchanged) else "NOT below 0 everywhere")
-        + f"; up to {max(c.residual for c in exchanged):.0%} of the force is not of this form.",
-        f"Circulation: at most {zero['none']:.1e} for the gradient and {zero['reservoir']:.1e} for that of the grand potential"
+        + f"; up to {no_less(max(c.residual for c in exchanged), '.0%')} of the force is not of this form.",
+        f"Circulation: at most {no_less(zero['none'], '.1e')} for the gradient and {no_less(zero['reservoir'], '.1e')} for that of the grand potential"
         + "".join(
             f"; on a fifth of the loops {FINER} times as many points make {e.coarse:.1e} into {e.fine:.1e} ({e.drift})"
             for e in finer

@@ -35,7 +35,7 @@ from experiments.shared.adaptation_runs import adaptation_runs, add_options, arm
 from experiments.shared.command import add_place, local_folder, run_experiment, write_json
 from experiments.shared.figures import points
 from ncsim.config.tasks import context_names
-from ncsim.formatting import table
+from ncsim.formatting import no_more, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 
@@ -281,7 +281,7 @@ def conclusion(
     ]
     worst = min(row.accuracy for row in rows)
     said.append(
-        f"Training accuracy is at least {worst:.3f} of every adapter, {np.mean([row.accuracy for row in rows]):.3f} in the mean"
+        f"Training accuracy is at least {no_more(worst, '.3f')} of every adapter, {np.mean([row.accuracy for row in rows]):.3f} in the mean"
         + ("." if worst == 1 else ": not equal everywhere, which S_c may show, too.")
     )
     for title, each in found.items():

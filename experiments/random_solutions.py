@@ -63,7 +63,7 @@ from experiments.shared.random_networks import (
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.run import run_ensemble
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.outcomes import Outcomes
@@ -83,7 +83,7 @@ def number(value: float) -> str:
 def interval(estimate: Estimate) -> str:
     """Value and limits to three digits, or the upper limit alone."""
     if estimate.value == 0:
-        return f"0 (at most {number(estimate.high)})" if estimate.high < 1 else "none found"
+        return f"0 (at most {no_less(estimate.high, '.3g')})" if estimate.high < 1 else "none found"
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 

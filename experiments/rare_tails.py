@@ -42,7 +42,7 @@ from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import truth_tables
 from ncsim.ensemble.run import run_ensemble
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLUE, VERMILLION, new_figure, save_figure
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate, clopper_pearson, jackknife_error
@@ -167,7 +167,7 @@ def number(value: float) -> str:
 def interval(estimate: Estimate) -> str:
     """Value and limits to three digits; the upper limit alone where nothing is known from below."""
     if estimate.low < 1e-100:
-        return f"at most {number(estimate.high)}"
+        return f"at most {no_less(estimate.high, '.3g')}"
     return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 

@@ -53,7 +53,7 @@ from ncsim.config.tasks import CONTEXTS, context_names
 from ncsim.ensemble.networks import parameters
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.separability import APART, ForeignShare, foreign_share
-from ncsim.formatting import table
+from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.separability import mean_over_members as mean
@@ -161,7 +161,7 @@ def conclusion(rows: Sequence[Row], broken: Sequence[str]) -> list[str]:
     return [
         "What must be exactly 0 is so of every member." if not broken else f"NOT AS MUST BE: {'; '.join(broken)}",
         f"Memory: with a shared layer heads come to a mean foreign share of {min(e.value for e in ends):.3f} to "
-        f"{max(e.value for e in ends):.3f}; with a frozen layer or a layer per head, of at most {np.nanmax(apart):.3f}.",
+        f"{max(e.value for e in ends):.3f}; with a frozen layer or a layer per head, of at most {no_less(np.nanmax(apart), '.3f')}.",
         f"Functions: before any training the entropy is {min(e.value for e in before):.3f} to {max(e.value for e in before):.3f} ln 2, "
         f"above 0 in {sum(e.low > 0 for e in before)} of {len(before)}. Training through a shared layer lowers it in {less} of "
         f"{len(before)} and raises it in {more}; a frozen layer ends above a trained one in {frozen}.",

@@ -45,7 +45,7 @@ from experiments.shared.scenarios import estimate, summary_of
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import three_party_tasks
-from ncsim.formatting import table
+from ncsim.formatting import no_less, no_more, table
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.report.scenarios import mismatch
 from ncsim.statistics.intervals import Estimate
@@ -127,10 +127,10 @@ def verdicts(rows: Sequence[Row], early: Sequence[Row], control: tuple[float, fl
     said = [
         f"The mean of Mermin's value is shown to be above 2 under some protocol in {len(mermin)} of {len(rows)} ensembles, of "
         f"Svetlichny's above 4 in {len(svetlichny)}.",
-        f"Accuracies alone give the means of single shots to within {away:.3f}.",
-        f"Certain heads explain {least:.3f} of the members or more; of the others that were asked, some are contextual in "
+        f"Accuracies alone give the means of single shots to within {no_less(away, '.3f')}.",
+        f"Certain heads explain {no_more(least, '.3f')} of the members or more; of the others that were asked, some are contextual in "
         f"{sum(row.excess > 1e-7 for row in rows)} of {len(rows)} ensembles.",
-        f"Of all members together the excess is at most {max(row.pooled_excess for row in rows):.4f}.",
+        f"Of all members together the excess is at most {no_less(max(row.pooled_excess for row in rows), '.4f')}.",
     ]
     found = [row for row in early if row.excess > 1e-7]
     if found:
@@ -138,7 +138,7 @@ def verdicts(rows: Sequence[Row], early: Sequence[Row], control: tuple[float, fl
         said.append(
             f"Stopped early, contextual members were found in {len(found)} of {len(early)} ensembles; most after {most.steps} steps: "
             f"{most.contextual} of those that certain heads do not explain ({1 - most.explained.value:.3f} of all), up to an excess of "
-            f"{most.excess:.4f}."
+            f"{no_less(most.excess, '.4f')}."
         )
     else:
         said.append(f"Stopped early, no contextual member was found in {len(early)} ensembles.")

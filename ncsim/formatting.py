@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import math
 from collections.abc import Sequence
@@ -92,6 +93,37 @@ def decimals_of(word: str) -> int:
 
 #: A probability that is not above this is nothing but rounding.
 NOTHING = 1e-9
+
+
+def no_less(value: float, form: str = ".2g") -> str:
+    """An upper limit in few digits, rounded up: what is at most 0.0362 is not at most 0.036.
+
+    Args:
+        value: the limit.
+        form: a number of digits and "e", "f", "g" or "%", as of `format`. With "f", 1e-9 and less is nothing but rounding.
+
+    >>> no_less(0.0362), no_less(0.05), no_less(0.0041, ".2f")
+    ('0.037', '0.05', '0.01')
+    """
+    return _toward(value, form, decimal.ROUND_CEILING)
+
+
+def no_more(value: float, form: str = ".2g") -> str:
+    """A lower limit in few digits, rounded down, as `no_less`.
+
+    >>> no_more(0.0368), no_more(0.05), no_more(0.99996, ".3f")
+    ('0.036', '0.05', '0.999')
+    """
+    return _toward(value, form, decimal.ROUND_FLOOR)
+
+
+def _toward(value: float, form: str, rounding: str) -> str:
+    digits, kind = int(form[1:-1]), form[-1]
+    if not math.isfinite(value) or value == 0 or (kind == "f" and abs(value) <= NOTHING):
+        return format(value if not math.isfinite(value) else 0.0, form)
+    known = decimal.Decimal(f"{value:.12g}")  # the digits behind are those of the computation
+    last = {"e": known.adjusted() - digits, "g": known.adjusted() - max(digits, 1) + 1, "f": -digits, "%": -digits - 2}
+    return format(float(known.quantize(decimal.Decimal(1).scaleb(last[kind]), rounding)) + 0.0, form)
 
 
 def significant(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.formatting import NOTHING, counted, p_value_text, table
+from ncsim.formatting import NOTHING, counted, no_less, p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
@@ -78,7 +78,7 @@ def sentences(cell: Mapping[str, Any]) -> list[str]:
     for protocol in cell["protocols"]:
         if "law_error" in protocol:
             result.append(
-                f"Probabilities under {protocol['protocol']} are within {protocol['law_error']:.0e} of exact."
+                f"Probabilities under {protocol['protocol']} are within {no_less(protocol['law_error'], '.0e')} of exact."
             )
     return result
 
@@ -194,7 +194,7 @@ def _verdict_on_delta(trained: Sequence[Mapping[str, Any]], alone: bool) -> str:
             f"Contextual once direct influence is discounted: {most} of members have Delta > 0{place}{more}; {table}."
         )
     whose = "" if len(trained) == 1 else "a cell's "
-    bound = f"at most {max(each.high for each, _ in members):.2g} of {whose}members, 95 %"
+    bound = f"at most {no_less(max(each.high for each, _ in members))} of {whose}members, 95 %"
     above = any(cell["members_with_s_above_2"]["value"] > 0 for cell in known)
     explained = "Direct influence explains every member's S above 2: no" if above else "No"
     if len(known) < len(trained):  # which the sentence before has told

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.config.tasks import context_names
-from ncsim.formatting import counted
+from ncsim.formatting import counted, no_less
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, TrajectoryStatistics
 
@@ -104,7 +104,7 @@ def _on_contextuality(numbers: Mapping[str, Any], there: Sequence[int]) -> str:
             f"Contextual once direct influence is discounted: {shares[most]} of members have Delta > 0 at step "
             f"{numbers['step'][there[most]]:,}, and some at {above} of {_steps(len(shares))}."
         )
-    return f"No member has Delta > 0 at any of {_steps(len(shares))} (at most {max(each.high for each in shares):.2g} of them at each, 95 %)."
+    return f"No member has Delta > 0 at any of {_steps(len(shares))} (at most {no_less(max(each.high for each in shares))} of them at each, 95 %)."
 
 
 def _steps(count: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from ncsim.formatting import no_less
 from ncsim.statistics.intervals import Estimate
 
 EXPLAINED = "S above 2, explained by direct influence"
@@ -48,7 +49,7 @@ def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) 
     Returns:
         Two or three sentences.
     """
-    at_most = f"(at most {contextual.high:.2g} of members, 95 %)"
+    at_most = f"(at most {no_less(contextual.high)} of members, 95 %)"
     text = f"S is above 2 in {above} of members. "
     if math.isnan(above.value):  # no comparison with NaN holds, and none may be taken for an answer
         text = f"{NO_MEMBER}."

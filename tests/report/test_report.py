@@ -10,7 +10,7 @@ from scipy.stats import ttest_rel
 
 import ncsim
 from ncsim.errors import StoreError
-from ncsim.formatting import json_text
+from ncsim.formatting import json_text, no_less
 from ncsim.report import figures
 from ncsim.report.page import report_page
 from ncsim.report.sentences import cell_verdict, estimate, run_verdict, sentences, sentences_on_tests, signalling_rows
@@ -159,7 +159,7 @@ def test_of_no_whole_member_no_share_is_told(tmp_path):
     assert first.startswith(
         f"S is above 2 in {share} of members (hidden=2) (not known of 2 of 3 cells, where every member has a network that diverged)"
     )
-    assert f"(at most {clopper_pearson(0, 300).high:.2g} of a cell's members, 95 %)" in second
+    assert f"(at most {no_less(clopper_pearson(0, 300).high)} of a cell's members, 95 %)" in second
     assert "every member" not in second
     assert "the other cell" in second
 
@@ -254,7 +254,7 @@ def test_words_follow_the_numbers(tmp_path):
     assert "Delta is above 0: contextual" in cell_verdict(cell)
     (cell,) = summarise(a_run(tmp_path / "b", made_up(300, seed=2))).numbers["cells"]
     assert "explained by direct influence: no member has Delta > 0" in cell_verdict(cell)
-    assert f"at most {clopper_pearson(0, 300).high:.2g} of members" in cell_verdict(cell)
+    assert f"at most {no_less(clopper_pearson(0, 300).high)} of members" in cell_verdict(cell)
     assert "Delta is not above 0" in cell_verdict(cell)
     # A Delta above 0 whose interval has 0 in it is not shown to be above, and nobody may say that it is not.
     cell["pooled"]["contextuality"] |= {"value": 0.1, "low": -0.1, "high": 0.3}

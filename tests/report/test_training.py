@@ -283,7 +283,7 @@ def test_words_follow_the_numbers():
     assert "S is above 2 in 1.000 [0.960, 1.000] of 90 members" in first
     assert "larger before" not in first  # their intervals overlap
     assert "S changes by 50.000 [" in first
-    assert second == "No member has Delta > 0 at any of 5 steps (at most 0.04 of them at each, 95 %)."
+    assert second == "No member has Delta > 0 at any of 5 steps (at most 0.041 of them at each, 95 %)."
     many = recorded(2_000)
     assert "it was larger before, 3.500 [" in training_lines(numbers_of(many))[0]
     many.counts[:, 2] = [[8, 0, 0, 8]] * 3 + [[0, 8, 8, 0]]  # a PR box
