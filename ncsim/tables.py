@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import DataError
-from ncsim.formatting import decimals_of, p_value_text, significant, table
+from ncsim.formatting import NOTHING, decimals_of, no_less, p_value_text, significant, table
 from ncsim.statistics.chsh import SIGNS, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
@@ -50,8 +50,8 @@ class JointTable:
         outcomes: names of Alice's and of Bob's outcomes; the first is +1 where there are two.
         values: counts or probabilities, [alice setting, bob setting, alice outcome, bob outcome], outcomes as named.
         counted: whether they are counts.
-        decimals: of probabilities from a file, how many stand there at most; None: nothing was rounded.
-        rounding: how far a mean or a correlator may be off if all were rounded to so many decimals.
+        decimals: of probabilities from a file, how many stand there at least; None: nothing was rounded.
+        rounding: how far a mean or a correlator may be off if each cell was rounded to the decimals that it has.
 
     Example:
         >>> import numpy as np
@@ -191,15 +191,19 @@ def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probab
         lacking = ", ".join(labels[axis][n] for axis, n in enumerate(missing[0]))
         raise DataError(f"{file}: no row of {lacking}; allowed: every outcome in every pair of settings")
     joint = _adding_up(file, values, labels, found, probable)
-    return joint if joint.counted else _rounded(joint, [word for *_, word in cells], values.sum(axis=(2, 3)))
+    decimals = dict(zip(found, (decimals_of(word) for *_, word in cells), strict=True))
+    return joint if joint.counted else _rounded(joint, decimals, values)
 
 
-def _rounded(joint: JointTable, words: Sequence[str], totals: np.ndarray) -> JointTable:
-    """What the decimals of probabilities leave open: half of the last one in each cell, and what a context lacks of 1."""
-    decimals = max(map(decimals_of, words))
-    if decimals <= 0:
+def _rounded(joint: JointTable, decimals: dict[Any, int], values: np.ndarray) -> JointTable:
+    """What the decimals of probabilities leave open: half of the last one that each cell has, and what a context lacks of 1."""
+    fewest = min((number for number in decimals.values() if number > 0), default=0)
+    if not fewest:
         return joint  # fixed answers: nobody rounds a probability to 0 or 1
-    return replace(joint, decimals=decimals, rounding=2 * 10.0**-decimals + float(np.abs(1 - totals).max()))
+    off = np.abs(1 - values.sum(axis=(2, 3)))
+    for place, number in decimals.items():  # beside others, 0 and 1 may be rounded, too
+        off[place[:2]] += 0.5 * 10.0 ** -(number if number > 0 else fewest)
+    return replace(joint, decimals=fewest, rounding=float(off.max()))
 
 
 def _ordered(alice: tuple[str, ...], bob: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -297,7 +301,7 @@ def _of_chsh(joint: JointTable, same_items: bool) -> dict[str, Any]:
     found["s_interval"], found["contextuality_interval"] = [s.low, s.high], [delta.low, delta.high]
     found["verdict"] = verdict(found["s"], delta)
     if found["s"] <= 2 < found["s_odd"] and delta.low <= 0:  # where the minus stands is a choice of names
-        known = EXPLAINED if delta.value <= 0 else NOT_SHOWN_TO_EXCEED
+        known = EXPLAINED if delta.high <= 0 else NOT_SHOWN_TO_EXCEED
         found["verdict"] += f"; the largest CHSH sum is: {known.removeprefix('S ')}"
     found["locality_p_value"] = float(hoeffding_p_value(whole))
     found["signalling_tests"] = [
@@ -346,12 +350,12 @@ def lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
         ]
     if "rounding" in found:
         value, off = "S" if "s" in found else "the chained sum", found["rounding"]
-        words = f"{value} may be off by {off['s']:.2g} and Delta by {off['contextuality']:.2g}"
-        text.append(f"  decimals             {off['decimals']}; if rounded, {words}; kind takes them as exact")
+        words = f"{value} may be off by {no_less(off['s'])} and Delta by {no_less(off['contextuality'])}"
+        text.append(f"  decimals             {off['decimals']} at least; if rounded, {words}; kind takes them as exact")
     text.append(f"  contextual fraction  {significant(found['contextual_fraction'])}  (signalling included)")
-    text.append(
-        f"  marginals differ by  {significant(found['largest_difference_of_marginals'])}  at most, between contexts"
-    )
+    apart = found["largest_difference_of_marginals"]
+    form = ".0e" if NOTHING < apart < 0.0005 else ".3f"
+    text.append(f"  marginals differ by  {no_less(apart, form)}  at most, between contexts")
     if "verdict" in found:
         text += ["", f"  {found['verdict'][0].upper()}{found['verdict'][1:]}."]
     return text

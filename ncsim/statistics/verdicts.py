@@ -1,7 +1,7 @@
 """What may be said of S and Delta, in words: of one table, and of the members of an ensemble.
 
-"Contextual" is said only where the lower limit is above 0; an S above 2 without that is explained by direct influence,
-or not shown to exceed it.
+"Contextual" is said only where the lower limit is above 0; an S above 2 without that is explained by direct influence
+where the upper limit is not above 0, and else not shown to exceed it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def verdict(s: float, contextuality: Estimate) -> str:
         return "contextual beyond direct influence"
     if s <= 2:
         return "S not above 2"
-    return EXPLAINED if contextuality.value <= 0 else NOT_SHOWN_TO_EXCEED
+    return EXPLAINED if contextuality.high <= 0 else NOT_SHOWN_TO_EXCEED
 
 
 def verdict_on_members(above: Estimate, contextual: Estimate, pooled: Estimate) -> str:

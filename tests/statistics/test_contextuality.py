@@ -198,6 +198,8 @@ def test_verdict_says_contextual_only_above_0():
     assert verdict(2.5, delta(0.2, 0.1, 0.3)) == "contextual beyond direct influence"
     assert verdict(2.5, delta(-0.2, -0.3, -0.1)) == "S above 2, explained by direct influence"
     assert verdict(2.5, delta(0.1, -0.1, 0.3)) == "S above 2, not shown to exceed direct influence"
+    assert verdict(2.5, delta(-0.01, -0.2, 0.2)) == "S above 2, not shown to exceed direct influence"
+    assert verdict(2.5, delta(-0.1, -0.2, 0.0)) == "S above 2, explained by direct influence"
     assert verdict(1.9, delta(-0.1, -0.2, 0.0)) == "S not above 2"
     assert verdict(float("nan"), delta(0, -1, 1)).startswith("no verdict")
 

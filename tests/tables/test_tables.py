@@ -126,8 +126,39 @@ def test_what_rounding_may_do_is_told_and_is_enough(tmp_path):
         assert abs(found["s"] - true) <= off["s"] <= 0.02
         assert abs(found["contextuality"] - (true - 2)) <= off["contextuality"] == pytest.approx(3 * off["s"])
         assert "if rounded, S may be off by 0.0" in "\n".join(lines(table, found))
-    exact = made(tmp_path, HEAD + "".join(f"A{i},B{j},0.1000000000,0.4,0.4,0.1\n" for i in "01" for j in "01"))
+    words = "0.1000000000,0.4000000000,0.4000000000,0.1000000000"
+    exact = made(tmp_path, HEAD + "".join(f"A{i},B{j},{words}\n" for i in "01" for j in "01"))
     assert "rounding" not in describe(exact)
+
+
+def test_each_cell_is_rounded_to_its_own_decimals(tmp_path):
+    """A cell with many decimals made all others exact: S was "off by 0.0008" where 0.4 might be 0.449 and 0.1 be 0.051."""
+    rng = np.random.default_rng(7)
+    worst = 0.0
+    for number in range(20):
+        e = rng.uniform(-0.049, 0.049, 4)
+        law = np.stack([0.4 + e, 0.1 - e, 0.2 + 0 * e, 0.3 + 0 * e], axis=-1)
+        rows = [f"A{n // 2},B{n % 2},{row[0]:.1f},{row[1]:.1f},{row[2]:.4f},{row[3]:.4f}" for n, row in enumerate(law)]
+        found = describe(made(tmp_path, HEAD + "\n".join(rows), f"{number}.csv"))
+        c = law @ [1, -1, -1, 1]
+        off = abs(found["s"] - (c[0] + c[1] + c[2] - c[3]))
+        assert off <= found["rounding"]["s"]
+        assert found["rounding"]["decimals"] == 1
+        worst = max(worst, off)
+    assert worst > 8 * 1e-4  # which four decimals in each cell leave open
+    mixed = made(tmp_path, HEAD + "".join(f"A{i},B{j},0.4,0.1000,0.1000,0.4000\n" for i in "01" for j in "01"))
+    assert mixed.rounding == pytest.approx(0.05 + 3 * 0.00005)
+    whole = made(tmp_path, HEAD + "".join(f"A{i},B{j},0.93,0.070,0,0\n" for i in "01" for j in "01"))
+    assert whole.rounding == pytest.approx(3 * 0.005 + 0.0005)
+
+
+def test_words_on_a_largest_sum_follow_from_the_interval(tmp_path):
+    """Delta is below 0 and its interval reaches above: that direct influence explains S is not shown."""
+    rows = ["A0,B0,60,15,5,20", "A0,B1,44,6,6,44", "A1,B0,44,6,6,44", "A1,B1,12,38,38,12"]
+    found = describe(made(tmp_path, HEAD + "\n".join(rows)))
+    assert found["s"] > 2
+    assert found["contextuality_interval"][0] < found["contextuality"] < 0 < found["contextuality_interval"][1]
+    assert found["verdict"] == "S above 2, not shown to exceed direct influence"
 
 
 def test_fixed_answers_are_not_rounded_and_an_exponent_may_be_any(tmp_path):
@@ -136,7 +167,8 @@ def test_fixed_answers_are_not_rounded_and_an_exponent_may_be_any(tmp_path):
     assert (fixed.decimals, describe(fixed)["s"]) == (None, 2)
     assert "rounding" not in describe(fixed)
     for tiny in ("1e-99999999999999999999", "0e-" + "9" * 5000):
-        text = HEAD + "".join(f"A{i},B{j},0.5,{tiny},0.0,0.5\n" for i in "01" for j in "01")
+        half, none = "0.500000000000", "0.000000000000"
+        text = HEAD + "".join(f"A{i},B{j},{half},{tiny},{none},{half}\n" for i in "01" for j in "01")
         table = made(tmp_path, text)
         assert describe(table)["s"] == 2
         assert "rounding" not in describe(table)
