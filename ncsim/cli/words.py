@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import unicodedata
 from pathlib import Path
@@ -15,8 +16,8 @@ from ncsim.terminal import output
 
 #: A letter. Marks that have no letter of their own with theirs, as vowels of Hindi, stand after it.
 LETTER = r"[^\W\d_]"
-#: The apostrophe of printed texts (U+2019).
-CURLED = "\N{RIGHT SINGLE QUOTATION MARK}"
+#: Apostrophes of printed texts (U+2019), of Ukrainian and others, which Unicode has among letters (U+02BC), and of full width (U+FF07).
+APOSTROPHES = "\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}\N{FULLWIDTH APOSTROPHE}"
 MAX_BYTES = 10**8
 
 
@@ -60,7 +61,7 @@ def words_of(file: str) -> list[str]:
     Raises:
         DataError: it cannot be read.
     """
-    text = unicodedata.normalize("NFC", _text(file).lower()).replace(CURLED, "'")
+    text = unicodedata.normalize("NFC", _text(file).lower()).translate(dict.fromkeys(map(ord, APOSTROPHES), "'"))
     return _word(text).findall(text)
 
 
@@ -110,6 +111,12 @@ def _described(words: list[str], exponent: float, splits: int, seed: int, name: 
     return found
 
 
+def _above_one(log_a: float) -> str:
+    """A, of which a long text has hardly more than 1: one over its words."""
+    above = math.expm1(log_a)
+    return f"{1 + above:.5f}" if above >= 0.001 else f"1 + {above:.3e}"
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
     fit = found["moments"]
     rows = [
@@ -120,7 +127,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     text = [
         f"{found['words']:,} words of {found['kinds']:,} kinds; energy (rank - 1)^{found['exponent']:g}, in all {fit['energy']:,.2f}",
         "",
-        f"  Bose-Einstein        1 / (A exp(E / B) - 1), A = {fit['a']:.5f}, B = {fit['b']:.3f}",
+        f"  Bose-Einstein        1 / (A exp(E / B) - 1), A = {_above_one(fit['log_a'])}, B = {fit['b']:.3f}",
         f"  Maxwell-Boltzmann    exp(-E / D) / C, C = {fit['c']:.5f}, D = {fit['d']:.3f}",
         "",
         *table(["rank", "count", "Bose-Einstein", "Maxwell-Boltzmann"], rows),

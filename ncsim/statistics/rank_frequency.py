@@ -34,6 +34,7 @@ class MomentFit(NamedTuple):
         d: its temperature.
         words: N.
         energy: E, the sum of count times (rank - 1)^exponent.
+        log_a: ln a, about one over the words. Of a long text `a` itself has none of its digits: it is 1 and little more.
 
     Example:
         >>> fit = moment_fit(rank_counts("a rose is a rose is a rose".split()))
@@ -47,6 +48,7 @@ class MomentFit(NamedTuple):
     d: float
     words: int
     energy: float
+    log_a: float
 
     @np.errstate(over="ignore", under="ignore")
     def bose_einstein(self, energy: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -60,7 +62,7 @@ class MomentFit(NamedTuple):
             >>> float(fit.bose_einstein(np.arange(3.0)).sum().round(6))
             8.0
         """
-        return np.asarray(1 / np.expm1(np.asarray(energy) / self.b + math.log(self.a)))
+        return np.asarray(1 / np.expm1(np.asarray(energy) / self.b + self.log_a))
 
     @np.errstate(under="ignore")
     def maxwell_boltzmann(self, energy: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -159,7 +161,7 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
 
     d = math.exp(_root(lambda at: float(boltzmann(at) @ levels) / energy - 1, low, high))
     c = float(np.exp(-levels / d).sum()) / words
-    return MomentFit(math.exp(log_a), math.exp(log_b), c, d, words, energy)
+    return MomentFit(math.exp(log_a), math.exp(log_b), c, d, words, energy, log_a)
 
 
 def _hottest(levels: np.ndarray, words: int, below: float) -> float:

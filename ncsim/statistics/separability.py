@@ -123,8 +123,11 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
 
     Kraskov, Stogbauer and Grassberger 2004, their first estimator. Each variable is first ranked into normal scores, which changes no
     information. It may be a little below 0 where there is none. A sample that has a value which others have as well, as bits and counts do,
-    has neighbours at no distance, or several at the same. There it is the estimator of Mesner and Shalizi (arXiv:1912.03387), given a
-    constant: all neighbours up to the distance of the last are counted. Of what nobody shares the first errs less.
+    may have several neighbours at the same distance, or at none. There it is the estimator of Mesner and Shalizi (arXiv:1912.03387), given a
+    constant: all neighbours up to the distance of the last are counted. Of what nobody shares the first errs less. Where all neighbours are
+    at no distance, as of bits, a sample counts itself, too, which are Grassberger's entropies (2003): without, there were 0.07 nats less
+    than none between seven values each of 500 samples. Of counts whose pairs often occur
+    fewer than ten times it is still up to 0.2 nats too large where they tell much of one another: shuffled samples do not show that.
 
     Args:
         first: [N] or [N, variables], finite numbers, which may repeat.
@@ -159,11 +162,12 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
     tied = np.any([_shared(each) for each in scored], axis=0)
     radius = np.where(tied, reach, np.nextafter(reach, 0))
     near = [cKDTree(each).query_ball_point(each, radius, p=np.inf, return_length=True) for each in scored]
-    # Each counts itself, which is the + 1 of the first formula and is in nothing of the second.
-    means = [float(digamma(each - tied).mean()) for each in near]
-    own = joint.query_ball_point(joint.data[tied], reach[tied], p=np.inf, return_length=True) - 1
-    more = np.sum(digamma(own) - digamma(neighbours) + digamma(number - 1) - digamma(number)) / number
-    return float(digamma(neighbours) + digamma(number) - sum(means) + more)
+    # Each counts itself, which is the + 1 of the first formula, and in Grassberger's entropies; in the second formula it is in nothing.
+    apart = tied & (reach > 0)
+    means = [float(digamma(each - apart).mean()) for each in near]
+    own = joint.query_ball_point(joint.data[tied], reach[tied], p=np.inf, return_length=True) - apart[tied]
+    more = np.sum(digamma(own) - digamma(neighbours)) + apart.sum() * (digamma(number - 1) - digamma(number))
+    return float(digamma(neighbours) + digamma(number) - sum(means) + more / number)
 
 
 def _shared(values: np.ndarray) -> np.ndarray:

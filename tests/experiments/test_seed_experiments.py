@@ -171,6 +171,14 @@ def test_words_are_the_same_in_quotation_marks_and_in_any_form_of_unicode(tmp_pa
     assert words_of(str(text)) == [*once, "he", "said", *once, "\u00e9lan", "\u00e9lan", "x", "y"]
 
 
+@pytest.mark.parametrize("apostrophe", ["\u2019", "\u02bc", "\uff07"])
+def test_an_apostrophe_is_no_letter_whichever_it_is(tmp_path, apostrophe):
+    """U+02BC is a letter to Unicode: a quoted word was another word than the same without quotation marks."""
+    text = tmp_path / "text.txt"
+    text.write_text(f"{apostrophe}Don{apostrophe}t go{apostrophe} go don't", encoding="utf-8")
+    assert words_of(str(text)) == ["don't", "go", "go", "don't"]
+
+
 def test_marks_without_a_composed_letter_do_not_cut_words(tmp_path):
     """Vowels of Hindi, points of Hebrew, accents that Unicode has no letter with, and what Python makes of the Turkish I."""
     words = [

@@ -179,6 +179,16 @@ def test_counts_have_the_information_of_their_law():
         n = np.arange(reach)
         law = poisson.pmf(n, one)[:, None] * poisson.pmf(n - n[:, None], two)
         assert sample_information(x, x + generator.poisson(two, number)) == pytest.approx(information_of(law), abs=0.05)
+    for number, most in ((200, 3), (500, 6), (500, 7), (2_000, 10), (2_000, 12)):
+        # Nothing is known of the other: of so many values -0.07 nats were.
+        found = [sample_information(*generator.integers(0, most, (2, number))) for _ in range(8)]
+        assert np.mean(found) == pytest.approx(0, abs=0.015)
+    for most in (3, 5):  # each pair occurs often
+        law, found = np.full((most, most), 0.4 / most) + 0.6 * np.eye(most), []
+        for _ in range(6):
+            x, noise = generator.integers(0, most, (2, number))
+            found.append(sample_information(x, np.where(generator.random(number) < 0.6, x, noise)))
+        assert np.mean(found) == pytest.approx(information_of(law), abs=0.03)
     for most in (5, 50, 1_000):
         x, y = generator.integers(0, most, (2, number))
         assert sample_information(x, y) == pytest.approx(0, abs=0.05)
