@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ncsim import signals
-from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, config_grid, field_specs
+from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, field_specs, grid_of
 from ncsim.config.fields import count, option_name
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
@@ -131,7 +131,7 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
             raise ConfigError(
                 f"{option_name(name)}: {' '.join(map(str, fields[name]))}; allowed: one value for all cells"
             )
-    return config_grid(**fields)
+    return grid_of(fields, getattr(parsed, "settings", ()))
 
 
 def device_count(word: str | None) -> int | None:

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -300,6 +300,11 @@ def config_grid(**fields: Any) -> list[EnsembleConfig]:
         >>> [config.hidden for config in config_grid(hidden=[2, 3, 4], members=100)]
         [2, 3, 4]
     """
+    return grid_of(fields)
+
+
+def grid_of(fields: Mapping[str, Any], stored: Collection[str] = ()) -> list[EnsembleConfig]:
+    """As `config_grid`. Values of a `stored` field, of a file, may differ in their text alone: a run of a list of configs has such cells."""
     known = field_specs()
     for name in fields:
         if name not in known:
@@ -312,7 +317,7 @@ def config_grid(**fields: Any) -> list[EnsembleConfig]:
         if not values:
             raise ConfigError(f"{option_name(name)}: no value; allowed: one or more, each {allowed_values(name)}")
         values[:] = [checked(name, value) for value in values]
-        if len({_meaning(name, value) for value in values}) != len(values):
+        if len({value if name in stored else _meaning(name, value) for value in values}) != len(values):
             raise ConfigError(f"{option_name(name)}: {shown(values)} names a value twice")
     cells = math.prod(map(len, axes.values()))
     if cells > MAX_CELLS:

@@ -157,6 +157,7 @@ class _Stages:
             "until": str(self.until),
             "first_member": self.first,
             "at_most": self.most,
+            "asked": members,
             "looks": [look._asdict() for look in self.looks],
         }
         if next_stage(self.looks, self.until.precision, self.most, self.first, self.part).last:

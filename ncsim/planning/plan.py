@@ -39,7 +39,7 @@ from ncsim.planning.forecast import CellForecast, Forecast
 from ncsim.planning.memory import peak_memory
 from ncsim.statistics.cell import MOST_IN_ORDER
 from ncsim.storage.files import LocalStorage, open_storage
-from ncsim.storage.parts import Part, cut, gaps_between, part_size, trajectory_part_size
+from ncsim.storage.parts import Part, cut, gaps, gaps_between, part_size, trajectory_part_size
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 
@@ -320,7 +320,11 @@ def _to_train(
     found, trajectories = [], TrajectoryFolder(stored)
     for config, ids in zip(configs, missing, strict=True):
         stores = [Part("", each.start, len(each)) for each in ids]
-        found.append([*ids, *(gap for along in trajectories.missing(config) for gap in gaps_between(along, stores))])
+        # A run removes what a killed writer left of members that are missing, with what it holds of others (`TrajectoryFolder.discard`).
+        kept = [
+            part for part in trajectories.parts(config) if sum(map(len, gaps_between(part.ids, stores))) == part.members
+        ]
+        found.append([*ids, *(gap for along in gaps(config, kept) for gap in gaps_between(along, stores))])
     return found
 
 

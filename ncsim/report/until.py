@@ -33,7 +33,10 @@ def goes_on(stored: Mapping[str, Any], configs: Sequence[EnsembleConfig]) -> boo
     if members >= int(stored["at_most"]):
         return False
     # The rule asks for the members of its stages and for no others: of the next, or of one before where it was stopped in between.
-    return not looks or members in (stage.members, *(look.members for look in looks))
+    asked = (stage.members, *(look.members for look in looks))
+    if "asked" in stored:  # of a folder that had more members before the rule, the first stage has all of them
+        return members in (stored["asked"], *asked)
+    return not looks or members in asked  # an earlier version did not say it
 
 
 def ended(

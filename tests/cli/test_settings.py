@@ -110,6 +110,20 @@ def test_the_frozen_copy_of_a_run_is_such_a_file(asked, capsys):
     assert tomllib.loads(printed(capsys, "--config", "run/config.json"))["steps"] == [4, 5]
 
 
+def test_a_stored_grid_whose_values_differ_in_text_alone_is_taken_by_its_own_command(asked, capsys):
+    """A list of configs may have momentum=0.9 and 0.90, which no option may: the run was refused by its own config.json."""
+    same = {"hidden": 2, "members": 6, "optimizer": "sgd"}
+    grid = [ncsim.EnsembleConfig(**same, optimizer_options=f"momentum={word}") for word in ("0.9", "0.90")]
+    RunFolder.create("run", grid)
+    main("ensemble --config run/config.json --out run --quiet".split())
+    assert asked[0][0] == grid
+    Path("printed.toml").write_text(printed(capsys, "--config", "run/config.json"))
+    main("ensemble --config printed.toml --quiet".split())
+    assert asked[1][0] == grid
+    again = "--config run/config.json --optimizer-options momentum=0.9 momentum=0.90"
+    assert "names a value twice" in refused(capsys, *again.split())
+
+
 def test_plan_takes_it_too(capsys):
     Path("study.toml").write_text("hidden = 2\nquiet = true\naudit = 0.5\n")
     main("plan --config study.toml --steps 3 --print-config".split())

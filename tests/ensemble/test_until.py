@@ -193,6 +193,24 @@ def test_members_that_were_trained_without_the_rule_end_it(tmp_path):
         assert "until_goes_on" not in summarise(run).numbers
 
 
+def test_a_run_that_was_stopped_in_its_first_stage_and_given_more_without_the_rule_is_complete(tmp_path, monkeypatch):
+    """It was "Not ended" for ever: the first stage had shown nothing yet, so that any number of members passed for its own."""
+    monkeypatch.setattr(stopping, "PILOT", 64)  # a whole part, which the folder has
+    with contextlib.suppress(KeyboardInterrupt):
+        ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, progress=Stops(1))
+    run = ncsim.open_run(tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "until.json").read_text())["looks"] == []
+    assert summarise(run).numbers["until_goes_on"] == [MEAN]
+    run = ncsim.run_ensemble(grid(100), out=tmp_path / "run")
+    assert "until_goes_on" not in summarise(run).numbers
+    # One that has more than the first stage before the rule is looked at with all of them.
+    ncsim.run_ensemble(grid(128), out=tmp_path / "more", executor="xla")
+    with contextlib.suppress(KeyboardInterrupt):
+        ncsim.run_ensemble(GRID, out=tmp_path / "more", executor="xla", until="mean S +- 0.001", progress=Stops(1))
+    assert json.loads((tmp_path / "more" / "until.json").read_text())["asked"] >= 128
+    assert "until_goes_on" in summarise(ncsim.open_run(tmp_path / "more")).numbers
+
+
 def test_in_memory_it_is_the_same(ended):
     stored, _ = ended
     run = ncsim.run_ensemble(GRID, executor="xla", until=MEAN)

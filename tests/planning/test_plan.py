@@ -15,6 +15,7 @@ from ncsim.ensemble.run import forget_programs, run_ensemble
 from ncsim.executors.native import observed, whole
 from ncsim.planning import plan
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
 from tests.executors.test_native import FOUR_ROWS, RUNS_HERE
 from tests.support.cases import first_fast
 from tests.support.folders import parts_of
@@ -142,6 +143,37 @@ def test_members_that_are_stored_are_recorded_and_not_stored_again(tmp_path):
     (part,) = stored.parts(config)
     stored.storage.remove(part.name)
     assert plan._to_train([config], stored, recording) == plan._to_store([config], stored) == [[range(600)]]
+
+
+class Counting:
+    """How many members a run says that it has to train, those to be recorded after the others."""
+
+    members = 0
+
+    def start(self, members, steps):
+        self.members += members
+
+    def advance(self, members, steps):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_what_a_killed_writer_left_beside_stored_members_is_recorded_again(tmp_path):
+    """A run removes such a part with all that it holds: of 60 members 40 were forecast."""
+    config, recording = ncsim.EnsembleConfig(hidden=2, members=40, steps=20), ncsim.Recording(points=2)
+    run_ensemble(config, tmp_path / "run", executor="xla", devices=1)
+    more = dataclasses.replace(config, members=60)
+    left = run_ensemble(more, tmp_path / "left", executor="xla", recording=recording, devices=1)
+    folder = RunFolder.create(tmp_path / "run", [more])
+    (whole,) = TrajectoryFolder(left._source).read(more)
+    TrajectoryFolder(folder).write_recorded(more, whole.take(slice(20, 60)), recording)
+    forecast = plan._to_train([more], folder, recording)
+    assert sorted(number for gaps in forecast for gap in gaps for number in gap) == list(range(60))
+    listener = Counting()
+    run_ensemble(more, tmp_path / "run", executor="xla", recording=recording, devices=1, progress=listener)
+    assert listener.members == 60
 
 
 def test_a_large_grid_is_calibrated_by_a_few_of_its_programs():
