@@ -46,8 +46,9 @@ def bootstrap_mean(
     Where fewer than 20 members are off the most common value, and at least half are on it, a resampled sample cannot
     know what was missed; above all when all are equal. Then the interval is the range of means that the law can have if
     values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever
-    in `support` they lie: conservative, and wide when members are few. With fewer than 100 members the limits of any other
-    sample are moved outwards by what so few may have missed, as independent errors add. With more they are not: where a kind of
+    in `support` they lie: conservative, also where either of two values may be the most common one, and wide when members
+    are few. With fewer than 100 members the limits of any other sample are moved outwards by what so few may have missed, as
+    independent errors add. With more they are not: where a kind of
     member so rare that the sample may lack it moves the mean by more than the error, the interval misses, and `hoeffding_mean` holds.
 
     Args:
@@ -152,7 +153,8 @@ def crossed_bootstrap_mean_s(
 
     All members answer the same items, so that an item that is hard is hard for all of them: more members do not make
     up for few items. Members and items are resampled each on their own and crossed. That overstates the variance of
-    what is particular to a member and an item up to threefold, and is conservative where that is the larger part.
+    what is particular to a member and an item up to threefold, and is conservative where that is the larger part. With fewer than
+    100 members, or items, the limits are moved outwards by what so few may have missed, as in `bootstrap_mean`.
 
     Args:
         outcomes: +1/-1 with axes (member, i, j, party, item).
@@ -202,15 +204,29 @@ def crossed_bootstrap_mean_s(
             s += np.einsum("rn,rn->r", weight @ part, chosen, dtype=np.float64)
         resampled[first : first + size] = s / (members * items)
     low, high = _bca_limits(resampled, mean, 0.0, min(members, items) - 1, level)
+    samples = [(np.asarray(sum(part.sum(axis=1) for part in parts)) / items, 4.0)]
+    samples += [(part.sum(axis=0) / members, 4.0 / len(parts)) for part in parts]
+    return _widened_for_unseen(Estimate(mean, min(low, mean), max(high, mean), "", level), samples)
+
+
+def _widened_for_unseen(found: Estimate, samples: list[tuple[np.ndarray, float]]) -> Estimate:
+    """Limits by resampling, moved outwards by what samples of members and of items, each with its bound, may have missed."""
+    # Few of either, as in `bootstrap_mean`: as independent errors add.
+    few = [
+        (unseen_share(len(means), 1, found.level), float(means.mean()), bound)
+        for means, bound in samples
+        if len(means) < FEWEST_MEMBERS
+    ]
+    low = found.value - math.hypot(found.value - found.low, *(share * (mean + bound) for share, mean, bound in few))
+    high = found.value + math.hypot(found.high - found.value, *(share * (bound - mean) for share, mean, bound in few))
     # Resampling cannot show the kind of member, or of item, that all but a few of those at hand are not.
-    unseen = [_unseen_reach(parts[0].sum(axis=1) / items, 4.0, level)] if same_items else []
-    unseen += [_sum_of_reaches([_unseen_reach(part.sum(axis=0) / members, 4.0 / len(parts), level) for part in parts])]
-    method = "members x items bootstrap"
-    if any(below or above for below, above in unseen):
-        method += ", widened for unseen members or items: conservative"
-    low = min([low, mean, *(mean - below for below, _ in unseen)])
-    high = max([high, mean, *(mean + above for _, above in unseen)])
-    return Estimate(mean, max(low, -4.0), min(high, 4.0), method, level)
+    members, *items = (_unseen_reach(means, bound, found.level) for means, bound in samples)
+    for below, above in (members, _sum_of_reaches(items)):
+        low, high = min(low, found.value - below), max(high, found.value + above)
+    method = "members x items bootstrap" + (", widened for unseen members or items" if few else "")
+    if any(below or above for below, above in (members, *items)):
+        method = "members x items bootstrap, widened for unseen members or items: conservative"
+    return Estimate(found.value, max(low, -4.0), min(high, 4.0), method, found.level)
 
 
 def _unseen_reach(means: np.ndarray, bound: float, level: float) -> tuple[float, float]:
@@ -256,12 +272,28 @@ def _near_constant_interval(
     bins: np.ndarray, count: np.ndarray, level: float, support: tuple[float, float]
 ) -> Estimate:
     total, mode = int(count.sum()), int(np.argmax(count))
-    # One-sided at the full error: it is the upper limit alone that the interval rests on.
-    share = clopper_pearson(float(total - count[mode]), float(total), 1 - 2 * (1 - level)).high
+    share = _share_off_mode(total - int(count[mode]), total, level)
     value = float(bins[mode])
     low, high = value - share * (value - support[0]), value + share * (support[1] - value)
     method = "few values off the most common one: exact, conservative"
     return Estimate(float(count @ bins / total), low, high, method, level)
+
+
+def _share_off_mode(off_mode: int, total: int, level: float) -> float:
+    """Upper limit of the probability of all other values than the most common one.
+
+    One-sided: it is this limit alone that the interval rests on. But which value is the most common is not known beforehand. Of two
+    equally likely ones either may be, and may be so too often: what the other one may miss is taken from this one's part.
+    """
+    from scipy.special import bdtr
+
+    tail = 1 - level
+    others = 0.0
+    if math.ldexp(1.0, -total) < tail:  # fewer members show no value to be rarer than half
+        either = clopper_pearson(float(off_mode), float(total), level).high
+        most = min(total // 2, FEWEST_OFF_MODE - 1)
+        others = min(float(bdtr(most, total, max(1 - either, 0.5))), tail / 2)
+    return clopper_pearson(float(off_mode), float(total), 1 - 2 * (tail - others)).high
 
 
 def _check_level(level: float) -> None:

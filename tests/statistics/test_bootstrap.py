@@ -121,6 +121,19 @@ def test_all_equal_is_an_exact_interval_and_never_nan(members):
     assert estimate.high == pytest.approx(2 + 2 * unseen, abs=1e-9)
 
 
+@pytest.mark.parametrize("members", [5, 8, 20, 30, 38, 45, 100])
+def test_two_values_of_which_either_may_be_the_most_common_one(members):
+    """By all samples that there are. At the ends of the support, a half each, limits at the full error missed one mean in ten."""
+    right = np.arange(members + 1)
+    estimates = [bootstrap_mean([0.0, 1.0], [members - k, k], support=(0, 1), resamples=200) for k in right]
+    method = np.array(["exact" in each.method for each in estimates])
+    low, high = np.array([each[1:3] for each in estimates]).T
+    edges = np.concatenate([low, high]) + np.array([[-1e-9], [1e-9]])
+    for mean in (*np.linspace(0.01, 0.99, 99), *edges[(edges > 0) & (edges < 1)]):
+        missed = method & ((low > mean) | (high < mean))
+        assert binom.pmf(right, members, mean)[missed].sum() <= 0.05 + 1e-9, (members, mean)
+
+
 def test_no_members():
     estimate = bootstrap_mean(np.zeros(0))
     assert np.isnan(estimate.value)
@@ -166,6 +179,28 @@ def test_crossed_interval_holds_the_mean():
 @pytest.mark.parametrize(("members", "items"), [(10, 30), (20, 200), (50, 50), (100, 16)])
 def test_crossed_interval_holds_the_mean_in_many_samples(members, items, samples):
     check_crossed_coverage(members, items, samples, seed=17)
+
+
+@pytest.mark.parametrize(
+    ("members", "items", "same_items"), [(3, 60, True), (3, 60, False), (60, 3, True), (60, 4, False)]
+)
+def test_crossed_interval_holds_the_mean_of_few_members_or_items(members, items, same_items):
+    """A kind of member, or of item, that is not rare and that three hardly show: resampling held it in a third of samples."""
+    generator, held = np.random.default_rng(20), 0
+    for n in range(150):
+        right = np.full((members, 2, 2, items), 0.95)
+        if members < items:
+            right[generator.random(members) < 0.2] = 0.1
+        else:  # each context has items of its own, or all the same
+            hard = generator.random((2, 2, items)) < 0.2
+            right[:, hard[:1, :1].repeat(2, 0).repeat(2, 1) if same_items else hard] = 0.1
+        equal = generator.random(right.shape) < right
+        equal[:, 1, 1] ^= True
+        alice = generator.choice(np.array([-1, 1], np.int8), right.shape)
+        outcomes = np.stack([alice, np.where(equal, alice, -alice)], axis=3)
+        estimate = crossed_bootstrap_mean_s(outcomes, same_items=same_items, resamples=300, seed=n)
+        held += estimate.low <= 4 * (2 * (0.8 * 0.95 + 0.2 * 0.1) - 1) <= estimate.high
+    assert held >= binom.ppf(1e-4, 150, 0.95), held
 
 
 def test_items_that_all_members_share_widen_the_interval():
