@@ -26,7 +26,7 @@ from ncsim.statistics.inequalities import chained_inequality
 from ncsim.statistics.locality_tests import hoeffding_p_value
 from ncsim.statistics.quantum import TOLERANCE, quantum_statistics
 from ncsim.statistics.rationals import EXACT
-from ncsim.statistics.scenarios import contextual_fraction, cyclic_statistics
+from ncsim.statistics.scenarios import MAX_ASSIGNMENTS, chain_statistics, contextual_fraction, largest_difference
 from ncsim.statistics.signalling_tests import signalling_tests
 from ncsim.statistics.verdicts import EXPLAINED, NOT_SHOWN_TO_EXCEED, verdict
 
@@ -242,17 +242,26 @@ def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
 
     Args:
         joint: the table.
-        same_items: whether all contexts were asked of the same items, so that their errors are not independent.
+        same_items: whether all contexts were asked of the same items: errors add up, and there are no `signalling_tests`.
 
     Returns:
         What is printed, by name; NaN nowhere.
+
+    Raises:
+        DataError: more assignments of outcomes to all settings than a linear programme takes.
     """
+    m, n, a, b = joint.values.shape
+    if (assignments := a**m * b**n) > MAX_ASSIGNMENTS:
+        raise DataError(
+            f"table: {m} x {n} settings with {a} x {b} outcomes have {assignments:,} assignments; allowed: "
+            f"{MAX_ASSIGNMENTS:,}, so choose settings by --alice and --bob"
+        )
     found: dict[str, Any] = {"alice": joint.alice, "bob": joint.bob, "outcomes": joint.outcomes}
     found["items"] = joint.values.sum(axis=(2, 3)).tolist() if joint.counted else None
     contexts = [(("A", i), ("B", j)) for i in range(len(joint.alice)) for j in range(len(joint.bob))]
     laws = [joint.values[i, j] for (_, i), (_, j) in contexts]
     found["contextual_fraction"] = contextual_fraction(contexts, laws)
-    found["largest_difference_of_marginals"] = _largest_difference(joint.values)
+    found["largest_difference_of_marginals"] = largest_difference(joint.values)
     if joint.values.shape[2:] != (2, 2):
         return found
     found |= _of_means(joint.joint_counts)
@@ -264,12 +273,6 @@ def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
         off = 2 * len(joint.alice) * joint.rounding  # a correlator per context of the ring; means are in Delta twice
         found["rounding"] = {"decimals": joint.decimals, "s": off, "contextuality": 3 * off}
     return found
-
-
-def _largest_difference(values: np.ndarray) -> float:
-    laws = values / values.sum(axis=(2, 3), keepdims=True)
-    alice, bob = laws.sum(axis=3), laws.sum(axis=2)
-    return float(max(np.ptp(alice, axis=1).max(), np.ptp(bob, axis=0).max()))
 
 
 def _of_means(counts: np.ndarray) -> dict[str, Any]:
@@ -303,7 +306,9 @@ def _of_chsh(joint: JointTable, same_items: bool) -> dict[str, Any]:
     if found["s"] <= 2 < found["s_odd"] and delta.low <= 0:  # where the minus stands is a choice of names
         known = EXPLAINED if delta.high <= 0 else NOT_SHOWN_TO_EXCEED
         found["verdict"] += f"; the largest CHSH sum is: {known.removeprefix('S ')}"
-    found["locality_p_value"] = float(hoeffding_p_value(whole))
+    found["locality_p_value"] = float(hoeffding_p_value(whole, same_items=same_items))
+    if same_items:  # accuracies on the same items go together, which counts do not tell
+        return found
     found["signalling_tests"] = [
         {"answer": test.answer, "p_value": test.p_value, "p_holm": test.p_holm} for test in signalling_tests(whole)
     ]
@@ -311,14 +316,8 @@ def _of_chsh(joint: JointTable, same_items: bool) -> dict[str, Any]:
 
 
 def _of_chain(counts: np.ndarray) -> dict[str, Any]:
-    """The chained inequality of m settings, and Delta of its ring A_m B_1 A_{m-1} B_2 ... A_1 B_m."""
-    m = len(counts)
-    chain = chained_inequality(m)
-    ring = []
-    for n in range(m):
-        ring.append(counts[m - 1 - n, n])
-        ring.append(counts[m - 2 - n, n].T if n < m - 1 else counts[m - 1, m - 1].T)
-    found = cyclic_statistics(np.stack(ring))
+    """The chained inequality, and Delta of its ring."""
+    chain, found = chained_inequality(len(counts)), chain_statistics(counts)
     return {
         "chained": float(chain.value(counts)),
         "chained_classical": chain.classical_bound,
@@ -396,5 +395,10 @@ def _chsh_lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
     if "signalling_tests" in found:
         tests = [f"{t['answer']} {p_value_text(t['p_holm'])}" for t in found["signalling_tests"]]
         text.append(f"  accuracies alike     p = {', '.join(tests)} (Holm)")
+    elif "locality_p_value" in found:
+        text.append(
+            "  accuracies alike     not told by counts of the same items; ncsim.paired_signalling_tests takes answers"
+        )
+    if "locality_p_value" in found:
         text.append(f"  one joint law        p = {p_value_text(found['locality_p_value'])} (Hoeffding)")
     return text

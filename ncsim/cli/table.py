@@ -25,7 +25,9 @@ def add_table_command(commands: Any) -> None:
     )
     parser.add_argument("--bob", metavar="NAME", nargs="+", help="Bob's settings to use, in this order (default: all)")
     parser.add_argument(
-        "--same-items", action="store_true", help="all pairs of settings were asked of the same items: errors add up"
+        "--same-items",
+        action="store_true",
+        help="all pairs of settings were asked of the same items: errors add up, and counts do not test whether accuracies are alike",
     )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))

@@ -108,16 +108,23 @@ def _warn_of_unfair(items: np.ndarray) -> None:
         )
 
 
-def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -> Float[np.ndarray, "*batch"]:
+def hoeffding_p_value(
+    counts: Any, inequality: LinearInequality | None = None, same_items: bool = False
+) -> Float[np.ndarray, "*batch"]:
     """Hoeffding's bound on the p-value for locality, from any inequality; CHSH unless another is given.
 
     exp(-2 t^2 / sum of (range of the coefficients)^2 / items, over contexts), t being the excess over the classical
     bound; for CHSH with n items a context exp(-n t^2 / 8). Valid for any totals, and larger than need be. 1 where the
     bound is kept, so wherever no outcome changes the value; NaN where a context that matters has no items.
 
+    Contexts' errors are independent there. Of contexts that were asked of the same items they need not be: the roots are
+    then added up before they are squared, and it is exp(-n t^2 / 32).
+
     Args:
         counts: joint counts with the axes of the inequality, [..., settings..., outcomes...].
         inequality: any `LinearInequality`; CHSH if not given.
+        same_items: whether the contexts were asked of the same items, in whatever way their outcomes hang together (by
+            Hoelder's inequality, for the contexts' moment generating functions).
 
     Returns:
         [...], each in [0, 1] (Hoeffding 1963).
@@ -139,7 +146,8 @@ def hoeffding_p_value(counts: Any, inequality: LinearInequality | None = None) -
     spread = inequality.coefficients.max(axis=outcomes) - inequality.coefficients.min(axis=outcomes)
     spread, unit = in_units(spread)  # whose squares a float can hold
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.where(spread > 0, spread**2 / table.sum(axis=outcomes), 0.0).sum(axis=outcomes)
+        each = np.where(spread > 0, spread**2 / table.sum(axis=outcomes), 0.0)
+        scale = np.sqrt(each).sum(axis=outcomes) ** 2 if same_items else each.sum(axis=outcomes)
         # Without any range the excess is 0, up to its rounding.
         p_value = np.where(scale > 0, np.exp(-2 * np.maximum(excess / unit, 0) ** 2 / scale), 1.0)
         return np.asarray(np.where(np.isnan(excess), np.nan, p_value))

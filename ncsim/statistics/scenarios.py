@@ -107,6 +107,23 @@ def _add(numerators: np.ndarray, totals: np.ndarray) -> np.ndarray:
         return np.asarray((numerators / totals).sum(axis=-1))
 
 
+def chain_statistics(counts: np.ndarray) -> CyclicStatistics:
+    """Of tables [m, m, 2, 2] the ring of the chained inequality, A_m B_1 A_{m-1} B_2 ... A_1 B_m."""
+    m = len(counts)
+    ring = []
+    for n in range(m):
+        ring.append(counts[m - 1 - n, n])
+        ring.append(counts[m - 2 - n, n].T if n < m - 1 else counts[m - 1, m - 1].T)
+    return cyclic_statistics(np.stack(ring))
+
+
+def largest_difference(values: np.ndarray) -> float:
+    """How far a party's law of outcomes depends on the other's setting, of tables [alice setting, bob setting, outcome, outcome]."""
+    laws = values / values.sum(axis=(2, 3), keepdims=True)
+    alice, bob = laws.sum(axis=3), laws.sum(axis=2)
+    return float(max(np.ptp(alice, axis=1).max(), np.ptp(bob, axis=0).max()))
+
+
 def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any]) -> float:
     """How much of the tables no joint distribution of all outcomes accounts for, in any scenario.
 

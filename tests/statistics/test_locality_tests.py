@@ -69,6 +69,21 @@ def test_hoeffding_is_the_formula_for_chsh_and_takes_unequal_totals():
     assert np.isnan(hoeffding_p_value(counts))
 
 
+@pytest.mark.parametrize("items", [8, 16, 60])
+def test_hoeffding_holds_where_contexts_share_their_items(items):
+    """Each item is as a PR box or as its opposite in all four contexts, with 3/4 and 1/4: marginals of a joint law, and S is 2."""
+    won = np.array([np.diag([k // 2, k - k // 2]) for k in range(items + 1)])
+    won = won + won[::-1, ::-1]
+    tables = np.stack([won, won, won, won[::-1]], axis=1).reshape(-1, 2, 2, 2, 2)
+    law = binom.pmf(np.arange(items + 1), items, 0.75)
+    p_values = hoeffding_p_value(tables, same_items=True)
+    for level in (0.5, 0.1, 0.05, 0.01, 1e-3, *p_values):
+        assert law[p_values <= level].sum() <= level + 1e-12
+    apart = hoeffding_p_value(tables)
+    assert law[apart <= 0.02].sum() > 0.02  # items of their own have other errors
+    assert hoeffding_p_value(tables[-1], same_items=True) == pytest.approx(math.exp(-items * 4 / 32))
+
+
 def test_hoeffding_takes_other_inequalities():
     counts = np.zeros((2,) * 6, int)
     counts[..., 1, 1, 1] = 10

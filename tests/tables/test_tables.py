@@ -185,6 +185,33 @@ def test_settings_are_chosen_and_ordered():
             table.chosen(wrong, None)
 
 
+def test_the_same_items_have_p_values_of_their_own(tmp_path):
+    """They were those of four independent samples, beside intervals that said otherwise."""
+    table = made(tmp_path, BOX.replace("4", "40"))
+    apart, same = describe(table), describe(table, same_items=True)
+    assert apart["locality_p_value"] == pytest.approx(np.exp(-80 * 4 / 8))
+    assert same["locality_p_value"] == pytest.approx(np.exp(-80 * 4 / 32))
+    assert "signalling_tests" in apart
+    assert "signalling_tests" not in same
+    text = "\n".join(lines(table, same))
+    assert "accuracies alike     not told by counts of the same items" in text
+    assert "one joint law        p = 4.5e-05 (Hoeffding)" in text
+
+
+def test_a_table_of_more_settings_than_can_be_tried_is_one_line(tmp_path, capsys):
+    """Nine settings and more ended in a traceback."""
+    rows = "".join(f"{i},{j},4,0,0,4\n" for i in range(9) for j in range(9))
+    table = made(tmp_path, HEAD + rows)
+    assert describe(table.chosen("01", "01"))["s"] == 2
+    with pytest.raises(SystemExit) as caught:
+        main(["table", str(tmp_path / "table.csv")])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "9 x 9 settings with 2 x 2 outcomes have 262,144 assignments; allowed: 65,536, so choose settings by --alice and --bob"
+    )
+
+
 def test_three_settings_are_chained(tmp_path):
     """Quantum angles of the chained inequality of three settings: 6 cos(pi / 6), Delta 1.196, which is the ring's."""
     rows = []
