@@ -11,9 +11,9 @@ from ncsim.text.data.sources import SourceFile
 
 
 def lines(file: SourceFile) -> Iterator[tuple[str, str]]:
-    """Lines that are not blank, and where they are. Lines end at newlines only."""
+    """Lines that are not blank, and where they are. Lines end at newlines only; one of tabs is a row of empty cells."""
     for number, line in enumerate(file.text().split("\n"), start=1):
-        if line.strip():
+        if line.strip(" \r"):
             yield f"{file.shown}, line {number}", line.removesuffix("\r")
 
 
@@ -24,6 +24,8 @@ def json_lines(file: SourceFile) -> Iterator[tuple[str, Any]]:
         DataError: a line is no JSON.
     """
     for where, line in lines(file):
+        if not line.strip():
+            continue
         try:
             yield where, _whole(json.loads(line), line)
         except (ValueError, RecursionError) as error:
@@ -53,6 +55,12 @@ def json_array(file: SourceFile) -> Iterator[tuple[str, Any]]:
             )
         if text[at] == ",":
             at = _skip(text, at + 1)
+    after = _skip(text, at + 1)
+    if after < len(text):  # a second array, as of two files written one behind the other, would be lost
+        line = text.count("\n", 0, after) + 1
+        raise DataError(
+            f"{file.shown}, line {line}: is not JSON (something stands behind the array); allowed: one array"
+        )
 
 
 def _skip(text: str, at: int) -> int:

@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ncsim.errors import DataError
 
@@ -171,7 +171,18 @@ def _from_tar(path: Path, shown: str, wanted: dict[str, str]) -> dict[str, bytes
             handle = archive.extractfile(info) if _plain(info.name) in wanted else None
             if handle is not None:
                 found[wanted[_plain(info.name)]] = _bounded(handle.read, shown, info.name)
+        _check_to_the_end(archive.fileobj, shown)
     return found
+
+
+def _check_to_the_end(stream: Any, shown: str) -> None:
+    """Read what stands behind a tar's last member: a checksum of what was compressed is the last thing in the file, and a tar
+    has none of its own of what its members hold."""
+    left = MAX_ARCHIVE
+    while chunk := stream.read(2**20):
+        left -= len(chunk)
+        if left < 0:
+            raise DataError(f"{shown}: unpacks to more than {MAX_ARCHIVE} bytes; none is read")
 
 
 def _check_sizes(shown: str, sizes: Sequence[int]) -> None:
