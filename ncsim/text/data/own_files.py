@@ -169,7 +169,9 @@ def _objects(shown: str, objects: Iterator[tuple[str, Any]]) -> OwnTable:
 
 
 def _cells(shown: str, text: str) -> OwnTable:
-    head = text[: text.index("\n")] if "\n" in text else text
+    # The first line that is not blank, however lines end: commas of a text are none of the head's.
+    found = re.search(r"[^\r\n]*[^\s,;][^\r\n]*", text)
+    head = found.group() if found else ""
     delimiter = max("\t,;", key=head.count) if any(mark in head for mark in "\t,;") else ","
     quoted, notes = _quoting(shown, text, delimiter)
     # Lines as they end in the file, as `csv` wants them; io.StringIO would hold four bytes a character.
@@ -220,7 +222,7 @@ def _quoting(shown: str, text: str, delimiter: str) -> tuple[bool, list[str]]:
     """
     if '"' not in text or delimiter != "\t":
         return True, []
-    lines = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip()]
+    lines = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     cells = [cell for line in lines for cell in line]
     if not _every_mark_is_csv(text):
         doubled = sum(re.fullmatch(r'"(?:[^"]|"")*""(?:[^"]|"")*"', cell) is not None for cell in cells)

@@ -40,6 +40,7 @@ WRITTEN = {
     "tab": table("\t"),
     "tab, all quoted": table("\t", csv.QUOTE_ALL),
     "tab, lines of Windows": table("\t", end="\r\n"),
+    "tab, all quoted, lines of old Macs": table("\t", csv.QUOTE_ALL, end="\r"),
     "comma, byte order mark": b"\xef\xbb\xbf" + table(","),
     "tab, UTF-16": table("\t").decode().encode("utf-16"),
     "comma, gzip": gzip.compress(table(",")),
@@ -81,6 +82,18 @@ def test_a_table_that_is_quoted_in_part_is_refused():
     content = b'text\tlabel\n"he said ""good"""\t1\nshe said "bad"\t0\n'
     with pytest.raises(DataError, match=r"own.tsv: is written with quoting in part \(1 cells"):
         read_own(SourceFile("own.tsv", content))
+
+
+def test_columns_are_parted_by_what_parts_the_head():
+    """Of the first line that is not blank, and of no other: texts have commas."""
+    for end in ("\n", "\r\n", "\r"):
+        lines = ["", "\t", "text\tlabel", "a, b, c\t1", 'd; "e", f\t0', "g,,,\t1"]
+        read = read_own(SourceFile("own.tsv", end.join(lines).encode()))
+        assert [row.first for row in read.rows] == ["a, b, c", 'd; "e", f', "g,,,"], repr(end)
+        assert read.notes == ["2 blank lines left out"]
+        quoted = end.join(["text\tlabel", '"a ""b"" c"\t1', '"d, e, f, g"\t0', ""])
+        both = [row.first for row in read_own(SourceFile("own.tsv", quoted.encode())).rows]
+        assert both == ['a "b" c', "d, e, f, g"], repr(end)
 
 
 def test_what_is_left_out_is_told():
