@@ -161,7 +161,7 @@ def open_suite(name: str | Path) -> Suite:
     if path.suffix not in (".toml", ".json"):
         raise ConfigError(f"suite={name}: allowed: {', '.join(SUITES)}, or the path of a .toml or .json file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
         described = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None

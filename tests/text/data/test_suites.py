@@ -308,6 +308,25 @@ SUITE_FILES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (
+            'alice = [{ dataset = "sst2" }, { dataset = "mrpc" }]\nbob = [{ dataset = "mrpc" }, { dataset = "sst2" }]',
+            "toml",
+        ),
+        (
+            '{"alice": [{"dataset": "sst2"}, {"dataset": "mrpc"}], "bob": [{"dataset": "mrpc"}, {"dataset": "sst2"}]}',
+            "json",
+        ),
+    ],
+)
+def test_suites_that_an_editor_began_with_a_byte_order_mark(text, kind, tmp_path):
+    (tmp_path / f"mine.{kind}").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    suite = open_suite(tmp_path / f"mine.{kind}")
+    assert (suite.name, *(task.name for task in suite.tasks.values())) == ("mine", "sst2", "mrpc", "mrpc", "sst2")
+
+
 @pytest.mark.parametrize(("text", "kind", "message"), SUITE_FILES)
 def test_suites_that_are_not_whole_are_one_line(text, kind, message, tmp_path):
     path = tmp_path / f"suite.{kind}"
