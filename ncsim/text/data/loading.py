@@ -128,10 +128,9 @@ class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         language = self.builder_config.name if self.builder_config else ""
         if self._source_dir is None:
-            files = _downloaded(self.data_set, language, dl_manager)
+            found = _downloaded(self.data_set, language, dl_manager)
         else:
-            files = _located(self.data_set, language, Path(self._source_dir))
-        found = _as_read(self.data_set.name, files)
+            found = _as_read(self.data_set.name, _located(self.data_set, language, Path(self._source_dir)))
         self.info.metadata["notes"] = list(found.notes)
         return {split: self._generate_examples(rows) for split, rows in found.splits.items()}
 
@@ -188,15 +187,27 @@ def _located(data_set: DataSet, language: str, folder: Path) -> dict[str, Source
     return {split: found[name] for split, name in names.items() if name in found}
 
 
-def _downloaded(data_set: DataSet, language: str, manager: tfds.download.DownloadManager) -> dict[str, SourceFile]:
-    """The source files by split, from the official addresses."""
-    names = data_set.names(language)
+def _downloaded(data_set: DataSet, language: str, manager: tfds.download.DownloadManager) -> Prepared:
+    """The rows by split, from the official addresses."""
     try:
         say(f"{data_set.name}: its files are downloaded where they are not kept yet")
         paths = {name: Path(path) for name, path in manager.download(dict(data_set.addresses)).items()}
     except Exception as error:  # what it raises is the network's, the library's or the server's
         addresses = ", ".join(data_set.addresses.values())
         raise DataError(f"{addresses}: cannot be downloaded ({one_line(error)}); allowed: source_dir") from None
+    try:
+        return _as_read(data_set.name, _fetched(data_set, language, paths))
+    except DataError as error:
+        # The page of a network that wants a login, or half a file, would be kept and read for ever.
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}.INFO").unlink(missing_ok=True)  # the library's, with the checksum
+        raise DataError(f"{error}; what was downloaded is removed, and downloaded again next time") from None
+
+
+def _fetched(data_set: DataSet, language: str, paths: Mapping[str, Path]) -> dict[str, SourceFile]:
+    """The source files by split, of what was downloaded from each address."""
+    names = data_set.names(language)
     if data_set.archive:
         address = data_set.addresses[data_set.archive]
         found = members(paths[data_set.archive], data_set.folder, list(names.values()), shown=address)

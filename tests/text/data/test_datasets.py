@@ -153,6 +153,22 @@ def test_downloads_are_prepared_as_array_record_and_give_the_same_rows(prepared,
 
 
 @pytest.mark.usefixtures("served")
+def test_what_was_downloaded_and_is_no_such_file_is_not_kept(prepared, tmp_path):
+    """The page on which a network wants a login was kept and read for ever."""
+    served = (tmp_path / "packed" / "x-final.tar.gz", tmp_path / "packed" / "mrpc" / "msr_paraphrase_test.txt")
+    served[1].parent.unlink()  # a link to what other tests read
+    text_sources.write_sources(tmp_path / "packed")
+    for (name, language), path in zip((("paws_x", "fr"), ("mrpc", "")), served, strict=True):
+        whole = path.read_bytes()
+        path.write_bytes(b"<html>Who are you?</html>")
+        with pytest.raises(DataError, match=r"removed, and downloaded again next time$") as caught:
+            load(name, language=language, cache_dir=tmp_path / "cache")
+        assert "\n" not in str(caught.value)
+        path.write_bytes(whole)
+        assert load(name, language=language, cache_dir=tmp_path / "cache") == prepared[2][name, language]
+
+
+@pytest.mark.usefixtures("served")
 def test_a_damaged_copy_is_never_served(prepared, tmp_path):
     damage = [
         ("*train.array_record*", lambda whole: whole[:-20]),
