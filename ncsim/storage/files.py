@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,6 +26,10 @@ from ncsim.storage.object_storage import ObjectStorage, memory_store, probe_name
 
 #: Object stores that a run folder may be in: Amazon's and what speaks as it does, Google's, Azure's, and this process's memory.
 OBJECT_STORES = ("s3", "gs", "az", "memory")
+#: Folders in which a run, of any kind, has files.
+RUN_FOLDERS = ("parts", "trajectories", "summaries", "claims", "figures", "rejected", "checkpoints", "adapters")
+#: Names of files that are being written, of earlier versions too.
+TEMPORARY = re.compile(r"\..+-[0-9a-f]+\.tmp", re.DOTALL)
 
 
 class Storage(Protocol):
@@ -229,22 +234,27 @@ def make_folder(path: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file is one that `write` had begun when it was killed."""
-    base = name.rpartition("/")[2]
-    return base.startswith(".") and base.endswith(".tmp")
+    """Whether a file is one that `write` had begun when it was killed, by a name that nobody else gives."""
+    return TEMPORARY.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def unfinished_files(storage: Storage) -> list[str]:
+    """The files of a run that killed writers had begun. What else lies in its folder may be another run that trains now, as
+    runs/a in runs, or the user's."""
+    places = ((name, name.removeprefix("./").split("/")) for name in storage.names(""))
+    return [name for name, place in places if is_temporary(name) and (len(place) == 1 or place[0] in RUN_FOLDERS)]
 
 
 def discard_unfinished(storage: Storage) -> None:
-    """Remove the files that killed writers had begun. Call it only while you hold the folder exclusively, beside no worker
-    of another machine.
+    """Remove the files of a run that killed writers had begun. Call it only while you hold the folder exclusively, beside no
+    worker of another machine.
 
     Raises:
         StoreError: one cannot be removed.
     """
     try:
-        for name in storage.names(""):
-            if is_temporary(name):
-                storage.remove(name)
+        for name in unfinished_files(storage):
+            storage.remove(name)
     except OSError as error:
         raise StoreError(f"{storage.location}: cannot be written to ({reason(error)})") from None
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,6 +38,8 @@ from ncsim.storage.summaries import summary_name, write_summary
 
 #: How often, and how long after one another, more members are asked for where shards are beginning at the same time.
 ATTEMPTS_TO_EXTEND, SECONDS_BETWEEN_ATTEMPTS = 10, 0.2
+#: Files by which workers of an earlier version shared out the parts.
+CLAIM = re.compile(r"claims/(.+/)?members-\d+-\d+\.parquet\.json")
 
 
 class ConfiguredFolder(PartFolder[Kept]):
@@ -263,18 +265,22 @@ class ConfiguredFolder(PartFolder[Kept]):
         return hold(self.path, exclusively=False) if local else contextlib.nullcontext()
 
     def discard_claims(self) -> None:
-        """Remove the files by which workers of an earlier version shared out the parts. Nothing reads them.
+        """Remove the files by which workers of an earlier version shared out the parts. Nothing reads them. A folder `claims` of the
+        user's, where they run in a folder of their own, stays.
 
         Raises:
             StoreError: one cannot be removed.
         """
         try:
-            for name in self.storage.names("claims"):
+            claims = list(filter(CLAIM.fullmatch, self.storage.names("claims")))
+            for name in claims:
                 self.storage.remove(name)
         except OSError as error:
             raise StoreError(f"{self.location}: cannot be written to ({reason(error)})") from None
-        if isinstance(self.storage, LocalStorage):
-            shutil.rmtree(self.path / "claims", ignore_errors=True)  # folders, which are empty now
+        if claims and isinstance(self.storage, LocalStorage):
+            for folder, *_ in os.walk(self.path / "claims", topdown=False):
+                with contextlib.suppress(OSError):  # it holds something else
+                    os.rmdir(folder)
 
 
 class RunFolder(ConfiguredFolder[MemberRecords]):

@@ -16,7 +16,7 @@ from ncsim.errors import NoRunError, StoreError, reason
 from ncsim.formatting import counted
 from ncsim.storage.checksums import TORN
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY
-from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, is_temporary, open_storage, reading
+from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage, reading, unfinished_files
 from ncsim.storage.part_folder import PartFolder
 from ncsim.storage.parts import Part, gaps
 from ncsim.storage.scenario_folder import any_folder
@@ -111,7 +111,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         there = [name for top in ("parts", FOLDER) for name in storage.names(top)]
         ours = {n for parts in (folder, trajectories) for config in folder.configs for n in parts.part_names(config)}
         others = [name for name in there if name not in ours]
-        leftovers = sum(map(is_temporary, storage.names("")))
+        leftovers = len(unfinished_files(storage))
         # What begins so is a system's own, as .nfs0001 or _SUCCESS, and readers of Parquet pass it by.
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]

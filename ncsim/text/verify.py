@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import counted
-from ncsim.storage.files import is_temporary, open_storage
+from ncsim.storage.files import open_storage, unfinished_files
 from ncsim.storage.verify import Finding, Found, described_by
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
 
@@ -75,7 +75,7 @@ def verify_text(path: str | os.PathLike[str]) -> TextVerification:
         findings += [
             Finding(name, "is not of this run") for name in strange if not name.rpartition("/")[2].startswith(".")
         ]
-        missing = []
+        missing, leftovers = [], len(unfinished_files(storage))
         groups = [number for number, group in enumerate(folder.groups) if group]
         for number in groups:
             found = _wrong(folder, number)
@@ -84,7 +84,7 @@ def verify_text(path: str | os.PathLike[str]) -> TextVerification:
                 missing.append(TextGap(folder.part_name(number), len(folder.groups[number])))
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({reason(error)})") from None
-    whole, leftovers = len(groups) - len(missing), sum(map(is_temporary, there))
+    whole = len(groups) - len(missing)
     return TextVerification(folder, sorted(findings), missing, whole, leftovers)
 
 

@@ -82,7 +82,7 @@ def test_a_folder_with_claims_of_the_version_before_is_read_and_cleaned_up(tmp_p
     claims.mkdir(parents=True)
     for name in ("members-0000000030-34.parquet.json", "members-0000000256-64.parquet.json"):
         (claims / name).write_text(json.dumps(claim))
-    (claims / "torn.json").write_bytes(b"\xff{")
+    (claims / "members-0000000320-64.parquet.json").write_bytes(b"\xff{")
     assert ncsim.open_run(tmp_path).missing() > 0
     assert not verify(tmp_path).findings
     run = ncsim.run_ensemble(dataclasses.replace(SMALL, members=400), out=tmp_path)

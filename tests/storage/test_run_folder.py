@@ -13,11 +13,13 @@ import pytest
 
 import ncsim
 from ncsim.config.ensemble import fingerprint, run_digits
+from ncsim.ensemble.work import working_on
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
 from ncsim.storage.files import discard_unfinished
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.verify import verify
 
 CONFIG = ncsim.EnsembleConfig(members=20, steps=5)
 
@@ -217,6 +219,28 @@ def test_a_second_writer_is_refused_and_leftovers_of_a_killed_one_go(tmp_path):
             pass
     with folder.exclusive():
         pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".draft.tmp",  # of the user's, by its name
+        "notes/.a-0123456789abcdef.tmp",  # in a folder that no run has
+        "widths/.config.json-0123456789abcdef.tmp",  # of a run that trains now, in a folder of its own
+        "widths/parts/.members-0000000000-8.parquet-0123456789abcdef.tmp",
+        "claims/2026/fire.json",
+        "claims/open.csv",
+    ],
+)
+def test_a_run_in_a_folder_that_holds_more_leaves_what_is_not_its_own(tmp_path, name):
+    """As `--out .` or `--out runs`."""
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"mine")
+    folder = stored(tmp_path)
+    with working_on(folder, None):
+        assert file.read_bytes() == b"mine"
+    assert verify(tmp_path).leftovers == 0
 
 
 def test_config_file_says_what_made_the_bits(tmp_path):
