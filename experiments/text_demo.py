@@ -29,7 +29,7 @@ import numpy as np
 
 from experiments.shared.command import add_place, local_folder, run_experiment
 from experiments.shared.text_runs import small_model
-from ncsim.cli.text import SOURCE_VARIABLE, report_text
+from ncsim.cli.text import SOURCE_VARIABLE, report_text, source_of_environment
 from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
@@ -150,7 +150,7 @@ def _run(parsed: argparse.Namespace) -> None:
         raise ConfigError(str(error)) from None
     config = demo_config(out)
     progress = Progress(things="adapters", work="items")
-    report_text(run_text(config, out / "run", os.environ.get(SOURCE_VARIABLE), out / "cache", progress=progress))
+    report_text(run_text(config, out / "run", source_of_environment(), out / "cache", progress=progress))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
 from experiments.shared.command import local_folder
-from ncsim.cli.text import SOURCE_VARIABLE, report_text
+from ncsim.cli.text import report_text, source_of_environment
 from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
@@ -82,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluate-every", type=int, metavar="N", help="epochs from one evaluation to the next")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the frozen backbone")
     parser.add_argument("--runs", metavar="FOLDER", default="runs", help="where run folders are (default: runs)")
-    parser.add_argument("--source-dir", metavar="FOLDER", default=os.environ.get(SOURCE_VARIABLE), help="data on disk")
+    parser.add_argument("--source-dir", metavar="FOLDER", default=source_of_environment(), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
 
 

@@ -36,6 +36,10 @@ from ncsim.terminal import PROGRAM, fill_standard_streams, settle_standard_strea
 LONGEST_ERROR = 1_500
 
 
+#: What options and arguments are called that name a file or a folder.
+PLACES = ("FOLDER", "FILE", "RUN", "STEM", "STUDY")
+
+
 class _Once(argparse._StoreAction):
     """An option that is given once: argparse would take the last one and say nothing."""
 
@@ -44,6 +48,10 @@ class _Once(argparse._StoreAction):
         if self.dest in given:
             parser.error(f"{option_string}: given twice; allowed: once, several values after one another")
         given.add(self.dest)
+        if values == [] and self.nargs in (None, "+"):  # `--out=--`: argparse takes the two dashes away
+            parser.error(f"{option_string or self.metavar}: no value; allowed: one{' or more' if self.nargs else ''}")
+        if values == "" and self.metavar in PLACES:  # a shell's variable that is not set
+            parser.error(f"{option_string or self.metavar}: ''; allowed: a name that is not empty")
         super().__call__(parser, namespace, values, option_string)
 
 

@@ -56,7 +56,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--source-dir",
         metavar="FOLDER",
-        default=os.environ.get(SOURCE_VARIABLE),
+        default=source_of_environment(),
         help=f"data files that are on disk (default: ${SOURCE_VARIABLE}; without it they are downloaded from their official "
         "addresses)",
     )
@@ -76,6 +76,11 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
     return parser
+
+
+def source_of_environment() -> str | None:
+    """The folder with data files that the environment names; None where it names none."""
+    return os.environ.get(SOURCE_VARIABLE) or None
 
 
 def config_of(parsed: argparse.Namespace) -> TextConfig:

@@ -149,7 +149,8 @@ def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1)
         return None
     digits = word.isascii() and word.isdecimal() and len(word) <= 10
     if not digits or not smallest <= int(word) <= largest:
-        raise ConfigError(f"{option}: {one_line(word)}; allowed: a whole number from {smallest} to {largest}")
+        shown_word = one_line(word) if word.strip() else repr(word)
+        raise ConfigError(f"{option}: {shown_word}; allowed: a whole number from {smallest} to {largest}")
     return int(word)
 
 

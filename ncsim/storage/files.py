@@ -69,9 +69,11 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
     """The storage that a path or an address names: a local path, file://, s3://, gs://, az:// or memory://.
 
     Raises:
-        StoreError: an address of another kind, or one that the environment says too little of.
+        StoreError: no name of a folder, an address of another kind, or one that the environment says too little of.
     """
     text = os.fspath(location)
+    if not text or "\0" in text:
+        raise StoreError(f"{text!r}: names no folder; allowed: as runs/figure2")
     protocol, separator, rest = text.partition("://")
     if not separator:
         return LocalStorage(Path(text))

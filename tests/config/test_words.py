@@ -7,6 +7,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import Parser
+from ncsim.cli.text import source_of_environment
 from ncsim.config import fields
 from ncsim.config.ensemble import field_specs, parse_optimizer_options
 from ncsim.text.config import TextConfig
@@ -63,6 +64,64 @@ def test_options_that_are_no_fields(capsys, command, option):
     )
     for word in (*words, "9" * 5_000):
         assert refused(capsys, command, f"{option}={word}").startswith(f"ncsim: error: {option}: ")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        *(
+            ("ensemble", f"--{name}")
+            for name in "config devices record-points shard audit hidden optimizer executor".split()
+        ),
+        *(("scenario", f"--{name}") for name in "settings parties shard".split()),
+        *(("text", f"--{name}") for name in "devices epochs at-once".split()),
+        *(("words", f"--{name}") for name in "exponent splits seed".split()),
+    ],
+)
+def test_two_dashes_are_no_value(capsys, command, option):
+    """Before Python 3.13 argparse takes them away, and none is left."""
+    words = [command, *(["book.txt"] if command == "words" else []), f"{option}=--"]
+    assert refused(capsys, *words).startswith(f"ncsim: error: {option}: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([command, "--out", ""] for command in ("ensemble", "scenario", "text", "plan")),
+        ["ensemble", "--config", ""],
+        ["text", "--source-dir", ""],
+        ["text", "--cache-dir", ""],
+        ["report", "one", "two", "--out", ""],
+        ["show", "run", "3", "--out", ""],
+        ["export", "run", "--hub", ""],
+    ],
+)
+def test_a_place_without_a_name_is_not_the_default(capsys, tmp_path, words):
+    """As `--out "$FOLDER"` where the variable is not set."""
+    assert refused(capsys, *words) == f"ncsim: error: {words[-2]}: ''; allowed: a name that is not empty\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_empty_is_shown_as_such(capsys):
+    assert refused(capsys, "ensemble", "--devices", "").startswith("ncsim: error: --devices: ''; allowed: a whole")
+
+
+def test_a_variable_that_is_empty_names_no_folder(monkeypatch):
+    monkeypatch.setenv("NCSIM_DATA", "")
+    assert source_of_environment() is None
+    monkeypatch.setenv("NCSIM_DATA", "data")
+    assert source_of_environment() == "data"
+
+
+@pytest.mark.parametrize("place", ["", "a\0b"])
+def test_a_folder_has_a_name(place):
+    for call in (
+        lambda: ncsim.run_ensemble(ncsim.EnsembleConfig(members=1, steps=1), out=place),
+        lambda: ncsim.open_run(place),
+        lambda: ncsim.open_scenario(place),
+    ):
+        with pytest.raises(ncsim.StoreError, match="names no folder; allowed: as runs/figure2"):
+            call()
 
 
 def test_a_list_with_commas_is_told_how_to_be_one(capsys):
