@@ -13,6 +13,7 @@ from ncsim.cli.options import (
     add_until_option,
     add_worker_options,
     audit_of,
+    check_executor_word,
     configs_of,
     device_count,
     place_of,
@@ -72,6 +73,7 @@ def _run(parsed: argparse.Namespace) -> None:
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
     until_of(parsed, configs)
+    share, seed = _checked_words(parsed)
     if parsed.print_config:
         output(settings_text(parsed, configs))
         return
@@ -81,9 +83,6 @@ def _run(parsed: argparse.Namespace) -> None:
     from ncsim.tracking.trackers import tracker
 
     listeners = [tracker(parsed.track)] if parsed.track is not None else []
-    share, seed = audit_of(parsed)
-    if share is not None and parsed.shard is not None:
-        raise ConfigError(f"--audit: with --shard; {_LATER}")
     shard = place_of(parsed, devices)
     if share is not None and shard is not None:
         raise ConfigError(f"--audit: as one of {shard.of} processes; {_LATER}")
@@ -107,3 +106,19 @@ def _run(parsed: argparse.Namespace) -> None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
         output(share_stored(shard, run.location))
+
+
+def _checked_words(parsed: argparse.Namespace) -> tuple[float | None, int]:
+    """The share of an audit and its seed, as `audit_of`. What --print-config prints is checked as what is trained."""
+    from ncsim.cluster.shards import Shard
+    from ncsim.tracking.trackers import name_and_project
+
+    check_executor_word(parsed.executor)
+    if parsed.track is not None:
+        name_and_project(parsed.track)
+    if parsed.shard is not None:
+        Shard.parse(parsed.shard)
+    share, seed = audit_of(parsed)
+    if share is not None and parsed.shard is not None:
+        raise ConfigError(f"--audit: with --shard; {_LATER}")
+    return share, seed

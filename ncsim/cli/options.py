@@ -53,6 +53,12 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_executor_word(word: str) -> None:
+    """Refuse an --executor that there is not, also where nothing is trained. Raises ConfigError."""
+    if word not in EXECUTORS:
+        raise ConfigError(f"--executor: {word}; allowed: {', '.join(EXECUTORS)}")
+
+
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """When members are recorded as they train; not at all where none of the options is given."""
     parser.add_argument(
@@ -122,8 +128,8 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
     fields: dict[str, Any] = {}
     for name, spec in field_specs().items():
         words = getattr(parsed, name, None)
-        if words is None and name in getattr(parsed, "settings", {}):
-            fields[name] = parsed.settings[name]  # of the file that --config names
+        if words is None and name in getattr(parsed, "of_file", {}):
+            fields[name] = parsed.of_file[name]  # of the file that --config names
         elif words is not None:
             fields[name] = [parsed_word(name, spec["type"], word, allowed_values(name)) for word in words or ["true"]]
     for name in ("members", "first_member"):

@@ -9,12 +9,13 @@ from ncsim.cli.options import (
     add_config_options,
     add_recording_options,
     add_until_option,
+    check_executor_word,
     configs_of,
     device_count,
     recording_of,
     until_of,
 )
-from ncsim.cli.settings import add_settings_options, settings_text, settled
+from ncsim.cli.settings import OF_ENSEMBLE, add_settings_options, settings_text, settled
 from ncsim.config.ensemble import swept_fields
 from ncsim.formatting import json_text
 from ncsim.terminal import output, say, telling
@@ -44,7 +45,7 @@ def add_plan_command(commands: Any) -> None:
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Forecast a run and print what it would take."""
-    with settled(parsed):
+    with settled(parsed, aside=OF_ENSEMBLE):
         _forecast(parsed)
 
 
@@ -53,6 +54,7 @@ def _forecast(parsed: argparse.Namespace) -> None:
     swept_fields(configs)
     devices, recording = device_count(parsed.devices), recording_of(parsed)
     until = until_of(parsed, configs)
+    check_executor_word(parsed.executor)
     if parsed.print_config:
         output(settings_text(parsed, configs))
         return

@@ -10,6 +10,7 @@ from ncsim.cli.options import (
     add_config_options,
     add_executor_options,
     add_worker_options,
+    check_executor_word,
     configs_of,
     device_count,
     kept_report,
@@ -41,7 +42,6 @@ def add_scenario_command(commands: Any) -> None:
     )
     parser.add_argument(
         "--settings",
-        dest="scenario_settings",
         metavar="M",
         help=f"tasks of each of two parties, 2 to {MAX_SETTINGS} (default: 3, or own tasks)",
     )
@@ -75,9 +75,10 @@ def _run(parsed: argparse.Namespace) -> None:
     configs = [dataclasses.replace(config, tasks=tasks) for config in configs]
     swept_fields(configs)
     devices = device_count(parsed.devices)
+    check_executor_word(parsed.executor)
     shard = place_of(parsed, devices)
     if parsed.print_config:
-        parsed.scenario_settings = parsed.parties = None  # the tasks say it
+        parsed.settings = parsed.parties = None  # the tasks say it
         parsed.shared_bit = False
         output(settings_text(parsed, configs))
         return
@@ -107,9 +108,9 @@ def _tasks(parsed: argparse.Namespace, own: Tasks) -> ScenarioTasks:
     Raises:
         ConfigError: two are asked for, or a number that is not allowed.
     """
-    settings = count("--settings", parsed.scenario_settings, MAX_SETTINGS, smallest=2)
+    settings = count("--settings", parsed.settings, MAX_SETTINGS, smallest=2)
     parties = count("--parties", parsed.parties, 3, smallest=2)
-    if own != PAPER_TASKS:
+    if own != PAPER_TASKS or "tasks" in parsed.of_file:
         if settings is not None or parties is not None or parsed.shared_bit:
             raise ConfigError("--settings: with own tasks of --config; allowed: one of the two")
         if not isinstance(own, ScenarioTasks):

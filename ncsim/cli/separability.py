@@ -95,7 +95,7 @@ def _config(parsed: argparse.Namespace) -> EnsembleConfig:
     configs = configs_of(parsed)
     if len(configs) > 1:
         raise ConfigError(f"a grid of {len(configs)} cells; allowed here: one value per option")
-    if parsed.precision is None and "precision" not in parsed.settings:
+    if parsed.precision is None and "precision" not in parsed.of_file:
         return dataclasses.replace(configs[0], precision="float64")
     return configs[0]
 

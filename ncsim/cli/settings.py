@@ -19,7 +19,7 @@ import itertools
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ _NOT_IN_A_FILE = (
     "command",
     "flags",
     "given",
-    "settings",
+    "of_file",
     "at",
     "contexts",
     "ridge",
 )
 #: Options of `ncsim ensemble` that `ncsim plan` has not: it takes the same file, and leaves them alone.
-_OF_ENSEMBLE = ("cluster", "shard", "distributed", "audit", "audit_seed", "track", "quiet")
+OF_ENSEMBLE = ("cluster", "shard", "distributed", "audit", "audit_seed", "track", "quiet")
+#: Options that are numbers in a file.
+_NUMBERS = ("devices", "record_points", "record_every", "audit", "audit_seed", "settings", "parties")
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
@@ -60,18 +62,22 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def settled(parsed: argparse.Namespace) -> Iterator[None]:
+def settled(parsed: argparse.Namespace, aside: Sequence[str] = ()) -> Iterator[None]:
     """Put what the file of --config says in the place of options that are not given. Within, an error of a value of the
     file's names the file and the key.
+
+    Args:
+        parsed: what the command line says; gets `of_file`, the config's fields that the file says.
+        aside: keys that a file may have and this command has no use for.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value of it is not allowed.
     """
     file = parsed.config
     given: set[str] = getattr(parsed, "given", set())
-    settings = _settings(file) if file is not None else {}
     options = [name for name in vars(parsed) if name not in _NOT_IN_A_FILE]
-    known = [*dict.fromkeys([*options, "tasks", *_OF_ENSEMBLE])]
+    settings = _settings(file, "record_points" in options) if file is not None else {}
+    known = [*dict.fromkeys([*options, "tasks", *aside])]
     for key, value in settings.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
@@ -79,20 +85,20 @@ def settled(parsed: argparse.Namespace) -> Iterator[None]:
             raise ConfigError(f"{file}: {key}: {shown(value)}; no such key; {words}")
     ours = {key: value for key, value in settings.items() if key not in given}
     with _naming(file, ours):
-        parsed.settings = {key: _field(key, value) for key, value in ours.items() if key in field_specs()}
-        for key in (ours.keys() - parsed.settings.keys()) & set(options):
+        parsed.of_file = {key: _field(key, value) for key, value in ours.items() if key in field_specs()}
+        for key in (ours.keys() - parsed.of_file.keys()) & set(options):
             before = getattr(parsed, key)  # a switch that is given is not on record as given, but it is on
-            setattr(parsed, key, _option(key, ours[key], before) or before)
+            setattr(parsed, key, before if before is True else _option(key, ours[key], before))
         yield
 
 
-def _settings(file: str) -> dict[str, Any]:
-    """The keys of a file, with _ for -, and their values as they stand there."""
+def _settings(file: str, recording: bool) -> dict[str, Any]:
+    """The keys of a file, with _ for -, and their values as they stand there; of a stored run also its recording, where asked for."""
     try:
         storage, name = _place(file)
         content = storage.read(name).decode("utf-8-sig")
         if content.lstrip().startswith("{"):
-            return _of_stored_run(file, storage, json.loads(content))
+            return _of_stored_run(file, storage, json.loads(content), recording)
         found: dict[str, Any] = {}
         for key, value in tomllib.loads(content).items():
             if key.replace("-", "_") in found:
@@ -115,7 +121,7 @@ def _place(file: str) -> tuple[Storage, str]:
     return open_storage(Path(file).parent), Path(file).name
 
 
-def _of_stored_run(file: str, storage: Storage, stored: dict[str, Any]) -> dict[str, Any]:
+def _of_stored_run(file: str, storage: Storage, stored: dict[str, Any], recording: bool) -> dict[str, Any]:
     """What the config.json of a run says, and the recording.json beside it."""
     if stored.get("kind") == "text":
         raise ConfigError(
@@ -130,7 +136,7 @@ def _of_stored_run(file: str, storage: Storage, stored: dict[str, Any]) -> dict[
         if axes["topology"] == ["dense"] and axes["shared"] == [EnsembleConfig.shared]:
             del axes["shared"]  # says nothing there, and is refused where somebody says it
         found: dict[str, Any] = axes | {"tasks": tasks_to_dict(tasks)}
-        if storage.exists("recording.json"):
+        if recording and storage.exists("recording.json"):
             found |= _of_recording(Recording.stored(json.loads(storage.read("recording.json"))["recording"]))
         return found
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, ConfigError) as error:
@@ -198,9 +204,10 @@ def _option(name: str, value: Any, default: Any) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: true or false")
         return value
-    number = name in ("devices", "record_points", "record_every", "audit", "audit_seed")
-    if isinstance(value, bool) or not isinstance(value, int | float if number else str):
-        raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: {'a number' if number else 'a text'}")
+    number = name in _NUMBERS
+    if isinstance(value, bool) or not isinstance(value, int | float if number else str) or value == "":
+        allowed = "a number" if number else "a text" if value != "" else "a text that is not empty"
+        raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: {allowed}")
     return str(value)
 
 
@@ -221,7 +228,8 @@ def _naming(file: str | None, keys: Mapping[str, Any]) -> Iterator[None]:
 
 
 def settings_text(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> str:
-    """All settings as a file that --config takes: every field, then the options that are set, then own tasks."""
+    """All settings as a file that --config takes: every field, then the options that are set, which have been checked, then own
+    tasks."""
     lines = []
     for name in field_specs():
         values = list(dict.fromkeys(getattr(config, name) for config in configs))
@@ -230,8 +238,9 @@ def settings_text(parsed: argparse.Namespace, configs: list[EnsembleConfig]) -> 
             lines.append(f"{name} = {_toml(values if len(values) > 1 else values[0])}")
     fields = (*field_specs(), *_NOT_IN_A_FILE)
     set_to = {name: value for name, value in vars(parsed).items() if name not in fields and value not in (None, False)}
-    numbers = ("devices", "record_points", "record_every", "audit", "audit_seed")
-    lines += [f"{name} = {value if name in numbers else _toml(value)}" for name, value in set_to.items()]
+    for name, value in set_to.items():
+        number = None if name not in _NUMBERS else float(value) if name == "audit" else int(value)
+        lines.append(f"{name} = {_toml(value if number is None else number)}")
     if configs[0].tasks != EnsembleConfig.tasks:
         lines += ["", "[tasks]"]
         lines += [f"{name} = {_toml(value)}" for name, value in tasks_to_dict(configs[0].tasks).items()]

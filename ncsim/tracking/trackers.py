@@ -140,14 +140,18 @@ def tracker(words: str) -> RunListener:
         ...     print(error)
         --track: 'tensorboard'; allowed: trackio, wandb, mlflow, or one of them with a project, as wandb:widths
     """
-    allowed = f"allowed: {', '.join(TRACKERS)}, or one of them with a project, as wandb:widths"
-    if not isinstance(words, str):
-        raise ConfigError(f"--track: {shown(words)}; {allowed}")
-    name, _, project = words.partition(":")
-    if name not in TRACKERS or (":" in words and not project):
-        raise ConfigError(f"--track: {shown(words)}; {allowed}")
+    name, project = name_and_project(words)
     try:
         package = importlib.import_module(name)
     except ImportError as error:
         raise missing_extra(error, f"--track {name}", name) from None
-    return TRACKERS[name](project or PROJECT, package)
+    return TRACKERS[name](project, package)
+
+
+def name_and_project(words: str) -> tuple[str, str]:
+    """The tracker that is asked for, and the project in it. Raises ConfigError."""
+    name, _, project = words.partition(":") if isinstance(words, str) else ("", "", "")
+    if name not in TRACKERS or (":" in words and not project):
+        allowed = f"{', '.join(TRACKERS)}, or one of them with a project, as wandb:widths"
+        raise ConfigError(f"--track: {shown(words)}; allowed: {allowed}")
+    return name, project or PROJECT

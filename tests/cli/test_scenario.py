@@ -12,6 +12,7 @@ from ncsim.errors import StoreError
 from ncsim.report.scenarios import scenario_lines, store_scenario, summarise_scenario
 from ncsim.scenarios import open_scenario
 from ncsim.statistics.intervals import Estimate
+from ncsim.storage.run_folder import RunFolder
 from tests.support.scenarios import THREE
 
 SMALL = ["--hidden", "1", "--members", "40", "--steps", "3", "--executor", "xla", "--quiet"]
@@ -153,6 +154,32 @@ def test_what_is_refused_is_one_line(arguments, words, file, tmp_path, monkeypat
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert re.search(re.escape(words), said), said
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("settings = 4", "--settings 4"),
+        ("parties = 3", "--parties 3"),
+        ("parties = 3\nshared_bit = true", "--parties 3 --shared-bit"),
+    ],
+)
+def test_options_of_a_scenario_stand_in_a_file(text, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(text)
+    main(["scenario", "--config", "study.toml", "--print-config"])
+    of_file = capsys.readouterr().out
+    main(["scenario", *words.split(), "--print-config"])
+    assert of_file == capsys.readouterr().out
+
+
+def test_the_tasks_of_a_file_are_not_left_aside(tmp_path, monkeypatch, capsys):
+    """Also where they are those that an ensemble has by default, as in config.json of figure 2."""
+    monkeypatch.chdir(tmp_path)
+    RunFolder.create("run", [ncsim.EnsembleConfig()])
+    with pytest.raises(SystemExit):
+        main(["scenario", "--config", "run/config.json", "--print-config"])
+    assert "run/config.json: tasks: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["ensemble"], ["plan"]])

@@ -12,6 +12,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.scenario_folder import ScenarioFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 
 TASKS = """
@@ -152,6 +153,11 @@ BAD = {
     "devices = 0": "study.toml: devices: 0; allowed: a whole number from 1 to 4096",
     "quiet = 'yes'": "study.toml: quiet: 'yes'; allowed: true or false",
     "out = 3": "study.toml: out: 3; allowed: a text",
+    "out = ''": "study.toml: out: ''; allowed: a text that is not empty",
+    "executor = ''": "study.toml: executor: ''; allowed: a text that is not empty",
+    "shard = ''": "study.toml: shard: ''; allowed: a text that is not empty",
+    "until = ''": "study.toml: until: ''; allowed: a text that is not empty",
+    "out = 'a\\u0000b'".replace("'", '"'): "'a\\x00b': names no folder; allowed: as runs/figure2",
     "record_spacing = 'sometimes'": "study.toml: record_spacing: sometimes; allowed: linear, logarithmic, every",
     "tasks = 'mine'": "study.toml: tasks: 'mine'; allowed: a table with inputs, alice and bob",
     "tasks.input = [[0]]": "study.toml: tasks: input = [[0]]; no such key; allowed: inputs, alice, bob, ",
@@ -173,6 +179,63 @@ def test_what_is_wrong_is_one_line_that_names_file_key_and_value(text, capsys):
     Path("study.toml").write_bytes(text.encode(errors="surrogatepass"))
     line = refused(capsys, "--config", "study.toml")
     assert line.startswith(BAD[text]), line
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("scenario", "audit = 0.5"), ("scenario", "track = 'wandb'"), ("separability", "quiet = true")]
+)
+def test_a_key_without_effect_is_refused(command, key, capsys):
+    Path("study.toml").write_text(key)
+    with pytest.raises(SystemExit):
+        main([command, "--config", "study.toml", "--print-config"])
+    assert f"study.toml: {key.split()[0]}: " in (line := capsys.readouterr().err)
+    assert "; no such key; " in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--audit", ".5", "--audit-seed", "07"], {"audit": 0.5, "audit_seed": 7}),
+        (["--audit", "1e-3"], {"audit": 0.001}),
+        (["--devices", "02", "--record-points", "010"], {"devices": 2, "record_points": 10}),
+        (["--record-every", "0005"], {"record_every": 5}),
+    ],
+)
+def test_numbers_are_printed_as_toml_has_them(words, said, capsys):
+    text = printed(capsys, *words)
+    found = tomllib.loads(text)
+    assert {name: found[name] for name in said} == said
+    Path("again.toml").write_text(text)
+    assert printed(capsys, "--config", "again.toml") == text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("--audit abc", "--audit: abc; allowed: a share"),
+        ("--audit-seed 3", "--audit-seed: without --audit"),
+        ("--audit 1 --shard 1/2", "--audit: with --shard; "),
+        ("--shard 9/3", "--shard: 9/3; allowed: I/N"),
+        ("--executor quick", "--executor: quick; allowed: auto, xla"),
+        ("--track tensorboard", "--track: 'tensorboard'; allowed: trackio"),
+    ],
+)
+def test_what_no_run_takes_is_not_printed(words, line, capsys):
+    assert refused(capsys, *words.split(), "--print-config").startswith(line)
+
+
+@pytest.mark.parametrize("command", ["scenario", "separability"])
+def test_a_recorded_run_s_own_settings_are_taken_by_commands_that_do_not_record(command, capsys, tmp_path):
+    config = (
+        ncsim.EnsembleConfig(members=5, tasks=ncsim.chained_tasks(2))
+        if command == "scenario"
+        else ncsim.EnsembleConfig()
+    )
+    folder = RunFolder if command == "separability" else ScenarioFolder
+    run = folder.create("run", [config])
+    run.storage.write("recording.json", json.dumps({"recording": ncsim.Recording(points=3).to_dict()}).encode())
+    main([command, "--config", "run/config.json", "--print-config"])
+    assert "record_points" not in capsys.readouterr().out
 
 
 def test_an_error_of_an_option_is_not_the_files(capsys):
