@@ -137,7 +137,7 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
             raise ConfigError(
                 f"{option_name(name)}: {' '.join(map(str, fields[name]))}; allowed: one value for all cells"
             )
-    return grid_of(fields, getattr(parsed, "settings", ()))
+    return grid_of(fields, getattr(parsed, "of_file", ()))
 
 
 def device_count(word: str | None) -> int | None:

@@ -45,7 +45,8 @@ def test_an_interval_of_the_entropy_allows_two_bits(monkeypatch):
     entropy = np.full((6, 1, 1, 2), 0.01 * np.log(2))  # of each member
     monkeypatch.setattr(type(found), "schmidt_entropy", lambda self: entropy)
     (row,) = described(found, None)
-    missed = 1 - 0.05 ** (1 / 6)  # so often something else may be there, and six members have not shown it
+    # So often something else may be there, and six members have not shown it; half of the error is for the case that it is the more common.
+    missed = 1 - 0.025 ** (1 / 6)
     assert row["entropy_alice"]["high"] == pytest.approx(0.01 + missed * (2 - 0.01))
 
 
