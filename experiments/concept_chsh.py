@@ -203,11 +203,16 @@ def draw(found: list[Row], chosen: Sequence[Choice], out: Path) -> list[Path]:
             more = _encoder_panel(other, chosen)
             handles, labels = handles + more[0], labels + more[1]
         figure.legend(handles, labels, loc="outside upper center", ncols=3 if chosen else 2, frameon=False)
-        lines = [[row.name, "", row.s, row.influence, row.contextuality, row.bound] for row in found]
-        lines += [[f"encoder, {c.asked}", c.temperature, c.s, c.influence, c.contextuality, False] for c in chosen]
-        return save_figure(
-            figure, out / "concept_chsh", ["table", "temperature", "s", "influence", "contextuality", "bound"], lines
-        )
+        lines = [
+            [row.name, "", row.s, "", row.influence, row.contextuality, *(row.limits or ("", "")), row.bound]
+            for row in found
+        ]
+        lines += [
+            [f"encoder, {c.asked}", c.temperature, c.s, c.odd, c.influence, c.contextuality, "", "", False]
+            for c in chosen
+        ]
+        columns = "table temperature s largest_sum influence contextuality low high bound".split()
+        return save_figure(figure, out / "concept_chsh", columns, lines)
 
 
 def _encoder_panel(axis: Any, chosen: Sequence[Choice]) -> tuple[list[Any], list[str]]:

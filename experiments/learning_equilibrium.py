@@ -236,32 +236,28 @@ def draw(lost: dict[str, dict[str, np.ndarray]], marks: Sequence[int], rate: flo
             ("dS/dt", BLACK, ":", [b.rate for b in balance]),
         ):
             left.plot(time, values, dash, color=color, label=label)
-            rows += [["parabola", label, t, v] for t, v in zip(time, values, strict=True)]
+            rows += [["parabola", label, t, v, "", ""] for t, v in zip(time, values, strict=True)]
         left.set_xlabel("time")
         left.set_ylabel("nats per unit of time")
         left.set_title("parabola with noise")
         left.legend()
         for (name, each), color in zip(lost.items(), (BLUE, GREEN, ORANGE, VERMILLION), strict=False):
             at = rate * np.array(marks)
-            points(
-                right,
-                at,
-                [mean(v) for v in each["smooth"]],
-                color=color,
-                fmt="o-",
-                markersize=4,
-                label=f"context {name}",
-            )
-            points(last, at, [met(v) for v in each["stuck"]], color=color, fmt="o-", markersize=4)
-            rows += [[name, "smooth", t, v] for t, v in zip(at, each["smooth"].mean(axis=1), strict=True)]
-            rows += [[name, "met a kink", t, met(v).value] for t, v in zip(at, each["stuck"], strict=True)]
+            smooth, stuck = [mean(v) for v in each["smooth"]], [met(v) for v in each["stuck"]]
+            style: dict[str, Any] = {"color": color, "fmt": "o-", "markersize": 4}
+            points(right, at, smooth, label=f"context {name}", **style)
+            points(last, at, stuck, **style)
+            for quantity, found in (("smooth", smooth), ("met a kink", stuck)):
+                rows += [[name, quantity, t, *e[:3]] for t, e in zip(at, found, strict=True)]
         for axis in (right, last):
             axis.set_ylim(bottom=0)
             axis.set_xlabel("steps times learning rate")
         right.set_title("nats destroyed where smooth, sgd")
         right.legend()
         last.set_title("met a kink that the flow does not cross")
-        return save_figure(figure, out / "learning_equilibrium", ["panel", "quantity", "time", "value"], rows)
+        return save_figure(
+            figure, out / "learning_equilibrium", ["panel", "quantity", "time", "value", "low", "high"], rows
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -43,6 +43,8 @@ from ncsim.statistics.intervals import Estimate
 TEXTS, LONG_TEXTS = 16, 4
 LONGEST = 512
 CONTEXTS = context_names()
+#: Of a slope that no text enters.
+EXACT = "exact"
 
 
 class Adapted(NamedTuple):
@@ -223,16 +225,17 @@ def growths(model: Model, kept: dict[str, tuple[Any, float]]) -> tuple[list[int]
     slopes_of: dict[str, np.ndarray] = {}
 
     def of(name: str, matrices: Sequence[np.ndarray], change: Callable[[Any], Any] = lambda x: x) -> Growth:
-        texts = np.array(
-            [[attention_entropy(change(text)).mean() for text in each] for each in matrices]
-        )  # [lengths, texts]
+        return by_text(name, [[attention_entropy(change(text)).mean() for text in each] for each in matrices])
+
+    def by_text(name: str, values: Any) -> Growth:
+        texts = np.array(values)  # [lengths, texts]
         slopes = slopes_of[name] = np.polyfit(np.log(lengths), texts, 1)[0]
         more = t_interval(slopes - slopes_of["not adapted"])
         return Growth(name, texts.mean(axis=1).tolist(), t_interval(slopes), more)
 
     def law(name: str, values: Any) -> Growth:
         slope = float(np.polyfit(np.log(lengths), values, 1)[0])
-        return Growth(name, list(map(float, values)), Estimate(slope, slope, slope, "exact"))
+        return Growth(name, list(map(float, values)), Estimate(slope, slope, slope, EXACT))
 
     found = [of("not adapted", plain), of("rows shuffled", plain, shuffled_rows)]
     for name in dict.fromkeys([*list(kept)[-3:-1], *list(kept)[-1:]]):
@@ -242,10 +245,11 @@ def growths(model: Model, kept: dict[str, tuple[Any, float]]) -> tuple[list[int]
     with np.errstate(divide="ignore"):
         spreads = [np.log(np.maximum(each, 1e-30)).std(axis=-1).mean(axis=-1) for each in plain]
     laws = [
-        np.mean([random_attention_law(t, s) for s in each.ravel()]) for t, each in zip(lengths, spreads, strict=True)
+        [np.mean([random_attention_law(t, s) for s in text.ravel()]) for text in each]
+        for t, each in zip(lengths, spreads, strict=True)
     ]
     found += [
-        law("Gaussian logits", laws),
+        by_text("Gaussian logits", laws),
         law("causal uniform", [attention_entropy(causal_uniform(t)) for t in lengths]),
     ]
     return lengths, [*found, law("uniform", [0.0] * len(lengths)), law("itself alone", np.log(lengths))]
@@ -284,6 +288,8 @@ def conclusion(
         f"Training accuracy is at least {no_more(worst, '.3f')} of every adapter, {np.mean([row.accuracy for row in rows]):.3f} in the mean"
         + ("." if worst == 1 else ": not equal everywhere, which S_c may show, too.")
     )
+    if not found:
+        said.append("No hair: nothing is said of one adaptation alone, since R is between adaptations.")
     for title, each in found.items():
         s, d = each["attention"], each["update"]
         below = "below" if s.r.high < d.r.low else "not shown to be below"
@@ -321,7 +327,11 @@ def printed(rows: Sequence[Adapted], lengths: Sequence[int], along: Sequence[Gro
         )
         cells[-1] += [str(t_interval([getattr(row, column) for row in own])) for column in columns]
     head = ["adaptation", "adapters", "accuracy", "lowest", "S_c", "S_c, random, same norm", "S_c, ten times", "S(D)"]
-    grown = [[each.name, *(f"{s:.3f}" for s in each.entropy), str(each.slope)] for each in along]
+    grown = [
+        [each.name, *(f"{s:.3f}" for s in each.entropy), f"{b.value:.3f}" if b.method == EXACT else str(b)]
+        for each in along
+        for b in [each.slope]
+    ]
     return [
         *table(head, cells, indent=""),
         "",
@@ -352,10 +362,11 @@ def draw(
             values = [getattr(row, what) for row in rows]
             left.plot(at, values, mark, color=color, markersize=4, linestyle="none", alpha=0.8, label=label)
             numbers += [
-                [row.adaptation, what, f"{row.seed} {CONTEXTS[row.context]}", v]
+                [row.adaptation, what, f"{row.seed} {CONTEXTS[row.context]}", v, "", ""]
                 for row, v in zip(rows, values, strict=True)
             ]
         left.axhline(base, color="0.5", linestyle="--", linewidth=1, label="the model as it was")
+        numbers.append(["the model as it was", "S_c", "", base, "", ""])
         left.set_xticks(range(len(names)), [name.replace(", ", "\n") for name in names], fontsize=8)
         left.set_title("attention's entropy S_c, nats (a mark an adapter)")
         left.set_ylim(bottom=0)
@@ -364,11 +375,12 @@ def draw(
             points(
                 middle, np.arange(len(each)) + 0.16 * (2 * place - 1), each, color=color, fmt="os"[place], label=label
             )
-            numbers += [[title, f"R of {label}", "", pair[what].r.value] for title, pair in found.items()]
+            numbers += [[title, f"R of {label}", "", *pair[what].r[:3]] for title, pair in found.items()]
         seeds = len({row.seed for row in rows})
         middle.axhline(seeds**-0.5, color="0.5", linestyle=":", linewidth=1, label="no effect")
+        middle.set_visible(bool(found))
+        middle.set_xlim(-0.5, max(len(found), 1) - 0.5)
         middle.set_xticks(range(len(found)), list(found))
-        middle.set_xlim(-0.5, len(found) - 0.5)
         middle.set_yscale("log")
         middle.set_title("R, between adaptations / between seeds")
         middle.legend(fontsize=8)
@@ -386,7 +398,7 @@ def draw(
                 lengths, growth.entropy, line, color=color, marker=mark, markersize=8 if first else 4, linewidth=1.2,
                 fillstyle="none" if first else "full", zorder=3 if first else 2, label=growth.name,
             )  # fmt: skip
-            numbers += [[growth.name, "S_c", t, s] for t, s in zip(lengths, growth.entropy, strict=True)]
+            numbers += [[growth.name, "S_c", t, s, "", ""] for t, s in zip(lengths, growth.entropy, strict=True)]
         right.set_xscale("log", base=2)
         right.set_xlabel("tokens T")
         right.set_title("S_c by tokens, nats")
@@ -395,7 +407,7 @@ def draw(
         )
         shown = dict(zip(labels[::-1], handles[::-1], strict=True))
         figure.legend(list(shown.values())[::-1], list(shown)[::-1], loc="outside lower center", ncols=6, fontsize=8)
-        return save_figure(figure, out / "no_hair", ["of", "quantity", "at", "value"], numbers)
+        return save_figure(figure, out / "no_hair", ["of", "quantity", "at", "value", "low", "high"], numbers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -172,8 +172,13 @@ def draw(found: Sequence[Subject], out: Path) -> list[Path]:
         axis.set_xlabel("gain of Bose-Einstein +- two spreads, nats per word held out\n(linear within 0.01)")
         figure.legend(loc="outside upper center", ncols=2, frameon=False)
         names = list(HeldOut._fields)
-        lines = [[s.name, int(s.counts.sum()), len(s.counts), *(float(x.mean()) for x in s.scores)] for s in found]
-        return save_figure(figure, out / "word_statistics", ["subject", "words", "kinds", *names], lines)
+        columns = ["gain_over_mb", "two_spreads_over_mb", "gain_over_zm", "two_spreads_over_zm"]
+        lines = [
+            [s.name, int(s.counts.sum()), len(s.counts), *(float(x.mean()) for x in s.scores), *gains]
+            for s in found
+            for gains in [(*s.gain("maxwell_boltzmann"), *s.gain("zipf_mandelbrot"))]
+        ]
+        return save_figure(figure, out / "word_statistics", ["subject", "words", "kinds", *names, *columns], lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -120,6 +120,66 @@ def test_words_follow_from_numbers():
     assert "not equal everywhere" in words
 
 
+def test_the_file_beside_the_picture_of_no_hair_has_intervals(tmp_path):
+    """R is drawn with its interval, and the model as it was as a line."""
+    rows = [Adapted("full", n % 2, n // 2, 1.0, 0.5 + 0.01 * n, 2.0, 0.401, 1.0) for n in range(8)]
+    low, high = Ratio(Estimate(0.5, 0.3, 0.9, "F"), 0.4), Ratio(Estimate(3.0, 2.0, 4.0, "F"), 1e-4)
+    along = growths(Estimate(0.0, -0.1, 0.1, ""))
+    no_hair.draw(rows, 0.4, {"all": {"attention": low, "update": high}}, [8], along, tmp_path)
+    with open(tmp_path / "no_hair.csv", newline="") as handle:
+        lines = [tuple(line.values()) for line in csv.DictReader(handle)]
+    assert ("all", "R of S_c", "", "0.5", "0.3", "0.9") in lines
+    assert ("all", "R of S(D)", "", "3.0", "2.0", "4.0") in lines
+    assert ("the model as it was", "S_c", "", "0.4", "", "") in lines
+
+
+class FourTexts:
+    """A model of 2 layers and 3 heads whose attention differs from text to text."""
+
+    def lengths(self):
+        return [8, 16, 32]
+
+    def long_texts(self, tokens):
+        return (tokens,)
+
+    def matrices(self, adapter, scale, batch):
+        logits = np.random.default_rng(5).normal(size=(4, 2, 3, 32, 32))[..., : batch[0], : batch[0]]
+        weights = np.exp(np.arange(1, 5)[:, None, None, None, None] / 2 * logits)
+        return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def test_only_what_no_text_enters_is_exact():
+    """Gaussian logits have the spreads of four texts: their slope has an interval over texts, and the law at each length is the texts' mean."""
+    from ncsim.text.attention_entropies import random_attention_law
+
+    model = FourTexts()
+    lengths, along = no_hair.growths(model, {})
+    by = {growth.name: growth for growth in along}
+    assert [name for name, each in by.items() if each.slope.method == no_hair.EXACT] == [
+        "causal uniform", "uniform", "itself alone",
+    ]  # fmt: skip
+    slopes = []
+    for text in range(4):
+        spreads = [np.log(model.matrices(None, 1, (t,))[text]).std(axis=-1).mean(axis=-1).ravel() for t in lengths]
+        law = [np.mean([random_attention_law(t, s) for s in each]) for t, each in zip(lengths, spreads, strict=True)]
+        slopes.append(np.polyfit(np.log(lengths), law, 1)[0])
+    gaussian, wanted = by["Gaussian logits"].slope, adaptation_runs.t_interval(slopes)
+    np.testing.assert_allclose(gaussian[:3], wanted[:3], rtol=1e-9)
+    assert gaussian.low < gaussian.value < gaussian.high
+    rows = [Adapted("full", n % 2, n // 2, 1.0, 0.5, 2.0, 0.4, 1.0) for n in range(8)]
+    said = no_hair.printed(rows, lengths, along)
+    assert next(line for line in said if line.startswith("itself alone")).split()[-1] == "1.000"
+    assert str(gaussian) in next(line for line in said if line.startswith("Gaussian logits"))
+
+
+def test_one_adaptation_alone_has_no_ratio(tmp_path):
+    """That is said, and no empty panel is drawn (matplotlib would warn, too)."""
+    rows = [Adapted("full", n % 2, n // 2, 1.0, 0.5 + 0.01 * n, 2.0, 0.401, 1.0) for n in range(8)]
+    along = growths(Estimate(0.0, -0.1, 0.1, ""))
+    assert any("nothing is said of one adaptation alone" in line for line in conclusion(rows, 0.4, {}, along))
+    no_hair.draw(rows, 0.4, {}, [8], along, tmp_path)
+
+
 @pytest.mark.thorough
 def test_both_from_one_small_set_of_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("experiments.shared.text_runs.SMALL_MODEL", "no_such_package")

@@ -162,6 +162,23 @@ def test_a_verdict_of_balances_and_kinks():
     assert "NONE met" in learning_equilibrium.conclusion([fine], lost)[1]
 
 
+def test_the_file_beside_the_picture_of_losses_has_their_intervals(tmp_path):
+    """Both panels that are drawn with intervals, at each mark."""
+    generator = np.random.default_rng(0)
+    lost = {"11": {"smooth": generator.random((2, 200)), "stuck": generator.random((2, 200)) < 0.3}}
+    learning_equilibrium.draw(lost, [10, 20], 0.01, tmp_path)
+    with open(tmp_path / "learning_equilibrium.csv", newline="") as handle:
+        lines = [line for line in csv.DictReader(handle) if line["panel"] == "11"]
+    for name, kind, of in (
+        ("smooth", "smooth", learning_equilibrium.mean),
+        ("met a kink", "stuck", learning_equilibrium.met),
+    ):
+        told = [
+            tuple(float(line[key]) for key in ("value", "low", "high")) for line in lines if line["quantity"] == name
+        ]
+        assert told == [of(values)[:3] for values in lost["11"][kind]]
+
+
 @pytest.mark.parametrize(
     ("experiment", "words", "stem"),
     [

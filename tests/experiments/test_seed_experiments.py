@@ -1,5 +1,6 @@
 """Experiments about claims of other papers, run small, and their p-values against scipy's."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -161,6 +162,24 @@ def test_intervals_of_word_statistics_are_two_spreads_everywhere(tmp_path, capsy
     assert "in 1 of 2 subjects without any meaning: far. It beats Zipf-Mandelbrot so in 0 of 1 texts" in said
     assert "two spreads" in " ".join(word_statistics.__doc__.split())
     np.testing.assert_allclose(bars, 2.0)
+
+
+def test_the_file_beside_a_picture_has_the_intervals_that_are_drawn(tmp_path):
+    """Of words: gains and two spreads over splits. Of tables of judgements: limits of Delta; of an encoder: the largest sum."""
+    splits, flat = np.array([-1.0, 0.0, 1.0]), np.zeros(3)
+    scores = word_statistics.HeldOut(splits + 0.5, flat, splits)
+    word_statistics.draw([word_statistics.Subject("one", False, np.array([2, 1]), scores)], tmp_path)
+    with open(tmp_path / "word_statistics.csv", newline="") as handle:
+        (line,) = csv.DictReader(handle)
+    told = [line[f"{name}_over_{law}"] for law in ("mb", "zm") for name in ("gain", "two_spreads")]
+    assert list(map(float, told)) == [0.5, 2.0, 0.5, 0.0]
+    (people,) = (row for row in concept_chsh.rows() if row.name == "81 people per context")
+    chosen = concept_chsh.choices({"made up": np.full((2, 2, 2, 2), 0.1)})
+    concept_chsh.draw([people], chosen, tmp_path)
+    with open(tmp_path / "concept_chsh.csv", newline="") as handle:
+        first, *others = csv.DictReader(handle)
+    assert (float(first["low"]), float(first["high"])) == tuple(people.limits)
+    assert [float(line["largest_sum"]) for line in others] == [each.odd for each in chosen]
 
 
 def test_words_are_the_same_in_quotation_marks_and_in_any_form_of_unicode(tmp_path):
