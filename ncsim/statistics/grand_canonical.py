@@ -170,14 +170,17 @@ def two_routes(
         >>> two_routes(np.full(100, 3.0), np.arange(100) % 2 == 0, np.zeros((60, 8, 1)), 0.0).problem
         'routes differ: 3.000 by chains, 1.000 by fixed widths'
     """
+    from scipy.special import stdtrit
+
     widths, full = np.asarray(widths, np.float64), np.asarray(full, bool)
     if np.ndim(parts) != 3 or full.shape != widths.shape:
         raise ValueError(f"parts: shape {np.shape(parts)}; allowed: [chains, K, S], and one start per width")
     slots = parts.shape[1]
     value, error = _by_fixed_widths(np.asarray(parts, np.float64), log_z, log_empty)
     chains = bootstrap_mean(widths, support=(0.0, float(slots)))
+    reach = float(stdtrit(max(min(GROUPS, len(parts)) - 1, 1), 0.975)) * error
     canonical = Estimate(
-        value, max(value - 1.96 * error, 0.0), min(value + 1.96 * error, float(slots)), "jackknife over chains"
+        value, max(value - reach, 0.0), min(value + reach, float(slots)), "Student's t, jackknife over chains"
     )
     own = _error(widths)
     starts = (

@@ -83,6 +83,18 @@ def test_routes_that_agree_give_a_number():
     assert found.canonical.low < 1 < found.canonical.high
 
 
+def test_the_interval_by_fixed_widths_holds_with_few_chains():
+    """Four chains of fixed width whose parts have a known mean: 95 % of intervals hold the mean width, and 1.96 standard errors hold it in 86 %."""
+    rng, spread = np.random.default_rng(3), 0.3
+    widths = np.full(8, 1.0)
+    truth = float(ncsim.width_law(np.zeros(4), 0.0) @ np.arange(5))
+    held = []
+    for _ in range(600):
+        found = two(widths, rng.normal(-(spread**2) / 2, spread, (4, 4, 1))).canonical
+        held.append(found.low <= truth <= found.high)
+    assert np.mean(held) > 0.92
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
