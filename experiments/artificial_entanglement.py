@@ -110,9 +110,9 @@ def _found(name: str, target: str, rank: int, own: Sequence[Any], along: Sequenc
     epochs = sorted({row["epoch"] for row in along})
     centres = {e: [_centre(row) for row in along if row["epoch"] == e] for e in epochs}
     row = Row(
-        name, target, len(own), t_interval(np.exp(centre).mean(axis=1)), float(mean.entropy.max()), t_interval(centre.mean(axis=1)),
+        name, target, len(own), t_interval(np.exp(centre).mean(axis=1), 1.0), float(mean.entropy.max()), t_interval(centre.mean(axis=1), 0.0),
         # Each adapter's own highest cut, of the update and of its null: that of the mean over adapters is lower.
-        t_interval(first.profile._replace(entropy=entropy.mean(axis=1)).valley_depth),
+        t_interval(first.profile._replace(entropy=entropy.mean(axis=1)).valley_depth, 0.0),
         float(mean._replace(entropy=first.bound).valley_depth), float(mean._replace(entropy=first.law).valley_depth),
         float(first.profile._replace(entropy=null).valley_depth.mean()), float(np.abs(mean.entropy - first.law).max()),
         by_cut[ends[0]], int(d[ends[0]]), by_cut[ends[1]], int(d[ends[1]]), len(outside), len(d) - 1,

@@ -71,7 +71,7 @@ class Effect(NamedTuple):
     s_retry: Estimate | None  # mean S under retry until solved, at most 100 tries; None where starts are common
     bob_on_alice: Estimate  # sum over i of mean outcome A_i beside beta_1 less beside beta_2
     alice_on_bob: Estimate
-    influences: tuple[Estimate, Estimate]  # both with intervals of 99.9 %, as the expectations ask
+    influences: tuple[Estimate, ...]  # these two with intervals of 99.9 %, as the expectations ask
     largest_bob_on_alice: float  # of a member and a task of hers; sums over tasks and means over members may cancel
     member_influence: Estimate  # mean over members of the sum of absolute differences
     largest_influence: float  # of any member

@@ -277,7 +277,7 @@ def conclusion(
 ) -> list[str]:
     """What the numbers bear."""
     trained, random = (
-        t_interval([abs(getattr(row, what) - base) for row in rows]) for what in ("attention", "same_norm")
+        t_interval([abs(getattr(row, what) - base) for row in rows], 0.0) for what in ("attention", "same_norm")
     )
     said = [
         f"Learning or size: adapting moves S_c from {base:.3f} by {trained} in the mean, a random update of the same norm by {random}. "
@@ -325,7 +325,7 @@ def printed(rows: Sequence[Adapted], lengths: Sequence[int], along: Sequence[Gro
                 f"{min(row.accuracy for row in own):.3f}",
             ]
         )
-        cells[-1] += [str(t_interval([getattr(row, column) for row in own])) for column in columns]
+        cells[-1] += [str(t_interval([getattr(row, column) for row in own], 0.0)) for column in columns]
     head = ["adaptation", "adapters", "accuracy", "lowest", "S_c", "S_c, random, same norm", "S_c, ten times", "S(D)"]
     grown = [
         [each.name, *(f"{s:.3f}" for s in each.entropy), f"{b.value:.3f}" if b.method == EXACT else str(b)]

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.shared.command import at_least, local_file, run_experiment, write_json
-from ncsim.formatting import no_less
+from ncsim.formatting import counted, no_less
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.contextuality_interval import contextuality_interval
 from ncsim.statistics.intervals import Estimate
@@ -187,16 +187,19 @@ def conclusion(table: list[Configuration], results: list[Recheck], items: int) -
     def listed(found: list[Recheck]) -> str:
         return ", ".join(r.name for r in found) or "none"
 
+    because = [
+        f"In {len(explained)} of these {len(rejected)} some accuracy differs between contexts at 5 % (Holm over four),"
+        " which by itself rules out one joint distribution."
+    ]
     return "\n".join(
         [
             f"S, from the printed correlators, is above 2 in {len(above)} of {len(results)} configurations: {listed(above)}.",
             f"Each of the {gap.size} correlators is the product of its two accuracies' means to within {no_less(gap.max(), '.4f')}"
             f" ({gap.mean():.4f} on average), and S differs from S_fact by at most"
             f" {no_less(max(abs(r.s - r.s_factorised) for r in results), '.4f')}.",
-            f"With {items} independent items per context, which is assumed, one joint distribution of the four answers is"
+            f"With {counted(items, 'independent item')} per context, which is assumed, one joint distribution of the four answers is"
             f" rejected at 5 % (game form, Holm over {len(results)}) in {len(rejected)}: {listed(rejected)}.",
-            f"In {len(explained)} of these {len(rejected)} some accuracy differs between contexts at 5 % (Holm over four),"
-            " which by itself rules out one joint distribution.",
+            *(because if rejected else []),
             f"Delta, S less what direct influence allows, is between {min(deltas):.4f} and {max(deltas):.4f}"
             f" (rounding of the printed numbers: 0.0010 at most); the upper 95 % limit is below 0 in {len(settled)} of"
             f" {len(results)}: {listed(settled)}.",

@@ -108,11 +108,11 @@ def arm_name(run: Any, rank: int) -> str:
     return f"{'LoRA' if not bond else 'two tensors'}, r = {rank}{bond}"
 
 
-def t_interval(values: Any) -> Estimate:
-    """The mean of values [N] with its 95 % interval by Student's t; no interval of fewer than two."""
+def t_interval(values: Any, least: float = -math.inf) -> Estimate:
+    """The mean of values [N], none of which can be below `least`, with its 95 % interval by Student's t; no interval of fewer than two."""
     values = np.asarray(values, float)
     mean, number = float(values.mean()), len(values)
     if number < 2:
-        return Estimate(mean, -math.inf, math.inf, "one value")
+        return Estimate(mean, least, math.inf, "one value")
     reach = float(stats.t.ppf(0.975, number - 1) * values.std(ddof=1) / math.sqrt(number))
-    return Estimate(mean, mean - reach, mean + reach, "Student's t")
+    return Estimate(mean, min(max(mean - reach, least), mean), mean + reach, "Student's t")

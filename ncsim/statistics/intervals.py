@@ -7,6 +7,7 @@ Efron 1982 (the delete-a-group jackknife).
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +72,8 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
         return Estimate(math.nan, 0.0, 1.0, "Clopper-Pearson", level)
     tail = (1 - level) / 2
     low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+    if low <= sys.float_info.min:  # which SciPy gives of counts like 1e-7, where the limit is no float
+        low = 0.0
     high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
     return Estimate(successes / trials, low, high, "Clopper-Pearson", level)
 

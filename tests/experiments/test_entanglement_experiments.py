@@ -133,6 +133,21 @@ def test_the_file_beside_the_picture_of_no_hair_has_intervals(tmp_path):
     assert ("the model as it was", "S_c", "", "0.4", "", "") in lines
 
 
+def test_an_entropy_is_not_below_0():
+    """Of 0.1 and 0.3 Student's t with one degree of freedom reaches 12.7 x 0.1 to either side; what may be negative keeps that."""
+    free, bound = (adaptation_runs.t_interval([0.1, 0.3], *least) for least in ((), (0.0,)))
+    assert free[:3] == pytest.approx((0.2, 0.2 - 1.27062, 0.2 + 1.27062), abs=1e-5)
+    assert bound[:3] == pytest.approx((0.2, 0.0, free.high))
+    assert adaptation_runs.t_interval([1.0, 1.0], 1.0)[:3] == (1.0, 1.0, 1.0)
+    rows = [Adapted("full", n, 0, 1.0, (0.1, 0.3)[n], (0.1, 0.3)[n], (0.1, 0.3)[n], (0.1, 0.3)[n]) for n in range(2)]
+    (line,) = (
+        line
+        for line in no_hair.printed(rows, [8], growths(None))
+        if line.startswith("full  ") and "[" in line and "1.471" in line
+    )
+    assert line.count("[0.000, 1.471]") == 4
+
+
 class FourTexts:
     """A model of 2 layers and 3 heads whose attention differs from text to text."""
 

@@ -74,6 +74,18 @@ def test_slips_are_found_and_only_those(experiment):
     assert [slip.split(":")[0] for slip in slips] == ["multilingual r=8", "multilingual r=32", "multilingual r=32 A1B2"]
 
 
+def test_nothing_is_explained_where_nothing_is_rejected(experiment):
+    """One item per context rejects nothing: no sentence on what explains it, and one item is one."""
+    table = experiment.configurations()
+    words = experiment.conclusion(table, [experiment.recheck(row, 1) for row in table], 1)
+    assert "With 1 independent item per context" in words
+    assert "in 0: none." in words
+    assert "of these" not in words
+    words = experiment.conclusion(table, [experiment.recheck(row) for row in table], 5_000)
+    assert "With 5,000 independent items per context" in words
+    assert "In 2 of these 2 some accuracy differs" in words
+
+
 def test_the_experiment_prints_and_writes(experiment, tmp_path, capsys):
     experiment.main(["--items", "5000", "--json", str(tmp_path / "recheck.json")])
     printed = capsys.readouterr().out

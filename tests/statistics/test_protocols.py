@@ -199,6 +199,15 @@ def test_coverage_of_intervals_under_every_protocol(ensembles):
     assert np.all(covered >= binom.ppf(1e-4, ensembles, 0.94)), (covered / ensembles).tolist()
 
 
+@pytest.mark.parametrize("successes", [1e-300, 1e-8, 0.005, 0.006])
+def test_a_lower_limit_is_no_smallest_float(successes):
+    """A hundred trials: near 0 the limit is where x^s / (s B(s, 101 - s)) = 0.025, and s B(s, 101 - s) is 1 - s H(100) or so, H(100) being
+    5.187. Where that is below all floats it is 0; SciPy gives the smallest there, so that 5.6e-10 [2.2e-308, 0.1] was printed."""
+    found = clopper_pearson(successes, 100)
+    logarithm = (math.log(0.025) + math.log1p(-5.187 * successes)) / successes
+    assert found.low == (0.0 if logarithm < -708 else pytest.approx(math.exp(logarithm), rel=0.05))
+
+
 def test_clopper_pearson_reference():
     assert clopper_pearson(50, 50).low == pytest.approx(0.929, abs=5e-4)
     assert clopper_pearson(50, 50).high == 1
