@@ -133,6 +133,11 @@ def significant(value: float) -> str:
     return f"{0.0 if abs(value) <= NOTHING else value:.3f}"  # rounding is not below 0
 
 
+def significant_limit(value: float) -> str:
+    """An upper limit with the digits of `significant`, rounded up."""
+    return no_less(value, ".0e" if NOTHING < abs(value) < 0.0005 else ".3f")
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """A number of things.
 

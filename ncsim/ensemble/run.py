@@ -98,7 +98,8 @@ def run_ensemble(
     """
     configs = all_configs(config)
     shard = shard if shard is None else Shard.checked(shard)
-    job = Job(configs, devices, progress, executor, recording, out, resume, shard)
+    place = None if out is None else os.fspath(out)
+    job = Job(configs, devices, progress, executor, recording, place, resume, shard)
     _check(job, pool)
     wanted = None if until is None else checked_until(until, job)
     told = checked_listeners(listeners)

@@ -12,6 +12,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ class TableFile(NamedTuple):
 
 
 @contextlib.contextmanager
-def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
+def new_folder(path: str | os.PathLike[str], license_id: str | None) -> Iterator[HubFolder]:
     """A new folder for a data set. It is written in a hidden folder within, so that a kill leaves nothing that looks whole, and
     where it cannot be finished, nothing is left.
 
@@ -90,6 +91,7 @@ def new_folder(path: str, license_id: str | None) -> Iterator[HubFolder]:
         ConfigError: the folder is not empty, or cannot be made; or no licence is called so.
         StoreError: it cannot be written to.
     """
+    path = os.fspath(path)
     if not path or "://" in path:
         raise ConfigError(f"--hub: {path}; allowed: a folder on this machine")
     if license_id is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license_id):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -51,7 +52,7 @@ _COLUMNS = {
 }
 
 
-def export_run(run: Run, path: str, license_id: str | None = None) -> HubFolder:
+def export_run(run: Run, path: str | os.PathLike[str], license_id: str | None = None) -> HubFolder:
     """Write a run as a folder for the hub: its members, what was recorded along training, and the numbers of its report.
 
     Args:

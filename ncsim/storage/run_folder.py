@@ -132,16 +132,16 @@ class ConfiguredFolder(PartFolder[Kept]):
             folder.storage.prepare()
             if folder.storage.exists(CONFIG):
                 if not resume:
-                    raise StoreError(f"{path}: holds a run already; allowed with resume off: a new folder")
+                    raise StoreError(f"{folder.location}: holds a run already; allowed with resume off: a new folder")
                 folder._take_up(cls.within(folder.storage))
             elif (remedy := _from_copy(folder.storage, CONFIG)) and not folder.storage.exists(CONFIG):
                 # Asked again: a worker that begins the run just now writes the copy second.
                 raise StoreError(f"has a run's {CONFIG_COPY} but no {CONFIG}", folder.location, remedy)
             elif any(name.endswith(".parquet") for name in folder.storage.names("parts")):
-                raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
+                raise StoreError(f"{folder.location}: has parts but no {CONFIG}, so what they are of cannot be known")
             folder._write_config(training)
         except OSError as error:
-            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+            raise StoreError(f"{folder.location}: cannot be written to ({reason(error)})") from None
         return folder
 
     def _take_up(self, stored: Self) -> None:
@@ -296,7 +296,7 @@ class RunFolder(ConfiguredFolder[MemberRecords]):
             write_summary(self.storage, summary_name(name), footer_digest(content), tally)
 
 
-def run_kind(path: str | Path) -> str | None:
+def run_kind(path: str | os.PathLike[str]) -> str | None:
     """What kind of run a folder holds, "ensemble", "scenario" or "text"; None where that cannot be read."""
     try:
         storage = open_storage(path)

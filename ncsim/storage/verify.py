@@ -126,7 +126,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
                 unsealed += without
                 missing += [Gap(parts.cell_name(config), gap) for gap in gaps(config, used)]
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({reason(error)})") from None
+        raise StoreError(f"{storage.location}: cannot be read ({reason(error)})") from None
     members, recorded = sum(part.members for part in whole["parts"]), len(whole[FOLDER])
     return Verification(folder, sorted(findings), missing, len(whole["parts"]), members, unsealed, leftovers, recorded)
 
@@ -155,7 +155,7 @@ def repair(
     storage = open_storage(path)
     if found.folder is None:
         raise StoreError(
-            f"{path}: {'; '.join(f'{name} {problem}' for name, problem in found.findings)}: what the parts are of cannot be "
+            f"{storage.location}: {'; '.join(f'{name} {problem}' for name, problem in found.findings)}: what the parts are of cannot be "
             f"known; allowed: put a {CONFIG} back that is whole"
         )
     try:
@@ -179,7 +179,9 @@ def repair(
                 say(f"{RECORDING}: no part says what was recorded; to record again, give the same command again")
                 missing = [gap for gap in missing if gap.cell.partition("/")[0] != FOLDER]
     except OSError as error:
-        raise StoreError(f"{path}: cannot be repaired ({reason(error)}); what was moved is in {REJECTED}/") from None
+        raise StoreError(
+            f"{storage.location}: cannot be repaired ({reason(error)}); what was moved is in {REJECTED}/"
+        ) from None
     for gap in missing:
         say(f"{gap.cell}: training {gap.what}")
     if missing:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import DataError
-from ncsim.formatting import NOTHING, no_less, p_value_text, significant, table
+from ncsim.formatting import no_less, p_value_text, significant, significant_limit, table
 from ncsim.statistics.chsh import SIGNS, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
@@ -135,9 +135,8 @@ def lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
         words = f"{value} may be off by {no_less(off['s'])} and Delta by {no_less(off['contextuality'])}"
         text.append(f"  decimals             {off['decimals']} at least; if rounded, {words}; kind takes them as exact")
     text.append(f"  contextual fraction  {significant(found['contextual_fraction'])}  (signalling included)")
-    apart = found["largest_difference_of_marginals"]
-    form = ".0e" if NOTHING < apart < 0.0005 else ".3f"
-    text.append(f"  marginals differ by  {no_less(apart, form)}  at most, between contexts")
+    apart = significant_limit(found["largest_difference_of_marginals"])
+    text.append(f"  marginals differ by  {apart}  at most, between contexts")
     if "verdict" in found:
         text += ["", f"  {found['verdict'][0].upper()}{found['verdict'][1:]}."]
     return text

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,7 +94,7 @@ class JointTable:
         return replace(self, alice=kept[0], bob=kept[1], values=self.values[np.ix_(*places)])
 
 
-def read_table(file: str | Path) -> JointTable:
+def read_table(file: str | os.PathLike[str]) -> JointTable:
     """A table from a CSV file.
 
     Args:
@@ -114,7 +115,7 @@ def read_table(file: str | Path) -> JointTable:
         >>> read_table(file).alice
         ('A', "A'")
     """
-    header, rows = _rows(Path(file))
+    header, rows = _rows(file := Path(file))
     if header == [*CELLS, "count"] or header == [*CELLS, "probability"]:
         cells = [(n, row[:2], row[2:4], row[4]) for n, row in rows]
     elif header == ["alice", "bob", *PAIRS]:

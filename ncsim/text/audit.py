@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -58,8 +57,8 @@ def audit_text(
     path: str | os.PathLike[str],
     share: float,
     seed: int,
-    source_dir: str | Path | None = None,
-    cache_dir: str | Path | None = None,
+    source_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     progress: ProgressListener | None = None,
 ) -> TextAudit:
     """Train a random share of a run's groups of adapters again, with as many devices, and compare evaluations and weights.

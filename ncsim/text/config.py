@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,6 +128,7 @@ class TextConfig:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
+            value = os.fspath(value) if isinstance(value, os.PathLike) else value  # a model or a suite may be a path
             ranks = _no_ranks if self.adaptation == "full" else _checked_ranks
             several = {"ranks": ranks, "target_modules": _checked_targets}.get(spec.name)
             value = several(value) if several else fields.checked(spec.name, value, spec.metadata)

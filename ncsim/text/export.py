@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from typing import Any
 
@@ -42,7 +43,9 @@ _WORDS = {"0": "wrong", "1": "right"}
 _Counts = dict[str, list[int]]
 
 
-def export_text(run: TextRun, path: str, base_model: str | None, license_id: str | None = None) -> HubFolder:
+def export_text(
+    run: TextRun, path: str | os.PathLike[str], base_model: str | None, license_id: str | None = None
+) -> HubFolder:
     """Write a text run as a folder for the hub.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ MODEL_FILES = (*TOKENIZER_FILES, "model*.safetensors")
 _LEFT_OUT = ("*/*", "*.onnx*", "*.h5", "*.msgpack", "*.bin")
 
 
-def backbone_folder(source: str | Path, revision: str | None = None, files: Sequence[str] = MODEL_FILES) -> Path:
+def backbone_folder(
+    source: str | os.PathLike[str], revision: str | None = None, files: Sequence[str] = MODEL_FILES
+) -> Path:
     """The folder of a model: itself, or where a hub's cache has it once it is fetched.
 
     Args:
@@ -31,15 +34,16 @@ def backbone_folder(source: str | Path, revision: str | None = None, files: Sequ
     Raises:
         ConfigError: no such folder, and no such model on the hub or no way to it.
     """
+    source = os.fspath(source)
     path = Path(source)
     if path.is_dir():
         return path
     # A name that can only be a path should not be asked of a hub.
-    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(source)) or str(source).startswith("."):
+    if path.exists() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or source.startswith("."):
         raise ConfigError(f"{source}: no folder is there; allowed: a folder with config.json and model.safetensors")
     try:
         found = huggingface_hub.snapshot_download(
-            str(source), revision=revision, allow_patterns=list(files), ignore_patterns=list(_LEFT_OUT)
+            source, revision=revision, allow_patterns=list(files), ignore_patterns=list(_LEFT_OUT)
         )
     except Exception as error:
         # Whatever is wrong with a hub, a proxy, a disk or an id: the first line says it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path
 from typing import NamedTuple
 
 from ncsim.machine import absolute
@@ -29,8 +28,8 @@ class TextOrder(NamedTuple):
         cls,
         config: TextConfig,
         out: str | os.PathLike[str],
-        source_dir: str | Path | None,
-        cache_dir: str | Path | None,
+        source_dir: str | os.PathLike[str] | None,
+        cache_dir: str | os.PathLike[str] | None,
         devices: int | None,
         at_once: int | None,
     ) -> TextOrder:

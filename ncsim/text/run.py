@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from concurrent.futures import Executor
-from pathlib import Path
 
 from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
@@ -26,8 +25,8 @@ from ncsim.text.results import TextRun
 def run_text(
     config: TextConfig,
     out: str | os.PathLike[str],
-    source_dir: str | Path | None = None,
-    cache_dir: str | Path | None = None,
+    source_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     devices: int | None = None,
     at_once: int | None = None,
     progress: ProgressListener | None = None,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ncsim.errors import ConfigError
 LENGTH = 32
 
 
-def sentence_vectors(model: str | Path, sentences: Sequence[str], length: int = LENGTH) -> np.ndarray:
+def sentence_vectors(model: str | os.PathLike[str], sentences: Sequence[str], length: int = LENGTH) -> np.ndarray:
     """Vectors of sentences as sentence encoders are used: the mean of the last hidden states of the tokens, of norm 1.
 
     Args:

@@ -83,7 +83,7 @@ def verify_text(path: str | os.PathLike[str]) -> TextVerification:
             if any(not finding.name.startswith("checkpoints") for finding in found) or not folder.complete(number):
                 missing.append(TextGap(folder.part_name(number), len(folder.groups[number])))
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({reason(error)})") from None
+        raise StoreError(f"{storage.location}: cannot be read ({reason(error)})") from None
     whole = len(groups) - len(missing)
     return TextVerification(folder, sorted(findings), missing, whole, leftovers)
 

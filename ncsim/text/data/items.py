@@ -7,8 +7,8 @@ file, the machine, or the version of a library.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +55,12 @@ class TaskItems(NamedTuple):
 
 
 def suite_items(
-    suite: Suite, *, form: str, seed: int, source_dir: str | Path | None, cache_dir: str | Path | None
+    suite: Suite,
+    *,
+    form: str,
+    seed: int,
+    source_dir: str | os.PathLike[str] | None,
+    cache_dir: str | os.PathLike[str] | None,
 ) -> dict[str, TaskItems]:
     """Items of a suite's four tasks, by place (A1, A2, B1, B2).
 

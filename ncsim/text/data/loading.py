@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,11 @@ class Prepared(NamedTuple):
 
 
 def load(
-    name: str, *, language: str = "", source_dir: str | Path | None = None, cache_dir: str | Path | None = None
+    name: str,
+    *,
+    language: str = "",
+    source_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> Prepared:
     """One of the five data sets; one that is downloaded is prepared where it was not yet.
 
@@ -104,7 +109,7 @@ class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # t
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version."}
     data_set: ClassVar[DataSet]
 
-    def __init__(self, *, source_dir: str | Path | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, source_dir: str | os.PathLike[str] | None = None, **kwargs: Any) -> None:
         self._source_dir = source_dir
         super().__init__(**kwargs)
 
@@ -315,7 +320,9 @@ class Rows(NamedTuple):
     notes: list[str]
 
 
-def official_rows(task: Task, source_dir: str | Path | None, cache_dir: str | Path | None) -> Rows:
+def official_rows(
+    task: Task, source_dir: str | os.PathLike[str] | None, cache_dir: str | os.PathLike[str] | None
+) -> Rows:
     loaded: Prepared = load(task.dataset, language=task.language, source_dir=source_dir, cache_dir=cache_dir)
     return _chosen_splits(task.dataset, loaded.splits, list(loaded.notes))
 

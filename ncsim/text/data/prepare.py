@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,9 @@ class PreparedSuite:
 
 
 def prepare_suite(
-    suite: str | Path | Suite,
+    suite: str | os.PathLike[str] | Suite,
     *,
-    tokenizer: str | Path,
+    tokenizer: str | os.PathLike[str],
     length: int,
     vocab_size: int,
     max_positions: int,
@@ -72,8 +73,8 @@ def prepare_suite(
     form: str = "balanced",
     pairing: str = "shuffled",
     seed: int = 0,
-    source_dir: str | Path | None = None,
-    cache_dir: str | Path | None = None,
+    source_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
     revision: str | None = None,
 ) -> PreparedSuite:
     """A suite's items, tokenised and paired. The same for the same files, options and seed, on any machine.

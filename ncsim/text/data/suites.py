@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ SUITES = {
 }
 
 
-def open_suite(name: str | Path) -> Suite:
+def open_suite(name: str | os.PathLike[str]) -> Suite:
     """A suite by its name (arXiv:2603.04451, table 3), or from a TOML or JSON file.
 
     A file has a name, and two tables (objects) under `alice` and two under `bob`, each with the fields of `Task`:
@@ -155,8 +156,9 @@ def open_suite(name: str | Path) -> Suite:
         >>> [task.language for task in open_suite("multilingual").bob]
         ['ja', 'ko']
     """
-    if str(name) in SUITES:
-        return SUITES[str(name)]
+    name = os.fspath(name)
+    if name in SUITES:
+        return SUITES[name]
     path = Path(name)
     if path.suffix not in (".toml", ".json"):
         raise ConfigError(f"suite={name}: allowed: {', '.join(SUITES)}, or the path of a .toml or .json file")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -57,15 +58,22 @@ class Tokenizer:
     """
 
     def __init__(
-        self, source: str | Path, *, length: int, vocab_size: int, max_positions: int, revision: str | None = None
+        self,
+        source: str | os.PathLike[str],
+        *,
+        length: int,
+        vocab_size: int,
+        max_positions: int,
+        revision: str | None = None,
     ) -> None:
         if type(length) is not int or not SHORTEST <= length <= max_positions:
             raise ConfigError(
                 f"length={length}: allowed: {SHORTEST} to {max_positions}, the positions that the model has"
             )
+        source = os.fspath(source)
         if Path(source).exists() and not Path(source).is_dir():
             raise ConfigError(f"tokenizer={source}: is a file; allowed: its folder, or a hub id")
-        self.length, self._name = length, str(source)
+        self.length, self._name = length, source
         opened = open_tokenizer(backbone_folder(source, revision, TOKENIZER_FILES), source)
         self._inner, self._unknown, self.notes = opened.inner, opened.unknown, opened.notes
         self._special = _check_fit(self._inner, opened.pad, source, length, vocab_size)

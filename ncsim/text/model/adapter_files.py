@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,13 +75,13 @@ class StoredAdapter(NamedTuple):
 
 
 def save_adapter(
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     adapter: Mapping[str, Any],
     *,
     rank: int,
     alpha: float,
     dropout: float = 0.0,
-    base_model: str | None = None,
+    base_model: str | os.PathLike[str] | None = None,
     model_type: str = "bert",
 ) -> None:
     """Write an adapter (Hu et al. 2021), cut to its true rank. Each file is there whole or not at all, the config last.
@@ -108,8 +109,9 @@ def save_adapter(
     """
     folder = Path(folder)
     contents = adapter_contents(
-        adapter, rank=rank, alpha=alpha, dropout=dropout, base_model=base_model, model_type=model_type
-    )
+        adapter, rank=rank, alpha=alpha, dropout=dropout, model_type=model_type,
+        base_model=None if base_model is None else os.fspath(base_model),
+    )  # fmt: skip
     for name in (WEIGHTS_FILE, HEADS_FILE, CONFIG_FILE):
         write_atomically(folder / name, contents[name])
 
@@ -167,7 +169,7 @@ def adapter_contents(
     return contents | {HEADS_FILE: sealed(stored) if seal else stored}
 
 
-def load_adapter(folder: str | Path, config: BertConfig) -> StoredAdapter:
+def load_adapter(folder: str | os.PathLike[str], config: BertConfig) -> StoredAdapter:
     """An adapter for a backbone of these sizes, written by us or by PEFT (Hu et al. 2021).
 
     PEFT's may have factors in any dense layers of the encoder, of several ranks and scales, with biases. A classifier beside

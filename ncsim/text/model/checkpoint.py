@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,7 +199,7 @@ def _tree(
     return tree
 
 
-def load_backbone(source: str | Path, revision: str | None = None) -> tuple[BertConfig, dict[str, Any]]:
+def load_backbone(source: str | os.PathLike[str], revision: str | None = None) -> tuple[BertConfig, dict[str, Any]]:
     """The sizes and the tree `params` of a pretrained encoder of BERT's family, NumPy float32 arrays.
 
     BERT, DistilBERT, RoBERTa, XLM-R, CamemBERT and ELECTRA, alone or under any head or wrapper, which is left out.
