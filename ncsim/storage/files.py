@@ -126,18 +126,24 @@ class LocalStorage:
         return persistently(read)
 
     def write(self, name: str, content: bytes | memoryview) -> None:
-        self._check_not_moved()
-        write_atomically(self.root / name, content, self.root)
+        with self._not_moved() as within:
+            write_atomically(self.root / name, content, self.root, within)
 
     def create(self, name: str, content: bytes) -> bool:
-        self._check_not_moved()
-        return persistently(lambda: _put(_create, self.root / name, content, self.root))
+        with self._not_moved() as within:
+            return persistently(lambda: _put(_create, self.root / name, content, self.root, within))
 
-    def _check_not_moved(self) -> None:
-        """Raise FileNotFoundError where a folder that was there is gone: made anew, it would have the rest of a run without the
-        beginning, and whoever moved it the beginning without the rest."""
-        if self._was_there and not persistently(lambda: _is(stat.S_ISDIR, self.root)):
-            raise FileNotFoundError(errno.ENOENT, "its run folder is not there any more: was it moved?", self.location)
+    @contextlib.contextmanager
+    def _not_moved(self) -> Iterator[Path | None]:
+        """A folder that was there, which must not be made anew: with the rest of a run without the beginning, while whoever moved it had
+        the beginning without the rest. None of one that was not. Raises FileNotFoundError where it is gone, or goes meanwhile."""
+        try:
+            yield self.root if self._was_there else None
+        except FileNotFoundError:
+            if not self._was_there or persistently(lambda: _is(stat.S_ISDIR, self.root)):
+                raise
+            words = "its run folder is not there any more: was it moved?"
+            raise FileNotFoundError(errno.ENOENT, words, self.location) from None
 
     def exists(self, name: str) -> bool:
         return persistently(lambda: _is(stat.S_ISREG, self.root / name))
@@ -161,13 +167,14 @@ class LocalStorage:
         persistently(lambda: (self.root / name).unlink(missing_ok=True))
 
     def move(self, name: str, to: str) -> None:
-        make_folder((self.root / to).parent)
-        try:
-            os.replace(self.root / name, self.root / to)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            self._move_elsewhere(name, to)
+        with self._not_moved() as within:
+            make_folder((self.root / to).parent, within)
+            try:
+                os.replace(self.root / name, self.root / to)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                self._move_elsewhere(name, to)
         for folder in {(self.root / name).parent, (self.root / to).parent}:
             _flush_folder(folder)
         with contextlib.suppress(OSError):  # the first folder above it that holds more
@@ -199,15 +206,18 @@ def reading(storage: Storage, name: str) -> Iterator[None]:
 AT_ONCE = 2**20
 
 
-def write_atomically(path: Path, content: bytes | memoryview, unfinished: Path | None = None) -> None:
+def write_atomically(
+    path: Path, content: bytes | memoryview, unfinished: Path | None = None, within: Path | None = None
+) -> None:
     """A file of this machine that is there whole or not at all, also after a power cut. Its folder is made.
 
     Args:
         path: the file.
         content: what it is to hold.
         unfinished: a folder of the same file system that has it until it is whole; None for its own.
+        within: a folder that is not made, but must be there; None where all are made.
     """
-    persistently(lambda: _put(_replace, path, content, unfinished or path.parent))
+    persistently(lambda: _put(_replace, path, content, unfinished or path.parent, within))
 
 
 def _is(kind: Callable[[int], bool], path: Path) -> bool:
@@ -223,11 +233,13 @@ def _is(kind: Callable[[int], bool], path: Path) -> bool:
     return False
 
 
-def make_folder(path: Path) -> None:
-    """A folder with those above it, each of them on disk before it is used."""
-    if path.is_dir():
+def make_folder(path: Path, within: Path | None = None) -> None:
+    """A folder with those above it, each of them on disk before it is used; FileNotFoundError where it would be `within` that is made."""
+    if _is(stat.S_ISDIR, path):
         return
-    make_folder(path.parent)
+    if path == within:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    make_folder(path.parent, within)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
     if not path.is_dir():
@@ -261,17 +273,23 @@ def discard_unfinished(storage: Storage) -> None:
         raise StoreError(f"{storage.location}: cannot be written to ({reason(error)})") from None
 
 
-def _put(give_name: Callable[[Path, Path], bool], path: Path, content: bytes | memoryview, unfinished: Path) -> bool:
+def _put(
+    give_name: Callable[[Path, Path], bool],
+    path: Path,
+    content: bytes | memoryview,
+    unfinished: Path,
+    within: Path | None,
+) -> bool:
     """Have a file with this content, made in the folder `unfinished`, given its name; in its own folder where names are not given
     across: what is mounted twice, or counted apart, is one file system by its number and two by what can be done."""
-    make_folder(path.parent)
+    make_folder(path.parent, within)
     try:
-        with _temporary(path, content, unfinished) as temporary:
+        with _temporary(path, content, unfinished, within) as temporary:
             done = give_name(temporary, path)
     except OSError as error:
         if error.errno != errno.EXDEV or unfinished == path.parent:
             raise
-        return _put(give_name, path, content, path.parent)
+        return _put(give_name, path, content, path.parent, within)
     _flush_folder(path.parent)
     return done
 
@@ -301,10 +319,10 @@ def _create(temporary: Path, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(path: Path, content: bytes | memoryview, folder: Path) -> Iterator[Path]:
+def _temporary(path: Path, content: bytes | memoryview, folder: Path, within: Path | None) -> Iterator[Path]:
     """A file with this content, on disk, that is gone afterwards unless it was renamed: in `folder`, or beside `path` where
     that is on another file system, to which nothing can be renamed."""
-    make_folder(folder)
+    make_folder(folder, within)
     if folder.stat().st_dev != path.parent.stat().st_dev:
         folder = path.parent
     temporary = folder / f".{path.name}-{secrets.token_hex(8)}.tmp"

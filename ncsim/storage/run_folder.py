@@ -94,7 +94,8 @@ class ConfiguredFolder(PartFolder[Kept]):
                 f"no run is stored there (no {name})", storage.location, _from_copy(storage, name)
             ) from None
         except OSError as error:
-            raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}") from None
+            remedy = _from_copy(storage, name) if isinstance(error, IsADirectoryError) else ""
+            raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}", remedy) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problem = f"does not describe a run ({one_line(error)})"
             raise StoreError(problem, f"{storage.location}/{name}", _from_copy(storage, name)) from None

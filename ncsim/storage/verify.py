@@ -22,7 +22,7 @@ from ncsim.storage.parts import Part, gaps
 from ncsim.storage.scenario_folder import any_folder
 from ncsim.storage.summaries import torn_summaries
 from ncsim.storage.trajectory_folder import FOLDER, RECORDING, TrajectoryFolder
-from ncsim.storage.until_file import torn_until
+from ncsim.storage.until_file import UNTIL, torn_until
 
 REJECTED = "rejected"
 
@@ -116,6 +116,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         strange = [name for name in others if not name.rpartition("/")[2].startswith((".", "_"))]
         findings += [Finding(name, "is not a part of this run") for name in strange]
         findings += [Finding(name, TORN) for name in torn_summaries(storage) + torn_until(storage)]
+        findings += [Finding(name, "is a folder") for name in (RECORDING, UNTIL) if _is_folder(storage, name)]
         missing, unsealed = [], 0
         whole: dict[str, list[Part]] = {"parts": [], FOLDER: []}
         kinds = (folder, trajectories) if _records(storage, trajectories, findings) else (folder,)
@@ -163,7 +164,7 @@ def repair(
             if isinstance(storage, LocalStorage):
                 discard_unfinished(storage)
             for finding in found.findings:
-                if storage.exists(finding.name):
+                if storage.exists(finding.name) or _is_folder(storage, finding.name):
                     to = _free_name(storage, f"{REJECTED}/{finding.name}")
                     storage.move(finding.name, to)
                     say(f"{finding.name}: {finding.problem}; moved to {to}")
@@ -189,6 +190,11 @@ def repair(
     return look(path)
 
 
+def _is_folder(storage: Storage, name: str) -> bool:
+    """Whether a folder with files has the place of a file of this machine. An object store has no folders."""
+    return isinstance(storage, LocalStorage) and bool(storage.names(name)) and not storage.exists(name)
+
+
 _Folder = TypeVar("_Folder", bound=Any)
 
 
@@ -198,7 +204,7 @@ def described_by(storage: Storage, within: Callable[[Storage, str], _Folder]) ->
     findings = []
     for name in (CONFIG, CONFIG_COPY):
         if not storage.exists(name):
-            findings.append(Finding(name, "is missing"))
+            findings.append(Finding(name, "is a folder" if _is_folder(storage, name) else "is missing"))
             continue
         with reading(storage, name):
             storage.read(name)

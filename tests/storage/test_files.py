@@ -170,6 +170,23 @@ def test_a_folder_in_the_place_of_a_part_is_moved_out_of_the_way(tmp_path, insid
     assert folder.storage.names("rejected") == [f"rejected/{victim}/{name}" for name in inside]
 
 
+@pytest.mark.parametrize("name", ["config.json", "config-copy.json", "recording.json", "until.json"])
+def test_a_folder_in_the_place_of_a_description_is_moved_out_of_the_way(tmp_path, name):
+    """One with a file in it was "missing", and could not be put back: "Directory not empty"."""
+    folder = stored(tmp_path / "run")
+    before = folder.storage.read("config.json")
+    folder.storage.remove(name)
+    (tmp_path / "run" / name / "sub").mkdir(parents=True)
+    (tmp_path / "run" / name / "sub" / "note").write_bytes(b"a note")
+    assert [(each.name, each.problem) for each in verify(tmp_path / "run").findings] == [(name, "is a folder")]
+    if name == "config.json":
+        with pytest.raises(StoreError, match=r"config.json: cannot be read \(Is a directory\); .*--repair"):
+            RunFolder.open(tmp_path / "run")
+    assert repair(tmp_path / "run", pytest.fail, [].append).right
+    assert folder.storage.read("config.json") == folder.storage.read("config-copy.json") == before
+    assert folder.storage.names("rejected") == [f"rejected/{name}/sub/note"]
+
+
 def test_a_link_in_the_place_of_a_file_is_replaced(tmp_path):
     files = open_storage(tmp_path / "run")
     files.prepare()

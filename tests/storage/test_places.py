@@ -37,6 +37,32 @@ def test_a_folder_that_is_moved_while_it_trains_is_not_made_anew(tmp_path, opene
     assert verify(tmp_path / "moved").right
 
 
+@pytest.mark.parametrize("call", ["write", "create", "move"])
+@pytest.mark.parametrize("when", ["mkdir", "open"])
+def test_a_folder_that_is_moved_between_the_look_and_the_write_is_not_made_anew(tmp_path, monkeypatch, call, when):
+    """The look came first, and then the folder was made for the file that was to be written."""
+    folder = RunFolder.create(tmp_path / "run", [CONFIG])
+    name = "parts/new/file" if when == "mkdir" else "file"
+    real = getattr(os, when)
+
+    def moved(*arguments, **options):
+        if (tmp_path / "run").is_dir():
+            os.rename(tmp_path / "run", tmp_path / "moved")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(os, when, moved)
+    if call == "move" and when == "open":
+        os.rename(tmp_path / "run", tmp_path / "moved")
+    calls = {
+        "write": lambda: folder.storage.write(name, b"1"),
+        "create": lambda: folder.storage.create(name, b"1"),
+        "move": lambda: folder.storage.move("config.json", f"rejected/{name}"),
+    }
+    with pytest.raises(FileNotFoundError, match=r"its run folder is not there any more: was it moved\?"):
+        calls[call]()
+    assert os.listdir(tmp_path) == ["moved"]
+
+
 @pytest.fixture
 def apart(tmp_path, monkeypatch):
     """A run folder whose parts are mounted from elsewhere on the same disk: nothing is renamed or linked into it or out of it, and
