@@ -2,7 +2,7 @@
 
 `files` writes whole or not at all, on a disk or in an object store; `lock` holds a folder against others. `part_folder` is the base of
 both folders of parts: `run_folder` and `trajectory_folder`. `parts` is one file of either; `config_file` and `environment` what a run is
-and what it was begun with; `verify` checks every bit.
+and what it was begun with, and `config_change` changes that beside others that do; `verify` checks every bit.
 
 Decisions
 ---------

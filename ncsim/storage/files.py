@@ -52,6 +52,10 @@ class Storage(Protocol):
     def create(self, name: str, content: bytes) -> bool:
         """As `write`, but only where nothing has the name; False where something has."""
 
+    def exchange(self, name: str, held: bytes, content: bytes) -> bool:
+        """As `write`, but only in the place of what was read; False where something else is there now. Of a local folder it is for whoever
+        holds it: no file system compares and writes at once."""
+
     def exists(self, name: str) -> bool:
         """Whether a file has this name."""
 
@@ -132,6 +136,12 @@ class LocalStorage:
     def create(self, name: str, content: bytes) -> bool:
         with self._not_moved() as within:
             return persistently(lambda: _put(_create, self.root / name, content, self.root, within))
+
+    def exchange(self, name: str, held: bytes, content: bytes) -> bool:
+        same = self.read(name) == held
+        if same:
+            self.write(name, content)
+        return same
 
     @contextlib.contextmanager
     def _not_moved(self) -> Iterator[Path | None]:

@@ -83,6 +83,23 @@ class ObjectStorage:
             return False
         return True
 
+    def exchange(self, name: str, held: bytes, content: bytes) -> bool:
+        """By a condition on the version that was read (If-Match), so that of two workers one finds what the other has written."""
+        key = self._root + name
+        with _as_os_error():
+            found = self._obstore.get(self._store, key)
+            if bytes(found.bytes()) != held:
+                return False
+            version = {each: found.meta[each] for each in ("e_tag", "version") if found.meta[each] is not None}
+            try:
+                self._obstore.put(self._store, key, content, mode=version or "overwrite", use_multipart=False)
+            except Exception as error:
+                if type(error).__name__ != "PreconditionError":
+                    raise
+                # A put whose answer was lost is tried again, and then finds its own.
+                return bytes(self._obstore.get(self._store, key).bytes()) == content
+        return True
+
     def exists(self, name: str) -> bool:
         try:
             with _as_os_error():

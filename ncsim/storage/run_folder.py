@@ -28,6 +28,7 @@ from ncsim.config.scenarios import ScenarioTasks
 from ncsim.errors import NoRunError, StoreError, one_line, reason, report_command
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.tally import Tally
+from ncsim.storage.config_change import change_description, copy_description
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, description
 from ncsim.storage.environment import differences, environment
 from ncsim.storage.files import LocalStorage, Storage, open_storage
@@ -170,53 +171,34 @@ class ConfiguredFolder(PartFolder[Kept]):
     def _write_config(self, training: Callable[[], dict[str, Any]] | None) -> None:
         """Both descriptions, as the config asks; a run that is resumed keeps on record what it was started with."""
         cells = json.loads(json.dumps([to_dict(config) for config in self.configs]))
-        held = self.storage.read(CONFIG) if self.storage.exists(CONFIG) else None
-        if held is None or [from_dict(cell) for cell in json.loads(held)["cells"]] != list(self.configs):
-            if held is not None:
-                content = described(json.loads(held) | {"swept": self.swept, "cells": cells})
-                self._extend(held, content)
-            else:
-                record = environment() | (training() if training else {"device": "unknown"})
-                content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
-            if held is None and not self.storage.create(CONFIG, content):  # another worker began the run just now
-                self._take_up(type(self).within(self.storage))
-                content = self.storage.read(CONFIG)
+        if self.storage.exists(CONFIG):
+            self._extend(cells)
         else:
-            content = held
-        self._copy(content)
+            record = environment() | (training() if training else {"device": "unknown"})
+            content = described({"format": FORMAT, "swept": self.swept, "cells": cells, "environment": record})
+            if not self.storage.create(CONFIG, content):  # another worker began the run just now
+                self._take_up(type(self).within(self.storage))
+        copy_description(self.storage)
 
-    def _extend(self, held: bytes, content: bytes) -> None:
-        """Put a description of more members in the place of the one that was held: beside no writer on this file system,
-        whose last parts would overlap with those of more members. Shards that begin at once find that one has done it."""
+    def _extend(self, cells: list[Any]) -> None:
+        """Describe more members where more are asked for: beside no writer on this file system, whose last parts would overlap with
+        those of more members. Shards that begin at once find that one has done it."""
         for attempt in range(ATTEMPTS_TO_EXTEND):
+            held = self.storage.read(CONFIG)
+            if [from_dict(cell) for cell in json.loads(held)["cells"]] == list(self.configs):
+                return
+            if attempt:  # another process may have changed it meanwhile
+                self.check_same_run(type(self).within(self.storage))
+                time.sleep(SECONDS_BETWEEN_ATTEMPTS)
             try:
                 with self.exclusive():
-                    if self.storage.read(CONFIG) in (held, content):
-                        self.storage.write(CONFIG, content)
+                    content = described(json.loads(held) | {"swept": self.swept, "cells": cells})
+                    if self.storage.exchange(CONFIG, held, content):
                         return
             except StoreError:
-                if self.storage.read(CONFIG) == content:
-                    return
                 if attempt == ATTEMPTS_TO_EXTEND - 1:
                     raise
-            self.check_same_run(type(self).within(self.storage))
-            held = self.storage.read(CONFIG)
-            time.sleep(SECONDS_BETWEEN_ATTEMPTS)
-
-    def _copy(self, content: bytes) -> None:
-        if description(content)["format"] == 1:
-            return
-        if not self.storage.exists(CONFIG_COPY):
-            self.storage.write(CONFIG_COPY, content)
-        elif self.storage.read(CONFIG_COPY) != content:
-            with self._describing():  # another shard may just have changed both
-                self.storage.write(CONFIG_COPY, self.storage.read(CONFIG))
-
-    def _describing(self) -> contextlib.AbstractContextManager[None]:
-        """Change a description beside no other shard that does: each reads what the one before has written. Nothing holds an
-        object store. Raises as `exclusive`."""
-        local = isinstance(self.storage, LocalStorage)
-        return hold(self.path, name=".config.lock", waiting=True) if local else contextlib.nullcontext()
+        raise StoreError(f"is written to by others all the time ({ATTEMPTS_TO_EXTEND} attempts)", self.location)
 
     def note_environment(self, record: dict[str, Any]) -> None:
         """Put on record that the run goes on in another environment than the last one, which made no member that was not
@@ -231,17 +213,17 @@ class ConfiguredFolder(PartFolder[Kept]):
         missing = {cell: gaps for cell, gaps in missing.items() if gaps}
         if not missing:
             return
+
+        def noted(stored: dict[str, Any]) -> bytes | None:
+            later: list[Any] = list(stored.get("later", ()))
+            if stored["format"] == 1:  # has no place for it
+                return None
+            if later and not differences(record, later[-1]["environment"]):
+                return None  # another shard of this kind has put it on record just now
+            return described(stored | {"later": [*later, {"environment": record, "members": missing}]})
+
         try:
-            with self._describing():
-                stored: dict[str, Any] = description(self.storage.read(CONFIG))
-                if stored["format"] == 1:
-                    return  # has no place for it
-                later: list[Any] = list(stored.get("later", ()))
-                if later and not differences(record, later[-1]["environment"]):
-                    return  # another shard of this kind has put it on record just now
-                content = described(stored | {"later": [*later, {"environment": record, "members": missing}]})
-                self.storage.write(CONFIG, content)
-                self.storage.write(CONFIG_COPY, content)
+            change_description(self.storage, noted)
         except (OSError, ValueError) as error:
             raise StoreError(f"cannot be written to ({one_line(error)})", f"{self.location}/{CONFIG}") from None
 

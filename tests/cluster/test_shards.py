@@ -15,6 +15,8 @@ from ncsim.ensemble.kinds import say_differences
 from ncsim.ensemble.work import missing_parts
 from ncsim.errors import StoreError
 from ncsim.storage import parts
+from ncsim.storage.config_change import copy_description
+from ncsim.storage.files import LocalStorage, open_storage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from tests.storage.test_run_folder import CONFIG, some_records
@@ -104,7 +106,7 @@ def test_more_members_are_asked_for_beside_no_other_writer(tmp_path, monkeypatch
     # A shard that comes when another has asked for them finds it done, though that one is writing by now.
     held = RunFolder.within(folder.storage)
     with folder.shared():
-        RunFolder(folder.storage, [more])._extend(b"as it was before", folder.storage.read("config.json"))
+        RunFolder(folder.storage, [more])._extend([])
         RunFolder.create(tmp_path, [more])
     assert held.configs == (more,)
 
@@ -167,25 +169,26 @@ def at_the_same_moment(actions):
     assert failed == []
 
 
-def test_shards_of_other_kinds_that_go_on_at_the_same_moment_are_all_on_record(tmp_path):
+@pytest.mark.parametrize("where", ["memory://shards", ""])
+def test_shards_of_other_kinds_that_go_on_at_the_same_moment_are_all_on_record(tmp_path, where):
     """Each read the description, added itself and wrote it: records were lost, and the copy was of another than the description."""
     for turn in range(5):
-        place = tmp_path / f"run{turn}"
+        place = f"{where}{tmp_path}/run{turn}"
         here = {"versions": {"ncsim": "1"}, "platform": "Linux x86_64", "device": "8 x tpu (TPU v5e)"}
         RunFolder.create(place, [SMALL], training=lambda here=here: here | {"executor": {}})
         kinds = [here | {"device": f"2 x cpu (of kind {number % 4})"} for number in range(8)]
         at_the_same_moment(
             [lambda kind=kind, place=place: RunFolder.open(place).note_environment(kind) for kind in kinds]
         )
-        content = (place / "config.json").read_bytes()
-        assert (place / "config-copy.json").read_bytes() == content
+        content = open_storage(place).read("config.json")
+        assert open_storage(place).read("config-copy.json") == content
         later = [each["environment"] for each in json.loads(content)["later"]]
         assert all(kind in later for kind in kinds)
         assert all(one != other for one, other in itertools.pairwise(later))
         assert not verify(place).findings
     # Those of one kind are one record.
     at_the_same_moment([lambda: RunFolder.open(place).note_environment(kinds[0] | {"device": "gpu x gpu (new)"})] * 8)
-    assert len(json.loads((place / "config.json").read_text())["later"]) == len(later) + 1
+    assert len(json.loads(open_storage(place).read("config.json"))["later"]) == len(later) + 1
 
 
 def test_a_copy_is_not_put_back_to_what_it_was_by_a_shard_that_begins(tmp_path, monkeypatch):
@@ -195,5 +198,32 @@ def test_a_copy_is_not_put_back_to_what_it_was_by_a_shard_that_begins(tmp_path, 
     folder.note_environment(json.loads(before)["environment"] | {"platform": "Plan9 mips"})
     after = folder.storage.read("config.json")
     assert after != before
-    folder._copy(before)
+    read = LocalStorage.read
+    stale = [before]
+    monkeypatch.setattr(LocalStorage, "read", lambda self, name: stale.pop() if stale else read(self, name))
+    copy_description(folder.storage)
+    assert not stale
     assert folder.storage.read("config-copy.json") == after
+
+
+@pytest.mark.parametrize("place", ["memory://shards{}", "{}"])
+def test_who_extends_a_run_leaves_what_another_has_put_on_record(tmp_path, monkeypatch, place):
+    """It wrote what it had read before, with more members: the other's record was lost, and in an object store either's."""
+    place = place.format(tmp_path / "run")
+    folder = RunFolder.create(place, [SMALL])
+    here = json.loads(folder.storage.read("config.json"))["environment"] | {"platform": "Plan9 mips"}
+    exchange, beside = type(folder.storage).exchange, [lambda: RunFolder.open(place).note_environment(here)]
+
+    def later(self, *arguments):
+        if beside:
+            beside.pop()()
+        return exchange(self, *arguments)
+
+    monkeypatch.setattr(type(folder.storage), "exchange", later)
+    monkeypatch.setattr("ncsim.storage.run_folder.SECONDS_BETWEEN_ATTEMPTS", 0.01)
+    more = dataclasses.replace(SMALL, members=SMALL.members + 64)
+    RunFolder.create(place, [more])
+    stored = json.loads(folder.storage.read("config.json"))
+    assert [each["environment"]["platform"] for each in stored["later"]] == ["Plan9 mips"]
+    assert stored["cells"][0]["members"] == more.members
+    assert folder.storage.read("config-copy.json") == folder.storage.read("config.json")

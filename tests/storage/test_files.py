@@ -114,6 +114,32 @@ def test_only_one_can_create(place):
     assert files.names("claims") == ["claims/one"]
 
 
+def test_only_what_was_read_is_exchanged(place):
+    files = open_storage(place)
+    files.write("a", b"1")
+    assert files.exchange("a", b"1", b"2")
+    assert not files.exchange("a", b"1", b"3")
+    assert files.read("a") == b"2"
+    with pytest.raises(FileNotFoundError):
+        files.exchange("none", b"1", b"2")
+
+
+def test_of_two_in_an_object_store_one_exchanges(monkeypatch):
+    """Both had read the same, and the second wrote over the first."""
+    files, other = (open_storage("memory://bucket/exchanged") for _ in range(2))
+    files.write("a", b"1")
+    put = files._obstore.put
+
+    def slowly(*arguments, **options):
+        monkeypatch.setattr(files._obstore, "put", put)
+        assert other.exchange("a", b"1", b"theirs")
+        return put(*arguments, **options)
+
+    monkeypatch.setattr(files._obstore, "put", slowly)
+    assert not files.exchange("a", b"1", b"ours")
+    assert files.read("a") == b"theirs"
+
+
 def test_a_run_is_the_same_wherever_it_is(place, tmp_path):
     folder = stored(place)
     here = stored(tmp_path / "here")

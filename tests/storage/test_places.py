@@ -13,6 +13,7 @@ import pytest
 from ncsim.errors import StoreError
 from ncsim.storage import attempts, lock
 from ncsim.storage import files as storage
+from ncsim.storage.config_change import describing
 from ncsim.storage.files import LocalStorage, open_storage
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
@@ -210,7 +211,7 @@ def test_who_waits_for_a_description_that_another_holds_says_so(tmp_path, monkey
     bigger = RunFolder.open(folder.path)
     bigger.configs = (dataclasses.replace(CONFIG, members=CONFIG.members + 1),)  # one is missing
     with contextlib.ExitStack() as held:
-        held.enter_context(folder._describing())
+        held.enter_context(describing(folder.storage))
 
         def told(line):
             said.append(line)
