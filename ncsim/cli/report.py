@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ncsim.cli.options import add_audit_options, audit_of, kept_report
-from ncsim.cli.text import report_text, source_of_environment, text_progress
+from ncsim.cli.text import report_text, source_folder, text_progress
 from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError, report_command
 from ncsim.formatting import counted
@@ -78,7 +78,7 @@ def run_command(parsed: argparse.Namespace) -> None:
         if kind == "text":
             from ncsim.text.audit import audit_text
 
-            _say_found(audit_text(parsed.folder, share, seed, source_of_environment(), progress=text_progress()))
+            _say_found(audit_text(parsed.folder, share, seed, source_folder(), progress=text_progress()))
         else:
             audit_run(parsed.folder, share, seed, None)
         return
@@ -157,7 +157,7 @@ def _train(folder: str, kind: str | None, configs: Sequence[Any]) -> None:
     if kind == "text":
         from ncsim.text.run import run_text
 
-        run_text(configs[0], folder, source_of_environment(), progress=text_progress())
+        run_text(configs[0], folder, source_folder(), progress=text_progress())
         return
     from ncsim.ensemble.run import run_ensemble
     from ncsim.ensemble.scenarios import run_scenario

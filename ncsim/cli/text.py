@@ -24,6 +24,11 @@ _SEVERAL = {
 }
 
 
+def source_folder() -> str | None:
+    """The folder that the environment names; an empty variable names none, and not the folder in which one is."""
+    return os.environ.get(SOURCE_VARIABLE) or None
+
+
 def add_text_command(commands: Any) -> argparse.ArgumentParser:
     """Add `text` to the subcommands of `ncsim`."""
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -56,7 +61,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--source-dir",
         metavar="FOLDER",
-        default=source_of_environment(),
+        default=source_folder(),
         help=f"data files that are on disk (default: ${SOURCE_VARIABLE}; without it they are downloaded from their official "
         "addresses)",
     )
@@ -76,11 +81,6 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="no progress, no report on the terminal")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
     return parser
-
-
-def source_of_environment() -> str | None:
-    """The folder with data files that the environment names; None where it names none."""
-    return os.environ.get(SOURCE_VARIABLE) or None
 
 
 def config_of(parsed: argparse.Namespace) -> TextConfig:

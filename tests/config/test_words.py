@@ -7,7 +7,6 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import Parser
-from ncsim.cli.text import source_of_environment
 from ncsim.config import fields
 from ncsim.config.ensemble import field_specs, parse_optimizer_options
 from ncsim.text.config import TextConfig
@@ -104,13 +103,6 @@ def test_a_place_without_a_name_is_not_the_default(capsys, tmp_path, words):
 
 def test_what_is_empty_is_shown_as_such(capsys):
     assert refused(capsys, "ensemble", "--devices", "").startswith("ncsim: error: --devices: ''; allowed: a whole")
-
-
-def test_a_variable_that_is_empty_names_no_folder(monkeypatch):
-    monkeypatch.setenv("NCSIM_DATA", "")
-    assert source_of_environment() is None
-    monkeypatch.setenv("NCSIM_DATA", "data")
-    assert source_of_environment() == "data"
 
 
 @pytest.mark.parametrize("place", ["", "a\0b"])

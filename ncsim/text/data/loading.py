@@ -67,6 +67,8 @@ def load(
         raise ConfigError(f"language={language or 'none'}: allowed for paws_x: {', '.join(PAWS_X_LANGUAGES)}")
     if name != "paws_x" and language:
         raise ConfigError(f"language={language}: {name} has none; allowed: leave it out")
+    if source_dir == "":  # as of a variable of a shell that is not set; a path of nothing is the folder in which one is
+        raise ConfigError("source_dir: ''; allowed: a folder, or none at all, to download the files")
     if source_dir is not None:
         return _as_read(name, _located(data_set, language, Path(source_dir)))
     cache = Path(cache_dir) if cache_dir is not None else text_cache()

@@ -1,12 +1,15 @@
 """Files as they come: what is damaged, or has more in it than is read, is told and not read in part."""
 
+import argparse
 import io
 import random
 import tarfile
 
 import pytest
 
-from ncsim.errors import DataError
+from ncsim.cli.text import add_text_command, source_folder
+from ncsim.errors import ConfigError, DataError
+from ncsim.text.data.loading import load
 from ncsim.text.data.rows import read_own, read_rows
 from ncsim.text.data.sources import SourceFile, members
 from tests.support import text_sources
@@ -50,3 +53,15 @@ def test_a_row_of_empty_cells_is_no_blank_line():
         read_rows("sst2", SourceFile("dev.tsv", b"sentence\tlabel\na\t1\n\t\nb\t0\n"))
     blank = SourceFile("dev.tsv", b"sentence\tlabel\n\na\t1\n \r\nb\t0\n")
     assert [row.first for row in read_rows("sst2", blank)[0]] == ["a", "b"]
+
+
+def test_no_name_of_a_folder_is_not_the_folder_in_which_one_is(tmp_path, monkeypatch):
+    """An empty variable, or `--source-dir "$UNSET"`, read whatever data lay there."""
+    monkeypatch.chdir(text_sources.write_sources(tmp_path))
+    with pytest.raises(ConfigError, match="source_dir: ''; allowed: a folder, or none at all"):
+        load("mrpc", source_dir="")
+    monkeypatch.setenv("NCSIM_DATA", "")
+    parser = add_text_command(argparse.ArgumentParser().add_subparsers())
+    assert (parser.get_default("source_dir"), source_folder()) == (None, None)
+    monkeypatch.setenv("NCSIM_DATA", "data")
+    assert source_folder() == "data"
