@@ -81,6 +81,13 @@ def test_ranks_are_told_apart_in_figures():
         assert len({look(number, ranks) for number in range(ranks)}) == ranks
 
 
+@pytest.mark.parametrize("plot", [plot_s_by_rank, plot_s_by_epoch, plot_s_and_test_accuracy])
+def test_each_figure_says_of_which_pairs_its_s_is(tmp_path, plot):
+    run = open_text_run(STORED)
+    plot(run, summarise_text(run), tmp_path / "figure")
+    assert ">S on training pairs</text>" in (tmp_path / "figure.svg").read_text()
+
+
 def test_whole_updates_are_called_full_in_figures(told, tmp_path, monkeypatch):
     run = open_text_run(STORED)
     counts = run.counts

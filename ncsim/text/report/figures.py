@@ -65,7 +65,7 @@ def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> str:
                  delta["value"], delta["low"], delta["high"]]
             )  # fmt: skip
         lower.axhline(0, color="0.6", linewidth=0.8)
-        upper.set_ylabel("S")
+        upper.set_ylabel("S on training pairs")
         lower.set_ylabel("Delta (95 %)")
         lower.set_xlabel("LoRA rank r")
         lower.set_xticks(range(len(place)), [_named(rank) for rank in place])

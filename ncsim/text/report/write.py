@@ -36,7 +36,7 @@ DATA_COLUMNS = [
 #: A p-value below this is as rare as three standard errors of a normal law.
 UNUSUAL = 0.0027
 FIGURES = {
-    "figure3": "S by rank, with what accuracies alone give, and Delta",
+    "figure3": "S on training pairs by rank, with what accuracies alone give, and Delta with its 95 % interval",
     "figure4": "S along training, mean over seeds with a band from the lowest to the highest, and its mean slope, a dot a seed, by rank",
     "figure5": "S and test accuracy, by rank",
 }
