@@ -72,5 +72,6 @@ def _copied(storage: Storage) -> None:
 
 def describing(storage: Storage) -> contextlib.AbstractContextManager[None]:
     """Change a description beside no other shard on this file system that does. Raises StoreError."""
-    local = isinstance(storage, LocalStorage)
-    return hold(storage.root, name=".config.lock", waiting=True) if local else contextlib.nullcontext()
+    if isinstance(storage, LocalStorage):
+        return hold(storage.root, name=".config.lock", waiting=True)
+    return contextlib.nullcontext()
