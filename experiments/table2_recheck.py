@@ -28,7 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.shared.command import at_least, local_file, run_experiment, write_json
+from experiments.shared.command import local_file, run_experiment, write_json
+from ncsim.errors import ConfigError
 from ncsim.formatting import counted, no_less
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.contextuality_interval import contextuality_interval
@@ -54,6 +55,8 @@ multilingual 32 1.985  99.94 99.68 0.9931  99.96 99.66 0.9903  99.72 99.60 0.986
 """
 
 CONTEXT_NAMES = ("A1B1", "A1B2", "A2B1", "A2B2")
+#: Of a context, at most.
+MOST_ITEMS = 10**15
 
 #: Half a unit of the last printed digit, of a mean 2 p - 1, of a correlator and of S.
 MEAN_ROUNDING, CORRELATOR_ROUNDING, S_ROUNDING = 1e-4, 5e-5, 5e-4
@@ -222,7 +225,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    at_least("--items", parsed.items, 1)
+    if not 1 <= parsed.items <= MOST_ITEMS:
+        raise ConfigError(f"--items: {parsed.items}; allowed: 1 to {MOST_ITEMS}, which floats count exactly")
     file = local_file("--json", parsed.json) if parsed.json else None
     table = configurations()
     results = [recheck(row, parsed.items) for row in table]

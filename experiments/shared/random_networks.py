@@ -111,9 +111,10 @@ def trained_networks(outcomes: Outcomes, protocol: Protocol) -> Source:
 
 
 def random_networks_of(found: RandomSolutions) -> Source:
-    """Random networks. Of walks those are taken for independent that a round trip lies between, which the interval of walks rests on, too."""
+    """Random networks. Of walks those are taken for independent that a round trip lies between, which the interval of walks rests on, too;
+    but no more than were counted, since trips of the time before are among them."""
     trips = found.round_trips
-    return Source(random_laws(found), found.draws if trips is None else int(trips.min()))
+    return Source(random_laws(found), found.draws if trips is None else min(int(trips.min()), found.draws))
 
 
 def random_laws(found: RandomSolutions) -> Laws:

@@ -84,6 +84,24 @@ def test_no_interval_of_random_solutions_hides_another(tmp_path, monkeypatch):
     assert (np.round(left) == np.repeat([0, 1], 12)).all()
 
 
+def test_no_more_random_networks_are_independent_than_were_counted():
+    """Walks of one step each after 20,000 that are not counted: their round trips are of before."""
+    code, mass = np.array([0]), np.ones((1, 2, 32))
+    found = module.RandomSolutions(
+        EnsembleConfig(hidden=1),
+        "multicanonical",
+        1024,
+        ((code, mass),) * 4,
+        (),
+        0,
+        np.array([2700, 2800, 9000, 2750]),
+        "C",
+    )
+    assert random_networks.random_networks_of(found).networks == 1024
+    assert random_networks.random_networks_of(found._replace(draws=10**9)).networks == 2700
+    assert random_networks.random_networks_of(found._replace(round_trips=None)).networks == 1024
+
+
 def test_s_of_four_laws_is_that_of_an_enumeration():
     laws = k_laws([(cells, p[0]) for cells, p in (TRAINED, RANDOM, RANDOM, RANDOM)], 4)
     mean, share = 0.0, 0.0

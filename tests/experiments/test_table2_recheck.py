@@ -93,5 +93,12 @@ def test_the_experiment_prints_and_writes(experiment, tmp_path, capsys):
     assert "one may say contextual, in: none" in printed
     rows = json.loads((tmp_path / "recheck.json").read_text())["rows"]
     assert [row["name"] for row in rows[:2]] == ["mixed r=1", "mixed r=2"]
-    with pytest.raises(SystemExit):
-        experiment.main(["--items", "0"])
+    for items in ("0", "1000000000000001", "100000000000000000", "20000000000000000000"):
+        with pytest.raises(SystemExit) as caught:
+            experiment.main(["--items", items])
+        said = capsys.readouterr()
+        assert (caught.value.code, said.out) == (2, "")
+        assert (
+            said.err == f"ncsim: error: --items: {items}; allowed: 1 to 1000000000000000, which floats count exactly\n"
+        )
+    assert (experiment.configurations()[0].counts(10**15).sum(axis=(2, 3)) == 10**15).all()
