@@ -202,6 +202,7 @@ def _mean_s_of_decided_members(cell: Cell) -> dict[str, Any] | None:
         (means.value - means.change)[:, 0, 0],
         members,
         span=8.0 if cell.common_initialization else 2.0,
+        contexts=1 if cell.common_initialization else 4,
         freedom=means.freedom,
     )._asdict()
 

@@ -107,6 +107,9 @@ def ratio_estimate(inside: np.ndarray, total: np.ndarray, level: float = 0.95) -
     return Estimate(math.exp(value), math.exp(value - reach), min(math.exp(value + reach), 1.0), method, level)
 
 
+#: With fewer networks than this several contexts may well lack an outcome at once.
+FEWEST_NETWORKS = 100
+
 #: Said where nothing is known of how members differ; the interval is then all that is possible.
 NO_INTERVAL = "one member: no interval"
 
@@ -120,6 +123,7 @@ def mean_estimate(
     *,
     support: tuple[float, float] = (-4.0, 4.0),
     span: float = 2.0,
+    contexts: int = 1,
     freedom: int | None = None,
 ) -> Estimate:
     """Interval of a smooth function of the ensemble: jackknife standard error and Student's t over the groups.
@@ -136,6 +140,7 @@ def mean_estimate(
         support: the smallest and the largest possible value.
         span: how far it moves, at most, for each unit of probability that an outcome which no network has takes. In
             one of several independent contexts that is 2 for a correlator, and so for S.
+        contexts: how many independent contexts it is a sum over; see `unseen_reach`.
         freedom: degrees of freedom; G - 1 if not given.
 
     Returns:
@@ -147,7 +152,7 @@ def mean_estimate(
     if freedom < 1:
         return Estimate(value, *support, NO_INTERVAL, level)
     reach = float(stdtrit(freedom, (1 + level) / 2)) * jackknife_error(left_out)
-    reach = math.hypot(reach, span * unseen_share(networks, tries, level))
+    reach = math.hypot(reach, unseen_reach(span, networks, tries, level, contexts))
     low, high = max(value - reach, support[0]), min(value + reach, support[1])
     return Estimate(
         value, min(low, value), max(high, value), "delete-a-group jackknife, widened for unseen outcomes", level
@@ -181,9 +186,29 @@ def mean_over_members(values: np.ndarray, support: tuple[float, float], level: f
     return Estimate(value, min(low, value), max(high, value), "Student's t, widened for unseen members", level)
 
 
-def unseen_share(networks: int, tries: int, level: float) -> float:
-    """The probability, at most, that a run which looks at `tries` networks meets an outcome that none of these has."""
-    return 1.0 if networks == 0 else 1 - ((1 - level) / 2) ** (min(tries, networks) / networks)
+def unseen_share(networks: int, tries: float, level: float) -> float:
+    """The probability, at most, that a run which looks at `tries` networks meets an outcome that none of these has.
+
+    Tries are drawn from the law, not from the stored networks: there may be more of them than of those.
+    """
+    return 1.0 if networks == 0 else 1 - ((1 - level) / 2) ** (tries / networks)
+
+
+def unseen_reach(span: float, networks: int, tries: int, level: float, contexts: int) -> float:
+    """How far outcomes that no network has move a sum over independent contexts, at most.
+
+    Most ensembles lack one in a single context. Of few networks several contexts may each lack one that is not even rare, and
+    that more tries than networks find for sure: then all of them lack so much that together it is as rare.
+
+    Args:
+        span: as for `mean_estimate`, of one context.
+        networks: of the context that has fewest.
+        tries: networks that a run looks at.
+        level: probability with which the interval should hold.
+        contexts: of the sum.
+    """
+    parts = contexts if networks < FEWEST_NETWORKS else 1
+    return parts * span * unseen_share(networks, tries / parts, level)
 
 
 def fraction_estimate(

@@ -19,7 +19,7 @@ import numpy as np
 
 from ncsim.config.tasks import CONTEXTS, S_SIGNS
 from ncsim.statistics.chsh import SIGNS
-from ncsim.statistics.intervals import NO_INTERVAL, Estimate, mean_estimate, unseen_share
+from ncsim.statistics.intervals import NO_INTERVAL, Estimate, mean_estimate, unseen_reach
 
 #: Each statistic's smallest and largest value.
 POSSIBLE = {
@@ -51,15 +51,15 @@ def pooled_estimates(
         the method says so, and the limits are all that is possible.
     """
     means = GroupedMeans(np.asarray(counts) @ _OUTCOMES, np.asarray(counts).sum(axis=-1))
-    contexts = 4 if common_initialization else 1
+    together, contexts = (4, 1) if common_initialization else (1, 4)
     found = {}
     for name, forms in (("s", _s_forms(SIGNS[:1])), ("s_odd", _s_forms(SIGNS))):
-        found[name] = _largest_of_smallest(name, means, forms[:, None], networks, 2 * contexts, level)
+        found[name] = _largest_of_smallest(name, means, forms[:, None], networks, 2 * together, contexts, level)
     t = _influence_forms()
-    found["influence"] = _largest_of_smallest("influence", means, t[:, None], networks, 4 * contexts, level)
+    found["influence"] = _largest_of_smallest("influence", means, t[:, None], networks, 4 * together, contexts, level)
     delta = _s_forms(SIGNS)[:, None] - t
     found["contextuality"] = _largest_of_smallest(
-        "contextuality", means, delta, networks, 4 * contexts, level, constant=-2.0
+        "contextuality", means, delta, networks, 4 * together, contexts, level, constant=-2.0
     )
     left_out = means.value - means.change
     found["s_factorised"] = mean_estimate(
@@ -67,7 +67,8 @@ def pooled_estimates(
         left_out[..., 0] * left_out[..., 1] @ S_SIGNS,
         networks,
         level=level,
-        span=4.0 * contexts,
+        span=4.0 * together,
+        contexts=contexts,
         freedom=means.freedom,
     )
     return {name: found[name] for name in POSSIBLE}
@@ -105,11 +106,19 @@ def pooled_s(products: np.ndarray, items: np.ndarray, networks: int, common_init
     """S of sums of products over members' groups, [G, context], whatever the products are of; items [G, context]."""
     means = GroupedMeans(products[..., None], items)
     forms = np.asarray(S_SIGNS, float).reshape(1, 1, 4, 1)
-    return _largest_of_smallest("s", means, forms, networks, 8 if common_initialization else 2, 0.95)
+    span, contexts = (8, 1) if common_initialization else (2, 4)
+    return _largest_of_smallest("s", means, forms, networks, span, contexts, 0.95)
 
 
 def _largest_of_smallest(
-    name: str, means: GroupedMeans, forms: np.ndarray, networks: int, span: float, level: float, constant: float = 0.0
+    name: str,
+    means: GroupedMeans,
+    forms: np.ndarray,
+    networks: int,
+    span: float,
+    contexts: int,
+    level: float,
+    constant: float = 0.0,
 ) -> Estimate:
     """max over the first axis, min over the second, of linear forms [m, n, context, 3] plus a constant."""
     from scipy.special import stdtrit
@@ -123,7 +132,9 @@ def _largest_of_smallest(
     ends = []
     for sign, number in ((-1, forms.shape[0]), (1, forms.shape[1])):
         tail = (1 - level) / 2 / number
-        reach = np.hypot(-stdtrit(means.freedom, tail) * errors, span * unseen_share(networks, 1, 1 - 2 * tail))
+        reach = np.hypot(
+            -stdtrit(means.freedom, tail) * errors, unseen_reach(span, networks, 1, 1 - 2 * tail, contexts)
+        )
         ends.append(float((values + sign * reach).min(axis=1).max()) + constant)
     return Estimate(value, min(max(ends[0], low), value), max(min(ends[1], high), value), _METHOD, level)
 

@@ -254,9 +254,15 @@ class ProtocolLaw:
         """Mean of S."""
         left_out = np.array([other.mean for other in self.left_out])
         # A kind of member that was not seen has another outcome in all four contexts, where those hang together.
-        span = 8.0 if self._members else 2.0
+        span, contexts = (8.0, 1) if self._members else (2.0, 4)
         return mean_estimate(
-            self.law.mean, left_out, self.networks, self.protocol.tries, span=span, freedom=min(self.freedoms)
+            self.law.mean,
+            left_out,
+            self.networks,
+            self.protocol.tries,
+            span=span,
+            contexts=contexts,
+            freedom=min(self.freedoms),
         )
 
     @property

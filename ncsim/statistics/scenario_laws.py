@@ -168,6 +168,7 @@ class ScenarioLaw:
             self.protocol.tries,
             support=(-most, most),
             span=span,
+            contexts=1 if self._members else max(int(most), 1),
             freedom=self.freedom,
         )
 

@@ -166,6 +166,7 @@ class Tally:
             (means.value - means.change)[:, 0, 0],
             self._undecided.decided_members,
             span=8.0 if self._common else 2.0,
+            contexts=1 if self._common else 4,
             freedom=means.freedom,
         )._asdict()
 
@@ -355,9 +356,15 @@ class ProtocolLaw:
         """Mean of S."""
         left_out = np.array([other.mean for other in self.left_out])
         # A kind of member that was not seen has another outcome in all four contexts, where those hang together.
-        span = 8.0 if self._members else 2.0
+        span, contexts = (8.0, 1) if self._members else (2.0, 4)
         return mean_estimate(
-            self.law.mean, left_out, self.networks, self.protocol.tries, span=span, freedom=min(self.freedoms)
+            self.law.mean,
+            left_out,
+            self.networks,
+            self.protocol.tries,
+            span=span,
+            contexts=contexts,
+            freedom=min(self.freedoms),
         )
 
     @property
