@@ -5,7 +5,8 @@ gives the law by counting. Chains of fixed width give Z_{n+1} / Z_n = <exp(-beta
 units and one more of the prior (Widom 1963). Where chains of fixed width are run at several inverse temperatures down to 0,
 ln Z_n is a sum over them of ln <exp(-(beta - beta') L)> at beta' (stepping stones, Xie et al. 2011), which no rare unit decides.
 Chains of both kinds stick in the same places, but do not err alike. So
-no number is given where the routes part, where chains that began empty and full part, or where errors are too large to tell.
+no number is given where the routes part, where chains that began empty and full part or are not at least two each, or where errors
+are too large to tell.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ class TwoRoutes(NamedTuple):
     Attributes:
         chains: by chains that exchange units, in units; its interval is of chains, each one value.
         canonical: by chains of fixed width.
-        starts: mean of chains that began empty less that of those that began full, and its standard error.
+        starts: mean of chains that began empty less that of those that began full, NaN where all began alike, and its
+            standard error.
         problem: why no number is given; "" where routes agree.
 
     Example:
@@ -183,13 +185,14 @@ def two_routes(
         value, max(value - reach, 0.0), min(value + reach, float(slots)), "Student's t, jackknife over chains"
     )
     own = _error(widths)
-    starts = (
-        float(widths[~full].mean() - widths[full].mean()),
-        math.hypot(_error(widths[~full]), _error(widths[full])),
-    )
+    empty = widths[~full]
+    apart = float(empty.mean() - widths[full].mean()) if len(empty) and full.any() else math.nan
+    starts = (apart, math.hypot(_error(empty), _error(widths[full])))
     both = math.hypot(own, error)
     problem = ""
-    if abs(starts[0]) > MOST_APART * starts[1] + 1e-9:
+    if min(int(full.sum()), int((~full).sum())) < 2:
+        problem = f"starts cannot be compared: {int((~full).sum())} from empty, {int(full.sum())} from full"
+    elif abs(starts[0]) > MOST_APART * starts[1] + 1e-9:
         problem = f"starts differ: {starts[0]:+.3f} from empty to full"
     elif abs(chains.value - value) > MOST_APART * both + 1e-3:
         problem = f"routes differ: {chains.value:.3f} by chains, {value:.3f} by fixed widths"

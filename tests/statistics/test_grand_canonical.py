@@ -197,3 +197,13 @@ def test_what_is_infinite_is_no_network():
 def test_a_grand_potential_of_nothing_is_refused(losses, beta, said):
     with pytest.raises(ValueError, match=said):
         ncsim.grand_potential(losses, 0.0, beta)
+
+
+@pytest.mark.parametrize("full", [[], [0], list(range(100)), list(range(1, 100))])
+def test_chains_that_began_alike_cannot_tell_whether_they_stuck(full):
+    """No difference of starts was NaN, which no comparison holds of, so that the mean was given as if they agreed."""
+    widths = np.minimum(np.random.default_rng(3).poisson(1.0, (100, 200)), 8).mean(axis=1)
+    found = ncsim.two_routes(widths, np.isin(np.arange(100), full), np.zeros((60, 8, 1)), 0.0)
+    assert found.problem == f"starts cannot be compared: {100 - len(full)} from empty, {len(full)} from full"
+    assert np.isnan(found.number.value)
+    assert found.number.low <= found.number.high
