@@ -9,9 +9,10 @@ import pytest
 from scipy.stats import hypergeom
 
 from ncsim.text.config import TextConfig
+from ncsim.text.report import write
 from ncsim.text.report.figures import look, plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
 from ncsim.text.report.summary import mean_slope, slope_window, summarise_text
-from ncsim.text.report.write import DATA_COLUMNS, UNUSUAL, context_rows, data_rows, sentences
+from ncsim.text.report.write import DATA_COLUMNS, UNUSUAL, context_rows, data_rows, printed_text, sentences
 from ncsim.text.results import open_text_run
 
 STORED = Path(__file__).parents[1] / "fixtures" / "stored_runs" / "text"
@@ -73,6 +74,15 @@ def test_majority_rates_are_those_of_training_and_of_test_items(told):
     numbers["data"]["tasks"]["A1"]["majority_rate"] = {"train": 0.558, "test": 0.509}
     row = dict(zip(DATA_COLUMNS, data_rows(numbers)[0], strict=True))
     assert (row["majority rate"], row["of test items"]) == ("55.8%", "50.9%")
+
+
+@pytest.mark.parametrize(("epochs", "words"), [(1, "1 epoch"), (2, "2 epochs"), (1_200, "1,200 epochs")])
+def test_one_epoch_is_one(epochs, words):
+    run = open_text_run(STORED)
+    summary = summarise_text(run)
+    summary.numbers["epochs"] = epochs
+    assert f"Test pairs, after {words}:\n" in printed_text(summary.numbers)
+    assert f", after {words}. " in write._page(run, summary, dict.fromkeys(write.FIGURES, ""))
 
 
 def test_ranks_are_told_apart_in_figures():

@@ -9,7 +9,7 @@ from typing import Any
 
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import json_text, p_value_text, page_bytes, table, to_be_trained
+from ncsim.formatting import counted, json_text, p_value_text, page_bytes, table, to_be_trained
 from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
 from ncsim.report.provenance import environment_rows
@@ -72,7 +72,7 @@ def printed_text(numbers: Mapping[str, Any]) -> str:
         lines += [to_be_trained(numbers["adapters_missing"], "adapter"), ""]
     lines += [*table(DATA_COLUMNS, data_rows(numbers)), *data_notes(numbers)]
     for split in ("test", "train"):
-        lines += ["", f"{split.capitalize()} pairs, after {numbers['epochs']} epochs:"]
+        lines += ["", f"{split.capitalize()} pairs, after {counted(numbers['epochs'], 'epoch')}:"]
         lines += table(CONTEXT_COLUMNS, context_rows(numbers, split))
         lines += ["", *table(TABLE_COLUMNS, table_rows(numbers, split))]
     return "\n".join([*lines, "", *(f"  {sentence}" for sentence in sentences(numbers))])
@@ -194,7 +194,7 @@ def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> st
         missing=numbers["adapters_missing"],
         verdict=verdict,
         sentences=[word for word in words if word not in verdict],
-        about=f"{numbers['model']}, suite {numbers['suite']}, after {numbers['epochs']} epochs",
+        about=f"{numbers['model']}, suite {numbers['suite']}, after {counted(numbers['epochs'], 'epoch')}",
         figures=[(FIGURES[name], picture) for name, picture in pictures.items()],
         columns=["split", *TABLE_COLUMNS],
         rows=[[split, *row] for split in SPLITS for row in table_rows(numbers, split)],
