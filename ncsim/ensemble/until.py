@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ncsim.config.ensemble import fingerprint
 from ncsim.config.fields import shown
 from ncsim.ensemble.job import Job
 from ncsim.errors import ConfigError, NoRunError, StoreError, reason
@@ -66,6 +67,7 @@ class _Stages:
     def __init__(self, job: Job, until: Until, train: Training, look: Training) -> None:
         self.job, self.until, self.train, self.look = job, until, train, look
         self.cells = until.cells(job.configs)
+        self.fingerprints = [fingerprint(job.configs[number]) for number in self.cells]
         self.first, self.most = job.configs[0].first_member, job.configs[0].members
         self.part = max(map(part_size, job.configs))
         self.held: list[MemberRecords] = []  # of the members that were looked at and that no folder has
@@ -107,9 +109,12 @@ class _Stages:
         """Go on where the same rule was ended."""
         known = None if self.storage is None else read_until(self.storage)
         if known is not None and known["until"] == str(self.until) and known["first_member"] == self.first:
+            # The cells of a grid may be asked for in another order than they were looked at in.
+            order = known.get("fingerprints", self.fingerprints)
+            places = [order.index(each) for each in self.fingerprints]
             for look in known["looks"]:
-                reach = tuple(math.inf if each is None else each for each in look["reach"])
-                self.looks.append(Look(look["members"], reach))
+                reach = [math.inf if each is None else each for each in look["reach"]]
+                self.looks.append(Look(look["members"], tuple(reach[place] for place in places)))
 
     def _job(self, members: int, seen: int = 0) -> Job:
         """Of the first members, without those that were seen."""
@@ -131,7 +136,8 @@ class _Stages:
         """The run with so many members in the folder. What is known is on record before any of them is trained."""
         assert self.storage is not None
         told = self._told(members)
-        if read_until(self.storage) != told:  # a folder that is complete may be one that cannot be written to
+        # A folder that is complete may be one that cannot be written to; earlier versions did not name the cells.
+        if {"fingerprints": self.fingerprints} | (read_until(self.storage) or {}) != told:
             try:
                 self.storage.prepare()
             except OSError as error:
@@ -158,6 +164,7 @@ class _Stages:
             "first_member": self.first,
             "at_most": self.most,
             "asked": members,
+            "fingerprints": self.fingerprints,  # of the cells that are looked at, in the order of each reach
             "looks": [look._asdict() for look in self.looks],
         }
         if next_stage(self.looks, self.until.precision, self.most, self.first, self.part).last:

@@ -85,7 +85,7 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     if isinstance(run, Study):
         numbers["runs"] = run.locations
     elif until is not None:
-        numbers["until"] = ended(until, cells, estimates)
+        numbers["until"] = ended(until, run.configs, cells, estimates)
     return Summary(numbers, laws, drawn)
 
 

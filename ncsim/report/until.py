@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.formatting import counted
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.stopping import METHOD, Look, next_stage
@@ -40,17 +40,24 @@ def goes_on(stored: Mapping[str, Any], configs: Sequence[EnsembleConfig]) -> boo
 
 
 def ended(
-    stored: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], estimates: Sequence[Estimate | None]
+    stored: Mapping[str, Any],
+    configs: Sequence[EnsembleConfig],
+    cells: Sequence[Mapping[str, Any]],
+    estimates: Sequence[Estimate | None],
 ) -> dict[str, Any]:
     """What summary.json says of it: the rule, why it stopped, and its interval in each cell.
 
     Args:
         stored: what until.json says.
+        configs: the cells of the run, which may be in another order by now.
         cells: of summary.json.
         estimates: of the number, in each of them.
     """
     until, intervals = Until.parse(stored["until"]), []
-    for number, reach in zip(stored["cells"], stored["reach"], strict=True):
+    numbers = {fingerprint(config): number for number, config in enumerate(configs)}
+    # Earlier versions had numbers of cells alone.
+    there = [numbers[each] for each in stored["fingerprints"]] if "fingerprints" in stored else stored["cells"]
+    for number, reach in zip(there, stored["reach"], strict=True):
         found = estimates[number]
         if found is not None and reach is not None:
             low, high = max(found.value - reach, until.support[0]), min(found.value + reach, until.support[1])

@@ -305,6 +305,25 @@ def test_a_named_cell_alone_is_asked():
     assert interval["cell"] == {"learning_rate": 0.05}
 
 
+@pytest.mark.parametrize("words", [MEAN.replace("0.06", "0.3"), "mean S, learning_rate=0.05 +- 0.3"])
+def test_cells_asked_for_in_another_order_keep_their_intervals(tmp_path, words):
+    """Without the rule, and with it: what was seen of a cell is said of it and of no other."""
+
+    def intervals(run):
+        found = summarise(run).numbers["until"]["intervals"]
+        return {each["cell"]["learning_rate"]: (each["value"], each["reach"]) for each in found}
+
+    run = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=words)
+    told, members = intervals(run), run.configs[0].members
+    seen = dict(zip([GRID[cell].learning_rate for cell in run.until["cells"]], run.until["reach"], strict=True))
+    assert {rate: reach for rate, (_, reach) in told.items()} == seen
+    assert len(set(seen.values())) == len(seen)
+    assert intervals(ncsim.run_ensemble(grid(members)[::-1], out=tmp_path / "run")) == told
+    again = ncsim.run_ensemble(GRID[::-1], out=tmp_path / "run", until=words)
+    assert again.configs[0].learning_rate == 0.05
+    assert (again.configs[0].members, intervals(again)) == (members, told)
+
+
 def test_the_most_members_are_no_more(tmp_path):
     cells = grid(150)
     run = ncsim.run_ensemble(cells, out=tmp_path / "run", executor="xla", until="mean S +- 0.01")
