@@ -84,6 +84,13 @@ def processor_features() -> set[str]:
     return next((set(line.split(":", 1)[1].split()) for line in lines), set())
 
 
+def vectors() -> str:
+    """The widest vectors of this processor in the name of their instructions, as "avx2 vectors"; "" where the system does not say."""
+    features = processor_features()
+    known = ("avx512f", "avx2", "avx", "sse2", "sve", "asimd")
+    return next((f"{name} vectors" for name in known if name in features), "")
+
+
 def memory() -> int:
     """Bytes that this process may have; 0 where the machine does not say."""
     try:

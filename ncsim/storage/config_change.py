@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ncsim.errors import StoreError, one_line
+from ncsim.storage.checksums import is_whole
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.files import LocalStorage, Storage
 from ncsim.storage.lock import hold
@@ -29,25 +31,31 @@ def change_description(storage: Storage, change: Callable[[dict[str, Any]], byte
         change: the new content from what config.json says; None to leave it as it is. It may be asked several times.
 
     Raises:
-        StoreError: the folder cannot be held.
-        OSError: it cannot be read or written.
-        ValueError: config.json is damaged.
+        StoreError: the folder cannot be held, or config.json is damaged or cannot be read or written.
     """
-    with describing(storage):
-        for _ in range(ATTEMPTS):
-            held = storage.read(CONFIG)
-            content = change(description(held))
-            if content is None or storage.exchange(CONFIG, held, content):
-                return _copied(storage)
-            time.sleep(random.uniform(0, SECONDS_BETWEEN))
+    try:
+        with describing(storage):
+            _changed(storage, change)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot be written to ({one_line(error)})", f"{storage.location}/{CONFIG}") from None
+
+
+def _changed(storage: Storage, change: Callable[[dict[str, Any]], bytes | None]) -> None:
+    """As `change_description`, of a folder that is held."""
+    for _ in range(ATTEMPTS):
+        held = storage.read(CONFIG)
+        content = change(description(held))
+        if content is None or storage.exchange(CONFIG, held, content):
+            return _copied(storage)
+        time.sleep(random.uniform(0, SECONDS_BETWEEN))
     raise OSError(errno.EBUSY, f"others write to it all the time, {ATTEMPTS} attempts")
 
 
 def copy_description(storage: Storage) -> None:
-    """Have the copy of config.json be one. Raises as `change_description`."""
+    """Have the copy of config.json be one. Raises OSError, and StoreError where the folder cannot be held."""
     content = storage.read(CONFIG)
-    if description(content)["format"] == 1:
-        return  # has none
+    if not is_whole(content):
+        return  # of an old version, which has no checksum and no copy
     if not storage.exists(CONFIG_COPY) and storage.create(CONFIG_COPY, content):
         return
     if storage.read(CONFIG_COPY) != content:
@@ -59,7 +67,7 @@ def _copied(storage: Storage) -> None:
     """As `copy_description`, of a folder that is held."""
     for _ in range(ATTEMPTS):
         content = storage.read(CONFIG)
-        if description(content)["format"] == 1:
+        if not is_whole(content):
             return
         if not storage.exists(CONFIG_COPY):
             storage.create(CONFIG_COPY, content)

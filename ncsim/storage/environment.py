@@ -53,7 +53,7 @@ COMPARED = ("ncsim", "jax", "jaxlib", "optax")
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     """In what one environment is not of the kind of another, in words: versions, platforms, kinds of devices, and
-    settings that change arithmetic. Empty where nothing is known of the other."""
+    settings that change arithmetic, and of text runs the widths of a processor's vectors. Empty where nothing is known of the other."""
     theirs = there.get("versions")
     if not isinstance(theirs, dict):
         return []
@@ -67,6 +67,9 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
     settings = [" ".join(each.get("settings", ())) or "no such settings" for each in (here, there)]
     if settings[0] != settings[1]:
         pairs.append((settings[0], settings[1]))
+    widths = [str(each.get("vectors", "")) for each in (here, there)]
+    if widths[0] != widths[1] and all(widths):
+        pairs.append((widths[0], widths[1]))
     return [f"{one} here, {other} there" for one, other in pairs]
 
 

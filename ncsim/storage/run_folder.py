@@ -222,10 +222,7 @@ class ConfiguredFolder(PartFolder[Kept]):
                 return None  # another shard of this kind has put it on record just now
             return described(stored | {"later": [*later, {"environment": record, "members": missing}]})
 
-        try:
-            change_description(self.storage, noted)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"cannot be written to ({one_line(error)})", f"{self.location}/{CONFIG}") from None
+        change_description(self.storage, noted)
 
     # -- writers ------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,6 @@ def train_here(order: TextOrder, shard: Shard | None, progress: ProgressListener
     """Train what the folder lacks, or this shard's share of it, in this process. Raises as `ncsim.text.run_text`."""
     trainer, sources = opened(order, progress)
     folder = TextFolder.create(order.location, order.config, sources, lambda: trainer.plan(order.at_once))
-    folder.described = shard is None
     with folder.unless_complete(), folder.exclusive() if shard is None else folder.shared():
         if order.at_once is not None and shard is None:
             trainer.regroup(folder, order.at_once)

@@ -44,7 +44,6 @@ def train(order: TextOrder, kind: dict[str, Any], number: int) -> tuple[str, Any
     def do() -> None:
         check_kind(_kind(order), kind)
         folder = TextFolder.open(order.location)
-        folder.described = False
         if not folder.complete(number):
             _opened(order).trainer.train(folder, [number], None)
 

@@ -30,8 +30,9 @@ from ncsim.errors import NoRunError, StoreError, one_line, reason, report_comman
 from ncsim.formatting import json_text
 from ncsim.storage.arrow_tables import bounded
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
+from ncsim.storage.config_change import change_description
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
-from ncsim.storage.environment import say_differences
+from ncsim.storage.environment import differences, say_differences
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage, reading
 from ncsim.storage.lock import hold
 from ncsim.storage.verify import Finding
@@ -47,11 +48,7 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "heads.safe
 
 
 class TextFolder:
-    """One text run on a disk or in an object store.
-
-    Attributes:
-        described: whether this process writes the description; of several that train one run, none does.
-    """
+    """One text run on a disk or in an object store."""
 
     def __init__(self, storage: Storage, stored: dict[str, Any]) -> None:
         self.storage, self.location = storage, storage.location
@@ -60,7 +57,6 @@ class TextFolder:
         self.config = from_dict(stored["config"])
         self.configs = (self.config,)
         self.groups = [tuple(AdapterId(*adapter) for adapter in group) for group in stored["groups"]]
-        self.described = True
 
     @property
     def path(self) -> Path | None:
@@ -142,23 +138,38 @@ class TextFolder:
                 raise StoreError(f"{self.location}: holds another run ({words}); allowed: its own, or a new folder")
 
     def replan(self, **planned: Any) -> None:
-        """Change how adapters are trained from here on, such as the microbatch: on record, where this process writes that."""
-        if planned.get("microbatch", self.description["microbatch"]) != self.description["microbatch"]:
-            self.description.setdefault("first_microbatch", self.description["microbatch"])
-        self.description.update(planned)
-        if not self.described:
-            return
-        content = sealed_json(self.description) if self.sealed else json_text(self.description).encode()
-        self._write(CONFIG, content)
-        if self.sealed:
-            self._write(CONFIG_COPY, content)
+        """Change how adapters are trained from here on, such as the microbatch, and put it on record. Raises StoreError."""
+        self._describe(lambda stored: planned)
+
+    def halve(self, microbatch: int) -> None:
+        """Half as many rows at a time, or as few as another shard has put on record meanwhile. Raises as `replan`."""
+        self._describe(lambda stored: {"microbatch": min(-(-microbatch // 2), stored["microbatch"])})
+
+    def _describe(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change the description beside other shards that do: `change` gives what of it is to be otherwise. Raises StoreError."""
+
+        def changed(stored: dict[str, Any]) -> bytes | None:
+            before = {name: value for name, value in stored.items() if name != "checksum"}
+            new = before | change(before)
+            if new["microbatch"] != before["microbatch"]:
+                new.setdefault("first_microbatch", before["microbatch"])
+            self.description = new
+            content = sealed_json(new) if self.sealed else json_text(new).encode()
+            return None if new == before else content
+
+        change_description(self.storage, changed)
 
     def note_environment(self, here: dict[str, Any], incomplete: Sequence[int]) -> None:
         """Say where what trains now is not of the kind that trained the run before it, and put it on record with the numbers
         of the groups that are not complete: single adapters may then differ."""
         if say_differences(here, self.environments(), "adapters"):
-            earlier = self.description.get("later", [])
-            self.replan(later=[*earlier, {"environment": here, "groups": list(incomplete)}])
+
+            def noted(stored: dict[str, Any]) -> dict[str, Any]:
+                later = stored.get("later", [])  # another shard of this kind may have put it on record just now
+                there = later and not differences(here, later[-1]["environment"])
+                return {} if there else {"later": [*later, {"environment": here, "groups": list(incomplete)}]}
+
+            self._describe(noted)
 
     def note_means(self, config: TextConfig) -> None:
         """Put on record that the run goes on with other means than its config says."""
@@ -185,8 +196,8 @@ class TextFolder:
             leaves = [leaf[list(places)] for leaf in begun.leaves]
             evaluations = {name: values[:, :, list(places)] for name, values in begun.evaluations.items()}
             self.write_checkpoint(new, Checkpoint(begun.epoch, begun.step, leaves, evaluations))
-        self.description.setdefault("first_groups", self.description["groups"])
-        self.replan(groups=[list(map(list, group)) for group in groups])
+        first = self.description.get("first_groups", self.description["groups"])
+        self.replan(groups=[list(map(list, group)) for group in groups], first_groups=first)
         dissolved = [old for old, group in enumerate(self.groups) if group and not groups[old]]
         self.groups = list(groups)
         for old in dissolved:

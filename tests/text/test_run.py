@@ -382,6 +382,61 @@ def test_a_device_that_fails_is_one_line(files, tmp_path, monkeypatch, capsys, w
     assert capsys.readouterr().err.count("out of device memory: on with") == halved
 
 
+@pytest.mark.parametrize("words", [OUT_OF_MEMORY, "INTERNAL: CUDA_ERROR_ILLEGAL_ADDRESS"])
+@pytest.mark.parametrize("what", ["the items", "the model"])
+def test_a_model_that_a_device_does_not_hold_is_one_line(files, tmp_path, monkeypatch, words, what):
+    """It was a traceback: nothing is trained by then."""
+    put = jax.device_put
+
+    def short(tree, *rest):
+        if (isinstance(tree, dict) and "layers" in tree) == (what == "the model"):
+            raise jax.errors.JaxRuntimeError(words)
+        return put(tree, *rest)
+
+    monkeypatch.setattr(jax, "device_put", short)
+    said = f"a device has no memory for {what}; allowed" if words == OUT_OF_MEMORY else "a device failed while training"
+    with pytest.raises(DeviceError, match=said):
+        trained(files, tmp_path / "run")
+
+
+def test_what_is_done_again_after_short_memory_is_told_once(files, tmp_path, monkeypatch):
+    """Steps after the last checkpoint were told twice, so that more than all was done."""
+    real, failed = trainer._GroupRun.evaluate, []
+
+    def evaluate(self, *arguments):
+        if self.epoch == 1 and not failed:
+            failed.append(self.number)
+            raise jax.errors.JaxRuntimeError(OUT_OF_MEMORY)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 2)
+    monkeypatch.setattr(trainer._GroupRun, "evaluate", evaluate)
+    listener = Listener()
+    trained(files, tmp_path / "run", listener)
+    assert failed == [0]
+    assert listener.items == listener.wanted
+
+
+@pytest.mark.parametrize("place", ["memory://text{}", "{}"])
+def test_shards_put_on_record_what_changes_rounding(files, tmp_path, monkeypatch, capsys, place):
+    """Neither halved rows, nor another kind of machine, nor other means of a shard stood in config.json."""
+    place = place.format(tmp_path / "run")
+    monkeypatch.setattr(trainer, "best_microbatch", lambda *_: 4)
+    monkeypatch.setattr(trainer, "group_program", failing(OUT_OF_MEMORY))
+    for number, width in ((1, "avx2 vectors"), (2, "avx512f vectors"), (3, "avx512f vectors")):
+        monkeypatch.setattr("ncsim.text.training.devices.vectors", lambda width=width: width)
+        with pytest.raises(DeviceError):
+            run_text(config(files, remat=number > 1), place, files / "data", files / "cache", shard=(number, 3))
+        told = "(avx512f vectors here, avx2 vectors there): adapters may differ"
+        assert (told in capsys.readouterr().err) == (number > 1)
+    folder = TextFolder.open(place)
+    assert (folder.description["microbatch"], folder.description["first_microbatch"]) == (1, 4)
+    assert folder.description["other_means"]
+    (later,) = folder.description["later"]
+    assert later["environment"]["vectors"] == "avx512f vectors"
+    assert folder.storage.read("config-copy.json") == folder.storage.read("config.json")
+
+
 def test_fewer_adapters_at_once_than_wanted_are_said_and_so_it_is_when_a_run_is_taken_up(
     files, tmp_path, monkeypatch, capsys
 ):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import re
+from collections.abc import Iterator
 
 import jax
 from jax.sharding import Mesh
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, DeviceError
+from ncsim.executors.devices import failing_in_one_line, out_of_memory
 from ncsim.forks import check_not_forked
-from ncsim.machine import available_memory, processor_features
+from ncsim.machine import available_memory, processor_features, vectors
 from ncsim.text.training.programs import adapter_mesh
 
 
@@ -63,3 +65,25 @@ def free_memory(mesh: Mesh) -> float:
         return available_memory() / mesh.devices.size
     stats = device.memory_stats() or {}
     return float(stats.get("bytes_limit", float("inf"))) - float(stats.get("bytes_in_use", 0))
+
+
+@contextlib.contextmanager
+def held_by_devices(what: str) -> Iterator[None]:
+    """Say in one line of what all groups need that a device has no memory for it, or failed. Raises DeviceError."""
+    try:
+        with failing_in_one_line(unless=out_of_memory):
+            yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"a device has no memory for {what}; allowed: a smaller model, fewer items, a device with more memory, or "
+            "JAX_PLATFORMS=cpu"
+        ) from None
+
+
+def vectors_of(mesh: Mesh) -> dict[str, str]:
+    """How wide vectors are, where processors train: with others, sums of products are added up in another order. Of the small runs of the
+    tests weights differ between 256 and 512 bits (--xla_cpu_max_isa), where members of an ensemble are the same."""
+    found = vectors() if mesh.devices.flat[0].platform == "cpu" else ""
+    return {"vectors": found} if found else {}

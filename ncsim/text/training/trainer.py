@@ -24,7 +24,7 @@ from ncsim.text.model.sizes import BertConfig
 from ncsim.text.records import SPLITS, AdapterId, Evaluation
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training.attention import attention_for
-from ncsim.text.training.devices import free_memory, slow_precision
+from ncsim.text.training.devices import free_memory, held_by_devices, slow_precision, vectors_of
 from ncsim.text.training.finetune import GroupState, Setting, all_adapters, grouped
 from ncsim.text.training.profiles import group_profiles
 from ncsim.text.training.programs import ADAPTERS, GroupProgram, group_program
@@ -50,14 +50,19 @@ class Trainer:
         self, config: TextConfig, bert: BertConfig, parameters: Any, prepared: PreparedSuite, mesh: Mesh
     ) -> None:
         self._config, self._bert, self._mesh = config, bert, mesh
+        self._told: dict[int, int] = {}  # items of each group's training that are done, as a listener knows
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._spread = NamedSharding(mesh, PartitionSpec(ADAPTERS))
         if words := slow_precision(config.precision, mesh.devices.flat[0].platform):
             say(words)
-        self._backbone = jax.device_put(frozen(parameters, config, bert), self._everywhere)
+        with held_by_devices("the model"):
+            self._backbone = jax.device_put(frozen(parameters, config, bert), self._everywhere)
+            jax.block_until_ready(self._backbone)
         tokens, self._pairs = joined(prepared)
         self._lengths = tokens.lengths
-        self._tokens = jax.device_put(tokens, self._everywhere)
+        with held_by_devices("the items"):
+            self._tokens = jax.device_put(tokens, self._everywhere)
+            jax.block_until_ready(self._tokens)
         self._attention = attention_for(config, bert, self._setting(all_adapters(config)).row, mesh)
 
     def plan(self, at_once: int | None) -> dict[str, Any]:
@@ -67,7 +72,7 @@ class Trainer:
             "groups": [list(map(list, group)) for group in grouped(all_adapters(self._config), chosen)],
             "microbatch": microbatch,
             "device": self._device_words(),
-            "environment": environment() | self._settings(),
+            "environment": environment() | self._settings() | vectors_of(self._mesh),
         }
 
     def _fitting(self, at_once: int | None) -> tuple[int, int]:
@@ -103,7 +108,7 @@ class Trainer:
 
     def kind(self) -> dict[str, Any]:
         """The kind of machine that trains here."""
-        return environment() | {"device": self._device_words()} | self._settings()
+        return environment() | {"device": self._device_words()} | self._settings() | vectors_of(self._mesh)
 
     def _settings(self) -> dict[str, list[str]]:
         """What changes arithmetic and is not as usual, {} where nothing is."""
@@ -136,13 +141,11 @@ class Trainer:
             return
         items = self._pairs["train"].shape[1]
         checkpoints = {n: self._resumable(folder, n) for n in work}
+        batch = min(self._config.batch_size, items)
+        for n, begun in checkpoints.items():
+            self._told[n] = begun.epoch * items + min(begun.step * batch, items) if begun else 0
         if progress is not None:
-            batch = min(self._config.batch_size, items)
-            left = 0
-            for n in work:
-                begun = checkpoints[n]
-                done = begun.epoch * items + min(begun.step * batch, items) if begun else 0
-                left += 2 * (self._config.epochs * items - done) * len(folder.groups[n])
+            left = sum(2 * (self._config.epochs * items - self._told[n]) * len(folder.groups[n]) for n in work)
             progress.start(sum(len(folder.groups[n]) for n in work), left)
         try:
             with signals.deferred():
@@ -182,7 +185,7 @@ class Trainer:
                         f"a device has no memory for {counted(len(group), 'adapter')} at once and one row of a step at a time; what is "
                         "stored is whole, and the same command resumes with a smaller --at-once, or with --remat true"
                     ) from None
-                folder.replan(microbatch=-(-microbatch // 2))
+                folder.halve(microbatch)
                 say(f"out of device memory: on with {folder.description['microbatch']} rows of a step at a time")
                 begun = self._resumable(folder, number)
 
@@ -250,7 +253,10 @@ class Trainer:
                 with signals.finishing():
                     signals.answering(losses.block_until_ready, waiting(progress), PATIENCE_SECONDS)
             calls.note(stop - first)
-            done = min(stop * batch, items) - min(first * batch, items)
+            # What was done before memory was short, and is done again from the checkpoint, is not told twice.
+            reached = run.epoch * items + min(stop * batch, items)
+            done = max(reached - self._told[run.number], 0)
+            self._told[run.number] += done
             if progress is not None:
                 progress.advance(0, 2 * done * len(run.group))
             run.step = stop
@@ -290,7 +296,7 @@ class _GroupRun:
         self.epoch, self.step = 0, 0
         self.evaluations: list[dict[str, np.ndarray]] = []  # an evaluated epoch each
         self.stored = time.monotonic()
-        self._folder, self._number = folder, number
+        self._folder, self.number = folder, number
 
     def go_on(self, begun: Checkpoint, state: GroupState) -> None:
         """Be where a checkpoint was written, with its state on the devices."""
@@ -329,7 +335,7 @@ class _GroupRun:
 
     def write_part(self) -> None:
         """Write all evaluations so far."""
-        self._folder.write_part(self._number, self._stacked())
+        self._folder.write_part(self.number, self._stacked())
 
     def store_if_due(self) -> None:
         """Write a checkpoint where the last one is old or a signal has come; then obey the signal."""
@@ -341,7 +347,7 @@ class _GroupRun:
         """Write a checkpoint of so many steps of an epoch."""
         with signals.finishing():
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.state)]
-            self._folder.write_checkpoint(self._number, Checkpoint(epoch, step, leaves, self._stacked()))
+            self._folder.write_checkpoint(self.number, Checkpoint(epoch, step, leaves, self._stacked()))
             self.stored = time.monotonic()
             if signals.asked():
                 signals.at_stake = ""
