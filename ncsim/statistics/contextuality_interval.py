@@ -14,6 +14,9 @@ from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality import context_probabilities
 from ncsim.statistics.intervals import Estimate
 
+#: An upper limit of none that is nearer to 1 than this is as good as no limit.
+ALL_BUT = 0.15
+
 
 def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Estimate:
     """Conservative interval for Delta = s_odd - 2 - influence of one table of counts.
@@ -23,7 +26,7 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     t of the linear forms s.c - 2 - t.d, and each of these 128 forms is -2 plus four terms +-(1 - 4 p), p being the
     probability of a single cell of a context. So each form gets an interval from the intervals of four binomials, their
     reaches combined as independent errors are (Zou and Donner 2008), which stays honest at accuracies near 1; where a
-    context has a single item they are added up. The largest of the smallest limits is taken. A lower limit must hold for
+    context has a single item, or few for a level above 95 %, they are added up. The largest of the smallest limits is taken. A lower limit must hold for
     all 8 s, an upper limit for all 16 t: the levels are divided by those.
 
     Args:
@@ -54,7 +57,7 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
     tail = (1 - level) / 2
     value = float(chsh_statistics(counts).contextuality)
     low_reach, high_reach = _binomial_reaches(counts, tail / 8), _binomial_reaches(counts, tail / 16)
-    added = same_items or bool(counts.sum(axis=(2, 3)).min() == 1)
+    added = same_items or _too_few(counts.sum(axis=(2, 3)), tail)
     low = _largest_of_smallest(probabilities, low_reach, added, sign=-1)
     high = _largest_of_smallest(probabilities, high_reach, added, sign=1)
     return Estimate(
@@ -69,8 +72,8 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
 def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Estimate:
     """Conservative interval for S of one table of counts, from limits of the four shares of unequal outcomes.
 
-    Their reaches are combined as independent errors are (Zou and Donner 2008); where a context has a single item they are added
-    up. Of all tables of 2 to 12 items that were tried, item numbers alike or not, the worst held S with 95.8 %, and missed it on
+    Their reaches are combined as independent errors are (Zou and Donner 2008); where a context has a single item, or
+    few for a level above 95 %, they are added up. Of all tables of 2 to 12 items that were tried, item numbers alike or not, the worst held S with 95.8 %, and missed it on
     one side with 3.1 % (tests/statistics/test_contextuality_interval.py).
 
     Args:
@@ -99,7 +102,7 @@ def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Est
     minus = np.array([[True, True], [True, False]])
     down, up = np.where(minus, above, below), np.where(minus, below, above)
     s = float(chsh_statistics(counts).s)
-    added = same_items or items.min() == 1
+    added = same_items or _too_few(items, (1 - level) / 2)
     low, high = ((float(np.sum(each)) if added else float(np.linalg.norm(each))) for each in (down, up))
     return Estimate(s, max(s - low, -4.0), min(s + high, 4.0), "binomial limits, conservative", level)
 
@@ -131,6 +134,12 @@ def _form(
         value += direction * (4 * float(p[cell]) - 1)
         moves.append(4 * float(reaches[(int(sign * direction > 0), *cell)]))
     return value + sign * (sum(moves) if same_items else math.hypot(*moves))
+
+
+def _too_few(items: np.ndarray, tail: float) -> bool:
+    """Whether limits of some context reach over nearly all that is possible, so that roots of squares fall short of what two of them
+    miss: of one item at a level of 95 %, of up to four at 99.9 %."""
+    return bool(items.min() == 1 or tail ** (1 / items.min()) < ALL_BUT)
 
 
 def _binomial_reaches(counts: np.ndarray, tail: float) -> np.ndarray:
