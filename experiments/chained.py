@@ -67,7 +67,7 @@ from ncsim.config.scenarios import (
     scenario_tasks,
 )
 from ncsim.errors import ConfigError
-from ncsim.formatting import no_less, table
+from ncsim.formatting import counted, no_less, table
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.scenario_values import (
@@ -422,7 +422,9 @@ def _run(parsed: argparse.Namespace) -> None:
     ]
     controls = [control_of(middle, settings, out, devices) for settings in every if settings <= 3]
     hard = [hard_of(config, settings, out, devices) for settings in every if settings <= 3 for config in configs]
-    print(f"Chained inequalities, {parsed.members:,} members, {parsed.steps:,} steps, 95 % intervals\n")
+    print(
+        f"Chained inequalities, {counted(parsed.members, 'member')}, {counted(parsed.steps, 'step')}, 95 % intervals\n"
+    )
     print("\n".join(printed(rows, stopped, hard, controls)))
     said = verdicts(rows, stopped, hard, controls)
     print("\n" + "\n".join(said))

@@ -36,7 +36,7 @@ from ncsim.config.tasks import CONTEXTS, PAPER_TASKS, TruthTables, context_targe
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import prepare_jax
-from ncsim.formatting import table
+from ncsim.formatting import counted, table
 from ncsim.records.joint_counts import from_context_order, joint_counts, merge_counts
 from ncsim.report.figures import BLACK, BLUE, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.chsh import ChshStatistics, chsh_statistics
@@ -520,7 +520,7 @@ def _run(parsed: argparse.Namespace) -> None:
     draw(found, out / "controls")
     checks = [{"control": control.name} | check._asdict() for control in found for check in control.checks]
     write_json(out / "controls.json", checks)
-    print(f"Controls, {parsed.members:,} members each\n")
+    print(f"Controls, {counted(parsed.members, 'member')} each\n")
     print("\n".join(printed(found)))
     if failures(found):
         sys.exit(1)

@@ -28,7 +28,7 @@ from experiments.shared.command import add_place, as_json, configs_of_widths, ru
 from ncsim.cli.options import add_config_options, device_count
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import no_less, table
+from ncsim.formatting import counted, no_less, table
 from ncsim.report.claims import CLAIMS, WIDTHS, Finding, criteria, findings
 from ncsim.report.sentences import cell_verdict
 from ncsim.report.write import write_report
@@ -66,13 +66,13 @@ def conclusion(found: Sequence[Finding], summary: dict[str, Any]) -> str:
     cells = summary["cells"]
     contextual = [cell["members_contextual"]["value"] > 0 for cell in cells]
     sampled = [p["sampled_runs_contextual"]["value"] > 0 for cell in cells for p in cell["protocols"]]
-    if any(contextual) or any(sampled):
+    whole = [cell["members"] - cell["diverged"]["members"] for cell in cells]
+    if any(contextual) or any(sampled) or not all(whole):  # of a width without a whole member nothing is known
         text += " " + " ".join(f"n={cell['cell']['hidden']}: {cell_verdict(cell)}" for cell in cells)
     else:
-        members = sum(cell["members"] - cell["diverged"]["members"] for cell in cells)
         bound = max(cell["members_contextual"]["high"] for cell in cells)
         text += (
-            f" Contextuality: Delta is above 0 in none of {members:,} members (at most {no_less(bound)} of them at any width, "
+            f" Contextuality: Delta is above 0 in none of {counted(sum(whole), 'member')} (at most {no_less(bound)} of them at any width, "
             f"95 %) and in none of {cells[0]['protocols'][0]['sampled_runs']:,} runs drawn under each protocol: wherever S "
             "is above 2, direct influence (accuracies that change with the other head's task) explains it."
         )
@@ -103,7 +103,7 @@ def _run(parsed: argparse.Namespace) -> None:
     run.storage.write("claims.json", as_json(found))
     members = run.configs[0].members
     print(
-        f"Figure 2 of arXiv:2603.04451 from {members:,} members per width, {run.configs[0].steps:,} steps, 95 % intervals\n"
+        f"Figure 2 of arXiv:2603.04451 from {counted(members, 'member')} per width, {counted(run.configs[0].steps, 'step')}, 95 % intervals\n"
     )
     print("\n".join(claims_table(found)))
     print(

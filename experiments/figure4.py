@@ -33,7 +33,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import no_less, table
+from ncsim.formatting import counted, no_less, table
 from ncsim.report.figures import BLACK, GREEN, ORANGE, PURPLE, SKY, draw_bounds, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.training_curves import QUANTILES, Series, Slope, TrajectoryStatistics
@@ -76,7 +76,9 @@ def _run(parsed: argparse.Namespace) -> None:
     plot_s(found, out / "figures" / "figure4")
     plot_underneath(found, out / "figures" / "figure4-underneath")
     write_json(out / "figure4.json", numbers(found))
-    print(f"S along training of {configs[0].members:,} members per width, {steps:,} steps, 95 % intervals\n")
+    print(
+        f"S along training of {counted(configs[0].members, 'member')} per width, {counted(steps, 'step')}, 95 % intervals\n"
+    )
     print("\n".join(summary_table(found)))
     print(f"\nStored in {out}: parts/, trajectories/, figure4.json, figures/figure4.* and figure4-underneath.*")
     print(f"\n{conclusion(found)}")

@@ -44,7 +44,7 @@ from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_names
-from ncsim.formatting import table
+from ncsim.formatting import counted, table
 from ncsim.report.figures import BLACK, CONTEXT_MARKS, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members, unseen_share
 from ncsim.statistics.loss_traces import auc_between, oscillation
@@ -280,7 +280,7 @@ def _run(parsed: argparse.Namespace) -> None:
     }
     write_json(out / "gradient_competition.json", description | {"rows": found})
     print(
-        f"Gradient competition, {parsed.members:,} members per width, {parsed.steps:,} steps, 95 % intervals; conflict of steps "
+        f"Gradient competition, {counted(parsed.members, 'member')} per width, {counted(parsed.steps, 'step')}, 95 % intervals; conflict of steps "
         f"{window[0]:g} to {window[1]:g}, against what is unsolved at the end\n"
     )
     print("\n".join(printed(found)))

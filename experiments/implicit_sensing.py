@@ -44,7 +44,7 @@ from experiments.shared.members import watched
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.recording import Recording
-from ncsim.formatting import no_more, table
+from ncsim.formatting import counted, no_more, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.loss_traces import FEATURES, FEWEST, Detection, detect, trace_features
@@ -215,7 +215,9 @@ def _run(parsed: argparse.Namespace) -> None:
         "level": LEVEL,
     }
     write_json(out / "implicit_sensing.json", description | {"answers": found})
-    print(f"Implicit sensing, {parsed.members:,} members per cell, {parsed.steps:,} steps, 99 % intervals\n")
+    print(
+        f"Implicit sensing, {counted(parsed.members, 'member')} per cell, {counted(parsed.steps, 'step')}, 99 % intervals\n"
+    )
     print("\n".join(printed(found)))
     print(f"\n{conclusion(found)}")
 

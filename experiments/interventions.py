@@ -35,7 +35,7 @@ from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
-from ncsim.formatting import table
+from ncsim.formatting import counted, table
 from ncsim.records.members import MemberRecords
 from ncsim.report.figures import BLACK, BLUE, CONTEXT_MARKS, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.report.summary import summarise
@@ -305,7 +305,7 @@ def _run(parsed: argparse.Namespace) -> None:
     draw(found, out / "interventions")
     judged = verdicts(found)
     write_json(out / "interventions.json", {"effects": found, "changes": changed, "expectations": judged})
-    print(f"Interventions at n = {parsed.hidden}, {parsed.steps:,} steps, 95 % intervals over members\n")
+    print(f"Interventions at n = {parsed.hidden}, {counted(parsed.steps, 'step')}, 95 % intervals over members\n")
     print("\n".join([*printed(found), "", *printed_changes(changed)]))
     print()
     print(

@@ -53,7 +53,7 @@ from ncsim.config.tasks import CONTEXTS, context_names
 from ncsim.ensemble.networks import parameters
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.separability import APART, ForeignShare, foreign_share
-from ncsim.formatting import no_less, table
+from ncsim.formatting import counted, no_less, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.separability import mean_over_members as mean
@@ -373,7 +373,9 @@ def _run(parsed: argparse.Namespace) -> None:
     unresolved = (np.abs(coarse.share - found["none"].share) > MOVED).any(axis=-1)  # of either head
     moved = [clopper_pearson(int(each.sum()), each.size) for each in np.moveaxis(unresolved, 2, 0)]
     gaussian, curvature = gaussian_entropy(GAUSSIANS), curvatures(found)
-    print(f"Separability, {parsed.members:,} members, n = {parsed.hidden}, {parsed.steps:,} steps, 95 % intervals\n")
+    print(
+        f"Separability, {counted(parsed.members, 'member')}, n = {parsed.hidden}, {counted(parsed.steps, 'step')}, 95 % intervals\n"
+    )
     print("\n".join(printed(rows)))
     print(
         f"\nIndependent Gaussian logits: entropy {gaussian} ln 2. Members without a share: {sum(row.unfit for row in rows)}.\n"

@@ -45,7 +45,7 @@ from experiments.shared.scenarios import estimate, summary_of
 from ncsim.cli.options import device_count
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.scenarios import three_party_tasks
-from ncsim.formatting import no_less, no_more, table
+from ncsim.formatting import counted, no_less, no_more, table
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, new_figure, save_figure
 from ncsim.report.scenarios import mismatch
 from ncsim.statistics.intervals import Estimate
@@ -237,7 +237,7 @@ def _run(parsed: argparse.Namespace) -> None:
     ]
     early = [row_of(dataclasses.replace(base, hidden=EARLY_HIDDEN, steps=steps), True, out, devices) for steps in EARLY]
     control = ghz()
-    print(f"Three parties, {parsed.members:,} members, {parsed.steps:,} steps, 95 % intervals\n")
+    print(f"Three parties, {counted(parsed.members, 'member')}, {counted(parsed.steps, 'step')}, 95 % intervals\n")
     print("\n".join(printed(rows, early)))
     said = verdicts(rows, early, control)
     print("\n" + "\n".join(said))

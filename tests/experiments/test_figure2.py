@@ -8,6 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from experiments import figure2, figure2_settings
+from ncsim.report.claims import CLAIMS, Finding
+from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 
 
 @pytest.mark.thorough  # `.ci/run` runs the main job itself
@@ -35,6 +38,31 @@ def test_settings_are_one(capsys):
         with pytest.raises(SystemExit):
             figure2.main(arguments)
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_nothing_is_said_of_members_where_none_is_whole():
+    """At n = 4 every member has a network that diverged: "in none of so many members" says nothing of that width, and explains no S there."""
+    some, unknown = Estimate(0.3, 0.2, 0.4, ""), Estimate(float("nan"), 0.0, 1.0, "")
+    none, delta = Estimate(0.0, 0.0, 0.05, ""), Estimate(-0.4, -0.6, 0.1, "")
+    protocols = [protocol.label for protocol in STANDARD_PROTOCOLS]
+    found = [Finding(each.text, label, some, 0.5, "fails") for each in CLAIMS for label in protocols]
+
+    def cell(hidden, diverged):
+        share, s = (unknown, unknown) if diverged == 80 else (none, some)
+        runs = [
+            {"protocol": label, "sampled_runs_contextual": none._asdict(), "sampled_runs": 9} for label in protocols
+        ]
+        return {
+            "cell": {"hidden": hidden}, "members": 80, "diverged": {"members": diverged}, "protocols": runs,
+            "members_contextual": share._asdict(), "members_with_s_above_2": s._asdict(),
+            "pooled": {"contextuality": delta._asdict()},
+        }  # fmt: skip
+
+    said = figure2.conclusion(found, {"cells": [cell(2, 0), cell(3, 79), cell(4, 0)]})
+    assert "Delta is above 0 in none of 161 members" in said
+    said = figure2.conclusion(found, {"cells": [cell(2, 0), cell(3, 0), cell(4, 80)]})
+    assert "n=4: Of members nothing is known, since every one has a network that diverged." in said
+    assert "wherever S is above 2, direct influence" not in said
 
 
 def test_members_that_diverged_are_not_counted_among_those_that_have_a_delta():
