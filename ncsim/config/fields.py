@@ -156,5 +156,5 @@ def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1)
 
 def shown(value: Any) -> str:
     """A value in an error of one line: bounded, and without line breaks."""
-    text = repr(value)
+    text = re.sub(r"\s*\n\s*", " ", repr(value))  # of an array
     return text if len(text) <= 80 else text[:77] + "..."

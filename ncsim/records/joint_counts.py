@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from jaxtyping import Int, Integer
 
+from ncsim.config.fields import shown, whole_number
 from ncsim.config.tasks import CONTEXTS
 
 #: Names of parties, in order: there are no more parties than these.
@@ -70,7 +71,7 @@ def validated_counts(counts: Any) -> Any:
     return array
 
 
-def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"]:
+def merge_counts(counts: Any, axis: SupportsIndex = 0) -> Int[np.ndarray, "*batch 2 2 2 2"]:
     """Pooled counts: the sum over a leading axis, in int64.
 
     Args:
@@ -89,12 +90,13 @@ def merge_counts(counts: Any, axis: int = 0) -> Int[np.ndarray, "*batch 2 2 2 2"
         [[5, 5], [5, 5]]
     """
     array = validated_counts(counts)
-    if not -array.ndim <= axis < array.ndim or axis % array.ndim >= array.ndim - 4:
-        raise ValueError(f"axis: {axis}; allowed: an axis before (i, j, a, b), 0 to {array.ndim - 5}")
-    largest = float(np.sum(array, axis=axis, dtype=np.float64).max(initial=0))
+    place = whole_number(axis)
+    if place is None or not -array.ndim <= place < array.ndim or place % array.ndim >= array.ndim - 4:
+        raise ValueError(f"axis: {shown(axis)}; allowed: an axis before (i, j, a, b), 0 to {array.ndim - 5}")
+    largest = float(np.sum(array, axis=place, dtype=np.float64).max(initial=0))
     if largest >= 2.0**63:
         raise ValueError(f"counts: {largest:.6g} in a cell of the sum; allowed: below 2^63")
-    return np.asarray(np.sum(array, axis=axis, dtype=np.int64))
+    return np.asarray(np.sum(array, axis=place, dtype=np.int64))
 
 
 def from_context_order(counts: Any) -> Integer[np.ndarray, "*batch 2 2 2 2"]:

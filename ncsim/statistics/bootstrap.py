@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from ncsim.config.fields import shown
+from ncsim.statistics import arguments
+from ncsim.statistics.arguments import check_flag, checked_level, resamples_and_seed
 from ncsim.statistics.intervals import Estimate, clopper_pearson, unseen_share
 
 RESAMPLES = 4_000
 
 #: With fewer values off the most common one, and that one being at least half, resampling says too little.
 FEWEST_OFF_MODE = 20
+
+#: Members of a histogram, which int64 adds up.
+MOST_MEMBERS = 2.0**62
 
 #: With fewer members than this, resampling alone misses the rare ones too often.
 FEWEST_MEMBERS = 100
@@ -56,22 +62,23 @@ def bootstrap_mean(
         members: how many members have each value, [K]; one each if not given.
         level: probability with which the interval should hold the mean.
         support: the smallest and the largest value that a member can have; S is in [-4, 4].
-        resamples: bootstrap samples.
-        seed: of the resampling; the same seed gives the same interval.
+        resamples: bootstrap samples, one in each tail or more (40 for a level of 0.95) to 10,000,000.
+        seed: of the resampling, 0 or above; the same seed gives the same interval.
 
     Returns:
         The sample's mean and its interval (Efron 1987). Without members, NaN and the support.
 
     Raises:
-        ValueError: numbers that are not finite or outside the support, members that are not whole and 0 or above, or
-            shapes that differ.
+        ValueError: numbers that are not finite or outside the support, members that are not whole and 0 or above or are 2^62 in
+            all, shapes that differ, or another argument that is not as above.
 
     Example:
         >>> print(bootstrap_mean([1.5, 2.0, 2.5], members=[100, 200, 100]))
         2.000 [1.966, 2.035]
     """
     bins, count = _histogram(values, members, support)
-    _check_level(level)
+    level = checked_level(level, 0.5)
+    resamples, seed = resamples_and_seed(resamples, seed, level)
     total = int(count.sum())
     if total == 0:
         return Estimate(math.nan, *support, "no members", level)
@@ -120,7 +127,7 @@ def hoeffding_mean(
     from scipy.special import rel_entr
 
     bins, count = _histogram(values, members, support)
-    _check_level(level)
+    level = checked_level(level, 0.5)
     total = int(count.sum())
     if total == 0:
         return Estimate(math.nan, *support, "no members", level)
@@ -160,14 +167,15 @@ def crossed_bootstrap_mean_s(
         outcomes: +1/-1 with axes (member, i, j, party, item).
         level: probability with which the interval should hold the mean.
         same_items: whether item n is the same in all four contexts; otherwise each context's are resampled alone.
-        resamples: bootstrap samples.
-        seed: of the resampling.
+        resamples: bootstrap samples, as for `bootstrap_mean`.
+        seed: of the resampling, 0 or above.
 
     Returns:
         The sample's mean S and its interval (Owen 2007).
 
     Raises:
-        ValueError: another shape, fewer than 2 members or items, or a value other than -1 and +1.
+        ValueError: another shape, fewer than 2 members or items, a value other than -1 and +1, or another argument that is not as
+            above.
 
     Example:
         >>> import numpy as np
@@ -175,16 +183,10 @@ def crossed_bootstrap_mean_s(
         >>> float(crossed_bootstrap_mean_s(right, resamples=50).value)
         2.0
     """
-    signs = np.asarray(outcomes)
-    if signs.ndim != 5 or signs.shape[1:4] != (2, 2, 2) or signs.shape[0] < 2 or signs.shape[4] < 2:
-        raise ValueError(
-            f"outcomes: shape {signs.shape}; allowed: [member, i=2, j=2, party=2, item], 2 members and 2 items or more"
-        )
-    wrong = (signs != 1) & (signs != -1)
-    if wrong.any():
-        place = tuple(int(index) for index in np.argwhere(wrong)[0])
-        raise ValueError(f"outcomes: {signs[place]} at {place}; allowed: -1 or +1")
-    _check_level(level)
+    signs = _checked_signs(outcomes)
+    level = checked_level(level, 0.5)
+    check_flag("same_items", same_items)
+    resamples, seed = resamples_and_seed(resamples, seed, level)
     agree = (signs[..., 0, :] * signs[..., 1, :]).astype(np.float32)
     agree[:, 1, 1] *= -1
     members, items = signs.shape[0], signs.shape[-1]
@@ -229,6 +231,20 @@ def _widened_for_unseen(found: Estimate, samples: list[tuple[np.ndarray, float]]
     return Estimate(found.value, max(low, -4.0), min(high, 4.0), method, found.level)
 
 
+def _checked_signs(outcomes: Any) -> np.ndarray:
+    """Outcomes of members and items. Raises ValueError."""
+    signs = np.asarray(outcomes)
+    if signs.ndim != 5 or signs.shape[1:4] != (2, 2, 2) or signs.shape[0] < 2 or signs.shape[4] < 2:
+        raise ValueError(
+            f"outcomes: shape {signs.shape}; allowed: [member, i=2, j=2, party=2, item], 2 members and 2 items or more"
+        )
+    wrong = (signs != 1) & (signs != -1)
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise ValueError(f"outcomes: {signs[place]} at {place}; allowed: -1 or +1")
+    return signs
+
+
 def _unseen_reach(means: np.ndarray, bound: float, level: float) -> tuple[float, float]:
     """How far below and above the sample's mean the mean may lie where all but few of the values are the same."""
     bins, count = np.unique(means, return_counts=True)
@@ -244,14 +260,18 @@ def _sum_of_reaches(reaches: list[tuple[float, float]]) -> tuple[float, float]:
 
 def _histogram(values: Any, members: Any, support: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values, float64[K], and how many members have each, int64[K]."""
-    numbers = np.asarray(values, np.float64)
+    numbers = arguments.numbers("values", values)
     weights = np.ones(numbers.shape, np.int64) if members is None else np.asarray(members)
+    ends = arguments.numbers("support", support)
+    if ends.shape != (2,) or not np.isfinite(ends).all() or ends[0] >= ends[1]:
+        raise ValueError(f"support: {shown(support)}; allowed: two finite numbers, the smaller first")
     if numbers.ndim != 1 or weights.shape != numbers.shape:
         raise ValueError(
             f"values, members: shapes {numbers.shape}, {weights.shape}; allowed: one axis, the same length"
         )
-    if weights.dtype.kind not in "iuf" or (weights != np.floor(weights)).any() or (weights < 0).any():
-        raise ValueError(f"members: {weights[:8]}; allowed: whole numbers, 0 or above")
+    whole = weights.dtype.kind in "iuf" and bool((weights == np.floor(weights)).all() and (weights >= 0).all())
+    if not whole or weights.sum(dtype=np.float64) >= MOST_MEMBERS:
+        raise ValueError(f"members: {shown(weights[:8])}; allowed: whole numbers, 0 or above, below 2^62 in all")
     bad = ~((numbers >= support[0]) & (numbers <= support[1]))
     if bad.any():
         place = int(np.argmax(bad))
@@ -294,11 +314,6 @@ def _share_off_mode(off_mode: int, total: int, level: float) -> float:
         most = min(total // 2, FEWEST_OFF_MODE - 1)
         others = min(float(bdtr(most, total, max(1 - either, 0.5))), tail / 2)
     return clopper_pearson(float(off_mode), float(total), 1 - 2 * (tail - others)).high
-
-
-def _check_level(level: float) -> None:
-    if not 0.5 < level < 1:
-        raise ValueError(f"level: {level}; allowed: between 0.5 and 1")
 
 
 def _resampled_means(bins: np.ndarray, count: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:

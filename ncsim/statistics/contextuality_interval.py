@@ -10,6 +10,7 @@ import numpy as np
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.records.joint_counts import validated_counts
+from ncsim.statistics.arguments import check_flag, checked_level
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality import context_probabilities
 from ncsim.statistics.intervals import Estimate
@@ -50,8 +51,8 @@ def contextuality_interval(table: Any, level: float = 0.95, same_items: bool = F
         >>> bool(interval.low > 0)
         True
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level: {level}; allowed: between 0 and 1")
+    level = checked_level(level)
+    check_flag("same_items", same_items)
     counts = np.asarray(validated_counts(table), np.float64)
     probabilities = context_probabilities(counts)
     tail = (1 - level) / 2
@@ -92,8 +93,7 @@ def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Est
         >>> print(s_interval(np.tile(np.diag([0, 100]), (2, 2, 1, 1))))
         2.000 [1.875, 2.072]
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level: {level}; allowed: between 0 and 1")
+    level = checked_level(level)
     counts = np.asarray(validated_counts(table), np.float64)
     unequal, items = counts[..., 0, 1] + counts[..., 1, 0], counts.sum(axis=(2, 3))
     cells = np.stack([unequal, items - unequal], axis=-1)[..., None]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.config.tasks import S_SIGNS, TruthTables
+from ncsim.statistics.arguments import numbers
 
 
 class DecisionRange(NamedTuple):
@@ -45,7 +46,8 @@ def decision_range(outcomes: np.ndarray, undecided: np.ndarray, tasks: TruthTabl
         S is that of arXiv:2603.04451, equation 4.
 
     Raises:
-        ValueError: shapes that differ, or tasks with another number of rows.
+        ValueError: shapes that differ, outcomes that are no +1 and -1 and no context of zeros, undecided that is no bool, or tasks
+            with another number of rows.
 
     Example:
         >>> import ncsim
@@ -57,10 +59,18 @@ def decision_range(outcomes: np.ndarray, undecided: np.ndarray, tasks: TruthTabl
         >>> ncsim.decision_range(right, undecided, ncsim.PAPER_TASKS)
         DecisionRange(low=array([3.]), high=array([3.]))
     """
-    outcomes, undecided = np.asarray(outcomes, np.int64), np.asarray(undecided, bool)
+    outcomes, undecided = numbers("outcomes", outcomes), np.asarray(undecided)
     rows = outcomes.shape[-1] if outcomes.ndim == 5 else 0
     if undecided.shape != outcomes.shape or outcomes.shape[1:4] != (2, 2, 2):
         raise ValueError(f"outcomes: {outcomes.shape}, undecided: {undecided.shape}; allowed: [M, 2, 2, 2, rows] both")
+    diverged = (outcomes == 0).all(axis=(3, 4))[..., None, None]
+    wrong = np.argwhere(~(diverged | (np.abs(outcomes) == 1)))
+    if len(wrong):
+        place = tuple(wrong[0].tolist())
+        raise ValueError(f"outcomes: {outcomes[place]} at {place}; allowed: -1 or +1, or 0 in all of a context")
+    if undecided.dtype != bool:
+        raise ValueError(f"undecided: type {undecided.dtype}; allowed: bool")
+    outcomes = outcomes.astype(np.int64)
     if tasks is not None and tasks.rows != rows:
         raise ValueError(f"tasks: {tasks.rows} rows; allowed: {rows}, as outcomes have")
     if tasks is None:

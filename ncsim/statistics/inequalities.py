@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from ncsim.formatting import linear_text, rounded_text
 from ncsim.records.joint_counts import PARTY_NAMES
+from ncsim.statistics.arguments import numbers, whole
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
 from ncsim.statistics.quantum_bounds import correlator_bound, in_units, no_signalling_bound
 from ncsim.statistics.rationals import sum_of_means
@@ -68,7 +69,7 @@ class LinearInequality:
     quantum_bound: float | None = None
 
     def __post_init__(self) -> None:
-        table = np.array(self.coefficients, np.float64)
+        table = np.array(numbers("coefficients", self.coefficients))
         parties = table.ndim // 2
         if table.ndim % 2 or not 1 <= parties <= len(PARTY_NAMES) or table.shape[parties:] != (2,) * parties:
             raise ValueError(f"coefficients: shape {table.shape}; allowed: k axes of settings, then k axes of length 2")
@@ -245,7 +246,7 @@ def correlator_inequality(name: str, coefficients: Any, quantum_bound: float | N
         >>> print(correlator_inequality("CHSH", [[1, 1], [1, -1]]))
         CHSH: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
     """
-    weights = np.asarray(coefficients, np.float64)
+    weights = numbers("coefficients", coefficients)
     product = np.ones(())
     for _ in range(weights.ndim):
         product = np.multiply.outer(product, np.array([-1.0, 1.0]))
@@ -295,20 +296,19 @@ def chained_inequality(settings: int) -> LinearInequality:
     A_m B_1 A_{m-1} B_2 ... A_1 B_m A_m, so that m = 2 is the paper's CHSH with A2 B2 reversed.
 
     Args:
-        settings: m, 2 or more.
+        settings: m, 2 to 1,000.
 
     Returns:
         The inequality, with its quantum bound.
 
     Raises:
-        ValueError: fewer than 2 settings.
+        ValueError: another number of settings.
 
     Example:
         >>> print(chained_inequality(2))
         chained, 2 settings: <A1 B1> + <A1 B2> + <A2 B1> - <A2 B2> <= 2
     """
-    if settings < 2:
-        raise ValueError(f"settings: {settings}; allowed: 2 or more")
+    settings = whole("settings", settings, 2, 1_000)
     weights = np.zeros((settings, settings))
     for i, j in np.ndindex(settings, settings):
         weights[i, j] = 1.0 if i + j in (settings - 1, settings - 2) else 0.0

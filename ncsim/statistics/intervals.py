@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.formatting import significant
+from ncsim.statistics.arguments import checked_level, one_number
 
 
 class Estimate(NamedTuple):
@@ -64,10 +65,11 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
     for name, value in (("successes", successes), ("trials", trials)):
         if np.ndim(value):
             raise ValueError(f"{name}: {np.size(value)} numbers; allowed: one, so call it for each")
+    # In float64: in the type of a small integer of NumPy, 255 + 1 is 0.
+    successes, trials = one_number("successes", successes), one_number("trials", trials)
     if not 0 <= successes <= trials < math.inf:
-        raise ValueError(f"successes: {successes}; allowed: 0 to {trials} trials")
-    if not 0 < level < 1:
-        raise ValueError(f"level: {level}; allowed: between 0 and 1")
+        raise ValueError(f"successes: {successes:.15g}; allowed: 0 to {trials:.15g} trials")
+    level = checked_level(level)
     if trials == 0:
         return Estimate(math.nan, 0.0, 1.0, "Clopper-Pearson", level)
     tail = (1 - level) / 2

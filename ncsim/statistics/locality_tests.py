@@ -26,6 +26,7 @@ from jaxtyping import Float
 from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import p_value_text
 from ncsim.records.joint_counts import validated_counts
+from ncsim.statistics.arguments import check_flag
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
 from ncsim.statistics.quantum_bounds import in_units
 from ncsim.statistics.rationals import EXACT
@@ -68,6 +69,7 @@ def game_p_value(counts: Any, random_settings: bool = False) -> Float[np.ndarray
     """
     from scipy.special import betainc
 
+    check_flag("random_settings", random_settings)
     table = validated_counts(counts)
     most = float(table.sum(axis=(-4, -3, -2, -1), dtype=np.float64).max(initial=0))
     if most >= EXACT:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ncsim.statistics.arguments import numbers
+
 #: Probabilities this close are equal.
 TOLERANCE = 1e-9
 
@@ -166,7 +168,7 @@ def _along(array: np.ndarray, matrix: Callable[[int], np.ndarray], paired: bool 
 
 
 def _from_full(table: Any, there: Callable[[int], np.ndarray], back: Callable[[int], np.ndarray]) -> np.ndarray:
-    counts = np.asarray(table, np.float64)
+    counts = numbers("table", table)
     parties = counts.ndim // 2
     if parties == 0 or counts.ndim % 2 or counts.shape[parties:] != (2,) * parties or counts.size == 0:
         raise ValueError(f"table: shape {counts.shape}; allowed: k axes of settings, then k axes of length 2")
@@ -190,7 +192,7 @@ def _from_full(table: Any, there: Callable[[int], np.ndarray], back: Callable[[i
 
 
 def _checked_values(values: Any) -> np.ndarray:
-    array = np.array(values, np.float64)
+    array = np.array(numbers("values", values))
     if array.ndim == 0 or min(array.shape) < 2:
         raise ValueError(f"values: shape {array.shape}; allowed: one axis of 1 + settings for each party")
     if not np.isfinite(array).all():

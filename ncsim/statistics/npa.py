@@ -13,12 +13,14 @@ Sources: Navascues, Pironio and Acin 2007, 2008; Pal and Vertesi 2009 (values of
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ncsim.config.fields import shown
 from ncsim.errors import missing_extra
 from ncsim.statistics.inequalities import LinearInequality
 from ncsim.statistics.notations import to_correlators
@@ -27,6 +29,9 @@ from ncsim.statistics.quantum_bounds import without_constant
 Word = tuple[tuple[int, int], ...]
 #: What the solver is asked for: less, and some programmes whose bound is the algebraic one do not end.
 TOLERANCE = 1e-7
+
+#: Products of observables in the longest words of a level.
+MOST_PRODUCTS = 100_000
 
 
 def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
@@ -170,10 +175,19 @@ def _moments(cvxpy: Any, settings: tuple[int, ...], level: str | int) -> _Moment
 def _words(settings: tuple[int, ...], level: str | int) -> list[Word]:
     names = "abcdefghijklmnopqrstuvwxyz"[: len(settings)]
     if not re.fullmatch(rf"[1-9]\d*(\+[{names}]+)*", str(level)):
-        raise ValueError(f"level: {level}; allowed: a number from 1 on, and kinds of words of {names}, as in 1+{names}")
+        raise ValueError(
+            f"level: {shown(level)}; allowed: a number from 1 on, and kinds of words of {names}, as in 1+{names}"
+        )
     number, *kinds = str(level).split("+")
     letters = [[(party, setting) for setting in range(m)] for party, m in enumerate(settings)]
     every = [letter for own in letters for letter in own]
+    of_kinds = [math.prod(len(letters[names.index(party)]) for party in kind) for kind in kinds]
+    if (
+        len(number) > 2 or max(len(every) ** int(number), *of_kinds, 0) > MOST_PRODUCTS
+    ):  # memory would end before the answer
+        raise ValueError(
+            f"level: {level}; allowed: one with up to {MOST_PRODUCTS:,} products of {len(every)} observables"
+        )
     products = [itertools.product(every, repeat=length) for length in range(int(number) + 1)]
     products += [itertools.product(*(letters[names.index(party)] for party in kind)) for kind in kinds]
     # A word of one letter of every party must be among the products of two, or a mean would have no entry.

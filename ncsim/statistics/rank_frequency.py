@@ -12,10 +12,16 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from ncsim.config.fields import shown
+from ncsim.statistics.arguments import numbers, one_number, whole
+
+#: Halvings of a text: with more, a call takes hours.
+MOST_SPLITS = 1_000_000
 
 #: Splits of a text into halves, and the largest exponent of the energies that is tried.
 SPLITS = 20
@@ -124,12 +130,13 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
         >>> round(float(fit.bose_einstein(np.arange(5.0)).sum()), 6)
         12.0
     """
-    counts = np.asarray(counts, np.int64)
+    counts = _whole_counts(counts)
+    exponent = one_number("exponent", exponent, "above 0")
     if not (math.isfinite(exponent) and exponent > 0):
-        raise ValueError(f"exponent: {exponent}; allowed: above 0")
+        raise ValueError(f"exponent: {exponent:g}; allowed: above 0")
     levels = np.arange(len(counts), dtype=float) ** exponent
     words = int(counts.sum())
-    energy = float(counts @ levels) if energy is None else float(energy)
+    energy = float(counts @ levels) if energy is None else one_number("energy", energy)
     most = words * float(levels.mean()) if len(counts) > 1 else 0.0
     # Nearer than that it is that of equal counts but for rounding, and any large B does.
     if not 0 < energy < most * (1 - 1e-13):
@@ -162,6 +169,14 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
     d = math.exp(_root(lambda at: float(boltzmann(at) @ levels) / energy - 1, low, high))
     c = float(np.exp(-levels / d).sum()) / words
     return MomentFit(math.exp(log_a), math.exp(log_b), c, d, words, energy, log_a)
+
+
+def _whole_counts(counts: Any) -> np.ndarray:
+    """How often each rank occurs, int64[rank]. Raises ValueError."""
+    found = numbers("counts", counts)
+    if found.ndim != 1 or not bool(((found >= 0) & (found == np.floor(found)) & (found < 2.0**53)).all()):
+        raise ValueError(f"counts: {shown(counts)}; allowed: whole numbers, 0 or above, on one axis")
+    return found.astype(np.int64)
 
 
 def _hottest(levels: np.ndarray, words: int, below: float) -> float:
@@ -215,24 +230,21 @@ def held_out_likelihoods(words: Iterable[Hashable], splits: int = SPLITS, seed: 
         >>> bool((scores.zipf_mandelbrot < 0).all())
         True
     """
-    if splits < 1:
-        raise ValueError(f"splits: {splits}; allowed: 1 or more")
-    if seed < 0:
-        raise ValueError(f"seed: {seed}; allowed: 0 or above")
-    numbers: dict[Hashable, int] = {}
-    order = np.array([numbers.setdefault(word, len(numbers)) for word in words], np.int64)
+    splits, seed = whole("splits", splits, 1, MOST_SPLITS), whole("seed", seed)
+    kinds: dict[Hashable, int] = {}
+    order = np.array([kinds.setdefault(word, len(kinds)) for word in words], np.int64)
     # A stream of its own: `choice` gives frequent words where uniforms are small, and the same uniforms below 0.5 would put
     # all of them into one half.
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(HALVES,)))
     scores, starts = [], dict(STARTS)
     for _ in range(splits):
         first = generator.random(len(order)) < 0.5
-        ranked, other = (np.bincount(order[half], minlength=len(numbers)) for half in (first, ~first))
+        ranked, other = (np.bincount(order[half], minlength=len(kinds)) for half in (first, ~first))
         by_rank = np.argsort(-ranked, kind="stable")[: np.count_nonzero(ranked)]
         seen = other[by_rank]
         if len(seen) < 3 or seen.sum() == 0:
             raise ValueError(
-                f"words: {len(order)}, of {len(numbers)} kinds; allowed: enough for three ranks in either half"
+                f"words: {len(order)}, of {len(kinds)} kinds; allowed: enough for three ranks in either half"
             )
         at: dict[str, tuple[float, ...]] = {}
         for name in ("maxwell_boltzmann", "bose_einstein", "zipf_mandelbrot"):

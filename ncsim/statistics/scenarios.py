@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ncsim.statistics.arguments import numbers
 from ncsim.statistics.inequalities import checked_table
 from ncsim.statistics.linear_programmes import least
 from ncsim.statistics.rationals import sum_of_fractions, whole_numbers
@@ -225,7 +226,7 @@ def _checked(
     laws: list[np.ndarray] = []
     outcomes: dict[Hashable, int] = {}
     for number, (context, table) in enumerate(zip(contexts, tables, strict=True)):
-        counts = np.asarray(table, np.float64)
+        counts = numbers("tables", table)
         if counts.ndim != len(context) or len(set(context)) < len(context) or counts.size == 0:
             raise ValueError(
                 f"contexts: {tuple(context)} with a table of shape {counts.shape}; allowed: different names, an axis for each"

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import counted, p_value_text
 from ncsim.records.joint_counts import joint_counts, validated_counts
+from ncsim.statistics.arguments import numbers
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
 from ncsim.statistics.contextuality import CONNECTIONS
 from ncsim.statistics.intervals import Estimate
@@ -337,7 +338,7 @@ def holm(p_values: Any) -> Float[np.ndarray, " tests"]:
         >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
         [0.03, 0.06, 0.06]
     """
-    p = np.asarray(p_values, np.float64)
+    p = numbers("p_values", p_values)
     if p.ndim != 1:
         raise ValueError(f"p_values: shape {p.shape}; allowed: one axis")
     bad = ~((p >= 0) & (p <= 1))
