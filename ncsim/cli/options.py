@@ -32,7 +32,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
             continue  # given in Python only
         default = getattr(defaults, name)
         shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
-        bounds = allowed_values(name) if "choices" in spec or spec["type"] in (int, bool) else None
+        bounds = allowed_values(name) if "choices" in spec or spec["type"] is not str else None
         text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
         parser.add_argument(
             option_name(name),

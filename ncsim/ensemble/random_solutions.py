@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -195,6 +196,9 @@ def random_solutions(
         (16, 16)
     """
     _check(config, draws, wrong, method, keep, seed, threads, fewest)
+    # C takes Python's numbers alone, and negatives of NumPy's have no bits for a sign.
+    draws, wrong, keep, seed = map(operator.index, (draws, wrong, keep, seed))
+    threads, fewest = threads and operator.index(threads), tuple(map(operator.index, fewest))
     with own_programs():  # what the law is made of is JAX's, too
         drawer = Drawer(RandomLaw.of(config))
     if method != "guess" and drawer.language != "C":

@@ -12,7 +12,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.options import configs_of
-from ncsim.config.ensemble import field_specs
+from ncsim.config.ensemble import allowed_values, field_specs
 from tests.support.folders import parts_of
 from tests.support.refusals import refused_command as refused
 
@@ -35,6 +35,10 @@ def test_help_answers_within_a_second_and_names_every_option():
     assert shown.returncode == 0
     for name, spec in field_specs().items():
         assert ("--" + name.replace("_", "-") in shown.stdout) == ("help" in spec)
+        if spec["type"] is float:
+            assert allowed_values(name) in " ".join(
+                shown.stdout.split("--" + name.replace("_", "-") + " X [X")[2].split()
+            )
     assert "report" in command("--help").stdout
 
 

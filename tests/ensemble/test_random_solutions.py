@@ -232,3 +232,17 @@ def test_what_is_not_allowed():
             random_solutions(config, **arguments)
     with pytest.raises(ConfigError, match="--training-rows: 8"):
         random_solutions(dataclasses.replace(config, training_rows=8))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, np.asarray])
+def test_numbers_of_numpy_are_numbers(kind):
+    """Of a call of C they were arguments that it does not know, and of uint64 the negative is no number of groups."""
+    config = EnsembleConfig(hidden=2)
+    found = [
+        random_solutions(config, draws=as_(2_000), wrong=as_(8), keep=as_(3), seed=as_(1), threads=as_(1))
+        for as_ in (int, kind)
+    ]
+    for one, other in zip(found[0].tables, found[1].tables, strict=True):
+        assert all(map(np.array_equal, one, other))
+    assert all(map(np.array_equal, found[0].vectors, found[1].vectors))
+    assert found[0].draws == found[1].draws
