@@ -17,6 +17,11 @@ from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, parse_
 from ncsim.errors import ConfigError, one_line
 from ncsim.training.network import Architecture
 
+#: Optimisers whose programs for one device and for several XLA rounds otherwise, unless divisors are hidden from it.
+DIVIDED_AS_WRITTEN = ("lamb", "radam")
+#: What calls another program, which is written out, and where it has it.
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
+
 
 def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
     """Refuse an optimiser's options before anything is made or trained.
@@ -87,9 +92,43 @@ def make_optimizer(config: EnsembleConfig, learning_rate: Any) -> optax.Gradient
     except (TypeError, ValueError) as error:
         words = f"{config.optimizer_options!r}; {config.optimizer}: {one_line(error)}"
         raise ConfigError(f"--optimizer-options: {words}") from None
+    if config.optimizer in DIVIDED_AS_WRITTEN:
+        optimizer = optax.GradientTransformation(optimizer.init, _dividing_as_written(optimizer.update))
     if config.optimizer in ELEMENTWISE_OPTIMIZERS:
         return optimizer
     return _one_member_at_a_time(optimizer, Architecture.of(config))
+
+
+def _dividing_as_written(update: Callable[..., Any]) -> Callable[..., Any]:
+    """The same update, with divisors that XLA sees nothing of: what divides by a broadcast number it else multiplies by the inverse in
+    some programs and not in others."""
+
+    def guarded(*arguments: Any) -> Any:
+        closed, shape = jax.make_jaxpr(update, return_shape=True)(*arguments)
+        found = _evaluated(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), found)
+
+    return guarded
+
+
+def _evaluated(jaxpr: Any, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+    known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments], strict=True))
+
+    def value(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else known[atom]
+
+    for equation in jaxpr.eqns:
+        given = list(map(value, equation.invars))
+        if (called := _CALLS.get(equation.primitive.name)) is not None:
+            inner = equation.params[called]
+            results = _evaluated(inner.jaxpr, inner.consts, given)
+        else:
+            if equation.primitive.name == "div":
+                given[1] = jax.lax.optimization_barrier(jnp.broadcast_to(given[1], equation.outvars[0].aval.shape))
+            results = equation.primitive.bind(*given, **equation.params)
+            results = results if equation.primitive.multiple_results else [results]
+        known |= zip(equation.outvars, results, strict=True)
+    return list(map(value, jaxpr.outvars))
 
 
 def _one_member_at_a_time(
