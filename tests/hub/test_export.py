@@ -204,7 +204,7 @@ def test_what_cannot_be_written_is_one_line(capsys, tmp_path):
         ),
         # A relative path looks like an id.
         (["text", "--hub", "new"], "--base-model: None; allowed: the id on the hub of text_inputs/model"),
-        (["grid", "--hub", ""], "--hub: ; allowed: a folder on this machine"),
+        (["grid", "--hub", ""], "--hub: ''; allowed: a name that is not empty"),
         *(
             (
                 ["grid", "--hub", "new", "--license", word],
