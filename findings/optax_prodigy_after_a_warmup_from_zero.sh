@@ -5,8 +5,8 @@
 # (`warmup_cosine_decay_schedule(0.0, 1.0, ...)`, `linear_schedule(0.0, ...)`, as optax writes them) numerator and denominator are 0, and the
 # estimate, kept as a maximum, is NaN from then on: prodigy's first update is NaN, dadapt_adamw's second. It needs no schedule either: a first
 # gradient that is 0 everywhere does the same (a batch without a label, a dead unit of a small network, one member of a vmapped ensemble), and so
-# does one of 1e-30, whose product is below float32. A gradient of 0 later on is no trouble. The authors' own PyTorch code leaves the step out where the
-# denominator is 0. adamw, dowg, cocob and schedule_free_adamw take both, and so does prodigy with safeguard_warmup=True for the schedule, not for the gradient.
+# does one of 1e-30, whose product is below float32. A gradient of 0 later on is no trouble. The authors' own PyTorch code (prodigyopt 1.1.2,
+# dadaptation 3.2) leaves the step out where the denominator is 0. adamw, dowg, cocob and schedule_free_adamw take both, and so does prodigy with safeguard_warmup=True for the schedule, not for the gradient.
 # The remedy is a warm-up that begins above 0 (init_value=1e-3). `optax.apply_if_finite` is none: it looks at the gradients, which are finite.
 #
 # Seen with optax 0.2.8, jax 0.10.2, CPU; four steps from weights of 1 with gradients of 1, how far the first weight came:
