@@ -141,6 +141,21 @@ def test_another_network_than_the_stored_one_is_refused(tmp_path, run):
         ncsim.parameters(folder, [7, 8])
 
 
+def test_a_small_buffer_changes_no_bit_of_a_loss():
+    """Losses of 45 of 300 members had another last bit in a buffer of one block, and their networks were refused."""
+    tasks = ncsim.TruthTables(
+        inputs=((0, 1), (0, 1), (1, 0), (0, 1)), alice=((1, 0, 0, 1), (1, 0, 1, 0)), bob=((1, 1, 0, 1), (1, 0, 1, 1)),
+        alice_features=(0,), bob_features=(1,),
+    )  # fmt: skip
+    config = ncsim.EnsembleConfig(
+        tasks=tasks, hidden=2, members=70, steps=200, optimizer="sm3", loss="squared_error", training_rows=3,
+        initialization="lecun", bias_initialization="zeros", initialization_scale=5.0, undecided_tolerance=0.5,
+        root_seed=2**64 - 1,
+    )  # fmt: skip
+    run = ncsim.run_ensemble(config, executor="xla")
+    assert ncsim.parameters(run, range(70)).member.tolist() == list(range(70))
+
+
 @pytest.mark.parametrize(
     ("executor", "fields"),
     first_fast(
