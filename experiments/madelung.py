@@ -49,8 +49,9 @@ from ncsim.config.tasks import context_targets
 from ncsim.formatting import no_less, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, VERMILLION, new_figure, save_figure
 from ncsim.statistics.grand_canonical import grand_potential
-from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid, momentum_kappa
+from ncsim.statistics.hydrodynamics import Fluid, circulation, fitted_log_density, fluid
 from ncsim.statistics.hydrodynamics import madelung as madelung_of
+from ncsim.statistics.momentum import momentum_kappa
 
 #: Grid of the trainable number, and the step between the five densities.
 GRID = np.linspace(-2.6, 2.6, 261)

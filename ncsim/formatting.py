@@ -159,3 +159,13 @@ def p_value_text(p_value: float) -> str:
     ('< 1e-300', '0.041', '2e-15')
     """
     return "< 1e-300" if p_value < 1e-300 else f"{p_value:.2g}"
+
+
+def p_value_of(name: str, p_value: float) -> str:
+    """A p-value with its name and one sign between them.
+
+    >>> p_value_of("p", 0.0), p_value_of("p", 0.04123)
+    ('p < 1e-300', 'p = 0.041')
+    """
+    text = p_value_text(p_value)
+    return f"{name} {text}" if text.startswith("<") else f"{name} = {text}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.formatting import NOTHING, counted, no_less, p_value_text, table
+from ncsim.formatting import NOTHING, counted, no_less, p_value_of, p_value_text, table
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
@@ -239,7 +239,7 @@ def sentences_on_tests(cell: Mapping[str, Any]) -> list[str]:
     locality = tests["locality_pooled"]
     return [
         text,
-        f"One joint distribution for all contexts, pooled table: p = {p_value_text(locality['p_value'])} "
+        f"One joint distribution for all contexts, pooled table: {p_value_of('p', locality['p_value'])} "
         f"({locality['method']}). This and the p-values of pooled rows take {tests['pooled_rows']:,} rows for independent "
         f"draws, which they are not: all members answer the same {cell['rows']} rows, and each member's errors go "
         "together. The tests across members are the ones that count.",

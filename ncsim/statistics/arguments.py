@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,33 @@ def numbers(name: str, values: Any) -> np.ndarray:
     """
     try:
         array = np.asarray(values)
-        if array.dtype.kind not in "USMmc":
+        # Objects are Python's own numbers, as 10**30 and fractions; float64 would make NaN of None, and numbers of words.
+        if array.dtype.kind not in "USMmc" and (array.dtype != object or all(map(_is_real, array.ravel().tolist()))):
             return array.astype(np.float64, copy=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     raise ValueError(f"{name}: {shown(values)}; allowed: real numbers")
+
+
+def below_infinity(name: str, values: Any) -> np.ndarray:
+    """Logarithms of what may be 0: real numbers below infinity, and no NaN. Raises ValueError."""
+    array = numbers(name, values)
+    if not (array < np.inf).all():
+        raise ValueError(f"{name}: {shown(values)}; allowed: real numbers below infinity")
+    return array
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real | Decimal)
+
+
+def check_real(name: str, values: Any) -> None:
+    """Refuse what `numbers` refuses, without a copy; of what JAX is tracing nothing but the type is known. Raises ValueError."""
+    kind = getattr(getattr(values, "dtype", None), "kind", "O")
+    if kind == "O":
+        numbers(name, values)
+    elif kind in "USMmc":
+        raise ValueError(f"{name}: {shown(values)}; allowed: real numbers")
 
 
 def one_number(name: str, value: Any, allowed: str = "a number") -> float:
@@ -34,10 +58,22 @@ def one_number(name: str, value: Any, allowed: str = "a number") -> float:
     Raises:
         ValueError: anything else, also true and false.
     """
-    array = np.asarray(value)
-    if array.ndim or array.dtype.kind not in "iuf":
+    try:
+        array = numbers(name, value)
+        if not array.ndim and np.asarray(value).dtype.kind != "b":
+            return float(array)
+    except ValueError:
+        pass
+    raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")
+
+
+def finite(name: str, value: Any, above: float = -math.inf) -> float:
+    """One finite number `above` a number. Raises ValueError."""
+    allowed = "a finite number" + ("" if math.isinf(above) else f" above {above:g}")
+    number = one_number(name, value, allowed)
+    if not above < number < math.inf:
         raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")
-    return float(array)
+    return number
 
 
 def checked_level(level: Any, least: float = 0.0) -> float:

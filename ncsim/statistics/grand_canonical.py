@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ncsim.statistics.arguments import below_infinity, check_real, finite, numbers, one_number
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, jackknife_error
 
@@ -41,16 +42,21 @@ def width_law(log_ratios: Float[np.ndarray, "*batch K"], log_z: float) -> Float[
         Poisson's, cut off at K. Grand canonical ensembles: Gibbs 1902.
 
     Raises:
-        ValueError: ratios that have no axis.
+        ValueError: ratios that have no axis, or that are no real numbers below infinity; a ln z that is none.
 
     Example:
         >>> import numpy as np
         >>> width_law(np.zeros(2), np.log(2.0)).round(3).tolist()
         [0.2, 0.4, 0.4]
     """
-    ratios = np.asarray(log_ratios, np.float64)
+    ratios, log_z = below_infinity("log_ratios", log_ratios), float(below_infinity("log_z", one_number("log_z", log_z)))
     if ratios.ndim == 0:
         raise ValueError("log_ratios: one number; allowed: [..., K], one per unit that may be there")
+    return _law(ratios, log_z)
+
+
+def _law(ratios: np.ndarray, log_z: float) -> np.ndarray:
+    """As `width_law`, which checks them; NaN where a ratio is."""
     count = np.arange(1, ratios.shape[-1] + 1)
     weights = np.cumsum(ratios + log_z - np.log(count), axis=-1)
     weights = np.concatenate([np.zeros((*ratios.shape[:-1], 1)), weights], axis=-1)
@@ -74,20 +80,29 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
         Omega, in units of the loss, [...] (arXiv:2012.05082, where it is the phase); infinity where all losses are.
 
     Raises:
-        ValueError: losses that have no axis, or an inverse temperature that is not above 0.
+        ValueError: losses that have no axis or are no real numbers, an inverse temperature that is not finite and above 0, or a ln z
+            that is no number.
 
     Example:
         >>> import numpy as np
         >>> float(grand_potential(np.zeros(2), 0.0, 0.5).round(4))  # -2 ln 2
         -1.3863
     """
+    check_real("losses", losses)
     xp = losses.__array_namespace__() if hasattr(losses, "__array_namespace__") else np
     # Whole numbers become floating-point ones, and float32 stays float32: ln n! is no whole number.
     losses = xp.asarray(losses) * 1.0
     if losses.ndim == 0:
         raise ValueError("losses: one number; allowed: [..., K + 1], of 0 to K units")
-    if not beta > 0:
-        raise ValueError(f"beta: {beta}; allowed: a number above 0")
+    beta = finite("beta", beta, above=0)
+    if isinstance(losses, np.ndarray) or not hasattr(log_z, "ndim"):
+        log_z = one_number("log_z", log_z)
+        if math.isnan(log_z):
+            raise ValueError("log_z: nan; allowed: a number")
+    elif np.shape(log_z):  # an array of JAX, whose number is not known while it is traced
+        raise ValueError(f"log_z: shape {np.shape(log_z)}; allowed: a number")
+    if losses.shape[-1] == 0:
+        raise ValueError("losses: none; allowed: [..., K + 1], of 0 to K units")
     count = np.arange(losses.shape[-1])
     # z^0 is 1 also where ln z is infinite.
     from_z = xp.where(count > 0, log_z * np.maximum(count, 1), 0.0)
@@ -165,7 +180,8 @@ def two_routes(
         See `TwoRoutes`. Sources: Widom 1963; Efron 1982 (the jackknife, over groups of chains).
 
     Raises:
-        ValueError: `parts` that have not three axes, or not one start per width.
+        ValueError: `parts` that have not three axes or nothing on one, not one start per width, starts that are no bool, or what are no
+            real numbers.
 
     Example:
         >>> import numpy as np
@@ -174,11 +190,15 @@ def two_routes(
     """
     from scipy.special import stdtrit
 
-    widths, full = np.asarray(widths, np.float64), np.asarray(full, bool)
-    if np.ndim(parts) != 3 or full.shape != widths.shape:
-        raise ValueError(f"parts: shape {np.shape(parts)}; allowed: [chains, K, S], and one start per width")
+    widths, full, parts = numbers("widths", widths), np.asarray(full), numbers("parts", parts)
+    log_z = float(below_infinity("log_z", one_number("log_z", log_z)))
+    log_empty = None if log_empty is None else one_number("log_empty", log_empty)
+    if parts.ndim != 3 or parts.size == 0 or full.shape != widths.shape:
+        raise ValueError(f"parts: shape {parts.shape}; allowed: [chains, K, S], and one start per width")
+    if full.dtype != bool:
+        raise ValueError(f"full: type {full.dtype}; allowed: bool")
     slots = parts.shape[1]
-    value, error = _by_fixed_widths(np.asarray(parts, np.float64), log_z, log_empty)
+    value, error = _by_fixed_widths(parts, log_z, log_empty)
     chains = bootstrap_mean(widths, support=(0.0, float(slots)))
     reach = float(stdtrit(max(min(GROUPS, len(parts)) - 1, 1), 0.975)) * error
     canonical = Estimate(
@@ -210,7 +230,7 @@ def _by_fixed_widths(parts: np.ndarray, log_z: float, log_empty: float | None) -
     number = np.arange(parts.shape[1] + 1)
 
     def mean(kept: np.ndarray) -> float:
-        return float(width_law(log_ratios(kept, log_empty), log_z) @ number)
+        return float(_law(log_ratios(kept, log_empty), log_z) @ number)
 
     groups = min(GROUPS, len(parts))
     group = np.arange(len(parts)) % groups

@@ -17,11 +17,12 @@ G_1 - G_2 is kappa, whatever W is. One trainable number, and nothing is assumed 
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+
+from ncsim.statistics.arguments import below_infinity, finite, numbers, one_number, whole
 
 #: Where a density is below this share of its largest value, nothing is estimated.
 THIN = 1e-3
@@ -69,7 +70,8 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
         The fluid at t. v = -d CDF/dt / p, by continuity alone (Madelung 1927).
 
     Raises:
-        ValueError: other shapes, a grid that is not even, or a step that is not above 0.
+        ValueError: other shapes, a grid that is not even, a step that is not finite and above 0, or logarithms that are no real numbers
+            below infinity.
 
     Example:
         >>> grid = np.linspace(-6, 6, 601)
@@ -78,15 +80,10 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
         >>> float(found.velocity[300].round(3)), float(abs(found.acceleration[200:401]).max().round(2))
         (1.0, 0.0)
     """
-    grid, logs = np.asarray(grid, np.float64), np.asarray(log_density, np.float64)
-    spacing = np.diff(grid)
-    if logs.shape != (5, len(grid)) or len(grid) < 9:
+    grid, logs, step = numbers("grid", grid), below_infinity("log_density", log_density), finite("step", step, above=0)
+    if grid.ndim != 1 or logs.shape != (5, len(grid)) or len(grid) < 9:
         raise ValueError(f"log_density: shape {logs.shape}; allowed: [5, G], G being that of the grid, 9 or more")
-    if not np.allclose(spacing, spacing[0], rtol=1e-6) or spacing[0] <= 0:
-        raise ValueError("grid: its points are not evenly spaced upwards; allowed: as numpy.linspace gives them")
-    if not step > 0:
-        raise ValueError(f"step: {step}; allowed: a number above 0")
-    width = spacing[0]
+    width = _spacing(grid)
     density = np.exp(logs - logs.max(axis=1, keepdims=True))
     density /= density.sum(axis=1, keepdims=True) * width
     # The current at t - h, t and t + h, by continuity: dJ/dq = -dp/dt.
@@ -97,6 +94,14 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
     slope = np.gradient(logs[2], width)
     potential = np.gradient(slope, width) / 2 + slope**2 / 4  # sqrt(p)'' / sqrt(p)
     return Fluid(grid, density[2], velocity[1], acceleration, np.gradient(potential, width))
+
+
+def _spacing(grid: np.ndarray) -> float:
+    """The distance of neighbours on a grid. Raises ValueError."""
+    spacing = np.diff(grid)
+    if len(spacing) == 0 or not np.allclose(spacing, spacing[0], rtol=1e-6) or not spacing[0] > 0:
+        raise ValueError("grid: its points are not evenly spaced upwards; allowed: as numpy.linspace gives them")
+    return float(spacing[0])
 
 
 class Madelung(NamedTuple):
@@ -135,7 +140,7 @@ def madelung(first: Fluid, second: Fluid, thin: float = THIN) -> Madelung:
         cancels. Source of the equation: Madelung 1927; of the claim, arXiv:2012.05082.
 
     Raises:
-        ValueError: grids that differ, or ensembles that have nothing in common or are the same.
+        ValueError: grids that differ, ensembles that have nothing in common or are the same, or a share that is none.
 
     Example:
         >>> import numpy as np
@@ -145,6 +150,9 @@ def madelung(first: Fluid, second: Fluid, thin: float = THIN) -> Madelung:
         >>> abs(madelung(still, moving).kappa) < 1e-3  # neither of them accelerates
         True
     """
+    thin = one_number("thin", thin)
+    if not 0 <= thin < 1:
+        raise ValueError(f"thin: {thin:g}; allowed: 0 or above, below 1")
     if first.grid.shape != second.grid.shape or not np.allclose(first.grid, second.grid):
         raise ValueError("second: another grid than the first's; allowed: the same")
     there = (first.density > thin * first.density.max()) & (second.density > thin * second.density.max())
@@ -178,7 +186,8 @@ def fitted_log_density(
         ln p on the grid. All that enters of the samples is their first `degree` moments (Barron and Sheu 1991).
 
     Raises:
-        ValueError: samples outside the grid or too few, not finite or all the same, or a fit that does not converge.
+        ValueError: samples outside the grid or too few, not finite or all the same, a grid that is not even, a degree that is no
+            whole number, or a fit that does not converge.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -187,8 +196,11 @@ def fitted_log_density(
         >>> float(np.exp(found[300]).round(2)), float((found[300] - found[350]).round(1))
         (0.4, 0.5)
     """
-    samples, grid = np.asarray(samples, np.float64), np.asarray(grid, np.float64)
-    if degree < 1 or len(samples) <= degree or samples.min() < grid[0] or samples.max() > grid[-1]:
+    samples, grid, degree = numbers("samples", samples), numbers("grid", grid), whole("degree", degree, 1)
+    if samples.ndim != 1 or grid.ndim != 1:
+        raise ValueError(f"samples, grid: shapes {samples.shape}, {grid.shape}; allowed: one axis each")
+    width = _spacing(grid)
+    if len(samples) <= degree or samples.min() < grid[0] or samples.max() > grid[-1]:
         raise ValueError("samples: too few, or outside the grid; allowed: more than the degree, all of them within it")
     if not samples.min() < samples.max():  # NaN is neither
         raise ValueError("samples: all the same, or not all finite; allowed: finite ones of two values or more")
@@ -200,7 +212,7 @@ def fitted_log_density(
     weight = np.exp(start - start.max())
     change = np.linalg.inv(np.linalg.cholesky((basis * weight) @ basis.T / weight.sum() + 1e-12 * np.eye(degree)))
     basis, moments = change @ basis, change @ moments
-    return _newton(basis, moments, start, grid[1] - grid[0])
+    return _newton(basis, moments, start, width)
 
 
 def _powers(values: np.ndarray, degree: int) -> np.ndarray:
@@ -284,7 +296,7 @@ def entropy_balance(
         that has become stationary this is an identity and no finding.
 
     Raises:
-        ValueError: arrays of other lengths than the grid's.
+        ValueError: arrays of other lengths than the grid's, a grid that is not even, or what are no real numbers.
 
     Example:
         >>> grid = np.linspace(-8, 8, 801)
@@ -292,16 +304,20 @@ def entropy_balance(
         >>> round(found.production, 3), round(found.destruction, 3)
         (0.2, -0.5)
     """
-    grid, logs = np.asarray(grid, np.float64), np.asarray(log_density, np.float64)
-    if not logs.shape == np.shape(laplacian) == grid.shape:
-        raise ValueError(
-            f"laplacian: shape {np.shape(laplacian)}; allowed: that of the grid, {grid.shape}, as of log_density"
-        )
+    grid, logs, curved = (
+        numbers("grid", grid),
+        below_infinity("log_density", log_density),
+        numbers("laplacian", laplacian),
+    )
+    diffusion, speed = finite("diffusion", diffusion), finite("speed", speed)
+    if grid.ndim != 1 or not logs.shape == curved.shape == grid.shape:
+        raise ValueError(f"laplacian: shape {curved.shape}; allowed: that of the grid, {grid.shape}, as of log_density")
+    width = _spacing(grid)
     density = np.exp(logs - logs.max())
     density /= density.sum()
-    slope = np.gradient(logs, grid[1] - grid[0])
+    slope = np.gradient(logs, width)
     production = float(diffusion * density @ slope**2)
-    destruction = float(-speed * density @ np.asarray(laplacian, np.float64))
+    destruction = float(-speed * density @ curved)
     return EntropyBalance(production, destruction, production + destruction)
 
 
@@ -328,73 +344,10 @@ def circulation(drift: Any, loops: Float[np.ndarray, "loops P R"]) -> Float[np.n
         >>> float(turning[0].round(2)), bool(abs(falling[0]) < 1e-9)
         (6.28, True)
     """
-    loops = np.asarray(loops, np.float64)
+    loops = numbers("loops", loops)
     if loops.ndim != 3:
         raise ValueError(f"loops: shape {loops.shape}; allowed: [loops, points, parameters]")
     edges = np.roll(loops, -1, axis=1) - loops
     middle = loops + edges / 2
     vectors = np.asarray(drift(middle.reshape(-1, loops.shape[-1]))).reshape(middle.shape)
     return np.asarray(np.sum(vectors * edges, axis=(1, 2)))
-
-
-def action_hbar_squared(diffusion: float, speed: float, multiplier: float) -> float:
-    """hbar^2 in the action of arXiv:2008.01540, section 5, with m = 1 / (2 gamma): 4 D / (gamma lambda) - 1 / lambda^2.
-
-    With F = Phi + ln p / (2 lambda) the terms of that action between sqrt(p) are (D - gamma / 4 lambda) I
-    + lambda <dPhi/dt + gamma |grad Phi|^2 + V>, I = <|grad ln p|^2>. That is Madelung's action. It is above 0 only for
-    0 < gamma / lambda < 4 D. A chemical potential does not occur in it.
-
-    Args:
-        diffusion: D.
-        speed: gamma.
-        multiplier: lambda, of the constraint on free-energy production; not 0.
-
-    Raises:
-        ValueError: a speed or a multiplier of 0.
-
-    Example:
-        >>> action_hbar_squared(diffusion=0.25, speed=0.5, multiplier=1.0)
-        1.0
-    """
-    for name, value in (("speed", speed), ("multiplier", multiplier)):
-        if value == 0:
-            raise ValueError(f"{name}: {value}; allowed: another number than 0")
-    return 4 * diffusion / (speed * multiplier) - 1 / multiplier**2
-
-
-def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, friction: float = 1.0) -> float:
-    """kappa that free packets with momentum show at one time: 2 s^3 s'' of their width s.
-
-    Positions start with a variance and velocities in equilibrium, of variance T / m = `heat`; the friction is per unit of time. It
-    is pressure at first, of the sign of Schroedinger's equation, and -2 D^2, D = heat / friction, in the end (Uhlenbeck and
-    Ornstein 1930).
-
-    Args:
-        time: 0 or above.
-        variance: of positions at the start.
-        heat: T / m, of velocities.
-        friction: above 0; right to rounding however small, 2 T / m times the variance in the end.
-
-    Raises:
-        ValueError: a time below 0, or a friction that is not above 0.
-
-    Example:
-        >>> [round(momentum_kappa(time), 2) for time in (0.01, 1.0, 10.0)]
-        [1.98, 0.48, -2.0]
-    """
-    if not time >= 0:
-        raise ValueError(f"time: {time}; allowed: 0 or above")
-    if not friction > 0:
-        raise ValueError(f"friction: {friction}; allowed: a number above 0")
-    # s^2 = variance + 2 heat (x - 1 + e^-x) / friction^2, x = friction times time. In 2 s^3 s'' the terms that cancel leave this.
-    decay = math.exp(-friction * time)
-    return 2 * heat * (variance * decay - 2 * heat * _spared(time, friction))
-
-
-def _spared(time: float, friction: float) -> float:
-    """e^-x (sinh x - x) / friction^2, x = friction times time, of which the difference cancels where x is small."""
-    x = min(friction * time, 1e3)  # e^-x is 0 from there on, and infinity times 0 is no number
-    if x > 1:
-        return (-math.expm1(-2 * x) / 2 - x * math.exp(-x)) / friction / friction
-    series = sum(x ** (2 * k + 1) / math.factorial(2 * k + 3) for k in range(9))  # (sinh x - x) / x^2
-    return math.exp(-x) * series * time * time

@@ -22,7 +22,7 @@ from jaxtyping import Float
 
 from ncsim.formatting import linear_text, rounded_text
 from ncsim.records.joint_counts import PARTY_NAMES
-from ncsim.statistics.arguments import numbers, whole
+from ncsim.statistics.arguments import finite, numbers, whole
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
 from ncsim.statistics.quantum_bounds import correlator_bound, in_units, no_signalling_bound
 from ncsim.statistics.rationals import sum_of_means
@@ -41,7 +41,7 @@ class LinearInequality:
         quantum_bound: the largest value that measurements of a quantum state reach, where it is known.
 
     Raises:
-        ValueError: coefficients whose axes are not k axes of settings and k axes of length 2, or that are not finite.
+        ValueError: coefficients whose axes are not k axes of settings and k axes of length 2, or a number that is not finite.
 
     Sources: Clauser, Horne, Shimony and Holt 1969 (CHSH); Svetlichny 1987 (hybrid bound).
 
@@ -78,6 +78,8 @@ class LinearInequality:
         if not np.isfinite(table).all():
             place = tuple(int(index) for index in np.argwhere(~np.isfinite(table))[0])
             raise ValueError(f"coefficients: {table[place]} at {place}; allowed: finite numbers")
+        if self.quantum_bound is not None:
+            object.__setattr__(self, "quantum_bound", finite("quantum_bound", self.quantum_bound))
         table.flags.writeable = False
         object.__setattr__(self, "coefficients", table)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.formatting import significant
-from ncsim.statistics.arguments import checked_level, one_number
+from ncsim.statistics.arguments import checked_level, numbers, one_number
 
 
 class Estimate(NamedTuple):
@@ -63,8 +63,8 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
     from scipy.special import betaincinv
 
     for name, value in (("successes", successes), ("trials", trials)):
-        if np.ndim(value):
-            raise ValueError(f"{name}: {np.size(value)} numbers; allowed: one, so call it for each")
+        if (several := numbers(name, value)).ndim:
+            raise ValueError(f"{name}: {several.size} numbers; allowed: one, so call it for each")
     # In float64: in the type of a small integer of NumPy, 255 + 1 is 0.
     successes, trials = one_number("successes", successes), one_number("trials", trials)
     if not 0 <= successes <= trials < math.inf:

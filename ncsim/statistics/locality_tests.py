@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.formatting import p_value_text
+from ncsim.formatting import p_value_of
 from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.arguments import check_flag
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
@@ -105,7 +105,7 @@ def _warn_of_unfair(items: np.ndarray) -> None:
         totals = ", ".join(str(n) for n in items[place].ravel())
         warnings.warn(
             f"counts: {totals} items in contexts 11, 12, 21, 22 at {place}; fair settings give totals so different with "
-            f"p = {p_value_text(float(p_value[place]))}, and without them the p-value for locality is not valid",
+            f"{p_value_of('p', float(p_value[place]))}, and without them the p-value for locality is not valid",
             stacklevel=3,
         )
 
@@ -132,7 +132,7 @@ def hoeffding_p_value(
         [...], each in [0, 1] (Hoeffding 1963).
 
     Raises:
-        ValueError: counts whose axes are not those of the inequality, or that are not whole numbers, 0 or above.
+        ValueError: counts whose axes are not those of the inequality, or that are not whole numbers, 0 or above; a flag that is none.
 
     Example:
         >>> import numpy as np
@@ -141,6 +141,7 @@ def hoeffding_p_value(
         >>> round(float(hoeffding_p_value(box)), 6)
         0.000335
     """
+    check_flag("same_items", same_items)
     inequality = chsh_inequality() if inequality is None else inequality
     excess = inequality.value(counts) - inequality.classical_bound
     table = _whole(counts)
@@ -178,7 +179,7 @@ class RatioTest:
     def __str__(self) -> str:
         last = self.log_evidence[-1] / math.log(10) if len(self.log_evidence) else 0.0
         # Without evidence it is a little below 0: not "-0.00".
-        return f"prediction-based ratio: evidence 10^{round(last, 2) + 0.0:.2f} after {len(self.log_evidence)} blocks, p = {p_value_text(self.p_value)}"
+        return f"prediction-based ratio: evidence 10^{round(last, 2) + 0.0:.2f} after {len(self.log_evidence)} blocks, {p_value_of('p', self.p_value)}"
 
 
 def prediction_based_ratio(blocks: Any) -> RatioTest:

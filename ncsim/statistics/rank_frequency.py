@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ncsim.config.fields import shown
+from ncsim.formatting import counted
 from ncsim.statistics.arguments import numbers, one_number, whole
 
 #: Halvings of a text: with more, a call takes hours.
@@ -122,7 +123,7 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
         See `MomentFit`.
 
     Raises:
-        ValueError: an exponent of 0 or below; fewer than two words; an energy that no constants reach, since the mean must lie
+        ValueError: an exponent of 0 or below; fewer than two kinds of words; an energy that no constants reach, since the mean must lie
             between that of the first rank and that of equal counts.
 
     Example:
@@ -140,9 +141,9 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
     most = words * float(levels.mean()) if len(counts) > 1 else 0.0
     # Nearer than that it is that of equal counts but for rounding, and any large B does.
     if not 0 < energy < most * (1 - 1e-13):
+        limit = f"{most:.15g}, that of equal counts" if most > 0 else "that of equal counts, of two kinds or more"
         raise ValueError(
-            f"energy: {energy:.15g} for {words} words of {len(counts)} kinds; allowed: above 0 and below "
-            f"{most:.15g}, that of equal counts"
+            f"energy: {energy:.15g} for {counted(words, 'word')} of {counted(len(counts), 'kind')}; allowed: above 0 and below {limit}"
         )
 
     def bose(log_b: float) -> tuple[float, np.ndarray]:
@@ -244,7 +245,7 @@ def held_out_likelihoods(words: Iterable[Hashable], splits: int = SPLITS, seed: 
         seen = other[by_rank]
         if len(seen) < 3 or seen.sum() == 0:
             raise ValueError(
-                f"words: {len(order)}, of {len(kinds)} kinds; allowed: enough for three ranks in either half"
+                f"words: {len(order)}, of {counted(len(kinds), 'kind')}; allowed: enough for three ranks in either half"
             )
         at: dict[str, tuple[float, ...]] = {}
         for name in ("maxwell_boltzmann", "bose_einstein", "zipf_mandelbrot"):

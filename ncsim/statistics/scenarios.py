@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from ncsim.config.fields import shown
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.inequalities import checked_table
 from ncsim.statistics.linear_programmes import least
@@ -125,7 +126,7 @@ def largest_difference(values: np.ndarray) -> float:
     return float(max(np.ptp(alice, axis=1).max(), np.ptp(bob, axis=0).max()))
 
 
-def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any]) -> float:
+def contextual_fraction(contexts: Iterable[Iterable[Hashable]], tables: Iterable[Any]) -> float:
     """How much of the tables no joint distribution of all outcomes accounts for, in any scenario.
 
     Args:
@@ -147,7 +148,7 @@ def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence
         >>> contextual_fraction(pairs, [same, same, same, other])  # a PR box
         1.0
     """
-    laws, outcomes = _checked(contexts, tables)
+    contexts, laws, outcomes = _checked(contexts, tables)
     names = list(outcomes)
     if math.prod(outcomes.values()) > MAX_ASSIGNMENTS:
         raise ValueError(f"contexts: {math.prod(outcomes.values())} assignments; allowed: {MAX_ASSIGNMENTS}")
@@ -162,7 +163,7 @@ def contextual_fraction(contexts: Sequence[Sequence[Hashable]], tables: Sequence
     return min(1.0, max(0.0, 1.0 + float(found.fun)))
 
 
-def excess_mismatch(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any]) -> float:
+def excess_mismatch(contexts: Iterable[Iterable[Hashable]], tables: Iterable[Any]) -> float:
     """How much more often than their own means force them to, at least, the same measurements differ between contexts.
 
     All measurements of all contexts are put into one joint distribution that has each context's table. Over the pairs of a
@@ -189,7 +190,7 @@ def excess_mismatch(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any
     """
     from scipy.sparse import csr_array
 
-    laws, outcomes = _checked(contexts, tables)
+    contexts, laws, outcomes = _checked(contexts, tables)
     places: dict[Hashable, list[tuple[int, int]]] = {}
     variables = [(n, axis) for n, context in enumerate(contexts) for axis in range(len(context))]
     for n, axis in variables:
@@ -218,9 +219,10 @@ def excess_mismatch(contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any
 
 
 def _checked(
-    contexts: Sequence[Sequence[Hashable]], tables: Sequence[Any]
-) -> tuple[list[np.ndarray], dict[Hashable, int]]:
-    """Each context's probabilities, and how many outcomes each measurement has."""
+    contexts: Iterable[Iterable[Hashable]], tables: Iterable[Any]
+) -> tuple[list[tuple[Hashable, ...]], list[np.ndarray], dict[Hashable, int]]:
+    """The contexts, of which each may be given by what is read once, their probabilities, and how many outcomes each measurement has."""
+    contexts, tables = _names(contexts), _listed("tables", tables, "one table for each context")
     if len(contexts) != len(tables) or not contexts:
         raise ValueError(f"tables: {len(tables)} for {len(contexts)} contexts; allowed: one for each, and at least one")
     laws: list[np.ndarray] = []
@@ -229,7 +231,7 @@ def _checked(
         counts = numbers("tables", table)
         if counts.ndim != len(context) or len(set(context)) < len(context) or counts.size == 0:
             raise ValueError(
-                f"contexts: {tuple(context)} with a table of shape {counts.shape}; allowed: different names, an axis for each"
+                f"contexts: {context} with a table of shape {counts.shape}; allowed: different names, an axis for each"
             )
         if not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
             raise ValueError(f"tables: number {number} has a value that is no count, or no items; allowed: 0 or above")
@@ -237,4 +239,24 @@ def _checked(
             if outcomes.setdefault(name, length) != length:
                 raise ValueError(f"contexts: {name} has {outcomes[name]} outcomes and {length}; allowed: one number")
         laws.append(counts / counts.sum())
-    return laws, outcomes
+    return contexts, laws, outcomes
+
+
+def _names(contexts: Any) -> list[tuple[Hashable, ...]]:
+    allowed = "for each context the names of its measurements"
+    found = [tuple(_listed("contexts", context, allowed)) for context in _listed("contexts", contexts, allowed)]
+    for name in itertools.chain(*found):
+        try:
+            hash(name)
+        except TypeError:
+            raise ValueError(
+                f"contexts: {shown(name)} as a name; allowed: what can be the key of a dictionary"
+            ) from None
+    return found
+
+
+def _listed(name: str, values: Any, allowed: str) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise ValueError(f"{name}: {shown(values)}; allowed: {allowed}") from None

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.formatting import counted, p_value_text
+from ncsim.formatting import counted, p_value_of, p_value_text
 from ncsim.records.joint_counts import joint_counts, validated_counts
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
@@ -93,7 +93,7 @@ class MemberSignallingTest:
     method: str
 
     def __str__(self) -> str:
-        p_values = f"p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)}"
+        p_values = f"{p_value_of('p', self.p_value)}, Holm {p_value_text(self.p_holm)}"
         return f"{self.answer}: {self.difference} over {counted(self.members, 'member')}, {p_values} ({self.method})"
 
 
@@ -183,7 +183,7 @@ class SignallingTest:
     def __str__(self) -> str:
         first, second = self.accuracies
         z = "" if math.isnan(self.statistic) else f", z = {self.statistic:.1f}"
-        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, p = {p_value_text(self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
+        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, {p_value_of('p', self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
 
 
 def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:

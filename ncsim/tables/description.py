@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import DataError
-from ncsim.formatting import no_less, p_value_text, significant, significant_limit, table
+from ncsim.formatting import no_less, p_value_of, significant, significant_limit, table
 from ncsim.statistics.chsh import SIGNS, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
@@ -175,12 +175,12 @@ def _chsh_lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
         f"  kind                 {kinds}; its four correlators {correlators}",
     ]
     if "signalling_tests" in found:
-        tests = [f"{t['answer']} {p_value_text(t['p_holm'])}" for t in found["signalling_tests"]]
-        text.append(f"  accuracies alike     p = {', '.join(tests)} (Holm)")
+        tests = [p_value_of(t["answer"], t["p_holm"]) for t in found["signalling_tests"]]
+        text.append(f"  accuracies alike     p of {', '.join(tests)} (Holm)")
     elif "locality_p_value" in found:
         text.append(
             "  accuracies alike     not told by counts of the same items; ncsim.paired_signalling_tests takes answers"
         )
     if "locality_p_value" in found:
-        text.append(f"  one joint law        p = {p_value_text(found['locality_p_value'])} (Hoeffding)")
+        text.append(f"  one joint law        {p_value_of('p', found['locality_p_value'])} (Hoeffding)")
     return text

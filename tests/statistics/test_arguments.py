@@ -1,5 +1,9 @@
 """Arguments of public functions: a number of NumPy or JAX is the number that it is, and what is none is refused in one line."""
 
+from decimal import Decimal
+from fractions import Fraction
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,6 +17,9 @@ VALUES = np.random.default_rng(3).normal(size=120).clip(-4, 4)
 WORDS = "the cat sat on the mat and the dog sat on the log with a cat and a hat".split() * 4
 RANKS = ncsim.rank_counts(WORDS)
 PAIRS = [("A1", "B1"), ("A1", "B2"), ("A2", "B1"), ("A2", "B2")]
+GRID = np.linspace(-5, 5, 41)
+MOVING = -0.5 * (GRID - np.arange(5)[:, None] / 100) ** 2
+STARTS = np.arange(8) % 2 == 0
 
 #: A function of one argument, and a value of it that is right.
 CALLS = {
@@ -31,6 +38,15 @@ CALLS = {
     "energy": (lambda x: ncsim.moment_fit(RANKS, 1.0, x)[2:], 200.0),
     "splits": (lambda x: ncsim.held_out_likelihoods(WORDS, x), 2),
     "seed of held_out_likelihoods": (lambda x: ncsim.held_out_likelihoods(WORDS, 2, x), 7),
+    "log_z of width_law": (lambda x: ncsim.width_law([0.0, 1.0], x), 0.5),
+    "log_z of grand_potential": (lambda x: ncsim.grand_potential([0.0, 1.0], x, 1.0), 0.5),
+    "beta": (lambda x: ncsim.grand_potential([0.0, 1.0], 0.0, x), 0.5),
+    "log_z of two_routes": (lambda x: ncsim.two_routes(np.ones(8), STARTS, np.zeros((8, 2, 1)), x).canonical, 0.5),
+    "step": (lambda x: ncsim.fluid(GRID, MOVING, x).velocity, 0.5),
+    "diffusion": (lambda x: ncsim.entropy_balance(GRID, MOVING[0], np.ones(41), x, 1.0), 0.5),
+    "speed": (lambda x: ncsim.entropy_balance(GRID, MOVING[0], np.ones(41), 1.0, x), 0.5),
+    "degree": (lambda x: ncsim.fitted_log_density(VALUES, GRID, x), 2),
+    "quantum_bound": (lambda x: ncsim.LinearInequality("", np.ones((2, 2)), x).quantum_bound, 2.5),
     "level of npa_bound": (lambda x: ncsim.npa_bound(ncsim.chsh_inequality(), x), 1),
 }
 
@@ -58,7 +74,9 @@ def test_a_number_is_the_same_whatever_library_it_is_of(name):
 def test_what_is_no_number_is_one_line(name):
     call, right = CALLS[name]
     wrong = ["word", [right], (), 2j, float("nan"), float("inf"), {}, np.ones((20, 20)), b"3"]
-    wrong += [None] if name != "energy" else []
+    if name == "log_z of grand_potential":
+        wrong.remove(float("inf"))  # minus infinity there
+    wrong += [None] if name not in ("energy", "quantum_bound") else []
     wrong += [] if name.startswith("level of npa") else [str(right)]
     for value in wrong:
         with pytest.raises(ValueError, match=r"allowed: ") as refused:
@@ -102,6 +120,7 @@ def test_a_word_is_no_flag(value):
         lambda: ncsim.contextuality_interval(COUNTS, same_items=value),
         lambda: ncsim.crossed_bootstrap_mean_s(OUTCOMES, same_items=value),
         lambda: ncsim.game_p_value(COUNTS, random_settings=value),
+        lambda: ncsim.hoeffding_p_value(COUNTS, same_items=value),
     ):
         with pytest.raises(ValueError, match=r"; allowed: True or False"):
             call()
@@ -146,6 +165,68 @@ def test_ranks_have_counts(counts):
 def test_a_level_that_no_memory_has(level):
     with pytest.raises(ValueError, match=r"allowed: one with up to 100,000 products of 4 observables"):
         ncsim.npa_bound(ncsim.chsh_inequality(), level)
+
+
+@pytest.mark.parametrize("number", [10**30, Fraction(10**30), Decimal(10**30)])
+def test_pythons_own_numbers_are_numbers(number):
+    """Beyond 64 bits they are objects to NumPy, and were refused as none."""
+    assert ncsim.clopper_pearson(3, number) == ncsim.clopper_pearson(3, 1e30)
+    assert ncsim.holm([number / 10**31, 0]).tolist() == [0.1, 0.0]
+
+
+@pytest.mark.parametrize(
+    "values", [[0.1, None], [[0.1], [0.1, 0.2]], np.array(["0.1", 0.2], object), [0.1, 10**400], [0.1, 1j]]
+)
+def test_objects_that_are_no_numbers(values):
+    for call in (ncsim.holm, lambda x: ncsim.width_law(x, 0.0), lambda x: ncsim.grand_potential(x, 0.0, 1.0)):
+        with pytest.raises(ValueError, match=r"(p_values|log_ratios|losses): .*; allowed: real numbers$"):
+            call(values)
+    with pytest.raises(ValueError, match=r"successes: .*; allowed: real numbers$"):
+        ncsim.clopper_pearson([[1], [1, 2]], 3)
+
+
+@pytest.mark.parametrize("ratios", [[1.0, np.nan], [-np.inf, np.inf], [np.inf, 1.0]])
+def test_ratios_of_which_no_law_follows(ratios):
+    with pytest.raises(ValueError, match=r"log_ratios: .*; allowed: real numbers below infinity"):
+        ncsim.width_law(ratios, 0.0)
+    with pytest.raises(ValueError, match=r"log_density: .*; allowed: real numbers below infinity"):
+        ncsim.entropy_balance(GRID, np.append(MOVING[0][:39], ratios), np.ones(41), 1.0, 1.0)
+
+
+def test_entropy_is_of_an_even_grid():
+    """An uneven one gave another rate, of densities that were weighted as if it were even."""
+    uneven = np.sort(np.append(GRID[:-1], 4.9))
+    for call in (
+        lambda: ncsim.entropy_balance(uneven, -0.5 * uneven**2, np.ones(41), 1.0, 1.0),
+        lambda: ncsim.fitted_log_density(VALUES, uneven, 2),
+    ):
+        with pytest.raises(ValueError, match=r"grid: its points are not evenly spaced upwards"):
+            call()
+
+
+@pytest.mark.parametrize("full", [np.array(["False"] * 8), np.zeros(8, int), ["True"] * 8])
+def test_starts_are_flags(full):
+    with pytest.raises(ValueError, match=r"full: type .*; allowed: bool"):
+        ncsim.two_routes(np.ones(8), full, np.zeros((8, 2, 1)), 0.0)
+
+
+def test_a_potential_is_differentiated_by_its_ln_z():
+    """Its derivative is minus the mean number of units over beta; while JAX traces it, it is no number yet."""
+    losses, beta = jnp.array([0.0, 0.5, 0.2]), 2.0
+    slope = jax.grad(lambda log_z: ncsim.grand_potential(losses, log_z, beta))(0.3)
+    law = ncsim.width_law(-beta * np.diff(np.float64(losses)), 0.3)
+    assert float(slope) == pytest.approx(-(law @ np.arange(3)) / beta, rel=1e-5)
+
+
+def test_contexts_and_tables_may_be_read_once():
+    """Of a generator there was a TypeError, as of None."""
+    same, other = np.diag([8, 8]), np.diag([8, 8])[::-1]
+    tables = [same, same, same, other]
+    for call in (ncsim.contextual_fraction, ncsim.excess_mismatch):
+        assert call((iter(pair) for pair in PAIRS), iter(tables)) == call(PAIRS, tables) == pytest.approx(1)
+        for contexts, given in [(None, tables), (PAIRS, None), ([3] * 4, tables), ([(["a"], "b")] * 4, tables)]:
+            with pytest.raises(ValueError, match=r"^(contexts|tables): .*; allowed: "):
+                call(contexts, given)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.statistics.hydrodynamics import action_hbar_squared, momentum_kappa
+from ncsim.statistics.momentum import action_hbar_squared, momentum_kappa
 
 GRID = np.linspace(-9, 9, 1201)
 AROUND = np.array([-2, -1, 0, 1, 2])

@@ -320,6 +320,27 @@ def test_wrong_commands_are_one_line(capsys, arguments, words):
     assert line.startswith(f"ncsim: error: {words}")
 
 
+def test_a_text_of_one_kind_of_word_is_told_what_it_lacks(tmp_path, capsys):
+    """It said "1 words of 1 kinds; allowed: above 0 and below 0"."""
+    for text, words in [("rose", "1 word"), ("rose rose", "2 words")]:
+        (tmp_path / "rose.txt").write_text(text)
+        with pytest.raises(SystemExit):
+            main(["words", str(tmp_path / "rose.txt")])
+        said = "allowed: above 0 and below that of equal counts, of two kinds or more"
+        assert capsys.readouterr().err.endswith(f"energy: 0 for {words} of 1 kind; {said}\n")
+
+
+def test_a_p_value_that_no_float_has_stands_behind_one_sign(tmp_path):
+    """It was "p = < 1e-300"."""
+    table = made(tmp_path, BOX.replace("4", "400000").replace("400000,0", "400000,1", 1))
+    text = "\n".join(lines(table, describe(table)))
+    assert "one joint law        p < 1e-300 (Hoeffding)" in text
+    table = made(tmp_path, BOX.replace("4", "400000").replace("0,0,400000", "0,0,1", 1))
+    text = "\n".join(lines(table, describe(table)))
+    assert "accuracies alike     p of A1 < 1e-300, A2 = 1, B1 < 1e-300, B2 = 1 (Holm)" in text
+    assert "= <" not in text
+
+
 def test_statistics_are_those_of_the_functions():
     counts = read_table(PEOPLE).joint_counts
     assert float(ncsim.chsh_statistics(counts).s) == describe(read_table(PEOPLE))["s"]
