@@ -100,7 +100,7 @@ class Run:
     def until(self) -> dict[str, Any] | None:
         """Of a run that was to be precise (`until` of `run_ensemble`): what was to be reached, the looks on the way, and once it
         has ended the number of members and whether it `stopped` as "precise" or at the most "members". None of others."""
-        return self._until if self.storage is None else read_until(self.storage)
+        return self._until if self.storage is None else read_until(self.storage, self.configs)
 
     def batches(self, cell: int = 0) -> Iterator[MemberRecords]:
         """The records of a cell part by part, in the order of member ids, however many there are.

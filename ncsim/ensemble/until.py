@@ -74,6 +74,7 @@ class _Stages:
         self.executors: Sequence[str] | None = None
         self.looks: list[Look] = []
         self.storage: Storage | None = None
+        self.stored: Sequence[str] = ()  # the cells that are looked at, in the order of a stored run
 
     def run(self) -> Run:
         """All stages. Raises as `train_until`."""
@@ -103,14 +104,18 @@ class _Stages:
         except NoRunError:
             return 0
         RunFolder(self.storage, self.job.configs).check_same_run(stored)
+        self.stored = [fingerprint(stored.configs[number]) for number in self.until.cells(stored.configs)]
         return int(stored.configs[0].member_ids[-1]) + 1 - self.first
 
     def _take_up(self) -> None:
         """Go on where the same rule was ended."""
-        known = None if self.storage is None else read_until(self.storage)
+        known = None if self.storage is None else read_until(self.storage, self.job.configs)
         if known is not None and known["until"] == str(self.until) and known["first_member"] == self.first:
-            # The cells of a grid may be asked for in another order than they were looked at in.
-            order = known.get("fingerprints", self.fingerprints)
+            # The cells of a grid may be asked for in another order than they were looked at in. Earlier versions did not name them:
+            # where no run is stored, such a file may be of any.
+            order = known.get("fingerprints", self.stored)
+            if set(order) != set(self.fingerprints):
+                return
             places = [order.index(each) for each in self.fingerprints]
             for look in known["looks"]:
                 reach = [math.inf if each is None else each for each in look["reach"]]
@@ -136,8 +141,10 @@ class _Stages:
         """The run with so many members in the folder. What is known is on record before any of them is trained."""
         assert self.storage is not None
         told = self._told(members)
-        # A folder that is complete may be one that cannot be written to; earlier versions did not name the cells.
-        if {"fingerprints": self.fingerprints} | (read_until(self.storage) or {}) != told:
+        known = read_until(self.storage) or {}
+        if "stopped" in known:  # an earlier version did not name the cells, and how many members it asked for
+            known = {"fingerprints": self.stored, "asked": known["members"]} | known
+        if known != told:  # a folder that is complete may be one that cannot be written to
             try:
                 self.storage.prepare()
             except OSError as error:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
+from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.errors import StoreError, reason
 from ncsim.storage.checksums import is_whole, sealed_json
 from ncsim.storage.files import Storage
@@ -17,8 +19,12 @@ UNTIL = "until.json"
 FORMAT = 1
 
 
-def read_until(storage: Storage) -> dict[str, Any] | None:
+def read_until(storage: Storage, configs: Sequence[EnsembleConfig] | None = None) -> dict[str, Any] | None:
     """What until.json says; None where there is none, or it is torn: then the rule begins anew.
+
+    Args:
+        storage: the run folder.
+        configs: of its run. A file that names cells of another run, which was killed before it had a config.json, says nothing of this one.
 
     Raises:
         StoreError: it cannot be read now, which gives up no look.
@@ -31,9 +37,13 @@ def read_until(storage: Storage) -> dict[str, Any] | None:
         raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{UNTIL}") from None
     with contextlib.suppress(ValueError):
         stored = json.loads(content) if is_whole(content) else None
-        if isinstance(stored, dict) and stored.get("format") == FORMAT:
+        if isinstance(stored, dict) and stored.get("format") == FORMAT and _is_of(stored, configs):
             return {name: value for name, value in stored.items() if name not in ("format", "checksum")}
     return None
+
+
+def _is_of(stored: dict[str, Any], configs: Sequence[EnsembleConfig] | None) -> bool:
+    return configs is None or {*stored.get("fingerprints", ())} <= {*map(fingerprint, configs)}
 
 
 def torn_until(storage: Storage) -> list[str]:

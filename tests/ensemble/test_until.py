@@ -1,6 +1,7 @@
 """A run that ends when a number is precise: its folder is that of a run of so many members, whatever stopped it on the way."""
 
 import contextlib
+import dataclasses
 import errno
 import html
 import json
@@ -26,6 +27,7 @@ from ncsim.report.write import printed
 from ncsim.statistics import stopping
 from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
+from ncsim.storage.checksums import sealed_json
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.verify import verify
 from ncsim.study import Study
@@ -322,6 +324,48 @@ def test_cells_asked_for_in_another_order_keep_their_intervals(tmp_path, words):
     again = ncsim.run_ensemble(GRID[::-1], out=tmp_path / "run", until=words)
     assert again.configs[0].learning_rate == 0.05
     assert (again.configs[0].members, intervals(again)) == (members, told)
+
+
+def without(record, *names):
+    """until.json as an earlier version wrote it, which knew nothing of these."""
+    stored = json.loads(record.read_text())
+    record.write_bytes(sealed_json({name: value for name, value in stored.items() if name not in (*names, "checksum")}))
+
+
+def test_a_record_of_an_earlier_version_is_not_written_again(tmp_path, monkeypatch):
+    """A folder that has ended is given also where it cannot be written to; its cells are those of config.json, in their order."""
+    words = MEAN.replace("0.06", "0.3")
+    run = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=words)
+    seen, record = run.until["reach"], tmp_path / "run" / "until.json"
+    assert len(set(seen)) == 2
+    without(record, "fingerprints", "asked")
+    before = record.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("ncsim.ensemble.until.write_until", None)
+        again = ncsim.run_ensemble(GRID, out=tmp_path / "run", until=words)
+    assert again.configs == run.configs
+    assert record.read_bytes() == before
+    assert ncsim.run_ensemble(GRID[::-1], out=tmp_path / "run", until=words).until["reach"] == seen[::-1]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_another_run_was_to_reach_says_nothing_of_this_one(tmp_path, named):
+    """until.json is written before config.json: a kill in between leaves it alone, and the folder may be given to another run. A traceback
+    said that its cell is not in list, or what was seen of the other ended this one."""
+    words = MEAN.replace("0.06", "0.3")
+    ncsim.run_ensemble(GRID, out=tmp_path / "other", executor="xla", until=words)
+    record = tmp_path / "other" / "until.json"
+    if not named:
+        without(record, "fingerprints", "asked")
+    (tmp_path / "run").mkdir()
+    shutil.copy(record, tmp_path / "run")
+    cells = [dataclasses.replace(cell, steps=30) for cell in GRID]
+    run = ncsim.run_ensemble(cells, out=tmp_path / "run", executor="xla", until=words)
+    assert run.until == ncsim.run_ensemble(cells, executor="xla", until=words).until
+    if named:
+        shutil.copy(record, tmp_path / "run")
+        assert ncsim.open_run(tmp_path / "run").until is None
+        assert "until" not in summarise(ncsim.open_run(tmp_path / "run")).numbers
 
 
 def test_the_most_members_are_no_more(tmp_path):
