@@ -84,7 +84,8 @@ class ObjectStorage:
         return True
 
     def exchange(self, name: str, held: bytes, content: bytes) -> bool:
-        """By a condition on the version that was read (If-Match), so that of two workers one finds what the other has written."""
+        """By a condition on the version that was read (If-Match), so that of two workers one finds what the other has written. A store
+        that knows no versions or no such conditions is written to as it is: there the later of two at one moment counts."""
         key = self._root + name
         with _as_os_error():
             found = self._obstore.get(self._store, key)
@@ -92,12 +93,16 @@ class ObjectStorage:
                 return False
             version = {each: found.meta[each] for each in ("e_tag", "version") if found.meta[each] is not None}
             try:
-                self._obstore.put(self._store, key, content, mode=version or "overwrite", use_multipart=False)
+                if version:
+                    self._obstore.put(self._store, key, content, mode=version, use_multipart=False)
+                    return True
             except Exception as error:
-                if type(error).__name__ != "PreconditionError":
+                if type(error).__name__ in ("PreconditionError", "AlreadyExistsError"):
+                    # A put whose answer was lost is tried again, and then finds its own.
+                    return bytes(self._obstore.get(self._store, key).bytes()) == content
+                if not _knows_no_conditions(error):
                     raise
-                # A put whose answer was lost is tried again, and then finds its own.
-                return bytes(self._obstore.get(self._store, key).bytes()) == content
+        self.write(name, content)
         return True
 
     def exists(self, name: str) -> bool:
@@ -120,6 +125,12 @@ class ObjectStorage:
     def move(self, name: str, to: str) -> None:
         self.write(to, self.read(name))
         self.remove(name)
+
+
+def _knows_no_conditions(error: Exception) -> bool:
+    """Whether a store refuses a put because it is on a condition, as some that speak as Amazon's do."""
+    text = str(error).partition("\n\nDebug source")[0]
+    return isinstance(error, NotImplementedError) or bool(re.search("status code: 501|If-Match", text))
 
 
 def probe_name() -> str:

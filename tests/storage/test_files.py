@@ -361,6 +361,7 @@ def test_an_s3_server(bucket, tmp_path):
     """Everything that the memory file system is tried for, on keys that are reached over HTTP."""
     test_files_are_written_read_listed_moved_and_removed(f"{bucket}/files")
     test_only_one_can_create(f"{bucket}/create")
+    test_only_what_was_read_is_exchanged(f"{bucket}/exchanged")
     test_a_run_is_the_same_wherever_it_is(f"{bucket}/same", tmp_path)
     test_a_damaged_run_is_repaired_wherever_it_is(f"{bucket}/damaged")
     test_a_run_is_trained_into_an_object_store_and_resumed(f"{bucket}/trained")
