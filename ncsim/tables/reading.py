@@ -140,7 +140,11 @@ def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.startswith("#"):
-            rows.append((number, [cell.strip() for cell in next(csv.reader([line]))]))
+            try:
+                rows.append((number, [cell.strip() for cell in next(csv.reader([line]))]))
+            except csv.Error:
+                words = f"a cell of more than {csv.field_size_limit():,} characters; allowed: names and numbers"
+                raise DataError(f"{file}: row {number} has {words}") from None
     if len(rows) < 2:
         raise DataError(f"{file}: {len(rows)} rows; allowed: a first row of names and at least one other")
     (_, header), *rest = rows

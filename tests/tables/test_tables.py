@@ -261,6 +261,7 @@ def test_three_outcomes(tmp_path):
         (BOX.replace("A,B',4", "A,B,4", 1), "row 3: A, B, "),
         (BOX.replace("A,B,4,0,0,4", "A,B,0.5,0,0,0.4", 1), "row 2: A, B adds up to 0.9; allowed"),
         (BOX.replace("4", "1e20"), "8e+20 items; allowed: fewer than 2^53 in all, or probabilities"),
+        (BOX.replace("A,B,4", "A,B," + "4" * 140_000, 1), "row 2 has a cell of more than 131,072 characters; allowed"),
         (BOX.replace("A,B,4", ",B,4", 1), "row 2: a setting or outcome without a name"),
         ("alice,bob,a,b,count\nA,B,x,x,3\n", "one outcome alone"),
         ("alice,bob,a,b,probability\nA,B,x,x,3\nA,B,x,y,1\nA,B,y,x,1\nA,B,y,y,1\n", "row 2: A, B adds up to 6"),

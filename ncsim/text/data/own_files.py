@@ -206,6 +206,11 @@ def _records(shown: str, reader: Any, notes: list[str]) -> Iterator[tuple[str, l
             else:
                 blank += 1
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise DataError(
+                f"{shown}, line {begins}: a cell has more than {csv.field_size_limit():,} characters, or a quotation mark does not close; "
+                "allowed: shorter ones, or longer texts as JSON lines or in Parquet"
+            ) from None
         raise DataError(f"{shown}: does not read as written with quoting ({error}); allowed: {_ALLOWED}") from None
     if blank:
         notes.append(f"{blank} blank lines left out")

@@ -175,6 +175,10 @@ def test_columns_have_the_names_that_the_suite_gives(tmp_path):
         (b"text,label,label\na,1,0\n", "own, line 1: columns are text, label, label; allowed: each name once"),
         (b"text,label\na,1,0\n", r"own, line 2: has 3 columns; allowed: 2 \(text, label\)"),
         (b'text,label\n"a,1\n', "own: does not read as written with quoting"),
+        (
+            b"text,label\na,1\n" + b"a" * 140_000 + b",1\n",
+            "own, line 3: a cell has more than 131,072 characters, or a quotation mark",
+        ),
         (b'{"text": {"0": "a"}, "label": {"0": 1}}', "own, line 1: text is empty or no text"),
         (b'{\n "text": "a", "label": 1\n}', "own, line 1: is not JSON"),
         (b"[1, 2]", "own, line 1: is not an object; allowed: a CSV or TSV"),
