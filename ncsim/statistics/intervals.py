@@ -111,6 +111,8 @@ def ratio_estimate(inside: np.ndarray, total: np.ndarray, level: float = 0.95) -
 
 #: With fewer networks than this several contexts may well lack an outcome at once.
 FEWEST_NETWORKS = 100
+#: And with fewer than this for each try: the tries find for sure what a hundred networks may lack.
+FEWEST_PER_TRY = 6
 
 #: Said where nothing is known of how members differ; the interval is then all that is possible.
 NO_INTERVAL = "one member: no interval"
@@ -199,7 +201,7 @@ def unseen_share(networks: int, tries: float, level: float) -> float:
 def unseen_reach(span: float, networks: int, tries: int, level: float, contexts: int) -> float:
     """How far outcomes that no network has move a sum over independent contexts, at most.
 
-    Most ensembles lack one in a single context. Of few networks several contexts may each lack one that is not even rare, and
+    Most ensembles lack one in a single context. Of few networks, or of few for each try, several contexts may each lack one that is not even rare, and
     that more tries than networks find for sure: then all of them lack so much that together it is as rare.
 
     Args:
@@ -209,7 +211,7 @@ def unseen_reach(span: float, networks: int, tries: int, level: float, contexts:
         level: probability with which the interval should hold.
         contexts: of the sum.
     """
-    parts = contexts if networks < FEWEST_NETWORKS else 1
+    parts = contexts if networks < max(FEWEST_NETWORKS, FEWEST_PER_TRY * tries) else 1
     return parts * span * unseen_share(networks, tries / parts, level)
 
 

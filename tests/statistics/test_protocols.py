@@ -279,3 +279,27 @@ def test_an_interval_of_a_fraction_has_a_level(successes, trials, level, words):
     """A level of 95 gave limits that are no numbers, and one of 0 or less a narrow interval without a word."""
     with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
         clopper_pearson(successes, trials, level=level)
+
+
+@pytest.mark.parametrize(("networks", "tries"), [(100, 100), (200, 100), (500, 100), (600, 100), (100, 20)])
+@pytest.mark.parametrize("expected", [0.4, 0.7, 1.0, 1.5])
+def test_intervals_of_more_networks_hold_what_many_tries_find(networks, tries, expected):
+    """A hundred tries find for sure what each of four contexts of a hundred networks may lack: 79 % of intervals held the mean of a sum over
+    contexts. Here by all numbers of rare networks, each in a group of its own."""
+    share, groups, most = expected / networks, 50, 9
+    sizes = np.full(groups, networks / groups)
+    chance = binom.pmf(np.arange(most + 1), networks, share)
+    truth = 4 * (1 - 2 * (1 - share) ** tries)
+    held = 0.0
+    for numbers in itertools.combinations_with_replacement(range(most + 1), 4):
+        rare = np.zeros((4, groups))
+        for context, number in enumerate(numbers):
+            rare[context, 10 * context : 10 * context + number] = 1
+        left = networks - sizes
+        values = [1 - 2 * (1 - rare.sum(axis=1) / networks) ** tries]
+        values += [1 - 2 * (1 - (rare.sum(axis=1) - rare[:, g]) / left[g]) ** tries for g in range(groups)]
+        value, *left_out = np.sum(values, axis=1)
+        found = mean_estimate(value, np.array(left_out), networks, tries, contexts=4)
+        orders = math.factorial(4) / math.prod(map(math.factorial, np.bincount(numbers)))
+        held += orders * chance[list(numbers)].prod() * (found.low <= truth <= found.high)
+    assert held >= 0.95 * chance.sum() ** 4
