@@ -49,9 +49,11 @@ class RandomSolutions(NamedTuple):
             depend on each other.
         wrong: of the two heads together, at most.
         round_trips: of the walks of each context, from the fewest wrong answers that were found to half of all and back, int64[4].
-            None where networks were guessed.
+            Among them are those of the time before networks are counted, which has a tenth as many steps or more. None where networks
+            were guessed.
         language: "C" or "NumPy"; both give the same.
         fewest: by context, where a walk's range ends.
+        trips_before: of the round trips those of that time, int64[4]; None where networks were guessed.
 
     Example:
         >>> import ncsim
@@ -76,6 +78,7 @@ class RandomSolutions(NamedTuple):
     round_trips: np.ndarray | None
     language: str
     fewest: tuple[int, ...] = (0, 0, 0, 0)
+    trips_before: np.ndarray | None = None
 
     def share(self, context: int, wrong: int | None = None) -> Estimate:
         """The probability that a network of the initial law has at most so many wrong answers in a context; `self.wrong`
@@ -107,7 +110,7 @@ class RandomSolutions(NamedTuple):
         return cells[kept], total[kept] / max(total[kept].sum(), 1e-300)
 
     def converged(self, context: int) -> bool:
-        """Whether the walks of a context may be relied on: four round trips per walk (2,048 in all), and
+        """Whether the walks of a context may be relied on: four round trips per walk (2,048 in all) while networks are counted, and
         halves that agree. With fewer the interval is too narrow and mostly too low. True of guesses.
 
         Args:
@@ -115,7 +118,8 @@ class RandomSolutions(NamedTuple):
         """
         if self.round_trips is None:
             return True
-        return bool(self.round_trips[context] >= TRIPS) and abs(self.halves_apart(context)) < APART
+        before = 0 if self.trips_before is None else self.trips_before[context]
+        return bool(self.round_trips[context] - before >= TRIPS) and abs(self.halves_apart(context)) < APART
 
     def halves_apart(self, context: int) -> float:
         """Difference of the logarithms of what the two halves of the draws give for `share`, in standard errors; of walks whose range
@@ -207,13 +211,13 @@ def random_solutions(
         )
     work = _Work(drawer, wrong, -(-keep // GROUPS) if keep else 0, seed, threads or cores())
     found = work.guess(draws) if method == "guess" else work.walk(draws, fewest)
-    tables, vectors, trips, done = found
-    return RandomSolutions(
-        config, method, done, tables, tuple(v[:keep] for v in vectors), wrong, trips, drawer.language, tuple(fewest)
-    )
+    tables, vectors, (trips, before), done = found
+    kept = tuple(v[:keep] for v in vectors)
+    return RandomSolutions(config, method, done, tables, kept, wrong, trips, drawer.language, tuple(fewest), before)
 
 
-Found = tuple[tuple[tuple[np.ndarray, np.ndarray], ...], list[np.ndarray], np.ndarray | None, int]
+Trips = tuple[np.ndarray | None, np.ndarray | None]
+Found = tuple[tuple[tuple[np.ndarray, np.ndarray], ...], list[np.ndarray], Trips, int]
 
 
 class _Work:
@@ -243,33 +247,35 @@ class _Work:
         mass = np.stack(tables, axis=-1)  # [half, context, cell, group]
         vectors = [np.concatenate([each.of(context) for each in kept]) for context in range(4)]
         found = tuple(_compact(np.moveaxis(mass[:, context], 0, 1).astype(float)) for context in range(4))
-        return found, vectors, None, 2 * GROUPS * streams * steps
+        return found, vectors, (None, None), 2 * GROUPS * streams * steps
 
     def walk(self, draws: int, fewest: Sequence[int]) -> Found:
         steps = -(-draws // (2 * GROUPS * LANES))
-        tables, vectors, trips = [], [], []
+        tables, vectors, trips, before = [], [], [], []
         for context in range(4):
             log_weight, bottom = self._learned(context, fewest[context])
             ends, ratio = (bottom, self.rows), _ratio(log_weight)
 
             def group(
                 number: int, context: int = context, ends: Any = ends, ratio: Any = ratio
-            ) -> tuple[Any, Keep, int]:
+            ) -> tuple[Any, Keep, int, int]:
                 walkers, kept = Walk(self.law, context, (self.seed, 1, context, number), LANES), self._keep()
-                counted = np.zeros((3, self.cells), np.int64)
+                counted, returned = np.zeros((3, self.cells), np.int64), []
                 for half, length in enumerate((max(BURN_IN, steps // 5), steps, steps)):
                     limit = self._limit if half else -1
                     for place, part in enumerate(self._slices(length, LANES)):
                         schedule = Schedule.drawn(self.law, part, (self.seed, 2, context, number, half, place))
                         self.drawer.walk(walkers, schedule, ratio, ends, counted[half], kept, limit, KEEP_EVERY)
-                return counted[1:], kept, int(walkers.trips[0])
+                    returned.append(int(walkers.trips[0]))
+                return counted[1:], kept, returned[-1], returned[0]
 
-            counted, kept, returned = zip(*self._shared(group), strict=True)
+            counted, kept, returned, early = zip(*self._shared(group), strict=True)
             weight = np.exp(log_weight - log_weight.max())[_wrong_of_codes(self.cells, self.rows)]
             tables.append(_compact(np.stack(counted, axis=-1).transpose(1, 0, 2) * weight[:, None, None]))
             vectors.append(np.concatenate([each.of(context) for each in kept]))
             trips.append(sum(returned))
-        return tuple(tables), vectors, np.array(trips, np.int64), 2 * GROUPS * LANES * steps
+            before.append(sum(early))
+        return tuple(tables), vectors, (np.array(trips), np.array(before)), 2 * GROUPS * LANES * steps
 
     def _learned(self, context: int, fewest: int) -> tuple[np.ndarray, int]:
         """The logarithm of the probability of each number of wrong answers, roughly and but for a constant, float64[2 R + 1];

@@ -140,6 +140,20 @@ def test_one_unit_has_its_exact_probability(monkeypatch):
     assert law[(cells[:, 0] == 2)].sum() == pytest.approx(exact, rel=0.1)
 
 
+def test_round_trips_before_anything_is_counted_make_no_walk_converge(monkeypatch):
+    """A walk of one step per half was said to be relied on, for what it did before."""
+    monkeypatch.setattr(module, "BATCHES", 100)
+    monkeypatch.setattr(module, "BURN_IN", 5_000)
+    config = EnsembleConfig(hidden=1, tasks=TWO_ROWS)
+    walks = random_solutions(config, 1_024, method="multicanonical", keep=0)
+    assert walks.draws == 1_024
+    assert (walks.round_trips > module.TRIPS).all()
+    assert all(abs(walks.halves_apart(context)) < module.APART for context in range(4))
+    assert (walks.trips_before <= walks.round_trips).all()
+    assert (walks.round_trips - walks.trips_before < module.TRIPS).all()
+    assert not any(walks.converged(context) for context in range(4))
+
+
 def test_an_answer_of_zero_is_counted_as_it_falls():
     # Without biases and with input 0 the logit is exactly 0, which answers 0.
     tasks = TruthTables(inputs=[(0,)], alice=[(0,), (1,)], bob=[(0,), (0,)], alice_features=[0], bob_features=[0])
