@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ncsim.ensemble.separability import ForeignShare
 
 MOST_STEPS = 10**9
-#: What `check_ridge` takes, in its words.
+#: What `checked_ridge` takes, in its words.
 RIDGES = "a number above 1e-10 and below 1e+06"
 
 
@@ -78,10 +78,10 @@ def _run(parsed: argparse.Namespace) -> None:
     if parsed.print_config:
         output(settings_text(parsed, [config]))
         return
-    from ncsim.ensemble.separability import check_ridge, foreign_share
+    from ncsim.ensemble.separability import checked_ridge, foreign_share
 
     if ridge is not None:
-        check_ridge(ridge, "--ridge")
+        checked_ridge(ridge, "--ridge")
     with telling(None if parsed.json else "training members and their twins"):
         rows = described(foreign_share(config, steps, parsed.contexts, devices), ridge)
     if parsed.json:

@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import field
 from typing import Any
 
@@ -120,6 +120,13 @@ def whole_number(value: Any) -> int | None:
         return None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         return None
+
+
+def list_of(values: Any, otherwise: list[Any]) -> list[Any]:
+    """What a list, an array or the like holds, in order, and `otherwise` where a value is none: a word is one value and no list of
+    letters, bytes are no numbers, a set has no order, and an array without axes has no length."""
+    several = isinstance(values, Iterable) and not isinstance(values, str | bytes | bytearray | Set | Mapping)
+    return list(values) if several and getattr(values, "ndim", None) != 0 else otherwise
 
 
 def parsed(name: str, kind: type, word: str, allowed: str) -> Any:

@@ -13,7 +13,7 @@ from ncsim.config.fields import option_name
 from ncsim.config.scenarios import two_by_two
 from ncsim.ensemble.given import all_configs
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
+from ncsim.executors.devices import checked_device_count, devices_to_use, failing_in_one_line
 from ncsim.executors.own_programs import own_programs
 from ncsim.jax_settings import own_settings
 from ncsim.records.members import MemberRecords, concatenated
@@ -58,7 +58,7 @@ def run_circuits(
     """
     configs = all_configs(config)
     _check(configs, encoding)
-    validate_device_count(devices)
+    devices = checked_device_count(devices)
     with failing_in_one_line(unless=lambda error: False), own_programs():
         records = [_trained(each, encoding, devices) for each in configs]
     return Run(configs, records, executors=["xla"] * len(configs))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import shown
+from ncsim.config.fields import list_of, shown
 from ncsim.errors import ConfigError
 
 
@@ -27,8 +26,7 @@ def all_configs(config: Any) -> list[EnsembleConfig]:
     Raises:
         ConfigError: something is no config, or there is none.
     """
-    single = isinstance(config, EnsembleConfig) or not isinstance(config, Iterable)
-    configs = [config] if single else list(config)
+    configs = list_of(config, [config])
     if not configs:
         raise ConfigError("config: no config; allowed: one or more")
     for each in configs:

@@ -15,6 +15,7 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble.audit import unequal_columns
 from ncsim.ensemble.trainer import Trainer, trainer
 from ncsim.errors import StoreError
+from ncsim.executors.devices import checked_device_count
 from ncsim.executors.own_programs import own_programs
 from ncsim.forks import check_not_forked
 from ncsim.records.joint_counts import joint_counts
@@ -182,7 +183,7 @@ def trained_again(
     check_not_forked()
     config = run.configs[cell]
     with own_programs():
-        feeder = trainer(devices)
+        feeder = trainer(checked_device_count(devices))
         records, networks = feeder.train_kept(config, stored.member, executor_of(run, cell, feeder))
     # Losses and margins, too: networks that solve everything have the same counts, whatever their weights are.
     same = np.ones(stored.size, bool)

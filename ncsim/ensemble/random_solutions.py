@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import option_name, shown, whole_number
+from ncsim.config.fields import list_of, option_name, shown, whole_number
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble.given import one_config
@@ -376,11 +376,8 @@ def _check(
         if number is None or not low <= number <= high:
             raise ConfigError(f"{name}: {shown(value)}; allowed: a whole number from {low:,} to {high:,}")
     most = config.tasks.rows - 1
-    if (
-        not isinstance(fewest, Sequence)
-        or len(fewest) != 4
-        or not all(whole_number(n) in range(most + 1) for n in fewest)
-    ):
+    given = list_of(fewest, [])
+    if len(given) != 4 or not all(whole_number(n) in range(most + 1) for n in given):
         raise ConfigError(f"fewest: {shown(fewest)}; allowed: four whole numbers from 0 to {most}")
     if method not in METHODS:
         raise ConfigError(f"method: {shown(method)}; allowed: {', '.join(METHODS)}")

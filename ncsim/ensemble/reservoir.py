@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
-from ncsim.config.fields import checked, integer, number, option_name
+from ncsim.config.fields import checked, integer, list_of, number, option_name
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.ensemble.given import one_config
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import devices_to_use, failing_in_one_line, validate_device_count
+from ncsim.executors.devices import checked_device_count, devices_to_use, failing_in_one_line
 from ncsim.executors.own_programs import own_programs
 from ncsim.jax_settings import own_settings
 from ncsim.statistics.bootstrap import bootstrap_mean
@@ -174,7 +174,7 @@ def reservoir(
     asked = _asked(locals())
     potentials = _potentials(chemical_potential)
     _check_config(config)
-    validate_device_count(devices)
+    devices = checked_device_count(devices)
     from ncsim.training.reservoir import Settings, network_units
 
     looks = asked["steps"] // EVERY
@@ -202,7 +202,7 @@ def _asked(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _potentials(given: Any) -> np.ndarray:
-    values = list(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else [given]
+    values = list_of(given, [given])
     found = [checked("chemical_potential", value, OPTIONS["chemical_potential"].metadata) for value in values]
     if not found or len(set(found)) < len(found):
         raise ConfigError(f"--chemical-potential: {values}; allowed: one or more numbers, each once")

@@ -24,7 +24,7 @@ from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.until import checked_until, train_until
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError, StoreError
-from ncsim.executors.devices import validate_device_count
+from ncsim.executors.devices import checked_device_count
 from ncsim.executors.own_programs import own_programs
 from ncsim.records.members import concatenated
 from ncsim.results import Run
@@ -99,6 +99,7 @@ def run_ensemble(
     configs = all_configs(config)
     shard = shard if shard is None else Shard.checked(shard)
     place = None if out is None else os.fspath(out)
+    devices = checked_device_count(devices)
     job = Job(configs, devices, progress, executor, recording, place, resume, shard)
     _check(job, pool)
     wanted = None if until is None else checked_until(until, job)
@@ -125,7 +126,6 @@ def _check(job: Job, pool: Executor | str | None) -> None:
     job.check(two_by_two)
     if job.recording is not None and not isinstance(job.recording, Recording):
         raise ConfigError(f"recording: {shown(job.recording)}; allowed: an ncsim.Recording, or None")
-    validate_device_count(job.devices)
     if job.recording is not None:
         for config in job.configs:
             job.recording.steps(config.steps)  # raises if they are too many

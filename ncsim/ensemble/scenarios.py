@@ -18,7 +18,7 @@ from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.pool import store_by
 from ncsim.ensemble.work import missing_parts, working_on
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import validate_device_count
+from ncsim.executors.devices import checked_device_count
 from ncsim.executors.own_programs import own_programs
 from ncsim.records.members import joined
 from ncsim.scenarios import ScenarioRun
@@ -70,6 +70,7 @@ def run_scenario(
     """
     configs = all_configs(config)
     place = None if shard is None else Shard.checked(shard)
+    devices = checked_device_count(devices)
     job = Job(configs, devices, progress, executor, None, out, resume, place)
     _check(job, pool)
     if pool is not None:
@@ -88,7 +89,6 @@ def _check(job: Job, pool: Executor | str | None) -> None:
     """Refuse what can be refused without a device and before a folder is made."""
     job.check(_check_tasks)
     job.check_place()
-    validate_device_count(job.devices)
     job.check_pool(pool)
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import shown, whole_number
+from ncsim.config.fields import list_of, shown, whole_number
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.given import one_config
 from ncsim.ensemble.trainer import trainer
 from ncsim.errors import ConfigError
+from ncsim.executors.devices import checked_device_count
 from ncsim.executors.own_programs import own_programs
 
 #: Networks whose logits and kernels are computed at a time.
@@ -125,7 +127,7 @@ class ForeignShare(NamedTuple):
         """A function of both heads' precision, [M, C, R]."""
         from ncsim.training.separability import heads_precision, logit_jacobian
 
-        check_ridge(ridge)
+        ridge = checked_ridge(ridge)
         slopes = self._of_each(lambda vector: logit_jacobian(self.config, vector))
         found = np.full(slopes.shape[:3], np.nan)
         good = np.isfinite(slopes).all(axis=(-3, -2, -1))
@@ -195,26 +197,29 @@ def foreign_share(
         )
     at = _ascending((config.steps,) if steps is None else steps)
     chosen = _numbers_of(contexts)
-    _check_between("apart", apart, 0, 1)
+    distance = _between("apart", apart, 0, 1)
+    used = checked_device_count(devices)
     with own_programs():
-        found = trainer(devices).train_twins(config, np.asarray(config.member_ids), at, chosen, float(apart))
+        found = trainer(used).train_twins(config, np.asarray(config.member_ids), at, chosen, distance)
     names = tuple(context_names()[number] for number in chosen)
     member = np.asarray(config.member_ids, np.uint64)
     return ForeignShare(member, names, at, foreign_part(found.response), found.response, found.vector, config)
 
 
-def check_ridge(ridge: Any, name: str = "ridge") -> None:
-    """Raise a ConfigError where a ridge is none: below, what rounding leaves is no precision of anything."""
-    _check_between(name, ridge, 1e-10, 1e6)
+def checked_ridge(ridge: Any, name: str = "ridge") -> float:
+    """A ridge in Python's own type; a ConfigError where it is none: below, what rounding leaves is no precision of anything."""
+    return _between(name, ridge, 1e-10, 1e6)
 
 
-def _check_between(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not low < float(value) < high:
+def _between(name: str, value: Any, low: float, high: float) -> float:
+    real: Any = value if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    if not low < real < high:
         raise ConfigError(f"{name}: {shown(value)}; allowed: a number above {low:g} and below {high:g}")
+    return float(real)
 
 
 def _ascending(steps: Any) -> np.ndarray:
-    given = list(steps) if isinstance(steps, Iterable) else [None]
+    given = list_of(steps, [None])
     good = [number for number in map(whole_number, given) if number is not None and 0 <= number <= 10**9]
     if not good or len(good) < len(given) or any(b <= a for a, b in itertools.pairwise(good)):
         raise ConfigError(f"steps: {shown(steps)}; allowed: ascending whole numbers from 0 to 1,000,000,000")
@@ -223,8 +228,7 @@ def _ascending(steps: Any) -> np.ndarray:
 
 def _numbers_of(contexts: Any) -> tuple[int, ...]:
     names = context_names()
-    given = list(contexts) if isinstance(contexts, Iterable) and not isinstance(contexts, str) else []
-    found = tuple(number for number, name in enumerate(names) for each in given if each == name)
-    if not given or len(found) < len(given) or len(set(found)) < len(found):
+    given = list_of(contexts, [None])
+    if not given or not all(isinstance(each, str) and each in names for each in given) or len(set(given)) < len(given):
         raise ConfigError(f"contexts: {shown(contexts)}; allowed: a list of {', '.join(names)}, each once")
     return tuple(names.index(each) for each in given)

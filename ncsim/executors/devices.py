@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ncsim.config.fields import whole_number
+from ncsim.config.fields import shown, whole_number
 from ncsim.errors import ConfigError, DeviceError, one_line
 from ncsim.forks import check_not_forked
 from ncsim.machine import cores, processor_features
@@ -88,7 +88,7 @@ def devices_to_use(count: int | None) -> list[Any]:
         ConfigError: there are fewer.
         DeviceError: none starts.
     """
-    validate_device_count(count)
+    count = checked_device_count(count)
     check_not_forked()
     prepare_jax(count)
     available = _started_devices()
@@ -97,10 +97,18 @@ def devices_to_use(count: int | None) -> list[Any]:
     return available[:count]
 
 
-def validate_device_count(devices: int | None) -> None:
-    """Raise a ConfigError if no machine could have so many devices."""
-    if devices is not None and (whole_number(devices) is None or not 1 <= devices <= 4096):
-        raise ConfigError(f"--devices: {devices!r}; allowed: a whole number from 1 to 4096")
+def checked_device_count(devices: Any) -> int | None:
+    """A number of devices, or None for all, as an int: JAX's settings and what is kept by it take no other, such as NumPy's.
+
+    Raises:
+        ConfigError: no machine could have so many devices.
+    """
+    if devices is None:
+        return None
+    number = whole_number(devices)
+    if number is None or not 1 <= number <= 4096:
+        raise ConfigError(f"--devices: {shown(devices)}; allowed: a whole number from 1 to 4096")
+    return number
 
 
 def _started_devices() -> list[Any]:

@@ -9,9 +9,9 @@ from concurrent.futures import Executor
 from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
 from ncsim.cluster.tasks import checked_pool
-from ncsim.config.fields import whole_number
+from ncsim.config.fields import checked, integer
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import validate_device_count
+from ncsim.executors.devices import checked_device_count
 from ncsim.machine import check_system
 from ncsim.storage.files import open_storage
 from ncsim.terminal import ProgressListener
@@ -72,9 +72,8 @@ def run_text(
     """
     check_system()
     place = None if shard is None else Shard.checked(shard)
-    validate_device_count(devices)
-    if at_once is not None and (whole_number(at_once) is None or not 1 <= at_once <= 4096):
-        raise ConfigError(f"--at-once: {at_once!r}; allowed: a whole number from 1 to 4096")
+    devices = checked_device_count(devices)
+    at_once = None if at_once is None else checked("at_once", at_once, integer(1, 1, 4096, "").metadata)
     if pool is not None and shard is not None:
         raise ConfigError("pool: shares out all of a run; allowed: without shard")
     if not (pool is None or isinstance(pool, str)):

@@ -241,6 +241,8 @@ def test_what_is_not_allowed():
         ({"threads": 0}, "threads: 0"),
         ({"fewest": (0, 0, 16, 0)}, r"fewest: \(0, 0, 16, 0\); allowed: four whole numbers from 0 to 15"),
         ({"fewest": 3}, "fewest: 3; allowed: four whole numbers"),
+        ({"fewest": np.array(3)}, r"fewest: array\(3\); allowed: four whole numbers"),
+        ({"fewest": {0, 1, 2, 3}}, "fewest: {0, 1, 2, 3}; allowed: four whole numbers"),
     ):
         with pytest.raises(ConfigError, match=said):
             random_solutions(config, **arguments)
@@ -253,8 +255,10 @@ def test_numbers_of_numpy_are_numbers(kind):
     """Of a call of C they were arguments that it does not know, and of uint64 the negative is no number of groups."""
     config = EnsembleConfig(hidden=2)
     found = [
-        random_solutions(config, draws=as_(2_000), wrong=as_(8), keep=as_(3), seed=as_(1), threads=as_(1))
-        for as_ in (int, kind)
+        random_solutions(
+            config, draws=as_(2_000), wrong=as_(8), keep=as_(3), seed=as_(1), threads=as_(1), fewest=fewest
+        )
+        for as_, fewest in ((int, (0, 0, 1, 0)), (kind, np.array([0, 0, 1, 0])))
     ]
     for one, other in zip(found[0].tables, found[1].tables, strict=True):
         assert all(map(np.array_equal, one, other))

@@ -114,6 +114,12 @@ def test_stepping_stones_and_insertion_agree(found):
     assert all(route.problem == "" for each in (stones, found) for route in each.routes()[0])
 
 
+def test_potentials_may_be_one_number_or_any_list():
+    small = SMALL | {"chains": 4, "steps": 50, "inverse_temperature": 0.0}
+    for given in (0.5, np.float32(0.5), np.array([0.5]), (each for each in [0.5])):
+        assert ncsim.reservoir(given, **small).chemical_potential.tolist() == [0.5]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -121,6 +127,10 @@ def test_stepping_stones_and_insertion_agree(found):
         ({"chemical_potential": [0.0, 0.0]}, "--chemical-potential: "),
         ({"chemical_potential": ["dear"]}, "--chemical-potential: "),
         ({"chemical_potential": float("nan")}, "--chemical-potential: "),
+        ({"chemical_potential": b"3"}, "--chemical-potential: b'3'; "),  # was 51, the number of a letter
+        ({"chemical_potential": np.array(0.5)}, "--chemical-potential: array(0.5); "),
+        ({"chemical_potential": {1.0, 2.0}}, "--chemical-potential: "),
+        ({"devices": [1]}, "--devices: [1]; "),
         ({"inverse_temperature": -1.0}, "--inverse-temperature: "),
         ({"max_hidden": 0}, "--max-hidden: "),
         ({"chains": 1}, "--chains: "),

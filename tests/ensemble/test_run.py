@@ -174,6 +174,8 @@ def test_more_devices_than_there_are():
         run_ensemble(CONFIG, devices=5)
     with pytest.raises(ncsim.ConfigError, match="--devices: 0; allowed"):
         run_ensemble(CONFIG, devices=0)
+    with pytest.raises(ncsim.ConfigError, match=r"^--devices: array\(\[\[.*; allowed: a whole number from 1 to 4096$"):
+        run_ensemble(CONFIG, devices=np.ones((2, 2)))
     with pytest.raises(ncsim.ConfigError, match="no config"):
         run_ensemble([])
     with pytest.raises(ncsim.ConfigError, match="adam has no 'momentum'"):
@@ -276,7 +278,17 @@ def test_a_hundred_thousand_members_stream_in_bounded_memory(tmp_path):
     assert peak < 1.5
 
 
-@pytest.mark.parametrize("given", [3, None, "hidden", [ncsim.EnsembleConfig(), 3], []], ids=str)
+@pytest.mark.parametrize("devices", [np.int64(2), np.uint8(2), np.array(2)], ids=repr)
+def test_devices_may_be_counted_by_numpy(devices):
+    """JAX's settings take Python's numbers alone, and an array is no key: each call was a traceback."""
+    small = dataclasses.replace(CONFIG, members=8, steps=2)
+    expected = run_ensemble(small, devices=2).counts
+    run = run_ensemble(small, devices=devices)
+    np.testing.assert_array_equal(run.counts, expected)
+    assert ncsim.outcomes(run, [3], devices=devices).outcomes.shape[0] == 1
+
+
+@pytest.mark.parametrize("given", [3, None, "hidden", np.array(3), [ncsim.EnsembleConfig(), 3], []], ids=str)
 def test_what_is_no_config_is_one_line(given):
     """Of all that trains or draws; some had ended in a traceback, and no circuit at all was a run."""
     for trains in (ncsim.run_ensemble, ncsim.run_scenario, run_circuits):

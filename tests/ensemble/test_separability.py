@@ -1,6 +1,7 @@
 """Foreign shares of an ensemble: members that depend on their id alone, that their twins do not change, and what is refused."""
 
 import dataclasses
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -125,6 +126,13 @@ def test_twins_far_away_pass_kinks():
         ({}, {"contexts": [["11"]]}, "contexts: "),
         ({}, {"contexts": 11}, "contexts: "),
         ({}, {"steps": 5}, "steps: "),
+        ({}, {"steps": np.array(5)}, "steps: "),
+        ({}, {"steps": b"5"}, "steps: "),
+        ({}, {"steps": {1, 2}}, "steps: "),
+        ({}, {"contexts": np.array(11)}, "contexts: "),
+        ({}, {"contexts": np.ones((2, 2))}, "contexts: "),
+        ({}, {"devices": [2]}, "--devices: "),
+        ({}, {"devices": np.ones((2, 2))}, "--devices: "),
         ({}, {"apart": 0.0}, "apart: "),
         ({}, {"apart": "near"}, "apart: "),
         ({}, {"apart": float("nan")}, "apart: "),
@@ -137,7 +145,13 @@ def test_bad_input_is_one_line(change, given, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("ridge", [0, 1e-12, float("nan"), "some"])
+@pytest.mark.parametrize("ridge", [0, 1e-12, float("nan"), "some", pytest.param(10**400, id="huge")])
 def test_a_ridge_of_nothing_is_refused(found, ridge):
     with pytest.raises(ncsim.ConfigError, match=r"^ridge: .*; allowed: a number above 1e-10 and below 1e\+06$"):
         found.curvature_information(ridge)
+
+
+@pytest.mark.parametrize("ridge", [Fraction(1, 100), np.longdouble("0.01"), np.float32(0.01)], ids=repr)
+def test_a_ridge_of_any_real_type_is_that_number(found, ridge):
+    """Of a fraction and of a long double it was a traceback of NumPy's."""
+    np.testing.assert_allclose(found.curvature_information(ridge), found.curvature_information(0.01), rtol=1e-5)
