@@ -73,6 +73,15 @@ def test_the_tutorial_can_be_pasted(block):
     assert pasted(block) == []
 
 
+def test_the_tutorial_tells_sums_above_2_from_s_above_2():
+    """Its last picture has the largest of eight sums, of which more are above 2 than of S."""
+    text = " ".join((ROOT / "docs" / "tutorial.md").read_text().split())
+    found = re.search(r"some sum like S is above 2: (\d+) % here, and (\d+) % have S itself above it", text)
+    statistics = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=3, members=2_000, steps=1_000)).statistics()
+    for share, values in zip(found.groups(), (statistics.s_odd, statistics.s), strict=True):
+        assert abs(int(share) / 100 - (values > 2).mean()) < 0.01
+
+
 def test_what_cannot_be_pasted_is_found():
     with pytest.raises(SyntaxError):
         pasted("for n in (1, 2):\n    print(n)\nprint(3)")
