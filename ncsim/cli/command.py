@@ -46,7 +46,8 @@ class _Once(argparse._StoreAction):
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         given = namespace.__dict__.setdefault("given", set())
         if self.dest in given:
-            parser.error(f"{option_string}: given twice; allowed: once, several values after one another")
+            several = "" if self.nargs is None else ", several values after one another"
+            parser.error(f"{option_string}: given twice; allowed: once{several}")
         given.add(self.dest)
         if values == [] and self.nargs in (None, "+"):  # `--out=--`: argparse takes the two dashes away
             parser.error(f"{option_string or self.metavar}: no value; allowed: one{' or more' if self.nargs else ''}")

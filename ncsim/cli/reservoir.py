@@ -38,7 +38,8 @@ def add_reservoir_command(commands: Any) -> None:
             help=f"{spec.metadata['help']} ({allowed(spec.metadata)}; default: {spec.default})",
         )
     for name in (name for name in USED if "help" in field_specs()[name]):
-        text = f"{field_specs()[name]['help']} ({allowed_values(name)}; default: {getattr(EnsembleConfig(), name)})"
+        words = "seed of the chains" if name == "root_seed" else field_specs()[name]["help"]
+        text = f"{words} ({allowed_values(name)}; default: {getattr(EnsembleConfig(), name)})"
         parser.add_argument(option_name(name), metavar=_LETTERS[field_specs()[name]["type"]], help=text)
     parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ncsim.cli.options import add_config_options, configs_of, count, device_count
 from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import of_commas, shown_word
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
@@ -101,6 +102,9 @@ def _config(parsed: argparse.Namespace) -> EnsembleConfig:
 
 
 def _ascending(words: Sequence[str]) -> list[int]:
+    for word in words:
+        if "," in word:
+            raise ConfigError(f"--at: {shown_word(word)}; allowed: ascending whole numbers{of_commas(word)}")
     steps = [count("--at", word, MOST_STEPS, smallest=0) or 0 for word in words]
     if any(later <= step for step, later in itertools.pairwise(steps)):
         raise ConfigError(f"--at: {' '.join(words)}; allowed: ascending whole numbers from 0 to {MOST_STEPS:,}")
@@ -109,7 +113,8 @@ def _ascending(words: Sequence[str]) -> list[int]:
 
 def _check_contexts(words: Sequence[str]) -> None:
     if not set(words) <= set(context_names()) or len(set(words)) < len(words):
-        raise ConfigError(f"--contexts: {' '.join(words)}; allowed: {', '.join(context_names())}, each once")
+        given = " ".join(map(shown_word, words))
+        raise ConfigError(f"--contexts: {given}; allowed: {', '.join(context_names())}, each once{of_commas(given)}")
 
 
 def described(found: ForeignShare, ridge: float | None) -> list[dict[str, Any]]:

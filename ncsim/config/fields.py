@@ -142,8 +142,17 @@ def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
             raise ValueError
         return kind(word)
     except (KeyError, ValueError):
-        several = "; several have spaces between them, not commas" if "," in word else ""
-        raise ConfigError(f"{option_name(name)}: {word}; allowed: {allowed}{several}") from None
+        raise ConfigError(f"{option_name(name)}: {shown_word(word)}; allowed: {allowed}{of_commas(word)}") from None
+
+
+def shown_word(word: str) -> str:
+    """A word of the command line in an error: in quotes where nothing, or blanks at an end, could not be seen otherwise."""
+    return one_line(word) if word and word == word.strip() else shown(word)
+
+
+def of_commas(word: str) -> str:
+    """What to say besides of a word with commas."""
+    return "; several have spaces between them, not commas" if "," in word else ""
 
 
 def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1) -> int | None:
@@ -156,8 +165,7 @@ def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1)
         return None
     digits = word.isascii() and word.isdecimal() and len(word) <= 10
     if not digits or not smallest <= int(word) <= largest:
-        shown_word = one_line(word) if word.strip() else repr(word)
-        raise ConfigError(f"{option}: {shown_word}; allowed: a whole number from {smallest} to {largest}")
+        raise ConfigError(f"{option}: {shown_word(word)}; allowed: a whole number from {smallest} to {largest}")
     return int(word)
 
 

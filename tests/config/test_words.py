@@ -102,7 +102,19 @@ def test_a_place_without_a_name_is_not_the_default(capsys, tmp_path, words):
 
 
 def test_what_is_empty_is_shown_as_such(capsys):
+    """Also blanks at an end: `--devices: 5; allowed: a whole number from 1 to 4096` was said of " 5"."""
     assert refused(capsys, "ensemble", "--devices", "").startswith("ncsim: error: --devices: ''; allowed: a whole")
+    for command, option in (
+        ("ensemble", "--devices"),
+        ("ensemble", "--hidden"),
+        ("reservoir", "--steps"),
+        ("separability", "--ridge"),
+        ("separability", "--contexts"),
+    ):
+        for word in ("", " 5", "5 "):
+            assert refused(capsys, command, f"{option}={word}").startswith(
+                f"ncsim: error: {option}: {word!r}; allowed: "
+            )
 
 
 @pytest.mark.parametrize("place", ["", "a\0b"])
@@ -120,11 +132,17 @@ def test_a_list_with_commas_is_told_how_to_be_one(capsys):
     assert "--hidden: 2,3; allowed: a whole number from 1 to 64; several have spaces between them" in refused(
         capsys, "ensemble", "--hidden", "2,3"
     )
+    for option, word in (("--at", "0,100"), ("--contexts", "11,12")):
+        said = refused(capsys, "separability", option, word)
+        assert said.startswith(f"ncsim: error: {option}: {word}; allowed: ")
+        assert "; several have spaces between them, not commas" in said
 
 
 def test_an_option_given_twice_is_not_the_last_one(capsys):
     assert "--hidden: given twice; allowed: once" in refused(capsys, "ensemble", "--hidden", "2", "--hidden", "3")
-    assert "--executor: given twice" in refused(capsys, "plan", "--executor", "auto", "--executor", "auto")
+    assert "--executor: given twice; allowed: once\n" in refused(
+        capsys, "plan", "--executor", "auto", "--executor", "auto"
+    )
     assert "--ranks: given twice" in refused(capsys, "text", "--ranks", "1", "--ranks", "2")
 
 
