@@ -129,7 +129,7 @@ class TextConfig:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             value = os.fspath(value) if isinstance(value, os.PathLike) else value  # a model or a suite may be a path
-            ranks = _no_ranks if self.adaptation == "full" else _checked_ranks
+            ranks = _no_ranks if isinstance(self.adaptation, str) and self.adaptation == "full" else _checked_ranks
             several = {"ranks": ranks, "target_modules": _checked_targets}.get(spec.name)
             value = several(value) if several else fields.checked(spec.name, value, spec.metadata)
             if isinstance(value, str) and (not value or "\n" in value or "\0" in value):

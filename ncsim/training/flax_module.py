@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import shown
+from ncsim.errors import ConfigError
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture, Parameters, forward
 
@@ -40,7 +42,12 @@ class NCnet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch heads"]:
-        architecture = Architecture.of(self.config)
+        architecture = Architecture.of(_config(self.config))
+        inputs = jnp.asarray(inputs)
+        if inputs.shape[-1:] != (architecture.features,):
+            raise ConfigError(
+                f"inputs: shape {inputs.shape}; allowed: [..., {architecture.features}], a number per input"
+            )
         # One draw for all four tensors, as in the ensemble; made only when the module is initialised.
         start = Parameters(*(jnp.zeros(shape) for shape in architecture.shapes))
         if self.is_initializing():
@@ -62,9 +69,29 @@ class NCnet(nn.Module):
 
         Args:
             config: the config that the vector belongs to.
-            vector: weights and biases in the order of `Parameters`, [P]; P is 23 for three hidden units and four inputs.
+            vector: weights and biases in the order of `Parameters`, [P]; P is 23 for three hidden units and four inputs. Where
+                `training_rows` is given, the 1 or 0 per row that `ncsim.foreign_share` has after them may follow.
 
         Returns:
             What `NCnet.apply` takes: {"params": arrays by name}.
+
+        Raises:
+            ConfigError: a vector of another length, as of a config of another width.
         """
-        return {"params": Architecture.of(config).split(vector)._asdict()}
+        architecture = Architecture.of(_config(config))
+        lengths = {architecture.size: None} | (
+            {architecture.size + config.tasks.rows: None} if config.training_rows else {}
+        )
+        if np.ndim(vector) != 1 or len(vector) not in lengths:
+            allowed = " or ".join(f"[{length}]" for length in lengths)
+            raise ConfigError(
+                f"vector: shape {np.shape(vector)}; allowed: {allowed}, weights and biases of this config"
+            )
+        values = np.asarray(vector) if isinstance(vector, list | tuple) else vector
+        return {"params": architecture.split(values)._asdict()}
+
+
+def _config(config: Any) -> EnsembleConfig:
+    if not isinstance(config, EnsembleConfig):
+        raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig")
+    return config

@@ -1,5 +1,6 @@
 """The options of a text run that have several values."""
 
+import numpy as np
 import pytest
 
 from ncsim.errors import ConfigError
@@ -27,4 +28,11 @@ def test_other_target_modules_are_one_line(value):
         ConfigError, match=r"^--target-modules: .*; allowed: different ones of query, key, value, "
     ) as error:
         TextConfig(target_modules=value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_adaptation_of_many_is_one_line():
+    """Its ranks were looked at first, by a comparison that an array does not answer."""
+    with pytest.raises(ConfigError, match=r"^--adaptation: array.*; allowed: lora, ") as error:
+        TextConfig(adaptation=np.ones((2, 2)))
     assert "\n" not in str(error.value)

@@ -12,6 +12,7 @@ import pytest
 import ncsim
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, LAYERWISE_OPTIMIZERS
 from ncsim.config.tasks import context_targets, encoded_inputs
+from ncsim.errors import ConfigError
 from ncsim.training.flax_module import NCnet
 from ncsim.training.gradients import gradient
 from ncsim.training.initialization import initial_vector, member_key, root_key, row_tuples
@@ -266,3 +267,29 @@ def test_record_by_hand():
 
 def test_rows_are_python_numbers():
     assert all(type(value) is float for row in row_tuples(ncsim.EnsembleConfig()) for value in row)
+
+
+@pytest.mark.parametrize("length", [0, 22, 24, 30, 23 + 16])
+def test_a_vector_of_another_config_is_no_network(length):
+    """One of four units was taken for one of three, and its first 23 numbers were read in the wrong places."""
+    with pytest.raises(ConfigError, match=rf"^vector: shape \({length},\); allowed: \[23\], weights and biases"):
+        NCnet.variables(ncsim.EnsembleConfig(hidden=3), np.zeros(length))
+    assert NCnet.variables(ncsim.EnsembleConfig(hidden=3, training_rows=8), np.zeros(39))["params"][
+        "head_bias"
+    ].shape == (
+        2,
+        1,
+    )
+    with pytest.raises(ConfigError, match=r"allowed: \[23\] or \[39\], weights"):
+        NCnet.variables(ncsim.EnsembleConfig(hidden=3, training_rows=8), np.zeros(24))
+
+
+@pytest.mark.parametrize("shape", [(16, 3), (2, 8), (8, 2), (0, 7), (1, 0), ()], ids=str)
+def test_inputs_of_other_features_are_one_line(shape):
+    config = ncsim.EnsembleConfig(hidden=3)
+    with pytest.raises(ConfigError) as caught:
+        NCnet(config).apply(NCnet.variables(config, np.zeros(23)), np.zeros(shape, np.float32))
+    assert str(caught.value) == f"inputs: shape {shape}; allowed: [..., 4], a number per input"
+    with pytest.raises(ConfigError) as caught:
+        NCnet(3).apply({}, np.zeros((1, 4), np.float32))
+    assert str(caught.value) == "config: 3; allowed: an ncsim.EnsembleConfig"
