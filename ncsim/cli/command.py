@@ -51,7 +51,9 @@ class _Once(argparse._StoreAction):
         given.add(self.dest)
         if values == [] and self.nargs in (None, "+"):  # `--out=--`: argparse takes the two dashes away
             parser.error(f"{option_string or self.metavar}: no value; allowed: one{' or more' if self.nargs else ''}")
-        if values == "" and self.metavar in PLACES:  # a shell's variable that is not set
+        if (
+            "" in (values if isinstance(values, list) else [values]) and self.metavar in PLACES
+        ):  # a shell's variable that is not set
             parser.error(f"{option_string or self.metavar}: ''; allowed: a name that is not empty")
         super().__call__(parser, namespace, values, option_string)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim import signals
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, field_specs, grid_of
-from ncsim.config.fields import count, option_name
+from ncsim.config.fields import shown_word, count, option_name
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError, StoreError
@@ -56,7 +56,7 @@ def add_executor_options(parser: argparse.ArgumentParser) -> None:
 def check_executor_word(word: str) -> None:
     """Refuse an --executor that there is not, also where nothing is trained. Raises ConfigError."""
     if word not in EXECUTORS:
-        raise ConfigError(f"--executor: {word}; allowed: {', '.join(EXECUTORS)}")
+        raise ConfigError(f"--executor: {shown_word(word)}; allowed: {', '.join(EXECUTORS)}")
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -248,7 +248,7 @@ def checked_share(word: str) -> float:
     allowed = "a share of the members, above 0 to 1, as 0.01"
     share: float = parsed_word("audit", float, word, allowed)
     if not 0 < share <= 1:
-        raise ConfigError(f"--audit: {word}; allowed: {allowed}")
+        raise ConfigError(f"--audit: {shown_word(word)}; allowed: {allowed}")
     return share
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ncsim.config.fields import shown, whole_number
+from ncsim.config.fields import shown_word, shown, whole_number
 from ncsim.errors import ConfigError
 
 MOST_SHARDS = 1_000_000
@@ -26,7 +26,9 @@ class Shard(NamedTuple):
         number, _, of = word.partition("/")
         digits = number.isascii() and number.isdigit() and of.isascii() and of.isdigit() and len(word) < 20
         if not digits or not 1 <= int(number) <= int(of) <= MOST_SHARDS:
-            raise ConfigError(f"--shard: {word}; allowed: I/N with I from 1 to N, as 3/16, N up to {MOST_SHARDS}")
+            raise ConfigError(
+                f"--shard: {shown_word(word)}; allowed: I/N with I from 1 to N, as 3/16, N up to {MOST_SHARDS}"
+            )
         return cls(int(number), int(of))
 
     @classmethod

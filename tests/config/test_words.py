@@ -115,6 +115,15 @@ def test_what_is_empty_is_shown_as_such(capsys):
             assert refused(capsys, command, f"{option}={word}").startswith(
                 f"ncsim: error: {option}: {word!r}; allowed: "
             )
+    for option in ("--shard", "--executor", "--audit", "--hidden", "--learning-rate"):
+        assert refused(capsys, "ensemble", option, " ").startswith(f"ncsim: error: {option}: ' '; allowed: "), option
+    assert refused(capsys, "words", "text.txt", "--splits", "").startswith("ncsim: error: --splits: ''; allowed: ")
+
+
+@pytest.mark.parametrize("files", [[""], ["text.txt", ""]])
+def test_an_empty_name_among_files_is_shown(capsys, files):
+    """It was ": cannot be read (Is a directory)"."""
+    assert refused(capsys, "words", *files) == "ncsim: error: FILE: ''; allowed: a name that is not empty\n"
 
 
 @pytest.mark.parametrize("place", ["", "a\0b"])
