@@ -305,14 +305,15 @@ def _share_off_mode(off_mode: int, total: int, level: float) -> float:
     One-sided: it is this limit alone that the interval rests on. But which value is the most common is not known beforehand. Of two
     equally likely ones either may be, and may be so too often: what the other one may miss is taken from this one's part.
     """
-    from scipy.special import bdtr
+    from scipy.special import betainc
 
     tail = 1 - level
     others = 0.0
     if math.ldexp(1.0, -total) < tail:  # fewer members show no value to be rarer than half
         either = clopper_pearson(float(off_mode), float(total), level).high
         most = min(total // 2, FEWEST_OFF_MODE - 1)
-        others = min(float(bdtr(most, total, max(1 - either, 0.5))), tail / 2)
+        # At most so many of all: the binomial law by its integral, of which SciPy's own is NaN from 2^31 on.
+        others = min(float(betainc(float(total - most), float(most + 1), min(either, 0.5))), tail / 2)
     return clopper_pearson(float(off_mode), float(total), 1 - 2 * (tail - others)).high
 
 

@@ -176,7 +176,7 @@ def _whole_counts(counts: Any) -> np.ndarray:
     """How often each rank occurs, int64[rank]. Raises ValueError."""
     found = numbers("counts", counts)
     if found.ndim != 1 or not bool(((found >= 0) & (found == np.floor(found)) & (found < 2.0**53)).all()):
-        raise ValueError(f"counts: {shown(counts)}; allowed: whole numbers, 0 or above, on one axis")
+        raise ValueError(f"counts: {shown(counts)}; allowed: whole numbers, 0 or above and below 2^53, on one axis")
     return found.astype(np.int64)
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import binom, bootstrap
+from scipy.stats import binom, bootstrap, gamma
 
 from ncsim.records.joint_counts import joint_counts
 from ncsim.records.members import MemberRecords
@@ -370,3 +370,12 @@ def test_records_that_contradict_themselves_are_refused():
     records.decided_product[1, 3] = 40
     with pytest.raises(ValueError, match="member 1, context 22"):
         undecided_conventions(records)
+
+
+@pytest.mark.parametrize("members", [2**31, 3 * 10**9, 10**18])
+def test_more_members_than_32_bits_count(members):
+    """SciPy's binomial law is NaN of so many, and the level of the interval was."""
+    found = bootstrap_mean([2.0, 1.0], [members - 3, 3])
+    limit = gamma.ppf(0.95, 4) / members  # of a probability of which 3 were seen: Poisson's
+    assert 2 - found.low == pytest.approx(6 * limit, rel=1e-4, abs=1e-15)
+    assert found.high - 2 == pytest.approx(2 * limit, rel=1e-4, abs=1e-15)
