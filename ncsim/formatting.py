@@ -123,7 +123,8 @@ def _toward(value: float, form: str, rounding: str) -> str:
         return format(value if not math.isfinite(value) else 0.0, form)
     known = decimal.Decimal(f"{value:.12g}")  # the digits behind are those of the computation
     last = {"e": known.adjusted() - digits, "g": known.adjusted() - max(digits, 1) + 1, "f": -digits, "%": -digits - 2}
-    return format(float(known.quantize(decimal.Decimal(1).scaleb(last[kind]), rounding)) + 0.0, form)
+    as_many = decimal.Context(prec=2 * MOST_DECIMALS)  # as a large number has before its point
+    return format(float(known.quantize(decimal.Decimal(1).scaleb(last[kind]), rounding, as_many)) + 0.0, form)
 
 
 def significant(value: float) -> str:

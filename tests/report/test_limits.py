@@ -33,6 +33,7 @@ def test_limits_are_rounded_outward_and_by_less_than_a_unit(form):
     assert no_less(0.05) == no_more(0.05) == "0.05"
     assert [no_less(float("nan")), no_less(float("inf")), no_less(0.0, ".3f")] == ["nan", "inf", "0.000"]
     assert no_less(1e-12, ".3f") == "0.000"  # rounding of a computation
+    assert [float(no_less(size, form)) for size in (1e30, 1e300) for form in (".3f", ".2g")] == [1e30] * 2 + [1e300] * 2
 
 
 @pytest.mark.parametrize("members", [15, 90, 300, 500, 512, 4_096, 100_000])
