@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim import signals
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, field_specs, grid_of
-from ncsim.config.fields import shown_word, count, option_name
+from ncsim.config.fields import count, option_name, shown_word
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError, StoreError

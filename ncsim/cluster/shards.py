@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ncsim.config.fields import shown_word, shown, whole_number
+from ncsim.config.fields import shown, shown_word, whole_number
 from ncsim.errors import ConfigError
 
 MOST_SHARDS = 1_000_000
