@@ -30,7 +30,7 @@ from ncsim.errors import NoRunError, StoreError, one_line, reason, report_comman
 from ncsim.formatting import json_text
 from ncsim.storage.arrow_tables import bounded
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, sealed, sealed_json
-from ncsim.storage.config_change import change_description
+from ncsim.storage.config_change import change_description, copy_description
 from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import differences, say_differences
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage, reading
@@ -113,19 +113,19 @@ class TextFolder:
                 planned = plan()
                 storage.prepare()
                 if storage.names("parts"):
-                    raise StoreError(f"{path}: has parts but no {CONFIG}, so what they are of cannot be known")
+                    problem = f"has parts but no {CONFIG}, so what they are of cannot be known"
+                    raise StoreError(problem, storage.location)
                 stored = {"kind": "text", "format": FORMAT, "config": to_dict(config), **sources, **planned}
                 content = sealed_json(stored)
                 if storage.create(CONFIG, content):  # else another shard began the run just now
                     storage.write(CONFIG_COPY, content)
         except OSError as error:
-            raise StoreError(f"{path}: cannot be written to ({reason(error)})") from None
+            raise StoreError(f"{storage.location}: cannot be written to ({reason(error)})") from None
         folder = cls.within(storage)
         folder.check(config, sources)
         if folder.sealed:
-            with contextlib.suppress(OSError):  # it may be read only
-                if not storage.exists(CONFIG_COPY):  # whoever began the run was killed before it
-                    storage.write(CONFIG_COPY, storage.read(CONFIG))
+            with contextlib.suppress(OSError, StoreError):  # it may be read only
+                copy_description(storage)  # whoever began or changed the run was killed before it
         return folder
 
     def check(self, config: TextConfig, sources: dict[str, Any]) -> None:

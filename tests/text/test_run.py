@@ -248,6 +248,21 @@ def test_going_on_with_another_version_is_said_and_on_record(files, tmp_path, mo
     assert later["groups"] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("left", ["nothing", "what was before"])
+def test_the_copy_of_the_description_is_put_right_when_a_run_is_taken_up(files, whole, tmp_path, left):
+    """A kill between the two writes leaves it as it was, also where the run was not new: of an ensemble it is put right, too."""
+    run = shutil.copytree(whole.path, tmp_path / "run")
+    before = (run / "config-copy.json").read_bytes()
+    TextFolder.open(run).replan(other_means=True)
+    if left == "nothing":
+        (run / "config-copy.json").unlink()
+    else:
+        (run / "config-copy.json").write_bytes(before)
+    trained(files, run)
+    assert (run / "config-copy.json").read_bytes() == (run / "config.json").read_bytes() != before
+    assert verify_text(run).right
+
+
 def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_path):
     listener = Listener()
     trained(files, whole.path, listener)
