@@ -32,7 +32,7 @@ import numpy as np
 
 from experiments.shared.adaptation_runs import MPS_BOND, adaptation_runs, add_options, arm_name, t_interval
 from experiments.shared.command import add_number, add_place, at_least, local_folder, run_experiment, write_json
-from ncsim.formatting import table
+from ncsim.formatting import counted, table
 from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 
@@ -257,7 +257,9 @@ def _run(parsed: argparse.Namespace) -> None:
     at_least("--draws", parsed.draws, 2)
     out = local_folder("--out", parsed.out)
     found = [each for run in adaptation_runs(parsed).values() for each in found_of(run, parsed.draws)]
-    print(f"Profiles after {parsed.epochs} epochs of {parsed.items} pairs, {parsed.seeds} seeds, four contexts; nats\n")
+    print(
+        f"Profiles after {counted(parsed.epochs, 'epoch')} of {counted(parsed.items, 'pair')}, {counted(parsed.seeds, 'seed')}, four contexts; nats\n"
+    )
     print("\n".join(printed(found)))
     said = conclusion(found)
     print("\n" + "\n".join(said))

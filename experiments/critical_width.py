@@ -43,7 +43,7 @@ from ncsim.config.ensemble import config_grid
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
-from ncsim.formatting import table
+from ncsim.formatting import counted, table
 from ncsim.report.figures import BLACK, CONTEXT_MARKS, VERMILLION, draw_bounds, new_figure, save_figure
 from ncsim.results import Run
 from ncsim.statistics.chsh import chsh_statistics
@@ -127,7 +127,7 @@ def _run(parsed: argparse.Namespace) -> None:
     plot_widths(found, critical, folder / "figures" / "critical-width")
     plot_rows(rows, folder / "figures" / "training-rows")
     write_json(folder / "critical_width.json", numbers(found, critical, rows))
-    print(f"{sizes['members']:,} members per width, {sizes['steps']:,} steps, 95 % intervals\n")
+    print(f"{counted(sizes['members'], 'member')} per width, {counted(sizes['steps'], 'step')}, 95 % intervals\n")
     print("\n".join(width_table(found)))
     print("\nCritical width (solved with probability one half):")
     print("\n".join(f"  {name}: {each}" for name, each in zip(CONTEXT_NAMES, critical, strict=True)))

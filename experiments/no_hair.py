@@ -35,7 +35,7 @@ from experiments.shared.adaptation_runs import adaptation_runs, add_options, arm
 from experiments.shared.command import add_place, local_folder, run_experiment, write_json
 from experiments.shared.figures import points
 from ncsim.config.tasks import context_names
-from ncsim.formatting import no_more, table
+from ncsim.formatting import counted, no_more, table
 from ncsim.report.figures import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILLION, new_figure, save_figure
 from ncsim.statistics.intervals import Estimate
 
@@ -430,7 +430,7 @@ def _run(parsed: argparse.Namespace) -> None:
     lengths, along = growths(model, kept)
     found = ratios(rows)
     print(
-        f"Attention after {parsed.epochs} epochs of {parsed.items} pairs; S_c of the model that is not adapted: {base:.3f}\n"
+        f"Attention after {counted(parsed.epochs, 'epoch')} of {counted(parsed.items, 'pair')}; S_c of the model that is not adapted: {base:.3f}\n"
     )
     print("\n".join(printed(rows, lengths, along)))
     said = conclusion(rows, base, found, along)

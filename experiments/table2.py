@@ -25,7 +25,7 @@ from typing import Any
 from experiments.shared.command import run_experiment, write_json
 from experiments.shared.text_runs import add_options, text_runs
 from experiments.table2_recheck import configurations
-from ncsim.formatting import table
+from ncsim.formatting import counted, table
 from ncsim.text.report.summary import summarise_text
 from ncsim.text.report.write import CONTEXT_COLUMNS, TABLE_COLUMNS, context_rows, sentences, table_rows
 
@@ -50,7 +50,7 @@ def _run(parsed: argparse.Namespace) -> None:
     for suite, run in text_runs(parsed).items():
         numbers = summarise_text(run).numbers
         write_json(run.path / "table2.json", numbers["cells"])
-        print(f"\n{suite}: {run.config.model}, {run.config.epochs} epochs, training pairs")
+        print(f"\n{suite}: {run.config.model}, {counted(run.config.epochs, 'epoch')}, training pairs")
         print("\n".join(table(CONTEXT_COLUMNS, context_rows(numbers, "train"))))
         print("\n" + "\n".join(table(TABLE_COLUMNS, table_rows(numbers, "train"))))
         print("\n" + "\n".join(table(["r", "S here", "S in the paper"], beside_the_paper(numbers))))

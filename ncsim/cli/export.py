@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ncsim.errors import ConfigError
+from ncsim.formatting import counted
 from ncsim.terminal import output, telling
 
 
@@ -52,7 +53,7 @@ def run_command(parsed: argparse.Namespace) -> None:
             from ncsim.results import open_run
 
             made = export_run(open_run(parsed.folder), parsed.hub, parsed.license)
-    tables = ", ".join(f"{table.name} ({table.rows:,} rows)" for table in made.tables)
+    tables = ", ".join(f"{table.name} ({counted(table.rows, 'row')})" for table in made.tables)
     output(
         f"{parsed.hub}: README.md, croissant.json, {tables}\nTo upload it: hf upload USER/NAME {parsed.hub} --repo-type dataset"
     )

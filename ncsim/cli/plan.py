@@ -17,7 +17,7 @@ from ncsim.cli.options import (
 )
 from ncsim.cli.settings import OF_ENSEMBLE, add_settings_options, settings_text, settled
 from ncsim.config.ensemble import swept_fields
-from ncsim.formatting import json_text
+from ncsim.formatting import counted, json_text
 from ncsim.terminal import output, say, telling
 
 
@@ -62,6 +62,8 @@ def _forecast(parsed: argparse.Namespace) -> None:
 
     with telling("calibrating"):
         found = forecast(configs, parsed.out, devices, parsed.executor, say, command=True, recording=recording)
-    at_most = [f"With --until {until} it may end sooner: this is for all {configs[0].members:,} members per cell."]
+    at_most = [
+        f"With --until {until} it may end sooner: this is for all {counted(configs[0].members, 'member')} per cell."
+    ]
     lines = found.lines() + (at_most if until else [])
     output(json_text(found.numbers()) if parsed.json else "\n".join(lines))

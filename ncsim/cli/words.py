@@ -11,7 +11,7 @@ from typing import Any
 
 from ncsim.config import fields
 from ncsim.errors import ConfigError, DataError
-from ncsim.formatting import json_text, table
+from ncsim.formatting import counted, json_text, table
 from ncsim.terminal import output
 
 #: A letter. Marks that have no letter of their own with theirs, as vowels of Hindi, stand after it.
@@ -125,7 +125,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     ]
     scores = [[law.replace("_", "-"), f"{score:.4f}"] for law, score in found["held_out"].items()]
     text = [
-        f"{found['words']:,} words of {found['kinds']:,} kinds; energy (rank - 1)^{found['exponent']:g}, in all {fit['energy']:,.2f}",
+        f"{counted(found['words'], 'word')} of {counted(found['kinds'], 'kind')}; energy (rank - 1)^{found['exponent']:g}, in all {fit['energy']:,.2f}",
         "",
         f"  Bose-Einstein        1 / (A exp(E / B) - 1), A = {_above_one(fit['log_a'])}, B = {fit['b']:.3f}",
         f"  Maxwell-Boltzmann    exp(-E / D) / C, C = {fit['c']:.5f}, D = {fit['d']:.3f}",

@@ -307,6 +307,11 @@ def test_a_named_cell_alone_is_asked():
     assert interval["cell"] == {"learning_rate": 0.05}
 
 
+def test_one_member_that_was_looked_at_is_one():
+    stages = types.SimpleNamespace(until=Until.parse(MEAN), looks=[stopping.Look(1, (0.5,))])
+    assert "+- 0.5 after 1 member; about " in _Stages._words(stages)
+
+
 @pytest.mark.parametrize("words", [MEAN.replace("0.06", "0.3"), "mean S, learning_rate=0.05 +- 0.3"])
 def test_cells_asked_for_in_another_order_keep_their_intervals(tmp_path, words):
     """Without the rule, and with it: what was seen of a cell is said of it and of no other."""

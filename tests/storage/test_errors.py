@@ -34,7 +34,7 @@ def test_no_run_is_an_error_of_its_own(tmp_path):
     assert str(caught.value) == f"{tmp_path}: no run is stored there (no config.json)"
 
 
-def test_one_thing_is_one(tmp_path):
+def test_one_thing_is_one(tmp_path, capsys):
     """One member, file or adapter was "1 members", "1 files"."""
     config = ncsim.EnsembleConfig(hidden=1, members=4, steps=1)
     ncsim.run_ensemble(config, tmp_path / "run", executor="xla")
@@ -46,6 +46,9 @@ def test_one_thing_is_one(tmp_path):
         run.to_xarray()
     card = export_run(run, str(tmp_path / "hub")).path / "README.md"
     assert "Not complete: 1 member was still to be trained." in card.read_text()
+    ncsim.run_ensemble(dataclasses.replace(config, members=1), tmp_path / "one", executor="xla")
+    main(["export", str(tmp_path / "one"), "--hub", str(tmp_path / "hub of one")])
+    assert "members (1 row)" in capsys.readouterr().out
 
 
 def test_a_command_in_an_error_is_one_for_a_shell(tmp_path, capsys):

@@ -394,7 +394,9 @@ def test_a_device_that_fails_is_one_line(files, tmp_path, monkeypatch, capsys, w
     monkeypatch.setattr(trainer, "group_program", failing(words))
     with pytest.raises(DeviceError, match=said.replace("(", r"\(").replace(")", r"\)")):
         trained(files, tmp_path / "run")
-    assert capsys.readouterr().err.count("out of device memory: on with") == halved
+    told = capsys.readouterr().err
+    assert told.count("out of device memory: on with") == halved
+    assert told.count("on with 1 row of a step at a time") == halved / 2
 
 
 @pytest.mark.parametrize("words", [OUT_OF_MEMORY, "INTERNAL: CUDA_ERROR_ILLEGAL_ADDRESS"])

@@ -132,7 +132,9 @@ class Trainer:
         if (anew := regrouped(folder.groups, complete, begun, size)) is None:
             return
         folder.regroup([*anew.staying, *anew.new], anew.moved)
-        say(f"--at-once {at_once}: what is left is trained in {len(anew.new)} groups of at most {size} adapters")
+        say(
+            f"--at-once {at_once}: what is left is trained in {counted(len(anew.new), 'group')} of at most {counted(size, 'adapter')}"
+        )
         folder.replan(microbatch=microbatch)
 
     def train(self, folder: TextFolder, work: Sequence[int], progress: ProgressListener | None) -> None:
@@ -186,7 +188,9 @@ class Trainer:
                         "stored is whole, and the same command resumes with a smaller --at-once, or with --remat true"
                     ) from None
                 folder.halve(microbatch)
-                say(f"out of device memory: on with {folder.description['microbatch']} rows of a step at a time")
+                say(
+                    f"out of device memory: on with {counted(folder.description['microbatch'], 'row')} of a step at a time"
+                )
                 begun = self._resumable(folder, number)
 
     def _run_group(
