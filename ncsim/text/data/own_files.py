@@ -170,8 +170,8 @@ def _objects(shown: str, objects: Iterator[tuple[str, Any]]) -> OwnTable:
 
 def _cells(shown: str, text: str) -> OwnTable:
     # The first line that is not blank, however lines end: commas of a text are none of the head's.
-    found = re.search(r"[^\r\n]*[^\s,;][^\r\n]*", text)
-    head = found.group() if found else ""
+    every = (line.group() for line in re.finditer(r"[^\r\n]+", text))
+    head = next((line for line in every if re.search(r"[^\s,;]", line)), "")
     delimiter = max("\t,;", key=head.count) if any(mark in head for mark in "\t,;") else ","
     quoted, notes = _quoting(shown, text, delimiter)
     # Lines as they end in the file, as `csv` wants them; io.StringIO would hold four bytes a character.
