@@ -200,7 +200,7 @@ def estimated(
         function: of laws of tables.
         trained: trained networks.
         other: random ones, or scattered answers.
-        interval: `fraction_estimate`, or `mean_estimate` of a mean S.
+        interval: `fraction_estimate`, or another of the same arguments.
         possible: the smallest and the largest that the number can be.
     """
     value, found = function(laws_at(trained, other)), []
@@ -215,6 +215,12 @@ def estimated(
     low = max(value - math.hypot(*(value - each.low for each in found)), possible[0])
     high = min(value + math.hypot(*(each.high - value for each in found)), possible[1])
     return Estimate(value, low, high, f"{found[0].method}, of both kinds of network")
+
+
+def estimated_mean_s(trained: Source | None, other: Source | None, rows: int) -> Estimate:
+    """Mean S under the laws of `laws_at`, a sum over four contexts; as `estimated`."""
+    interval = functools.partial(mean_estimate, contexts=4)
+    return estimated(lambda laws: mean_s(k_laws(laws, rows)), trained, other, interval, (-4.0, 4.0))
 
 
 def drawn_tables(laws: Tabled, seed: int = 0) -> np.ndarray:
@@ -285,7 +291,7 @@ def _statistics(name: tuple[int, str, str], trained: Source | None, other: Sourc
     delta, influence = contextuality_of(laws, drawn, rows)
     return Statistics(
         *name,
-        estimated(lambda of: mean_s(k_laws(of, rows)), trained, other, mean_estimate, (-4.0, 4.0)),
+        estimated_mean_s(trained, other, rows),
         estimated(lambda of: above_2(k_laws(of, rows)), trained, other),
         float(delta.mean()),
         share_of_drawn(drawn, delta > 0, trained, other),

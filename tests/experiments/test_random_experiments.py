@@ -27,7 +27,7 @@ from experiments.shared.random_networks import (
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble import random_solutions as module
-from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_estimate, unseen_share
+from ncsim.statistics.intervals import Estimate, clopper_pearson, unseen_share
 from ncsim.statistics.outcomes import Outcomes
 from ncsim.statistics.protocols import Protocol, ProtocolLaw
 from ncsim.training.random_networks import RandomLaw
@@ -120,7 +120,7 @@ def test_s_of_four_laws_is_that_of_an_enumeration():
 
 
 def mean_s_of(trained, other, rows=4):
-    return estimated(lambda laws: mean_s(k_laws(laws, rows)), trained, other, mean_estimate, (-4.0, 4.0))
+    return random_networks.estimated_mean_s(trained, other, rows)
 
 
 def test_few_networks_exclude_little_however_many_quadruples_are_drawn():
