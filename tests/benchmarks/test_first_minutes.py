@@ -52,6 +52,7 @@ def test_what_fails_or_ends_a_process_costs_itself_alone(tmp_path):
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_limit_keeps_what_was_found_and_the_next_call_goes_on(tmp_path):
     file = tmp_path / "stage.json"
     for _ in range(20):  # on a busy machine imports take long

@@ -114,6 +114,7 @@ def test_stepping_stones_and_insertion_agree(found):
     assert all(route.problem == "" for each in (stones, found) for route in each.routes()[0])
 
 
+@pytest.mark.slow
 def test_potentials_may_be_one_number_or_any_list():
     small = SMALL | {"chains": 4, "steps": 50, "inverse_temperature": 0.0}
     for given in (0.5, np.float32(0.5), np.array([0.5]), (each for each in [0.5])):

@@ -135,6 +135,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_members(ended, tmp_path, bat
     ncsim.run_ensemble(GRID, out=tmp_path / "run", until=MEAN, progress=Stops(0))  # nothing is left to train
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     words = ["--steps", "20", "--members", "40", "--until", "mean S +- 4", "--quiet"]
@@ -213,6 +214,7 @@ def test_a_run_that_was_stopped_in_its_first_stage_and_given_more_without_the_ru
     assert "until_goes_on" in summarise(ncsim.open_run(tmp_path / "more")).numbers
 
 
+@pytest.mark.slow
 def test_in_memory_it_is_the_same(ended):
     stored, _ = ended
     run = ncsim.run_ensemble(GRID, executor="xla", until=MEAN)

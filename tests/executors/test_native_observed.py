@@ -131,6 +131,7 @@ def test_functions_have_the_bits_of_xla(monkeypatch):
     assert not trial.functions_have_bits_of_xla.__wrapped__()
 
 
+@pytest.mark.slow
 def test_code_with_other_bits_is_not_taken(monkeypatch, tmp_path):
     """Of a program that records and of one that does not."""
     monkeypatch.setattr(c_compiler, "cache_folder", lambda: tmp_path)

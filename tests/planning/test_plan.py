@@ -160,6 +160,7 @@ class Counting:
         pass
 
 
+@pytest.mark.slow
 def test_what_a_killed_writer_left_beside_stored_members_is_recorded_again(tmp_path):
     """A run removes such a part with all that it holds: of 60 members 40 were forecast."""
     config, recording = ncsim.EnsembleConfig(hidden=2, members=40, steps=20), ncsim.Recording(points=2)

@@ -76,6 +76,7 @@ def drawn_s(axis, place):
     return found
 
 
+@pytest.mark.slow
 def test_a_map_shows_each_law_on_its_own_lattice(tmp_path, monkeypatch):
     """Of tasks of 4 rows beside tasks of 8, in files and on the page."""
     made, save = [], figures.save_figure

@@ -211,6 +211,7 @@ def test_files_that_are_not_of_this_run_are_named_and_moved_aside(tmp_path):
     assert (tmp_path / "run" / "rejected" / "parts" / "notes.txt.2").read_text() == "again"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "config-copy.json", "recording.json"])
 def test_a_description_that_cannot_be_read_now_is_not_moved_aside(tmp_path, monkeypatch, name):
     """As over a network: nothing is known to be wrong with it. It was told as wrong, and another put in its place."""

@@ -416,6 +416,7 @@ def test_a_model_that_a_device_does_not_hold_is_one_line(files, tmp_path, monkey
         trained(files, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_what_is_done_again_after_short_memory_is_told_once(files, tmp_path, monkeypatch):
     """Steps after the last checkpoint were told twice, so that more than all was done."""
     real, failed = trainer._GroupRun.evaluate, []
@@ -548,6 +549,7 @@ def test_a_model_that_answers_nothing_is_refused_before_training(files, tmp_path
     assert not list((tmp_path / "run").glob("parts/*"))
 
 
+@pytest.mark.slow
 def test_adapters_that_diverge_are_said_and_end_no_run(files, tmp_path, capsys):
     """Of two ranks, so that the smaller one is padded; its report, its adapters and their profiles."""
     run = trained(files, tmp_path / "run", ranks=(1, 3), epochs=1, learning_rate=1e30)

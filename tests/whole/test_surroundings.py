@@ -146,6 +146,7 @@ def stored():
         return json.load(file)
 
 
+@pytest.mark.slow
 def test_going_on_with_another_version_is_said_and_on_record(monkeypatch, capsys):
     grown(4)
     begun = stored()

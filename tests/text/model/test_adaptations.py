@@ -79,6 +79,7 @@ def test_where_the_first_factor_is_split():
         init_adapter(jax.random.key(0), TINY, 2, adaptation="mps", bond=9)
 
 
+@pytest.mark.slow
 def test_how_they_start():
     full, mps = new("full", 0), new("mps", 16)
     for target in ("query", "value"):

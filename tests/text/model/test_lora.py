@@ -178,6 +178,7 @@ def test_heads_read_the_pooler_or_the_first_token(backbone, recorded):
         head_logits(bare, backbone, adapter, 1.0, *batch)
 
 
+@pytest.mark.slow
 def test_dropout_is_of_the_adapters_input_and_only_with_a_key(backbone, recorded):
     options, batch = ForwardOptions(dropout=0.5), batch_of(recorded)
     adapter = drawn(4, 4)
