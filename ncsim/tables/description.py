@@ -52,6 +52,8 @@ def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
         found |= _of_chsh(joint, same_items)
     elif joint.values.shape[0] == joint.values.shape[1] > 2:
         found |= _of_chain(joint.joint_counts)
+    if {"s", "chained"} & found.keys():
+        found["minus"] = [joint.alice[-1], joint.bob[-1]]
     if joint.rounding > TOLERANCE and {"s", "chained"} & found.keys():
         off = 2 * len(joint.alice) * joint.rounding  # a correlator per context of the ring; means are in Delta twice
         found["rounding"] = {"decimals": joint.decimals, "s": off, "contextuality": 3 * off}
@@ -120,6 +122,9 @@ def lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
     if "correlator" in found:
         text += ["", *table(["alice", "bob", "items", "mean A", "mean B", "correlator"], _context_rows(joint, found))]
         text += [f"  +1 is {first} of Alice's outcomes and {second} of Bob's."]
+    if "minus" in found:  # the order of a file's rows decides it, and some programs write rows in any order
+        value, (alice, bob) = "S" if "s" in found else "The chained sum", found["minus"]
+        text += [f"  {value} has its minus at {alice} with {bob}; --alice and --bob order settings."]
     text.append("")
     if "s" in found:
         text += _chsh_lines(joint, found)

@@ -2,8 +2,9 @@
 
 Two forms are read. One row per cell: columns `alice`, `bob` (settings), `a`, `b` (outcomes), and `count` or `probability`.
 Or one row per context: columns `alice`, `bob`, `++`, `+-`, `-+`, `--`. Lines that begin with # are comments. Outcomes that
-are signs have theirs; of others the one that is named first is +1, and Bob's of the same names are as Alice's. S has its minus
-where both have their second setting, in the order in which the file names them.
+are signs have theirs; of others the one that is named first is +1, and Bob's of the same names are as Alice's. Names are the same where
+they are written differently alone: 1 and 1.0, True and TRUE. Of two numbers or truth values that are others for Bob the larger is +1.
+S has its minus where both have their second setting, in the order in which the file names them.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ CELLS = ("alice", "bob", "a", "b")
 MAX_BYTES = 10**7
 #: How far published probabilities of a context may be from adding up to 1, by their rounding.
 ROUNDING = 0.005
-#: Names of outcomes that say themselves which is +1, wherever a file has them first.
-SIGNED = (("+", "-"), ("+1", "-1"), ("1", "-1"))
+#: What outcomes are called that are numbers in other words. U+2212 and U+2013 are signs of minus that word processors write.
+WORDS = {"+": 1.0, "-": -1.0, "true": 1.0, "false": 0.0}
+MINUS = str.maketrans("\u2212\u2013", "--")
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,11 +204,37 @@ def _rounded(joint: JointTable, decimals: dict[Any, int], values: np.ndarray) ->
     return replace(joint, decimals=fewest, rounding=float(off.max()))
 
 
+def _meanings(names: tuple[str, ...]) -> dict[float | str, str]:
+    """A party's outcomes by what they say, in their order: numbers as numbers, words in small letters. Tables of pandas, polars and R
+    write one outcome as 1, 1.0, True, true and TRUE. Where two would say the same, each is what is written."""
+    found: dict[float | str, str] = {}
+    for name in names:
+        plain = name.translate(MINUS).casefold()
+        try:
+            number = WORDS[plain] if plain in WORDS else float(plain)
+        except ValueError:
+            number = math.nan
+        found[number if math.isfinite(number) else plain] = name
+    return found if len(found) == len(names) else {name: name for name in names}
+
+
 def _ordered(alice: tuple[str, ...], bob: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Outcomes with the one that is +1 first: signs as they are, and the same names in the same order for both parties. The order of
     a file's rows would else turn one party's answers, and with them the sign of S."""
-    first, second = (next((pair for pair in SIGNED if set(pair) == set(names)), names) for names in (alice, bob))
-    return first, first if set(first) == set(second) else second
+    first, second = _meanings(alice), _meanings(bob)
+    if first.keys() == second.keys():
+        order: list[Any] = [1.0, -1.0] if first.keys() == {1.0, -1.0} else list(first)
+        return tuple(first[each] for each in order), tuple(second[each] for each in order)
+    numbers = [each for each in (*first, *second) if isinstance(each, float)]
+    every = len(first) == len(second) == 2 and len(numbers) == 4
+    return _larger_first(first, every), _larger_first(second, every)
+
+
+def _larger_first(names: dict[float | str, str], numbers: bool) -> tuple[str, ...]:
+    """A party's outcomes, the larger first where they are signs or such numbers."""
+    if numbers or names.keys() == {1.0, -1.0}:
+        return tuple(names[each] for each in sorted(names, reverse=True))
+    return tuple(names.values())
 
 
 def _adding_up(file: Any, values: np.ndarray, labels: Any, found: Any, probable: bool | None) -> JointTable:

@@ -90,6 +90,49 @@ def test_rows_in_another_order_are_the_same_table(tmp_path, names):
     assert "+1 is no of Alice's outcomes and + of Bob's." in "\n".join(lines(mixed, describe(mixed)))
 
 
+@pytest.mark.parametrize(
+    ("alice", "bob"),
+    [
+        (("1", "-1"), ("1.0", "-1.0")),  # of a column of whole numbers and one that had a gap
+        (("1", "0"), ("True", "False")),
+        (("TRUE", "FALSE"), ("true", "false")),  # R and polars
+        (("right", "wrong"), ("Right", "Wrong")),
+        (("+1", "\u22121"), ("+", "-")),
+        (("1", "0"), ("1", "-1")),
+    ],
+)
+def test_outcomes_that_are_written_in_two_ways_are_the_same(tmp_path, alice, bob):
+    """Each party's rows decided on its +1: S was -2.4 in half of the orders, which pandas and polars give at random."""
+    for cells in itertools.permutations(itertools.product((0, 1), repeat=2)):
+        table = made(tmp_path, of_cells((10, 40), (alice, bob), cells))
+        assert describe(table)["s"] == pytest.approx(2.4)
+        places = [names.index(outcomes[0]) for names, outcomes in zip((alice, bob), table.outcomes, strict=True)]
+        assert places[0] == places[1]
+
+
+def test_names_of_one_party_that_differ_in_writing_alone_are_two_outcomes(tmp_path):
+    table = made(tmp_path, of_cells((10, 40), (("h", "H"), ("H", "h")), list(itertools.product((0, 1), repeat=2))))
+    assert table.outcomes == (("h", "H"), ("h", "H"))
+    assert describe(table)["s"] == pytest.approx(-2.4)
+
+
+def test_where_the_minus_stands_is_told(tmp_path):
+    """pandas' value_counts begins with the most frequent row: S was another sum, and only the signs of the largest said so."""
+    rows = [f"A{i},B{j},4,0,0,4" if i + j < 4 else f"A{i},B{j},0,4,4,0" for i in (1, 2) for j in (1, 2)]
+    for order in itertools.permutations(range(4)):
+        table = made(tmp_path, HEAD + "\n".join(rows[n] for n in order))
+        found = describe(table)
+        alice, bob = found["minus"]
+        assert found["s"] == (4 if (alice, bob) == ("A2", "B2") else 0)
+        words = f"  S has its minus at {alice} with {bob}; --alice and --bob order settings."
+        assert words in lines(table, found)
+        assert describe(table.chosen(["A1", "A2"], ["B1", "B2"]))["s"] == 4
+    chain = made(tmp_path, HEAD + "\n".join(f"X{i},Y{j},3,1,1,3" for i in (3, 1, 2) for j in (2, 3, 1)))
+    assert "  The chained sum has its minus at X2 with Y1; --alice and --bob order settings." in lines(
+        chain, describe(chain)
+    )
+
+
 def test_one_item_in_each_context_is_a_count_where_the_file_says_count(tmp_path):
     """They were taken for probabilities, of which nothing is said of chance."""
     text = "alice,bob,a,b,{}\n" + "".join(
