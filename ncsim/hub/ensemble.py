@@ -27,28 +27,34 @@ WORDS = (
     "answer right. Counts give the CHSH statistic S."
 )
 _OF_CONTEXT = {
-    "solved": "whether both heads are right on all rows",
-    "loss": "final training loss",
-    "margin": "smallest logit in favour of the right answer",
-    "diverged": "whether training left the finite numbers",
+    "solved": "whether both heads are right on all rows; false where the network diverged",
+    "loss": "final training loss; NaN or infinite where the network diverged",
+    "margin": "smallest logit in favour of the right answer; NaN or infinite where the network diverged",
+    "diverged": "whether training left the finite numbers; then counts, undecided rows and their product are 0",
     "undecided_alice": "rows on which Alice's answer is undecided",
     "undecided_bob": "rows on which Bob's answer is undecided",
     "decided_product": "sum of the product of outcomes over rows that both decided",
+    "loss_alice": "loss of Alice's head",
+    "loss_bob": "loss of Bob's head",
+    "alice_norm": "norm of the gradient of Alice's loss in the shared layer; 0 or NaN where the network has diverged",
+    "bob_norm": "norm of the gradient of Bob's loss in the shared layer; 0 or NaN where the network has diverged",
+    "cosine": "cosine of both heads' gradients in the shared layer; 0 where one of them is 0, 0 or NaN where the network has diverged",
+    "neurons_in_conflict": "share of hidden units whose own cosine is negative",
 }
 _COLUMNS = {
     "member": "id of the member",
     "step": "step of training",
     "S": "CHSH statistic; null where a network diverged",
-    "S_factorised": "S as accuracies alone give it",
-    "influence": "direct influence",
-    "Delta": "contextuality: s_odd - 2 - influence",
+    "S_factorised": "S as accuracies alone give it; null where a network diverged",
+    "influence": "direct influence; null where a network diverged",
+    "Delta": "contextuality: s_odd - 2 - influence; null where a network diverged",
     "number": "name of the number, as the report has it",
     "value": "estimate",
     "low": "lower limit of its interval",
     "high": "upper limit",
     "level": "probability with which the interval should hold the number",
     "method": "how the limits were found",
-    "members": "members of the cell",
+    "members": "members of the cell, with those of which a network diverged; these count in no number",
 }
 
 
@@ -134,7 +140,7 @@ def _described(column: str) -> str:
     if counted:
         rows = "rows trained on" if counted[1] else "rows"
         alice, bob = (("wrong", "right")[int(answer)] for answer in counted.groups()[2:])
-        return f"{rows} of context {counted[2]} on which Alice is {alice} and Bob {bob}"
+        return f"{rows} of context {counted[2]} on which Alice is {alice} and Bob {bob}; 0 in all four where the network diverged"
     return f"{name.replace('_', ' ')}, in context {context}"
 
 

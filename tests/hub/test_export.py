@@ -20,9 +20,10 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.config.tasks import context_names
 from ncsim.hub.dataset import HubFolder, _size
-from ncsim.hub.ensemble import export_run
+from ncsim.hub.ensemble import _described, export_run
 from ncsim.report.summary import summarise
 from ncsim.storage.run_folder import RunFolder
+from ncsim.training.observation import OBSERVED
 from tests.support.cases import first_fast
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
@@ -50,6 +51,18 @@ def test_the_card_names_each_table(exported):
     assert data["configs"][0]["default"] is True
     assert data["size_categories"] == ["n<1K"]
     assert data.get("license") == ("cc-by-4.0" if tables == ["evaluations"] else None)
+
+
+def test_columns_say_what_they_hold_where_a_network_diverged():
+    """The card said it of S alone: by the others a diverged network has the correlator 0 and is wrong."""
+    for column in ("S_factorised", "influence", "Delta"):
+        assert _described(column).endswith("; null where a network diverged")
+    assert _described("counts_12_01") == (
+        "rows of context 12 on which Alice is wrong and Bob right; 0 in all four where the network diverged"
+    )
+    assert _described("solved_21").endswith("; false where the network diverged, in context 21")
+    for name in OBSERVED:  # words of their own, and not the names of columns
+        assert _described(f"{name}_11") != f"{name.replace('_', ' ')}, in context 11"
 
 
 def test_the_card_names_all_that_a_run_was_trained_with(tmp_path):

@@ -3,9 +3,13 @@
 The grid is of floats, words and booleans. What each query gives is compared with what `open_run` gives.
 """
 
+import ast
 import dataclasses
 import importlib
+import itertools
 import json
+import re
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -129,6 +133,38 @@ def test_xarray(run, cells):
     c21 = correlator.where(~data.diverged).sel(i=2, j=1).values.ravel()
     assert sorted(c21[np.isfinite(c21)]) == sorted(correlators(cells, 2))
     assert int((data.S > 2).sum()) == above_two(cells)
+
+
+def test_the_queries_of_the_page():
+    """docs/reading.md, word for word, on a run with networks that diverged: their correlators were taken for 0 in one of them."""
+    grid = ncsim.config_grid(learning_rate=[0.003, 0.03], members=200, steps=5)
+    written("runs/rates", grid)
+    frame = pandas.read_parquet("runs/rates/parts")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reading.md").read_text()
+    block = next(each for each in re.findall("```python\n(.*?)```", text, re.S) if "read_parquet" in each)
+    names, found = {}, []
+    for statement in ast.parse(block).body:
+        source = ast.unparse(statement)
+        if isinstance(statement, ast.Expr):
+            found.append(eval(source, names))
+        else:
+            exec(source, names)
+    by_rate, correlator, above, s, correlators = found
+    rates = {rate: frame[frame.learning_rate == rate] for rate in (0.003, 0.03)}
+    assert by_rate.to_dict() == pytest.approx({rate: np.nanmean(cell.S) for rate, cell in rates.items()})
+
+    def mean_correlator(cell, context):
+        kept = cell[~cell[f"diverged_{context}"]]
+        assert 0 < len(kept) < len(cell)
+        return (1 - (kept[f"counts_{context}_01"] + kept[f"counts_{context}_10"]) / 8).mean()
+
+    expected = {rate: mean_correlator(cell, "22") for rate, cell in rates.items()}
+    assert dict(correlator.fetchall()) == pytest.approx(expected)
+    assert above.height == (frame.S > 2).sum() > 0
+    assert s.item() == pytest.approx(np.nanmean(rates[0.03].S))
+    for rate, i, j in itertools.product(rates, (1, 2), (1, 2)):
+        own = correlators.sel(learning_rate=rate, i=i, j=j).item()
+        assert own == pytest.approx(mean_correlator(rates[rate], f"{i}{j}"))
 
 
 # -------------------------------------------------------------------------------------------------- every column
