@@ -76,11 +76,22 @@ class ObjectStorage:
         persistently(put)
 
     def create(self, name: str, content: bytes) -> bool:
+        """By a condition (If-None-Match), so that of two workers one has made it. A store that knows none is looked at first: there both
+        may have."""
+        key = self._root + name
         try:
             with _as_os_error():
-                self._obstore.put(self._store, self._root + name, content, mode="create", use_multipart=False)
+                try:
+                    self._obstore.put(self._store, key, content, mode="create", use_multipart=False)
+                    return True
+                except Exception as error:
+                    if not _knows_no_conditions(error):
+                        raise
         except FileExistsError:
             return False
+        if self.exists(name):
+            return False
+        self.write(name, content)
         return True
 
     def exchange(self, name: str, held: bytes, content: bytes) -> bool:
@@ -130,7 +141,7 @@ class ObjectStorage:
 def _knows_no_conditions(error: Exception) -> bool:
     """Whether a store refuses a put because it is on a condition, as some that speak as Amazon's do."""
     text = str(error).partition("\n\nDebug source")[0]
-    return isinstance(error, NotImplementedError) or bool(re.search("status code: 501|If-Match", text))
+    return isinstance(error, NotImplementedError) or bool(re.search("status code: 501|If-(None-)?Match", text))
 
 
 def probe_name() -> str:

@@ -18,11 +18,16 @@ class Keys(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self._send(200, self.server.held[self.path])
+        if self.path in self.server.held:
+            self._send(200, self.server.held[self.path])
+        else:
+            self._send(404, b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
+
+    do_HEAD = do_GET
 
     def do_PUT(self):
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        conditional = "If-Match" in self.headers
+        conditional = "If-Match" in self.headers or "If-None-Match" in self.headers
         self.server.puts.append(conditional)
         if conditional and self.server.answer:
             status, code, words = self.server.answer
@@ -39,7 +44,8 @@ class Keys(BaseHTTPRequestHandler):
         if self.server.tags or self.command == "PUT":
             self.send_header("ETag", f'"{hashlib.md5(held).hexdigest()}"')
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 @pytest.fixture
@@ -76,6 +82,25 @@ def test_a_store_without_conditions_is_written_to_all_the_same(server, answer, t
     assert not files.exchange("config.json", b"1", b"3")
     assert files.read("config.json") == b"2"
     assert not server.puts[-1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
+        (400, "InvalidArgument", "If-None-Match is not supported"),
+    ],
+)
+def test_a_run_begins_in_a_store_without_conditions(server, answer):
+    """Its config.json is made on the condition that none is there."""
+    files = open_storage("s3://bucket/run")
+    server.answer = answer
+    assert files.create("config.json", b"1")
+    assert not files.create("config.json", b"2")
+    assert files.read("config.json") == b"1"
+    server.answer = (403, "AccessDenied", "Access Denied")
+    with pytest.raises(OSError, match="Access Denied"):
+        files.create("recording.json", b"1")
 
 
 def test_another_who_writes_at_the_same_moment_is_no_error(server):
