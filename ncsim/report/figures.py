@@ -117,6 +117,16 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
         yield figure
 
 
+def cell_columns(axis_label: str) -> list[str]:
+    """The columns of a CSV that tell cells apart: one for each field that the label of the axis names."""
+    return axis_label.split(", ")
+
+
+def cell_values(label: str) -> list[str]:
+    """What a cell has in these columns: in a figure its values stand below one another."""
+    return label.split("\n")
+
+
 @contextmanager
 def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str) -> Iterator[tuple[Any, Any]]:
     """A figure with a panel per protocol, each with the cells as its horizontal axis: beside one another, or below where there
@@ -163,9 +173,10 @@ def plot_runs_and_laws(
     for protocol_laws, protocol_runs in zip(laws, runs, strict=True):
         for place, (law, dots) in enumerate(zip(protocol_laws, protocol_runs, strict=True)):
             name, shown = law.protocol.label, law.law.probabilities > 0
-            rows += [[name, labels[place], "run", number, s] for number, s in enumerate(dots)]
+            cell = cell_values(labels[place])
+            rows += [[name, *cell, "run", number, s] for number, s in enumerate(dots)]
             pairs = zip(law.law.probabilities[shown].tolist(), law.law.values[shown].tolist(), strict=True)
-            rows += [[name, labels[place], "law", p, s] for p, s in pairs]
+            rows += [[name, *cell, "law", p, s] for p, s in pairs]
     with _panels(laws, labels, axis_label) as (figure, axes):
         generator = np.random.default_rng(0)
         for axis, protocol_laws, protocol_runs in zip(axes, laws, runs, strict=True):
@@ -173,7 +184,7 @@ def plot_runs_and_laws(
         axes[0].set_ylim(*_limits(laws, runs))
         for axis in axes if len(labels) > MOST_PLACES else axes[:1]:
             axis.set_ylabel("S")
-    return save_figure(figure, stem, ["protocol", axis_label, "kind", "run_or_probability", "s"], rows)
+    return save_figure(figure, stem, ["protocol", *cell_columns(axis_label), "kind", "run_or_probability", "s"], rows)
 
 
 def dots_label(runs: Sequence[Sequence[np.ndarray]]) -> str:
@@ -330,9 +341,9 @@ def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axi
                     markeredgecolor=BLACK, markeredgewidth=0.2 if many else 0.5, label=name,
                 )  # fmt: skip
                 rows += [
-                    [protocol_laws[0].protocol.label, labels[n], name, e.value, e.low, e.high]
+                    [protocol_laws[0].protocol.label, *cell_values(labels[n]), name, e.value, e.low, e.high]
                     for n, e in enumerate(estimates)
                 ]
         for axis in axes if many else axes[:1]:
             axis.set_ylabel("mean over runs")
-    return save_figure(figure, stem, ["protocol", axis_label, "quantity", "mean", "low", "high"], rows)
+    return save_figure(figure, stem, ["protocol", *cell_columns(axis_label), "quantity", "mean", "low", "high"], rows)

@@ -14,7 +14,7 @@ from ncsim.statistics.verdicts import NO_MEMBER, NOT_SHOWN, verdict_on_members
 
 def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
     if bare:
-        return "\n".join(str(value) for value in cell.values()) or "all"
+        return "\n".join(str(value).replace("\n", " ") for value in cell.values()) or "all"
     return ", ".join(f"{name}={value}" for name, value in cell.items()) or "the ensemble"
 
 

@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.report.figures import BLACK, MOST_PLACES, SKY, VERMILLION, draw_bounds, inline_svg, new_figure, save_figure
+from ncsim.report.figures import (
+    BLACK,
+    MOST_PLACES,
+    SKY,
+    VERMILLION,
+    cell_columns,
+    cell_values,
+    draw_bounds,
+    inline_svg,
+    new_figure,
+    save_figure,
+)
 from ncsim.report.training import OF_MEMBERS
 
 #: Cells beside one another.
@@ -17,13 +28,14 @@ _BAND = {"color": SKY, "linewidth": 0, "zorder": 0}
 
 
 def plot_training(
-    recorded: Sequence[Mapping[str, Any]], labels: Sequence[str], axis_label: str, stem: Path
+    recorded: Sequence[Mapping[str, Any]], labels: Sequence[str], values: Sequence[str], axis_label: str, stem: Path
 ) -> list[Path]:
     """Draw cells of which there is a recording, MOST_PLACES at most; the CSV has all.
 
     Args:
         recorded: of each cell, as summary.json has it.
-        labels: of the cells.
+        labels: of the cells, as titles.
+        values: of the cells, as labels of an axis.
         axis_label: what tells them apart.
     """
     drawn = recorded[:MOST_PLACES]
@@ -45,8 +57,9 @@ def plot_training(
             axes[2 * row + 1, column].remove()
         handles, names = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(across, 3))
-        rows = [row for numbers, label in zip(recorded, labels, strict=True) for row in _rows(numbers, label)]
-        return save_figure(figure, stem, ["quantity", axis_label, "context", "step", "value", "low", "high"], rows)
+        rows = [row for numbers, label in zip(recorded, values, strict=True) for row in _rows(numbers, label)]
+        columns = ["quantity", *cell_columns(axis_label), "context", "step", "value", "low", "high"]
+        return save_figure(figure, stem, columns, rows)
 
 
 def inline_training(recorded: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -97,13 +110,14 @@ def _limits(beside: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 def _rows(numbers: Mapping[str, Any], label: str) -> list[list[Any]]:
     """What is drawn and what stands beside it in summary.json."""
     rows: list[list[Any]] = []
+    cell = cell_values(label)
     named = [(name, "", numbers[name]) for name in OF_MEMBERS]
     named += [(n, c, each) for n in ("solved", "loss_alice", "loss_bob") for c, each in numbers.get(n, {}).items()]
     for name, context, series in named:
         limits = zip(series["value"], series["low"], series["high"], strict=True)
-        rows += [[name, label, context, step, *each] for step, each in zip(numbers["step"], limits, strict=True)]
+        rows += [[name, *cell, context, step, *each] for step, each in zip(numbers["step"], limits, strict=True)]
     for level, values in numbers["quantiles_s"].items():
         rows += [
-            [f"quantile_{level}_s", label, "", step, s, "", ""] for step, s in zip(numbers["step"], values, strict=True)
+            [f"quantile_{level}_s", *cell, "", step, s, "", ""] for step, s in zip(numbers["step"], values, strict=True)
         ]
     return rows

@@ -50,8 +50,9 @@ def store_report(run: Run | Study, summary: Summary, figure_names: tuple[str, st
 def _draw(run: Run | Study, summary: Summary, folder: Path, names: tuple[str, str]) -> None:
     recorded = [cell for cell in summary.numbers["cells"] if "training" in cell]
     if recorded:
-        of = [cell_label(cell["cell"]) for cell in recorded]
-        plot_training([cell["training"] for cell in recorded], of, axis_label(run.swept), folder / "training")
+        titles, values = ([cell_label(cell["cell"], bare=bare) for cell in recorded] for bare in (False, True))
+        numbers = [cell["training"] for cell in recorded]
+        plot_training(numbers, titles, values, axis_label(run.swept), folder / "training")
     with_laws = [n for n, laws in enumerate(summary.laws) if laws]
     if not with_laws:
         return

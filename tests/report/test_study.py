@@ -42,7 +42,7 @@ def stored(path, tasks, hidden=(2,), members=40):
 def labels_of(folder, figure):
     """What tells cells apart in the numbers of a figure."""
     with open(folder / "figures" / f"{figure}.csv", encoding="utf-8", newline="") as handle:
-        return {row[1] for row in list(csv.reader(handle))[1:]}
+        return {f"{row['hidden units n']}\n{row['tasks']}" for row in csv.DictReader(handle)}
 
 
 def test_tasks_of_the_same_name_are_told_apart(tmp_path):

@@ -9,6 +9,7 @@ import time
 import types
 
 import numpy as np
+import pandas
 import pytest
 
 import ncsim
@@ -267,9 +268,31 @@ def test_numbers_are_those_of_the_statistics(tmp_path):
     assert {row["quantity"] for row in rows} >= {"s_above_2", "contextual", "solved", "loss_alice", "quantile_0.5_s"}
 
 
+def test_numbers_of_figures_have_a_column_for_each_axis(tmp_path):
+    """They had one for all, "0.003\\nbce" in two lines of the file, and "learning_rate=0.003, loss=bce" along training."""
+    grid = ncsim.config_grid(learning_rate=[0.003, 0.01], loss=["bce", "squared_error"], members=90, steps=60)
+    folder = RunFolder.create(tmp_path, grid)
+    for seed, config in enumerate(grid):
+        folder.write_part(config, made_up(90, seed=seed))
+    record(folder, recorded())
+    summary = write_report(ncsim.open_run(tmp_path))
+    for name in ("laws", "means", "training"):
+        frame = pandas.read_csv(tmp_path / "figures" / f"{name}.csv")
+        assert set(zip(frame["learning rate"], frame["loss"], strict=True)) == {(c.learning_rate, c.loss) for c in grid}
+        text = (tmp_path / "figures" / f"{name}.csv").read_text()
+        assert len(text.splitlines()) == len(frame) + 1
+    frame = pandas.read_csv(tmp_path / "figures" / "means.csv")
+    for cell in summary.numbers["cells"]:
+        at = cell["cell"]
+        own = frame[(frame["learning rate"] == at["learning_rate"]) & (frame["loss"] == at["loss"])]
+        own = own[(own["protocol"] == "best of 20 by loss") & (own["quantity"] == "S")]
+        assert own["mean"].tolist() == pytest.approx([cell["protocols"][1]["mean_s"]["value"]], rel=1e-15)
+
+
 def write_figure(folder, cells):
     labels = [f"hidden={n}" for n in range(len(cells))]
-    return training_figure.plot_training(cells, labels, "hidden units n", folder / "training")[-1]
+    values = [str(n) for n in range(len(cells))]
+    return training_figure.plot_training(cells, labels, values, "hidden units n", folder / "training")[-1]
 
 
 def numbers_of(trajectories):
