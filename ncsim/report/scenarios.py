@@ -14,7 +14,21 @@ from ncsim.errors import StoreError, reason
 from ncsim.formatting import counted, json_text, table, to_be_trained
 from ncsim.records.joint_counts import PARTY_NAMES
 from ncsim.records.scenarios import ScenarioRecords
-from ncsim.report.figures import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, new_figure, save_figure, stored_figures
+from ncsim.report.figures import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    cell_columns,
+    cell_values,
+    new_figure,
+    save_figure,
+    stored_figures,
+)
+from ncsim.report.sentences import cell_label
+from ncsim.report.summary import axis_label
 from ncsim.scenarios import ScenarioRun
 from ncsim.statistics.intervals import Estimate, clopper_pearson, mean_over_members
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
@@ -307,8 +321,9 @@ def draw_scenario(summary: dict[str, Any], stem: Path) -> list[Path]:
                     color=colours[place % len(colours)],
                     label=label,
                 )
+                values = cell_values(cell_label(cell["cell"], bare=True))
                 lines += [
-                    [label, found["name"], each["protocol"], *list(each["mean"].values())[:3]]
+                    [*values, found["name"], each["protocol"], *list(each["mean"].values())[:3]]
                     for each in found["protocols"]
                 ]
             _draw_bounds(panel, asked[number])
@@ -321,7 +336,8 @@ def draw_scenario(summary: dict[str, Any], stem: Path) -> list[Path]:
         if len(drawable) > 1:
             handles, labels = panels[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside lower center", ncols=min(len(drawable), 6))
-        return save_figure(figure, stem, ["cell", "inequality", "protocol", "mean", "low", "high"], lines)
+        columns = cell_columns(axis_label(list(drawable[0]["cell"])))
+        return save_figure(figure, stem, [*columns, "inequality", "protocol", "mean", "low", "high"], lines)
 
 
 def _draw_bounds(panel: Any, found: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """`ncsim scenario`: from options and from files, stored, resumed and reported; and what is refused."""
 
+import csv
 import json
 import re
 
@@ -91,6 +92,26 @@ def test_three_parties_have_mermin_s_and_svetlichny_s_inequalities(capsys, tmp_p
     assert len(rows) == 1 + 2 * 5
     with pytest.raises(StoreError, match=r"^the run is in memory only; allowed: a run with a folder"):
         store_scenario(ncsim.scenarios.ScenarioRun([config], [run.records()]), summary)
+
+
+def test_numbers_of_the_figure_have_a_column_for_each_axis(tmp_path):
+    """They had "hidden 1, learning_rate 0.01" in one."""
+    grid = ncsim.config_grid(
+        hidden=[1], learning_rate=[0.01, 0.1], root_seed=[1, 2], members=10, steps=3, tasks=[THREE]
+    )
+    run = ncsim.run_scenario(grid, tmp_path, executor="xla")
+    summary = summarise_scenario(run)
+    store_scenario(run, summary)
+    with open(tmp_path / "figures" / "scenario.csv", encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 4 * 2 * 5
+    assert list(rows[0]) == ["learning rate", "root seed", "inequality", "protocol", "mean", "low", "high"]
+    means = {tuple(row.values())[:-2] for row in rows}
+    for cell in summary["cells"]:
+        values = tuple(map(str, cell["cell"].values()))
+        for found in cell["inequalities"]:
+            for each in found["protocols"]:
+                assert (*values, found["name"], each["protocol"], str(each["mean"]["value"])) in means
 
 
 def test_shares_of_a_run(file, tmp_path, capsys):
