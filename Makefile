@@ -204,7 +204,8 @@ test-tpu-static: $(VENV)/.libtpu
 test-cluster: $(VENV)/.dev
 	$(PIP) --editable '.[ray]' distributed
 	$(BIN)/python -m pytest -m "slow or not slow" tests/cluster/test_ray.py tests/ensemble/test_pool.py \
-		tests/ensemble/test_until.py tests/text/test_pool.py tests/whole/test_launch.py
+		tests/ensemble/test_pool_processes.py tests/ensemble/test_until_processes.py tests/text/test_pool.py \
+		tests/text/test_pool_processes.py tests/whole/test_launch.py
 
 # What reads a folder for the hub; without them its tests ask for the files alone.
 test-hub: $(VENV)/.dev

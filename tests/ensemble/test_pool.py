@@ -1,7 +1,6 @@
 """Parts trained by tasks of an executor: the same bytes, whatever is lost; one line for what fails for good."""
 
 import dataclasses
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,9 +9,8 @@ import textwrap
 import threading
 import time
 import weakref
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
-import jax
 import pytest
 
 import ncsim
@@ -22,11 +20,12 @@ from ncsim.ensemble import pool as pools
 from ncsim.errors import DeviceError, StoreError
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.run_folder import RunFolder
-from ncsim.storage.verify import verify
-from tests.support.dask import losing_a_worker
 from tests.support.folders import parts_of
+from tests.support.tasks import FOUR_ROWS
 
-GRID = ncsim.config_grid(hidden=[2, 3], members=300, steps=20)
+pytestmark = pytest.mark.usefixtures("quickly")
+
+GRID = ncsim.config_grid(hidden=[2, 3], members=300, steps=20, tasks=[FOUR_ROWS])
 RECORDING = ncsim.Recording(points=4)
 
 
@@ -87,49 +86,6 @@ class Listener:
 
     def close(self):
         self.told.append(("close",))
-
-
-@pytest.mark.slow
-def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, tmp_path, monkeypatch):
-    """A pool of processes is broken when one is killed: one line, and a new pool trains what is missing.
-
-    They have as many devices as this one, whose programs they find."""
-    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", str(len(jax.devices())))
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        pool.submit(os.getpid).result()
-        (worker,) = pool._processes
-        stopped = threading.Event()
-
-        def kill():
-            while len(files(tmp_path)) < 4 and not stopped.wait(0.01):
-                pass
-            os.kill(worker, signal.SIGKILL)
-
-        threading.Thread(target=kill).start()
-        with pytest.raises(
-            DeviceError, match=r"^pool: takes no more tasks \(.*\); what is stored is whole, and the same"
-        ):
-            ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
-        stopped.set()
-    kept = files(tmp_path)
-    assert 4 <= len(kept) < len(alone)
-    assert kept.items() <= alone.items()
-    listener = Listener()
-    with ProcessPoolExecutor(2, mp_context=spawn) as pool:
-        run = ncsim.run_ensemble(GRID, out=tmp_path, pool=pool, progress=listener)
-    assert files(tmp_path) == alone
-    assert run.missing() == 0
-    assert verify(tmp_path).right
-    assert sum(told[1] for told in listener.told if told[0] == "start") < 600
-    ncsim.run_ensemble(GRID, out=tmp_path, pool=Here(lost=9))  # complete: no task is handed out
-
-
-def test_dask_stores_what_one_process_does(alone, tmp_path):
-    """And trains again what a worker had that is killed."""
-    with losing_a_worker(lambda: len(files(tmp_path)) >= 4) as pool:
-        ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
-    assert files(tmp_path) == alone
 
 
 def test_what_is_lost_is_handed_out_again(alone, tmp_path):

@@ -5,13 +5,11 @@ import dataclasses
 import errno
 import html
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 import time
 import types
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +31,10 @@ from ncsim.storage.verify import verify
 from ncsim.study import Study
 from tests.ensemble.test_pool import Here
 from tests.support.cases import first_fast
-from tests.support.dask import losing_a_worker
 from tests.support.refusals import refused_command
 from tests.support.tasks import FOUR_ROWS
+
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 def grid(members):
@@ -244,29 +243,6 @@ def test_a_pool_comes_to_the_same_members(ended, tmp_path, monkeypatch):
     parts = {name for name in plain if name.startswith("parts/")}
     assert {name: found[name] for name in parts} == {name: plain[name] for name in parts}
     assert set(found) == set(plain)
-
-
-@pytest.mark.thorough  # a pool in this process is asked the same
-def test_processes_come_to_the_same_members(ended, tmp_path):
-    """What is asked of them, and what they give, goes from process to process."""
-    run, plain = ended
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        again = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=pool)
-    assert again.until == run.until
-    found = files(tmp_path / "run")
-    parts = [name for name in plain if name.startswith("parts/")]
-    assert [found[name] for name in parts] == [plain[name] for name in parts]
-
-
-def test_dask_comes_to_the_same_members(ended, tmp_path):
-    """And trains again what a worker had that is killed."""
-    run, plain = ended
-    with losing_a_worker(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 4) as pool:
-        again = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN, pool=pool)
-    assert again.until == run.until
-    found = files(tmp_path / "run")
-    parts = [name for name in plain if name.startswith("parts/")]
-    assert [found[name] for name in parts] == [plain[name] for name in parts]
 
 
 def test_a_torn_record_is_found_and_moved_aside(ended, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A cluster of Dask on this machine, for tests of runs that lose a worker."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 import threading
@@ -8,11 +9,15 @@ import time
 
 import pytest
 
+#: Before a test's fixtures train what Dask's workers are compared with.
+NEEDS_DASK = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="Dask is not installed")
+
 
 @contextlib.contextmanager
 def losing_a_worker(begun):
-    """An executor of two workers, of which one is killed as soon as `begun()` is true. Skips where Dask is not installed."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    """An executor of two workers, of which one is killed as soon as `begun()` is true."""
+    import distributed
+
     with (
         distributed.LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,

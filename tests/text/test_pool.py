@@ -1,12 +1,11 @@
 """Text runs by tasks of an executor, by shards, and in an object store: the same bytes as in one process and a folder."""
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import textwrap
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -22,8 +21,9 @@ from ncsim.text.run import run_text
 from ncsim.text.run_folder import TextFolder
 from ncsim.text.training import trainer
 from tests.ensemble.test_pool import Here
-from tests.support.dask import losing_a_worker
 from tests.text.test_run import Listener, config, contents, files, options_of, trained, whole  # noqa: F401 - fixtures
+
+pytestmark = pytest.mark.usefixtures("quickly")
 
 
 @pytest.fixture(autouse=True)
@@ -195,18 +195,3 @@ def test_a_driver_imports_no_jax(files, whole, tmp_path):  # noqa: F811
         env=os.environ | {"PYTHONPATH": str(Path(ncsim.__file__).parents[1])},
     )  # fmt: skip
     assert (done.stdout, done.returncode) == ("4 []\n", 0), done.stderr
-
-
-@pytest.mark.thorough
-def test_other_processes_store_what_one_does(files, whole, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert contents(by(pool, files, tmp_path / "processes").path) == contents(whole.path)
-
-
-@pytest.mark.slow
-def test_dask_stores_what_one_process_does_though_a_worker_is_killed(files, whole, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with losing_a_worker(lambda: list((tmp_path / "dask").glob("parts/*"))) as pool:
-        run = by(pool, files, tmp_path / "dask")
-    assert contents(run.path) == contents(whole.path)
