@@ -128,10 +128,46 @@ def _toward(value: float, form: str, rounding: str) -> str:
 
 
 def significant(value: float) -> str:
-    """Three decimals, or one digit where that would hide a small number. Below 1e-9 a probability is nothing."""
+    """Three decimals, or one digit where that would hide a small number, or how little a share is below 1. Below 1e-9 a probability
+    is nothing.
+
+    >>> significant(0.97142), significant(0.00002), significant(0.99998), significant(1.0), significant(1.00002)
+    ('0.971', '2e-05', '0.99998', '1.000', '1.000')
+    """
     if NOTHING < abs(value) < 0.0005:
         return f"{value:.0e}"
-    return f"{0.0 if abs(value) <= NOTHING else value:.3f}"  # rounding is not below 0
+    return told_apart(value, 3, *([1] if value < 1 else []))
+
+
+def told_apart(value: float, decimals: int, *bounds: float, sign: bool = False) -> str:
+    """A number with so many decimals, and with more where they alone would make it a bound that it is not: one digit of what is
+    between them. What is within 1e-9 of a bound is nothing but rounding.
+
+    Args:
+        value: the number.
+        decimals: how many it has elsewhere.
+        bounds: what words are decided by, as the 2 of S or the 0 of Delta.
+        sign: whether numbers above 0 have one, too.
+
+    >>> told_apart(2.00004, 4, 2), told_apart(1.9996, 4, 2), told_apart(2.0, 4, 2), told_apart(-3e-6, 4, 0), told_apart(-1e-17, 4)
+    ('2.00004', '1.9996', '2.0000', '-3e-06', '0.0000')
+    """
+    value = 0.0 if abs(value) <= NOTHING else value
+    form = "+" if sign else ""
+    text = f"{value:{form}.{decimals}f}"
+    away = next((abs(value - bound) for bound in bounds if float(text) == bound), 0.0)
+    if away <= NOTHING:
+        return f"{float(text) + 0.0:{form}.{decimals}f}"  # no -0.0000
+    return f"{value:{form}.0e}" if float(text) == 0 else f"{value:{form}.{-math.floor(math.log10(away))}f}"
+
+
+def share_text(share: float, decimals: int) -> str:
+    """A share in percent, of which neither 0 % nor 100 % is said but where it is all or nothing.
+
+    >>> share_text(0.99998, 2), share_text(1.0, 2), share_text(4e-6, 2), share_text(0.0, 2), share_text(0.1234, 1)
+    ('99.998%', '100.00%', '4e-04%', '0.00%', '12.3%')
+    """
+    return f"{told_apart(100 * share, decimals, 0, 100)}%"
 
 
 def significant_limit(value: float) -> str:

@@ -306,7 +306,10 @@ def _shown(value: float) -> str:
     """What `shown` of page.js makes of a number. A tie goes away from 0 there."""
     if 0 < abs(value) < 0.0005:
         return f"{value:.0e}"
-    return str(Decimal(value).quantize(Decimal("0.001"), ROUND_HALF_UP)) if math.isfinite(value) else str(value)
+    if not math.isfinite(value):
+        return str(value)
+    decimals = -math.floor(math.log10(1 - value)) if 0.9995 <= value < 1 else 3
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
 
 
 def _laws(cell: Mapping[str, Any]) -> list[list[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from ncsim.config.scenarios import tasks_to_dict
 from ncsim.config.tasks import Tasks
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import counted, json_text, table, to_be_trained
+from ncsim.formatting import counted, json_text, table, to_be_trained, told_apart
 from ncsim.records.joint_counts import PARTY_NAMES
 from ncsim.records.scenarios import ScenarioRecords
 from ncsim.report.figures import (
@@ -210,7 +210,7 @@ def scenario_lines(summary: dict[str, Any]) -> list[str]:
         lines += ["", f"{label}: {counted(cell['members'], 'member')} of {summary['tasks']['name']}"]
         heads = [f"accuracy {PARTY_NAMES[p]}" for p in range(len(summary["tasks"]["answers"]))]
         rows = [
-            [each["name"], *(f"{share:.3f}" for share in each["accuracy"]), _words(each["solved"])]
+            [each["name"], *(told_apart(share, 3, 1) for share in each["accuracy"]), _words(each["solved"])]
             for each in cell["contexts"]
             if each["accuracy"]
         ]
@@ -265,10 +265,10 @@ def contextuality_lines(found: dict[str, Any]) -> list[str]:
         "  others: none"
         if math.isnan(others.value)
         else f"  of the others, by linear programme, contextual: {others}; the largest excess is "
-        f"{found['largest_excess_of_a_member']:.4f}"
+        f"{told_apart(found['largest_excess_of_a_member'], 4, 0)}"
     )
     return [
-        f"  Contextuality of {found['of']}: excess mismatch of all members together {found['pooled_excess']:.4f}",
+        f"  Contextuality of {found['of']}: excess mismatch of all members together {told_apart(found['pooled_excess'], 4, 0)}",
         certain + " (which here proves nothing)",
         f"  members that certain heads leave no ring: {_words(share)} (these are not contextual by a theorem)",
         rest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.formatting import NOTHING, counted, no_less, p_value_of, p_value_text, table
+from ncsim.formatting import NOTHING, counted, no_less, p_value_of, p_value_text, share_text, table, told_apart
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
@@ -35,9 +35,9 @@ def context_rows(cell: Mapping[str, Any]) -> list[list[str]]:
         [
             name,
             str(estimate(context["solved"])),
-            f"{context['accuracy_alice']:.4f}",
-            f"{context['accuracy_bob']:.4f}",
-            f"{context['correlator']:+.4f}",
+            told_apart(context["accuracy_alice"], 4, 1),
+            told_apart(context["accuracy_bob"], 4, 1),
+            told_apart(context["correlator"], 4, -1, 1, sign=True),
         ]
         for name in CONTEXT_NAMES
         for context in [cell["contexts"][name]]
@@ -87,8 +87,8 @@ def _on_undecided(cell: Mapping[str, Any]) -> list[str]:
     """How many answers are undecided, and how much of S hangs on them: of whole members, which a range is known of."""
     undecided, diverged = cell["undecided"], cell["diverged"]["members"]
     text = (
-        f"Undecided: {undecided['answers']:.2%} of answers have a logit within the tolerance of 0, in "
-        f"{undecided['networks']:.2%} of networks."
+        f"Undecided: {share_text(undecided['answers'], 2)} of answers have a logit within the tolerance of 0, in "
+        f"{share_text(undecided['networks'], 2)} of networks."
     )
     if undecided["mean_s_whatever_they_are"] is None:
         return [f"{text} What S they leave open is not known: every member has a network that diverged."]
@@ -219,7 +219,7 @@ def signalling_rows(cell: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             pooled["answer"],
-            *(f"{accuracy:.4f}" for accuracy in pooled["accuracies"]),
+            *(told_apart(accuracy, 4, 1) for accuracy in pooled["accuracies"]),
             "no member" if across["members"] == 0 else f"{estimate(across['difference'])}",
             f"{p_value_text(across['p_holm'])} ({across['method']})",
             f"{p_value_text(pooled['p_holm'])} ({pooled['method']})",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import DataError
-from ncsim.formatting import no_less, p_value_of, significant, significant_limit, table
+from ncsim.formatting import no_less, p_value_of, significant, significant_limit, table, told_apart
 from ncsim.statistics.chsh import SIGNS, chsh_statistics
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
@@ -130,10 +130,11 @@ def lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
         text += _chsh_lines(joint, found)
     elif "chained" in found:
         text += [
-            f"  chained inequality   {found['chained']:.4f}  (classical {found['chained_classical']:g}, quantum "
+            f"  chained inequality   {told_apart(found['chained'], 4, found['chained_classical'])}  (classical "
+            f"{found['chained_classical']:g}, quantum "
             f"{found['chained_quantum']:.4f})",
-            f"  direct influence     {found['influence']:.4f}",
-            f"  Delta of the ring    {found['contextuality']:.4f}  (above 0: contextual beyond direct influence)",
+            f"  direct influence     {told_apart(found['influence'], 4, 0)}",
+            f"  Delta of the ring    {told_apart(found['contextuality'], 4, 0)}  (above 0: contextual beyond direct influence)",
         ]
     if "rounding" in found:
         value, off = "S" if "s" in found else "the chained sum", found["rounding"]
@@ -153,7 +154,7 @@ def _context_rows(joint: JointTable, found: dict[str, Any]) -> list[list[str]]:
             name,
             other,
             f"{joint.values[i, j].sum():,.0f}" if joint.counted else "",
-            *(f"{found[of][i][j]:+.4f}" for of in ("mean_alice", "mean_bob", "correlator")),
+            *(told_apart(found[of][i][j], 4, -1, 1, sign=True) for of in ("mean_alice", "mean_bob", "correlator")),
         ]
         for i, name in enumerate(joint.alice)
         for j, other in enumerate(joint.bob)
@@ -161,8 +162,11 @@ def _context_rows(joint: JointTable, found: dict[str, Any]) -> list[list[str]]:
 
 
 def _chsh_lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
-    def limits(name: str) -> str:
-        return "  95 % [{:.4f}, {:.4f}]".format(*found[name]) if name in found else ""
+    def limits(name: str, bound: float) -> str:
+        if name not in found:
+            return ""
+        low, high = (told_apart(limit, 4, bound) for limit in found[name])
+        return f"  95 % [{low}, {high}]"
 
     signs = "".join("+-"[sign < 0] for sign in found["s_odd_signs"])
     kinds = "it signals" if found["signalling"] else "local" if found["local"] else "not local"
@@ -172,11 +176,12 @@ def _chsh_lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
         )
     correlators = "some quantum state has" if found["quantum_correlators"] else "no quantum state has"
     text = [
-        f"  S                    {found['s']:.4f}{limits('s_interval')}",
-        f"  from means alone     {found['s_factorised']:.4f}",
-        f"  largest CHSH sum     {found['s_odd']:.4f}  (signs {signs})",
-        f"  direct influence     {found['influence']:.4f}",
-        f"  Delta                {found['contextuality']:.4f}{limits('contextuality_interval')}  (largest sum - 2 - influence)",
+        f"  S                    {told_apart(found['s'], 4, 2)}{limits('s_interval', 2)}",
+        f"  from means alone     {told_apart(found['s_factorised'], 4, 2)}",
+        f"  largest CHSH sum     {told_apart(found['s_odd'], 4, 2)}  (signs {signs})",
+        f"  direct influence     {told_apart(found['influence'], 4, 0)}",
+        f"  Delta                {told_apart(found['contextuality'], 4, 0)}{limits('contextuality_interval', 0)}  "
+        "(largest sum - 2 - influence)",
         f"  kind                 {kinds}; its four correlators {correlators}",
     ]
     if "signalling_tests" in found:

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.random_solutions import interval
 from experiments.rare_tails import interval as rare_interval
-from ncsim.formatting import no_less, no_more
+from ncsim.formatting import no_less, no_more, share_text, significant, told_apart
 from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.verdicts import verdict_on_members
 
@@ -50,3 +50,23 @@ def test_no_sentence_rounds_a_limit_to_the_nearest():
     files = [file for top in ("ncsim", "experiments") for file in (SOURCE / top).rglob("*.py")]
     assert len(files) > 200
     assert [f"{file.name}: {found[0]}" for file in files for found in rounded.finditer(file.read_text())] == []
+
+
+def test_no_number_is_shown_as_a_bound_that_it_is_not():
+    """An S of 2.00004 that is called above 2 is not 2.0000, and of 99,998 members of 100,000 it is not said that they are all."""
+    for away in [*(10.0 ** np.arange(-8, -1)), *(10 ** np.random.default_rng(3).uniform(-8.9, -1, 300))]:
+        for bound in (-1, 0, 1, 2, 100):
+            for value in (bound - away, bound + away):
+                shown = told_apart(value, 4, -1, 0, 1, 2, 100)
+                assert float(shown) != bound
+                assert abs(float(shown) - value) <= max(5e-5, 0.5 * away)
+                assert (float(shown) > bound) == (value > bound)
+        assert float(significant(1 - away)) < 1
+    for dust in (0.0, 1e-16, -1e-16, 1e-10, -1e-10):
+        assert [told_apart(dust, 4, 0), told_apart(2 + dust, 4, 2)] == ["0.0000", "2.0000"]
+        assert significant(1 + dust) == "1.000"
+    assert [told_apart(value, 4, 2) for value in (float("nan"), float("inf"))] == ["nan", "inf"]
+    assert [told_apart(0.25, 2, 0, sign=True), told_apart(-2e-5, 2, 0, sign=True)] == ["+0.25", "-2e-05"]
+    assert [share_text(1 - 1e-6, 2), share_text(1e-6, 2), share_text(1.0, 2)] == ["99.9999%", "1e-04%", "100.00%"]
+    assert str(clopper_pearson(99_998, 100_000)) == "0.99998 [0.99993, 0.999998]"
+    assert str(clopper_pearson(10_000, 10_000)) == "1.000 [0.9996, 1.000]"

@@ -388,3 +388,24 @@ def test_a_p_value_that_no_float_has_stands_behind_one_sign(tmp_path):
 def test_statistics_are_those_of_the_functions():
     counts = read_table(PEOPLE).joint_counts
     assert float(ncsim.chsh_statistics(counts).s) == describe(read_table(PEOPLE))["s"]
+
+
+@pytest.mark.parametrize(
+    ("last", "s", "delta", "said"),
+    [
+        # Three contexts of correlator 1; the fourth is less by 2 in 50,000: S is above 2 by as much, and no accuracy differs.
+        ("499990000000,10000000,10000000,499990000000", "2.00004 ", "4e-05 ", "Contextual beyond direct influence"),
+        ("500000000000,0,0,500000000000", "2.0000 ", "0.0000 ", "S not above 2"),
+    ],
+)
+def test_what_a_verdict_is_about_is_shown(tmp_path, last, s, delta, said):
+    alike = "500000000000,0,0,500000000000"
+    table = made(tmp_path, f"{HEAD}A,B,{alike}\nA,B',{alike}\nA',B,{alike}\nA',B',{last}\n")
+    text = lines(table, describe(table))
+    shown = {line.strip().split("  ")[0]: line[23:] for line in text if line.startswith("  ")}
+    assert shown["S"].startswith(s)
+    assert shown["Delta"].startswith(delta)
+    assert text[-1] == f"  {said}."
+    low, high = (float(word.strip("[,]")) for word in shown["S"].split()[3:5])
+    assert (low > 2) == (said != "S not above 2")
+    assert (low <= 2 <= high) == (said == "S not above 2")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError, reason
-from ncsim.formatting import counted, json_text, p_value_text, page_bytes, table, to_be_trained
+from ncsim.formatting import counted, json_text, p_value_text, page_bytes, share_text, table, to_be_trained, told_apart
 from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
 from ncsim.report.provenance import environment_rows
@@ -86,11 +86,11 @@ def data_rows(numbers: Mapping[str, Any]) -> list[list[str]]:
             str(task["task"]),
             f"{task['items']['train']:,}",
             f"{task['items']['test']:,}",
-            f"{task['majority_rate']['train']:.1%}",
-            f"{task['majority_rate']['test']:.1%}",
-            f"{task['truncated_fraction']['train']:.1%}",
+            share_text(task["majority_rate"]["train"], 1),
+            share_text(task["majority_rate"]["test"], 1),
+            share_text(task["truncated_fraction"]["train"], 1),
             # Runs that were stored before it was counted do not say.
-            f"{task['unknown_fraction']['train']:.1%}" if "unknown_fraction" in task else "",
+            share_text(task["unknown_fraction"]["train"], 1) if "unknown_fraction" in task else "",
             "; ".join(task["notes"]),
         ]
         for name, task in numbers["data"]["tasks"].items()
@@ -119,14 +119,20 @@ def context_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
                 str(cell["seed"]),
                 name,
                 f"{context['items']:,}",
-                f"{context['accuracy_alice']:.2%}",
-                f"{context['accuracy_bob']:.2%}",
-                f"{context['correlator']:.4f}",
-                f"{context['product_of_accuracies']:.4f}",
+                share_text(context["accuracy_alice"], 2),
+                share_text(context["accuracy_bob"], 2),
+                told_apart(context["correlator"], 4, -1, 1),
+                told_apart(context["product_of_accuracies"], 4, -1, 1),
                 f"{context['excess']:+.4f} +- {context['excess_error']:.4f}",
                 p_value_text(context["excess_p"]),
             ])  # fmt: skip
     return rows
+
+
+def _s_words(interval: Mapping[str, Any]) -> str:
+    """S with its limits, told apart from the bound that the verdict is about."""
+    value, low, high = (told_apart(interval[name], 3, 0, 2) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def table_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
@@ -135,9 +141,9 @@ def table_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
         [
             str(cell["rank"]),
             str(cell["seed"]),
-            str(estimate(cell["s_interval"])),
-            f"{cell['s_factorised']:.4f}",
-            f"{cell['influence']:.4f}",
+            _s_words(cell["s_interval"]),
+            told_apart(cell["s_factorised"], 4, 2),
+            told_apart(cell["influence"], 4, 0),
             str(estimate(cell["contextuality"])),
             p_value_text(cell["game_p"]),
             cell["verdict"],
@@ -159,7 +165,7 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
     correlated = [c for c in contexts if c["excess_p"] < UNUSUAL]
     found.append(
         f"S is above 2 in {len(above)} of {len(cells)} (rank, seed) on the training pairs; the largest difference between S "
-        f"and what accuracies alone give is {max(abs(cell['s'] - cell['s_factorised']) for cell in cells):.4f}."
+        f"and what accuracies alone give is {told_apart(max(abs(cell['s'] - cell['s_factorised']) for cell in cells), 4, 0)}."
     )
     found.append(
         f"Correlators differ from the product of their accuracies, beyond what pairs put together at random give, in "
