@@ -30,7 +30,7 @@ try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
-    from matplotlib.patches import PathPatch
+    from matplotlib.patches import PathPatch, Rectangle
     from matplotlib.path import Path as Path2D
     from matplotlib.ticker import MaxNLocator
 finally:
@@ -253,8 +253,12 @@ def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
             extent=(-0.5, len(laws) - 0.5, lattice[0] - half, lattice[-1] + half),
             zorder=0,
         )
+    # Nothing that is drawn: a picture has no key of its own.
+    axis.add_artist(
+        Rectangle((0, 0), 0, 0, color=BLUE, linewidth=0, label="exact law of S, strongest where S is most probable")
+    )
     means = [law.law.mean for law in laws]
-    axis.plot(range(len(laws)), means, "_", color=BLACK, markersize=5, zorder=4, label="mean of the exact law of S")
+    axis.plot(range(len(laws)), means, "_", color=BLACK, markersize=5, zorder=4, label="its mean")
 
 
 def draw_bounds(axis: Any) -> None:

@@ -104,6 +104,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         wider=len(there) > 5,
         dots=dots_label([summary.dots[n] for n in there]) if there else None,
         training=_training(numbers["cells"]),
+        training_of=_cells_of_training(numbers["cells"]),
         training_columns=COLUMNS,
         claims=_claims(run, summary),
         marks=MARKS,
@@ -152,6 +153,15 @@ def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[st
     laws = [[summary.laws[n][p] for n in there] for p in protocols]
     dots = [[summary.dots[n][p] for n in there] for p in protocols]
     return inline_panels(laws, dots, labels, axis_label(run.swept), there)
+
+
+def _cells_of_training(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Of which cells training is shown, where not of all: those of a study that were recorded need not be its first ones."""
+    recorded = sum("training" in cell for cell in cells)
+    those = "" if recorded == len(cells) else " that were recorded"
+    if recorded > MOST_PLACES:
+        return f", of the first {MOST_PLACES} cells{those}; summary.json has all"
+    return f", of {recorded} of {counted(len(cells), 'cell')}, as others were not recorded" if those else ""
 
 
 def _training(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

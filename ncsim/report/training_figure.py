@@ -80,7 +80,7 @@ def _draw(upper: Any, lower: Any, numbers: Mapping[str, Any], beside: Sequence[M
     draw_bounds(upper)
     upper.fill_between(step, bands[0.05], bands[0.95], alpha=0.3, label="5 to 95 % of members", **_BAND)
     upper.fill_between(step, bands[0.25], bands[0.75], alpha=0.6, label="the middle half", **_BAND)
-    _line(upper, step, numbers["mean_s"], "mean S, with its interval")
+    _line(upper, step, numbers["mean_s"], "mean S")
     upper.set(ylabel="S", ylim=_limits(beside))
     _line(lower, step, numbers["s_above_2"], "P(S > 2)")
     lower.set(ylabel="P(S > 2)", xlabel="step", ylim=(-0.04, 1.04))
@@ -95,9 +95,19 @@ def _draw(upper: Any, lower: Any, numbers: Mapping[str, Any], beside: Sequence[M
 
 def _line(axis: Any, step: np.ndarray, series: Mapping[str, Sequence[float]], label: str) -> None:
     value, low, high = (np.array(series[name], float) for name in ("value", "low", "high"))
-    # Where every member has diverged a share has no value, and its limits are all that is possible: nothing is drawn.
-    axis.fill_between(step, low, high, where=~np.isnan(value), color=VERMILLION, alpha=0.35, linewidth=0, zorder=2)
     axis.plot(step, value, color=BLACK, linewidth=1.4, zorder=3, label=label)
+    # Where every member has diverged a share has no value, and its limits are all that is possible: nothing is drawn.
+    axis.fill_between(
+        step,
+        low,
+        high,
+        where=~np.isnan(value),
+        color=VERMILLION,
+        alpha=0.35,
+        linewidth=0,
+        zorder=2,
+        label="its 95 % interval",
+    )
 
 
 def _limits(beside: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

@@ -419,3 +419,33 @@ def test_what_cannot_be_watched_is_refused(options, said, tmp_path, capsys, monk
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_what_scrolls_is_reached_by_keys_and_has_a_name(tmp_path):
+    """Also the map and the law, which are wider than a telephone."""
+    run, summary = grid(tmp_path, 12)
+    page = Page(report_page(run, summary))
+    scrolls = [given for _, given in page.elements if {"wide", "drawn"} & set(given.get("class", "").split())]
+    assert len(scrolls) > 10
+    for given in scrolls:
+        assert given.get("tabindex") == "0", given
+        assert given.get("role") in ("region", "group"), given
+        assert given.get("aria-label"), given
+    # Landmarks have names that no other has; the tables of cards are groups.
+    landmarks = [given["aria-label"] for _, given in page.elements if given.get("role") == "region"]
+    assert len(landmarks) == len(set(landmarks))
+
+
+def test_keys_have_the_colours_that_are_drawn(widths, tmp_path):
+    """In the dark, too, and of many cells, whose laws are shades of another colour."""
+    keys = dict(re.findall(r"\.key\.(\w+) \{([^}]*)\}", widths[2]))
+    many = report_page(*grid(tmp_path, 15))
+    for text, names in ((widths[2], ("law", "classical", "quantum")), (many, ("shade", "classical", "quantum"))):
+        legend = text[text.index('<ul class="legend">') : text.index("</figcaption>")]
+        assert [name for name in re.findall(r'class="key (\w+)"', legend) if name not in ("dot", "mean")] == list(names)
+    assert [re.search(r"#(\w{6})\b(?! )|var", keys[name])[0] for name in ("law", "classical")] == ["var", "#d55e00"]
+    assert "#0072b2" in keys["quantum"]
+    assert "#0072b2" in keys["shade"]
+    drawn = widths[2][widths[2].index("<figure>") : widths[2].index("<figcaption>")]
+    assert {"#56b4e9", "#d55e00", "#0072b2"} <= set(re.findall(r"#\w{6}", drawn))
+    assert set(re.findall(r"--law: (#\w{6})", widths[2])) == {"#56b4e9"}  # in both schemes

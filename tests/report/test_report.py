@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from scipy.stats import ttest_rel
 
 import ncsim
@@ -423,3 +424,21 @@ def test_a_part_that_is_stored_while_files_are_verified_is_no_stranger(tmp_path,
 
     monkeypatch.setattr(RunFolder, "part_names", stored_meanwhile)
     assert verify(tmp_path).findings == []
+
+
+def test_the_legend_of_a_map_names_its_shades(tmp_path, monkeypatch):
+    """Of more cells than have places on an axis, laws are drawn as shades."""
+    made = {}
+    monkeypatch.setattr(figures, "save_figure", lambda figure, stem, *_: made.setdefault(stem.name, figure))
+    for cells, law in ((12, "exact law of S"), (13, "exact law of S, strongest where S is most probable")):
+        made.clear()
+        configs = ncsim.config_grid(hidden=list(range(1, cells + 1)), members=40)
+        folder = RunFolder.create(tmp_path / str(cells), configs)
+        for config in configs:
+            folder.write_part(config, made_up(40, seed=config.hidden))
+        write_report(ncsim.open_run(tmp_path / str(cells)))
+        legend = made["laws"].legends[0]
+        keys = {text.get_text(): key for text, key in zip(legend.texts, legend.legend_handles, strict=True)}
+        assert {law, "its mean"} <= set(keys)
+        drawn = figures.BLUE if cells == 13 else figures.SKY
+        assert to_hex(keys[law].get_facecolor()).lower() == drawn.lower()

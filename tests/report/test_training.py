@@ -416,3 +416,34 @@ def test_nothing_of_the_figure_is_cut(tmp_path, monkeypatch):
     assert [len(figure.axes) for figure in made] == [2, 14, 2]
     assert made[-1].axes[0].get_xscale() == "symlog"
     assert np.all(np.diff(made[-1].axes[0].get_ylim()) > 3)
+
+
+def test_the_page_says_which_cells_of_a_study_were_recorded(tmp_path):
+    """The second of two: it was called the first one."""
+    first, second = (ncsim.EnsembleConfig(hidden=hidden, members=40, steps=60) for hidden in (2, 3))
+    RunFolder.create(tmp_path / "a", [first]).write_part(first, made_up(40, seed=2))
+    folder = RunFolder.create(tmp_path / "b", [second])
+    folder.write_part(second, made_up(40, seed=3))
+    record(folder, recorded(40))
+    study = Study([tmp_path / "a", tmp_path / "b"])
+    page = Page(report_page(study, summarise(study)))
+    assert "at the recorded steps, of 1 of 2 cells, as others were not recorded." in page.text
+    assert "of the first" not in page.text
+    alone = ncsim.open_run(tmp_path / "b")
+    assert "at the recorded steps." in Page(report_page(alone, summarise(alone))).text
+
+
+def test_legends_name_the_bands(tmp_path, monkeypatch):
+    """The interval has a colour of its own, and so a key."""
+    made = []
+    monkeypatch.setattr(training_figure, "save_figure", lambda figure, *_: made.append(figure))
+    numbers = numbers_of(recorded())
+    training_figure.plot_training([numbers], [""], "ensemble", tmp_path / "training")
+    (figure,) = made
+    keys = {
+        text.get_text(): key
+        for text, key in zip(figure.legends[0].texts, figure.legends[0].legend_handles, strict=True)
+    }
+    bands = {tuple(each.get_facecolor()[0]) for each in figure.axes[0].collections}
+    assert {tuple(keys[name].get_facecolor()) for name in keys if hasattr(keys[name], "get_facecolor")} == bands
+    assert "its 95 % interval" in keys
