@@ -13,7 +13,7 @@ and 0.40 in 22 at mu = 0, 2.2 and 1.6 at z = 4; a unit of the reservoir costs mo
 and nearly nothing is solved, so S is near 0. At 16 chains without tempering do not reach equilibrium. With it, 11 should be wide and often
 solved, 22 narrow and not. Mean width must rise with mu in each context, for its slope is a variance.
 
-Rule. A width is printed only where two routes agree: chains that exchange units, and chains of fixed widths (by insertion, or by stepping
+Rule. A width is printed only where two routes agree: chains that exchange units, and chains of fixed widths (by acceptance ratio, or by stepping
 stones where they are tempered). Chains begin empty and full in turn, and must not differ by it. Where a rule fails for a context, there is
 no number of it, and none of S.
 
@@ -74,7 +74,9 @@ def conclusion(found: Sequence[Reservoir]) -> list[str]:
         free = each.free_energy()
         values = [s[place] for place, fine in enumerate(good) if fine]
         worth = ", ".join(
-            f"{name} {'gains' if row[1] < row[0] else 'costs'} {abs(row[1] - row[0]):.2f}"
+            f"{name} has no number"
+            if math.isnan(row[1])
+            else f"{name} {'gains' if row[1] < row[0] else 'costs'} {abs(row[1] - row[0]):.2f}"
             for name, row in zip(context_names(), free, strict=True)
         )
         said.append(

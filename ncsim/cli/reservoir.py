@@ -84,8 +84,16 @@ def described(found: Reservoir) -> dict[str, Any]:
                 "problem": route.problem,
             }
         cells.append({"chemical_potential": mu, "contexts": contexts, "mean_s": s[place]._asdict() if good else None})
-    free = {name: each.tolist() for name, each in zip(context_names(), found.free_energy(), strict=True)}
-    return {"inverse_temperature": found.inverse_temperature, "beta_free_energy": free, "cells": cells}
+    free, error = (
+        {name: each.tolist() for name, each in zip(context_names(), values, strict=True)}
+        for values in (found.free_energy(), found.free_energy_error())
+    )
+    return {
+        "inverse_temperature": found.inverse_temperature,
+        "beta_free_energy": free,
+        "beta_free_energy_error": error,
+        "cells": cells,
+    }
 
 
 def lines(found: Reservoir) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,23 +13,26 @@ from ncsim.config.fields import checked, integer, list_of, number, option_name
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.ensemble.given import one_config
+from ncsim.ensemble.reservoir_jobs import Job, run_jobs
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import checked_device_count, devices_to_use, failing_in_one_line
+from ncsim.executors.devices import checked_device_count, failing_in_one_line
 from ncsim.executors.own_programs import own_programs
-from ncsim.jax_settings import own_settings
 from ncsim.statistics.bootstrap import bootstrap_mean
-from ncsim.statistics.grand_canonical import TwoRoutes, log_ratios, two_routes
-from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.grand_canonical import TwoRoutes, bridged, left_out_ratios, two_routes
+from ncsim.statistics.intervals import Estimate, jackknife_error
 
 if TYPE_CHECKING:
     from ncsim.training.reservoir import Settings, Tally, Units
 
-#: Chains of one call on a device, by platform.
-LANES = {"cpu": 64, "gpu": 16_384, "tpu": 16_384}
 #: Steps from one look at the chains to the next, and of all looks the share that is left out at the start.
 EVERY, BURN = 10, 0.2
-#: Chains of fixed width, at each width, that units are inserted into: at least so many.
+#: Chains of fixed width, at each width, that units are inserted into and removed from: at least so many.
 FEWEST_CANONICAL = 32
+#: Guesses of ln (Z_{n+1} / Z_n), evenly from `LOWEST_CENTRE` to the gain of a loss of 0, and how large that is at least. A unit that no
+#: input moves changes nothing, and so many are such that no ratio is far below.
+CENTRES, LOWEST_CENTRE, LEAST_GAIN = 24, -6.0, 6.0
+#: Standard error of a free energy, in nats, above which it is no number.
+FREE_ENERGY_ERROR = 0.5
 #: Fields of a config that a reservoir uses. Width is an outcome, and nothing is trained.
 USED = "loss encoding tasks alice_weight bob_weight root_seed".split()
 #: What a reservoir may be asked, as options of the command.
@@ -47,7 +49,7 @@ OPTIONS: dict[str, Any] = {
         1,
         1,
         64,
-        "inverse temperatures of parallel tempering, from beta to 0, with chains of fixed width by stepping stones; 1: none, and by insertion",
+        "inverse temperatures of parallel tempering, from beta to 0, with chains of fixed width by stepping stones; 1: none, and by acceptance ratio",
     ),
 }
 
@@ -61,12 +63,13 @@ class Reservoir(NamedTuple):
         loss: mean loss of each chain, float64[Z, C, N].
         solved: share of looks at which no answer was wrong, float64[Z, C, N].
         counts: joint counts of each chain over all looks, int64[Z, N, 2, 2, 2, 2]; `ncsim.chsh_statistics` takes them.
-        parts: what chains of fixed width gave, float64[C, chains, K, S], as `ncsim.two_routes` takes it: by insertion, or by stepping
-            stones where there are several temperatures.
+        parts: what chains of fixed width gave, float64[C, chains, K, S], as `ncsim.two_routes` takes it: by insertion with the weights of
+            an acceptance ratio, or by stepping stones where there are several temperatures.
         full: whether a chain began with K units, bool[N]; the others began with none.
         inverse_temperature: beta.
         empty_loss: loss of a network without units.
         stepping: whether `parts` are of stepping stones.
+        backs: what chains of one unit more gave by removal, of the same shape; None with stepping stones.
 
     Example:
         >>> import ncsim
@@ -77,6 +80,8 @@ class Reservoir(NamedTuple):
         (0.0, 0.0, 0.0)
         >>> found.free_energy().shape, round(float(found.free_energy()[0, 0]), 3)  # 8 ln 2, of no unit
         ((4, 3), 5.545)
+        >>> found.free_energy_error()[:, 0].tolist()
+        [0.0, 0.0, 0.0, 0.0]
     """
 
     chemical_potential: np.ndarray
@@ -89,6 +94,7 @@ class Reservoir(NamedTuple):
     inverse_temperature: float
     empty_loss: float
     stepping: bool
+    backs: np.ndarray | None = None
 
     def routes(self) -> list[list[TwoRoutes]]:
         """Mean width by chains and by fixed widths, per chemical potential and context, and whether both agree."""
@@ -101,6 +107,7 @@ class Reservoir(NamedTuple):
                     self.parts[context],
                     self.inverse_temperature * mu,
                     self._log_empty,
+                    None if self.backs is None else self.backs[context],
                 )
                 for context in range(len(CONTEXTS))
             ]
@@ -113,10 +120,31 @@ class Reservoir(NamedTuple):
         return -self.inverse_temperature * self.empty_loss if self.stepping else None
 
     def free_energy(self) -> np.ndarray:
-        """beta F(n) = -ln <exp(-beta L)> over the prior of n units, by fixed widths: float64[C, K + 1]."""
-        empty = self.inverse_temperature * self.empty_loss
-        steps = np.stack([log_ratios(parts, self._log_empty) for parts in self.parts])
-        return empty - np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
+        """beta F(n) = -ln <exp(-beta L)> over the prior of n units, by fixed widths: float64[C, K + 1].
+
+        NaN where `free_energy_error` is not known or above 0.5, and of all n above 0 in a context whose routes agree at no chemical
+        potential: chains that stick have small errors."""
+        values, errors = self._free_energies()
+        agreed = np.array([any(not route.problem for route in context) for context in zip(*self.routes(), strict=True)])
+        known = (errors <= FREE_ENERGY_ERROR) & agreed[:, None]
+        known[:, 0] = True  # of one network
+        return np.where(known, values, np.nan)
+
+    def free_energy_error(self) -> np.ndarray:
+        """Standard error of `free_energy`, by the jackknife over chains: float64[C, K + 1]; infinity where it is not known."""
+        return self._free_energies()[1]
+
+    def _free_energies(self) -> tuple[np.ndarray, np.ndarray]:
+        """beta F(n) of each context and its standard error, float64[C, K + 1] each."""
+        empty, values, errors = self.inverse_temperature * self.empty_loss, [], []
+        for context, parts in enumerate(self.parts):
+            backs = None if self.backs is None else self.backs[context]
+            whole, left_out = left_out_ratios(parts, self._log_empty, backs)
+            values.append(empty - np.cumsum([0.0, *whole]))
+            sums = np.cumsum(left_out, axis=1).T
+            error = [jackknife_error(one) if len(one) and np.isfinite(one).all() else np.inf for one in sums]
+            errors.append([0.0, *error])
+        return np.array(values), np.array(errors)
 
     def s(self) -> list[Estimate]:
         """Mean S of the networks at each chemical potential; its interval is of chains."""
@@ -233,11 +261,14 @@ def _sampled(
     log_z = settings.beta * potentials
     others = max(FEWEST_CANONICAL, chains // settings.slots)
     stepping = settings.temperatures > 1
-    fixed = np.repeat(np.arange(settings.slots) + stepping, others)
-    own = (fixed * 2**24 + np.tile(np.arange(others), settings.slots)).astype(np.uint32)
+    widths = np.arange(1 if stepping else 0, settings.slots + 1)
+    fixed = np.repeat(widths, others)
+    own = (fixed * 2**24 + np.tile(np.arange(others), len(widths))).astype(np.uint32)
     jobs = [Job(context, True, ids, start, float(one)) for context in range(len(CONTEXTS)) for one in log_z]
     jobs += [Job(context, False, own, fixed, 0.0) for context in range(len(CONTEXTS))]
-    found = run_jobs(units, settings, config.root_seed, answers, jobs, devices)
+    empty = _empty_loss(units, answers[0])
+    guesses = np.linspace(LOWEST_CENTRE, max(settings.beta * empty, LEAST_GAIN), CENTRES)
+    found = run_jobs(units, settings, config.root_seed, answers, jobs, devices, guesses)
     by = [
         found[place : place + len(potentials)] for place in range(0, len(CONTEXTS) * len(potentials), len(potentials))
     ]
@@ -248,99 +279,39 @@ def _sampled(
 
     cells = gathered(lambda tally: tally.cells.T).astype(np.int64)  # [Z, C, N, 4]
     fixed_widths = found[len(CONTEXTS) * len(potentials) :]
-    parts = [tally.stones if stepping else tally.insertion[None] for tally in fixed_widths]
+    parts, backs = _of_fixed_widths(fixed_widths, others, looks, guesses, stepping)
     return Reservoir(
         chemical_potential=potentials,
         width=gathered(lambda tally: tally.width.T).astype(np.int64),
         loss=gathered(lambda tally: tally.loss).astype(np.float64) / looks,
         solved=gathered(lambda tally: tally.solved) / looks,
         counts=np.moveaxis(cells, 1, 2).reshape(len(potentials), chains, 2, 2, 2, 2),
-        parts=np.stack([each.reshape(-1, settings.slots, others).T for each in parts]).astype(np.float64)
-        - math.log(looks),
+        parts=parts,
+        backs=backs,
         full=full,
         inverse_temperature=settings.beta,
-        empty_loss=_empty_loss(units, answers[0]),
+        empty_loss=empty,
         stepping=stepping,
     )
+
+
+def _of_fixed_widths(
+    tallies: Sequence[Tally], others: int, looks: int, guesses: np.ndarray, stepping: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`parts` and `backs` of a `Reservoir`, from a tally per context of so many chains at each width."""
+
+    def means(sums: Any) -> np.ndarray:
+        return np.asarray(
+            sums.reshape(len(sums), -1, others).T.astype(np.float64) - math.log(looks)
+        )  # [chains, widths, ...]
+
+    if stepping:
+        return np.stack([means(tally.stones) for tally in tallies]), None
+    both = [bridged(means(tally.inserted)[:, :-1], means(tally.removed)[:, 1:], guesses) for tally in tallies]
+    return np.stack([parts for parts, _ in both]), np.stack([backs for _, backs in both])
 
 
 def _empty_loss(units: Units, answers: np.ndarray) -> float:
     import jax.numpy as jnp
 
     return float(units.loss(jnp.zeros((*units.outputs, 1)), jnp.asarray(answers))[0])
-
-
-class Job(NamedTuple):
-    """A group of chains."""
-
-    context: int
-    exchange: bool  # else widths stay
-    ids: np.ndarray  # uint32[N]
-    start: np.ndarray  # widths, [N]
-    log_z: float
-
-
-def run_jobs(
-    units: Units, settings: Settings, seed: int, answers: np.ndarray, jobs: Sequence[Job], devices: int | None
-) -> list[Tally]:
-    """A tally per group of chains, some lanes per call and calls in turn on the devices. The last call of a group is filled up with
-    chains that are dropped. `answers` [context, ...]."""
-    from ncsim.training.reservoir import Tally
-
-    used = devices_to_use(devices)
-    lanes = LANES.get(used[0].platform, 16_384)
-    calls = [(place, first) for place, job in enumerate(jobs) for first in range(0, len(job.ids), lanes)]
-
-    def on(device: int) -> list[Tally]:
-        own = calls[device :: len(used)]
-        return [_called(units, settings, seed, answers, jobs[job], first, lanes, used[device]) for job, first in own]
-
-    with ThreadPoolExecutor(len(used)) as threads:
-        by_device = list(threads.map(on, range(len(used))))
-    in_order = [by_device[turn % len(used)][turn // len(used)] for turn in range(len(calls))]
-    found = []
-    for place, job in enumerate(jobs):
-        parts = [tally for tally, (own, _) in zip(in_order, calls, strict=True) if own == place]
-        joined: Any = (np.concatenate(leaf, axis=-1)[..., : len(job.ids)] for leaf in zip(*parts, strict=True))
-        found.append(Tally(*joined))
-    return found
-
-
-def _called(
-    units: Units, settings: Settings, seed: int, answers: np.ndarray, job: Job, first: int, lanes: int, device: Any
-) -> Tally:
-    import jax
-
-    from ncsim.training.reservoir import run_chains
-
-    chosen = np.minimum(np.arange(first, first + lanes), len(job.ids) - 1)
-    with own_settings():  # of a thread
-        given = (
-            chains_key(seed, 2 * job.context + (not job.exchange)),
-            job.ids[chosen],
-            job.start[chosen].astype(np.int32),
-            answers[job.context],
-            np.full(lanes, job.log_z, np.float32),
-            betas(settings),
-            np.array(job.exchange),
-        )
-        tally = run_chains(units, settings._replace(beta=0.0), *jax.device_put(given, device))
-        return jax.device_get(tally)
-
-
-def chains_key(seed: int, group: int) -> np.ndarray:
-    """The key of a group of chains, uint32[2]; a seed of more than one word has the group folded in."""
-    if seed < 2**32:
-        return np.array([seed, group], np.uint32)
-    import jax
-
-    from ncsim.training.initialization import root_key
-
-    return np.asarray(jax.random.key_data(jax.random.fold_in(root_key(seed), group)))
-
-
-def betas(settings: Settings) -> np.ndarray:
-    """The inverse temperatures of chains, that of the ensemble first; nearer to each other where they are small, since losses of the prior
-    differ most."""
-    count = settings.temperatures
-    return np.asarray(settings.beta * np.linspace(1, 0, count) ** 2 if count > 1 else [settings.beta], np.float32)

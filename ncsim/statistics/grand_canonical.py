@@ -2,7 +2,9 @@
 
 With weights z^n / n! Z_n the law of n follows from z and from ratios of neighbouring Z_n alone. A chain that exchanges units
 gives the law by counting. Chains of fixed width give Z_{n+1} / Z_n = <exp(-beta (L_{n+1} - L_n))>, the mean over networks of n
-units and one more of the prior (Widom 1963). Where chains of fixed width are run at several inverse temperatures down to 0,
+units and one more of the prior (Widom 1963). That mean alone is too low in nearly every sample: much of it is of networks that are
+all but never seen, bad ones that a second unit mends. So with any weight a, largest between both ensembles, it is taken as
+<a exp(-beta dL)> over networks of n units and one more, by <a> over networks of n + 1 units (acceptance ratio, Bennett 1976). Where chains of fixed width are run at several inverse temperatures down to 0,
 ln Z_n is a sum over them of ln <exp(-(beta - beta') L)> at beta' (stepping stones, Xie et al. 2011), which no rare unit decides.
 Chains of both kinds stick in the same places, but do not err alike. So
 no number is given where the routes part, where chains that began empty and full part or are not at least two each, or where errors
@@ -115,16 +117,63 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
 
 
 @np.errstate(under="ignore")
-def log_ratios(parts: Float[np.ndarray, "chains K S"], log_empty: float | None) -> Float[np.ndarray, " K"]:
+def log_ratios(
+    parts: Float[np.ndarray, "chains K S"],
+    log_empty: float | None,
+    backs: Float[np.ndarray, "chains K S"] | None = None,
+) -> Float[np.ndarray, " K"]:
     """ln (Z_{n+1} / Z_n), n from 0 to K - 1, of what chains of fixed width gave.
 
-    By insertion (S = 1, `log_empty` None) they are what chains had, averaged; by stepping stones `parts` are of n = 1 to K, their
-    sums ln Z_n, and `log_empty` is ln Z_0."""
+    By insertion (S = 1, `log_empty` None) they are what chains had, averaged, less the average of what those of one unit more gave by
+    removal; by stepping stones `parts` are of n = 1 to K, their sums ln Z_n, and `log_empty` is ln Z_0."""
+    means = _log_means(parts) - (0.0 if backs is None else _log_means(backs))
+    return np.asarray(means if log_empty is None else np.diff(means, prepend=log_empty))
+
+
+def _log_means(parts: np.ndarray) -> np.ndarray:
+    """ln of means over chains, added up over the last axis: [chains, K, S] to [K]."""
     top = parts.max(axis=0)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):  # networks of one unit more that nobody has
-        means = (np.log(np.mean(np.exp(parts - top), axis=0)) + top).sum(axis=-1)
-    return np.asarray(means if log_empty is None else np.diff(means, prepend=log_empty))
+        return np.asarray((np.log(np.mean(np.exp(parts - top), axis=0)) + top).sum(axis=-1))
+
+
+#: Guesses of a logarithm of ratios that are further from what they lead to give no estimate.
+FARTHEST_CENTRE = 4.0
+
+
+@np.errstate(under="ignore")
+def bridged(
+    inserted: Float[np.ndarray, "chains K G"],
+    removed: Float[np.ndarray, "chains K G"],
+    centres: Float[np.ndarray, " G"],
+) -> tuple[Float[np.ndarray, "chains K 1"], Float[np.ndarray, "chains K 1"]]:
+    """`parts` and `backs` of `two_routes` from chains of fixed width, by acceptance ratio.
+
+    The weight 1 / (1 + exp(-beta dL - c)) is the best where c is the logarithm that is asked for (Bennett 1976, equations 11 and 12). It
+    is estimated with each guess, and that one taken which is nearest to what it leads to. NaN where none is near: then the error is that
+    of a mean which rare networks decide.
+
+    Args:
+        inserted: ln of the mean of 1 / (1 + exp(beta dL + c)) of each chain of n units, n from 0 to K - 1, and a unit of the prior.
+        removed: ln of the mean of 1 / (1 + exp(-beta dL - c)) of each chain of n + 1 units, and one of these.
+        centres: c.
+    """
+    ahead = inserted + centres
+    found = np.stack([log_ratios(a[..., None], None, b[..., None]) for a, b in _by_last(ahead, removed)], axis=-1)
+    off = np.abs(found - centres)  # [K, G]
+    best = np.argmin(np.where(np.isnan(off), np.inf, off), axis=-1)
+    place = best[None, :, None]
+    near = np.take_along_axis(off, best[:, None], axis=-1) <= FARTHEST_CENTRE
+    parts, backs = (
+        np.take_along_axis(each, np.broadcast_to(place, (len(each), *place.shape[1:])), axis=-1)
+        for each in (ahead, removed)
+    )
+    return np.where(near, parts, np.nan), backs
+
+
+def _by_last(first: np.ndarray, second: np.ndarray) -> Any:
+    return zip(np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0), strict=True)
 
 
 class TwoRoutes(NamedTuple):
@@ -165,6 +214,7 @@ def two_routes(
     parts: Float[np.ndarray, "others K S"],
     log_z: float,
     log_empty: float | None = None,
+    backs: Float[np.ndarray, "others K S"] | None = None,
 ) -> TwoRoutes:
     """Mean width by both routes.
 
@@ -175,13 +225,15 @@ def two_routes(
             exp(-(beta - beta') L) of chains of n from 1 to K units at S lower inverse temperatures beta'.
         log_z: as for `width_law`.
         log_empty: ln Z of no unit, for stepping stones; None for insertion.
+        backs: for insertion with a weight a, whose `parts` are ln of the mean of a exp(-beta dL): ln of the mean of a of each chain of n + 1
+            units. Without it a is 1, and rare networks decide.
 
     Returns:
-        See `TwoRoutes`. Sources: Widom 1963; Efron 1982 (the jackknife, over groups of chains).
+        See `TwoRoutes`. Sources: Widom 1963; Bennett 1976; Efron 1982 (the jackknife, over groups of chains).
 
     Raises:
-        ValueError: `parts` that have not three axes or nothing on one, not one start per width, starts that are no bool, or what are no
-            real numbers.
+        ValueError: `parts` that have not three axes or nothing on one, `backs` of another shape, not one start per width, starts that are
+            no bool, or what are no real numbers.
 
     Example:
         >>> import numpy as np
@@ -195,10 +247,13 @@ def two_routes(
     log_empty = None if log_empty is None else one_number("log_empty", log_empty)
     if parts.ndim != 3 or parts.size == 0 or full.shape != widths.shape:
         raise ValueError(f"parts: shape {parts.shape}; allowed: [chains, K, S], and one start per width")
+    backs = None if backs is None else numbers("backs", backs)
+    if backs is not None and backs.shape != parts.shape:
+        raise ValueError(f"backs: shape {backs.shape}; allowed: {parts.shape}, that of parts")
     if full.dtype != bool:
         raise ValueError(f"full: type {full.dtype}; allowed: bool")
     slots = parts.shape[1]
-    value, error = _by_fixed_widths(parts, log_z, log_empty)
+    value, error = _by_fixed_widths(parts, backs, log_z, log_empty)
     chains = bootstrap_mean(widths, support=(0.0, float(slots)))
     reach = float(stdtrit(max(min(GROUPS, len(parts)) - 1, 1), 0.975)) * error
     canonical = Estimate(
@@ -225,14 +280,25 @@ def _error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
 
 
-def _by_fixed_widths(parts: np.ndarray, log_z: float, log_empty: float | None) -> tuple[float, float]:
-    """Mean width and its standard error, every so-many-th chain left out in turn at all widths at once."""
+def _by_fixed_widths(
+    parts: np.ndarray, backs: np.ndarray | None, log_z: float, log_empty: float | None
+) -> tuple[float, float]:
+    """Mean width and its standard error."""
     number = np.arange(parts.shape[1] + 1)
+    whole, left_out = left_out_ratios(parts, log_empty, backs)
+    value = float(_law(whole, log_z) @ number)
+    return value, jackknife_error(_law(left_out, log_z) @ number) if len(left_out) else math.inf
 
-    def mean(kept: np.ndarray) -> float:
-        return float(_law(log_ratios(kept, log_empty), log_z) @ number)
 
+def left_out_ratios(
+    parts: np.ndarray, log_empty: float | None, backs: np.ndarray | None
+) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, "groups K"]]:
+    """`log_ratios` of all chains, and with every so-many-th chain left out in turn at all widths at once; no group of one chain."""
     groups = min(GROUPS, len(parts))
     group = np.arange(len(parts)) % groups
-    left_out = [mean(parts[group != one]) for one in range(groups)] if groups > 1 else []
-    return mean(parts), jackknife_error(np.array(left_out)) if left_out else math.inf
+
+    def kept(which: np.ndarray) -> np.ndarray:
+        return log_ratios(parts[which], log_empty, None if backs is None else backs[which])
+
+    left_out = [kept(group != one) for one in range(groups)] if groups > 1 else []
+    return kept(group >= 0), np.array(left_out).reshape(-1, parts.shape[1])

@@ -6,7 +6,7 @@ min(1, z / (n + 1) exp(-beta dL)); a unit drawn at random dies, min(1, n / z exp
 w -> sqrt(1 - c^2) w + c xi, which keeps the prior, min(1, exp(-beta dL)). Each is in detailed balance (Geyer and Moller 1994; Neal
 1998). Without 1 / n! units would be told apart, and without any loss n would be geometric in place of Poisson.
 
-Axes: K slots for units, P parameters of a unit, *O outputs, T inverse temperatures, L lanes, one chain each.
+Axes: K slots for units, P parameters of a unit, *O outputs, T inverse temperatures, G centres, L lanes, one chain each.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Tally(NamedTuple):
     loss: Array  # [L]: sum of losses
     cells: Array  # int32[4, L]: sums of `Units.cells`
     solved: Array  # int32[L]: how often no answer was wrong
-    insertion: Array  # [L]: ln of the sum of exp(-beta dL) over units that were tried, and not kept
+    inserted: Array  # [G, L]: ln of the sum of 1 / (1 + exp(beta dL + c)) over units that were tried, and not kept, c being a centre
+    removed: Array  # [G, L]: ln of the sum of 1 / (1 + exp(-beta dL - c)) over units that were there, dL being what each changes
     stones: Array  # [T - 1, L]: ln of the sum of exp(-(beta - beta') L) at beta', the next lower inverse temperature
 
 
@@ -231,12 +232,13 @@ def run_chains(
     log_z: Array,
     beta: Array,
     exchange: Array,
+    centres: Array,
 ) -> Tally:
     """What chains do at fixed inverse temperatures.
 
     `root` uint32[2] is the run's key, with whatever tells routes and contexts apart; `ids` uint32[L]; `width` int32[L] at the start;
-    `log_z` [L]; `beta` [T], the one that is asked for first; `exchange`, whether units are born and die. What is inserted for a look is
-    of use where widths stay."""
+    `log_z` [L]; `beta` [T], the one that is asked for first; `exchange`, whether units are born and die; `centres` [G], guesses
+    of ln (Z_{n+1} / Z_n). What is inserted and removed for a look is of use where widths stay."""
     key = jnp.stack(_threefry(*jnp.broadcast_to(root[:, None], (2, len(ids))), jnp.zeros_like(ids), ids))
     beta = beta[:, None]
 
@@ -248,7 +250,7 @@ def run_chains(
         jnp.zeros(lanes),
         jnp.zeros((4, lanes), jnp.int32),
         jnp.zeros(lanes, jnp.int32),
-        jnp.full(lanes, -jnp.inf),
+        *(jnp.full((len(centres), lanes), -jnp.inf),) * 2,
         jnp.full((len(beta) - 1, lanes), -jnp.inf),
     )
 
@@ -261,7 +263,7 @@ def run_chains(
 
         chain = recomputed(units, jax.lax.fori_loop(0, settings.every, one, chain), answers)
         chain = swapped(chain, key, start + settings.every, beta, number % 2)
-        seen = _added(units, settings, chain, tally, key, start + settings.every + 1, answers, beta)
+        seen = _added(units, settings, chain, tally, key, start + settings.every + 1, answers, beta, centres)
         return chain, jax.tree.map(lambda new, old: jnp.where(number >= settings.burn, new, old), seen, tally)
 
     return jax.lax.fori_loop(0, settings.burn + settings.records, record, (chain, tally))[1]
@@ -276,17 +278,24 @@ def _added(
     turn: Array,
     answers: Array,
     beta: Array,
+    centres: Array,
 ) -> Tally:
     """The tally with one more look at the chains."""
     outputs, loss, width = chain.outputs[..., 0, :], chain.loss[0], chain.width[0]
     cells = jnp.zeros_like(tally.cells) if units.cells is None else units.cells(outputs, answers)
-    unit = settings.scale * ndtri(_uniform(key, turn, (units.parameters,)))
-    dearer = units.loss(outputs + units.response(unit), answers) - loss
+    words = _uniform(key, turn, (units.parameters + 1,))
+    unit = settings.scale * ndtri(words[:-1])
+    slot = jnp.minimum((words[-1] * width).astype(jnp.int32), jnp.maximum(width - 1, 0))
+    gone = _picked(tuple(each[:, 0] for each in chain.units), slot)
+    dearer = beta[0] * (units.loss(outputs + units.response(unit), answers) - loss)
+    with_it = beta[0] * (loss - units.loss(outputs - units.response(gone), answers))
+    centres = centres[:, None]
     return Tally(
         tally.width + (jnp.arange(settings.slots + 1)[:, None] == width),
         tally.loss + loss,
         tally.cells + cells,
         tally.solved + (cells[:3].sum(axis=0) == 0),
-        jnp.logaddexp(tally.insertion, -beta[0] * dearer),
+        jnp.logaddexp(tally.inserted, jax.nn.log_sigmoid(-(dearer + centres))),
+        jnp.logaddexp(tally.removed, jax.nn.log_sigmoid(with_it + centres)),
         jnp.logaddexp(tally.stones, -(beta[:-1] - beta[1:]) * chain.loss[1:]),
     )

@@ -8,7 +8,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.reservoir import described, lines
-from ncsim.ensemble.reservoir import chains_key
+from ncsim.ensemble.reservoir_jobs import chains_key
 from tests.support.tasks import FOUR_ROWS
 
 CONFIG = ncsim.EnsembleConfig(tasks=FOUR_ROWS)
@@ -47,6 +47,33 @@ def test_free_energy_is_that_of_the_prior(found):
             loss = (np.logaddexp(0, logits) - answers * logits).mean(axis=1).sum(axis=0)
             expected = -math.log(np.mean(np.exp(-3.0 * loss)))
             assert found.free_energy()[context, n] == pytest.approx(expected, abs=0.2)
+
+
+def test_a_free_energy_has_an_error_and_is_refused_where_it_is_not_known(found):
+    """At inverse temperature 10^4 chains stay where they began: beta F was printed as 9,000 nats more than it is, and nothing was said."""
+    free, error = found.free_energy(), found.free_energy_error()
+    assert free.shape == error.shape == (4, 5)
+    assert np.isfinite(free).all()
+    assert (error[:, 0] == 0).all()
+    assert ((error[:, 1:] > 0) & (error[:, 1:] < 0.3)).all()
+    halves = [
+        found._replace(parts=found.parts[:, half::2], backs=found.backs[:, half::2]).free_energy() for half in (0, 1)
+    ]
+    assert (np.abs(halves[0] - halves[1]) <= 5 * 2 * error + 1e-9).all()
+    stuck = found._replace(parts=found.parts + 0.9).free_energy()  # routes differ
+    np.testing.assert_array_equal(np.isnan(stuck), np.arange(5)[None] > [[0]] * 4)
+    unknown = found.parts.copy()
+    unknown[2, :, 2] = np.nan
+    assert np.isinf(found._replace(parts=unknown).free_energy_error()[2, 3:]).all()
+    said = described(found._replace(parts=found.parts + 0.9))
+    assert list(said["beta_free_energy"]) == list(said["beta_free_energy_error"]) == ["11", "12", "21", "22"]
+
+
+@SLOW
+def test_a_cold_reservoir_without_tempering_gives_no_free_energy():
+    cold = ncsim.reservoir([0.0], 1e4, chains=8, devices=1, **SMALL)
+    assert np.isnan(cold.free_energy()[:, 1:]).all()
+    assert cold.free_energy()[:, 0] == pytest.approx(2e4 * math.log(2))
 
 
 def test_a_dearer_unit_is_bought_less(found):
@@ -94,7 +121,8 @@ def test_seeds_have_two_words():
 
 @pytest.mark.thorough
 def test_numbers_of_another_implementation():
-    """Mean widths in contexts 11 and 22 at beta 4, s 2, at most 10 units, z = 1 and 4; and beta F(n)."""
+    """Mean widths in contexts 11 and 22 at beta 4, s 2, at most 10 units, z = 1 and 4; and beta F(n), which are means over four million
+    networks of the prior (the other implementation had 9.54 of eight units, by insertion alone)."""
     found = ncsim.reservoir([0.0, math.log(4) / 4], 4.0, 10, chains=128, steps=5_000, devices=1)
     widths = (found.width @ np.arange(11) / found.width.sum(axis=-1)).mean(axis=-1)
     np.testing.assert_allclose(widths[:, 0], [0.488, 2.216], atol=0.12)
@@ -102,7 +130,7 @@ def test_numbers_of_another_implementation():
     canonical = [[route.canonical.value for route in routes] for routes in found.routes()]
     np.testing.assert_allclose(np.array(canonical)[:, [0, 3]], [[0.485, 0.395], [2.215, 1.629]], atol=0.12)
     free = found.free_energy()[[0, 3]][:, [0, 2, 4, 8]]
-    np.testing.assert_allclose(free, [[5.55, 7.02, 8.14, 9.54], [5.55, 7.39, 9.17, 12.37]], atol=0.15)
+    np.testing.assert_allclose(free, [[5.55, 6.99, 8.13, 9.36], [5.55, 7.40, 9.16, 12.35]], atol=0.1)
 
 
 @SLOW

@@ -9,6 +9,8 @@ import pytest
 
 import ncsim
 from ncsim.config.tasks import context_targets, encoded_inputs
+from ncsim.statistics.grand_canonical import bridged, left_out_ratios
+from ncsim.statistics.intervals import jackknife_error
 from ncsim.training.losses import mean_loss
 from ncsim.training.network import Parameters, forward
 from ncsim.training.reservoir import (
@@ -30,6 +32,8 @@ SLOTS, LOOKS = 6, 200
 LINEAR = Units(1, (1,), lambda unit: unit, lambda outputs, answers: (answers[0] - outputs[0]) ** 2 / 2)
 COUNTING = Units(1, (1,), jnp.ones_like, lambda outputs, answers: jnp.abs(outputs[0] - answers[0]))
 FREE = Units(1, (1,), lambda unit: unit, lambda outputs, answers: 0 * outputs[0])
+#: The last is so far above every ratio that the mean is that of insertion alone.
+CENTRES = np.append(np.linspace(-6, 12, 10), 60.0)
 ONE_ROW = ncsim.TruthTables([(1, 0)], [(1,), (0,)], [(1,), (0,)], [0], [1])
 
 
@@ -43,7 +47,8 @@ def tally(units, beta, log_z, start, answers=(2.0,), exchange=True, scale=1.0, l
     settings = Settings(slots, looks, looks // 4, 5, scale, 0.0, len(beta))
     ids = np.arange(len(log_z), dtype=np.uint32)
     given = (np.array([seed, 0], np.uint32), ids, np.asarray(start, np.int32), np.asarray(answers, np.float32))
-    return jax.device_get(run_chains(units, settings, *given, np.asarray(log_z, np.float32), beta, np.array(exchange)))
+    given += (np.asarray(log_z, np.float32), beta, np.array(exchange), CENTRES.astype(np.float32))
+    return jax.device_get(run_chains(units, settings, *given))
 
 
 def check_law(widths, log_ratios, log_z):
@@ -83,9 +88,26 @@ def test_insertion_gives_ratios():
     start = np.repeat(np.arange(4), 64)
     found = tally(LINEAR, 4.0, np.zeros(256), start, exchange=False)
     assert (found.width[start, np.arange(256)] == LOOKS).all()  # widths stay
-    means = np.exp(found.insertion).reshape(4, 64) / LOOKS
+    means = np.exp(found.inserted[-1] + CENTRES[-1]).reshape(4, 64) / LOOKS
     error = means.std(axis=1, ddof=1) / 8
     assert (np.abs(means.mean(axis=1) - np.exp(np.diff(log_z_linear(4.0)))[:4]) < 5 * error).all()
+
+
+def test_insertion_and_removal_together_are_right_where_insertion_is_low():
+    """Units whose sum is to be 1/2 at inverse temperature 64: two that are far off and mend each other are much of Z_2, and hardly ever is one
+    of them seen alone. Insertion is low by half, and its own errors do not tell."""
+    start = np.repeat(np.arange(4), 64)
+    found = tally(LINEAR, 64.0, np.zeros(256), start, answers=(0.5,), exchange=False, looks=400)
+    inserted, removed = (each.reshape(-1, 4, 64).T - math.log(400) for each in (found.inserted, found.removed))
+    exact = np.diff(log_z_linear(64.0, 0.5))[:3]
+    parts, backs = bridged(inserted[:, :-1], removed[:, 1:], CENTRES)
+    whole, left_out = left_out_ratios(parts, None, backs)
+    error = np.array([jackknife_error(each) for each in left_out.T])
+    assert (error < 0.1).all()
+    assert (np.abs(whole - exact) < 4 * error).all(), (whole, exact, error)
+    alone, left_out = left_out_ratios(inserted[:, :-1, -1:] + CENTRES[-1], None, None)
+    error = np.array([jackknife_error(each) for each in left_out.T])
+    assert ((alone - exact)[1:] < -4 * error[1:]).all(), (alone, exact, error)
 
 
 def test_tempering_keeps_the_law_and_gives_steps_of_temperature():
