@@ -111,10 +111,13 @@ def trained_networks(outcomes: Outcomes, protocol: Protocol) -> Source:
 
 
 def random_networks_of(found: RandomSolutions) -> Source:
-    """Random networks. Of walks those are taken for independent that a round trip lies between, which the interval of walks rests on, too;
-    but no more than were counted, since trips of the time before are among them."""
+    """Random networks. Of walks those are taken for independent that a round trip lies between, which the interval of walks rests on, too:
+    trips of the time before, of which no network is counted, are left out where they are known. Never more than were counted."""
     trips = found.round_trips
-    return Source(random_laws(found), found.draws if trips is None else min(int(trips.min()), found.draws))
+    if trips is None:
+        return Source(random_laws(found), found.draws)
+    counted = trips if found.trips_before is None else trips - found.trips_before
+    return Source(random_laws(found), min(int(counted.min()), found.draws))
 
 
 def random_laws(found: RandomSolutions) -> Laws:
@@ -398,11 +401,14 @@ def kept_part(place: Path, config: EnsembleConfig, draws: int, method: str, seed
         arrays: Any = {f"code_{n}": code for n, (code, _) in enumerate(found.tables)}
         arrays |= {f"mass_{n}": mass for n, (_, mass) in enumerate(found.tables)}
         arrays |= {f"vectors_{n}": each for n, each in enumerate(found.vectors)}
-        trips = found.round_trips if found.round_trips is not None else np.zeros(0, np.int64)
+        trips, before = (
+            np.zeros(0, np.int64) if each is None else each for each in (found.round_trips, found.trips_before)
+        )
         half = path.with_suffix(".part.npz")
-        np.savez_compressed(half, trips=trips, draws=found.draws, language=found.language, **arrays)
+        np.savez_compressed(half, trips=trips, before=before, draws=found.draws, language=found.language, **arrays)
         half.replace(path)
     read = np.load(path)
+    before = read["before"] if "before" in read else np.zeros(0, np.int64)  # files that were kept earlier lack it
     return RandomSolutions(
         config,
         method,
@@ -413,4 +419,5 @@ def kept_part(place: Path, config: EnsembleConfig, draws: int, method: str, seed
         read["trips"] if len(read["trips"]) else None,
         str(read["language"]),
         fewest,
+        before if len(before) else None,
     )

@@ -102,6 +102,23 @@ def test_no_more_random_networks_are_independent_than_were_counted():
     assert random_networks.random_networks_of(found._replace(round_trips=None)).networks == 1024
 
 
+def test_networks_of_walks_are_independent_by_the_trips_of_the_time_that_is_counted(tmp_path):
+    """Trips of the burn-in were counted too, a tenth of all, and files that keep walks did not know them."""
+    code, mass = np.array([0]), np.ones((1, 2, 32))
+    trips, before = np.array([2700, 2800, 9000, 2750]), np.array([100, 900, 1000, 50])
+    config = EnsembleConfig(hidden=1)
+    found = module.RandomSolutions(
+        config, "multicanonical", 10**9, ((code, mass),) * 4, (), 0, trips, "C", (0, 0, 0, 0), before
+    )
+    assert random_networks.random_networks_of(found).networks == 1900
+    kept = [random_networks.kept(tmp_path, config, 2_000, "multicanonical") for _ in range(2)]
+    walks = module.random_solutions(config, 2_000, method="multicanonical")
+    for each in kept:
+        np.testing.assert_array_equal(each.trips_before, walks.trips_before)
+        np.testing.assert_array_equal(each.round_trips, walks.round_trips)
+    assert random_networks.kept(tmp_path, config, 2_000, "guess").trips_before is None
+
+
 def test_s_of_four_laws_is_that_of_an_enumeration():
     laws = k_laws([(cells, p[0]) for cells, p in (TRAINED, RANDOM, RANDOM, RANDOM)], 4)
     mean, share = 0.0, 0.0
