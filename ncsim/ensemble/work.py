@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ncsim.cluster.shards import Shard
-from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.config.recording import Recording
 from ncsim.storage.files import LocalStorage, discard_unfinished
 from ncsim.storage.part_folder import PartFolder
@@ -49,10 +49,13 @@ def missing_parts(parts: PartFolder[Any], recording: Recording | None, shard: Sh
 
 def _of_shard(work: Sequence[Work], configs: Sequence[EnsembleConfig], shard: Shard) -> list[Work]:
     """A shard's share of the work, by the parts of the whole run and not by what is missing: whenever each shard begins,
-    all of them together train everything."""
+    all of them together train everything. Cells are ordered by their values: shards may have been given the grid in any order."""
     sizes = [part_size(config) for config in configs]
     ends = [config.member_ids[-1] // size + 1 for config, size in zip(configs, sizes, strict=True)]
     begins = [config.first_member // size for config, size in zip(configs, sizes, strict=True)]
-    before = [0, *itertools.accumulate(end - begin for begin, end in zip(begins, ends, strict=True))]
-    ours = shard.of_many(before[-1])
+    swept = swept_fields(configs)
+    in_order = sorted(range(len(configs)), key=lambda cell: [getattr(configs[cell], name) for name in swept])
+    parts = [ends[cell] - begins[cell] for cell in in_order]
+    before = dict(zip(in_order, itertools.accumulate(parts, initial=0), strict=False))
+    ours = shard.of_many(sum(parts))
     return [(cell, ids) for cell, ids in work if before[cell] + ids.start // sizes[cell] - begins[cell] in ours]

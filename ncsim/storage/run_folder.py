@@ -185,8 +185,8 @@ class ConfiguredFolder(PartFolder[Kept]):
         those of more members. Shards that begin at once find that one has done it."""
         for attempt in range(ATTEMPTS_TO_EXTEND):
             held = self.storage.read(CONFIG)
-            if [from_dict(cell) for cell in json.loads(held)["cells"]] == list(self.configs):
-                return
+            if {from_dict(cell) for cell in json.loads(held)["cells"]} == set(self.configs):
+                return  # in whatever order the run was begun with
             if attempt:  # another process may have changed it meanwhile
                 self.check_same_run(type(self).within(self.storage))
                 time.sleep(SECONDS_BETWEEN_ATTEMPTS)

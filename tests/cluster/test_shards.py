@@ -111,6 +111,27 @@ def test_more_members_are_asked_for_beside_no_other_writer(tmp_path, monkeypatch
     assert held.configs == (more,)
 
 
+def test_shards_that_were_given_the_grid_in_another_order_train_everything(tmp_path):
+    """Each had the share of its own order, so that parts of a cell were two shards' and those of another nobody's."""
+    configs = ncsim.config_grid(hidden=[4, 2, 3], members=150, steps=5)
+    folder = RunFolder.create(tmp_path, configs)
+    for number, order in ((1, (0, 1, 2)), (2, (2, 0, 1)), (3, (1, 0, 2)), (4, (0, 1, 2))):
+        given = [configs[place] for place in order]
+        shard = RunFolder.create(tmp_path, given)
+        for cell, ids in missing_parts(shard, None, Shard(number, 4)):
+            folder.write_part(given[cell], some_records(ids.start, len(ids)))
+    assert missing_parts(RunFolder.within(folder.storage), None, None) == []
+
+
+def test_a_shard_with_the_grid_in_another_order_begins_beside_others(tmp_path):
+    """The run on record has an order already: to write another one needed the folder alone."""
+    configs = ncsim.config_grid(hidden=[2, 3], members=20, steps=5)
+    folder = RunFolder.create(tmp_path, configs)
+    with folder.shared():
+        RunFolder.create(tmp_path, configs[::-1])
+    assert RunFolder.within(folder.storage).configs == tuple(configs)
+
+
 def test_one_process_and_shards_are_not_on_one_folder_together(tmp_path):
     folder = RunFolder.create(tmp_path, [SMALL])
     with folder.shared(), folder.shared(), pytest.raises(StoreError, match="another process is writing"):
