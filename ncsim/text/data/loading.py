@@ -203,7 +203,9 @@ def _downloaded(data_set: DataSet, language: str, manager: tfds.download.Downloa
         addresses = ", ".join(data_set.addresses.values())
         raise DataError(f"{addresses}: cannot be downloaded ({one_line(error)}); allowed: source_dir") from None
     try:
-        return _as_read(data_set.name, _fetched(data_set, language, paths))
+        files = _fetched(data_set, language, paths)
+        _check_rows(data_set, files)
+        return _as_read(data_set.name, files)
     except DataError as error:
         # The page of a network that wants a login, or half a file, would be kept and read for ever.
         for path in paths.values():
@@ -222,6 +224,15 @@ def _fetched(data_set: DataSet, language: str, paths: Mapping[str, Path]) -> dic
         found = {name: SourceFile(data_set.addresses[name], read(path).content) for name, path in paths.items()}
     _check_complete(data_set, names, found, ", ".join(data_set.addresses.values()))
     return {split: found[name] for split, name in names.items() if name in found}
+
+
+def _check_rows(data_set: DataSet, files: Mapping[str, SourceFile]) -> None:
+    """A server or a proxy that ends a file early may do so where a row ends."""
+    for split, expected in data_set.rows.items():
+        if split in files:
+            rows, left_out = read_rows(data_set.name, files[split])
+            if (found := len(rows) + left_out.total()) < expected:
+                raise DataError(f"{files[split].shown}: has {found:,} rows of {expected:,}")
 
 
 def _check_complete(data_set: DataSet, names: dict[str, str], found: dict[str, SourceFile], where: str) -> None:

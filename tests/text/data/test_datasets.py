@@ -107,6 +107,10 @@ def test_a_changed_file_is_never_served_stale(prepared, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
+#: How many rows the files of `text_sources` have.
+ROWS = {"mrpc": {"train": 5, "test": 2}, "commonsense_qa": {"train": 4, "validation": 1}}
+
+
 def _serve(folder):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -131,7 +135,8 @@ def served(prepared, tmp_path, monkeypatch):
         here[name] = {file: f"{address}/{name}/{file}" for file in datasets.DATA_SETS[name].addresses}
     here["sst2"] = {"SST-2.zip": f"{address}/is-not-there.zip"}
     for name, addresses in here.items():
-        one = dataclasses.replace(datasets.DATA_SETS[name], addresses=addresses)
+        rows = {split: ROWS[name][split] for split in datasets.DATA_SETS[name].rows}
+        one = dataclasses.replace(datasets.DATA_SETS[name], addresses=addresses, rows=rows)
         monkeypatch.setitem(loading.DATA_SETS, name, one)
         monkeypatch.setattr(BUILDERS[name], "data_set", one)
     yield
@@ -166,6 +171,29 @@ def test_what_was_downloaded_and_is_no_such_file_is_not_kept(prepared, tmp_path)
         assert "\n" not in str(caught.value)
         path.write_bytes(whole)
         assert load(name, language=language, cache_dir=tmp_path / "cache") == prepared[2][name, language]
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize(
+    ("name", "file"), [("mrpc", "msr_paraphrase_train.txt"), ("commonsense_qa", "train_rand_split.jsonl")]
+)
+def test_a_download_that_ends_where_a_row_ends_is_not_taken_for_whole(prepared, tmp_path, name, file):
+    folder = tmp_path / "packed" / name
+    folder.unlink()  # a link to what other tests read
+    text_sources.write_sources(tmp_path / "packed")
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    known = ROWS[name]["train"]
+    with pytest.raises(DataError, match=rf"/{file}: has {known - 1} rows of {known}; .* downloaded again next time$"):
+        load(name, cache_dir=tmp_path / "cache")
+    (folder / file).write_bytes(whole)
+    assert load(name, cache_dir=tmp_path / "cache") == prepared[2][name, ""]
+
+
+def test_every_file_without_a_checksum_has_a_known_number_of_rows():
+    plain = {name: one for name, one in datasets.DATA_SETS.items() if not one.archive}
+    assert {name: set(one.rows) for name, one in plain.items()} == {name: set(one.files) for name, one in plain.items()}
+    assert sum(datasets.DATA_SETS["mrpc"].rows.values()) == 5_801  # pairs, of Dolan and Brockett 2005
 
 
 @pytest.mark.usefixtures("served")
