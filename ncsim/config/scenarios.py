@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ncsim.config.fields import option_name, shown, whole_number
+from ncsim.config.fields import list_of, option_name, shown, whole_number
 from ncsim.config.tasks import (
     MAX_ROWS,
     BinaryFunction,
@@ -146,7 +146,9 @@ def scenario_tasks(
     number, most = whole_number(features), MAX_ROWS.bit_length() - 1
     if number is None or not 1 <= number <= most:
         raise ValueError(f"features: {shown(features)}; allowed: a whole number from 1 to {most}")
-    functions = [list(party) for party in parties]
+    functions = [list_of(party, []) for party in list_of(parties, [])]
+    if not functions or not all(party and all(map(callable, party)) for party in functions):
+        raise ValueError(f"parties: {shown(parties)}; allowed: of each party a list of functions")
     rows = tuple(itertools.product((0, 1), repeat=number))
     sides = shares(number, len(functions))
     every = itertools.product(*(range(len(party)) for party in functions))
@@ -271,6 +273,8 @@ def one_network(tasks: Tasks) -> ScenarioTasks:
         >>> one_network(chained_tasks(3)).context_names
         ('111111',)
     """
+    if not isinstance(tasks, Tasks):
+        raise ConfigError(f"tasks: {shown(tasks)}; allowed: tasks, as of ncsim.chained_tasks(3)")
     heads = [(table, side) for party, side in zip(tasks.answers, tasks.party_features, strict=True) for table in party]
     if len(heads) > MAX_PARTIES:
         raise ConfigError(f"tasks: {len(heads)} in all; allowed on one network: {MAX_PARTIES}")

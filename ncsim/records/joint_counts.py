@@ -18,6 +18,14 @@ from ncsim.config.tasks import CONTEXTS
 PARTY_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+def array_of(name: str, values: Any) -> np.ndarray:
+    """An array, of which checks then ask the rest. Raises ValueError of lists of several lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name}: {shown(values)}; allowed: an array, with lists of one length on each axis") from None
+
+
 def joint_counts(outcomes: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
     """Counts of outcomes +1/-1 with axes (..., i, j, party, item); party 0 is Alice.
 
@@ -38,7 +46,7 @@ def joint_counts(outcomes: Any) -> Int[np.ndarray, "*batch 2 2 2 2"]:
         >>> joint_counts(outcomes)[0, 0].tolist()
         [[0, 0], [0, 16]]
     """
-    outcomes = np.asarray(outcomes)
+    outcomes = array_of("outcomes", outcomes)
     if outcomes.ndim < 4 or outcomes.shape[-4:-1] != (2, 2, 2):
         raise ValueError(f"outcomes: shape {outcomes.shape}; allowed: [..., i=2, j=2, party=2, item]")
     wrong = (outcomes != 1) & (outcomes != -1)
@@ -56,7 +64,7 @@ def validated_counts(counts: Any) -> Any:
     Raises:
         ValueError: the last four axes are not (2, 2, 2, 2), or a count is negative, not finite or not whole.
     """
-    array = np.asarray(counts)
+    array = array_of("counts", counts)
     if array.ndim < 4 or array.shape[-4:] != (2, 2, 2, 2):
         raise ValueError(f"counts: shape {array.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
     if array.dtype.kind == "f":
@@ -135,7 +143,7 @@ def joint_counts_many(outcomes: Any) -> Int[np.ndarray, "..."]:
         >>> joint_counts_many(np.ones((2, 2, 2, 3, 5), int)).shape  # three heads with two settings, five items
         (2, 2, 2, 2, 2, 2)
     """
-    outcomes = np.asarray(outcomes)
+    outcomes = array_of("outcomes", outcomes)
     parties = outcomes.shape[-2] if outcomes.ndim >= 2 else 0
     if not 1 <= parties <= len(PARTY_NAMES) or outcomes.ndim < parties + 2:
         raise ValueError(

@@ -85,6 +85,16 @@ def checked_level(level: Any, least: float = 0.0) -> float:
     return number
 
 
+#: What a function of an inequality takes.
+AN_INEQUALITY = "an inequality, as of ncsim.chsh_inequality()"
+
+
+def check_kind(name: str, value: Any, kind: type, allowed: str) -> None:
+    """Refuse what is of another class than a function works on. Raises ValueError."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name}: {shown(value)}; allowed: {allowed}")
+
+
 def check_flag(name: str, value: Any) -> None:
     """Refuse what is neither true nor false: the word "False" is true to Python. Raises ValueError."""
     if not isinstance(value, bool | np.bool_):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.config.fields import shown
+from ncsim.records.joint_counts import array_of
 from ncsim.statistics import arguments
 from ncsim.statistics.arguments import check_flag, checked_level, resamples_and_seed
 from ncsim.statistics.intervals import Estimate, clopper_pearson, unseen_share
@@ -233,7 +234,7 @@ def _widened_for_unseen(found: Estimate, samples: list[tuple[np.ndarray, float]]
 
 def _checked_signs(outcomes: Any) -> np.ndarray:
     """Outcomes of members and items. Raises ValueError."""
-    signs = np.asarray(outcomes)
+    signs = array_of("outcomes", outcomes)
     if signs.ndim != 5 or signs.shape[1:4] != (2, 2, 2) or signs.shape[0] < 2 or signs.shape[4] < 2:
         raise ValueError(
             f"outcomes: shape {signs.shape}; allowed: [member, i=2, j=2, party=2, item], 2 members and 2 items or more"
@@ -261,7 +262,7 @@ def _sum_of_reaches(reaches: list[tuple[float, float]]) -> tuple[float, float]:
 def _histogram(values: Any, members: Any, support: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values, float64[K], and how many members have each, int64[K]."""
     numbers = arguments.numbers("values", values)
-    weights = np.ones(numbers.shape, np.int64) if members is None else np.asarray(members)
+    weights = np.ones(numbers.shape, np.int64) if members is None else array_of("members", members)
     ends = arguments.numbers("support", support)
     if ends.shape != (2,) or not np.isfinite(ends).all() or ends[0] >= ends[1]:
         raise ValueError(f"support: {shown(support)}; allowed: two finite numbers, the smaller first")

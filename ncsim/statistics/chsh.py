@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ncsim.forks import check_not_forked
+from ncsim.records.joint_counts import array_of
 from ncsim.statistics.rationals import EXACT, common_denominator, nearest, whole_numbers
 
 #: NumPy's or JAX's arrays: neither is imported for the other's sake.
@@ -115,7 +116,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
             raise ValueError(f"counts: shape {counts.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
         # Differences of counts are taken, which unsigned and narrow types cannot hold.
         return _statistics(counts.astype(jnp.promote_types(counts.dtype, jnp.int32)), jnp)
-    array = np.asarray(counts)
+    array = array_of("counts", counts)
     if array.ndim < 4 or array.shape[-4:] != (2, 2, 2, 2):
         raise ValueError(f"counts: shape {array.shape}; allowed: [..., i=2, j=2, a=2, b=2]")
     if array.dtype.kind not in "iuf":

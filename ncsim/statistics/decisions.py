@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.config.tasks import S_SIGNS, TruthTables
-from ncsim.statistics.arguments import numbers
+from ncsim.records.joint_counts import array_of
+from ncsim.statistics.arguments import check_kind, numbers
 
 
 class DecisionRange(NamedTuple):
@@ -59,7 +60,9 @@ def decision_range(outcomes: np.ndarray, undecided: np.ndarray, tasks: TruthTabl
         >>> ncsim.decision_range(right, undecided, ncsim.PAPER_TASKS)
         DecisionRange(low=array([3.]), high=array([3.]))
     """
-    outcomes, undecided = numbers("outcomes", outcomes), np.asarray(undecided)
+    outcomes, undecided = numbers("outcomes", outcomes), array_of("undecided", undecided)
+    if tasks is not None:
+        check_kind("tasks", tasks, TruthTables, "None, or tasks as of ncsim.truth_tables")
     rows = outcomes.shape[-1] if outcomes.ndim == 5 else 0
     if undecided.shape != outcomes.shape or outcomes.shape[1:4] != (2, 2, 2):
         raise ValueError(f"outcomes: {outcomes.shape}, undecided: {undecided.shape}; allowed: [M, 2, 2, 2, rows] both")

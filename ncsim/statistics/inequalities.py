@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.formatting import linear_text, rounded_text
-from ncsim.records.joint_counts import PARTY_NAMES
+from ncsim.records.joint_counts import PARTY_NAMES, array_of
 from ncsim.statistics.arguments import finite, numbers, whole
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
 from ncsim.statistics.quantum_bounds import correlator_bound, in_units, no_signalling_bound
@@ -355,7 +355,7 @@ def checked_table(counts: Any, axes: tuple[int, ...]) -> np.ndarray:
     Raises:
         ValueError: other last axes; a value that is negative or not finite, named with its place.
     """
-    table = np.asarray(counts)
+    table = array_of("counts", counts)
     if table.dtype.kind not in "iuf":
         raise ValueError(f"counts: type {table.dtype}; allowed: numbers, 0 or above")
     if table.ndim < len(axes) or table.shape[table.ndim - len(axes) :] != axes:

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import p_value_of
 from ncsim.records.joint_counts import validated_counts
-from ncsim.statistics.arguments import check_flag
+from ncsim.statistics.arguments import AN_INEQUALITY, check_flag, check_kind
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
 from ncsim.statistics.quantum_bounds import in_units
 from ncsim.statistics.rationals import EXACT
@@ -143,6 +143,7 @@ def hoeffding_p_value(
     """
     check_flag("same_items", same_items)
     inequality = chsh_inequality() if inequality is None else inequality
+    check_kind("inequality", inequality, LinearInequality, AN_INEQUALITY)
     excess = inequality.value(counts) - inequality.classical_bound
     table = _whole(counts)
     outcomes = tuple(range(-inequality.parties, 0))

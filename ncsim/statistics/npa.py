@@ -22,6 +22,7 @@ import numpy as np
 
 from ncsim.config.fields import shown
 from ncsim.errors import missing_extra
+from ncsim.statistics.arguments import AN_INEQUALITY, check_kind
 from ncsim.statistics.inequalities import LinearInequality
 from ncsim.statistics.notations import to_correlators
 from ncsim.statistics.quantum_bounds import without_constant
@@ -57,6 +58,7 @@ def npa_bound(inequality: LinearInequality, level: str | int = "1+ab") -> float:
         >>> round(npa_bound(chsh_inequality()), 6)
         2.828427
     """
+    check_kind("inequality", inequality, LinearInequality, AN_INEQUALITY)
     cvxpy = _cvxpy("ncsim.npa_bound")
     moments = _moments(cvxpy, inequality.settings, level)
     constant, rest, unit = without_constant(inequality.correlators)

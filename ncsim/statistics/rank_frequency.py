@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,7 +96,7 @@ def rank_counts(words: Iterable[Hashable]) -> Int[np.ndarray, " rank"]:
         int64, none below 1.
 
     Raises:
-        ValueError: no words.
+        ValueError: no words, or a text that is not yet cut into them.
 
     Source: Zipf 1935; arXiv:2511.21731, section 3.
 
@@ -104,10 +104,23 @@ def rank_counts(words: Iterable[Hashable]) -> Int[np.ndarray, " rank"]:
         >>> rank_counts("a rose is a rose is a rose".split()).tolist()
         [3, 3, 2]
     """
-    counts = sorted(collections.Counter(words).values(), reverse=True)
+    counts = sorted(collections.Counter(_each_word(words)).values(), reverse=True)
     if not counts:
         raise ValueError("words: there are none; allowed: one or more")
     return np.array(counts, np.int64)
+
+
+def _each_word(words: Any) -> Iterator[Hashable]:
+    """Words one by one. A text would be taken for its letters. Raises ValueError."""
+    allowed = "words one by one, as of text.split()"
+    if isinstance(words, str | bytes | bytearray) or not isinstance(words, Iterable):
+        raise ValueError(f"words: {shown(words)}; allowed: {allowed}")
+    try:
+        for word in words:
+            hash(word)
+            yield word
+    except TypeError:  # what has no hash, or an array without axes
+        raise ValueError(f"words: {shown(words)}; allowed: {allowed}") from None
 
 
 @np.errstate(under="ignore")
@@ -233,7 +246,7 @@ def held_out_likelihoods(words: Iterable[Hashable], splits: int = SPLITS, seed: 
     """
     splits, seed = whole("splits", splits, 1, MOST_SPLITS), whole("seed", seed)
     kinds: dict[Hashable, int] = {}
-    order = np.array([kinds.setdefault(word, len(kinds)) for word in words], np.int64)
+    order = np.array([kinds.setdefault(word, len(kinds)) for word in _each_word(words)], np.int64)
     # A stream of its own: `choice` gives frequent words where uniforms are small, and the same uniforms below 0.5 would put
     # all of them into one half.
     generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(HALVES,)))

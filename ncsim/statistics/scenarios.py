@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.config.fields import shown
+from ncsim.records.joint_counts import array_of
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.inequalities import checked_table
 from ncsim.statistics.linear_programmes import least
@@ -69,7 +70,7 @@ def cyclic_statistics(counts: Any) -> CyclicStatistics:
         >>> float(cyclic_statistics(ring).contextuality)
         -2.0
     """
-    shape = np.shape(counts)[-3:]
+    shape = array_of("counts", counts).shape[-3:]
     if len(shape) != 3 or shape[0] < 2:
         raise ValueError(f"counts: shape {np.shape(counts)}; allowed: [..., contexts = 2 or more, 2, 2]")
     table: np.ndarray = checked_table(counts, (shape[0], 2, 2))

@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from ncsim.config.tasks import CONTEXTS
 from ncsim.formatting import counted, p_value_of, p_value_text
-from ncsim.records.joint_counts import joint_counts, validated_counts
+from ncsim.records.joint_counts import array_of, joint_counts, validated_counts
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
 from ncsim.statistics.contextuality import CONNECTIONS
@@ -279,7 +279,7 @@ def paired_signalling_tests(outcomes: Any) -> tuple[SignallingTest, ...]:
     """
     from scipy.stats import binomtest
 
-    right = np.asarray(outcomes)
+    right = array_of("outcomes", outcomes)
     joint_counts(right)  # for its checks of shape and values
     if right.ndim != 4 or right.shape[-1] == 0:
         raise ValueError(f"outcomes: shape {right.shape}; allowed: (i=2, j=2, party=2, items), 1 item or more")

@@ -30,6 +30,7 @@ from ncsim.config.tasks import S_SIGNS
 from ncsim.records.columns import Columns, by_context, group_sums
 from ncsim.records.members import MemberRecords
 from ncsim.statistics import compiled
+from ncsim.statistics.arguments import check_kind
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.member_statistics import signed_sum
@@ -134,6 +135,7 @@ def undecided_conventions(records: MemberRecords, level: float = 0.95, seed: int
         >>> found.range_of_mean[0] <= found.as_they_fell.value <= found.range_of_mean[1]
         True
     """
+    check_kind("records", records, MemberRecords, "records of members, as of ncsim.open_run(FOLDER).records()")
     tally = UndecidedTally()
     tally.add(records)
 

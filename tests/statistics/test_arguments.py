@@ -243,3 +243,55 @@ def test_an_array_is_shown_on_one_line():
     with pytest.raises(ncsim.ConfigError) as refused:
         ncsim.EnsembleConfig(hidden=np.ones((3, 3)))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("value", [None, "chsh", b"3", 3, [], {}, [[1], [1, 2]], np.array(["a"])])
+def test_what_is_of_another_kind_is_one_line(value):
+    """They ended in an AttributeError or a TypeError. Of a text the letters were counted."""
+    right = np.ones((1, 2, 2, 2, 16), int)
+    calls = [
+        ("inequality", lambda x: ncsim.npa_bound(x)),
+        ("records", ncsim.undecided_conventions),
+        ("tasks", ncsim.one_network),
+        ("parties", ncsim.scenario_tasks),
+    ]
+    if value is not None:
+        calls.append(("inequality", lambda x: ncsim.hoeffding_p_value(COUNTS, x)))
+        calls.append(("tasks", lambda x: ncsim.decision_range(right, right < 0, x)))
+    if not isinstance(value, list | dict | np.ndarray):
+        calls += [("words", ncsim.rank_counts), ("words", ncsim.held_out_likelihoods)]
+    for name, call in calls:
+        with pytest.raises(ValueError, match=rf"^{name}: .*; allowed: ") as refused:
+            call(value)
+        assert "\n" not in str(refused.value)
+
+
+def test_lists_of_several_lengths_are_no_array():
+    uneven = [[1], [1, 2]]
+    calls = {
+        "outcomes": (
+            ncsim.joint_counts,
+            ncsim.joint_counts_many,
+            ncsim.crossed_bootstrap_mean_s,
+            ncsim.paired_signalling_tests,
+        ),
+        "counts": (
+            ncsim.merge_counts,
+            ncsim.chsh_statistics,
+            ncsim.contextuality_interval,
+            ncsim.game_p_value,
+            ncsim.contextuality_measures,
+            ncsim.hoeffding_p_value,
+            ncsim.prediction_based_ratio,
+            ncsim.signalling_tests,
+            ncsim.quantum_statistics,
+            ncsim.cyclic_statistics,
+        ),
+        "members": (lambda x: ncsim.bootstrap_mean([1.0, 2.0], x), lambda x: ncsim.hoeffding_mean([1.0, 2.0], x)),
+        "undecided": (lambda x: ncsim.decision_range(OUTCOMES, x),),
+        "words": (ncsim.rank_counts, ncsim.held_out_likelihoods),
+    }
+    for name, functions in calls.items():
+        for call in functions:
+            with pytest.raises(ValueError, match=rf"^{name}: \[\[1\], \[1, 2\]\]; allowed: "):
+                call(uneven)
