@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,16 +53,54 @@ class Chain(NamedTuple):
     loss: Array  # [T, L]
 
 
+class Sum(NamedTuple):
+    """A sum of very many float32: what float32 has of it, and what it leaves. Ten million losses, each added to all before it, would
+    come out wrong by percents."""
+
+    high: Array
+    low: Array
+
+    def plus(self, term: Array) -> Sum:
+        """The sum with one more term; what rounding loses is kept for the next (Knuth's two-sum)."""
+        term = term + self.low
+        high = self.high + term
+        before = high - term
+        return Sum(high, (self.high - before) + (term - (high - before)))
+
+    def total(self) -> Array:
+        """The sum, rounded once."""
+        return self.high + self.low
+
+
+class LogSum(NamedTuple):
+    """The logarithm of a sum of exponentials: the largest exponent so far, and the sum of what is over it."""
+
+    top: Array
+    over: Sum
+
+    def plus(self, exponent: Array) -> LogSum:
+        """The sum with the exponential of one more. A logarithm that is added to stays where it is from two million terms on."""
+        top = jnp.maximum(self.top, exponent)
+        # Equal ones may be infinite, whose difference is no number.
+        shrink = jnp.where(self.top == top, 1, jnp.exp(self.top - top))
+        over = jax.lax.optimization_barrier(Sum(self.over.high * shrink, self.over.low * shrink))
+        return LogSum(top, over.plus(jnp.where(exponent == top, 1, jnp.exp(exponent - top))))
+
+    def total(self) -> Array:
+        """The logarithm."""
+        return self.top + jnp.log(self.over.total())
+
+
 class Tally(NamedTuple):
-    """What is added up along chains, at the first of the inverse temperatures."""
+    """What is added up along chains, at the first of the inverse temperatures. While it is, sums are `Sum`s and `LogSum`s."""
 
     width: Array  # int32[K + 1, L]: how often a chain had so many units
-    loss: Array  # [L]: sum of losses
+    loss: Any  # [L]: sum of losses
     cells: Array  # int32[4, L]: sums of `Units.cells`
     solved: Array  # int32[L]: how often no answer was wrong
-    inserted: Array  # [G, L]: ln of the sum of 1 / (1 + exp(beta dL + c)) over units that were tried, and not kept, c being a centre
-    removed: Array  # [G, L]: ln of the sum of 1 / (1 + exp(-beta dL - c)) over units that were there, dL being what each changes
-    stones: Array  # [T - 1, L]: ln of the sum of exp(-(beta - beta') L) at beta', the next lower inverse temperature
+    inserted: Any  # [G, L]: ln of the sum of 1 / (1 + exp(beta dL + c)) over units that were tried, and not kept, c being a centre
+    removed: Any  # [G, L]: ln of the sum of 1 / (1 + exp(-beta dL - c)) over units that were there, dL being what each changes
+    stones: Any  # [T - 1, L]: ln of the sum of exp(-(beta - beta') L) at beta', the next lower inverse temperature
 
 
 @functools.lru_cache(maxsize=8)
@@ -245,13 +283,13 @@ def run_chains(
     first = jnp.broadcast_to(width, (len(beta), *width.shape)).astype(jnp.int32)
     chain = started(units, key, first, settings.slots, settings.scale, answers)
     lanes = len(ids)
+    shapes = [(each, lanes) for each in (len(centres), len(centres), len(beta) - 1)]
     tally = Tally(
         jnp.zeros((settings.slots + 1, lanes), jnp.int32),
-        jnp.zeros(lanes),
+        Sum(jnp.zeros(lanes), jnp.zeros(lanes)),
         jnp.zeros((4, lanes), jnp.int32),
         jnp.zeros(lanes, jnp.int32),
-        *(jnp.full((len(centres), lanes), -jnp.inf),) * 2,
-        jnp.full((len(beta) - 1, lanes), -jnp.inf),
+        *(LogSum(jnp.full(shape, -jnp.inf), Sum(jnp.zeros(shape), jnp.zeros(shape))) for shape in shapes),
     )
 
     def record(number: Array, carried: tuple[Chain, Tally]) -> tuple[Chain, Tally]:
@@ -266,7 +304,9 @@ def run_chains(
         seen = _added(units, settings, chain, tally, key, start + settings.every + 1, answers, beta, centres)
         return chain, jax.tree.map(lambda new, old: jnp.where(number >= settings.burn, new, old), seen, tally)
 
-    return jax.lax.fori_loop(0, settings.burn + settings.records, record, (chain, tally))[1]
+    tally = jax.lax.fori_loop(0, settings.burn + settings.records, record, (chain, tally))[1]
+    sums = {name: getattr(tally, name).total() for name in ("loss", "inserted", "removed", "stones")}
+    return tally._replace(**sums)
 
 
 def _added(
@@ -292,10 +332,10 @@ def _added(
     centres = centres[:, None]
     return Tally(
         tally.width + (jnp.arange(settings.slots + 1)[:, None] == width),
-        tally.loss + loss,
+        tally.loss.plus(loss),
         tally.cells + cells,
         tally.solved + (cells[:3].sum(axis=0) == 0),
-        jnp.logaddexp(tally.inserted, jax.nn.log_sigmoid(-(dearer + centres))),
-        jnp.logaddexp(tally.removed, jax.nn.log_sigmoid(with_it + centres)),
-        jnp.logaddexp(tally.stones, -(beta[:-1] - beta[1:]) * chain.loss[1:]),
+        tally.inserted.plus(jax.nn.log_sigmoid(-(dearer + centres))),
+        tally.removed.plus(jax.nn.log_sigmoid(with_it + centres)),
+        tally.stones.plus(-(beta[:-1] - beta[1:]) * chain.loss[1:]),
     )

@@ -15,7 +15,9 @@ from ncsim.training.losses import mean_loss
 from ncsim.training.network import Parameters, forward
 from ncsim.training.reservoir import (
     Chain,
+    LogSum,
     Settings,
+    Sum,
     Units,
     loss_sums,
     network_units,
@@ -121,6 +123,32 @@ def test_tempering_keeps_the_law_and_gives_steps_of_temperature():
     error = means.std(axis=-1, ddof=1) / 8
     exact = np.array([log_z_linear(beta)[:4] for beta in betas])
     assert (np.abs(means.mean(axis=-1) - np.exp(exact[:-1] - exact[1:])) < 5 * error + 1e-6).all()
+
+
+def test_sums_over_very_many_looks_keep_their_digits():
+    """Of a million looks at the same losses: the mean was wrong by 0.6 % and the logarithms by 0.02."""
+    looks, loss = 1_000_000, float(np.float32(2 * math.log(2)))
+    same = Units(1, (1,), lambda unit: 0 * unit, lambda outputs, answers: 0 * outputs[0] + loss)
+    betas = np.array([1.0, 0.5], np.float32)
+    settings = Settings(1, looks, 0, 0, 1.0, 0.0, 2)
+    given = (np.array([0, 0], np.uint32), np.arange(2, dtype=np.uint32), np.zeros(2, np.int32))
+    centre = np.zeros(1, np.float32)
+    found = run_chains(same, settings, *given, centre, np.zeros(2, np.float32), betas, np.array(False), centre)
+    np.testing.assert_allclose(found.loss / looks, loss, rtol=2e-7)
+    np.testing.assert_allclose(found.inserted, math.log(looks / 2), atol=2e-6)
+    np.testing.assert_allclose(found.stones, [[math.log(looks) - 0.5 * loss] * 2], atol=2e-6)
+
+
+def test_logarithms_of_sums_are_those_of_float64():
+    """Exponents far apart, rising and falling, and infinite ones."""
+    exponents = np.float32(
+        [[-np.inf] * 3, [-300, -np.inf, 2], [5, -np.inf, -90], [200, -np.inf, 2.5], [198, -np.inf, 1]]
+    )
+    nothing = jnp.zeros(3)
+    total = LogSum(jnp.full(3, -jnp.inf), Sum(nothing, nothing))
+    for each in exponents:
+        total = total.plus(jnp.asarray(each))
+    np.testing.assert_allclose(total.total(), np.logaddexp.reduce(exponents.astype(float)), rtol=2e-7)
 
 
 def test_variates_are_finite():
