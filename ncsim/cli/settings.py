@@ -23,13 +23,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncsim.config.ensemble import EnsembleConfig, checked, field_specs, from_dict
+from ncsim.config.ensemble import EnsembleConfig, checked, field_specs, from_dict, meaning
 from ncsim.config.fields import option_name, shown
 from ncsim.config.recording import Recording
 from ncsim.config.scenarios import ScenarioTasks, shares, tasks_to_dict
 from ncsim.config.tasks import Tasks, TruthTables
 from ncsim.errors import ConfigError, one_line, reason
 from ncsim.storage.files import Storage, open_storage
+from ncsim.terminal import say
 
 #: What no file says: where it is, what is done in place of a run, and what one command alone asks of it.
 _NOT_IN_A_FILE = (
@@ -76,7 +77,7 @@ def settled(parsed: argparse.Namespace, aside: Sequence[str] = ()) -> Iterator[N
     file = parsed.config
     given: set[str] = getattr(parsed, "given", set())
     options = [name for name in vars(parsed) if name not in _NOT_IN_A_FILE]
-    settings = _settings(file, "record_points" in options) if file is not None else {}
+    settings, stored = _settings(file, "record_points" in options) if file is not None else ({}, False)
     known = [*dict.fromkeys([*options, "tasks", *aside])]
     for key, value in settings.items():
         if key not in known:
@@ -86,25 +87,37 @@ def settled(parsed: argparse.Namespace, aside: Sequence[str] = ()) -> Iterator[N
     ours = {key: value for key, value in settings.items() if key not in given}
     with _naming(file, ours):
         parsed.of_file = {key: _field(key, value) for key, value in ours.items() if key in field_specs()}
+        if not stored:
+            _say_what_is_the_same(file, parsed.of_file)
         for key in (ours.keys() - parsed.of_file.keys()) & set(options):
             before = getattr(parsed, key)  # a switch that is given is not on record as given, but it is on
             setattr(parsed, key, before if before is True else _option(key, ours[key], before))
         yield
 
 
-def _settings(file: str, recording: bool) -> dict[str, Any]:
-    """The keys of a file, with _ for -, and their values as they stand there; of a stored run also its recording, where asked for."""
+def _say_what_is_the_same(file: str | None, fields: Mapping[str, Sequence[Any]]) -> None:
+    """Values that differ in their text alone train the same networks, each time anew. They are allowed: --print-config writes them of a run
+    that was made of a list of configs."""
+    for name, values in fields.items():
+        alike = len({meaning(name, value) for value in values}) < len(set(values))
+        if alike:
+            say(f"{file}: {name}: {shown(list(values))} has values that train the same networks; each is trained")
+
+
+def _settings(file: str, recording: bool) -> tuple[dict[str, Any], bool]:
+    """The keys of a file, with _ for -, and their values as they stand there; of a stored run also its recording, where asked for. And
+    whether it is one of a stored run."""
     try:
         storage, name = _place(file)
         content = storage.read(name).decode("utf-8-sig")
         if content.lstrip().startswith("{"):
-            return _of_stored_run(file, storage, json.loads(content), recording)
+            return _of_stored_run(file, storage, json.loads(content), recording), True
         found: dict[str, Any] = {}
         for key, value in tomllib.loads(content).items():
             if key.replace("-", "_") in found:
                 raise ConfigError(f"{file}: {key}: {shown(value)}; the key is there twice, with - and with _")
             found[key.replace("-", "_")] = value
-        return found
+        return found, False
     except OSError as error:
         raise ConfigError(f"--config: {file}; cannot be read ({reason(error)})") from None
     except ConfigError:

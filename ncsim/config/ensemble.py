@@ -279,7 +279,7 @@ def parse_optimizer_options(text: str) -> dict[str, float | bool]:
     return options
 
 
-def _meaning(name: str, value: Any) -> Any:
+def meaning(name: str, value: Any) -> Any:
     """A field's value, the same where only its text differs: momentum=0.9 and momentum=0.90 train the same networks."""
     return frozenset(parse_optimizer_options(value).items()) if name == "optimizer_options" else value
 
@@ -317,7 +317,7 @@ def grid_of(fields: Mapping[str, Any], stored: Collection[str] = ()) -> list[Ens
         if not values:
             raise ConfigError(f"{option_name(name)}: no value; allowed: one or more, each {allowed_values(name)}")
         values[:] = [checked(name, value) for value in values]
-        if len({value if name in stored else _meaning(name, value) for value in values}) != len(values):
+        if len({value if name in stored else meaning(name, value) for value in values}) != len(values):
             raise ConfigError(f"{option_name(name)}: {shown(values)} names a value twice")
     cells = math.prod(map(len, axes.values()))
     if cells > MAX_CELLS:

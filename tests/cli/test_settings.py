@@ -121,8 +121,23 @@ def test_a_stored_grid_whose_values_differ_in_text_alone_is_taken_by_its_own_com
     Path("printed.toml").write_text(printed(capsys, "--config", "run/config.json"))
     main("ensemble --config printed.toml --quiet".split())
     assert asked[1][0] == grid
+    assert "has values that train the same networks; each is trained\n" in capsys.readouterr().err
     again = "--config run/config.json --optimizer-options momentum=0.9 momentum=0.90"
     assert "names a value twice" in refused(capsys, *again.split())
+
+
+def test_values_of_a_file_that_differ_in_text_alone_are_said(asked, capsys):
+    """Of a hand-written file both were trained without a word. An option refuses them; a printed file of a stored run may have them."""
+    Path("study.toml").write_text('optimizer = "sgd"\noptimizer_options = ["momentum=0.9", "momentum=0.90", ""]\n')
+    main("ensemble --config study.toml --quiet".split())
+    assert len(asked[0][0]) == 3
+    words = (
+        "study.toml: optimizer_options: ['momentum=0.9', 'momentum=0.90', ''] has values that train the same networks"
+    )
+    assert words in capsys.readouterr().err
+    Path("study.toml").write_text('optimizer = "sgd"\noptimizer_options = ["momentum=0.9", ""]\n')
+    main("ensemble --config study.toml --quiet".split())
+    assert capsys.readouterr().err == ""
 
 
 def test_plan_takes_it_too(capsys):
