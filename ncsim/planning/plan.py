@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import importlib
 import math
 import os
@@ -283,11 +284,23 @@ def _stored(configs: Sequence[EnsembleConfig], out: str | os.PathLike[str] | Non
     try:
         stored = RunFolder.open(out)
     except NoRunError:
+        _check_place(out)
         return None
     if {fingerprint(c) for c in stored.configs} != {fingerprint(c) for c in configs}:
         raise ConfigError(f"--out: {os.fspath(out)}; holds another config's run; allowed: its own, or a new folder")
     RunFolder(stored.storage, configs).check_same_run(stored)
     return stored
+
+
+def _check_place(out: str | os.PathLike[str]) -> None:
+    """Refuse a place that is, or lies within, a file. Raises StoreError, as a run does."""
+    storage = open_storage(out)
+    if isinstance(storage, LocalStorage):
+        for place in (storage.root, *storage.root.parents):
+            if place.exists():
+                if not place.is_dir():
+                    raise StoreError(f"{storage.location}: cannot be written to ({os.strerror(errno.ENOTDIR)})")
+                return
 
 
 def _recording(trajectories: TrajectoryFolder, asked: Recording | None) -> Recording | None:

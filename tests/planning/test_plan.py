@@ -28,6 +28,18 @@ def tiny():
     return plan.forecast(TINY, executor="xla", report=False)
 
 
+def test_a_place_that_no_run_can_have_has_no_forecast(tmp_path):
+    """A file, or a folder in one: the plan said how much disk is free there, and the run was refused."""
+    file = tmp_path / "file"
+    file.write_text("")
+    for place in (file, file / "run"):
+        for refused in (plan.forecast, lambda config, out: run_ensemble(config, out=out)):
+            with pytest.raises(
+                ncsim.StoreError, match=f"^{re.escape(str(place))}: cannot be written to .Not a directory.$"
+            ):
+                refused(TINY, place)
+
+
 @pytest.mark.slow
 def test_a_tiny_run_takes_what_was_forecast(tiny, tmp_path):
     forget_programs()
