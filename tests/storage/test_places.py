@@ -6,6 +6,8 @@ import errno
 import fcntl
 import json
 import os
+import platform
+import re
 from pathlib import Path
 
 import pytest
@@ -201,6 +203,27 @@ def test_what_fails_for_a_moment_ends_no_run(tmp_path, monkeypatch, name):
     if name != "close":
         with pytest.raises((OSError, StoreError), match="failed"):
             (actions[name]() if name in actions else folder.exclusive().__enter__())
+
+
+def test_who_waits_for_minutes_is_told_which_process_it_is(tmp_path, monkeypatch):
+    """It went on waiting, and the line did not say for whom."""
+    folder = stored(tmp_path / "run")
+    monkeypatch.setattr(lock, "MOST_SECONDS", 0.1)
+    here = f"process {os.getpid()} of {platform.node()}"
+    words = (
+        rf"{re.escape(str(folder.path))}: {re.escape(here)} has held .config.lock for 0.1 s; let it go on, or end it"
+    )
+    with describing(folder.storage), pytest.raises(StoreError, match=f"^{words}$"), describing(folder.storage):
+        pass
+    with describing(folder.storage):
+        pass  # it is let go of
+    (folder.path / ".config.lock").write_bytes(b"\xff\n")
+    with (
+        lock.hold(folder.path, name=".config.lock"),
+        pytest.raises(StoreError, match=": another process has held"),
+        describing(folder.storage),
+    ):
+        pass
 
 
 def test_who_waits_for_a_description_that_another_holds_says_so(tmp_path, monkeypatch):
