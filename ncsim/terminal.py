@@ -28,12 +28,14 @@ class Progress:
         self._bar = None
         self._members = self._steps = self._done_members = self._done_steps = 0
         self._begun = self._printed = 0.0
+        self._first: tuple[int, float] | None = None
 
     def start(self, members: int, network_steps: int) -> None:
         """What there is to train."""
         self._members, self._steps = members, network_steps
         self._done_members = self._done_steps = 0
         self._begun = self._printed = time.monotonic()
+        self._first = None  # steps of the first batch, and when it was done: before it programs were compiled
         if self._stream is not None and self._stream.isatty():
             from tqdm import tqdm
 
@@ -54,15 +56,19 @@ class Progress:
         self._done_members += members
         self._done_steps += network_steps
         now = time.monotonic()
+        if network_steps and self._first is None:
+            self._first = self._done_steps, now
         if self._bar is not None:
             self._bar.update(network_steps)
             self._bar.set_postfix_str(f"{self._done_members:,} {self._things}", refresh=False)
         elif now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
-            if not self._done_steps:
-                self._line(f"0 of {self._members:,} {self._things} after {_duration(now - self._begun)}")
+            if self._first is None or self._done_steps == self._first[0]:
+                words = f" and {self._done_steps / self._steps:.0%} of {self._work}" if self._done_steps else ""
+                done = f"{self._done_members:,} of {self._members:,} {self._things}{words}"
+                self._line(f"{done} after {_duration(now - self._begun)}")
                 return
-            rate = self._done_steps / (now - self._begun)
+            rate = (self._done_steps - self._first[0]) / max(now - self._first[1], 1e-9)
             left = (self._steps - self._done_steps) / rate
             self._line(
                 f"{self._done_members:,} of {self._members:,} {self._things}, {rate:.2e} {self._work}/s, {_duration(left)} left"
