@@ -62,6 +62,9 @@ class Storage(Protocol):
     def names(self, folder: str) -> list[str]:
         """The names of all files below a folder, in order; none where there is no such folder."""
 
+    def own_names(self) -> list[str]:
+        """The names of the files that lie in no folder of it, in order: what others keep below it, as runs/a in runs, is not looked at."""
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 
@@ -160,6 +163,16 @@ class LocalStorage:
 
     def names(self, folder: str) -> list[str]:
         return persistently(lambda: sorted(self._below(folder)))
+
+    def own_names(self) -> list[str]:
+        def listed() -> list[str]:
+            try:
+                with os.scandir(self.root) as found:
+                    return sorted(entry.name for entry in found if not entry.is_dir())
+            except (FileNotFoundError, NotADirectoryError):  # as `names` has it
+                return []
+
+        return persistently(listed)
 
     def _below(self, folder: str) -> Iterator[str]:
         def failed(error: OSError) -> None:
@@ -265,8 +278,12 @@ def is_temporary(name: str) -> bool:
 def unfinished_files(storage: Storage) -> list[str]:
     """The files of a run that killed writers had begun. What else lies in its folder may be another run that trains now, as
     runs/a in runs, or the user's."""
-    places = ((name, name.removeprefix("./").split("/")) for name in storage.names(""))
-    return [name for name, place in places if is_temporary(name) and (len(place) == 1 or place[0] in RUN_FOLDERS)]
+    return [name for name in names_of_run(storage) if is_temporary(name)]
+
+
+def names_of_run(storage: Storage) -> list[str]:
+    """The files in the folder itself, and all below the folders that runs have."""
+    return [*storage.own_names(), *(name for folder in RUN_FOLDERS for name in storage.names(folder))]
 
 
 def discard_unfinished(storage: Storage) -> None:

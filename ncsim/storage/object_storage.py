@@ -129,6 +129,11 @@ class ObjectStorage:
             found = [each["path"] for batch in self._obstore.list(self._store, self._root + folder) for each in batch]
         return sorted(key.removeprefix(self._root) for key in found)
 
+    def own_names(self) -> list[str]:
+        with _as_os_error():
+            found = self._obstore.list_with_delimiter(self._store, self._root.rstrip("/") or None)["objects"]
+        return sorted(each["path"].removeprefix(self._root) for each in found)
+
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError), _as_os_error():
             self._obstore.delete(self._store, self._root + name)

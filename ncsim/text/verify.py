@@ -60,7 +60,6 @@ def verify_text(path: str | os.PathLike[str]) -> TextVerification:
         folder, findings = described_by(storage, TextFolder.within)
         if folder is None:
             return TextVerification(None, findings, [], 0, 0)
-        there = storage.names("")
         ours = {
             name
             for number in range(len(folder.groups))
@@ -69,9 +68,8 @@ def verify_text(path: str | os.PathLike[str]) -> TextVerification:
         ours |= {
             f"{folder.adapter_name(each)}/{name}" for group in folder.groups for each in group for name in ADAPTER_FILES
         }
-        strange = [
-            name for name in there if name.split("/")[0] in ("parts", "checkpoints", "adapters") and name not in ours
-        ]
+        there = (name for kind in ("parts", "checkpoints", "adapters") for name in storage.names(kind))
+        strange = [name for name in there if name not in ours]
         findings += [
             Finding(name, "is not of this run") for name in strange if not name.rpartition("/")[2].startswith(".")
         ]

@@ -14,7 +14,14 @@ from ncsim.report.watch import watch
 from ncsim.storage import attempts
 from ncsim.storage import files as storage
 from ncsim.storage.checksums import UNSEALED, is_whole, sealed
-from ncsim.storage.files import LocalStorage, discard_unfinished, is_temporary, open_storage, write_atomically
+from ncsim.storage.files import (
+    LocalStorage,
+    discard_unfinished,
+    is_temporary,
+    open_storage,
+    unfinished_files,
+    write_atomically,
+)
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, same, some_records, stored
@@ -104,6 +111,33 @@ def test_folders_of_others_in_a_run_folder_need_not_be_read(tmp_path, monkeypatc
     assert (found.members, found.findings, found.leftovers) == (20, [], 1)
     discard_unfinished(folder.storage)
     assert not left.exists()
+
+
+def test_only_folders_of_a_run_are_looked_at_for_what_was_begun(tmp_path, monkeypatch):
+    """Of a run in `runs` all other runs in it were listed, down to each file."""
+    folder, scan, seen = stored(tmp_path / "runs"), os.scandir, []
+    stored(tmp_path / "runs" / "another")
+    (tmp_path / "runs" / "another" / ".one-1.tmp").write_text("")
+    begun = [tmp_path / "runs" / ".one-1.tmp", tmp_path / "runs" / "parts" / ".two-2.tmp"]
+    for path in begun:
+        path.write_text("")
+
+    def scandir(path):
+        seen.append(os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert unfinished_files(folder.storage) == [".one-1.tmp", "parts/.two-2.tmp"]
+    assert not any("another" in path for path in seen)
+
+
+def test_a_storage_has_names_of_its_own(place):
+    files = open_storage(place)
+    files.prepare()
+    assert files.own_names() == []
+    for name in ("b.json", "a.json", "parts/c.parquet"):
+        files.write(name, b"1")
+    assert files.own_names() == ["a.json", "b.json"]
 
 
 def test_only_one_can_create(place):
