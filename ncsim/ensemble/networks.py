@@ -156,8 +156,9 @@ def outcomes(
     """
     config, records, networks = trained_again(run, members, cell, devices)
     logits = np.swapaxes(networks.logits, -1, -2).reshape(records.size, 2, 2, 2, config.tasks.rows)
-    rows = networks.vector[:, 0, -config.tasks.rows :] > 0
-    trained = rows if config.training_rows else np.ones_like(rows)
+    trained = np.ones((records.size, config.tasks.rows), bool)
+    if config.training_rows:
+        trained = networks.vector[:, 0, -config.tasks.rows :] > 0
     return MemberOutcomes(records.member, signed_outcomes(config, records, networks), logits, trained)
 
 

@@ -46,6 +46,14 @@ def run(tmp_path_factory):
     return ncsim.open_run(folder.path)
 
 
+def test_a_network_with_fewer_parameters_than_rows_trains_on_all_rows():
+    """One unit of four features has nine parameters: `trained` had nine columns for sixteen rows."""
+    run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=1, members=2, steps=1), executor="xla", devices=1)
+    found = ncsim.outcomes(run, [0, 1], devices=1)
+    assert found.trained.shape == (2, 16) and found.trained.all()
+    assert found.outcomes[..., found.trained[0]].shape == found.outcomes.shape
+
+
 @pytest.mark.parametrize("cell", [0, 1])
 def test_outcomes_are_what_was_counted(run, cell):
     stored, found = run.members(IDS, cell), ncsim.outcomes(run, IDS, cell)
