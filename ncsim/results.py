@@ -19,7 +19,7 @@ from ncsim.records.trajectories import MemberTrajectories
 from ncsim.records.trajectories import concatenated as joined
 from ncsim.statistics.cell import Cell
 from ncsim.statistics.training_curves import NOT_RECORDED, TrajectoryStatistics, statistics_of, trajectory_statistics
-from ncsim.storage.arrow_tables import axis_columns, to_flat_table, to_table
+from ncsim.storage.arrow_tables import axis_columns, signed, to_flat_table, to_table
 from ncsim.storage.environment import recorded_executors
 from ncsim.storage.files import LocalStorage
 from ncsim.storage.run_folder import RunFolder
@@ -273,11 +273,11 @@ class Run:
         return chsh_statistics(self.counts)
 
     def table(self) -> pa.Table:
-        """All records as a pyarrow table: the swept fields, and a list per member and column in the order of the contexts.
+        """All records as a pyarrow table: the swept fields, and a list per member and column in the order of the contexts, signed.
         `to_pandas` and `to_polars` have a column per number, and S. Where `loss` is swept, the final loss is `training_loss`."""
         tables = []
         for config, records in self._stored():
-            table = to_table(records)
+            table = signed(to_table(records))
             if "loss" in self.swept:
                 table = table.rename_columns({"loss": "training_loss"})
             for name, values in reversed(axis_columns(config, self.swept, table.num_rows).items()):

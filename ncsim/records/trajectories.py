@@ -38,8 +38,8 @@ class MemberTrajectories(NamedTuple):
 
     @property
     def joint(self) -> np.ndarray:
-        """Joint counts, uint16[M, R, 2, 2, 2, 2]."""
-        return from_context_order(self.counts)
+        """Joint counts, int32[M, R, 2, 2, 2, 2]; differences of unsigned ones would wrap around."""
+        return from_context_order(self.counts.astype(np.int32))
 
     def value(self, name: str) -> np.ndarray:
         """One observed number, float32[M, R, 4], or one that follows from them: "conflict", 1 where the cosine is

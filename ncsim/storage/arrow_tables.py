@@ -53,6 +53,20 @@ def _to_array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
 
 
+def signed(table: pa.Table) -> pa.Table:
+    """A table as users are given it: whole numbers are signed, and so wide that differences and sums of a few of them fit. On disk counts
+    are in 16 bits without a sign, where 1 - 2 is 65535."""
+    return table.cast(pa.schema([field.with_type(_signed(field.type)) for field in table.schema]))
+
+
+def _signed(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_signed(kind.value_type), kind.list_size)
+    if pa.types.is_unsigned_integer(kind):
+        return pa.int32() if kind.bit_width < 32 else pa.int64()
+    return pa.int32() if pa.types.is_int16(kind) else kind
+
+
 def from_table(table: pa.Table) -> MemberRecords:
     """The inverse of `to_table`."""
     there = {name: column for name, column in COLUMNS.items() if name not in OPTIONAL or name in table.column_names}

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ncsim.errors import StoreError
 from ncsim.statistics.chsh import chsh_statistics
+from ncsim.storage.arrow_tables import signed
 from ncsim.text.records import joint_counts_of
 from ncsim.text.run_folder import TextFolder
 
@@ -49,12 +50,12 @@ class TextRun:
         """Evaluations, a row per adapter, epoch and split; pandas takes it where it is installed (Arrow's own method).
 
         Returns:
-            The columns of `ncsim.text.records.SCHEMA`: counts per pair of answers, losses, undecided answers.
+            The columns of `ncsim.text.records.SCHEMA`, signed: counts per pair of answers, losses, undecided answers.
 
         Raises:
             StoreError: a part is torn, or nothing is stored yet.
         """
-        return self._joined(self._parts())
+        return signed(self._joined(self._parts()))
 
     def _parts(self) -> list[pa.Table | None]:
         return [self._folder.read_part(group) for group in range(len(self._folder.groups))]

@@ -15,10 +15,12 @@ import duckdb
 import numpy as np
 import pandas
 import polars
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import ncsim
+import ncsim.text
 from ncsim.errors import ConfigError, StoreError
 from ncsim.hub.ensemble import export_run
 from ncsim.records.members import MemberRecords
@@ -32,6 +34,7 @@ from tests.support.tasks import FOUR_ROWS
 GRID = ncsim.config_grid(
     learning_rate=[0.003, 0.01], loss=["bce", "squared_error"], common_initialization=[False, True], members=40, steps=5
 )
+STORED = Path(__file__).parents[1] / "fixtures" / "stored_runs"
 #: How a reader finds the files of all cells.
 FILES = "run/parts/**/*.parquet"
 
@@ -189,6 +192,29 @@ def test_files_and_exports_have_the_same_columns(run, cells):
     assert np.array_equal(first.filter(regex="^solved_"), solved)
     for name in ("loss", "margin", "diverged", "undecided_alice", "undecided_bob", "decided_product"):
         assert np.array_equal(first.filter(regex=rf"^{name}_\d\d$"), getattr(records, name)), name
+
+
+def test_differences_of_counts_of_a_table_do_not_wrap_around(run, cells):
+    """They were unsigned, in 16 bits: mean correlators were in the hundreds, by pandas and polars alike."""
+    expected = np.concatenate([kept.counts @ [1, -1, -1, 1] for _, kept, _ in cells])
+    table = run.table()
+    counts = np.stack(table.to_pandas()["counts"]).reshape(-1, 4, 4)
+    assert np.array_equal(counts[..., 0] + counts[..., 3] - counts[..., 1] - counts[..., 2], expected)
+    of = polars.col("counts").arr
+    found = polars.from_arrow(table).select(of.get(0) + of.get(3) - of.get(1) - of.get(2))
+    assert found.to_series().to_list() == expected[:, 0].tolist()
+    assert (table.to_pandas()["member"] - 100).min() == -100
+    part = next(run.trajectories())
+    assert np.array_equal(
+        part.joint[..., 1, 1] - part.joint[..., 0, 0], (part.counts @ [-1, 0, 0, 1]).reshape(-1, 2, 2, 2)
+    )
+
+
+def test_the_table_of_a_text_run_is_signed():
+    """epoch - 1 was 4294967295 before the first."""
+    table = ncsim.text.open_text_run(STORED / "text").table()
+    assert polars.from_arrow(table).select(polars.col("epoch") - 1).min().item() == -1
+    assert not any(pa.types.is_unsigned_integer(field.type) for field in table.schema)
 
 
 def test_trajectories_have_axes_and_signed_counts(run):
