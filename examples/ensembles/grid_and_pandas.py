@@ -18,7 +18,9 @@ print(run.swept, run.counts.shape)
 # %%
 # A row of the data frame is a member. Axes of the grid are columns in their own types.
 
-frame = run.to_pandas()
+frame = run.to_pandas().dropna(
+    subset="S"
+)  # a network that diverged leaves its member without S
 frame["above_2"] = frame["S"] > 2
 print(
     frame[["hidden", "learning_rate", "member", "S", "influence", "Delta"]]

@@ -25,6 +25,8 @@ from ncsim.statistics.rationals import EXACT
 
 PAIRS = ("++", "+-", "-+", "--")
 CELLS = ("alice", "bob", "a", "b")
+#: The first rows of the two forms.
+FORMS = ([*CELLS, "count"], [*CELLS, "probability"], ["alice", "bob", *PAIRS])
 #: A file is read whole.
 MAX_BYTES = 10**7
 #: How far published probabilities of a context may be from adding up to 1, by their rounding.
@@ -118,15 +120,10 @@ def read_table(file: str | os.PathLike[str]) -> JointTable:
         ('A', "A'")
     """
     header, rows = _rows(file := Path(file))
-    if header == [*CELLS, "count"] or header == [*CELLS, "probability"]:
-        cells = [(n, row[:2], row[2:4], row[4]) for n, row in rows]
-    elif header == ["alice", "bob", *PAIRS]:
+    if header == FORMS[2]:
         cells = [(n, row[:2], list(pair), value) for n, row in rows for pair, value in zip(PAIRS, row[2:], strict=True)]
     else:
-        raise DataError(
-            f"{file}: its first row is {','.join(header)}; allowed: {','.join(CELLS)},count or {','.join(CELLS)},probability "
-            f"or alice,bob,{','.join(PAIRS)}"
-        )
+        cells = [(n, row[:2], row[2:4], row[4]) for n, row in rows]
     return _table(file, cells, {"probability": True, "count": False}.get(header[-1]))
 
 
@@ -150,6 +147,9 @@ def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if len(rows) < 2:
         raise DataError(f"{file}: {len(rows)} rows; allowed: a first row of names and at least one other")
     (_, header), *rest = rows
+    if header not in FORMS:  # before rows are counted: with semicolons, decimal commas are cells
+        allowed = " or ".join(map(",".join, FORMS))
+        raise DataError(f"{file}: its first row is {','.join(header)}; allowed: {allowed}")
     for number, row in rest:
         if len(row) != len(header):
             raise DataError(f"{file}: row {number} has {len(row)} cells; allowed: {len(header)}, as the first row")

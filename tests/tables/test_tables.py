@@ -294,6 +294,10 @@ def test_three_outcomes(tmp_path):
     [
         ("", "0 rows"),
         (HEAD, "1 rows"),
+        (
+            "alice;bob;a;b;probability\nA;B;+;+;0,5\n",
+            "its first row is alice;bob;a;b;probability; allowed: alice,bob,a,b,count or ",
+        ),
         ("alice,bob,count\nA,B,4\n", "its first row is alice,bob,count; allowed: "),
         (BOX.replace("4,0,0,4", "4,0,0", 1), "row 2 has 5 cells; allowed: 6"),
         (BOX.replace("A,B,4", "A,B,-4", 1), "row 2: '-4'; allowed: a number, 0 or above"),

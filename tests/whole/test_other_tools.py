@@ -170,6 +170,18 @@ def test_the_queries_of_the_page():
         assert own == pytest.approx(mean_correlator(rates[rate], f"{i}{j}"))
 
 
+def test_shares_of_members_are_of_those_that_have_an_s(run, cells):
+    """Each reader's own way: null and NaN differ, and NaN > 2 is false."""
+    whole = sum(int(np.isfinite(s.s).sum()) for _, _, s in cells)
+    expected = above_two(cells) / whole
+    assert whole < sum(kept.size for _, kept, _ in cells)
+    assert (run.to_pandas().dropna(subset="S")["S"] > 2).mean() == pytest.approx(expected)
+    data = run.to_xarray()
+    assert (data.S > 2).where(data.S.notnull()).mean().item() == pytest.approx(expected)
+    assert (run.to_polars()["S"] > 2).mean() == pytest.approx(expected)
+    assert duckdb.sql(f"SELECT avg((S > 2)::int) FROM '{FILES}'").fetchall()[0][0] == pytest.approx(expected)
+
+
 # -------------------------------------------------------------------------------------------------- every column
 
 
