@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ncsim.formatting import NOTHING, counted, no_less, p_value_of, p_value_text, share_text, table, told_apart
+from ncsim.formatting import (
+    NOTHING,
+    counted,
+    no_less,
+    p_value_of,
+    p_value_text,
+    share_text,
+    significant,
+    table,
+    told_apart,
+)
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
 from ncsim.statistics.intervals import Estimate
@@ -96,8 +106,9 @@ def _on_undecided(cell: Mapping[str, Any]) -> list[str]:
     text += (
         f"{of} {'m' if of else 'M'}ean S as they fell {estimate(undecided['mean_s_as_they_fell'])}, "
         f"as coin tosses {estimate(undecided['mean_s_as_coin_tosses'])}; were each free to be right or wrong, mean S would "
-        "be between {:.3f} and {:.3f}, and S above 2 in between {:.3f} and {:.3f} of members.".format(
-            *undecided["mean_s_whatever_they_are"], *undecided["members_with_s_above_2_whatever_they_are"]
+        "be between {} and {}, and S above 2 in between {} and {} of members.".format(
+            *map(significant, undecided["mean_s_whatever_they_are"]),
+            *map(significant, undecided["members_with_s_above_2_whatever_they_are"]),
         )
     )
     if undecided["mean_s_of_decided_members"] is None:

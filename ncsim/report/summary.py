@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.config.tasks import context_names
+from ncsim.formatting import counted
 from ncsim.report.training import training_numbers
 from ncsim.report.until import ended, goes_on
 from ncsim.results import Run
@@ -107,10 +108,7 @@ def _summarise_cell(cell: Cell, laws: list[ProtocolLaw]) -> dict[str, Any]:
         "diverged": {"networks": int(tally.diverged.sum()), "members": tally.members_diverged},
     }
     if not laws:
-        return result | {
-            "note": "no network to report on: none stored, or every one of a context diverged, or with "
-            "common starts every member"
-        }
+        return result | {"note": f"no network to report on: {_why_none(tally)}"}
     counts = tally.counts
     contextual = np.flatnonzero(tally.contextuality) - 10 * tally.rows
     result["contexts"] = {
@@ -125,6 +123,20 @@ def _summarise_cell(cell: Cell, laws: list[ProtocolLaw]) -> dict[str, Any]:
     result["tests"] = _tests(tally, counts)
     result["protocols"] = [_summarise_protocol(n, law, cell) for n, law in enumerate(laws)]
     return result
+
+
+def _why_none(tally: Tally) -> str:
+    """Why a cell has no law of S."""
+    if not tally.members:
+        return "none stored"
+    lost = [name for name, networks in zip(CONTEXT_NAMES, tally.networks, strict=True) if not networks]
+    # With common starts a run is a whole member.
+    why = (
+        f"every one of a context diverged ({', '.join(lost)})"
+        if lost
+        else "with common starts every member has one that diverged"
+    )
+    return f"{why}; {counted(int(tally.diverged.sum()), 'network')} in {tally.members_diverged:,} of {counted(tally.members, 'member')}"
 
 
 def _summarise_protocol(number: int, protocol_law: ProtocolLaw, cell: Cell) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from experiments.random_solutions import interval
 from experiments.rare_tails import interval as rare_interval
 from ncsim.formatting import no_less, no_more, share_text, significant, told_apart
+from ncsim.report.until import until_sentence
 from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.verdicts import verdict_on_members
 
@@ -70,3 +71,11 @@ def test_no_number_is_shown_as_a_bound_that_it_is_not():
     assert [share_text(1 - 1e-6, 2), share_text(1e-6, 2), share_text(1.0, 2)] == ["99.9999%", "1e-04%", "100.00%"]
     assert str(clopper_pearson(99_998, 100_000)) == "0.99998 [0.99993, 0.999998]"
     assert str(clopper_pearson(10_000, 10_000)) == "1.000 [0.9996, 1.000]"
+
+
+def test_an_interval_by_a_rule_reaches_as_far_as_is_said():
+    """0.00371 either way is not within 0.0037."""
+    told = {"until": "mean S +- 0.1", "stopped": "precise", "members": 90, "at_most": 100}
+    for reach, shown in ((0.00371, "0.0038"), (0.05, "0.05"), (0.0204, "0.021"), (0.1, "0.1")):
+        interval = {"cell": {}, "reach": reach, "value": 1.25, "level": 0.95}
+        assert f" +- {shown}, 95% by" in until_sentence(told | {"intervals": [interval]})

@@ -1,5 +1,7 @@
 """What is said of a run follows from its numbers."""
 
+import dataclasses
+import itertools
 import json
 import re
 from xml.etree import ElementTree
@@ -442,3 +444,97 @@ def test_the_legend_of_a_map_names_its_shades(tmp_path, monkeypatch):
         assert {law, "its mean"} <= set(keys)
         drawn = figures.BLUE if cells == 13 else figures.SKY
         assert to_hex(keys[law].get_facecolor()).lower() == drawn.lower()
+
+
+def test_why_a_cell_has_no_report(tmp_path):
+    """Of no member, of a context, and of common starts, which need a whole member; the page's card says it, too."""
+
+    def without(diverged):
+        whole, nothing = made_up(30, seed=2), {"diverged": diverged}
+        for name in ("counts", "undecided_alice", "undecided_bob", "decided_product"):
+            nothing[name] = getattr(whole, name).copy()
+            nothing[name][diverged] = 0
+        return whole._replace(**nothing)
+
+    lost, apart = np.zeros((30, 4), bool), np.zeros((30, 4), bool)
+    lost[:, 3] = lost[:7, 1] = True
+    apart[::2, 0] = apart[1::2, 2] = True
+    common = dataclasses.replace(CONFIG, members=30, common_initialization=True)
+    for name, config, records, expected in (
+        ("none", CONFIG, None, "none stored"),
+        ("context", CONFIG, without(lost), "every one of a context diverged (22); 37 networks in 30 of 30 members"),
+        (
+            "common",
+            common,
+            without(apart),
+            "with common starts every member has one that diverged; 30 networks in 30 of 30 members",
+        ),
+    ):
+        folder = RunFolder.create(tmp_path / name, [dataclasses.replace(config, members=30)])
+        if records is not None:
+            folder.write_part(folder.configs[0], records)
+        run = ncsim.open_run(folder.path)
+        summary = summarise(run)
+        assert summary.numbers["cells"][0]["note"] == f"no network to report on: {expected}"
+        assert expected in report_page(run, summary) or name == "none"
+    # Where starts are not common, runs of four members that have the contexts between them are left.
+    folder = RunFolder.create(tmp_path / "apart", [dataclasses.replace(CONFIG, members=30)])
+    folder.write_part(folder.configs[0], without(apart))
+    assert "note" not in summarise(ncsim.open_run(folder.path)).numbers["cells"][0]
+
+
+def test_small_ranges_are_not_said_to_be_nothing(tmp_path):
+    summary = summarise(a_run(tmp_path, made_up(300, seed=2)))
+    cell = summary.numbers["cells"][0]
+    cell["undecided"] |= {
+        "answers": 3e-6,
+        "networks": 0.99998,
+        "mean_s_whatever_they_are": [0.25, 0.75],
+        "members_with_s_above_2_whatever_they_are": [2e-5, 0.99997],
+    }
+    text = " ".join(sentences(cell))
+    assert "Undecided: 3e-04% of answers have a logit within the tolerance of 0, in 99.998% of networks" in text
+    assert "mean S would be between 0.250 and 0.750, and S above 2 in between 2e-05 and 0.99997 of members" in text
+
+
+@pytest.mark.parametrize("cells", [2, 6, 12])
+def test_labels_of_cells_do_not_lie_on_one_another(tmp_path, monkeypatch, cells):
+    """Words as long as those of an intervention or of an optimizer's options were printed over one another."""
+    laws = [[law] * cells for law in summarise(a_run(tmp_path, made_up(300, seed=2))).laws[0]]
+    dots = [[np.zeros(3)] * cells] * len(laws)
+    made = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_: made.append(figure))
+    monkeypatch.setattr(figures, "inline_svg", lambda figure, _: made.append(figure))
+    for size, level in ((3, True), (27, False)):
+        made.clear()
+        labels = [f"{'mw' * size}"[:size] + f"\n{number}" for number in range(cells)]
+        figures.plot_runs_and_laws(laws, dots, labels, "what", tmp_path / "laws")
+        figures.plot_means(laws, labels, "what", tmp_path / "means")
+        figures.inline_panels(laws, dots, labels, "what", range(cells))
+        assert len(made) == 2 + len(laws)
+        for figure in made:
+            figure.canvas.draw()
+            for axis in figure.axes:
+                boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+                assert len(boxes) == cells
+                assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
+                below = axis.xaxis.label.get_window_extent()
+                assert min(box.y0 for box in boxes) >= below.y1
+                assert below.y0 >= max([0, *(legend.get_window_extent().y1 for legend in figure.legends)])
+            assert ("\n" in figure.axes[0].get_xticklabels()[0].get_text()) == level
+        numbered = [axis.get_xlabel() == "cell, by its number" for figure in made[2:] for axis in figure.axes]
+        assert set(numbered) == {not level}
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "cost $5 and $6", "a$b"])
+def test_names_of_users_are_no_formulas(tmp_path, monkeypatch, name):
+    """Between two dollars matplotlib reads TeX, and ended a report with a traceback where it was none."""
+    laws = [[law] * 2 for law in summarise(a_run(tmp_path / "run", made_up(300, seed=2))).laws[0]]
+    dots = [[np.zeros(3)] * 2] * len(laws)
+    labels = [f"{name}\n3", "other\n3"]
+    figures.plot_means(laws, labels, "tasks", tmp_path / "means")
+    svg = ElementTree.parse(tmp_path / "means.svg")
+    texts = ["".join(element.itertext()) for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert any(name in text for text in texts)
+    assert "mathdefault" not in (tmp_path / "means.svg").read_text()
+    assert len(figures.inline_panels(laws, dots, labels, "tasks", range(2))) == len(laws)

@@ -42,10 +42,16 @@ def _summarise_cell(tally, outcomes, laws):
         "diverged": {"networks": tally.diverged, "members": tally.members_diverged},
     }
     if not laws:
-        return result | {
-            "note": "no network to report on: none stored, or every one of a context diverged, or with "
-            "common starts every member"
-        }
+        lost = [name for n, name in enumerate(CONTEXT_NAMES) if outcomes.solved_fraction(n)[1] == 0]
+        why = (
+            f"every one of a context diverged ({', '.join(lost)})"
+            if lost
+            else "with common starts every member has one that diverged"
+        )
+        members = "1 member" if tally.members == 1 else f"{tally.members:,} members"
+        networks = "1 network" if tally.diverged == 1 else f"{tally.diverged:,} networks"
+        why += f"; {networks} in {tally.members_diverged:,} of {members}"
+        return result | {"note": f"no network to report on: {why if tally.members else 'none stored'}"}
     result["contexts"] = {
         name: {"solved": clopper_pearson(*outcomes.solved_fraction(n))._asdict()} | tally.context(n)
         for n, name in enumerate(CONTEXT_NAMES)
