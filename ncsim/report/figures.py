@@ -32,6 +32,7 @@ try:
     from matplotlib.figure import Figure
     from matplotlib.patches import PathPatch, Rectangle
     from matplotlib.path import Path as Path2D
+    from matplotlib.textpath import TextPath
     from matplotlib.ticker import MaxNLocator
 finally:
     if _backend is not None:
@@ -41,13 +42,14 @@ if _backend is not None and "matplotlib.pyplot" not in sys.modules:
         mpl.rcParams["backend"] = _backend
 
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
+_FONT_SIZE = 9
 #: Fonts are embedded as text, so that figures can be searched and edited; ids in SVG do not change from run to run.
 STYLE = {
     "pdf.fonttype": 42,
     "ps.fonttype": 42,  # a PDF, too, looks there: else the minus sign has a font of its own (findings/matplotlib_pdf_fonts_by_ps_fonttype.sh)
     "svg.fonttype": "none",
     "svg.hashsalt": "ncsim",
-    "font.size": 9,
+    "font.size": _FONT_SIZE,
     "axes.titlesize": 9,
     "axes.titley": 1.0,  # else every drawing looks whether something is above the axes
     "axes.spines.top": False,
@@ -127,25 +129,43 @@ def cell_values(label: str) -> list[str]:
     return label.split("\n")
 
 
+def plain(text: str) -> str:
+    """A user's words as matplotlib draws them as they are: between two dollars it would read formulas, of which few are any."""
+    return text.replace("$", r"\$")
+
+
+def _widest(labels: Sequence[str]) -> float:
+    """Inches of the longest line of labels."""
+    lines = [line for label in labels for line in label.split("\n") if line]
+    return max((TextPath((0, 0), line, size=_FONT_SIZE).get_extents().width for line in lines), default=0) / 72
+
+
+def _fit(labels: Sequence[str], inches: float) -> bool:
+    """Whether labels stand beside one another in so many inches."""
+    return (_widest(labels) + 0.08) * len(labels) <= inches
+
+
 @contextmanager
 def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str) -> Iterator[tuple[Any, Any]]:
     """A figure with a panel per protocol, each with the cells as its horizontal axis: beside one another, or below where there
     are many cells. The legend is of the first one."""
-    few = len(labels) <= MOST_PLACES
-    shown = labels if few else [label.replace("\n", ", ") for label in labels]
-    below = _BELOW + _LINE * max(label.count("\n") if few else 0.45 * len(label) for label in shown)
+    few, labels = len(labels) <= MOST_PLACES, list(map(plain, labels))
+    wide = max(2.5, 0.75 * len(labels)) if few else 12.0
+    level = few and _fit(labels, wide)
+    ticks = range(0, len(labels), 1 if few else -(-len(labels) // (4 * MOST_PLACES)))
+    shown = [labels[n] if level else labels[n].replace("\n", ", ") for n in ticks]
+    below = _BELOW + (_LINE * max(label.count("\n") for label in shown) if level else _widest(shown))
     across, down = (len(laws), 1) if few else (1, len(laws))
-    width = (max(2.5, 0.75 * len(labels)) if few else 12.0) * across + _LEFT + _RIGHT
+    width = wide * across + _LEFT + _RIGHT
     height = (3.2 if few else 2.0) * down + _ABOVE + below
     with new_figure(width, height, None) as figure:
         axes = figure.subplots(down, across, sharex=not few, sharey=True, squeeze=False).reshape(-1)
         figure.subplots_adjust(
             _LEFT / width, below / height, 1 - _RIGHT / width, 1 - _ABOVE / height, wspace=0.04, hspace=0.16
         )
-        ticks = range(0, len(labels), 1 if few else -(-len(labels) // (4 * MOST_PLACES)))
         for axis, protocol_laws in zip(axes, laws, strict=True):
             axis.set_title(protocol_laws[0].protocol.label)
-            axis.set_xticks(ticks, [shown[n] for n in ticks], rotation=0 if few else 90)
+            axis.set_xticks(ticks, shown, rotation=0 if level else 90)
             axis.set_xlim(-0.5, len(labels) - (0.4 if few else 0.5))
             if few or axis is axes[-1]:
                 axis.set_xlabel(axis_label)
@@ -285,24 +305,27 @@ def inline_panels(
     axis_label: str,
     numbers: Sequence[int],
 ) -> list[str]:
-    """The panels of `plot_runs_and_laws`, each as an `<svg>` element for a page of HTML. Of more than MOST_PLACES ensembles the
-    axis has their `numbers`, by which the page calls them: not all cells have a law."""
+    """The panels of `plot_runs_and_laws`, each as an `<svg>` element for a page of HTML. Of more than MOST_PLACES ensembles, and
+    where labels are long, the axis has their `numbers`, by which the page calls them: not all cells have a law."""
     many, generator, panels = len(labels) > MOST_PLACES, np.random.default_rng(0), []
-    lines = 0 if many else max(label.count("\n") for label in labels)
-    width, height = (6.0 if many else max(2.6, 0.62 * len(labels) + 0.6)), 2.2 + _LINE * lines
+    labels = list(map(plain, labels))
+    width = 6.0 if many else max(2.6, 0.62 * len(labels) + 0.6)
+    numbered = many or not _fit(labels, width - 0.55)
+    lines = 0 if numbered else max(label.count("\n") for label in labels)
+    height = 2.2 + _LINE * lines
     limits = _limits(laws, runs)
     for number, (protocol_laws, protocol_runs) in enumerate(zip(laws, runs, strict=True)):
         with new_figure(width, height, None) as figure:
             axis = figure.subplots()
             figure.subplots_adjust(0.5 / width, (0.45 + _LINE * lines) / height, 1 - 0.05 / width, 1 - 0.1 / height)
             _draw_panel(axis, protocol_laws, protocol_runs, generator, dots_label(runs))
-            axis.set(xlabel="cell, by its number" if many else axis_label, ylabel="S", ylim=limits)
+            axis.set(xlabel="cell, by its number" if numbered else axis_label, ylabel="S", ylim=limits)
             axis.set_xlim(-0.5, len(labels) - (0.5 if many else 0.4))
             if many:
                 axis.xaxis.set_major_locator(MaxNLocator(integer=True))
                 axis.xaxis.set_major_formatter(lambda at, _: str(numbers[round(at)]) if 0 <= at < len(numbers) else "")
             else:
-                axis.set_xticks(range(len(labels)), labels)
+                axis.set_xticks(range(len(labels)), list(map(str, numbers)) if numbered else labels)
             panels.append(inline_svg(figure, f"law{number}"))
     return panels
 

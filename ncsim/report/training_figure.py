@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ncsim.report.figures import (
     draw_bounds,
     inline_svg,
     new_figure,
+    plain,
     save_figure,
 )
 from ncsim.report.training import OF_MEMBERS
@@ -47,7 +49,7 @@ def plot_training(
             row, column = divmod(number, across)
             upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
             _draw(upper, lower, numbers, drawn)
-            upper.set_title(label if len(labels) > 1 else "")
+            upper.set_title(plain(textwrap.fill(label, 28)) if len(labels) > 1 else "")
             if column:
                 upper.set_ylabel("")
                 lower.set_ylabel("")
@@ -89,7 +91,7 @@ def _draw(upper: Any, lower: Any, numbers: Mapping[str, Any], beside: Sequence[M
             axis.set_xscale("symlog", linthresh=max(int(step[1]), 1))
         else:
             axis.locator_params(axis="x", nbins=4)
-        axis.set_xlim(0, step[-1])
+        axis.set_xlim(0, max(step[-1], 1))
     upper.tick_params(labelbottom=False)
 
 
@@ -108,12 +110,24 @@ def _line(axis: Any, step: np.ndarray, series: Mapping[str, Sequence[float]], la
         zorder=2,
         label="its 95 % interval",
     )
+    # A step without neighbours has neither line nor band.
+    there = np.concatenate([[False], ~np.isnan(value), [False]])
+    alone = there[1:-1] & ~there[:-2] & ~there[2:]
+    if alone.any():
+        axis.vlines(
+            step[alone], low[alone], high[alone], color=VERMILLION, alpha=0.35, linewidth=4, zorder=2, clip_on=False
+        )
+        axis.plot(step[alone], value[alone], "o", color=BLACK, markersize=3, zorder=3, clip_on=False)
 
 
 def _limits(beside: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """Where all bands are, and the bounds."""
+    """Where all bands and intervals are, and the bounds."""
     # Cells of one picture may have been recorded at other numbers of steps; None where all members have diverged.
-    ends = np.array([s for each in beside for level in ("0.05", "0.95") for s in each["quantiles_s"][level]], float)
+    found = [s for each in beside for level in ("0.05", "0.95") for s in each["quantiles_s"][level]]
+    for mean in (each["mean_s"] for each in beside):
+        known = ~np.isnan(np.array(mean["value"], float))
+        found += [s for limit in ("low", "high") for s in np.array(mean[limit], float)[known]]
+    ends = np.array(found, float)
     return min(float(np.nanmin(ends, initial=0)), 0) - 0.2, max(float(np.nanmax(ends, initial=3)), 3) + 0.2
 
 

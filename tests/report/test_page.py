@@ -449,3 +449,9 @@ def test_keys_have_the_colours_that_are_drawn(widths, tmp_path):
     drawn = widths[2][widths[2].index("<figure>") : widths[2].index("<figcaption>")]
     assert {"#56b4e9", "#d55e00", "#0072b2"} <= set(re.findall(r"#\w{6}", drawn))
     assert set(re.findall(r"--law: (#\w{6})", widths[2])) == {"#56b4e9"}  # in both schemes
+
+
+def test_one_other_setting_is_one(tmp_path):
+    configs = ncsim.config_grid(hidden=[3], steps=[10, 20], members=MEMBERS)
+    page = Page(report_page(run := stored(tmp_path, configs), summarise(run)))
+    assert "How many hold at 1 other setting " in page.text

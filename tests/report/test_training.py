@@ -447,3 +447,35 @@ def test_legends_name_the_bands(tmp_path, monkeypatch):
     bands = {tuple(each.get_facecolor()[0]) for each in figure.axes[0].collections}
     assert {tuple(keys[name].get_facecolor()) for name in keys if hasattr(keys[name], "get_facecolor")} == bands
     assert "its 95 % interval" in keys
+
+
+def drawn_of(numbers, tmp_path, monkeypatch):
+    """The upper and the lower panel of a recording, drawn."""
+    made = []
+    monkeypatch.setattr(training_figure, "save_figure", lambda figure, *_: made.append(figure))
+    training_figure.plot_training([numbers], [""], "ensemble", tmp_path / "training")
+    return made[0].axes
+
+
+def test_a_step_without_neighbours_is_drawn(tmp_path, monkeypatch):
+    """Where every member diverges after the first step its line and its bands are of no width."""
+    lost = recorded()
+    lost.counts[:, 1:] = 0
+    numbers = numbers_of(lost)
+    for axis, name in zip(drawn_of(numbers, tmp_path, monkeypatch), ("mean_s", "s_above_2"), strict=True):
+        marks = [line for line in axis.lines if line.get_marker() == "o"]
+        assert [line.get_xydata().tolist() for line in marks] == [[[0.0, numbers[name]["value"][0]]]]
+        reaches = [each.get_segments() for each in axis.collections if hasattr(each, "get_segments")]
+        ((segment,),) = reaches
+        assert segment.tolist() == [[0.0, numbers[name]["low"][0]], [0.0, numbers[name]["high"][0]]]
+    for axis in drawn_of(numbers_of(recorded()), tmp_path, monkeypatch):
+        assert [line for line in axis.lines if line.get_marker() == "o"] == []
+
+
+def test_intervals_along_training_are_not_cut_off(tmp_path, monkeypatch):
+    """Of one member a mean is anything from -4 to 4, and was drawn from -0.2 on."""
+    for members in (1, 3, 90):
+        numbers = numbers_of(recorded(members))
+        low, high = drawn_of(numbers, tmp_path, monkeypatch)[0].get_ylim()
+        assert low < min(numbers["mean_s"]["low"])
+        assert high > max(numbers["mean_s"]["high"])
