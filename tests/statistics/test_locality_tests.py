@@ -41,6 +41,14 @@ def test_game_form_is_the_binomial_of_wins():
     assert np.isnan(game_p_value(np.zeros((2, 2, 2, 2), int)))
 
 
+def test_game_form_of_one_trial():
+    """It is won with 3/4 by the best strategy; a lost one says nothing. Equal outcomes win, but in context 22."""
+    trial = np.eye(16, dtype=int).reshape(2, 2, 2, 2, 2, 2, 2, 2)  # [i, j, a, b], and the table of that trial alone
+    won = np.tile(np.eye(2, dtype=bool), (2, 2, 1, 1))
+    won[1, 1] = ~won[1, 1]
+    assert np.array_equal(game_p_value(trial, random_settings=True), np.where(won, 0.75, 1.0))
+
+
 def test_game_form_refuses_unequal_totals_and_names_them():
     counts = np.full((2, 2, 2, 2, 2), 5)
     counts[1, 0, 1, 0, 0] = 6

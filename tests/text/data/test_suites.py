@@ -121,7 +121,8 @@ def test_pairs_have_every_item_once_in_every_context(place, pairing):
         assert np.array_equal(np.sort(pairs, axis=1), np.broadcast_to(np.arange(number)[:, None], pairs.shape))
         for (alice, bob), pair in zip(CONTEXTS, pairs, strict=True):
             same = [made.ids[alice][split][i] == made.ids[bob][split][j] for i, j in pair]
-            assert all(same) == (pairing == "aligned") or number == 2
+            if pairing == "aligned" or number > 2:  # two items may be shuffled into their own order
+                assert all(same) == (pairing == "aligned")
     if pairing == "aligned":
         assert made.report()["differing_labels"]["train"] == {"A1B1": 0, "A1B2": 0, "A2B1": 0, "A2B2": 0}
     else:
