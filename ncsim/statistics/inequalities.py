@@ -155,15 +155,16 @@ class LinearInequality:
         Raises:
             ValueError: axes that are not those of the coefficients; a count that is negative or not finite.
         """
-        table = checked_table(counts, self.coefficients.shape)
-        used = (self._by_context != 0).any(axis=-1)
+        table, used = checked_table(counts, self.coefficients.shape), (self._by_context != 0).any(axis=-1)
         weights, batch = self._by_context[used], table.shape[: table.ndim - self.coefficients.ndim]
         # As they were given: float64 rounds integers from 2^53 on.
         cells = np.asarray(counts).reshape(*batch, *self._by_context.shape)[..., used, :]
-        if np.all(weights == np.round(weights)) and np.all(cells == np.floor(cells)):
-            # Whole coefficients of whole counts: the sum is a fraction, and a comparison with a bound is exact.
-            return sum_of_means(cells, weights)
-        return np.asarray(self._moments(counts)[0].sum(axis=-1))
+        # Of each table by itself: with whole coefficients and counts the sum is a fraction, and a comparison with a bound is exact.
+        whole = (cells == np.floor(cells)).all(axis=(-2, -1)) & np.all(weights == np.round(weights))
+        found = np.empty(batch)
+        found[whole] = sum_of_means(cells[whole], weights)
+        found[~whole] = self._moments(table[~whole])[0].sum(axis=-1)
+        return found
 
     def standard_error(self, counts: Any) -> Float[np.ndarray, "*batch"]:
         """Standard error of `value`, the items of each choice of settings being a sample of their own.
@@ -219,8 +220,7 @@ class LinearInequality:
     def _moments(self, counts: Any) -> tuple[np.ndarray, np.ndarray]:
         """Each context's mean coefficient and that mean's variance: float64[..., context] twice."""
         table = checked_table(counts, self.coefficients.shape)
-        batch = table.shape[: table.ndim - self.coefficients.ndim]
-        cells = table.reshape(*batch, *self._by_context.shape)
+        cells = table.reshape(*table.shape[: table.ndim - self.coefficients.ndim], *self._by_context.shape)
         items = cells.sum(axis=-1)
         items = np.where(items > 0, items, np.nan)
         mean = (cells * self._by_context).sum(axis=-1) / items

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,8 @@ from ncsim.records.joint_counts import array_of
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.inequalities import checked_table
 from ncsim.statistics.linear_programmes import least
-from ncsim.statistics.rationals import sum_of_fractions, whole_numbers
+from ncsim.statistics.quantum_bounds import in_units
+from ncsim.statistics.rationals import common_denominator, sum_of_fractions, whole_numbers
 
 #: Assignments of outcomes to all measurements that a linear programme has, at most.
 MAX_ASSIGNMENTS = 2**16
@@ -74,28 +75,44 @@ def cyclic_statistics(counts: Any) -> CyclicStatistics:
     if len(shape) != 3 or shape[0] < 2:
         raise ValueError(f"counts: shape {np.shape(counts)}; allowed: [..., contexts = 2 or more, 2, 2]")
     table: np.ndarray = checked_table(counts, (shape[0], 2, 2))
-    rank, whole = shape[0], bool(np.all(table == np.floor(table)))
-    if whole:
-        table = whole_numbers(counts)
+    # Each table by itself: beside probabilities counts are exact, too.
+    whole = np.asarray((table == np.floor(table)).all(axis=(-3, -2, -1)), bool)
+    found = CyclicStatistics(*(np.empty((*whole.shape, *each)) for each in (shape[:1], (), (), ())))
+    for these, values, add in (
+        (whole, whole_numbers(np.asarray(counts)[whole]), sum_of_fractions),
+        (~whole, table[~whole], _add),
+    ):
+        for field, each in zip(found, _cyclic(values, add), strict=True):
+            field[these] = each
+    return found
+
+
+def _cyclic(table: np.ndarray, add: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> CyclicStatistics:
+    """`cyclic_statistics` of tables [M, n, 2, 2], with what adds up fractions."""
     first, second = (table.sum(axis=axis)[..., 1] - table.sum(axis=axis)[..., 0] for axis in (-1, -2))
     product = table[..., 0, 0] + table[..., 1, 1] - table[..., 0, 1] - table[..., 1, 0]
     total = table.sum(axis=(-1, -2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlator = product.astype(float) / total.astype(float)
     # All signs as they make the sums largest; if that is an even number of minus signs, the least loses.
     signs = np.where(product < 0, -1, 1)
-    least = np.argmin(np.where(total > 0, np.abs(correlator), np.inf), axis=-1)
+    least = np.argmin(np.where(total > 0, np.abs(_to_compare(product, total)), np.inf), axis=-1)
     flip = np.where((signs < 0).sum(axis=-1) % 2 == 0, -1, 1)
     np.put_along_axis(signs, least[..., None], np.take_along_axis(signs, least[..., None], -1) * flip[..., None], -1)
     # Answer k stands first in context k and second in context k - 1.
-    gap = first / np.where(total > 0, total, 1) - np.roll(second / np.where(total > 0, total, 1), 1, axis=-1)
+    gap = _to_compare(first, total) - np.roll(_to_compare(second, total), 1, axis=-1)
     ahead = np.where(gap < 0, -1, 1)
     own, other = ahead * first, -np.roll(ahead, -1, axis=-1) * second
-    add = sum_of_fractions if whole else _add
     s_odd, influence = add(signs * product, total), add(own + other, total)
-    return CyclicStatistics(
-        correlator, s_odd, influence, add(signs * product - own - other - _of_each(rank, total), total)
-    )
+    delta = add(signs * product - own - other - _of_each(table.shape[-3], total), total)
+    return CyclicStatistics(add(product[..., None], total[..., None]), s_odd, influence, delta)
+
+
+def _to_compare(numerators: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Numbers [M, n] that are equal, or greater, just where the fractions of one table are. Of large totals different fractions may be
+    one float: these are whole numbers over a common denominator."""
+    there = np.maximum(totals, 1) if totals.dtype.kind != "f" else np.where(totals > 0, totals, 1)
+    if totals.dtype.kind == "f" or there.max(initial=1) < 2**26:
+        return np.asarray(numerators / there)
+    return np.asarray(numerators.astype(object) * common_denominator(there)[1])
 
 
 def _of_each(rank: int, total: np.ndarray) -> np.ndarray:
@@ -234,12 +251,13 @@ def _checked(
             raise ValueError(
                 f"contexts: {context} with a table of shape {counts.shape}; allowed: different names, an axis for each"
             )
-        if not np.isfinite(counts).all() or (counts < 0).any() or counts.sum() == 0:
+        if not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
             raise ValueError(f"tables: number {number} has a value that is no count, or no items; allowed: 0 or above")
         for name, length in zip(context, counts.shape, strict=True):
             if outcomes.setdefault(name, length) != length:
                 raise ValueError(f"contexts: {name} has {outcomes[name]} outcomes and {length}; allowed: one number")
-        laws.append(counts / counts.sum())
+        shares, _ = in_units(counts)  # whose sum is a float
+        laws.append(shares / shares.sum())
     return contexts, laws, outcomes
 
 

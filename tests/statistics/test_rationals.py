@@ -129,6 +129,55 @@ def test_large_counts_do_not_wrap_around_in_s_and_delta(size):
     assert (ring.s_odd, ring.influence, ring.contextuality) == (2, float(influence), float(-influence))
 
 
+def test_counts_beside_probabilities_are_exact():
+    """Delta of 0 was 1e-16 where another table of the batch was of probabilities, and so was above 0; S likewise."""
+    ring = np.array([[[2, 0], [0, 3]], [[4, 0], [0, 5]], [[5, 0], [0, 5]], [[3, 1], [1, 5]]])
+    means = [Fraction(1, 5), Fraction(1, 9), Fraction(0), Fraction(1, 5)]  # of both answers of a context
+    influence = sum(abs(means[k] - means[k - 1]) for k in range(4))
+    assert 1 + 1 + 1 - Fraction(6, 10) - 2 - influence == 0  # by hand
+    thirds = np.array([[6, 1], [1, 4]])  # a correlator of 2/3
+    counts = np.stack([[thirds, thirds], [thirds, np.array([[4, 2], [2, 4]])]])
+    for other in (0.5, 0.25 / 3):
+        rings, batch = np.full((3, 4, 2, 2), other), np.full((3, 2, 2, 2, 2), other)
+        rings[1], batch[1] = ring, counts
+        found = ncsim.cyclic_statistics(rings)
+        assert found.contextuality[1] == ncsim.cyclic_statistics(ring).contextuality == 0
+        assert found.influence[1] == float(influence)
+        assert found.contextuality[0] == found.contextuality[2] == pytest.approx(-2, abs=1e-15)
+        assert chsh_inequality().value(batch)[1] == float(3 * Fraction(2, 3) - Fraction(1, 3))
+        assert ncsim.chsh_statistics(batch).s[1] == float(Fraction(5, 3))
+    generator = np.random.default_rng(4)
+    counts = tables(generator.integers(1, 12, (400, 2, 2)), 4)
+    alone, beside = (chsh_inequality().value(each) for each in (counts, [*counts, np.full((2, 2, 2, 2), 0.5)]))
+    assert np.array_equal(beside[:-1], alone)
+
+
+def test_a_ring_of_many_items_has_the_nearest_floats():
+    """Means that differ by less than a float can tell, whose difference was taken off and put on again."""
+    size = 2**40
+    ring = np.array(
+        [np.diag([1, size - 1]), np.diag([1, size])]
+    )  # all equal answers; means 1 - 2 / size and a little more
+    found = ncsim.cyclic_statistics(ring)
+    influence = 2 * (Fraction(2, size) - Fraction(2, size + 1))
+    assert (found.s_odd, found.influence, found.contextuality) == (0, float(influence), -float(influence))
+    generator = np.random.default_rng(3)
+    for items in (2**27, 2**50, 2**60):
+        given = generator.integers(items // 4, items, (3, 2, 2))
+        ring = given.astype(object)
+        total = [sum(context.ravel()) for context in ring]
+        c = [Fraction(t[0, 0] + t[1, 1] - t[0, 1] - t[1, 0], n) for t, n in zip(ring, total, strict=True)]
+        one = [Fraction(sum(t[1]) - sum(t[0]), n) for t, n in zip(ring, total, strict=True)]
+        other = [Fraction(sum(t[:, 1]) - sum(t[:, 0]), n) for t, n in zip(ring, total, strict=True)]
+        odd = [signs for signs in np.ndindex(2, 2, 2) if sum(signs) % 2]
+        s_odd = max(sum(x * (1 - 2 * sign) for x, sign in zip(c, signs, strict=True)) for signs in odd)
+        influence = sum(abs(one[k] - other[k - 1]) for k in range(3))
+        found = ncsim.cyclic_statistics(given)
+        assert found.correlator.tolist() == [float(x) for x in c]
+        expected = (float(s_odd), float(influence), float(s_odd - 1 - influence))
+        assert (found.s_odd, found.influence, found.contextuality) == expected
+
+
 def test_sums_of_no_fractions_are_0():
     assert sum_of_fractions(np.zeros((3, 0)), np.zeros((3, 0))).tolist() == [0, 0, 0]
 

@@ -72,6 +72,20 @@ def test_delta_is_twice_the_contextual_fraction_where_nothing_signals(rank):
     assert seen == ({True} if rank == 2 else {True, False})
 
 
+@pytest.mark.parametrize("size", [5e-324, 1.0, 1e300, 1.7e308])
+def test_weights_of_any_size(size):
+    """What adds up to more than a float holds had a fraction of 1, whatever it was."""
+    same, other = size * np.eye(2), size * np.eye(2)[::-1]
+    contexts = [("A1", "B1"), ("A1", "B2"), ("A2", "B1"), ("A2", "B2")]
+    for last, expected in ((same, 0), (other, 1)):
+        tables = [same, same, same, last]
+        assert ncsim.contextual_fraction(contexts, tables) == pytest.approx(expected, abs=1e-9)
+        assert ncsim.excess_mismatch(contexts, tables) == pytest.approx(expected, abs=1e-9)
+        ring = ncsim.cyclic_statistics(ring_of(np.array(tables).reshape(2, 2, 2, 2)))
+        assert ring.contextuality == 2 * expected
+        assert ring.correlator.tolist() == [1, 1, 1 - 2 * expected, 1]
+
+
 def test_a_ring_by_every_coupling():
     """Delta by the definition: s_odd over all odd choices of signs."""
     generator = np.random.default_rng(7)
