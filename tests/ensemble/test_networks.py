@@ -50,7 +50,8 @@ def test_a_network_with_fewer_parameters_than_rows_trains_on_all_rows():
     """One unit of four features has nine parameters: `trained` had nine columns for sixteen rows."""
     run = ncsim.run_ensemble(ncsim.EnsembleConfig(hidden=1, members=2, steps=1), executor="xla", devices=1)
     found = ncsim.outcomes(run, [0, 1], devices=1)
-    assert found.trained.shape == (2, 16) and found.trained.all()
+    assert found.trained.shape == (2, 16)
+    assert found.trained.all()
     assert found.outcomes[..., found.trained[0]].shape == found.outcomes.shape
 
 

@@ -438,7 +438,7 @@ def test_legends_name_the_bands(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training_figure, "save_figure", lambda figure, *_: made.append(figure))
     numbers = numbers_of(recorded())
-    training_figure.plot_training([numbers], [""], "ensemble", tmp_path / "training")
+    training_figure.plot_training([numbers], [""], [""], "ensemble", tmp_path / "training")
     (figure,) = made
     keys = {
         text.get_text(): key
@@ -453,7 +453,7 @@ def drawn_of(numbers, tmp_path, monkeypatch):
     """The upper and the lower panel of a recording, drawn."""
     made = []
     monkeypatch.setattr(training_figure, "save_figure", lambda figure, *_: made.append(figure))
-    training_figure.plot_training([numbers], [""], "ensemble", tmp_path / "training")
+    training_figure.plot_training([numbers], [""], [""], "ensemble", tmp_path / "training")
     return made[0].axes
 
 
