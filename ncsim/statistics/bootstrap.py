@@ -55,8 +55,9 @@ def bootstrap_mean(
     values off the most common one have no more than their exact (Clopper-Pearson) upper limit of probability, wherever
     in `support` they lie: conservative, also where either of two values may be the most common one, and wide when members
     are few. With fewer than 100 members the limits of any other sample are moved outwards by what so few may have missed, as
-    independent errors add. With more they are not: where a kind of
-    member so rare that the sample may lack it moves the mean by more than the error, the interval misses, and `hoeffding_mean` holds.
+    independent errors add. With more they are not: where a kind of member so rare that the sample may lack it moves the mean by more
+    than the error, the interval misses, and `hoeffding_mean` holds. No sample tells whether there is such a kind: one interval that
+    holds in any case reaches as far as 3.7 / members of the way to the end of the support, whatever the members are like.
 
     Args:
         values: numbers, [K]; one a member, or one a bin of the histogram.
