@@ -346,9 +346,17 @@ def draw(rows: Sequence[Row], stopped: Sequence[Stopped], middle: int, out: Path
         excess, delta, early = figure.subplots(1, 3)
         own = [row for row in rows if row.hidden == middle]
         at = np.array([row.settings for row in own])
-        for number, name in enumerate(own[0].protocols[:4]):
+        for number, name in enumerate(protocols := own[0].protocols):
             over = [_less(row.value[number], row.bound) for row in own]
-            points(excess, at + (number - 1.5) * 0.12, over, color=COLOURS[number], fmt="o", label=name, markersize=4)
+            points(
+                excess,
+                at + (number - (len(protocols) - 1) / 2) * 0.12,
+                over,
+                color=COLOURS[number],
+                fmt="o",
+                label=name,
+                markersize=4,
+            )
             lines += [["value - bound", row.settings, name, *e[:3]] for row, e in zip(own, over, strict=True)]
         grid = np.linspace(at.min(), at.max(), 50)
         excess.plot(

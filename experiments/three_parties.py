@@ -187,13 +187,13 @@ def draw(rows: Sequence[Row], early: Sequence[Row], out: Path) -> list[Path]:
         panels = figure.subplots(1, 3)
         for panel, name, bound in zip(panels, ("mermin", "svetlichny"), (2, 4), strict=False):
             for place, row in enumerate(rows):
-                at = np.arange(4) + (place - (len(rows) - 1) / 2) * 0.14
+                at = np.arange(len(row.protocols)) + (place - (len(rows) - 1) / 2) * 0.14
                 label = f"{row.rows} rows, n = {row.hidden}"
-                found = getattr(row, name)[:4]
+                found = getattr(row, name)
                 points(panel, at, found, color=COLOURS[place], fmt="o", markersize=4, label=label)
-                lines += [[name, label, p, *e[:3]] for p, e in zip(row.protocols, found, strict=False)]
+                lines += [[name, label, p, *e[:3]] for p, e in zip(row.protocols, found, strict=True)]
             panel.axhline(bound, color="0.5", linestyle="--", linewidth=1)
-            panel.set_xticks(range(4), rows[0].protocols[:4], rotation=25, ha="right", fontsize=7)
+            panel.set_xticks(range(len(rows[0].protocols)), rows[0].protocols, rotation=25, ha="right", fontsize=7)
             panel.set_title(f"mean of {name.capitalize()}'s value (dashed: its bound)")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
         style: dict[str, Any] = {"markersize": 4, "linewidth": 1, "fmt": "o-"}

@@ -8,6 +8,7 @@ import pytest
 from experiments import chained, three_parties
 from experiments.shared.figures import points
 from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.statistics.scenario_values import cycle_of
 
 
@@ -111,6 +112,29 @@ def test_legends_of_chained_values_hide_no_interval(most, tmp_path, monkeypatch)
     chained.draw(rows, [STOPPED._replace(settings=row.settings) for row in rows], 2, tmp_path)
     assert len(seen) == 3
     assert not any(panel.overlaps(named) for panel, named in seen)
+
+
+def test_figures_of_scenarios_have_every_protocol(tmp_path, monkeypatch):
+    """The fifth, runs until all contexts are solved, was in the tables and neither in a picture nor in the file beside it."""
+    kept = {}
+    for experiment in (chained, three_parties):
+        monkeypatch.setattr(
+            experiment, "save_figure", lambda figure, path, header, lines: kept.update({path.name: lines})
+        )
+    names = tuple(protocol.label for protocol in STANDARD_PROTOCOLS)
+    five = tuple(at(2.0 + n / 10) for n in range(5))
+    chained.draw([ROW._replace(hidden=2, protocols=names, value=five)], [STOPPED], 2, tmp_path)
+    row = three_parties.Row(
+        rows=16, hidden=2, steps=3, protocols=names, mermin=five, mermin_above=five, svetlichny=five,
+        svetlichny_above=five, accuracies=(at(2.0), at(4.0)), largest=(3.0, 5.0), certain=at(0.2),
+        explained=at(0.2), contextual=at(0.2), excess=0.0, pooled_excess=0.0,
+    )  # fmt: skip
+    three_parties.draw([row], [row], tmp_path)
+    assert tuple(line[2] for line in kept["chained"] if line[0] == "value - bound") == names
+    for name in ("mermin", "svetlichny"):
+        assert [line[2:4] for line in kept["three_parties"] if line[0] == name] == [
+            [each, 2.0 + n / 10] for n, each in enumerate(names)
+        ]
 
 
 def test_parities_are_nobody_s_easy_tasks():
