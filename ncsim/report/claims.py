@@ -110,7 +110,8 @@ def _answer(estimate: Estimate, threshold: float) -> str:
 
 
 def _peak(laws: Mapping[int, Sequence[ProtocolLaw]], number: int) -> Estimate:
-    """Mean S at n=3 less the larger of those at n=2 and n=4; widths are separate ensembles, so errors add in squares.
+    """Mean S at n=3 less the larger of those at n=2 and n=4; errors add in squares. Members of one id start from one key, so that widths go
+    together a little (correlations of up to 0.1 between members): limits are rather too wide than too narrow.
 
     The lower limit is the lowest of the two differences: a width whose mean is known badly may have the larger one.
     """

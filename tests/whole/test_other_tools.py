@@ -144,15 +144,16 @@ def test_the_queries_of_the_page():
     written("runs/rates", grid)
     frame = pandas.read_parquet("runs/rates/parts")
     text = (Path(__file__).resolve().parents[2] / "docs" / "reading.md").read_text()
-    block = next(each for each in re.findall("```python\n(.*?)```", text, re.S) if "read_parquet" in each)
+    blocks = re.findall("```python\n(.*?)```", text, re.S)
+    wanted = [each for each in blocks if "read_parquet" in each or "frame.pivot" in each]
     names, found = {}, []
-    for statement in ast.parse(block).body:
+    for statement in ast.parse("".join(wanted)).body:
         source = ast.unparse(statement)
         if isinstance(statement, ast.Expr):
             found.append(eval(source, names))
         else:
             exec(source, names)
-    by_rate, correlator, above, s, correlators = found
+    by_rate, correlator, above, s, correlators, difference = found
     rates = {rate: frame[frame.learning_rate == rate] for rate in (0.003, 0.03)}
     assert by_rate.to_dict() == pytest.approx({rate: np.nanmean(cell.S) for rate, cell in rates.items()})
 
@@ -165,6 +166,9 @@ def test_the_queries_of_the_page():
     assert dict(correlator.fetchall()) == pytest.approx(expected)
     assert above.height == (frame.S > 2).sum() > 0
     assert s.item() == pytest.approx(np.nanmean(rates[0.03].S))
+    each = rates[0.03].S.to_numpy() - rates[0.003].S.to_numpy()
+    assert difference["mean"] == pytest.approx(np.nanmean(each))
+    assert difference["sem"] == pytest.approx(np.nanstd(each, ddof=1) / np.isfinite(each).sum() ** 0.5)
     for rate, i, j in itertools.product(rates, (1, 2), (1, 2)):
         own = correlators.sel(learning_rate=rate, i=i, j=j).item()
         assert own == pytest.approx(mean_correlator(rates[rate], f"{i}{j}"))
@@ -227,6 +231,23 @@ def test_the_table_of_a_text_run_is_signed():
     table = ncsim.text.open_text_run(STORED / "text").table()
     assert polars.from_arrow(table).select(polars.col("epoch") - 1).min().item() == -1
     assert not any(pa.types.is_unsigned_integer(field.type) for field in table.schema)
+
+
+def test_members_of_one_id_start_alike_in_all_cells():
+    """So docs/reading.md compares cells by pairs, and says that rows are no independent draws."""
+    grid = ncsim.config_grid(loss=["bce", "squared_error"], learning_rate=[0.01, 0.1], members=30, steps=5, hidden=2)
+    ncsim.run_ensemble(grid, "pairs", executor="xla", recording=RECORDING)
+    counts = ncsim.open_run("pairs").to_datatree()["trajectories"].ds.counts
+    first = counts.sel(step=0).values.reshape(4, 30, 16)
+    assert (first == first[0]).all()
+    assert len(np.unique(first[0], axis=0)) > 10
+    last = counts.sel(step=5).values.reshape(4, 30, 16)
+    assert not (last == last[0]).all()
+    frame = pandas.read_parquet("pairs/parts").query("loss == 'bce'")
+    by_rate = frame.pivot(index="member", columns="learning_rate", values="S")  # as the page has it
+    found = (by_rate[0.1] - by_rate[0.01]).agg(["mean", "sem"])
+    s = ncsim.open_run("pairs").statistics().s[:2]
+    assert found.tolist() == pytest.approx([(s[1] - s[0]).mean(), np.std(s[1] - s[0], ddof=1) / 30**0.5])
 
 
 def test_trajectories_have_axes_and_signed_counts(run):
