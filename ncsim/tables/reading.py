@@ -1,10 +1,10 @@
 """Anybody's table of joint outcomes, from a CSV file.
 
 Two forms are read. One row per cell: columns `alice`, `bob` (settings), `a`, `b` (outcomes), and `count` or `probability`.
-Or one row per context: columns `alice`, `bob`, `++`, `+-`, `-+`, `--`. Lines that begin with # are comments. Outcomes that
-are signs have theirs; of others the one that is named first is +1, and Bob's of the same names are as Alice's. Names are the same where
-they are written differently alone: 1 and 1.0, True and TRUE. Of two numbers or truth values that are others for Bob the larger is +1.
-S has its minus where both have their second setting, in the order in which the file names them.
+Or one row per context: columns `alice`, `bob`, `++`, `+-`, `-+`, `--`. Lines that begin with # are comments. Of outcomes that are
+signs, numbers or truth values the larger is +1; of others the one that is named first, and Bob's of the same names are as Alice's. Names
+are the same where they are written differently alone: 1 and 1.0, True and TRUE. S has its minus where both have their second setting, in
+the order in which the file names them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def read_table(file: str | os.PathLike[str]) -> JointTable:
     Raises:
         DataError: the file cannot be read or is no such table, in one line that names the row.
 
-    Source: the outcomes' order as in arXiv:2511.21731, where the outcome named first is +1. Signs are as they are everywhere.
+    Source: the outcomes' order as in arXiv:2511.21731, where the outcome named first is +1. Signs and numbers are as they are everywhere.
 
     Example:
         >>> from pathlib import Path
@@ -219,22 +219,18 @@ def _meanings(names: tuple[str, ...]) -> dict[float | str, str]:
 
 
 def _ordered(alice: tuple[str, ...], bob: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Outcomes with the one that is +1 first: signs as they are, and the same names in the same order for both parties. The order of
+    """Outcomes with the one that is +1 first: numbers as they are, and the same names in the same order for both parties. The order of
     a file's rows would else turn one party's answers, and with them the sign of S."""
     first, second = _meanings(alice), _meanings(bob)
-    if first.keys() == second.keys():
-        order: list[Any] = [1.0, -1.0] if first.keys() == {1.0, -1.0} else list(first)
-        return tuple(first[each] for each in order), tuple(second[each] for each in order)
-    numbers = [each for each in (*first, *second) if isinstance(each, float)]
-    every = len(first) == len(second) == 2 and len(numbers) == 4
-    return _larger_first(first, every), _larger_first(second, every)
+    order = _order(first)
+    other = order if first.keys() == second.keys() else _order(second)
+    return tuple(first[each] for each in order), tuple(second[each] for each in other)
 
 
-def _larger_first(names: dict[float | str, str], numbers: bool) -> tuple[str, ...]:
-    """A party's outcomes, the larger first where they are signs or such numbers."""
-    if numbers or names.keys() == {1.0, -1.0}:
-        return tuple(names[each] for each in sorted(names, reverse=True))
-    return tuple(names.values())
+def _order(names: dict[float | str, str]) -> list[float | str]:
+    """Of two numbers the larger first, whatever the order of rows; else as the file has them."""
+    numbers = [each for each in names if isinstance(each, float)]
+    return sorted(numbers, reverse=True) if len(names) == len(numbers) == 2 else list(names)
 
 
 def _adding_up(file: Any, values: np.ndarray, labels: Any, found: Any, probable: bool | None) -> JointTable:
