@@ -129,13 +129,12 @@ class Job:
     # -- parts --------------------------------------------------------------------------------------------------
 
     def store(self, folder: ConfiguredFolder[Any], work: Sequence[Work], writing: Background) -> None:
-        """Train and store these parts, recorded along training where the job records."""
+        """Train and store these parts, recorded along training where the job records: then no trajectories are there of their members
+        (`TrajectoryFolder.discard`) but those that such a call had begun, which are written again."""
         for (cell, ids), batches in self.trained(work):
             config = self.configs[cell]
             if self.recording is not None:
-                trajectories = TrajectoryFolder(folder)
-                trajectories.discard(config, ids)
-                batches = trajectories.stored(config, self.recording, batches, writing, ids)
+                batches = TrajectoryFolder(folder).stored(config, self.recording, batches, writing, ids)
             # Trajectories come first: members that no part holds have none that counts.
             writing.do(functools.partial(folder.write_part, config, joined(list(batches))))
         writing.finish()
@@ -144,7 +143,7 @@ class Job:
         """Train members that were stored without trajectories once more, to record them."""
         assert self.recording is not None
         trajectories = TrajectoryFolder(folder)
-        parts = {cell: folder.parts(self.configs[cell]) for cell in {cell for cell, _ in work}}
+        parts = {cell: folder.parts(self.configs[cell], ids) for cell, ids in _spans(work).items()}
         for (cell, _), batches in self.trained(work):
             again = trajectories.agreeing(self.configs[cell], parts[cell], batches)
             for _ in trajectories.stored(self.configs[cell], self.recording, again, writing):
@@ -196,6 +195,15 @@ class Job:
             return [], ids
         left = range(min(first + held.size, ids.stop), ids.stop)
         return [held.take(slice(ids.start - first, left.start - first))], left
+
+
+def _spans(work: Sequence[Work]) -> dict[int, range]:
+    """By cell, the ids from the first to the last of these parts."""
+    found: dict[int, range] = {}
+    for cell, ids in work:
+        known = found.get(cell, ids)
+        found[cell] = range(min(known.start, ids.start), max(known.stop, ids.stop))
+    return found
 
 
 def _of(ids: range, results: Iterator[Any]) -> Iterator[Any]:

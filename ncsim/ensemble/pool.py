@@ -130,6 +130,8 @@ def store_by(pool: Executor, job: Job, kind: type[Folder]) -> Folder:
             say_differences(folder, for_record(first()["kind"]))
             if recording is not None:
                 trajectories.check(recording, tuple(first()["observed"]))
+                if not again:
+                    trajectories.discard(missing)
             order = Order(str(there.out), job.executor, job.devices, recording, first()["kind"], kind)
             _hand_out(pool, job, order, missing, again)
     return folder

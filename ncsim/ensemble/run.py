@@ -195,6 +195,8 @@ def _store(job: Job) -> RunFolder:
             trajectories.check(job.recording, OBSERVED)
         if missing := missing_parts(folder, None, job.shard):
             say_differences(folder, kind_here(job.devices))
+            if job.recording is not None:
+                trajectories.discard(missing)
             job.store(folder, missing, writing)
         if job.recording is not None and (missing := missing_parts(trajectories, job.recording, job.shard)):
             say_differences(folder, kind_here(job.devices))

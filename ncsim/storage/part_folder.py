@@ -15,7 +15,7 @@ from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.errors import StoreError, reason, report_command
 from ncsim.storage.config_file import FLAT, FORMAT
 from ncsim.storage.files import Storage
-from ncsim.storage.parts import Kept, Part, PartKind, Stamp, from_bytes, gaps, part_name, stamp_of, to_bytes
+from ncsim.storage.parts import Kept, Part, PartKind, Stamp, from_bytes, gaps, ids_of, part_name, stamp_of, to_bytes
 
 #: As much of a part's end as holds its footer, if not thousands of steps stand there.
 FOOTER_BYTES = 1 << 16
@@ -61,18 +61,21 @@ class PartFolder(Generic[Kept]):
             names = [name for name in self.storage.names(cell) if name.rpartition("/")[0] == cell]
         return [name for name in names if name.endswith(".parquet") and not name.rpartition("/")[2].startswith(".")]
 
-    def parts(self, config: EnsembleConfig) -> list[Part]:
-        """The cell's parts by first member, from their names and footers.
+    def parts(self, config: EnsembleConfig, ids: range | None = None) -> list[Part]:
+        """The cell's parts by first member, from their names and footers; with `ids` those that have one of these members, and no other
+        is read.
 
         Raises:
             StoreError: a part is torn, foreign, of another config, or overlaps another.
         """
-        return [part for part, _ in self.stamped(config)]
+        return [part for part, _ in self.stamped(config, ids)]
 
-    def stamped(self, config: EnsembleConfig) -> list[tuple[Part, Stamp]]:
+    def stamped(self, config: EnsembleConfig, ids: range | None = None) -> list[tuple[Part, Stamp]]:
         """As `parts`, each with what it says of itself."""
         found = []
         for name in self.part_names(config):
+            if ids is not None and not _overlap(ids_of(name), ids):
+                continue
             with self.naming(name):
                 stamp = stamp_of(self.kind, self._footer(name), name, config)
                 found.append((Part(name, stamp["first"], stamp["count"]), stamp))
@@ -159,6 +162,10 @@ class PartFolder(Generic[Kept]):
             raise StoreError(error.problem, place, remedy) from None
         except OSError as error:
             raise StoreError(f"cannot be read ({reason(error)})", place) from None
+
+
+def _overlap(one: range, other: range) -> bool:
+    return one.start < other.stop and other.start < one.stop
 
 
 def _partition_value(value: Any) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -330,11 +331,21 @@ PART_WORK = 2.0e8
 PART_MEMBERS = (512, 262_144)
 #: Members times recorded steps in one part of trajectories: about 20 MB in memory. Twice as many take a tenth longer to write.
 PART_ROWS = 2**17
+_NAME = re.compile(r"members-(\d{10})-(\d{1,10})\.parquet")
 
 
 def part_name(first: int, count: int) -> str:
     """File name of a part; ids are padded so that names sort."""
     return f"members-{first:010d}-{count}.parquet"
+
+
+def ids_of(name: str) -> range:
+    """The members that a part has by its name; none where it is called otherwise."""
+    there = _NAME.fullmatch(name.rpartition("/")[2])
+    if there is None:
+        return range(0)
+    first, count = map(int, there.groups())
+    return range(first, first + count)
 
 
 def part_size(config: EnsembleConfig) -> int:

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -32,7 +31,16 @@ from ncsim.statistics.trajectory_tally import TrajectoryTally, places_of
 from ncsim.storage.checksums import is_whole, sealed_json
 from ncsim.storage.files import Storage
 from ncsim.storage.part_folder import PartFolder
-from ncsim.storage.parts import TRAJECTORIES, Part, Stamp, cut, footer_digest, gaps_between, trajectory_part_size
+from ncsim.storage.parts import (
+    TRAJECTORIES,
+    Part,
+    Stamp,
+    cut,
+    footer_digest,
+    gaps_between,
+    ids_of,
+    trajectory_part_size,
+)
 from ncsim.storage.run_folder import ConfiguredFolder
 from ncsim.storage.summaries import Place, digest_of, in_turn, kept_cell, kept_or_made, summary_name, write_summary
 from ncsim.storage.writer import Background
@@ -41,7 +49,6 @@ from ncsim.terminal import say
 FOLDER, RECORDING = TRAJECTORIES.folder, "recording.json"
 #: Recorded steps up to which sums of parts are kept: of more, a part has so few members that it is not larger than its sums.
 MOST_SUMMED = 2_048
-_NAME = re.compile(r"members-(\d{10})-(\d{1,10})\.parquet")
 
 
 class _Group(NamedTuple):
@@ -175,18 +182,27 @@ class TrajectoryFolder(PartFolder[MemberTrajectories]):
 
     # -- parts --------------------------------------------------------------------------------------------------
 
-    def discard(self, config: EnsembleConfig, members: range) -> None:
-        """Remove trajectories of some of these members, which no part holds: of a writer that was ended before it stored
-        them, perhaps with other members beside them.
+    def discard(self, missing: Iterable[tuple[int, range]]) -> None:
+        """Remove trajectories of members which no part holds: of a writer that was ended before it stored them, perhaps with other
+        members beside them. A cell is listed once, however many parts it lacks.
+
+        Args:
+            missing: numbers of cells, each with ids.
 
         Raises:
             StoreError: they cannot be removed.
         """
-        with self.naming(self.cell_name(config)):
-            for name in self.part_names(config):
-                if there := _NAME.fullmatch(name.rpartition("/")[2]):
-                    first, count = map(int, there.groups())
-                    if first < members.stop and members.start < first + count:
+        by_cell: dict[int, list[range]] = {}
+        for cell, ids in sorted(missing, key=lambda each: (each[0], each[1].start)):
+            by_cell.setdefault(cell, []).append(ids)
+        for cell, lacking in by_cell.items():
+            config = self.configs[cell]
+            stops = [ids.stop for ids in lacking]
+            with self.naming(self.cell_name(config)):
+                for name in self.part_names(config):
+                    there = ids_of(name)
+                    after = bisect.bisect_right(stops, there.start)
+                    if after < len(stops) and lacking[after].start < there.stop:
                         self.storage.remove(name)
 
     def stored(

@@ -16,13 +16,16 @@ from ncsim import c_compiler
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import context_targets
 from ncsim.ensemble import run as ensemble
+from ncsim.ensemble.job import Job
 from ncsim.ensemble.run import run_ensemble
 from ncsim.executors import pallas
 from ncsim.executors.native import program as native
 from ncsim.records.trajectories import concatenated
 from ncsim.statistics.training_curves import QUANTILES, trajectory_statistics
 from ncsim.storage import parts
+from ncsim.storage.files import LocalStorage
 from ncsim.storage.verify import repair, verify
+from ncsim.storage.writer import Background
 from ncsim.training.gradients import diagnostics
 from ncsim.training.initialization import initial_vector, member_key
 from ncsim.training.observation import OBSERVED
@@ -275,6 +278,36 @@ def test_workers_record_what_they_train_and_what_was_not_recorded(tmp_path, smal
     longer = dataclasses.replace(CONFIG, members=200)
     more = run_ensemble(longer, out=tmp_path / "shared", executor="xla")
     assert concatenated(list(more.trajectories())).member.size == 200
+
+
+def test_a_folder_is_listed_as_often_however_many_parts_it_lacks(tmp_path, small_parts, monkeypatch):
+    """Once a part, a run of ten thousand parts in an object store listed a hundred million keys."""
+    listed = []
+    names = LocalStorage.names
+    monkeypatch.setattr(LocalStorage, "names", lambda own, folder: [listed.append(folder), *names(own, folder)][1:])
+
+    def times(members):
+        listed.clear()
+        config = dataclasses.replace(CONFIG, members=members)
+        run_ensemble(config, out=tmp_path / str(members), recording=RECORDING, executor="xla")
+        return len(listed)
+
+    assert times(150) == times(600)
+
+
+def test_a_worker_that_records_members_reads_of_their_parts_alone(tmp_path, small_parts, monkeypatch):
+    run_ensemble(CONFIG, out=tmp_path, executor="xla")
+    job = Job([CONFIG], None, None, "xla", RECORDING, tmp_path)
+    read = []
+    tail = LocalStorage.read_tail
+    monkeypatch.setattr(
+        LocalStorage, "read_tail", lambda own, name, size: (read.append(name), tail(own, name, size))[1]
+    )
+    with Background() as writing:
+        job.record(ensemble.RunFolder.open(tmp_path), [(0, range(64, 96))], writing)
+    assert read == ["parts/members-0000000064-64.parquet"]
+    there = [path.name for path in (tmp_path / "trajectories").iterdir()]
+    assert there == ["members-0000000064-32.parquet"]
 
 
 def test_in_an_object_store(together, small_parts):
