@@ -158,7 +158,12 @@ def told_apart(value: float, decimals: int, *bounds: float, sign: bool = False) 
     away = next((abs(value - bound) for bound in bounds if float(text) == bound), 0.0)
     if away <= NOTHING:
         return f"{float(text) + 0.0:{form}.{decimals}f}"  # no -0.0000
-    return f"{value:{form}.0e}" if float(text) == 0 else f"{value:{form}.{-math.floor(math.log10(away))}f}"
+    return f"{value:{form}.0e}" if float(text) == 0 else f"{value:{form}.{_places(away)}f}"
+
+
+def _places(gap: float) -> int:
+    """Decimals of which the last is the one digit of a small gap."""
+    return -int(f"{gap:.0e}".partition("e")[2])
 
 
 def share_text(share: float, decimals: int) -> str:

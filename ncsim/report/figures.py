@@ -134,7 +134,7 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _widest(labels: Sequence[str]) -> float:
+def widest(labels: Sequence[str]) -> float:
     """Inches of the longest line of labels."""
     lines = [line for label in labels for line in label.split("\n") if line]
     return max((TextPath((0, 0), line, size=_FONT_SIZE).get_extents().width for line in lines), default=0) / 72
@@ -142,7 +142,7 @@ def _widest(labels: Sequence[str]) -> float:
 
 def _fit(labels: Sequence[str], inches: float) -> bool:
     """Whether labels stand beside one another in so many inches."""
-    return (_widest(labels) + 0.08) * len(labels) <= inches
+    return (widest(labels) + 0.08) * len(labels) <= inches
 
 
 @contextmanager
@@ -154,7 +154,7 @@ def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_l
     level = few and _fit(labels, wide)
     ticks = range(0, len(labels), 1 if few else -(-len(labels) // (4 * MOST_PLACES)))
     shown = [labels[n] if level else labels[n].replace("\n", ", ") for n in ticks]
-    below = _BELOW + (_LINE * max(label.count("\n") for label in shown) if level else _widest(shown))
+    below = _BELOW + (_LINE * max(label.count("\n") for label in shown) if level else widest(shown))
     across, down = (len(laws), 1) if few else (1, len(laws))
     width = wide * across + _LEFT + _RIGHT
     height = (3.2 if few else 2.0) * down + _ABOVE + below

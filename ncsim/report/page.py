@@ -318,7 +318,7 @@ def _shown(value: float) -> str:
         return f"{value:.0e}"
     if not math.isfinite(value):
         return str(value)
-    decimals = -math.floor(math.log10(1 - value)) if 0.9995 <= value < 1 else 3
+    decimals = -int(f"{1 - value:.0e}".partition("e")[2]) if 0.9995 <= value < 1 else 3
     return str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
 
 

@@ -17,6 +17,7 @@ from ncsim.records.scenarios import ScenarioRecords
 from ncsim.report.figures import (
     BLUE,
     GREEN,
+    MOST_PLACES,
     ORANGE,
     PURPLE,
     SKY,
@@ -24,8 +25,10 @@ from ncsim.report.figures import (
     cell_columns,
     cell_values,
     new_figure,
+    plain,
     save_figure,
     stored_figures,
+    widest,
 )
 from ncsim.report.sentences import cell_label
 from ncsim.report.summary import axis_label
@@ -50,6 +53,9 @@ from ncsim.statistics.scenarios import excess_mismatch
 
 #: Members whose contextuality a linear programme is asked for, at most: a tenth of a second each.
 MOST_PROGRAMMES = 50
+#: Cells that a picture has; no two of them are alike in colour and mark.
+MOST_DRAWN = 30
+_COLOURS, _MARKS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY), "osD^vP*X<>"
 #: What a linear programme leaves of rounding.
 NOTHING = 1e-7
 #: Runs that are drawn under a protocol for what is no function of one value.
@@ -206,20 +212,43 @@ def scenario_lines(summary: dict[str, Any]) -> list[str]:
     if summary["members_missing"]:
         lines.append(to_be_trained(summary["members_missing"]))
     for cell in summary["cells"]:
-        label = ", ".join(f"{name} {value}" for name, value in cell["cell"].items()) or "One cell"
-        lines += ["", f"{label}: {counted(cell['members'], 'member')} of {summary['tasks']['name']}"]
+        lines += [
+            "",
+            f"{_label(cell) or 'One cell'}: {counted(cell['members'], 'member')} of {summary['tasks']['name']}",
+        ]
         heads = [f"accuracy {PARTY_NAMES[p]}" for p in range(len(summary["tasks"]["answers"]))]
         rows = [
             [each["name"], *(told_apart(share, 3, 1) for share in each["accuracy"]), _words(each["solved"])]
             for each in cell["contexts"]
             if each["accuracy"]
         ]
-        lines += ["", *table(["context", *heads, "solved"], rows)]
+        lines += ["", *table(["context", *heads, "solved"], rows)] if rows else []
+        lines += _on_divergence(cell)
         for asked in cell["inequalities"]:
             lines += _inequality_lines(asked)
         if "contextuality" in cell:
             lines += ["", *contextuality_lines(cell["contextuality"])]
     return lines[1:] if lines and not lines[0] else lines
+
+
+def _label(cell: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in cell["cell"].items())
+
+
+def _on_divergence(cell: dict[str, Any]) -> list[str]:
+    """How many networks diverged, where any did, and why there is no law where there is none."""
+    members, each = cell["members"], [context["networks"] for context in cell["contexts"]]
+    lost = members * len(each) - sum(each)
+    lines = []
+    if lost:
+        of = f"{members - cell['whole']:,} of {counted(members, 'member')}"
+        lines += ["", f"  Diverged: {counted(lost, 'network')}, in {of}; diverged networks count nowhere here."]
+    if not any(asked["protocols"] for asked in cell["inequalities"]):
+        gone = [context["name"] for context in cell["contexts"] if not context["networks"]]
+        why = f"every one of a context diverged ({', '.join(gone)})" if gone else "every member has one that diverged"
+        if cell["inequalities"] or not members:
+            lines += ["", f"  no network to report on: {why if members else 'none stored'}"]
+    return lines
 
 
 def _words(estimate: dict[str, Any]) -> str:
@@ -238,6 +267,8 @@ def _inequality_lines(asked: dict[str, Any]) -> list[str]:
             f"  mean from accuracies alone {_words(asked['mean_of_accuracies'])}; largest of a member "
             f"{asked['largest_of_a_member']:.4g}"
         )
+    if not rows:  # of which it has been said that there is nothing
+        return lines
     return [*lines, *table(["protocol", "mean", "P(above classical)", "P(above quantum)"], rows)]
 
 
@@ -301,26 +332,31 @@ def draw_scenario(summary: dict[str, Any], stem: Path) -> list[Path]:
     if not asked or not drawable:
         return []
     lines: list[list[Any]] = []
-    colours = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-    with new_figure(5.2 * len(asked), 4.0) as figure:
+    shown, labels = drawable[:MOST_DRAWN], [plain(_label(cell) or "mean") for cell in drawable[:MOST_DRAWN]]
+    width = max(5.2 * len(asked), widest(labels) + 0.8)
+    across = min(int((width - 0.2) // (widest(labels) + 0.6)), len(shown), 6)
+    below = 0.17 * -(-len(shown) // across) if len(drawable) > 1 else 0.0
+    with new_figure(width, 4.0 + below) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(asked)))
         for number, panel in enumerate(panels):
-            for place, cell in enumerate(drawable):
+            for place, cell in enumerate(shown):
                 found = cell["inequalities"][number]
                 means_of = [Estimate(**each["mean"]) for each in found["protocols"]]
-                at = np.arange(len(means_of)) + (place - (len(drawable) - 1) / 2) * min(0.8 / len(drawable), 0.15)
-                label = ", ".join(f"{name} {value}" for name, value in cell["cell"].items()) or "mean"
+                at = np.arange(len(means_of)) + (place - (len(shown) - 1) / 2) * min(0.8 / len(shown), 0.15)
                 reach = np.abs([[e.value - e.low, e.high - e.value] for e in means_of]).T
                 panel.errorbar(
                     at,
                     [e.value for e in means_of],
                     yerr=reach,
-                    fmt="o",
+                    fmt=_MARKS[place % len(_MARKS)],
                     markersize=4,
                     capsize=2,
-                    color=colours[place % len(colours)],
-                    label=label,
+                    elinewidth=1.5 if len(shown) <= MOST_PLACES else 0.7,
+                    color=_COLOURS[place % len(_COLOURS)],
+                    label=labels[place],
                 )
+            for cell in drawable:
+                found = cell["inequalities"][number]
                 values = cell_values(cell_label(cell["cell"], bare=True))
                 lines += [
                     [*values, found["name"], each["protocol"], *list(each["mean"].values())[:3]]
@@ -329,13 +365,15 @@ def draw_scenario(summary: dict[str, Any], stem: Path) -> list[Path]:
             _draw_bounds(panel, asked[number])
             panel.set_xlim(-0.75, len(asked[number]["protocols"]) - 0.5)
             panel.set_ylim(top=asked[number]["algebraic"] * 1.06)
-            labels = [each["protocol"] for each in drawable[0]["inequalities"][number]["protocols"]]
-            panel.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize=7)
+            protocols = [each["protocol"] for each in drawable[0]["inequalities"][number]["protocols"]]
+            panel.set_xticks(range(len(protocols)), protocols, rotation=25, ha="right", fontsize=7)
             panel.set_ylabel("mean value")
             panel.set_title(asked[number]["name"])
         if len(drawable) > 1:
-            handles, labels = panels[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(len(drawable), 6))
+            handles, names = panels[0].get_legend_handles_labels()
+            figure.legend(handles, names, loc="outside lower center", ncols=across)
+        if len(drawable) > len(shown):
+            figure.suptitle(f"the first {len(shown)} of {len(drawable)} cells; the CSV has all", fontsize=9)
         columns = cell_columns(axis_label(list(drawable[0]["cell"])))
         return save_figure(figure, stem, [*columns, "inequality", "protocol", "mean", "low", "high"], lines)
 

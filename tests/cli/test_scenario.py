@@ -10,7 +10,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.errors import StoreError
-from ncsim.report.scenarios import scenario_lines, store_scenario, summarise_scenario
+from ncsim.report.scenarios import draw_scenario, scenario_lines, store_scenario, summarise_scenario
 from ncsim.scenarios import open_scenario
 from ncsim.statistics.intervals import Estimate
 from ncsim.storage.run_folder import RunFolder
@@ -223,3 +223,64 @@ def test_a_scenario_is_no_part_of_a_study(file, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(["report", *arguments])
         assert words in capsys.readouterr().err
+
+
+def made_up_run(counts, cells=1):
+    """Cells of the same records, at several learning rates."""
+    members, contexts = counts.shape[:2]
+    tasks = ncsim.chained_tasks(contexts // 2)
+    configs = ncsim.config_grid(
+        hidden=1, members=max(members, 1), tasks=tasks, learning_rate=[0.001 * (n + 1) for n in range(cells)]
+    )
+    flat, heads = np.zeros((members, contexts), np.float32), np.zeros((members, contexts, 2), np.int32)
+    records = ncsim.records.scenarios.ScenarioRecords(
+        np.arange(members, dtype=np.uint64), counts, flat, flat, counts.sum(axis=2) == 0, heads
+    )
+    return ncsim.scenarios.ScenarioRun(configs, [records] * cells)
+
+
+def test_what_diverged_is_told():
+    """Tables without a row were printed, and of how many networks were left nothing was said."""
+    counts = np.full((3, 4, 4), 4, np.int32)
+    assert not any("Diverged" in line for line in scenario_lines(summarise_scenario(made_up_run(counts))))
+    counts[0, 2] = 0
+    text = "\n".join(scenario_lines(summarise_scenario(made_up_run(counts))))
+    assert "  Diverged: 1 network, in 1 of 3 members; diverged networks count nowhere here." in text
+    assert "no network to report on" not in text
+    counts[:, 1] = 0
+    text = "\n".join(scenario_lines(summarise_scenario(made_up_run(counts))))
+    assert "  Diverged: 4 networks, in 3 of 3 members; diverged networks count nowhere here." in text
+    assert "  no network to report on: every one of a context diverged (12)" in text
+    assert "P(above classical)" not in text
+    counts[:] = 0
+    text = "\n".join(scenario_lines(summarise_scenario(made_up_run(counts))))
+    assert "diverged (11, 12, 21, 22)" in text
+    assert "accuracy" not in text
+    assert "no network to report on: none stored" in "\n".join(
+        scenario_lines(summarise_scenario(made_up_run(counts[:0])))
+    )
+
+
+@pytest.mark.parametrize("cells", [1, 2, 7, 13, 31])
+def test_the_picture_of_many_cells_has_a_key_for_each(cells, tmp_path, monkeypatch):
+    """Six colours and one mark were those of thirteen cells, and their legend was cut off at both sides."""
+    made = []
+    monkeypatch.setattr(
+        "ncsim.report.scenarios.save_figure", lambda figure, stem, columns, rows: made.append((figure, rows))
+    )
+    summary = summarise_scenario(made_up_run(np.full((3, 4, 4), 4, np.int32), cells))
+    draw_scenario(summary, tmp_path / "scenario")
+    ((figure, rows),) = made
+    assert len(rows) == 5 * cells
+    figure.canvas.draw()
+    containers = figure.axes[0].containers
+    assert len(containers) == min(cells, 30)
+    assert len({(each[0].get_color(), each[0].get_marker()) for each in containers}) == len(containers)
+    if cells == 1:
+        assert figure.legends == []
+        return
+    box, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert 0 <= box.x0 < box.x1 <= whole.x1
+    assert 0 <= box.y0 < box.y1 <= figure.axes[0].get_tightbbox().y0
+    assert len(figure.legends[0].texts) == len(containers)
+    assert (figure.get_suptitle() == "the first 30 of 31 cells; the CSV has all") == (cells == 31)

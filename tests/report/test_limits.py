@@ -79,3 +79,13 @@ def test_an_interval_by_a_rule_reaches_as_far_as_is_said():
     for reach, shown in ((0.00371, "0.0038"), (0.05, "0.05"), (0.0204, "0.021"), (0.1, "0.1")):
         interval = {"cell": {}, "reach": reach, "value": 1.25, "level": 0.95}
         assert f" +- {shown}, 95% by" in until_sentence(told | {"intervals": [interval]})
+
+
+def test_a_gap_has_one_digit():
+    """Not 0.99990: its last 0 is no digit that anybody asked for."""
+    assert [significant(value) for value in (0.9999, 0.999904, 0.99996, 0.9996)] == [
+        "0.9999",
+        "0.9999",
+        "0.99996",
+        "0.9996",
+    ]

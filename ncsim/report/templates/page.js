@@ -12,7 +12,7 @@
   };
   // As tables have it, of what `_short` of page.py chose.
   const small = (value) => value.toExponential(0).replace(/e-(\d)$/, "e-0$1");
-  const decimals = (value) => (value >= 0.9995 && value < 1 ? -Math.floor(Math.log10(1 - value)) : 3);
+  const decimals = (value) => (value >= 0.9995 && value < 1 ? Number((1 - value).toExponential(0).split("e-")[1]) : 3);
   const shown = (value) => (value === null ? "no number" : Math.abs(value) < 0.0005 && value ? small(value) : value.toFixed(decimals(value)));
   const interval = ([value, low, high]) => `${shown(value)} [${shown(low)}, ${shown(high)}]`;
   for (const form of document.querySelectorAll("form.choosers")) form.hidden = false;
