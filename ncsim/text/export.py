@@ -81,7 +81,7 @@ def export_text(
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """A column per number, signed."""
+    """A column per number."""
     columns: dict[str, Any] = {}
     for field in table.schema:
         values = table[field.name].combine_chunks()
@@ -89,7 +89,7 @@ def _flat(table: pa.Table) -> pa.Table:
             flat = values.flatten().to_numpy().reshape(-1, 4)
             columns |= {f"counts_{a}{b}": pa.array(flat[:, 2 * a + b]) for a in (0, 1) for b in (0, 1)}
         else:
-            columns[field.name] = values.cast(pa.int64()) if pa.types.is_unsigned_integer(field.type) else values
+            columns[field.name] = values
     return pa.table(columns)
 
 
