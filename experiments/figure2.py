@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.shared.command import add_place, as_json, configs_of_widths, run_experiment
-from ncsim.cli.options import add_config_options, device_count
+from ncsim.cli.options import add_config_options, device_count, kept_place
 from ncsim.ensemble.run import run_ensemble
 from ncsim.errors import ConfigError
 from ncsim.formatting import counted, no_less, table
@@ -91,7 +91,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     configs = configs_of_widths(parsed, WIDTHS)
-    run = run_ensemble(configs, parsed.out, devices=device_count(parsed.devices), progress=Progress())
+    run = run_ensemble(configs, kept_place(parsed.out), devices=device_count(parsed.devices), progress=Progress())
     summary = write_report(run, figure_names=("figure2a", "figure2b"))
     if not all(summary.laws):
         raise ConfigError("every network of a context diverged, so there is no S to draw; try a lower --learning-rate")

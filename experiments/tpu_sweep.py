@@ -32,7 +32,7 @@ import argparse
 from collections.abc import Sequence
 
 from experiments.shared.command import add_place, run_experiment
-from ncsim.cli.options import add_config_options, add_worker_options, configs_of, device_count, place_of
+from ncsim.cli.options import add_config_options, add_worker_options, configs_of, device_count, kept_place, place_of
 from ncsim.ensemble.run import run_ensemble
 from ncsim.report.write import printed, write_report
 from ncsim.terminal import Progress
@@ -65,7 +65,7 @@ def _run(parsed: argparse.Namespace) -> None:
     configs = configs_of(parsed)
     devices = device_count(parsed.devices)
     run = run_ensemble(
-        configs, parsed.out, devices=devices, progress=Progress(), executor=parsed.executor,
+        configs, kept_place(parsed.out), devices=devices, progress=Progress(), executor=parsed.executor,
         shard=place_of(parsed, devices), pool=parsed.cluster,
     )  # fmt: skip
     if not run.missing():

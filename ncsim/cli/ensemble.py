@@ -16,6 +16,7 @@ from ncsim.cli.options import (
     check_executor_word,
     configs_of,
     device_count,
+    kept_place,
     place_of,
     recording_of,
     share_stored,
@@ -86,7 +87,7 @@ def _run(parsed: argparse.Namespace) -> None:
     shard = place_of(parsed, devices)
     if share is not None and shard is not None:
         raise ConfigError(f"--audit: as one of {shard.of} processes; {_LATER}")
-    folder = parsed.out or f"runs/ensemble-{run_digits(configs)}"
+    folder = kept_place(parsed.out or f"runs/ensemble-{run_digits(configs)}")
     progress = None if parsed.quiet else Progress()
     run = run_ensemble(
         configs,

@@ -205,6 +205,19 @@ def place_of(parsed: argparse.Namespace, devices: int | None) -> Shard | None:
     return shard if shard.of > 1 else None
 
 
+def kept_place(location: str) -> str:
+    """Where a command stores a run.
+
+    Raises:
+        ConfigError: in its own memory, which is gone when the command ends.
+    """
+    if location.startswith("memory://"):
+        raise ConfigError(
+            f"--out: {location}; it would be gone when the command ends; allowed: a folder, or s3://, gs://, az://"
+        )
+    return location
+
+
 def share_stored(shard: Shard, location: str | None) -> str:
     """What is said at the end of a share where others are missing."""
     return f"Share {shard.number} of {shard.of} is stored in {location}. When all are: {PROGRAM} report {location}"

@@ -13,6 +13,7 @@ from ncsim.cli.options import (
     check_executor_word,
     configs_of,
     device_count,
+    kept_place,
     kept_report,
     place_of,
     share_stored,
@@ -85,7 +86,7 @@ def _run(parsed: argparse.Namespace) -> None:
     from ncsim.ensemble.scenarios import run_scenario
     from ncsim.terminal import Progress
 
-    folder = parsed.out or f"runs/scenario-{run_digits(configs)}"
+    folder = kept_place(parsed.out or f"runs/scenario-{run_digits(configs)}")
     progress = None if parsed.quiet or parsed.json else Progress()
     run = run_scenario(
         configs,

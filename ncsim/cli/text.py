@@ -8,7 +8,7 @@ import json
 import os
 from typing import Any
 
-from ncsim.cli.options import add_worker_options, place_of, share_stored
+from ncsim.cli.options import add_worker_options, kept_place, place_of, share_stored
 from ncsim.config import fields
 from ncsim.config.fields import option_name
 from ncsim.errors import StoreError
@@ -115,7 +115,7 @@ def run_command(parsed: argparse.Namespace) -> None:
     devices, at_once = fields.count("--devices", parsed.devices), fields.count("--at-once", parsed.at_once)
     shard = place_of(parsed, devices)
     digits = hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:8]
-    folder = parsed.out or f"runs/text-{digits}"
+    folder = kept_place(parsed.out or f"runs/text-{digits}")
     from ncsim.text.run import run_text
 
     progress = None if parsed.quiet else text_progress()

@@ -110,6 +110,15 @@ def test_bad_options_end_in_one_line(capsys, tmp_path, arguments, words):
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
+@pytest.mark.parametrize("command", [["ensemble", *SMALL], ["scenario"], ["text", "--model", "model"]])
+def test_a_command_stores_nothing_in_its_own_memory(capsys, command):
+    """It would train, say where the run is stored, and end with it."""
+    expected = (
+        "--out: memory://runs/a; it would be gone when the command ends; allowed: a folder, or s3://, gs://, az://"
+    )
+    assert expected in refused(capsys, *command, "--out", "memory://runs/a")
+
+
 def test_bad_commands_and_folders(capsys, tmp_path):
     assert "invalid choice: 'trian'" in refused(capsys, "trian")
     assert "required: COMMAND" in refused(capsys)

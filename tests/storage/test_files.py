@@ -140,6 +140,21 @@ def test_a_storage_has_names_of_its_own(place):
     assert files.own_names() == ["a.json", "b.json"]
 
 
+def test_what_was_begun_behind_a_link_is_found_and_removed(tmp_path):
+    """Where parts/ is on another disk, files are begun there, since nothing is renamed across."""
+    folder = stored(tmp_path / "run")
+    (tmp_path / "run" / "parts").rename(tmp_path / "large disk")
+    (tmp_path / "run" / "parts").symlink_to(tmp_path / "large disk")
+    left = tmp_path / "large disk" / ".members-0000000000-20.parquet-0123456789abcdef.tmp"
+    left.write_bytes(b"begun")
+    assert verify(tmp_path / "run").leftovers == 1
+    discard_unfinished(folder.storage)
+    assert not left.exists()
+    assert [path.suffix for path in (tmp_path / "large disk").iterdir()] == [".parquet"] * verify(
+        tmp_path / "run"
+    ).parts
+
+
 def test_only_one_can_create(place):
     files = open_storage(place)
     assert files.create("claims/one", b"mine")
