@@ -47,7 +47,7 @@ LONGEST = """
 text/test_run.py ensemble/test_networks.py whole/test_faults.py ensemble/test_reservoir.py experiments/test_text_experiments.py
 whole/test_surroundings.py cluster/test_distributed.py experiments/test_mechanism_experiments.py executors/test_pallas.py
 training/test_network_and_step.py whole/test_readme.py whole/test_examples.py ensemble/test_separability.py
-experiments/test_figure2_comparison.py experiments/test_reservoir_experiments.py ensemble/test_pool.py benchmarks/test_text.py
+experiments/test_figure2_comparison.py experiments/test_reservoir_experiments.py ensemble/test_pool_processes.py benchmarks/test_text.py
 text/training/test_finetune.py experiments/test_entanglement_experiments.py executors/test_native.py executors/test_cuda.py
 text/test_pool.py text/model/test_lora.py training/test_interventions.py training/test_separability.py ensemble/test_circuits.py
 whole/test_stored_runs.py ensemble/test_run.py benchmarks/test_first_minutes.py whole/test_fuzz.py storage/test_trajectory_folder.py
@@ -62,11 +62,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def _letters_of_pdf_are_outlines(request):
-    """To embed a font takes a third of the time of a report. `tests/report` has figures as users do."""
+    """To embed a font takes a third of the time of a report. `tests/report/test_report.py` has figures as users do."""
     from ncsim.report import figures
 
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name != "report":
+        if request.path.name != "test_report.py" or request.path.parent.name != "report":
             for name in ("pdf.fonttype", "ps.fonttype"):
                 patch.setitem(figures.STYLE, name, 3)
         yield

@@ -15,6 +15,8 @@ from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
 from ncsim.text.verify import verify_text
 from tests.text.test_run import Listener, contents, files, trained, whole  # noqa: F401 - fixtures
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 
 @pytest.fixture
 def copy(whole, files, tmp_path, monkeypatch):  # noqa: F811

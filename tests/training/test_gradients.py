@@ -14,6 +14,8 @@ from ncsim.training.network import Architecture
 from tests.support import reference
 from tests.support.cases import first_fast
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 #: The diagnostics that are one number per network.
 SCALARS = ("alice_norm", "bob_norm", "cosine", "magnitude_similarity", "conflict", "neurons_in_conflict")
 

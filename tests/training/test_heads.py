@@ -20,6 +20,8 @@ from tests.support.cases import first_fast
 from tests.support.scenarios import THREE
 from tests.support.training_losses import loss_value
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 LOSSES = first_fast(["bce", "cross_entropy", "squared_error"])
 
 

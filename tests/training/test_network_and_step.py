@@ -24,6 +24,8 @@ from tests.support import reference
 from tests.support.cases import first_fast
 from tests.support.training_losses import loss_value
 
+pytestmark = pytest.mark.usefixtures("quickly")
+
 LOSSES = ("bce", "squared_error", "cross_entropy")
 INITIALIZATIONS = ("uniform", "he", "lecun", "normal")
 
@@ -155,24 +157,6 @@ def test_a_root_key_has_all_64_bits_of_its_seed():
     assert jax.random.key_data(root_key(2**64 - 1)).tolist() == [2**32 - 1] * 2
     with jax.default_prng_impl("rbg"):
         assert jax.random.key_data(root_key(5)).tolist() == [0, 5]
-
-
-@pytest.mark.parametrize(
-    "initialization", first_fast(["he", *(name for name in INITIALIZATIONS if name != "he")], 1, slow=1)
-)
-def test_a_network_starts_the_same_alone_and_among_others(initialization):
-    """Bit for bit, whatever the width of a block: JAX 0.12 promises it of single draws alone, not of normal ones side by
-    side."""
-    config = ncsim.EnsembleConfig(hidden=3, initialization=initialization)
-    data = jax.random.key_data(jax.random.split(jax.random.key(5), 64))
-
-    def start(key):
-        return initial_vector(jax.random.wrap_key_data(key), config)
-
-    alone, among = jax.jit(start), jax.jit(jax.vmap(start, out_axes=-1))
-    expected = np.stack([alone(key) for key in data], axis=-1)
-    for width in (1, 7, 64):
-        assert np.array_equal(among(data[:width]), expected[:, :width]), width
 
 
 def test_overlap_is_two_xornets_that_share_units():
