@@ -27,7 +27,8 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
     """Refuse an optimiser's options before anything is made or trained.
 
     Raises:
-        ConfigError: an option that does not exist, is of another type, fails, or changes nothing beside the others.
+        ConfigError: an option that does not exist, is of another type, fails, changes nothing beside the others, or moves what has
+            no gradient where a config has such parameters.
     """
     alike = {(c.optimizer, c.optimizer_options, Architecture.of(c), c.precision): c for c in configs}
     for config in alike.values():
@@ -46,6 +47,32 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
                 raise ConfigError(
                     f"--optimizer-options: {words}; {name} changes nothing there; allowed: without {name}"
                 )
+        if options and (still := _without_gradient(config)) is not None and _moves_at_rest(config):
+            words = f"{config.optimizer} with {config.optimizer_options}"
+            raise ConfigError(
+                f"--optimizer-options: {words}; a step from 0 with a gradient of 0 is not 0 then (0 / 0 where eps is 0), and {still} "
+                "such parameters; allowed: options that leave them"
+            )
+
+
+def _without_gradient(config: EnsembleConfig) -> str | None:
+    """The option by which some parameters never have a gradient, in words; None where none does, or where norms are over a layer."""
+    if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
+        return None
+    if Architecture.of(config).sparse:
+        separate = config.intervention == "separate_trunks"
+        return "--intervention separate_trunks has" if separate else f"--topology {config.topology} has"
+    unheard = [party for party in ("alice", "bob") if getattr(config, f"{party}_weight") == 0]
+    return f"--{unheard[0]}-weight 0 leaves" if unheard else None
+
+
+def _moves_at_rest(config: EnsembleConfig) -> bool:
+    """Whether parameters that are 0 and have no gradient are moved, or made no numbers: a network would diverge by them alone."""
+    with jax.enable_x64(config.precision == "float64"):
+        nothing = jnp.zeros((Architecture.of(config).size, 1), config.precision)
+        optimizer = make_optimizer(config, config.learning_rate)
+        updates, _ = optimizer.update(nothing, optimizer.init(nothing), nothing)
+        return bool((np.asarray(updates) != 0).any())
 
 
 def _known_options(optimizer: str, wanted: str = "") -> Mapping[str, inspect.Parameter]:
@@ -60,7 +87,9 @@ def _known_options(optimizer: str, wanted: str = "") -> Mapping[str, inspect.Par
         if name != "learning_rate" and not name.endswith("mask") and "dtype" not in name
     }
     if wanted and wanted not in known:
-        raise ConfigError(f"--optimizer-options: {optimizer} has no {wanted!r}; allowed: {', '.join(known)}")
+        raise ConfigError(
+            f"--optimizer-options: {optimizer} has no {wanted!r}; allowed: {', '.join(known) or 'no option'}"
+        )
     return known
 
 

@@ -18,7 +18,7 @@ from ncsim.training.gradients import gradient
 from ncsim.training.initialization import initial_vector, member_key, root_key, row_tuples
 from ncsim.training.network import Architecture
 from ncsim.training.observation import record
-from ncsim.training.optimizers import make_optimizer
+from ncsim.training.optimizers import make_optimizer, validate_optimizers
 from ncsim.training.step import train
 from tests.support import reference
 from tests.support.cases import first_fast
@@ -215,6 +215,31 @@ def test_optimizer_options():
     assert any(np.shape(leaf) == (3,) for leaf in jax.tree.leaves(state))  # a momentum buffer
     with pytest.raises(ncsim.ConfigError, match="sgd has no 'momentm'; allowed: momentum"):
         make_optimizer(ncsim.EnsembleConfig(optimizer="sgd", optimizer_options="momentm=0.9"), 0.1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"topology": "overlap", "hidden": 3, "shared": 1},
+        {"intervention": "separate_trunks"},
+        {"bob_weight": 0.0, "precision": "float64"},
+    ],
+)
+def test_what_has_no_gradient_is_left_where_it_is(fields):
+    """Every network diverged by 0 / 0 of connections that are not there, or of the head that is not trained."""
+    for optimizer in ("adam", "rmsprop", "adamax"):
+        config = ncsim.EnsembleConfig(optimizer=optimizer, optimizer_options="eps=0", **fields)
+        with pytest.raises(ncsim.ConfigError, match=f"{optimizer} with eps=0; a step from 0 with a gradient of 0"):
+            validate_optimizers([config])
+        validate_optimizers([dataclasses.replace(config, optimizer_options="eps=1e-6")])
+    validate_optimizers([ncsim.EnsembleConfig(optimizer_options="eps=0")])
+    validate_optimizers([ncsim.EnsembleConfig(optimizer="adamw", optimizer_options="weight_decay=0.1", **fields)])
+    validate_optimizers([ncsim.EnsembleConfig(optimizer="sgd", optimizer_options="momentum=0.9", **fields)])
+
+
+def test_an_optimizer_without_options_says_so():
+    with pytest.raises(ncsim.ConfigError, match=r"sign_sgd has no 'momentum'; allowed: no option$"):
+        make_optimizer(ncsim.EnsembleConfig(optimizer="sign_sgd", optimizer_options="momentum=0.9"), 0.1)
 
 
 def test_keys_fold_member_then_context():
