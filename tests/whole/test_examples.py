@@ -135,7 +135,7 @@ def _folders(tmp_path):
 )
 def test_examples_run(module, monkeypatch):
     """Those of the reservoir on one device, since each has its programs compiled anew."""
-    monkeypatch.setattr("ncsim.ensemble.reservoir.devices_to_use", lambda _: devices_to_use(1))
+    monkeypatch.setattr("ncsim.ensemble.reservoir_jobs.devices_to_use", lambda _: devices_to_use(1))
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     assert doctest.testmod(importlib.import_module(module), optionflags=flags).failed == 0
 
