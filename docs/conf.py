@@ -19,7 +19,7 @@ import ncsim
 from ncsim.cli.command import _parser
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # an example uses an experiment's data
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]  # an example uses an experiment's data
 os.environ["COLUMNS"] = "78"  # the width of help
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # in examples that save figures
 
@@ -166,7 +166,16 @@ class CommandHelp(Directive):
         return [nodes.literal_block(text, text, language="none", classes=["command-help"])]
 
 
+def put_right(app, error: Exception | None) -> None:
+    """Pages of readers with a screen reader or without a mouse; a builder of something else has none."""
+    from accessible import accessible
+
+    for page in [] if error or app.builder.name != "html" else Path(app.outdir).rglob("*.html"):
+        page.write_text(accessible(page.read_text()))
+
+
 def setup(app) -> None:
+    app.connect("build-finished", put_right)
     app.add_directive("command-help", CommandHelp)
     app.connect("source-read", with_contents, priority=1)
     app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon

@@ -2,6 +2,7 @@
 
 import ast
 import codeop
+import importlib.util
 import re
 from pathlib import Path
 
@@ -142,3 +143,36 @@ def test_style_sheets_are_read_and_an_empty_site_is_a_fault(tmp_path):
     assert faults(tmp_path) == [f"{tmp_path.resolve()}: no page", "page.css: loads https://x.example/a.png"]
     assert Page('<p id="a"><a href="#a">').links == ["#a"]
     assert not elsewhere("data:image/png;base64,AA")
+
+
+def test_pages_are_put_right_for_screen_readers_and_keys():
+    """What axe-core found on the built site, from the words that Sphinx, furo and the gallery write."""
+    spec = importlib.util.spec_from_file_location("accessible", ROOT / "docs" / "accessible.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (
+        '<html><title>A - ncsim</title><aside class="sidebar-drawer"><p class="caption" role="heading"><span>Begin</span></p></aside>'
+        '<article role="main" id="furo-main-content"><div class="table-wrapper colwidths-auto docutils container"><table><thead><tr>'
+        '<th class="head"><p></p></th><th class="head text-right"><p></p></th><th class="head"><p>S</p></th></tr></thead></table></div>'
+        '<div class="highlight"><pre><span></span>ncsim report\n</pre></div>'
+        '<p><a class="reference internal" href="a.html"><span class="doc">A first</span></a></p>\n'
+        '  <div class="sphx-glr-thumbnail-title">A first</div>'
+        '<p><a class="reference internal" href="b.html"><span class="doc">B</span></a></p></article>'
+        '<aside class="toc-drawer"></aside><aside class="toc-drawer no-toc"></aside></html>'
+    )
+    right = module.accessible(page)
+    assert module.accessible(right) == right
+    assert '<p class="caption" role="heading" aria-level="2">' in right
+    assert right.count("<th ") == 1
+    assert right.count("<td></td>") == 2
+    assert '<pre tabindex="0">' in right
+    assert '<div tabindex="0" role="group" aria-label="Table" class="table-wrapper colwidths-auto' in right
+    assert re.findall(r'<aside class="([\w -]+)" aria-label="(\w+)">', right) == [
+        ("sidebar-drawer", "Site"), ("toc-drawer", "Page"), ("toc-drawer no-toc", "Page"),
+    ]  # fmt: skip
+    assert '<a class="reference internal" href="a.html" aria-label="A first">' in right
+    assert '<a class="reference internal" href="b.html">' in right
+    assert right.count("<h1>A</h1>") == 1
+    assert module.accessible(right.replace("<h1>A</h1>", "<h1>B</h1>")).count("<h1") == 1
+    front = (ROOT / "docs" / "_templates" / "front.html").read_text()
+    assert re.search(r"<main><h1><a .*</h1></main>", front)
