@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 
 from ncsim.forks import check_not_forked
 from ncsim.records.joint_counts import array_of
-from ncsim.statistics.rationals import EXACT, common_denominator, nearest, whole_numbers
+from ncsim.statistics.rationals import EXACT, common_denominator, nearest, summable, whole_numbers
 
 #: NumPy's or JAX's arrays: neither is imported for the other's sake.
 AnyArray = Any
@@ -127,7 +127,7 @@ def chsh_statistics(counts: Any) -> ChshStatistics:
         raise ValueError(f"counts: {array[place]} at (..., i, j, a, b) = {place}; allowed: finite, 0 or above")
     # Narrow and unsigned integers would wrap around in the sums below.
     narrow = array.dtype.kind in "iu" and array.max(initial=0) < EXACT
-    wide = np.asarray(array, np.int64 if narrow else np.float64)
+    wide = np.asarray(array, np.int64) if narrow else summable(np.asarray(array, np.float64))
     if wide.size <= 16 * SMALL:
         with np.errstate(all="ignore"):
             found = ChshStatistics(*map(np.asarray, _statistics(wide, np)))

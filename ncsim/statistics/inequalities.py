@@ -25,7 +25,7 @@ from ncsim.records.joint_counts import PARTY_NAMES, array_of
 from ncsim.statistics.arguments import finite, numbers, whole
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
 from ncsim.statistics.quantum_bounds import correlator_bound, in_units, no_signalling_bound
-from ncsim.statistics.rationals import sum_of_means
+from ncsim.statistics.rationals import sum_of_means, summable
 
 #: Deterministic strategies that are tried, at most, for one bound.
 MAX_STRATEGIES = 2**20
@@ -224,7 +224,7 @@ class LinearInequality:
         items = cells.sum(axis=-1)
         items = np.where(items > 0, items, np.nan)
         mean = (cells * self._by_context).sum(axis=-1) / items
-        variance = (cells * (self._by_context - mean[..., None]) ** 2).sum(axis=-1) / items**2
+        variance = (cells * (self._by_context - mean[..., None]) ** 2).sum(axis=-1) / items / items
         used = (self._by_context != 0).any(axis=-1)
         return np.where(used, mean, 0.0), np.where(used, variance, 0.0)
 
@@ -350,7 +350,7 @@ def svetlichny_inequality() -> LinearInequality:
 
 
 def checked_table(counts: Any, axes: tuple[int, ...]) -> np.ndarray:
-    """Joint counts, or probabilities, as float64 with the given last axes: settings, then outcomes.
+    """Joint counts, or probabilities, as float64 with the given last axes: settings, then outcomes; `summable`.
 
     Raises:
         ValueError: other last axes; a value that is negative or not finite, named with its place.
@@ -364,7 +364,7 @@ def checked_table(counts: Any, axes: tuple[int, ...]) -> np.ndarray:
     if bad.any():
         place = tuple(int(index) for index in np.argwhere(bad)[0])
         raise ValueError(f"counts: {table[place]} at (..., settings, outcomes) = {place}; allowed: 0 or above")
-    return table.astype(np.float64)
+    return summable(table.astype(np.float64))
 
 
 def _best_strategy(table: np.ndarray) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.statistics.arguments import numbers
+from ncsim.statistics.rationals import summable
 
 #: Probabilities this close are equal.
 TOLERANCE = 1e-9
@@ -177,6 +178,7 @@ def _from_full(table: Any, there: Callable[[int], np.ndarray], back: Callable[[i
     if bad.any():
         place = tuple(int(index) for index in np.argwhere(bad)[0])
         raise ValueError(f"table: {counts[place]} at {place}; allowed: 0 or above")
+    counts = summable(counts)
     totals = counts.sum(axis=outcomes, keepdims=True)
     if (totals == 0).any():
         place = tuple(int(index) for index in np.argwhere(totals == 0)[0][:parties])

@@ -25,6 +25,11 @@ def whole_numbers(values: Any) -> np.ndarray:
     return np.asarray(np.frompyfunc(int, 1, 1)(array), object)
 
 
+def summable(table: np.ndarray) -> np.ndarray:
+    """A table of floats, 0 or above, or 2^-64 of it where a sum of cells might be no float: shares are the same."""
+    return np.ldexp(table, -64) if table.max(initial=0) > 2.0**1000 else table
+
+
 def common_denominator(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Least common multiple [...] of totals [..., K], all above 0, and what each goes into it, [..., K]: Python's integers."""
     totals = totals.astype(object)

@@ -21,8 +21,7 @@ from ncsim.records.joint_counts import array_of
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.inequalities import checked_table
 from ncsim.statistics.linear_programmes import least
-from ncsim.statistics.quantum_bounds import in_units
-from ncsim.statistics.rationals import common_denominator, sum_of_fractions, whole_numbers
+from ncsim.statistics.rationals import common_denominator, sum_of_fractions, summable, whole_numbers
 
 #: Assignments of outcomes to all measurements that a linear programme has, at most.
 MAX_ASSIGNMENTS = 2**16
@@ -256,8 +255,8 @@ def _checked(
         for name, length in zip(context, counts.shape, strict=True):
             if outcomes.setdefault(name, length) != length:
                 raise ValueError(f"contexts: {name} has {outcomes[name]} outcomes and {length}; allowed: one number")
-        shares, _ = in_units(counts)  # whose sum is a float
-        laws.append(shares / shares.sum())
+        counts = summable(counts)
+        laws.append(counts / counts.sum())
     return contexts, laws, outcomes
 
 

@@ -86,6 +86,21 @@ def test_weights_of_any_size(size):
         assert ring.correlator.tolist() == [1, 1, 1 - 2 * expected, 1]
 
 
+@pytest.mark.parametrize("size", [1e-300, 3.0, 2.0**1001, 2.9e307])
+def test_shares_of_tables_are_those_of_weights_of_any_size(size):
+    """Where four cells add up to no float, accuracies were 0, correlators NaN and the visibility of a signalling table 2."""
+    shares = np.array([[[[3, 1], [2, 10]], [[3, 0], [0, 9]]], [[[4, 1], [1, 10]], [[1, 6], [5, 4]]]]) / 1.75
+    table = size * shares
+    expected = ncsim.chsh_statistics(shares)
+    for name, values in ncsim.chsh_statistics(table)._asdict().items():
+        np.testing.assert_allclose(values, getattr(expected, name), rtol=1e-12, atol=1e-15, err_msg=name)
+    assert ncsim.chsh_inequality().value(table) == pytest.approx(float(expected.s), rel=1e-14)
+    measures, alike = (ncsim.contextuality_measures(each) for each in (table, shares))
+    assert measures.contextual_fraction == pytest.approx(alike.contextual_fraction, abs=1e-12)
+    with pytest.raises(ValueError, match="it signals"):
+        ncsim.npa_visibility(table)
+
+
 def test_a_ring_by_every_coupling():
     """Delta by the definition: s_odd over all odd choices of signs."""
     generator = np.random.default_rng(7)
