@@ -41,6 +41,15 @@ def test_game_form_is_the_binomial_of_wins():
     assert np.isnan(game_p_value(np.zeros((2, 2, 2, 2), int)))
 
 
+def test_nothing_is_bet_against_what_a_local_model_has():
+    """The nearest local model is then what was seen, and odds are 1; accuracies and totals differ between contexts."""
+    alice, bob = np.array([0.9, 0.6]), np.array([0.7, 0.2])
+    law = np.einsum("ia,jb->ijab", np.stack([1 - alice, alice], axis=1), np.stack([1 - bob, bob], axis=1))
+    totals = np.array([[10**6, 2 * 10**6], [3 * 10**6, 10**6]])
+    odds = _betting_ratio(totals[..., None, None] * law, totals / totals.sum())
+    np.testing.assert_allclose(odds, 1, atol=1e-3)
+
+
 def test_game_form_of_one_trial():
     """It is won with 3/4 by the best strategy; a lost one says nothing. Equal outcomes win, but in context 22."""
     trial = np.eye(16, dtype=int).reshape(2, 2, 2, 2, 2, 2, 2, 2)  # [i, j, a, b], and the table of that trial alone

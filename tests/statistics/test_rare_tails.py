@@ -58,6 +58,9 @@ def test_a_tail_is_that_of_the_law_of_s(bound):
         found = tail(law, outcomes, bound)
         assert found.probability.value == pytest.approx(law.law.between(bound, 4.0), rel=1e-9, abs=1e-15)
         assert found.probability.low <= found.probability.value <= found.probability.high
+        _, low, high, *_ = found.probability
+        half = (high - low) / 2
+        assert found.reach == (half / found.probability.value if found.probability.value else np.inf)
 
 
 def drawn(members, generator, laws=LAWS):
