@@ -10,6 +10,7 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.errors import StoreError
+from ncsim.report import scenarios
 from ncsim.report.scenarios import draw_scenario, scenario_lines, store_scenario, summarise_scenario
 from ncsim.scenarios import open_scenario
 from ncsim.statistics.intervals import Estimate
@@ -284,3 +285,26 @@ def test_the_picture_of_many_cells_has_a_key_for_each(cells, tmp_path, monkeypat
     assert 0 <= box.y0 < box.y1 <= figure.axes[0].get_tightbbox().y0
     assert len(figure.legends[0].texts) == len(containers)
     assert (figure.get_suptitle() == "the first 30 of 31 cells; the CSV has all") == (cells == 31)
+
+
+def test_bounds_of_the_picture_have_their_names(tmp_path, monkeypatch):
+    """Each at its own height, and two that are one line have one name."""
+    drawn, save = [], scenarios.save_figure
+    monkeypatch.setattr(scenarios, "save_figure", lambda figure, *rest: drawn.append(figure) or save(figure, *rest))
+    protocol = {"protocol": "single shot", "mean": Estimate(1.5, 1.0, 2.25, "made up")._asdict()}
+    bounds = [("chained", 4.0, 5.1962, 6.0), ("Mermin", 2.0, 4.0, 4.0)]
+    asked = [
+        {"name": name, "classical": low, "quantum": middle, "algebraic": most, "protocols": [protocol]}
+        for name, low, middle, most in bounds
+    ]
+    draw_scenario({"cells": [{"cell": {}, "inequalities": asked}]}, tmp_path / "scenario")
+    found = [{text.get_text(): text.xy[1] for text in panel.texts} for panel in drawn[0].axes]
+    assert found == [
+        {"classical": 4.0, "quantum": 5.1962, "algebraic": 6.0},
+        {"classical": 2.0, "quantum, algebraic": 4.0},
+    ]
+    for panel, names in zip(drawn[0].axes, found, strict=True):
+        lines = {line.get_ydata()[0] for line in panel.get_lines() if set(line.get_xdata()) == {0, 1}}
+        assert lines == set(names.values())
+        assert panel.get_ylim()[1] > max(lines)
+    assert not drawn[0].legends  # of one cell
