@@ -91,7 +91,7 @@ def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Est
     Example:
         >>> import numpy as np
         >>> print(s_interval(np.tile(np.diag([0, 100]), (2, 2, 1, 1))))
-        2.000 [1.874, 2.073]
+        2.000 [1.875, 2.072]
     """
     level = checked_level(level)
     counts = np.asarray(validated_counts(table), np.float64)
