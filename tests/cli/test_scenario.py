@@ -307,4 +307,6 @@ def test_bounds_of_the_picture_have_their_names(tmp_path, monkeypatch):
         lines = {line.get_ydata()[0] for line in panel.get_lines() if set(line.get_xdata()) == {0, 1}}
         assert lines == set(names.values())
         assert panel.get_ylim()[1] > max(lines)
+        dots = panel.containers[0].lines[0].get_xdata()
+        assert panel.get_xlim()[0] < min(dots) <= max(dots) < panel.get_xlim()[1]
     assert not drawn[0].legends  # of one cell

@@ -55,6 +55,16 @@ def test_the_table_has_each_cell_and_the_sums_of_all():
     assert rows[2] == "total 10,000 4e+06 2e+05 20.0 s 3.0 s 500 kB 5".split()
 
 
+@pytest.mark.parametrize(("swept", "values"), [(("hidden", "steps"), ["~2", "100"]), ((), ["~the", "ensemble"])])
+def test_columns_stand_below_their_names(swept, values):
+    """A cell has all swept values, the first one marked where it is not calibrated; below stands the sum of each column."""
+    lines = made(cell(GRID[0], calibrated=False), swept=swept).lines()
+    at = lines[0].index("members")
+    assert lines[0][:at].split() == list(swept or ["cell"])
+    assert lines[2][:at].split() == values
+    assert (lines[2][at:].split()[0], lines[3][:at].split(), lines[3][at:].split()[0]) == ("5,000", ["total"], "5,000")
+
+
 def test_the_lines_below_it_tell_what_the_command_takes():
     told = made(*TWO).lines()
     assert "On 4 x cpu (cpu); calibrated in 7 s." in told

@@ -1,14 +1,17 @@
 """The interval of the claim that S is largest at n = 3: a difference of two means whose limits may be unlike."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from ncsim.report.claims import PEAK, criteria, difference, findings
+import ncsim
+from ncsim.report.claims import PEAK, criteria, difference, findings, settings
 from ncsim.statistics.intervals import Estimate, mean_estimate
 from ncsim.statistics.lattice_law import LatticeLaw
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS
+from tests.support.tasks import FOUR_ROWS
 
 
 def estimated(value, low, high):
@@ -138,3 +141,14 @@ def test_an_interval_with_the_threshold_in_it_leaves_a_claim_open():
     some = wide["n=3: some runs above 2 sqrt 2"].estimate
     share = sum(share for value, share in OF_WIDTHS[3].items() if value > 2 * math.sqrt(2))
     assert (some.low, some.high) == pytest.approx((1 - (1 - share + 0.06) ** 50, 1 - (1 - share - 0.06) ** 50))
+
+
+def test_claims_are_about_the_papers_tasks_and_widths_a_setting_at_a_time():
+    configs = ncsim.config_grid(hidden=[3, 1, 2, 4], learning_rate=[0.01, 0.1], members=[50])
+    found = settings(configs)
+    assert [{width: (configs[n].hidden, configs[n].learning_rate) for width, n in each.items()} for each in found] == [
+        {width: (width, rate) for width in (3, 2, 4)} for rate in (0.01, 0.1)
+    ]
+    unlike = [dataclasses.replace(config, members=40 + n, first_member=n) for n, config in enumerate(configs[::2])]
+    assert settings(unlike) == [{unlike[n].hidden: n for n in (0, 2, 3)}]
+    assert settings(ncsim.config_grid(hidden=[2, 3, 4], tasks=FOUR_ROWS)) == []
