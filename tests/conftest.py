@@ -54,6 +54,12 @@ whole/test_stored_runs.py ensemble/test_run.py benchmarks/test_first_minutes.py 
 """.split()
 
 
+#: Where figures are drawn as PDF, too.
+WITH_PDF = (
+    "experiments", "report/test_report.py", "cli/test_command.py", "ensemble/test_networks.py", "text/test_entanglement_runs.py"
+)  # fmt: skip
+
+
 def pytest_collection_modifyitems(items):
     place = {TESTS / name: number for number, name in enumerate(LONGEST)}
     assert all(path.exists() for path in place), "a file of LONGEST is not there"
@@ -61,14 +67,18 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _letters_of_pdf_are_outlines(request):
-    """To embed a font takes a third of the time of a report. `tests/report/test_report.py` has figures as users do."""
+def _figures_are_drawn_quickly(request):
+    """To embed a font in a PDF and to draw a PNG of many pixels is half of a report's time. `tests/report/test_report.py` has figures as
+    users do."""
     from ncsim.report import figures
 
     with pytest.MonkeyPatch.context() as patch:
         if request.path.name != "test_report.py" or request.path.parent.name != "report":
             for name in ("pdf.fonttype", "ps.fonttype"):
                 patch.setitem(figures.STYLE, name, 3)
+            patch.setitem(figures.STYLE, "savefig.dpi", 20)
+        if not any(request.path.is_relative_to(TESTS / each) for each in WITH_PDF):
+            patch.setattr(figures, "_FILES", tuple(each for each in figures._FILES if each[0] != "pdf"))
         yield
 
 

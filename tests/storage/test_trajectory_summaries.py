@@ -126,8 +126,8 @@ def test_a_part_that_is_stored_between_two_looks_lacks_no_recording(tmp_path, mo
             folder.write_recorded(CONFIG, made_up(150).take(slice(ids.start, ids.stop)), ncsim.Recording(points=5))
             run.write_part(CONFIG, some_records(ids.start, len(ids)))
 
-    def looked(self, config, stamped=PartFolder.stamped):
-        found = stamped(self, config)
+    def looked(self, config, ids=None, stamped=PartFolder.stamped):
+        found = stamped(self, config, ids)
         store()
         return found
 
