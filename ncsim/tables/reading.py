@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ncsim.errors import DataError
+from ncsim.formatting import counted as number_of
 from ncsim.formatting import decimals_of
 from ncsim.statistics.rationals import EXACT
 
@@ -145,14 +146,16 @@ def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
                 words = f"a cell of more than {csv.field_size_limit():,} characters; allowed: names and numbers"
                 raise DataError(f"{file}: row {number} has {words}") from None
     if len(rows) < 2:
-        raise DataError(f"{file}: {len(rows)} rows; allowed: a first row of names and at least one other")
+        raise DataError(f"{file}: {number_of(len(rows), 'row')}; allowed: a first row of names and at least one other")
     (_, header), *rest = rows
     if header not in FORMS:  # before rows are counted: with semicolons, decimal commas are cells
         allowed = " or ".join(map(",".join, FORMS))
         raise DataError(f"{file}: its first row is {','.join(header)}; allowed: {allowed}")
     for number, row in rest:
         if len(row) != len(header):
-            raise DataError(f"{file}: row {number} has {len(row)} cells; allowed: {len(header)}, as the first row")
+            raise DataError(
+                f"{file}: row {number} has {number_of(len(row), 'cell')}; allowed: {len(header)}, as the first row"
+            )
     return header, rest
 
 
@@ -176,10 +179,9 @@ def _table(file: Any, cells: list[tuple[int, list[str], list[str], str]], probab
             raise DataError(f"{file}: row {number}: {', '.join(cell)} stands there twice; allowed: once")
         found[place] = (value, number)
     shape = tuple(map(len, names))
-    if min(shape[2:]) < 2:
-        raise DataError(
-            f"{file}: one outcome alone ({', '.join(names[2] | names[3])}); allowed: two or more for each party"
-        )
+    for party, known in (("Alice", names[2]), ("Bob", names[3])):
+        if len(known) < 2:
+            raise DataError(f"{file}: {party} has one outcome alone ({', '.join(known)}); allowed: two or more")
     values = np.full(shape, np.nan)
     for place, (value, _) in found.items():
         values[place] = value

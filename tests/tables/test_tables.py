@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import ncsim
 from ncsim.cli import main
 from ncsim.errors import DataError
+from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.locality_tests import STRATEGIES
 from ncsim.tables import describe, lines, read_table
 
@@ -58,6 +60,67 @@ def test_a_pr_box_in_both_forms_and_as_probabilities(tmp_path):
         assert ("verdict" in found) == table.counted
     assert "and no quantum state has it" in "\n".join(lines(wide, describe(wide)))
     assert "nothing is said of chance" in "\n".join(lines(shares, describe(shares)))
+
+
+@pytest.mark.parametrize(("m", "n"), [(2, 2), (3, 3), (2, 3), (3, 2)])
+def test_what_is_said_of_any_counts_is_the_definition(tmp_path, m, n):
+    """Row by row, in whole numbers and fractions: +1 is the first outcome, 2 of Alice's and yes of Bob's, which are named last."""
+    counts = np.random.default_rng(m + 10 * n).integers(1, 30, (m, n, 2, 2)).tolist()  # a = 1, 2; b = no, yes
+    cells = itertools.product(range(m), range(n), (0, 1), (1, 0))
+    rows = [f"A{i},B{j},{a + 1},{('no', 'yes')[b]},{counts[i][j][a][b]}\n" for i, j, a, b in cells]
+    table = made(tmp_path, "alice,bob,a,b,count\n" + "".join(rows))
+    found = describe(table)
+    assert table.outcomes == (("2", "1"), ("yes", "no"))
+    marginals = {"A": [[] for _ in range(m)], "B": [[] for _ in range(n)]}
+    e = {}
+    printed = [line.split() for line in lines(table, found)[4 : 4 + m * n]]
+    for i, j in itertools.product(range(m), range(n)):
+        items = sum(map(sum, counts[i][j]))
+        alice = Fraction(sum(counts[i][j][1]) - sum(counts[i][j][0]), items)
+        bob = Fraction(sum(row[1] - row[0] for row in counts[i][j]), items)
+        e[i, j] = Fraction(counts[i][j][0][0] + counts[i][j][1][1] - counts[i][j][0][1] - counts[i][j][1][0], items)
+        marginals["A"][i].append(alice)
+        marginals["B"][j].append(bob)
+        assert found["items"][i][j] == items
+        numbers = [found[name][i][j] for name in ("mean_alice", "mean_bob", "correlator")]
+        assert numbers == pytest.approx([float(alice), float(bob), float(e[i, j])], abs=1e-14)
+        assert printed[i * n + j] == [
+            f"A{i}",
+            f"B{j}",
+            str(items),
+            *(f"{float(x):+.4f}" for x in (alice, bob, e[i, j])),
+        ]
+    apart = [max(values) - min(values) for values in marginals["A"] + marginals["B"]]
+    assert found["largest_difference_of_marginals"] == pytest.approx(float(max(apart)) / 2)
+    assert ("s" in found, "chained" in found, "minus" in found) == (m == n == 2, m == n == 3, m == n)
+    if m != n:
+        return
+    # The ring A1 B1 A2 B2 ... or, of three, A3 B1 A2 B2 A1 B3 A3: each setting is in two of its contexts.
+    ring = [(0, 0), (0, 1), (1, 0), (1, 1)] if m == 2 else [(0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 2)]
+    sums = {
+        signs: sum(sign * e[place] for sign, place in zip(signs, ring, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(ring))
+        if np.prod(signs) == -1
+    }
+    # Of each setting the two means in the ring's contexts.
+    influence = sum(
+        abs(float(means[0] - means[1]))
+        for party, of in enumerate("AB")
+        for own in range(m)
+        for means in [[marginals[of][own][place[1 - party]] for place in ring if place[party] == own]]
+    )
+    best = max(sums, key=sums.get)
+    assert found["s" if m == 2 else "chained"] == pytest.approx(float(sums[(1,) * (len(ring) - 1) + (-1,)]))
+    assert found["influence"] == pytest.approx(influence)
+    assert found["contextuality"] == pytest.approx(float(sums[best]) - (len(ring) - 2) - influence)
+    assert found["minus"] == [f"A{m - 1}", f"B{m - 1}"]
+    if m == 2:
+        assert (found["s_odd"], found["s_odd_signs"]) == (pytest.approx(float(sums[best])), best)
+        measures = contextuality_measures(np.array(counts))  # a = 2 and b = yes are number 1 there, too
+        names = ["contextual_fraction", "signalling_fraction", "discounted_fraction", "cnt1", "cnt2", "cnt3", "ncnt2"]
+        assert [found[name] for name in names] == pytest.approx([getattr(measures, name) for name in names], abs=1e-9)
+        words = f"(signs {''.join('+' if sign > 0 else '-' for sign in best)})"
+        assert any("largest CHSH sum" in line and line.endswith(words) for line in lines(table, found))
 
 
 def test_probabilities_without_signalling_do_not_signal_by_their_rounding(tmp_path):
@@ -145,6 +208,27 @@ def test_one_item_in_each_context_is_a_count_where_the_file_says_count(tmp_path)
     assert describe(made(tmp_path, text.replace("{}", "probability")))["items"] is None
 
 
+def test_lines_without_anything_and_comments_are_passed_over_and_counted(tmp_path):
+    first, *rest = BOX.splitlines()
+    text = "# a table\n\n" + first + "\n  \n" + "\n#\n\n".join(rest) + "\n\n"
+    assert np.array_equal(made(tmp_path, text).values, made(tmp_path, BOX, "plain.csv").values)
+    with pytest.raises(DataError, match=r": row 11: 'four'; allowed"):
+        made(tmp_path, text.replace("A',B,4", "A',B,four"))
+
+
+def test_a_largest_sum_that_is_contextual_is_so_wherever_the_minus_stands(tmp_path):
+    turned = made(tmp_path, BOX.replace("4", "4000")).chosen(["A'", "A"], ["B'", "B"])
+    found = describe(turned)
+    assert (found["s"], found["s_odd"]) == (0, 4)
+    assert found["verdict"] == "contextual beyond direct influence"
+
+
+def test_a_context_of_one_item_beside_others_makes_no_probabilities(tmp_path):
+    """Whole numbers are counts unless every context adds up to 1."""
+    table = made(tmp_path, HEAD + "A0,B0,1,0,0,0\nA0,B1,3,1,1,3\nA1,B0,0,0,0,1\nA1,B1,2,2,2,2\n")
+    assert describe(table)["items"] == [[1, 8], [1, 8]]
+
+
 def test_a_largest_sum_above_2_is_in_the_verdict_wherever_the_minus_stands(tmp_path):
     """S is 0 and another of the eight sums 2.4: with the settings in another order S itself is that."""
     table = made(tmp_path, of_cells((10, 40), ("+-", "+-"), list(itertools.product((0, 1), repeat=2))))
@@ -208,7 +292,7 @@ def test_words_on_a_largest_sum_follow_from_the_interval(tmp_path):
 def test_fixed_answers_are_not_rounded_and_an_exponent_may_be_any(tmp_path):
     """S of a table of 0 and 1 might have been "off by 8 and Delta by 24"; an exponent that decimal has not was a traceback."""
     fixed = made(tmp_path, HEAD + "".join(f"A{i},B{j},1,0,0,0\n" for i in "01" for j in "01"))
-    assert (fixed.decimals, describe(fixed)["s"]) == (None, 2)
+    assert (fixed.decimals, describe(fixed)["s"], describe(fixed)["items"]) == (None, 2, None)
     assert "rounding" not in describe(fixed)
     for tiny in ("1e-99999999999999999999", "0e-" + "9" * 5000):
         half, none = "0.500000000000", "0.000000000000"
@@ -294,24 +378,34 @@ def test_three_outcomes(tmp_path):
     ("text", "words"),
     [
         ("", "0 rows"),
-        (HEAD, "1 rows"),
+        (HEAD, "table.csv: 1 row; allowed: a first row of names and at least one other"),
         (
             "alice;bob;a;b;probability\nA;B;+;+;0,5\n",
             "its first row is alice;bob;a;b;probability; allowed: alice,bob,a,b,count or ",
         ),
         ("alice,bob,count\nA,B,4\n", "its first row is alice,bob,count; allowed: "),
         (BOX.replace("4,0,0,4", "4,0,0", 1), "row 2 has 5 cells; allowed: 6"),
+        (BOX.replace("A,B,4,0,0,4", "A", 1), "row 2 has 1 cell; allowed: 6"),
         (BOX.replace("A,B,4", "A,B,-4", 1), "row 2: '-4'; allowed: a number, 0 or above"),
         (BOX.replace("A,B,4", "A,B,four", 1), "row 2: 'four'"),
         (BOX.replace("A,B,4", "A,B,nan", 1), "row 2: 'nan'"),
         (BOX.replace("A',B',0,4,4,0", "A',B',0,0,0,0"), "row 5: A', B' has no items"),
-        (BOX.replace("A',B',0,4,4,0\n", ""), "no row of A', B', ++"[:12]),
+        (
+            BOX.replace("A',B',0,4,4,0\n", ""),
+            "no row of A', B', +, +; allowed: every outcome in every pair of settings",
+        ),
+        (
+            "alice,bob,a,b,count\nA,B,x,u,3\nA,B,x,v,1\nA,B,y,v,1\nA,B,z,u,1\nA,B,z,v,1\n",
+            "no row of A, B, y, u; allowed",
+        ),
         (BOX.replace("A,B',4", "A,B,4", 1), "row 3: A, B, "),
         (BOX.replace("A,B,4,0,0,4", "A,B,0.5,0,0,0.4", 1), "row 2: A, B adds up to 0.9; allowed"),
         (BOX.replace("4", "1e20"), "8e+20 items; allowed: fewer than 2^53 in all, or probabilities"),
         (BOX.replace("A,B,4", "A,B," + "4" * 140_000, 1), "row 2 has a cell of more than 131,072 characters; allowed"),
         (BOX.replace("A,B,4", ",B,4", 1), "row 2: a setting or outcome without a name"),
-        ("alice,bob,a,b,count\nA,B,x,x,3\n", "one outcome alone"),
+        ("alice,bob,a,b,count\nA,B,x,x,3\n", "Alice has one outcome alone (x); allowed: two or more"),
+        ("alice,bob,a,b,count\nA,B,x,x,3\nA,B,x,y,1\n", "Alice has one outcome alone (x); allowed: two or more"),
+        ("alice,bob,a,b,count\nA,B,x,y,3\nA,B,y,y,1\n", "Bob has one outcome alone (y); allowed: two or more"),
         ("alice,bob,a,b,probability\nA,B,x,x,3\nA,B,x,y,1\nA,B,y,x,1\nA,B,y,y,1\n", "row 2: A, B adds up to 6"),
     ],
 )
