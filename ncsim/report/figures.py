@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,9 +31,10 @@ try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
     from matplotlib.patches import PathPatch, Rectangle
     from matplotlib.path import Path as Path2D
-    from matplotlib.textpath import TextPath
+    from matplotlib.textpath import text_to_path
     from matplotlib.ticker import MaxNLocator
 finally:
     if _backend is not None:
@@ -136,8 +138,12 @@ def plain(text: str) -> str:
 
 def widest(labels: Sequence[str]) -> float:
     """Inches of the longest line of labels."""
-    lines = [line for label in labels for line in label.split("\n") if line]
-    return max((TextPath((0, 0), line, size=_FONT_SIZE).get_extents().width for line in lines), default=0) / 72
+    lines = {line.replace(r"\$", "$") for label in labels for line in label.split("\n")}
+    with _style(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of letters that the font lacks, which drawing tells
+        font = FontProperties(size=_FONT_SIZE)
+        # Advances of letters: no outline is made, which is dear, and which blanks do not have.
+        return max((text_to_path.get_text_width_height_descent(line, font, False)[0] for line in lines), default=0) / 72
 
 
 def _fit(labels: Sequence[str], inches: float) -> bool:

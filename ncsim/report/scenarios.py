@@ -335,7 +335,7 @@ def draw_scenario(summary: dict[str, Any], stem: Path) -> list[Path]:
     shown, labels = drawable[:MOST_DRAWN], [plain(_label(cell) or "mean") for cell in drawable[:MOST_DRAWN]]
     width = max(5.2 * len(asked), widest(labels) + 0.8)
     across = min(int((width - 0.2) // (widest(labels) + 0.6)), len(shown), 6)
-    below = 0.17 * -(-len(shown) // across) if len(drawable) > 1 else 0.0
+    below = 0.19 * -(-len(shown) // across) if len(drawable) > 1 else 0.0
     with new_figure(width, 4.0 + below) as figure:
         panels = np.atleast_1d(figure.subplots(1, len(asked)))
         for number, panel in enumerate(panels):

@@ -287,6 +287,21 @@ def test_the_picture_of_many_cells_has_a_key_for_each(cells, tmp_path, monkeypat
     assert (figure.get_suptitle() == "the first 30 of 31 cells; the CSV has all") == (cells == 31)
 
 
+def test_a_long_legend_leaves_the_picture_its_height(tmp_path, monkeypatch):
+    """Of thirty long names, one below another, half of the picture's height was left."""
+    made = []
+    monkeypatch.setattr(scenarios, "save_figure", lambda figure, *rest: made.append(figure))
+    for cells in (2, 30):
+        summary = summarise_scenario(made_up_run(np.full((3, 4, 4), 4, np.int32), cells))
+        for number, cell in enumerate(summary["cells"]):
+            cell["cell"] = {"optimizer_options": f"{'momentum=0.9, ' * 4}{number}"}
+        draw_scenario(summary, tmp_path / "scenario")
+    for figure in made:
+        figure.canvas.draw()
+    few, many = (figure.axes[0].bbox.height for figure in made)
+    assert many == pytest.approx(few, rel=0.15)
+
+
 def test_bounds_of_the_picture_have_their_names(tmp_path, monkeypatch):
     """Each at its own height, and two that are one line have one name."""
     drawn, save = [], scenarios.save_figure

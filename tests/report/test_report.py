@@ -538,3 +538,21 @@ def test_names_of_users_are_no_formulas(tmp_path, monkeypatch, name):
     assert any(name in text for text in texts)
     assert "mathdefault" not in (tmp_path / "means.svg").read_text()
     assert len(figures.inline_panels(laws, dots, labels, "tasks", range(2))) == len(laws)
+
+
+@pytest.mark.parametrize("name", [" ", ""])
+def test_a_name_of_blanks_is_drawn(tmp_path, name):
+    """Its width was asked of an outline, and a blank has none: the report ended in a traceback."""
+    laws = [[law] * 2 for law in summarise(a_run(tmp_path / "run", made_up(300, seed=2))).laws[0]]
+    labels = [f"{name}\n3", "other\n3"]
+    assert all(path.exists() for path in figures.plot_means(laws, labels, "tasks", tmp_path / "means"))
+    assert figures.widest([name, "m"]) >= figures.widest(["m"]) > figures.widest([""]) == 0
+
+
+def test_widths_of_labels_are_those_that_are_drawn():
+    labels = ["optimistic_gradient_descent", "cost $5 and $6", "0.003", "i", "WWW"]
+    with figures.new_figure(6, 4, None) as figure:
+        figure.set_dpi(1000)  # where pixels are too small to tell
+        texts = [figure.text(0, 0, figures.plain(label), size=9) for label in labels]
+        drawn = [text.get_window_extent().width / figure.dpi for text in texts]
+    assert [figures.widest([figures.plain(label)]) for label in labels] == pytest.approx(drawn, rel=0.02)
