@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import html
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -20,9 +21,11 @@ from ncsim.cli.command import main
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.until import _Stages
 from ncsim.report.summary import summarise
+from ncsim.report.until import ended as told_of_rule
 from ncsim.report.watch import watch
 from ncsim.report.write import printed
 from ncsim.statistics import stopping
+from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.until import NUMBERS, Until
 from ncsim.storage import parts as stored_parts
 from ncsim.storage.checksums import sealed_json
@@ -97,6 +100,20 @@ def test_the_report_says_why_it_ended_and_what_the_rule_states(ended):
         assert interval["reach"] <= 0.06
     assert max(interval["reach"] for interval in told["intervals"]) > 0.05
     assert f"Stopped at {members:,} of at most 5,000 members, which are enough for {MEAN}." in printed(summary)
+
+
+@pytest.mark.parametrize("value", [0.004, 0.996])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_limits_of_the_rule_are_values_that_the_number_can_have(ended, number, value):
+    """Probabilities end at 0 and 1, mean S at -4 and 4."""
+    run, _ = ended
+    scale = 8 if number.startswith("mean S") else 1
+    least = -4 if scale == 8 else 0
+    stored = run.until | {"until": f"{number} +- 0.01", "reach": [0.02 * scale] * 2}
+    estimate = Estimate(least + scale * value, math.nan, math.nan, "", 0.95)
+    for interval in told_of_rule(stored, run.configs, [{"cell": {}}] * 2, [estimate] * 2)["intervals"]:
+        limits = [least + scale * max(value - 0.02, 0), least + scale * min(value + 0.02, 1)]
+        assert [interval["low"], interval["high"]] == pytest.approx(limits)
 
 
 class Stops:

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import binom, bootstrap, gamma
+from scipy.stats import binom, bootstrap, gamma, norm, t
 
 from ncsim.records.joint_counts import joint_counts
 from ncsim.records.members import MemberRecords
@@ -218,6 +218,33 @@ def test_items_of_their_own_in_each_context():
     assert apart.value == pytest.approx(together.value, abs=1e-6)
     assert apart != together
     assert apart == crossed_bootstrap_mean_s(outcomes, same_items=False)
+
+
+@pytest.mark.parametrize(("members", "items"), [(6, 100), (100, 6)])
+def test_crossed_limits_are_quantiles_by_students_t_of_the_fewer(members, items):
+    """Own resampling by indices; of the limits, what few members or items may have missed is taken away again."""
+    generator = np.random.default_rng(21)
+    outcomes = crossed_outcomes(members, items, generator)
+    products = (outcomes[..., 0, :] * outcomes[..., 1, :]).astype(float)
+    products[:, 1, 1] *= -1
+    sums = products.sum(axis=(1, 2))  # [member, item]
+    own = np.array(
+        [
+            sums[generator.integers(members, size=members)][:, generator.integers(items, size=items)].mean()
+            for _ in range(40_000)
+        ]
+    )
+    fewer = min(members, items)
+    reach = t.ppf(0.975, fewer - 1) * np.sqrt(fewer / (fewer - 1))
+    bias = norm.ppf(np.mean(own < sums.mean()))
+    expected = np.quantile(own, norm.cdf([bias - reach, bias + reach]))
+    found = crossed_bootstrap_mean_s(outcomes, same_items=True, resamples=40_000)
+    missed = 1 - 0.025 ** (1 / fewer)
+    below, above = missed * (sums.mean() + 4), missed * (4 - sums.mean())
+    low = found.value - np.sqrt((found.value - found.low) ** 2 - below**2)
+    high = found.value + np.sqrt((found.high - found.value) ** 2 - above**2)
+    assert found.value == pytest.approx(sums.mean())
+    np.testing.assert_allclose([low, high], expected, atol=0.12 * own.std())
 
 
 def test_crossed_interval_of_perfect_members_is_no_certainty():

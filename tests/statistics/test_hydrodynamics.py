@@ -82,6 +82,15 @@ def test_kappas_with_hardly_any_friction_and_with_much():
     assert momentum_kappa(0.0, 0.7, 3.0, 0.2) == pytest.approx(2 * 3 * 0.7, rel=1e-15)
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_share_is_that_of_the_ensemble_with_more_of_it_left_out(turn):
+    """Where both densities of normal laws are above a tenth of their largest, which is within 2.146 of the narrower one's deviations."""
+    narrow, wide = 1.0, 1.5
+    pair = [ncsim.fluid(GRID, gauss(0, deviation**2 + 0.1 * AROUND), 0.01) for deviation in (narrow, wide)][::turn]
+    ends = math.sqrt(2 * math.log(10)) * narrow
+    assert ncsim.madelung(*pair, thin=0.1).weight == pytest.approx(math.erf(ends / wide / math.sqrt(2)), abs=0.01)
+
+
 @pytest.mark.parametrize("stiffness", [0.5, -0.5])
 def test_packets_in_a_parabola(stiffness):
     """Own case: dq = -k q dt + sqrt(2 D) dB, also down from a hilltop: the potential W of both cancels."""

@@ -248,6 +248,15 @@ def test_notations_there_and_back(settings):
     assert float(again.value(table)) == pytest.approx(float(inequality.value(table)))
 
 
+def test_notations_of_one_setting_for_a_party():
+    """By hand: P(a = 0) = 0.3, P(b = 0) = 0.6 and P(a = b = 0) = 0.2, and means of outcomes -1 (0) and +1 (1)."""
+    zeros, means = [[1, 0.6], [0.3, 0.2]], [[1, -0.2], [0.4, 0.2 + 0.3 - 0.1 - 0.4]]
+    for values, back in ((zeros, ncsim.from_collins_gisin), (means, ncsim.from_correlators)):
+        np.testing.assert_allclose(back(values), [[[[0.2, 0.1], [0.4, 0.3]]]], atol=1e-15)
+    np.testing.assert_allclose(ncsim.from_collins_gisin([1, 0.3]), [[0.3, 0.7]], atol=1e-15)
+    np.testing.assert_allclose(ncsim.from_correlators([1, 0.4]), [[0.3, 0.7]], atol=1e-15)
+
+
 def test_a_table_that_signals_has_no_such_notation():
     table = np.full((2, 2, 2, 2), 4)
     table[0, 1] = [[8, 0], [8, 0]]

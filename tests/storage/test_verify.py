@@ -211,6 +211,21 @@ def test_files_that_are_not_of_this_run_are_named_and_moved_aside(tmp_path):
     assert (tmp_path / "run" / "rejected" / "parts" / "notes.txt.2").read_text() == "again"
 
 
+def test_a_copy_of_an_earlier_config_is_named_and_written_anew(tmp_path):
+    """As where a worker was killed between the two: both are whole, and config.json, which is written first, is the run."""
+    stored(tmp_path)
+    earlier = (tmp_path / "config-copy.json").read_bytes()
+    RunFolder.create(tmp_path, [dataclasses.replace(CONFIG, members=25)])
+    later = (tmp_path / "config-copy.json").read_bytes()
+    assert later == (tmp_path / "config.json").read_bytes() != earlier
+    (tmp_path / "config-copy.json").write_bytes(earlier)
+    found = verify(tmp_path)
+    assert found.findings == [("config-copy.json", "is not the same as config.json")]
+    assert [gap.members for gap in found.missing] == [range(20, 25)]
+    assert repair(tmp_path, trained_again(tmp_path, []), lambda line: None).right
+    assert (tmp_path / "config-copy.json").read_bytes() == (tmp_path / "config.json").read_bytes() == later
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "config-copy.json", "recording.json"])
 def test_a_description_that_cannot_be_read_now_is_not_moved_aside(tmp_path, monkeypatch, name):
