@@ -69,6 +69,34 @@ def test_the_window_of_a_slope_ends_where_something_was_evaluated(epochs, every,
     np.testing.assert_allclose(slope, last / 1000 if last else np.nan)
 
 
+def test_an_adapter_that_diverged_is_not_called_untrained(told):
+    """Context 12 has no counts: of a run that is whole it has diverged, whatever the split. The other three are healthy."""
+    table = with_wrong(256, 6, 6, 1).copy()
+    table[0, 1] = 0
+    numbers = told(table)
+    why = "A1B2 diverged: a logit was not finite"
+    said = sentences(numbers)
+    assert said[:2] == [f"r=2 seed 0, train pairs: {why}.", f"r=2 seed 0, test pairs: {why}."]
+    assert "not trained yet" not in printed_text(numbers)
+
+
+def test_the_page_of_a_run_that_diverged_does_not_wait_for_it(monkeypatch):
+    run = open_text_run(STORED)
+    for missing, verdict in ((0, "of each some adapter diverged"), (4, "has all four contexts yet")):
+        monkeypatch.setattr(run, "counts_and_missing", lambda n=missing: (np.zeros_like(run.counts), n))
+        page = write._page(run, summarise_text(run), dict.fromkeys(write.FIGURES, ""))
+        assert verdict in page
+        assert ("not trained yet" in page) == bool(missing)
+
+
+def test_what_follows_plus_minus_is_said(told):
+    """sqrt((1 - a^2) (1 - b^2) / n) of means a, b = 1 - 2 x 6 / 256, beside a table whose other limits are at 95 %."""
+    numbers = told(with_wrong(256, 6, 6, 1))
+    mean = 1 - 2 * 6 / 256
+    assert context_rows(numbers, "train")[0][-2].endswith(f"+- {(1 - mean**2) / 16:.4f}")
+    assert "+- is one standard error" in sentences(numbers)[-1]
+
+
 def test_majority_rates_are_those_of_training_and_of_test_items(told):
     numbers = told(with_wrong(256, 6, 6, 1))
     numbers["data"]["tasks"]["A1"]["majority_rate"] = {"train": 0.558, "test": 0.509}

@@ -560,7 +560,10 @@ def test_adapters_that_diverge_are_said_and_end_no_run(files, tmp_path, capsys):
     assert found == sum(math.isnan(row["loss_bob"]) for row in rows) > 0
     assert run.missing() == 0
     main(["report", str(run.path)])
-    assert "r=1 seed 0: a context is not trained yet, or diverged." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for split in ("train", "test"):
+        assert f"r=1 seed 0, {split} pairs: A1B1, A1B2, A2B1, A2B2 diverged: a logit was not finite." in said
+    assert "not trained yet" not in said + (run.path / "report.html").read_text()
     main(["export", str(run.path), "--hub", str(tmp_path / "hub"), "--base-model", "acme/tiny-bert"])
     cards = [file.read_text() for file in (tmp_path / "hub" / "adapters").rglob("README.md")]
     assert ["It diverged: a logit was not finite" in card for card in cards] == [True] * 8

@@ -84,8 +84,11 @@ def summarise_text(run: TextRun) -> TextSummary:
             for n, split in enumerate(SPLITS):
                 table = counts[r, seed, -1, n]
                 cell: dict[str, Any] = {"rank": rank, "seed": seed, "split": split}
-                if (table.sum(axis=(2, 3)) == 0).any():
-                    cells.append(cell | {"note": "a context is not trained yet, or diverged"})
+                empty = [
+                    name for name, pairs in zip(CONTEXT_NAMES, table.sum(axis=(2, 3)).flat, strict=True) if not pairs
+                ]
+                if empty:
+                    cells.append(cell | {"note": _without_pairs(empty, missing)})
                     continue
                 cells.append(cell | _table_numbers(table))
     numbers = {
@@ -105,6 +108,12 @@ def summarise_text(run: TextRun) -> TextSummary:
         "slope_epochs": slope_window(run.epochs),
     }
     return TextSummary(numbers, along)
+
+
+def _without_pairs(contexts: list[str], missing: int) -> str:
+    """Why contexts of a rank and seed have no counts: where every adapter is trained, they can only have diverged."""
+    why = "not trained yet, or diverged" if missing else "diverged: a logit was not finite"
+    return f"{', '.join(contexts)} {why}"
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -155,8 +155,12 @@ def table_rows(numbers: Mapping[str, Any], split: str) -> list[list[str]]:
 def sentences(numbers: Mapping[str, Any]) -> list[str]:
     """What the numbers say, in words that they bear."""
     cells = _cells(numbers, "train")
-    without = [cell for cell in numbers["cells"] if cell["split"] == "train" and "note" in cell]
-    found = [f"r={cell['rank']} seed {cell['seed']}: {cell['note']}." for cell in without]
+    # Logits may be finite on the training pairs and not on those to test on, which no table has then.
+    found = [
+        f"r={cell['rank']} seed {cell['seed']}, {cell['split']} pairs: {cell['note']}."
+        for cell in numbers["cells"]
+        if "note" in cell
+    ]
     if not cells:
         return found
     above = [cell for cell in cells if cell["s"] > 2]
@@ -175,6 +179,7 @@ def sentences(numbers: Mapping[str, Any]) -> list[str]:
         f"Contextual once direct influence is discounted (lower 95 % limit of Delta above 0): {len(contextual)} of {len(cells)}."
     )
     found.append(
+        "What follows +- is one standard error, were the two outcomes of a pair independent; all limits in brackets are at 95 %. "
         "Intervals are of items: another start of the adapters is another experiment, which only --seeds shows. P-values take "
         "contexts for independent, though a head answers the same items in two of them."
     )
@@ -188,11 +193,7 @@ def _cells(numbers: Mapping[str, Any], split: str) -> list[Mapping[str, Any]]:
 def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> str:
     numbers, words = summary.numbers, sentences(summary.numbers)
     trained = _cells(numbers, "train")
-    verdict = (
-        [words[-4], words[-2]]
-        if trained
-        else ["No context of a rank and seed is trained on all four pairs of tasks yet."]
-    )
+    verdict = [words[-4], words[-2]] if trained else [_nothing(numbers["adapters_missing"])]
     return render(
         "text.html.j2",
         title=PurePath(run.location).name,
@@ -215,6 +216,13 @@ def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> st
         environments=[environment_rows(record) for record in run.environments()],
         backbone=[(str(name), str(value)) for name, value in run.backbone.items()],
     )
+
+
+def _nothing(missing: int) -> str:
+    """The verdict where no rank and seed has S on its training pairs."""
+    if missing:
+        return "No rank and seed has all four contexts yet, trained and not diverged."
+    return "No rank and seed has S: of each some adapter diverged."
 
 
 def _words(value: Any) -> str:
