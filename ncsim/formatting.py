@@ -34,8 +34,13 @@ def _without_nan(value: Any) -> Any:
 
 
 def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
+    """A time in words, each number below where the next unit begins.
+
+    >>> duration(7.25), duration(59.97), duration(3_599.6), duration(200_000)
+    ('7.2 s', '1:00 min', '1:00:00', '2.3 days')
+    """
+    if float(text := f"{seconds:.1f}") < 60:
+        return f"{text} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
@@ -44,11 +49,17 @@ def duration(seconds: float) -> str:
 
 
 def size(size: float) -> str:
+    """Bytes in three digits, the number below 1,000 where there is a larger unit.
+
+    >>> size(999), size(999_400), size(999_600), size(2.5e9), size(1.2345e15)
+    ('999 B', '999 kB', '1 MB', '2.5 GB', '1,230 TB')
+    """
     for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
+        if float(text := f"{size:.3g}") < 1000:
+            return f"{text} {unit}"
         size /= 1000
-    return f"{size:,.3g} TB"
+    rounded = float(f"{size:.3g}")
+    return f"{rounded:,.0f} TB" if rounded >= 1000 else f"{size:.3g} TB"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:

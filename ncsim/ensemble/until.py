@@ -16,7 +16,7 @@ from ncsim.config.ensemble import fingerprint
 from ncsim.config.fields import shown
 from ncsim.ensemble.job import Job
 from ncsim.errors import ConfigError, NoRunError, StoreError, reason
-from ncsim.formatting import counted, json_text
+from ncsim.formatting import counted, json_text, no_less
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
 from ncsim.statistics.stopping import Look, next_stage
@@ -190,4 +190,4 @@ class _Stages:
         need = seen.needed(self.until.precision)
         least = f"about {need:,} are needed" if need < 2**62 else "more than any run has are needed"
         least = least if math.isfinite(max(seen.reach)) else "no number yet"
-        return f"{self.until}: +- {max(seen.reach):.2g} after {counted(seen.members, 'member')}; {least}"
+        return f"{self.until}: +- {no_less(max(seen.reach))} after {counted(seen.members, 'member')}; {least}"

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.formatting import duration, size, table
+from ncsim.formatting import duration, no_less, size, table
 from ncsim.machine import memory
 
 
@@ -96,7 +96,7 @@ class Forecast:
         lines += ["", f"On {self.device}; calibrated in {self.calibration_seconds:.0f} s."]
         told = ", ".join(f"{name} {duration(seconds)}" for name, seconds in pieces.items())
         lines.append(f"Time: {duration(self.total_seconds)} ({told}).")
-        lines.append(f"Memory: {size(self.peak_memory_bytes)} at most.")
+        lines.append(f"Memory: {size(float(no_less(self.peak_memory_bytes, '.3g')))} at most.")
         free = self.free_disk_bytes
         place = "in an object store" if free is None else f"with {size(free)} free"
         lines.append(f"Disk: {size(self.disk_bytes)}, {place}.")

@@ -307,6 +307,14 @@ def test_one_member_that_was_looked_at_is_one():
     assert "+- 0.5 after 1 member; about " in _Stages._words(stages)
 
 
+def test_a_look_that_is_not_precise_yet_is_not_said_to_be():
+    """0.0604 was "+- 0.06", which is what was asked for, beside more members that are needed."""
+    looks = [stopping.Look(1_000, (0.05, 0.0604))]
+    assert "+- 0.06: +- 0.061 after 1,000 members; about 1,01" in _Stages._words(
+        types.SimpleNamespace(until=Until.parse(MEAN), looks=looks)
+    )
+
+
 @pytest.mark.parametrize("words", [MEAN.replace("0.06", "0.3"), "mean S, learning_rate=0.05 +- 0.3"])
 def test_cells_asked_for_in_another_order_keep_their_intervals(tmp_path, words):
     """Without the rule, and with it: what was seen of a cell is said of it and of no other."""

@@ -70,6 +70,7 @@ def test_the_lines_below_it_tell_what_the_command_takes():
     assert "On 4 x cpu (cpu); calibrated in 7 s." in told
     assert "Time: 30.0 s (start 2.0 s, compiling 3.0 s, training 20.0 s, report 5.0 s)." in told
     assert "Memory: 300 MB at most." in told
+    assert "Memory: 1.24 GB at most." in made(*TWO, peak_memory_bytes=1.2345e9).lines()  # what is at most is rounded up
     assert "Disk: 500 kB, with 1 GB free." in told
     assert told[-1] == "~ not calibrated itself: with the costs of the most similar program that was."
     assert not any(line.startswith("Not enough") for line in told)

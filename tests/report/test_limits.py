@@ -9,7 +9,7 @@ import pytest
 
 from experiments.random_solutions import interval
 from experiments.rare_tails import interval as rare_interval
-from ncsim.formatting import no_less, no_more, share_text, significant, told_apart
+from ncsim.formatting import duration, no_less, no_more, share_text, significant, size, told_apart
 from ncsim.report.until import until_sentence
 from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.verdicts import verdict_on_members
@@ -79,6 +79,20 @@ def test_an_interval_by_a_rule_reaches_as_far_as_is_said():
     for reach, shown in ((0.00371, "0.0038"), (0.05, "0.05"), (0.0204, "0.021"), (0.1, "0.1")):
         interval = {"cell": {}, "reach": reach, "value": 1.25, "level": 0.95}
         assert f" +- {shown}, 95% by" in until_sentence(told | {"intervals": [interval]})
+
+
+def test_times_and_sizes_are_below_the_next_unit():
+    """999,600 bytes were "1e+03 kB", and 59.97 seconds "60.0 s"."""
+    for digits in range(18):
+        for first in ("1", "9.994", "9.9951", "9.99999", "5.005"):
+            number = float(f"{first}e{digits}")
+            value, unit = size(number).split()
+            assert re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,2})?" if unit != "TB" else r"[0-9,]+(\.[0-9]{1,2})?", value)
+            factor = 1000 ** ("B", "kB", "MB", "GB", "TB").index(unit)
+            assert float(value.replace(",", "")) * factor == pytest.approx(number, rel=0.005)
+    said = {59.94: "59.9 s", 59.95: "1:00 min", 60.4: "1:00 min", 3599.4: "59:59 min", 3599.6: "1:00:00"}
+    said |= {172_799.4: "47:59:59", 172_799.6: "2.0 days", 1e8: "1,157.4 days"}
+    assert {seconds: duration(seconds) for seconds in said} == said
 
 
 def test_a_gap_has_one_digit():
