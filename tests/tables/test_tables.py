@@ -13,7 +13,7 @@ from ncsim.cli import main
 from ncsim.errors import DataError
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.locality_tests import STRATEGIES
-from ncsim.tables import describe, lines, read_table
+from ncsim.tables import describe, lines, read_table, reading
 
 PEOPLE = Path(__file__).resolve().parents[2] / "experiments" / "tables" / "animal_acts_people.csv"
 HEAD = "alice,bob,++,+-,-+,--\n"
@@ -223,6 +223,20 @@ def test_a_largest_sum_that_is_contextual_is_so_wherever_the_minus_stands(tmp_pa
     assert found["verdict"] == "contextual beyond direct influence"
 
 
+def test_a_file_that_is_too_long_is_not_read_in_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_BYTES", len(BOX))
+    assert made(tmp_path, BOX).alice == ("A", "A'")
+    for more in ("#", "A'',B,4,0,0,4\nA'',B',4,0,0,4\n"):
+        with pytest.raises(DataError, match=f"more than {len(BOX)} characters; allowed: a table of joint outcomes"):
+            made(tmp_path, BOX + more)
+
+
+def test_means_that_are_all_but_certain_are_not_shown_as_certain(tmp_path):
+    """2 in 100,000 answers of each are others: a mean of -0.99996, and products alike."""
+    table = made(tmp_path, HEAD + "".join(f"A{i},B{j},1,1,1,99997\n" for i in (1, 2) for j in (1, 2)))
+    assert "A1 B1 100,000 -0.99996 -0.99996 +0.99996" in " ".join("\n".join(lines(table, describe(table))).split())
+
+
 def test_a_context_of_one_item_beside_others_makes_no_probabilities(tmp_path):
     """Whole numbers are counts unless every context adds up to 1."""
     table = made(tmp_path, HEAD + "A0,B0,1,0,0,0\nA0,B1,3,1,1,3\nA1,B0,0,0,0,1\nA1,B1,2,2,2,2\n")
@@ -256,6 +270,9 @@ def test_what_rounding_may_do_is_told_and_is_enough(tmp_path):
         assert "if rounded, S may be off by 0.0" in "\n".join(lines(table, found))
     words = "0.1000000000,0.4000000000,0.4000000000,0.1000000000"
     exact = made(tmp_path, HEAD + "".join(f"A{i},B{j},{words}\n" for i in "01" for j in "01"))
+    no_sum = made(tmp_path, HEAD + "".join(f"A{i},B{j},0.1,0.4,0.4,0.1\n" for i in "01" for j in "012"))
+    assert no_sum.rounding == pytest.approx(0.2)
+    assert "rounding" not in describe(no_sum)  # neither S nor a chained sum is said
     assert "rounding" not in describe(exact)
 
 
@@ -302,12 +319,40 @@ def test_fixed_answers_are_not_rounded_and_an_exponent_may_be_any(tmp_path):
         assert "rounding" not in describe(table)
 
 
+@pytest.mark.parametrize(
+    ("correlator", "bias", "kind"),
+    [
+        (0.5, 0.0, "local; its four correlators some quantum state has"),
+        (
+            0.7,
+            0.0,
+            "not local, not excluded by level 1 of the NPA hierarchy; its four correlators some quantum state has",
+        ),
+        (0.8, 0.0, "not local, and no quantum state has it; its four correlators no quantum state has"),
+        (0.5, 0.2, "it signals; its four correlators some quantum state has"),
+        (0.8, 0.2, "it signals; its four correlators no quantum state has"),
+    ],
+)
+def test_the_kind_of_a_noisy_pr_box(tmp_path, correlator, bias, kind):
+    """S of four times the correlator: local up to 2, quantum up to 2 sqrt 2 (Tsirelson 1980). With a bias Alice tells Bob's setting."""
+    rows = ""
+    for i, j in np.ndindex(2, 2):
+        c, a = correlator * (1 - 2 * (i and j)), bias * j
+        cells = [(1 + a * x + c * x * y) / 4 for x in (1, -1) for y in (1, -1)]
+        rows += f"A{i},B{j}," + ",".join(f"{cell:.12f}" for cell in cells) + "\n"
+    table = made(tmp_path, HEAD + rows)
+    assert f"  kind                 {kind}" in lines(table, describe(table))
+
+
 def test_settings_are_chosen_and_ordered():
     """Another order moves the minus: S is one of the eight sums, and Delta stays."""
     table = read_table(PEOPLE)
     turned = describe(table.chosen(["Horse/Bear", "Tiger/Cat"], None))
     assert turned["s"] == pytest.approx(0.6296 + 0.358 - 0.7778 - 0.6543, abs=1e-3)
     assert turned["contextuality"] == pytest.approx(-3.3580, abs=5e-5)
+    one = table.chosen(["Horse/Bear"], None)
+    assert (one.alice, one.bob) == (("Horse/Bear",), ("Snorts/Meows", "Growls/Whinnies"))
+    assert np.array_equal(one.values, table.values[table.alice.index("Horse/Bear")][None])
     for wrong in (["Dog"], ["Tiger/Cat", "Tiger/Cat"]):
         with pytest.raises(DataError, match=r"^--alice: .*allowed: each of Tiger/Cat, Horse/Bear once"):
             table.chosen(wrong, None)
