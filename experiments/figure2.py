@@ -41,7 +41,7 @@ def claims_table(found: Sequence[Finding]) -> list[str]:
     protocols = [protocol.label for protocol in STANDARD_PROTOCOLS]
     rows = []
     for text, criterion in criteria(found).items():
-        cells = {f.protocol: f"{f.answer} {f.estimate}" for f in found if f.claim == text}
+        cells = {f.protocol: f"{f.answer} {f.words}" for f in found if f.claim == text}
         rows.append([text, criterion, *(cells[label] for label in protocols)])
     return table(["claim of the paper", "holds if", *protocols], rows, indent="")
 
@@ -57,9 +57,7 @@ def conclusion(found: Sequence[Finding], summary: dict[str, Any]) -> str:
         text = f"All {total} claims hold under: {'; '.join(best)}."
     else:
         text = f"No protocol meets all {total} claims. Closest, with {most} of {total}: {'; '.join(best)}"
-        missed = [
-            f"{f.claim} ({f.answer}, {f.estimate})" for f in found if f.protocol == best[0] and f.answer != "holds"
-        ]
+        missed = [f"{f.claim} ({f.answer}, {f.words})" for f in found if f.protocol == best[0] and f.answer != "holds"]
         text += f"; the first of them misses: {'; '.join(missed)}."
     single = next(f for f in found if f.protocol == labels[0] and f.claim == CLAIMS[1].text)
     text += f" A single shot at n=3 has S > 2 with probability {single.estimate}."

@@ -138,38 +138,63 @@ def _toward(value: float, form: str, rounding: str) -> str:
     return format(float(known.quantize(decimal.Decimal(1).scaleb(last[kind]), rounding, as_many)) + 0.0, form)
 
 
-def significant(value: float) -> str:
+def significant(value: float, *bounds: float) -> str:
     """Three decimals, or one digit where that would hide a small number, or how little a share is below 1. Below 1e-9 a probability
     is nothing.
 
+    Args:
+        value: the number.
+        bounds: what else it is told apart from, as `told_apart`.
+
     >>> significant(0.97142), significant(0.00002), significant(0.99998), significant(1.0), significant(1.00002)
     ('0.971', '2e-05', '0.99998', '1.000', '1.000')
+    >>> significant(0.50004), significant(0.50004, 0.5)
+    ('0.500', '0.50004')
     """
     if NOTHING < abs(value) < 0.0005:
         return f"{value:.0e}"
-    return told_apart(value, 3, *([1] if value < 1 else []))
+    return told_apart(value, 3, *bounds, *([1] if value < 1 else []))
 
 
 def told_apart(value: float, decimals: int, *bounds: float, sign: bool = False) -> str:
-    """A number with so many decimals, and with more where they alone would make it a bound that it is not: one digit of what is
-    between them. What is within 1e-9 of a bound is nothing but rounding.
+    """A number with so many decimals, and with more where they alone would make it look like a bound that it is not: one digit of
+    what is between them. What is within 1e-9 of a bound is nothing but rounding.
 
     Args:
         value: the number.
         decimals: how many it has elsewhere.
-        bounds: what words are decided by, as the 2 of S or the 0 of Delta.
+        bounds: what words are decided by, as the 2 of S or the 0 of Delta. They may have more decimals, as 2 sqrt 2 has.
         sign: whether numbers above 0 have one, too.
 
     >>> told_apart(2.00004, 4, 2), told_apart(1.9996, 4, 2), told_apart(2.0, 4, 2), told_apart(-3e-6, 4, 0), told_apart(-1e-17, 4)
     ('2.00004', '1.9996', '2.0000', '-3e-06', '0.0000')
+    >>> told_apart(2.82843, 4, 8**0.5), told_apart(0.97131, 3, 0.97129), told_apart(0.97129, 3, 0.97131)
+    ('2.828430', '0.97131', '0.97129')
     """
     value = 0.0 if abs(value) <= NOTHING else value
     form = "+" if sign else ""
     text = f"{value:{form}.{decimals}f}"
-    away = next((abs(value - bound) for bound in bounds if float(text) == bound), 0.0)
-    if away <= NOTHING:
+    alike = [
+        bound for bound in bounds if abs(value - bound) > NOTHING and float(f"{bound:.{decimals}f}") == float(text)
+    ]
+    if not alike:
         return f"{float(text) + 0.0:{form}.{decimals}f}"  # no -0.0000
-    return f"{value:{form}.0e}" if float(text) == 0 else f"{value:{form}.{_places(away)}f}"
+    bound = min(alike, key=lambda each: abs(value - each))
+    if bound == 0:
+        return f"{value:{form}.0e}"
+    places = _places(abs(value - bound))
+    places += f"{value:.{places}f}" == f"{bound:.{places}f}"  # of a bound that has digits behind, too
+    return f"{value:{form}.{places}f}"
+
+
+def two_apart(pair: Sequence[float], decimals: int) -> tuple[str, str]:
+    """Two shares that are compared, neither of which looks like the other, or like 0 or 1, but where it is.
+
+    >>> two_apart((0.97131, 0.97129), 3), two_apart((0.25, 0.25), 3), two_apart((1.0, 0.99996), 4)
+    (('0.97131', '0.97129'), ('0.250', '0.250'), ('1.00000', '0.99996'))
+    """
+    one, other = pair
+    return told_apart(one, decimals, 0, 1, other), told_apart(other, decimals, 0, 1, one)
 
 
 def _places(gap: float) -> int:

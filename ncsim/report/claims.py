@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.tasks import PAPER_TASKS
+from ncsim.formatting import significant
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, LatticeLaw, ProtocolLaw
 
@@ -66,6 +67,12 @@ class Finding(NamedTuple):
     estimate: Estimate
     threshold: float
     answer: str
+
+    @property
+    def words(self) -> str:
+        """The estimate, told apart from the threshold that the answer is decided by."""
+        value, low, high = (significant(each, self.threshold) for each in self.estimate[:3])
+        return f"{value} [{low}, {high}]"
 
 
 def findings(laws: Mapping[int, Sequence[ProtocolLaw]]) -> list[Finding]:

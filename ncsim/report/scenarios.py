@@ -265,11 +265,17 @@ def _inequality_lines(asked: dict[str, Any]) -> list[str]:
     if "mean_of_accuracies" in asked:
         lines.append(
             f"  mean from accuracies alone {_words(asked['mean_of_accuracies'])}; largest of a member "
-            f"{asked['largest_of_a_member']:.4g}"
+            f"{_beside_bounds(asked['largest_of_a_member'], asked)}"
         )
     if not rows:  # of which it has been said that there is nothing
         return lines
     return [*lines, *table(["protocol", "mean", "P(above classical)", "P(above quantum)"], rows)]
+
+
+def _beside_bounds(value: float, asked: dict[str, Any]) -> str:
+    """A value in four digits, and with more where it would look like one of the inequality's bounds without being it."""
+    alike = [asked[name] for name in ("classical", "quantum", "algebraic") if f"{asked[name]:.4g}" == f"{value:.4g}"]
+    return told_apart(value, 3, *alike) if any(abs(value - bound) > NOTHING for bound in alike) else f"{value:.4g}"
 
 
 def contextuality_lines(found: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from ncsim.formatting import (
     significant,
     table,
     told_apart,
+    two_apart,
 )
 from ncsim.report.summary import CONTEXT_NAMES
 from ncsim.report.training import training_lines
@@ -230,7 +231,7 @@ def signalling_rows(cell: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
             pooled["answer"],
-            *(told_apart(accuracy, 4, 1) for accuracy in pooled["accuracies"]),
+            *two_apart(pooled["accuracies"], 4),
             "no member" if across["members"] == 0 else f"{estimate(across['difference'])}",
             f"{p_value_text(across['p_holm'])} ({across['method']})",
             f"{p_value_text(pooled['p_holm'])} ({pooled['method']})",

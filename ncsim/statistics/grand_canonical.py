@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from ncsim.formatting import told_apart
 from ncsim.statistics.arguments import below_infinity, check_real, finite, numbers, one_number
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate, jackknife_error
@@ -268,7 +269,7 @@ def two_routes(
     if min(int(full.sum()), int((~full).sum())) < 2:
         problem = f"starts cannot be compared: {int((~full).sum())} from empty, {int(full.sum())} from full"
     elif abs(starts[0]) > MOST_APART * starts[1] + 1e-9:
-        problem = f"starts differ: {starts[0]:+.3f} from empty to full"
+        problem = f"starts differ: {told_apart(starts[0], 3, 0, sign=True)} from empty to full"
     elif abs(chains.value - value) > MOST_APART * both + 1e-3:
         problem = f"routes differ: {chains.value:.3f} by chains, {value:.3f} by fixed widths"
     elif not MOST_APART * both <= RESOLUTION * max(1.0, chains.value):

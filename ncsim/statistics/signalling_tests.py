@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ncsim.config.tasks import CONTEXTS
-from ncsim.formatting import counted, p_value_of, p_value_text
+from ncsim.formatting import counted, p_value_of, p_value_text, two_apart
 from ncsim.records.joint_counts import array_of, joint_counts, validated_counts
 from ncsim.statistics.arguments import numbers
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
@@ -181,9 +181,9 @@ class SignallingTest:
     method: str
 
     def __str__(self) -> str:
-        first, second = self.accuracies
+        first, second = two_apart(self.accuracies, 4)
         z = "" if math.isnan(self.statistic) else f", z = {self.statistic:.1f}"
-        return f"{self.answer}: {first:.4f} against {second:.4f}{z}, {p_value_of('p', self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
+        return f"{self.answer}: {first} against {second}{z}, {p_value_of('p', self.p_value)}, Holm {p_value_text(self.p_holm)} ({self.method})"
 
 
 def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ncsim.config.tasks import S_SIGNS
+from ncsim.formatting import significant
 from ncsim.records.columns import Columns, by_context, group_sums
 from ncsim.records.members import MemberRecords
 from ncsim.statistics import compiled
@@ -99,15 +100,15 @@ class UndecidedConventions:
     tight: bool
 
     def __str__(self) -> str:
-        low, high = self.range_of_mean
-        least, most = self.range_above_two
+        low, high = (significant(each) for each in self.range_of_mean)
+        least, most = (significant(each) for each in self.range_above_two)
         return "\n".join(
             [
                 f"undecided answers      mean S                    S > 2             ({self.members} members, {self.excluded} excluded)",
                 f"as they fell           {self.as_they_fell!s:24}  {self.above_two}",
                 f"coin tosses            {self.coin_toss!s:24}",
                 f"decided members only   {self.decided_only!s:24}  {self.above_two_decided} ({self.decided_members} members)",
-                f"any answers            {low:.3f} to {high:.3f}            {least:.3f} to {most:.3f}"
+                f"any answers            {f'{low} to {high}':24}  {least} to {most}"
                 + ("" if self.tight else "  (outer limits)"),
             ]
         )

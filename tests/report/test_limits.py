@@ -1,5 +1,6 @@
 """What is said to be at most, or at least, a number is so: limits are rounded outward."""
 
+import math
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -9,9 +10,13 @@ import pytest
 
 from experiments.random_solutions import interval
 from experiments.rare_tails import interval as rare_interval
-from ncsim.formatting import duration, no_less, no_more, share_text, significant, size, told_apart
+from ncsim.formatting import duration, no_less, no_more, share_text, significant, size, told_apart, two_apart
+from ncsim.report.claims import Finding
+from ncsim.report.scenarios import scenario_lines
 from ncsim.report.until import until_sentence
-from ncsim.statistics.intervals import clopper_pearson
+from ncsim.statistics.intervals import Estimate, clopper_pearson
+from ncsim.statistics.signalling_tests import SignallingTest
+from ncsim.statistics.undecided import UndecidedConventions
 from ncsim.statistics.verdicts import verdict_on_members
 
 SOURCE = Path(__file__).parents[2]
@@ -103,3 +108,57 @@ def test_a_gap_has_one_digit():
         "0.99996",
         "0.9996",
     ]
+
+
+def test_a_bound_with_more_decimals_is_told_apart_too():
+    """2 sqrt 2 and what two accuracies have, which are no short decimals: 2.82843 was shown as Tsirelson's bound is."""
+    generator = np.random.default_rng(4)
+    for _ in range(500):
+        bound = float(generator.choice([8**0.5, 6 * np.cos(np.pi / 6), generator.uniform(-1, 1)]))
+        value = bound + float(generator.choice([-1, 1])) * 10 ** generator.uniform(-8.9, -2)
+        shown = told_apart(value, 4, 2, bound)
+        places = len(shown.partition(".")[2])
+        assert shown != f"{bound:.{places}f}"
+        assert abs(float(shown) - value) <= 0.5 * 10.0**-places * 1.0001
+        assert places == 4 or f"{value:.4f}" == f"{bound:.4f}"
+        assert told_apart(bound + 1e-12, 4, bound) == f"{bound:.4f}"
+    assert told_apart(2.82843, 4, 2, 8**0.5) == "2.828430"
+    assert two_apart((0.000032, 0.000034), 4) == ("0.000032", "0.000034")
+    assert two_apart((0.971313, 0.971287), 4) == ("0.97131", "0.97129")
+    assert two_apart((0.75, 0.75), 4) == ("0.7500", "0.7500")
+
+
+def test_claims_are_told_apart_from_their_thresholds():
+    """A claim that holds beside "0.500 [0.500, 0.501]" where more than 0.5 is asked for."""
+    found = Finding("a claim", "single shot", Estimate(0.50041, 0.50004, 0.5008, "made up"), 0.5, "holds")
+    assert found.words == "0.5004 [0.50004, 0.501]"
+    assert found._replace(threshold=0.929).words == "0.500 [0.500, 0.501]"
+    asked = found._replace(estimate=Estimate(0.92904, 0.92896, 0.93, "made up"), threshold=0.929, answer="open")
+    assert asked.words == "0.92904 [0.92896, 0.930]"
+
+
+def test_what_is_printed_of_tests_and_of_undecided_answers_is_told_apart():
+    assert "0.99998 against 1.00000," in str(SignallingTest("A1", (0.99998, 1.0), math.nan, 0.01, 0.04, "made up"))
+    assert "0.75002 against 0.75000" in str(SignallingTest("A1", (0.75002, 0.750001), 9.0, 1e-9, 4e-9, "made up"))
+    one = Estimate(2.1, 2.0, 2.2, "made up")
+    ranges = {"range_of_mean": (2.25, 2.5), "range_above_two": (2e-5, 0.99997)}
+    found = UndecidedConventions(9, 0, 9, one, one, one, above_two=one, above_two_decided=one, tight=True, **ranges)
+    assert str(found).splitlines()[-1] == "any answers            2.250 to 2.500            2e-05 to 0.99997"
+
+
+def test_the_largest_value_of_a_member_is_told_apart_from_the_bounds_of_its_inequality():
+    """With many rows a member may be above 2 by less than four digits show."""
+    one = Estimate(1.5, 1.0, 2.0, "made up")._asdict()
+    asked = {"name": "chained", "expression": "S", "classical": 2.0, "quantum": 8**0.5, "algebraic": 4.0}
+    asked |= {"mean_of_accuracies": one, "protocols": []}
+    tasks = {"name": "made up", "answers": [[], []]}
+    for largest, shown in ((2.5, "2.5"), (2.00003, "2.00003"), (2.0, "2"), (1.99997, "1.99997"), (8**0.5, "2.828")):
+        cell = {
+            "cell": {},
+            "members": 9,
+            "whole": 9,
+            "contexts": [],
+            "inequalities": [asked | {"largest_of_a_member": largest}],
+        }
+        text = scenario_lines({"members_missing": 0, "tasks": tasks, "cells": [cell]})
+        assert any(line.endswith(f"largest of a member {shown}") for line in text)
