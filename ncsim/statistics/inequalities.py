@@ -25,7 +25,7 @@ from ncsim.records.joint_counts import PARTY_NAMES, array_of
 from ncsim.statistics.arguments import finite, numbers, whole
 from ncsim.statistics.notations import collins_gisin_coefficients, correlator_coefficients, full_coefficients
 from ncsim.statistics.quantum_bounds import correlator_bound, in_units, no_signalling_bound
-from ncsim.statistics.rationals import sum_of_means, summable
+from ncsim.statistics.rationals import error_as_given, sum_of_means, summable
 
 #: Deterministic strategies that are tried, at most, for one bound.
 MAX_STRATEGIES = 2**20
@@ -182,7 +182,7 @@ class LinearInequality:
         """
         units, unit = in_units(self.coefficients)  # whose squares a float can hold
         _, variance = replace(self, coefficients=units)._moments(counts)
-        return np.asarray(unit * np.sqrt(variance.sum(axis=-1)))
+        return np.asarray(error_as_given(unit * np.sqrt(variance.sum(axis=-1)), counts))
 
     def __str__(self) -> str:
         return f"{self.name}: {self.expression}"

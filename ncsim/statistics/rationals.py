@@ -25,9 +25,22 @@ def whole_numbers(values: Any) -> np.ndarray:
     return np.asarray(np.frompyfunc(int, 1, 1)(array), object)
 
 
+#: Binary digits that cells are made smaller by where a sum of them might be no float.
+SHRUNK = 64
+
+
+def too_large_to_add(table: np.ndarray) -> bool:
+    return bool(table.max(initial=0) > 2.0**1000)
+
+
 def summable(table: np.ndarray) -> np.ndarray:
     """A table of floats, 0 or above, or 2^-64 of it where a sum of cells might be no float: shares are the same."""
-    return np.ldexp(table, -64) if table.max(initial=0) > 2.0**1000 else table
+    return np.ldexp(table, -SHRUNK) if too_large_to_add(table) else table
+
+
+def error_as_given(error: np.ndarray, counts: Any) -> np.ndarray:
+    """A standard error that was found from `summable` counts as that of the counts: it has the root of their number, not shares alone."""
+    return np.ldexp(error, -SHRUNK // 2) if too_large_to_add(np.asarray(counts, np.float64)) else error
 
 
 def common_denominator(totals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

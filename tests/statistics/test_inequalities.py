@@ -200,3 +200,13 @@ def test_a_value_beyond_the_largest_float_is_infinite():
     counts = np.full((2, 2, 2, 2), 5)
     assert LinearInequality("large", np.full((2, 2, 2, 2), 1.7e308)).value(counts) == np.inf
     assert LinearInequality("large", np.full((2, 2, 2, 2), -1.7e308)).value(counts) == -np.inf
+
+
+def test_the_standard_error_of_very_many_is_by_their_root():
+    """Cells are made smaller where their sum is no float: shares are the same then, and the number of items is not."""
+    counts = np.random.default_rng(3).integers(1, 50, (2, 2, 2, 2)).astype(float)
+    for inequality in (chsh_inequality(), chained_inequality(2)):
+        own = inequality.standard_error(counts)
+        for power in (900, 990, 1000, 1016):
+            found = inequality.standard_error(counts * 2.0**power)
+            assert found == pytest.approx(own * 2.0 ** (-power / 2), rel=1e-9, abs=0)
