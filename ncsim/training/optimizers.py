@@ -30,7 +30,9 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
         ConfigError: an option that does not exist, is of another type, fails, changes nothing beside the others, or moves what has
             no gradient where a config has such parameters.
     """
-    alike = {(c.optimizer, c.optimizer_options, Architecture.of(c), c.precision): c for c in configs}
+    alike = {
+        (c.optimizer, c.optimizer_options, Architecture.of(c), c.precision, _without_gradient(c)): c for c in configs
+    }
     for config in alike.values():
         options = parse_optimizer_options(config.optimizer_options)
         for name, value in options.items():

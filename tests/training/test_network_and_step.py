@@ -237,6 +237,13 @@ def test_what_has_no_gradient_is_left_where_it_is(fields):
     validate_optimizers([ncsim.EnsembleConfig(optimizer="sgd", optimizer_options="momentum=0.9", **fields)])
 
 
+@pytest.mark.parametrize("weights", [[0.0, 1.0], [1.0, 0.0]])
+def test_of_a_grid_each_cell_is_looked_at_for_what_has_no_gradient(weights):
+    """Of cells that differ in their weights alone the last was looked at: before one of 1, that of 0 trained and every network diverged."""
+    with pytest.raises(ncsim.ConfigError, match="--alice-weight 0 leaves"):
+        validate_optimizers(ncsim.config_grid(alice_weight=weights, optimizer_options=["eps=0"]))
+
+
 def test_an_optimizer_without_options_says_so():
     with pytest.raises(ncsim.ConfigError, match=r"sign_sgd has no 'momentum'; allowed: no option$"):
         make_optimizer(ncsim.EnsembleConfig(optimizer="sign_sgd", optimizer_options="momentum=0.9"), 0.1)
