@@ -15,7 +15,7 @@ from ncsim.config.tasks import CONTEXTS, context_targets
 from ncsim.ensemble.given import one_config
 from ncsim.ensemble.reservoir_jobs import Job, run_jobs
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import checked_device_count, failing_in_one_line
+from ncsim.executors.devices import checked_device_count, devices_to_use, failing_in_one_line
 from ncsim.executors.own_programs import own_programs
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.grand_canonical import TwoRoutes, bridged, left_out_ratios, two_routes
@@ -217,6 +217,7 @@ def reservoir(
         asked["temperatures"],
     )
     with failing_in_one_line(unless=lambda error: False), own_programs():
+        devices_to_use(devices)  # before anything is computed: JAX has one device for all cores else
         return _sampled(network_units(_program_of(config)), config, potentials, settings, asked["chains"], devices)
 
 
