@@ -5,7 +5,7 @@ contextual, when a cell has a million networks per context and not fifty runs?
 
 Command. On one machine, small: `python -m experiments.tpu_sweep --members 2000 --steps 500 --out runs/sweep`.
 Any option of `ncsim ensemble` may be given; one that is not has the value below. On many, each with the same --out, a
-folder that all see or an address in an object store (`pip install '.[tpu,gcs]'` in a clone):
+folder that all see or an address in an object store (`pip install '.[tpu]'` in a clone):
 
     TPU pod slice, from your own machine; JAX finds the hosts, and each trains a share:
         gcloud compute tpus tpu-vm ssh NAME --zone ZONE --worker all --command \\

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every host of a TPU pod slice, from a machine with gcloud. The source and its environment are on the hosts already:
 #   gcloud compute tpus tpu-vm ssh NAME --zone ZONE --worker all --command \
-#     'git clone ADDRESS ncsim && cd ncsim && python3 -m venv .venv && .venv/bin/pip install ".[tpu,gcs]"'
+#     'git clone ADDRESS ncsim && cd ncsim && python3 -m venv .venv && .venv/bin/pip install ".[tpu]"'
 #
 #   experiments/launch/tpu_pod.sh NAME ZONE gs://BUCKET/sweep --steps 10_000
 set -euo pipefail

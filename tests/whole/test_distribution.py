@@ -73,6 +73,19 @@ def test_the_name_is_ours():
     assert all(word.startswith("ncsim-jax[") for word in own)
 
 
+def wanted_extras(text):
+    """The extras that a text tells to install from a clone."""
+    return {extra for found in re.findall(r"""['"]\.\[([a-z0-9,]+)\]""", text) for extra in found.split(",")}
+
+
+def test_every_extra_that_is_named_exists():
+    """pip only warns of another, and installs without it."""
+    named = {path: wanted_extras(path.read_text()) for path in texts()}
+    assert {"text", "tpu", "s3", "ray"} <= set.union(*named.values())
+    extras = set(PROJECT["project"]["optional-dependencies"])
+    assert {str(path.relative_to(ROOT)): found - extras for path, found in named.items() if found - extras} == {}
+
+
 def test_the_version_is_in_one_place(capsys):
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ncsim.__version__"}
