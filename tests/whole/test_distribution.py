@@ -86,6 +86,12 @@ def test_every_extra_that_is_named_exists():
     assert {str(path.relative_to(ROOT)): found - extras for path, found in named.items() if found - extras} == {}
 
 
+def test_ray_comes_with_its_client():
+    """Without it no cluster is reached from outside (`--cluster ray://HOST:PORT`)."""
+    (wanted,) = PROJECT["project"]["optional-dependencies"]["ray"]
+    assert wanted.startswith("ray[client]")
+
+
 def test_the_version_is_in_one_place(capsys):
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ncsim.__version__"}
