@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config.fields import shown, whole_number
+from ncsim.config.fields import list_of, shown, whole_number
+from ncsim.formatting import counted
 
 #: The contexts (i, j) in the order in which they are trained, stored and printed: 11, 12, 21, 22.
 CONTEXTS: tuple[tuple[int, int], ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -214,9 +215,6 @@ def truth_tables(
         The tables, to give to `EnsembleConfig(tasks=...)`. The paper's are equations 2 and 3 of arXiv:2603.04451.
 
     Raises:
-        ValueError: an answer other than 0 or 1, not two functions per party, or a number out of range.
-
-    Raises:
         ValueError: features out of range, not two functions a party, or as for `TruthTables`.
 
     Example:
@@ -226,9 +224,12 @@ def truth_tables(
     number, most = whole_number(features), MAX_ROWS.bit_length() - 1
     if number is None or not 1 <= number <= most:
         raise ValueError(f"features: {shown(features)}; allowed: a whole number from 1 to {most}")
-    for party, functions in (("alice", alice), ("bob", bob)):
+    for party, given in (("alice", alice), ("bob", bob)):
+        functions = list_of(given, [])
+        if not functions or not all(map(callable, functions)):
+            raise ValueError(f"{party}: {shown(given)}; allowed: a list of 2 functions")
         if len(functions) != 2:
-            raise ValueError(f"{party}: {len(functions)} functions; allowed: 2")
+            raise ValueError(f"{party}: {counted(len(functions), 'function')}; allowed: 2")
     rows = tuple(itertools.product((0, 1), repeat=number))
     half = (number + 1) // 2
     return TruthTables(

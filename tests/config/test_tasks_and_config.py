@@ -28,6 +28,24 @@ def test_targets_follow_the_contexts():
         assert np.array_equal(targets[number, :, 1], ncsim.PAPER_TASKS.bob[j])
 
 
+@pytest.mark.parametrize(("features", "alice"), [(1, (0,)), (2, (0,)), (3, (0, 1)), (5, (0, 1, 2)), (6, (0, 1, 2))])
+def test_sides_share_the_features_and_alice_has_the_odd_one(features, alice):
+    tasks = ncsim.truth_tables(
+        [lambda *x: x[0], lambda *x: 1 - x[0]], [lambda *x: x[-1], lambda *x: 0], features=features
+    )
+    assert tasks.party_features == (alice, tuple(range(len(alice), features)))
+
+
+def test_rows_have_up_to_sixteen_features():
+    for features in (16, 17):
+        rows, answers = ((0,) * features, (1,) * features), ((0, 1), (1, 0))
+        if features == 16:
+            assert ncsim.TruthTables(rows, answers, answers, (0,), (15,)).features == 16
+            continue
+        with pytest.raises(ValueError, match=r"^tasks.inputs: 17 features; allowed: 1 to 16$"):
+            ncsim.TruthTables(rows, answers, answers, (0,), (15,))
+
+
 def test_encodings():
     assert set(np.unique(encoded_inputs(ncsim.PAPER_TASKS, "binary"))) == {0.0, 1.0}
     assert set(np.unique(encoded_inputs(ncsim.PAPER_TASKS, "sign"))) == {-1.0, 1.0}

@@ -270,6 +270,14 @@ def test_functions_of_truth_tables():
     assert tables.alice == ((0, 0, 1, 0), (0, 0, 1, 1))
     with pytest.raises(ValueError, match="alice: 3 functions; allowed: 2"):
         ncsim.truth_tables([first] * 3, [first, second], features=2)
+    with pytest.raises(ValueError, match="bob: 1 function; allowed: 2"):
+        ncsim.truth_tables([first, second], [first], features=2)
+    for wrong in ([first, 3], first, "xy", [], None, {first, second}):
+        for given in ((wrong, [first, second]), ([first, second], wrong)):
+            with pytest.raises(ValueError, match=r"^(alice|bob): .*; allowed: a list of 2 functions$"):
+                ncsim.truth_tables(*given, features=2)
+        with pytest.raises(ValueError, match=r"^parties: .*; allowed: of each party a list of functions$"):
+            ncsim.scenario_tasks([[first], wrong], features=2)
     with pytest.raises(ValueError, match=r"tasks.name: 5; allowed: a text"):
         ncsim.truth_tables([first, second], [first, second], features=2, name=5)
 

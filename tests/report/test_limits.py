@@ -100,6 +100,17 @@ def test_times_and_sizes_are_below_the_next_unit():
     assert {seconds: duration(seconds) for seconds in said} == said
 
 
+def test_small_numbers_begin_where_three_decimals_end():
+    assert [significant(value) for value in (4e-4, 4.99e-4, 5.01e-4, 6e-4, -6e-4)] == [
+        "4e-04",
+        "5e-04",
+        "0.001",
+        "0.001",
+        "-0.001",
+    ]
+    assert [no_less(0.0), no_more(-0.0), no_less(0.0, ".1e"), no_less(0.0, ".1%")] == ["0", "0", "0.0e+00", "0.0%"]
+
+
 def test_a_gap_has_one_digit():
     """Not 0.99990: its last 0 is no digit that anybody asked for."""
     assert [significant(value) for value in (0.9999, 0.999904, 0.99996, 0.9996)] == [
