@@ -130,7 +130,7 @@ def no_more(value: float, form: str = ".2g") -> str:
 
 def _toward(value: float, form: str, rounding: str) -> str:
     digits, kind = int(form[1:-1]), form[-1]
-    if not math.isfinite(value) or value == 0 or (kind == "f" and abs(value) <= NOTHING):
+    if not math.isfinite(value) or (kind == "f" and abs(value) <= NOTHING):
         return format(value if not math.isfinite(value) else 0.0, form)
     known = decimal.Decimal(f"{value:.12g}")  # the digits behind are those of the computation
     last = {"e": known.adjusted() - digits, "g": known.adjusted() - max(digits, 1) + 1, "f": -digits, "%": -digits - 2}

@@ -270,6 +270,10 @@ def test_functions_of_truth_tables():
     assert tables.alice == ((0, 0, 1, 0), (0, 0, 1, 1))
     with pytest.raises(ValueError, match="alice: 3 functions; allowed: 2"):
         ncsim.truth_tables([first] * 3, [first, second], features=2)
+    for features in (2.5, "2", None, True, 0, 7):
+        for make in (ncsim.truth_tables, lambda *parties, features: ncsim.scenario_tasks(parties, features)):
+            with pytest.raises(ValueError, match=r"^features: .*; allowed: a whole number from 1 to 6$"):
+                make([first, second], [first, second], features=features)
     with pytest.raises(ValueError, match="bob: 1 function; allowed: 2"):
         ncsim.truth_tables([first, second], [first], features=2)
     for wrong in ([first, 3], first, "xy", [], None, {first, second}):
