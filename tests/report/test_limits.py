@@ -2,6 +2,7 @@
 
 import math
 import re
+import types
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 
 from experiments.random_solutions import interval
 from experiments.rare_tails import interval as rare_interval
+from ncsim.ensemble.until import _Stages
 from ncsim.formatting import duration, no_less, no_more, share_text, significant, size, told_apart, two_apart
 from ncsim.report.claims import Finding
 from ncsim.report.scenarios import scenario_lines
 from ncsim.report.until import until_sentence
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.signalling_tests import SignallingTest
+from ncsim.statistics.stopping import Look
 from ncsim.statistics.undecided import UndecidedConventions
+from ncsim.statistics.until import Until
 from ncsim.statistics.verdicts import verdict_on_members
 
 SOURCE = Path(__file__).parents[2]
@@ -173,3 +177,9 @@ def test_the_largest_value_of_a_member_is_told_apart_from_the_bounds_of_its_ineq
         }
         text = scenario_lines({"members_missing": 0, "tasks": tasks, "cells": [cell]})
         assert any(line.endswith(f"largest of a member {shown}") for line in text)
+
+
+def test_progress_until_a_rule_says_no_smaller_reach():
+    """0.0371 either way was told as +- 0.037, which it is not within."""
+    stages = types.SimpleNamespace(looks=[Look(90, (0.0371, 0.02))], until=Until.parse("mean S +- 0.01"))
+    assert "+- 0.038 after 90 members" in _Stages._words(stages)
