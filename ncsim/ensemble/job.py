@@ -30,7 +30,7 @@ from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Work
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import arithmetic_settings, device_description
+from ncsim.executors.devices import arithmetic_settings, checked_device_count, device_description, prepare_jax
 from ncsim.forks import check_not_forked
 from ncsim.machine import check_system
 from ncsim.records.members import MemberRecords, joined
@@ -81,6 +81,7 @@ class Job:
         if pool is None:
             from ncsim.training.optimizers import validate_optimizers
 
+            prepare_jax(checked_device_count(self.devices))  # some options are tried
             validate_optimizers(self.configs)
             return
         if self.out is None or self.shard is not None:
