@@ -194,3 +194,16 @@ def test_options_are_the_fields():
     assert configs[0].common_initialization is True
     assert configs[0].members == 1000
     assert configs_of(parser.parse_args([])) == [ncsim.EnsembleConfig()]
+
+
+def test_help_of_text_says_what_each_number_may_be(capsys):
+    with pytest.raises(SystemExit):
+        main(["text", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for option, allowed in (
+        ("--learning-rate X", "a finite number above 0"),
+        ("--warmup X", "a number from 0 to 1"),
+        ("--dropout X", "a number from 0 to 0.99"),
+        ("--clip X", "a finite number, 0 or above"),
+    ):
+        assert f"({allowed}; default: " in said.split(f"{option} ")[-1].split(" --")[0], option
