@@ -53,6 +53,16 @@ def test_an_array_gives_every_task_its_share(tmp_path):
         assert said.stdout == f"-m experiments.tpu_sweep --shard {place} --out some where --steps 7\n"
 
 
+def test_one_share_of_an_array_is_trained_again(tmp_path):
+    """An array of one task alone would train the whole run."""
+    program(tmp_path / "bin", "python", 'echo "$@"')
+    array = dict(SLURM_ARRAY_TASK_COUNT="2", SLURM_ARRAY_TASK_MIN="5", SLURM_ARRAY_TASK_ID="7")  # noqa: C408
+    said = launched(
+        "slurm_array.sh", NCSIM_SHARES="16", NCSIM_OUT="out", NCSIM_PYTHON=str(tmp_path / "bin" / "python"), **array
+    )
+    assert said.stdout == "-m experiments.tpu_sweep --shard 7/16 --out out\n"
+
+
 def test_a_pod_gets_one_command_on_every_host(tmp_path):
     program(tmp_path / "bin", "gcloud", 'printf "%s\\n" "$@"')
     said = launched("tpu_pod.sh", "pod", "zone-a", "gs://b/a b", "--steps", "7", BIN=str(tmp_path / "bin")).stdout
