@@ -9,6 +9,7 @@ import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -92,6 +93,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         "report.html.j2",
         title=(run.location or "study").rstrip("/").rpartition("/")[2],
         watching=watching,
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         missing=numbers["members_missing"],
         unrecorded=numbers.get("members_unrecorded", 0),
         members=sum(cell["members"] for cell in numbers["cells"]),

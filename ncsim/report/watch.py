@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ncsim import signals
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import page_bytes
 from ncsim.report.page import report_page
-from ncsim.report.summary import summarise
+from ncsim.report.summary import Summary, summarise
 from ncsim.results import Run
 from ncsim.storage.files import open_storage
 from ncsim.storage.until_file import read_until
@@ -54,6 +55,32 @@ def watch(
     """
     with suppress(OSError, AttributeError):
         os.nice(19)
+    shown: list[tuple[Run | Study, Summary]] = []
+    try:
+        return _until_complete(folders, opened, written, shown)
+    except (KeyboardInterrupt, signals.Stopped):
+        # Nobody writes it any more, so that it must not say so, nor be loaded again and again.
+        with signals.finishing(), suppress(StoreError):
+            for run, summary in shown:
+                _write(run, report_page(run, summary))
+        raise
+
+
+def _write(run: Run | Study, page: str) -> None:
+    assert run.storage is not None
+    try:
+        run.storage.write("report.html", page_bytes(page))
+    except OSError as error:
+        raise StoreError(f"{run.location}: the page cannot be written ({reason(error)})") from None
+
+
+def _until_complete(
+    folders: Sequence[str],
+    opened: Callable[[], Run | Study],
+    written: Callable[[int, int], object] | None,
+    shown: list[tuple[Run | Study, Summary]],
+) -> Run | Study:
+    """As `watch`; `shown` has what the page that is there is of."""
     before: object = None
     rest = FEWEST_SECONDS
     while True:
@@ -65,12 +92,8 @@ def watch(
             missing = summary.numbers["members_missing"]
             if not (missing or {"until_goes_on", "members_unrecorded"} & summary.numbers.keys()):
                 return run
-            assert run.storage is not None
-            page = report_page(run, summary, watching=max(round(rest), 1))
-            try:
-                run.storage.write("report.html", page_bytes(page))
-            except OSError as error:
-                raise StoreError(f"{run.location}: the page cannot be written ({reason(error)})") from None
+            _write(run, report_page(run, summary, watching=max(round(rest), 1)))
+            shown[:] = [(run, summary)]
             if written is not None:
                 written(missing, summary.numbers.get("members_unrecorded", 0))
             rest = max(FEWEST_SECONDS, REST * (time.process_time() - used), time.monotonic() - begun)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim import signals
 from ncsim.cli.command import main
 from ncsim.cli.options import add_config_options, configs_of
 from ncsim.cli.text import add_text_command, config_of
@@ -455,3 +456,32 @@ def test_one_other_setting_is_one(tmp_path):
     configs = ncsim.config_grid(hidden=[3], steps=[10, 20], members=MEMBERS)
     page = Page(report_page(run := stored(tmp_path, configs), summarise(run)))
     assert "How many hold at 1 other setting " in page.text
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), signals.Stopped(15)])
+def test_a_page_that_is_no_longer_watched_does_not_say_so(tmp_path, monkeypatch, stop):
+    """It said for ever that it is written anew, and a browser loaded it every five seconds."""
+    monkeypatch.setattr(os, "nice", lambda by: None)
+    folder = RunFolder.create(tmp_path, WIDTHS[1:2])
+    folder.write_part(WIDTHS[1], made_up(MEMBERS, seed=2).take(slice(0, 100)))
+    pages = []
+
+    def sleep(_):
+        pages.append((tmp_path / "report.html").read_text())
+        raise stop
+
+    clock = types.SimpleNamespace(monotonic=time.monotonic, process_time=time.process_time, sleep=sleep)
+    monkeypatch.setattr("ncsim.report.watch.time", clock)
+    with pytest.raises(type(stop)):
+        watch([str(tmp_path)], lambda: ncsim.open_run(tmp_path))
+    run = ncsim.open_run(tmp_path)
+    last = (tmp_path / "report.html").read_text()
+    assert last == report_page(run, summarise(run))
+    assert "Not complete: 200 members are still to be trained." in Page(last).text
+    for text, watched in ((pages[0], True), (last, False)):
+        assert ('<meta http-equiv="refresh"' in text) == watched
+        assert ("This page is written anew" in text) == watched
+        assert (
+            bool(re.search(r"Written last at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC by ncsim report --watch", text))
+            == watched
+        )
