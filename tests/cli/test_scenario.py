@@ -15,6 +15,7 @@ from ncsim.report.scenarios import draw_scenario, scenario_lines, store_scenario
 from ncsim.scenarios import open_scenario
 from ncsim.statistics.intervals import Estimate
 from ncsim.storage.run_folder import RunFolder
+from tests.support.cases import first_fast
 from tests.support.scenarios import THREE
 
 SMALL = ["--hidden", "1", "--members", "40", "--steps", "3", "--executor", "xla", "--quiet"]
@@ -262,7 +263,7 @@ def test_what_diverged_is_told():
     )
 
 
-@pytest.mark.parametrize("cells", [1, 2, 7, 13, 31])
+@pytest.mark.parametrize("cells", first_fast([1, 7, 2, 13, 31], 2))
 def test_the_picture_of_many_cells_has_a_key_for_each(cells, tmp_path, monkeypatch):
     """Six colours and one mark were those of thirteen cells, and their legend was cut off at both sides."""
     made = []
@@ -287,6 +288,7 @@ def test_the_picture_of_many_cells_has_a_key_for_each(cells, tmp_path, monkeypat
     assert (figure.get_suptitle() == "the first 30 of 31 cells; the CSV has all") == (cells == 31)
 
 
+@pytest.mark.slow
 def test_a_long_legend_leaves_the_picture_its_height(tmp_path, monkeypatch):
     """Of thirty long names, one below another, half of the picture's height was left."""
     made = []

@@ -106,6 +106,7 @@ def test_chains_depend_on_their_id_alone(found):
     np.testing.assert_array_equal(some.parts, found.parts)
 
 
+@pytest.mark.slow
 def test_seeds_have_two_words():
     """As those of runs: they had to be below 2^32. Keys of the others are what they were."""
     assert chains_key(2**32 - 1, 5).tolist() == [2**32 - 1, 5]

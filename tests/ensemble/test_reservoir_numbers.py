@@ -24,6 +24,7 @@ def test_numbers_of_another_implementation():
     np.testing.assert_allclose(free, [[5.55, 6.99, 8.13, 9.36], [5.55, 7.40, 9.16, 12.35]], atol=0.1)
 
 
+@pytest.mark.slow
 def test_chains_run_on_all_cores_in_a_process_of_their_own():
     """The loss of no unit was computed before JAX was told of devices: it had one, which all chains ran on in turn, and two were refused."""
     code = "import ncsim; print(ncsim.reservoir([0.0], 0.0, 1, 4, 50, devices=2).width.sum())"

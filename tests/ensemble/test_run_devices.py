@@ -3,7 +3,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_to_try_an_optimizers_options_starts_no_devices():
     """One step is tried where some parameters have no gradient: JAX had one device for all cores then."""
     code = """if True:

@@ -134,6 +134,7 @@ def test_there_are_as_many_units_as_are_known():
         assert len(extremes) >= 1
 
 
+@pytest.mark.slow
 def test_two_units_solve_neither_12_nor_21():
     """Of 21 by certificates; 12 is 21 with the parties exchanged."""
     left, cases = checker.check_pairs(DATA["A2 B1, two units"], checker.XOR_12, checker.X_3)

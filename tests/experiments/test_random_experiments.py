@@ -102,6 +102,7 @@ def test_no_more_random_networks_are_independent_than_were_counted():
     assert random_networks.random_networks_of(found._replace(round_trips=None)).networks == 1024
 
 
+@pytest.mark.slow
 def test_networks_of_walks_are_independent_by_the_trips_of_the_time_that_is_counted(tmp_path):
     """Trips of the burn-in were counted too, a tenth of all, and files that keep walks did not know them."""
     code, mass = np.array([0]), np.ones((1, 2, 32))

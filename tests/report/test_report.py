@@ -428,6 +428,7 @@ def test_a_part_that_is_stored_while_files_are_verified_is_no_stranger(tmp_path,
     assert verify(tmp_path).findings == []
 
 
+@pytest.mark.slow
 def test_the_legend_of_a_map_names_its_shades(tmp_path, monkeypatch):
     """Of more cells than have places on an axis, laws are drawn as shades."""
     made = {}

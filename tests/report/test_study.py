@@ -191,6 +191,7 @@ def legends_of(folder):
     return {text for text in texts if text and re.search(r"\d runs?$", text)}, said[1]
 
 
+@pytest.mark.slow
 def test_legends_say_how_many_runs_are_drawn(tmp_path):
     """Cells may have other numbers of whole members, and under a single shot of runs; other protocols have 50 of any."""
     few, many = ncsim.config_grid(hidden=[2, 3], members=60)

@@ -112,6 +112,7 @@ def test_insertion_and_removal_together_are_right_where_insertion_is_low():
     assert ((alone - exact)[1:] < -4 * error[1:]).all(), (alone, exact, error)
 
 
+@pytest.mark.slow
 def test_tempering_keeps_the_law_and_gives_steps_of_temperature():
     betas = np.array([8.0, 2.0, 0.0])
     log_z = np.log(np.repeat([1.0, 4.0], 128))

@@ -233,6 +233,7 @@ def test_the_table_of_a_text_run_is_signed():
     assert not any(pa.types.is_unsigned_integer(field.type) for field in table.schema)
 
 
+@pytest.mark.slow
 def test_members_of_one_id_start_alike_in_all_cells():
     """So docs/reading.md compares cells by pairs, and says that rows are no independent draws."""
     grid = ncsim.config_grid(loss=["bce", "squared_error"], learning_rate=[0.01, 0.1], members=30, steps=5, hidden=2)

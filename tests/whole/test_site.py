@@ -74,6 +74,7 @@ def test_the_tutorial_can_be_pasted(block):
     assert pasted(block) == []
 
 
+@pytest.mark.slow
 def test_the_tutorial_tells_sums_above_2_from_s_above_2():
     """Its last picture has the largest of eight sums, of which more are above 2 than of S."""
     text = " ".join((ROOT / "docs" / "tutorial.md").read_text().split())
