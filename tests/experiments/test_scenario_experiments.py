@@ -175,4 +175,4 @@ def test_a_small_run_of_three_parties(tmp_path, capsys, monkeypatch):
     assert [row["rows"] for row in found["rows"]] == [16]
     assert found["ghz"][0] == 4
     assert "GHZ: value 4, excess 1.0000." in capsys.readouterr().out
-    assert len((tmp_path / "three_parties.csv").read_text().splitlines()) == 1 + 2 * 4 + 3
+    assert len((tmp_path / "three_parties.csv").read_text().splitlines()) == 1 + 2 * 5 + 3
