@@ -114,7 +114,7 @@ class PartFolder(Generic[Kept]):
         Raises as `read`."""
         found = []
         for part in parts:
-            if part.first < ids.stop and ids.start < part.ids.stop:
+            if _overlap(part.ids, ids):
                 if self._held is None or self._held[0] != part.name:
                     self._held = part.name, self.read_part(config, part.name)
                 found.append(self._held[1].take(slice(max(ids.start - part.first, 0), ids.stop - part.first)))
