@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import gc
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,9 @@ from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError, report_command
 from ncsim.formatting import counted
 from ncsim.terminal import output, say, telling
+
+#: New objects after which Python looks for cycles while a report is made.
+NEW_OBJECTS = 50_000
 
 
 def add_report_command(commands: Any) -> None:
@@ -194,6 +198,7 @@ def report_run(run: Any, quiet: bool) -> None:
     from ncsim.report.summary import summarise
     from ncsim.study import Study
 
+    gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
     # Members are read and put in order outside of Python: what draws figures, half a second of imports, is loaded beside that.
     # No daemon: a process must not end in the middle of an import.
     threading.Thread(target=_load_figures).start()
