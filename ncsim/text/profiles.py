@@ -91,14 +91,30 @@ def adapter_profiles(run: TextRun, draws: int = 3, seed: int = 0) -> Iterator[Ad
             sizes = profile.inputs, profile.outputs
             limits = bound(*sizes, adapter.rank or None)
             if run.config.adaptation == "mps":
-                at = profile.dimension == split(profile.inputs)
-                limits = np.where(at, np.minimum(limits, np.log(run.config.bond)), limits)
+                limits = np.minimum(limits, bond_bound(profile, run.config.bond))
             # Draws of its own: those of several adapters are averaged.
             own_seed = (seed, *adapter, place)
             null = spectrum_null(leaves[0], leaves[1] if leaves[1:] else None, draws, own_seed)
             yield AdapterProfile(adapter, target, profile, null, limits, random_law(*sizes, adapter.rank or None))
     if not any_there:
         raise StoreError(f"{run.location}: no adapter is trained yet; run the same command again")
+
+
+def bond_bound(profile: Profile, bond: int) -> np.ndarray:
+    """The most that the bond of `--adaptation mps` allows at each cut, [K]: what crosses it, and the sites between it and the cut.
+
+    Args:
+        profile: of an update whose first factor is two tensors.
+        bond: X, what these have in common.
+
+    Example:
+        >>> profile = entanglement_profile(np.eye(16))
+        >>> np.exp(bond_bound(profile, 1)).round().astype(int).tolist()  # the two tensors meet at d = 4
+        [2, 1, 2, 4, 8, 16, 32]
+    """
+    own = split(profile.inputs)
+    between = np.maximum(profile.dimension, own) / np.minimum(profile.dimension, own)
+    return np.asarray(np.log(bond * between))
 
 
 def _updates(run: TextRun, adapter: AdapterId) -> dict[str, list[np.ndarray]]:

@@ -15,9 +15,10 @@ from ncsim.errors import ConfigError, StoreError
 from ncsim.text.audit import audit_text
 from ncsim.text.entanglement import bound, entanglement_profile
 from ncsim.text.export import export_text
+from ncsim.text.model.adaptations import split
 from ncsim.text.model.adapter_files import load_adapter
 from ncsim.text.model.bert import BertConfig
-from ncsim.text.profiles import adapter_profiles, recorded_profiles
+from ncsim.text.profiles import adapter_profiles, bond_bound, recorded_profiles
 from ncsim.text.report import entanglement as report
 from ncsim.text.report.entanglement import COLUMNS, cut_rows, plot_profiles, printed_profiles, summary_rows
 from ncsim.text.results import open_text_run
@@ -75,6 +76,19 @@ def test_two_tensors_are_trained_recorded_and_resumed(files, mps, tmp_path, monk
     assert contents(interrupted(files, tmp_path / "run", monkeypatch, 3, **MPS).path) == contents(mps.path)
     stored = load_adapter(mps.path / "adapters/rank=2/seed=0/context=11", bert_of(files))
     assert stored.scale == 8.0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "bond", "rank"), [(48, 48, 2, 8), (48, 96, 1, 16), (36, 12, 3, 4), (32, 32, 8, 2)]
+)
+def test_rank_and_bond_allow_what_random_tensors_of_them_have(inputs, outputs, bond, rank):
+    random, left = np.random.default_rng(0), split(inputs)
+    first, second = random.normal(size=(left, bond)), random.normal(size=(bond, inputs // left, rank))
+    update = np.einsum("px,xqr->pqr", first, second).reshape(inputs, rank) @ random.normal(size=(rank, outputs))
+    profile = entanglement_profile(update)
+    allowed = np.exp(np.minimum(bound(inputs, outputs, rank), bond_bound(profile, bond)))
+    had = [np.linalg.matrix_rank(update.reshape(d, -1)) for d in profile.dimension]
+    assert allowed.round(6).tolist() == had
 
 
 @pytest.mark.slow
