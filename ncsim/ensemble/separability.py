@@ -17,7 +17,7 @@ from ncsim.config.tasks import context_names
 from ncsim.ensemble.given import one_config
 from ncsim.ensemble.trainer import trainer
 from ncsim.errors import ConfigError
-from ncsim.executors.devices import checked_device_count
+from ncsim.executors.devices import checked_device_count, prepare_jax
 from ncsim.executors.own_programs import own_programs
 
 #: Networks whose logits and kernels are computed at a time.
@@ -183,22 +183,25 @@ def foreign_share(
         >>> found.share.shape, float(found.share[:, :, 0].max())
         ((4, 1, 2, 2), 0.0)
     """
-    from ncsim.training.separability import SIGN_OPTIMIZERS, foreign_part
+    from ncsim.training.optimizers import validate_optimizers
+    from ncsim.training.separability import foreign_part, steps_are_signs
 
     two_by_two(one_config(config).tasks)
     if config.precision != "float64":
         raise ConfigError(
             f"--precision: {config.precision}; twins differ by less than it resolves; allowed here: float64"
         )
-    if config.optimizer in SIGN_OPTIMIZERS:
+    prepare_jax(used := checked_device_count(devices))  # the optimiser's steps are tried
+    validate_optimizers([config])
+    if steps_are_signs(config):
+        named = " with ".join(filter(None, (config.optimizer, config.optimizer_options)))
         raise ConfigError(
-            f"--optimizer: {config.optimizer}; its steps are signs, whose derivative is 0 whatever heads do to each other; "
+            f"--optimizer: {named}; its steps are signs, whose derivative is 0 whatever heads do to each other; "
             "allowed here: another optimiser"
         )
     at = _ascending((config.steps,) if steps is None else steps)
     chosen = _numbers_of(contexts)
     distance = _between("apart", apart, 0, 1)
-    used = checked_device_count(devices)
     with own_programs():
         found = trainer(used).train_twins(config, np.asarray(config.member_ids), at, chosen, distance)
     names = tuple(context_names()[number] for number in chosen)

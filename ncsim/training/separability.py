@@ -23,9 +23,32 @@ from ncsim.config.tasks import Tasks
 from ncsim.errors import ConfigError
 from ncsim.training.initialization import row_tuples, vector_size
 from ncsim.training.network import Architecture, Parameters, forward
+from ncsim.training.optimizers import make_optimizer
 
 #: Optimisers whose step is a sign of the gradient: the derivative between heads is 0 whatever they do to each other.
 SIGN_OPTIMIZERS = ("lion", "rprop", "sign_sgd", "signum")
+
+
+#: Steps of a trial of an optimiser's steps, and how far apart two may be, relative to their size, that are alike: eps is between them.
+TRIAL_STEPS, ALIKE = 8, 1e-6
+
+
+def steps_are_signs(config: EnsembleConfig) -> bool:
+    """Whether an optimiser's steps are the same for gradients of other sizes with the same signs, as those of `SIGN_OPTIMIZERS` are, and
+    Adam's without memory (b1 = b2 = 0)."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        optimizer, shape = make_optimizer(config, config.learning_rate), (Architecture.of(config).size, 1)
+        vector, signs = rng.normal(size=shape), rng.choice([-1.0, 1.0], shape)
+        moved = []
+        for _ in range(2):
+            state, steps = optimizer.init(jnp.asarray(vector)), []
+            for _ in range(TRIAL_STEPS):
+                gradient = jnp.asarray(signs * 10 ** rng.uniform(0, 2, shape))
+                step, state = optimizer.update(gradient, state, jnp.asarray(vector))
+                steps.append(np.asarray(step))
+            moved.append(np.stack(steps))
+    return bool(np.allclose(*moved, rtol=ALIKE, atol=0.0))
 
 
 def head_places(config: EnsembleConfig) -> tuple[np.ndarray, np.ndarray]:

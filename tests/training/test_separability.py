@@ -25,6 +25,7 @@ from ncsim.training.separability import (
     logit_jacobian,
     schur_precision,
     squared_response,
+    steps_are_signs,
     twin_response,
     twin_starts,
 )
@@ -209,6 +210,29 @@ def test_steps_of_signs_have_no_derivative_between_heads(optimizer):
     run = jax.jit(lambda all_: jax.lax.map(lambda v: train(config, v, targets, 0.05, jnp.int32(20)), all_))
     trained = np.asarray(run(jnp.stack([start, other])))
     assert not np.array_equal(trained[0, alice], trained[1, alice])
+
+
+#: Options that leave nothing of a gradient but its sign, and such that do not.
+OPTIONS = {
+    ("adam", "b1=0,b2=0"): True, ("rmsprop", "decay=0"): True, ("adamax", "b1=0,b2=0"): True,
+    ("adam", "b1=0"): False, ("adam", "b1=0,b2=0.01"): False, ("adam", "b1=0,b2=0,eps=1"): False, ("sgd", "momentum=0.9"): False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("optimizer", "options"), OPTIONS)
+def test_options_that_leave_signs_alone(optimizer, options):
+    """A first step by Adam is always a sign; what tells is later ones."""
+    config = config_of(optimizer=optimizer, optimizer_options=options)
+    assert steps_are_signs(config) is OPTIONS[optimizer, options]
+    if OPTIONS[optimizer, options]:
+        with pytest.raises(ncsim.ConfigError, match=rf"^--optimizer: {optimizer} with {options}; its steps are signs"):
+            ncsim.foreign_share(config, steps=[1])
+
+
+@SLOW
+def test_optimizers_whose_steps_are_signs():
+    names = [*ELEMENTWISE_OPTIMIZERS, *LAYERWISE_OPTIMIZERS]
+    assert tuple(name for name in names if steps_are_signs(config_of(optimizer=name))) == SIGN_OPTIMIZERS
 
 
 @SLOW
