@@ -40,7 +40,8 @@ def describe(joint: JointTable, same_items: bool = False) -> dict[str, Any]:
             f"{MAX_ASSIGNMENTS:,}, so choose settings by --alice and --bob"
         )
     found: dict[str, Any] = {"alice": joint.alice, "bob": joint.bob, "outcomes": joint.outcomes}
-    found["items"] = joint.values.sum(axis=(2, 3)).tolist() if joint.counted else None
+    # Counts are whole numbers, and are written so.
+    found["items"] = joint.values.sum(axis=(2, 3)).astype(np.int64).tolist() if joint.counted else None
     contexts = [(("A", i), ("B", j)) for i in range(len(joint.alice)) for j in range(len(joint.bob))]
     laws = [joint.values[i, j] for (_, i), (_, j) in contexts]
     found["contextual_fraction"] = contextual_fraction(contexts, laws)

@@ -71,6 +71,9 @@ def test_what_is_said_of_any_counts_is_the_definition(tmp_path, m, n):
     table = made(tmp_path, "alice,bob,a,b,count\n" + "".join(rows))
     found = describe(table)
     assert table.outcomes == (("2", "1"), ("yes", "no"))
+    assert json.dumps(found["items"]) == json.dumps(
+        [[sum(map(sum, cell)) for cell in row] for row in counts]
+    )  # as whole numbers
     marginals = {"A": [[] for _ in range(m)], "B": [[] for _ in range(n)]}
     e = {}
     printed = [line.split() for line in lines(table, found)[4 : 4 + m * n]]
