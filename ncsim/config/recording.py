@@ -74,7 +74,7 @@ class Recording:
             ConfigError: more than MOST_POINTS of them.
         """
         if self.spacing == "every":
-            if total // self.every > MOST_POINTS:
+            if 1 - (-total // self.every) > MOST_POINTS:  # 0, each that is passed, and the last
                 raise ConfigError(
                     f"--record-every: {self.every} with --steps {total}; allowed: at most {MOST_POINTS} recorded steps"
                 )

@@ -307,6 +307,18 @@ def test_recordings(values):
         ncsim.Recording(**values)
 
 
+@pytest.mark.parametrize(
+    ("every", "total", "points"), [(1, 9_999, 10_000), (2, 19_998, 10_000), (2, 19_997, 10_000), (5, 7, 3)]
+)
+def test_each_so_many_steps_are_as_many_as_are_allowed(every, total, points):
+    recording = ncsim.Recording(spacing="every", every=every)
+    assert recording.steps(total).tolist() == sorted({*range(0, total, every), total})
+    assert len(recording.steps(total)) == points
+    if points == 10_000:
+        with pytest.raises(ncsim.ConfigError, match="at most 10000 recorded steps"):
+            recording.steps(total + every)
+
+
 def test_recordings_that_are_stored_are_read():
     stored = ncsim.Recording(spacing="every", every=np.int64(2)).to_dict()
     assert ncsim.Recording.stored(stored | {"points": 7}) == ncsim.Recording(spacing="every", every=2)
