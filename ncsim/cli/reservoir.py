@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from ncsim.config.ensemble import EnsembleConfig, allowed_values, field_specs
@@ -105,9 +106,8 @@ def lines(found: Reservoir) -> list[str]:
             route = routes[place][number]
             good = not route.problem
             shown = str(route.chains) if good else "no number"
-            rows.append(
-                [f"{mu:g}", name, shown, str(route.canonical), str(solved[place][number]) if good else "no number"]
-            )
+            fixed = str(route.canonical) if math.isfinite(route.canonical.value) else "no number"
+            rows.append([f"{mu:g}", name, shown, fixed, str(solved[place][number]) if good else "no number"])
             if not good:
                 said.append(f"  mu {mu:g}, context {name}: {route.problem}")
         good = all(not route.problem for route in routes[place])

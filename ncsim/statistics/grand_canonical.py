@@ -28,6 +28,8 @@ from ncsim.statistics.intervals import Estimate, jackknife_error
 MOST_APART = 3.9
 #: Routes that cannot be told apart at this distance, in units or relative to the mean, say too little.
 RESOLUTION = 0.15
+#: Said where `bridged` gives none.
+NO_ESTIMATE = "chains of neighbouring fixed widths have too little in common"
 #: Groups of chains that are left out in turn.
 GROUPS = 50
 
@@ -273,7 +275,8 @@ def two_routes(
     elif abs(chains.value - value) > MOST_APART * both + 1e-3:
         problem = f"routes differ: {chains.value:.3f} by chains, {value:.3f} by fixed widths"
     elif not MOST_APART * both <= RESOLUTION * max(1.0, chains.value):
-        problem = f"routes are too uncertain to compare: standard error {both:.3f}"
+        said = f"standard error {both:.3f}" if math.isfinite(both) else NO_ESTIMATE
+        problem = f"routes are too uncertain to compare: {said}"
     return TwoRoutes(chains, canonical, starts, problem)
 
 

@@ -103,7 +103,10 @@ def test_the_interval_by_fixed_widths_holds_with_few_chains():
         (lambda widths, parts: (widths + 0.4 * (np.arange(400) % 2), parts), "starts differ: +0.4"),
         (lambda widths, parts: (widths[:8], parts), "routes are too uncertain"),
         (lambda widths, parts: (widths, parts * 60), "routes "),
-        (lambda widths, parts: (widths, parts * np.nan), "routes are too uncertain"),
+        (
+            lambda widths, parts: (widths, parts * np.nan),
+            "routes are too uncertain to compare: chains of neighbouring fixed widths",
+        ),
     ],
 )
 def test_routes_that_part_give_none(change, words):
