@@ -48,7 +48,7 @@ def steps_are_signs(config: EnsembleConfig) -> bool:
                 step, state = optimizer.update(gradient, state, jnp.asarray(vector))
                 steps.append(np.asarray(step))
             moved.append(np.stack(steps))
-    return bool(np.allclose(*moved, rtol=ALIKE, atol=0.0))
+    return bool(np.allclose(moved[0], moved[1], rtol=ALIKE, atol=0.0))
 
 
 def head_places(config: EnsembleConfig) -> tuple[np.ndarray, np.ndarray]:
