@@ -204,8 +204,7 @@ def _downloaded(data_set: DataSet, language: str, manager: tfds.download.Downloa
         raise DataError(f"{addresses}: cannot be downloaded ({one_line(error)}); allowed: source_dir") from None
     try:
         files = _fetched(data_set, language, paths)
-        _check_rows(data_set, files)
-        return _as_read(data_set.name, files)
+        return _as_read(data_set.name, files, data_set.rows)
     except DataError as error:
         # The page of a network that wants a login, or half a file, would be kept and read for ever.
         for path in paths.values():
@@ -226,15 +225,6 @@ def _fetched(data_set: DataSet, language: str, paths: Mapping[str, Path]) -> dic
     return {split: found[name] for split, name in names.items() if name in found}
 
 
-def _check_rows(data_set: DataSet, files: Mapping[str, SourceFile]) -> None:
-    """A server or a proxy that ends a file early may do so where a row ends."""
-    for split, expected in data_set.rows.items():
-        if split in files:
-            rows, left_out = read_rows(data_set.name, files[split])
-            if (found := len(rows) + left_out.total()) < expected:
-                raise DataError(f"{files[split].shown}: has {found:,} rows of {expected:,}")
-
-
 def _check_complete(data_set: DataSet, names: dict[str, str], found: dict[str, SourceFile], where: str) -> None:
     missing = [names[split] for split in data_set.needed if names[split] not in found]
     if missing:
@@ -247,12 +237,16 @@ def _listed(data_set: DataSet, names: dict[str, str]) -> str:
     return needed + (f", and takes {', '.join(further)} where they are" if further else "")
 
 
-def _as_read(name: str, files: dict[str, SourceFile]) -> Prepared:
-    """The rows of a data set's files, by split."""
+def _as_read(name: str, files: dict[str, SourceFile], expected: Mapping[str, int] | None = None) -> Prepared:
+    """The rows of a data set's files, by split; of a download, so many are `expected`: a server or a proxy that ends a file early may do
+    so where a row ends."""
     notes = [] if "train" in files else [f"{name}: no training file, so training items are of dev"]
     splits = {}
     for split, file in files.items():
         rows, left_out = read_rows(name, file)
+        found, known = len(rows) + left_out.total(), (expected or {}).get(split, 0)
+        if found < known:
+            raise DataError(f"{file.shown}: has {found:,} rows of {known:,}")
         notes += [f"{split}: {count} rows left out ({reason})" for reason, count in left_out.items()]
         splits[split] = sorted(rows, key=lambda row: row.id)
     return Prepared(splits, tuple(notes))

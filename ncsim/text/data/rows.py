@@ -90,16 +90,21 @@ def commonsense_qa(file: SourceFile) -> Iterator[Question]:
     for where, row in json_lines(file):
         try:
             stem, choices = row["question"]["stem"], row["question"]["choices"]
-            texts = {choice["label"]: choice["text"] for choice in choices}
+            texts = [(choice["label"], choice["text"]) for choice in choices]
             answer, key = row["answerKey"], row["id"]
         except (KeyError, TypeError, IndexError):
             raise DataError(f"{where}: is not a question with id, answerKey, stem and choices") from None
-        if list(texts) != list("ABCDE") or not all(isinstance(text, str) for text in (stem, key, *texts.values())):
-            raise DataError(f"{where}: its choices are labelled {', '.join(map(str, texts))}; allowed: A, B, C, D, E")
-        if answer not in texts:
+        labels, options = [label for label, _ in texts], [text for _, text in texts]
+        if labels != list("ABCDE"):
+            raise DataError(
+                f"{where}: its choices are labelled {', '.join(map(str, labels))[:80]}; allowed: A, B, C, D, E"
+            )
+        if not all(isinstance(text, str) for text in (stem, key, *options)):
+            raise DataError(f"{where}: id, stem and choices are not all texts")
+        if answer not in labels:
             raise DataError(f"{where}: answerKey is {answer!r}; allowed: A, B, C, D, E")
-        options = tuple(_filled(text, "choice", where) for text in texts.values())
-        yield Question(key, _filled(stem, "stem", where), options, "ABCDE".index(answer))
+        five = tuple(_filled(text, "choice", where) for text in options)
+        yield Question(key, _filled(stem, "stem", where), five, "ABCDE".index(answer))
 
 
 def math_qa(file: SourceFile) -> Iterator[Question | LeftOut]:

@@ -19,7 +19,7 @@ import pytest
 from ncsim.errors import ConfigError, DataError
 from ncsim.text.data import datasets, loading, rows, sources
 from ncsim.text.data.loading import BUILDERS, load
-from ncsim.text.data.rows import READERS, Labelled, Question
+from ncsim.text.data.rows import READERS, Labelled, Question, read_rows
 from ncsim.text.data.sources import SourceFile
 from tests.support import text_sources
 
@@ -158,6 +158,15 @@ def test_downloads_are_prepared_as_array_record_and_give_the_same_rows(prepared,
 
 
 @pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("name", ["mrpc", "commonsense_qa"])
+def test_a_download_is_read_once(tmp_path, monkeypatch, name):
+    read = []
+    monkeypatch.setattr(loading, "read_rows", lambda name, file: read.append(file.shown) or read_rows(name, file))
+    load(name, cache_dir=tmp_path / "cache")
+    assert sorted(read) == sorted(loading.DATA_SETS[name].addresses.values())
+
+
+@pytest.mark.usefixtures("served")
 def test_what_was_downloaded_and_is_no_such_file_is_not_kept(prepared, tmp_path):
     """The page on which a network wants a login was kept and read for ever."""
     served = (tmp_path / "packed" / "x-final.tar.gz", tmp_path / "packed" / "mrpc" / "msr_paraphrase_test.txt")
@@ -243,6 +252,21 @@ BROKEN = [
         "commonsense_qa/dev_rand_split.jsonl",
         text_sources.commonsense([("F", "x?", "a b c d e")]),
         r"line 1: answerKey is 'F'; allowed: A, B, C, D, E",
+    ),
+    (
+        "commonsense_qa",
+        "",
+        "commonsense_qa/dev_rand_split.jsonl",
+        # Of two choices with one label the second was taken in silence.
+        text_sources.commonsense([("A", "x?", "a b c d e")]).replace("[{", '[{"label": "A", "text": "f"}, {'),
+        r"line 1: its choices are labelled A, A, B, C, D, E; allowed: A, B, C, D, E",
+    ),
+    (
+        "commonsense_qa",
+        "",
+        "commonsense_qa/dev_rand_split.jsonl",
+        text_sources.commonsense([("A", "x?", "a b c d e")]).replace('"a"', "1"),
+        r"line 1: id, stem and choices are not all texts",
     ),
     ("math_qa", "", "MathQA/dev.json", text_sources.math(text_sources.MATH)[:-5], r"dev.json, line \d+: is not JSON"),
     ("math_qa", "", "MathQA/dev.json", '[\n{"Problem": "x"}\n]', r"dev.json, line 2: is not a problem with"),
