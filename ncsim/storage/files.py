@@ -36,6 +36,8 @@ class Storage(Protocol):
     """Files of one run folder by relative name. Every method raises OSError where the folder cannot be reached."""
 
     location: str
+    #: Reads that are worth making side by side: an answer over a network takes a while, of however little.
+    at_once: int
 
     def prepare(self) -> None:
         """Make the folder; found out now, and not after an hour of training, if it cannot be written to."""
@@ -103,6 +105,8 @@ def open_storage(location: str | os.PathLike[str]) -> Storage:
 
 class LocalStorage:
     """A folder of a file system that this machine has mounted."""
+
+    at_once = 1
 
     def __init__(self, root: Path) -> None:
         self.root = root

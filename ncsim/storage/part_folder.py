@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
 import itertools
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
@@ -73,11 +76,10 @@ class PartFolder(Generic[Kept]):
     def stamped(self, config: EnsembleConfig, ids: range | None = None) -> list[tuple[Part, Stamp]]:
         """As `parts`, each with what it says of itself."""
         found = []
-        for name in self.part_names(config):
-            if ids is not None and not _overlap(ids_of(name), ids):
-                continue
+        names = [name for name in self.part_names(config) if ids is None or _overlap(ids_of(name), ids)]
+        for name, footer in zip(names, _side_by_side(self._footer, names, self.storage.at_once), strict=True):
             with self.naming(name):
-                stamp = stamp_of(self.kind, self._footer(name), name, config)
+                stamp = stamp_of(self.kind, footer(), name, config)
                 found.append((Part(name, stamp["first"], stamp["count"]), stamp))
         found.sort(key=lambda each: each[0].first)
         for (before, _), (after, _) in itertools.pairwise(found):
@@ -162,6 +164,25 @@ class PartFolder(Generic[Kept]):
             raise StoreError(error.problem, place, remedy) from None
         except OSError as error:
             raise StoreError(f"cannot be read ({reason(error)})", place) from None
+
+
+def _side_by_side(read: Callable[[str], bytes], names: Sequence[str], most: int) -> Iterator[Callable[[], bytes]]:
+    """What gives each content or raises, in the order of the names, so many of which are read ahead."""
+    if most == 1 or len(names) < 2:
+        yield from (functools.partial(read, name) for name in names)
+        return
+    with ThreadPoolExecutor(min(most, len(names))) as threads:
+        ahead = collections.deque[Future[bytes]]()
+        try:
+            for name in names:
+                ahead.append(threads.submit(read, name))
+                if len(ahead) > most:
+                    yield ahead.popleft().result
+            while ahead:
+                yield ahead.popleft().result
+        finally:
+            for each in ahead:
+                each.cancel()
 
 
 def _overlap(one: range, other: range) -> bool:
