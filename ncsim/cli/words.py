@@ -42,12 +42,11 @@ def add_words_command(commands: Any) -> None:
 def run_command(parsed: argparse.Namespace) -> None:
     """Print what a text's words say."""
     exponent = fields.parsed("exponent", float, parsed.exponent, "a number above 0 and at most 3")
-    splits = fields.parsed("splits", int, parsed.splits, "a whole number from 2 to 1000")
+    splits = fields.count("--splits", parsed.splits, 1_000, smallest=2)
+    assert splits is not None  # it has a default
     seed = fields.parsed("seed", int, parsed.seed, "a whole number, 0 or above")
     if not 0 < exponent <= 3:
         raise ConfigError(f"--exponent: {parsed.exponent}; allowed: a number above 0 and at most 3")
-    if not 2 <= splits <= 1_000:
-        raise ConfigError(f"--splits: {splits}; allowed: a whole number from 2 to 1000")
     if seed < 0:
         raise ConfigError(f"--seed: {seed}; allowed: a whole number, 0 or above")
     words = [word for file in parsed.files for word in words_of(file)]

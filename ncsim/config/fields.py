@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import operator
@@ -136,13 +137,18 @@ def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
         ConfigError: the word is none of that type, with what is `allowed`.
     """
     try:
-        if kind is bool:
-            return {"true": True, "false": False}[word.lower()]
-        if kind in _WORDS and not _WORDS[kind].fullmatch(word):
-            raise ValueError
-        return kind(word)
+        return _read(kind, word)
     except (KeyError, ValueError):
         raise ConfigError(f"{option_name(name)}: {shown_word(word)}; allowed: {allowed}{of_commas(word)}") from None
+
+
+def _read(kind: type, word: str) -> Any:
+    """A word as a value of this type. Raises KeyError or ValueError where it is none."""
+    if kind is bool:
+        return {"true": True, "false": False}[word.lower()]
+    if kind in _WORDS and not _WORDS[kind].fullmatch(word):
+        raise ValueError
+    return kind(word)
 
 
 def shown_word(word: str) -> str:
@@ -156,17 +162,19 @@ def of_commas(word: str) -> str:
 
 
 def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1) -> int | None:
-    """A word of the command line as a whole number, for options that are no field of a config; None where not given.
+    """A word of the command line as a whole number, written as those of a config's fields, for options that are none; None where not
+    given.
 
     Raises:
         ConfigError: it is none, or not from `smallest` to `largest`.
     """
     if word is None:
         return None
-    digits = word.isascii() and word.isdecimal() and len(word) <= 10
-    if not digits or not smallest <= int(word) <= largest:
-        raise ConfigError(f"{option}: {shown_word(word)}; allowed: a whole number from {smallest} to {largest}")
-    return int(word)
+    with contextlib.suppress(ValueError):
+        number: int = _read(int, word)
+        if smallest <= number <= largest:
+            return number
+    raise ConfigError(f"{option}: {shown_word(word)}; allowed: a whole number from {smallest} to {largest}")
 
 
 def shown(value: Any) -> str:

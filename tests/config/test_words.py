@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import ncsim
-from ncsim.cli.command import Parser
+from ncsim.cli.command import Parser, main
 from ncsim.config import fields
 from ncsim.config.ensemble import field_specs, parse_optimizer_options
 from ncsim.text.config import TextConfig
@@ -176,6 +176,16 @@ def test_words_of_experiments(capsys):
 )
 def test_words_that_are_whole_numbers(word, number):
     assert fields.parsed("steps", int, word, "") == number
+    assert fields.count("--record-every", word, 10**9, smallest=0) == number
+
+
+def test_options_that_are_no_fields_take_the_same_words(capsys):
+    assert fields.count("--record-every", None) is None
+    for word in ("1_0", "1e3", "2.0", "", " 5", ARABIC, "-1", "4_097", "9" * 5_000):
+        with pytest.raises(ncsim.ConfigError, match=r"^--devices: .*; allowed: a whole number from 1 to 4096$"):
+            fields.count("--devices", word)
+    main(["ensemble", "--record-every", "1_000", "--print-config"])
+    assert "record_every = 1000\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("word", "number"), [("7", 7), ("1e-3", 1e-3), (".5", 0.5), ("5.", 5), ("-2.5E+2", -250)])
