@@ -163,11 +163,13 @@ def _summarise_protocol(number: int, protocol_law: ProtocolLaw, cell: Cell) -> d
 
 def _context(cell: Cell, counts: np.ndarray, number: int) -> dict[str, Any]:
     """Pooled accuracies and correlator of one context."""
-    neither, bob, alice, both = counts[:, number].sum(axis=0) / counts[:, number].sum()
+    neither, bob, alice, both = counts[:, number].sum(axis=0).tolist()
+    items = neither + bob + alice + both
+    # One division: the tests have the same accuracies, and a sum of two quotients rounds otherwise.
     return {
-        "accuracy_alice": float(alice + both),
-        "accuracy_bob": float(bob + both),
-        "correlator": float(both + neither - alice - bob),
+        "accuracy_alice": (alice + both) / items,
+        "accuracy_bob": (bob + both) / items,
+        "correlator": (both + neither - alice - bob) / items,
         "networks_with_an_undecided_answer": int(cell.tally.undecided.networks[number]),
     }
 

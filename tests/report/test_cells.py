@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -133,6 +134,27 @@ def test_a_report_is_that_of_members(kind, tmp_path):
     shutil.rmtree(tmp_path / "summaries")
     assert_close(numbers(run), expected)
     assert len(list((tmp_path / "summaries").iterdir())) == len(list((tmp_path / "parts").iterdir()))
+
+
+@pytest.mark.parametrize("rows", [4, 16, 64])
+def test_an_accuracy_is_one_number_in_both_tables(rows):
+    pairs = {
+        "A1": ("alice", "11", "12"),
+        "A2": ("alice", "21", "22"),
+        "B1": ("bob", "11", "21"),
+        "B2": ("bob", "12", "22"),
+    }
+    config = dataclasses.replace(CONFIG, members=250, tasks=tasks_of(rows))
+    for seed in range(4):
+        records = records_of(250, rows, seed)
+        cell = summarise(Run([config], [records])).numbers["cells"][0]
+        for test in cell["tests"]["signalling_pooled"]:
+            party, *names = pairs[test["answer"]]
+            assert [cell["contexts"][name][f"accuracy_{party}"] for name in names] == list(test["accuracies"])
+        for number, context in enumerate(cell["contexts"].values()):
+            neither, bob, alice, both = map(int, records.counts[:, number].sum(axis=0))
+            exact = Fraction(neither + both - bob - alice, neither + bob + alice + both)
+            assert context["correlator"] == float(exact)
 
 
 def test_a_cell_that_is_kept_gives_the_same(kind, tmp_path, monkeypatch):
