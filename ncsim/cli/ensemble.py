@@ -9,6 +9,7 @@ from ncsim.cli.options import (
     add_audit_options,
     add_config_options,
     add_executor_options,
+    add_place_option,
     add_recording_options,
     add_until_option,
     add_worker_options,
@@ -43,11 +44,7 @@ def add_ensemble_command(commands: Any) -> None:
     )
     add_config_options(parser)
     add_settings_options(parser)
-    parser.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/ensemble-DIGITS)",
-    )
+    add_place_option(parser, "ensemble")
     add_executor_options(parser)
     add_recording_options(parser)
     add_until_option(parser)

@@ -42,9 +42,23 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def add_devices_option(parser: argparse.ArgumentParser) -> None:
+    """--devices."""
+    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+
+
+def add_place_option(parser: argparse.ArgumentParser, kind: str) -> None:
+    """--out, of a command that trains a run of this kind."""
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        help=f"run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/{kind}-DIGITS)",
+    )
+
+
 def add_executor_options(parser: argparse.ArgumentParser) -> None:
     """What trains: devices and executor."""
-    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    add_devices_option(parser)
     parser.add_argument(
         "--executor",
         metavar="NAME",

@@ -7,6 +7,7 @@ from typing import Any
 
 from ncsim.cli.options import (
     add_config_options,
+    add_devices_option,
     add_recording_options,
     add_until_option,
     check_executor_word,
@@ -34,7 +35,7 @@ def add_plan_command(commands: Any) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", help="run folder that the run would have; what it holds already is not counted"
     )
-    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    add_devices_option(parser)
     parser.add_argument("--executor", metavar="NAME", default="auto", help="as for ncsim ensemble (default: auto)")
     add_recording_options(parser)
     add_until_option(parser)

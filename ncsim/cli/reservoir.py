@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import TYPE_CHECKING, Any
 
+from ncsim.cli.options import add_devices_option, device_count
 from ncsim.config.ensemble import EnsembleConfig, allowed_values, field_specs
 from ncsim.config.fields import allowed_values as allowed
 from ncsim.config.fields import option_name
@@ -42,14 +43,13 @@ def add_reservoir_command(commands: Any) -> None:
         words = "seed of the chains" if name == "root_seed" else field_specs()[name]["help"]
         text = f"{words} ({allowed_values(name)}; default: {getattr(EnsembleConfig(), name)})"
         parser.add_argument(option_name(name), metavar=_LETTERS[field_specs()[name]["type"]], help=text)
-    parser.add_argument("--devices", metavar="N", help="devices to use (default: all)")
+    add_devices_option(parser)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
 
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Sample, and print both routes."""
-    from ncsim.cli.options import device_count
     from ncsim.ensemble.reservoir import reservoir
 
     asked: dict[str, Any] = {}

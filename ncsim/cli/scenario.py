@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ncsim.cli.options import (
     add_config_options,
     add_executor_options,
+    add_place_option,
     add_worker_options,
     check_executor_word,
     configs_of,
@@ -54,9 +55,7 @@ def add_scenario_command(commands: Any) -> None:
     )
     add_config_options(parser)
     add_settings_options(parser)
-    parser.add_argument(
-        "--out", metavar="FOLDER", help="run folder; one that holds this run is resumed (default: runs/scenario-DIGITS)"
-    )
+    add_place_option(parser, "scenario")
     add_executor_options(parser)
     add_worker_options(parser, distributed=False)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")

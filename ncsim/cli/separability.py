@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ncsim.cli.options import add_config_options, configs_of, count, device_count
+from ncsim.cli.options import add_config_options, add_devices_option, configs_of, device_count
 from ncsim.cli.settings import add_settings_options, settings_text, settled
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import of_commas, shown_word
+from ncsim.config.fields import count, of_commas, shown_word
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
@@ -59,7 +59,7 @@ def add_separability_command(commands: Any) -> None:
         metavar="X",
         help="print what curvature lets heads share, too, with this ridge, on which it depends much (default: none)",
     )
-    parser.add_argument("--devices", metavar="N", help="devices to use; on a CPU, cores (default: all)")
+    add_devices_option(parser)
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
 

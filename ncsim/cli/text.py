@@ -8,20 +8,14 @@ import json
 import os
 from typing import Any
 
-from ncsim.cli.options import add_worker_options, kept_place, place_of, share_stored
+from ncsim.cli.options import add_place_option, add_worker_options, kept_place, kept_report, place_of, share_stored
 from ncsim.config import fields
 from ncsim.config.fields import option_name
-from ncsim.errors import StoreError
-from ncsim.terminal import output, say
-from ncsim.text.config import MAX_RANK, TARGET_MODULES, TextConfig, field_specs, to_dict
+from ncsim.terminal import output
+from ncsim.text.config import SEVERAL, TextConfig, field_specs, to_dict
 
 #: Where data files are looked for when --source-dir is not given.
 SOURCE_VARIABLE = "NCSIM_DATA"
-#: What is allowed in options that take several values.
-_SEVERAL = {
-    "ranks": f"different whole numbers from 1 to {MAX_RANK}",
-    "target_modules": f"different ones of {', '.join(TARGET_MODULES)}",
-}
 
 
 def source_folder() -> str | None:
@@ -43,7 +37,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
         default = getattr(defaults, name)
         many: str | None
         if spec["type"] is tuple:
-            words, many = _SEVERAL[name], "+"
+            words, many = SEVERAL[name], "+"
             shown = " ".join(map(str, default))
         else:
             words, many = fields.allowed_values(spec), "?" if spec["type"] is bool else None
@@ -68,11 +62,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cache-dir", metavar="FOLDER", help="where prepared data is kept (default: ~/.cache/ncsim/text)"
     )
-    parser.add_argument(
-        "--out",
-        metavar="FOLDER",
-        help="run folder, or s3://... or gs://...; one that holds this run is resumed (default: runs/text-DIGITS)",
-    )
+    add_place_option(parser, "text")
     parser.add_argument("--devices", metavar="N", help="devices to use (default: all accelerators, or the CPU as one)")
     parser.add_argument(
         "--at-once", metavar="N", help="adapters trained at once (default: what is fast and fits memory)"
@@ -103,7 +93,7 @@ def config_of(parsed: argparse.Namespace) -> TextConfig:
 
 def _value(name: str, spec: Any, word: str) -> Any:
     if name == "ranks":
-        return fields.parsed(name, int, word, _SEVERAL[name])
+        return fields.parsed(name, int, word, SEVERAL[name])
     if spec["type"] is tuple:
         return word
     return fields.parsed(name, spec["type"], word, fields.allowed_values(spec))
@@ -143,12 +133,6 @@ def report_text(run: Any, quiet: bool = False) -> None:
 
     summary = summarise_text(run)
     where = f"\n\nStored in {run.location}: parts/, adapters/, summary.json, report.html, figures/"
-    try:
-        store_text_report(run, summary)
-    except StoreError as error:
-        if quiet:
-            raise
-        say(str(error))
-        where = ""
+    where = kept_report(lambda: store_text_report(run, summary), where, quiet)
     if not quiet:
         output(printed_text(summary.numbers) + where)

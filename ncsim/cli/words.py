@@ -19,6 +19,8 @@ LETTER = r"[^\W\d_]"
 #: Apostrophes of printed texts (U+2019), of Ukrainian and others, which Unicode has among letters (U+02BC), and of full width (U+FF07).
 APOSTROPHES = "\N{RIGHT SINGLE QUOTATION MARK}\N{MODIFIER LETTER APOSTROPHE}\N{FULLWIDTH APOSTROPHE}"
 MAX_BYTES = 10**8
+#: What --exponent may be.
+EXPONENTS = "a number above 0 and at most 3"
 
 
 def add_words_command(commands: Any) -> None:
@@ -32,21 +34,25 @@ def add_words_command(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="texts in UTF-8, taken as one")
-    parser.add_argument("--exponent", metavar="D", default="1", help="of the energies (rank - 1)^D (default: 1)")
-    parser.add_argument("--splits", metavar="N", default="20", help="how often the text is halved (default: 20)")
-    parser.add_argument("--seed", metavar="N", default="0", help="of the halves (default: 0)")
+    parser.add_argument(
+        "--exponent", metavar="D", default="1", help=f"of the energies (rank - 1)^D ({EXPONENTS}; default: 1)"
+    )
+    parser.add_argument(
+        "--splits", metavar="N", default="20", help="how often the text is halved (2 to 1000; default: 20)"
+    )
+    parser.add_argument("--seed", metavar="N", default="0", help="of the halves (0 or above; default: 0)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     parser.set_defaults(command=run_command, flags=list(parser._option_string_actions))
 
 
 def run_command(parsed: argparse.Namespace) -> None:
     """Print what a text's words say."""
-    exponent = fields.parsed("exponent", float, parsed.exponent, "a number above 0 and at most 3")
+    exponent = fields.parsed("exponent", float, parsed.exponent, EXPONENTS)
     splits = fields.count("--splits", parsed.splits, 1_000, smallest=2)
     assert splits is not None  # it has a default
     seed = fields.parsed("seed", int, parsed.seed, "a whole number, 0 or above")
     if not 0 < exponent <= 3:
-        raise ConfigError(f"--exponent: {parsed.exponent}; allowed: a number above 0 and at most 3")
+        raise ConfigError(f"--exponent: {parsed.exponent}; allowed: {EXPONENTS}")
     if seed < 0:
         raise ConfigError(f"--seed: {seed}; allowed: a whole number, 0 or above")
     words = [word for file in parsed.files for word in words_of(file)]

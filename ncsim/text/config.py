@@ -16,6 +16,11 @@ from ncsim.errors import ConfigError
 MAX_RANK = 4096
 #: Ends of BERT's names of a layer's dense layers, as PEFT's target_modules has them.
 TARGET_MODULES = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+#: What is allowed in fields that have several values.
+SEVERAL = {
+    "ranks": f"different whole numbers from 1 to {MAX_RANK}",
+    "target_modules": f"different ones of {', '.join(TARGET_MODULES)}",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +146,6 @@ class TextConfig:
             raise ConfigError(
                 f"--schedule: {self.schedule} with --warmup 1, which leaves no step for it; allowed: below 1"
             )
-
         if self.adaptation == "full" and self.alpha != TextConfig.alpha:
             raise ConfigError(
                 f"--alpha: {self.alpha:g} with --adaptation full, which has none; allowed: without --alpha"
@@ -164,7 +168,7 @@ class TextConfig:
 
 
 def _checked_ranks(value: Any) -> tuple[int, ...]:
-    allowed = f"different whole numbers from 1 to {MAX_RANK}"
+    allowed = SEVERAL["ranks"]
     values = value if whole_number(value) is None else (value,)
     if not isinstance(values, tuple | list | range) or not values:
         raise ConfigError(f"--ranks: {shown(value)}; allowed: {allowed}")
@@ -188,7 +192,7 @@ def _no_ranks(value: Any) -> tuple[int, ...]:
 
 
 def _checked_targets(value: Any) -> tuple[str, ...]:
-    allowed = f"different ones of {', '.join(TARGET_MODULES)}"
+    allowed = SEVERAL["target_modules"]
     values = (value,) if isinstance(value, str) else value
     if not isinstance(values, tuple | list) or not values:
         raise ConfigError(f"--target-modules: {shown(value)}; allowed: {allowed}")

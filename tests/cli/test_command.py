@@ -112,6 +112,24 @@ def test_bad_options_end_in_one_line(capsys, tmp_path, arguments, words):
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
+def test_an_option_is_the_same_in_the_help_of_each_command(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def of(command, option):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        return next(line for line in capsys.readouterr().out.splitlines() if line.strip().startswith(option))
+
+    devices = {of(command, "--devices") for command in ("ensemble", "scenario", "plan", "separability", "reservoir")}
+    assert {line.split(maxsplit=2)[2] for line in devices} == {"devices to use; on a CPU, cores (default: all)"}
+    for kind in ("ensemble", "scenario", "text"):
+        assert f"s3://... or gs://...; one that holds this run is resumed (default: runs/{kind}-DIGITS)" in of(
+            kind, "--out"
+        )
+    assert of("words", "--exponent").endswith("(a number above 0 and at most 3; default: 1)")
+    assert of("words", "--splits").endswith("(2 to 1000; default: 20)")
+
+
 @pytest.mark.parametrize("command", [["ensemble", *SMALL], ["scenario"], ["text", "--model", "model"]])
 def test_a_command_stores_nothing_in_its_own_memory(capsys, command):
     """It would train, say where the run is stored, and end with it."""
