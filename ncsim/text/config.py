@@ -16,6 +16,8 @@ from ncsim.errors import ConfigError
 MAX_RANK = 4096
 #: Ends of BERT's names of a layer's dense layers, as PEFT's target_modules has them.
 TARGET_MODULES = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+#: Fields that training has in float32, where a smaller number is 0, by which nothing would be learned, and a larger one infinite.
+IN_FLOAT32 = ("learning_rate", "weight_decay", "clip", "alpha", "undecided_tolerance")
 #: What is allowed in fields that have several values.
 SEVERAL = {
     "ranks": f"different whole numbers from 1 to {MAX_RANK}",
@@ -140,6 +142,9 @@ class TextConfig:
             if isinstance(value, str) and (not value or "\n" in value or "\0" in value):
                 raise ConfigError(f"{option_name(spec.name)}: {shown(value)}; allowed: text of one line")
             object.__setattr__(self, spec.name, value)
+        for name in IN_FLOAT32:
+            if (problem := fields.lost_in_float32(option_name(name), getattr(self, name))) is not None:
+                raise ConfigError(problem)
         if self.evaluate_every > self.epochs:
             raise ConfigError(f"--evaluate-every: {self.evaluate_every}; allowed: 1 to --epochs, {self.epochs}")
         if self.warmup == 1 and self.schedule != TextConfig.schedule:

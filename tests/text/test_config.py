@@ -36,3 +36,14 @@ def test_an_adaptation_of_many_is_one_line():
     with pytest.raises(ConfigError, match=r"^--adaptation: array.*; allowed: lora, ") as error:
         TextConfig(adaptation=np.ones((2, 2)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay", "clip", "alpha", "undecided_tolerance"])
+def test_a_number_that_float32_does_not_have_is_refused(name):
+    """A rate of 1e-50 is 0 in training, which then went through all epochs and learned nothing."""
+    option = "--" + name.replace("_", "-")
+    for value in (1e-50, 1e-38, 1e39):
+        with pytest.raises(ConfigError, match=rf"^{option}: .*; allowed in float32: 1.17549e-38 to 3.40282e\+38$"):
+            TextConfig(**{name: value})
+    for value in (1.2e-38, 1.0, 3.4e38):
+        assert getattr(TextConfig(**{name: value}), name) == value
