@@ -171,7 +171,8 @@ def told_apart(value: float, decimals: int, *bounds: float, sign: bool = False) 
     >>> told_apart(2.82843, 4, 8**0.5), told_apart(0.97131, 3, 0.97129), told_apart(0.97129, 3, 0.97131)
     ('2.828430', '0.97131', '0.97129')
     """
-    value = 0.0 if abs(value) <= NOTHING else value
+    # The digits behind are those of a computation: 0.0625 and what is 1e-16 above it are one number, rounded alike.
+    value = 0.0 if abs(value) <= NOTHING else float(f"{value:.12g}")
     form = "+" if sign else ""
     text = f"{value:{form}.{decimals}f}"
     alike = [

@@ -9,19 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ncsim
 from experiments.random_solutions import interval
 from experiments.rare_tails import interval as rare_interval
 from ncsim.ensemble.until import _Stages
 from ncsim.formatting import duration, no_less, no_more, share_text, significant, size, told_apart, two_apart
 from ncsim.report.claims import Finding
 from ncsim.report.scenarios import scenario_lines
+from ncsim.report.sentences import context_rows, estimate, signalling_rows
+from ncsim.report.summary import summarise
 from ncsim.report.until import until_sentence
+from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate, clopper_pearson
 from ncsim.statistics.signalling_tests import SignallingTest
 from ncsim.statistics.stopping import Look
 from ncsim.statistics.undecided import UndecidedConventions
 from ncsim.statistics.until import Until
 from ncsim.statistics.verdicts import verdict_on_members
+from tests.support.populations import records_of
 
 SOURCE = Path(__file__).parents[2]
 DUST = Fraction(1, 10**11)
@@ -113,6 +118,27 @@ def test_small_numbers_begin_where_three_decimals_end():
         "-0.001",
     ]
     assert [no_less(0.0), no_more(-0.0), no_less(0.0, ".1e"), no_less(0.0, ".1%")] == ["0", "0", "0.0e+00", "0.0%"]
+
+
+def test_one_number_is_shown_alike_wherever_it_is_told():
+    """Means of 100 members and 16 rows often end in a 5 that is rounded away. The last bit, which hangs on the order of a sum, must not
+    decide how."""
+    for half in (0.97375, 0.8775, 0.0625, 2.0625, -0.7875, 1.0005):
+        near = [half, math.nextafter(half, 4), math.nextafter(half, -4), half + 4e-16, half - 4e-16]
+        for decimals in (3, 4):
+            assert len({told_apart(value, decimals) for value in near}) == 1
+        assert len({significant(value) for value in near}) == 1
+        assert len({share_text(value, 1) for value in near}) == 1
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        counts, loss = rng.multinomial(16, [0.1, 0.2, 0.1, 0.6], (100, 4)), rng.random((100, 4))
+        (cell,) = summarise(Run([ncsim.EnsembleConfig(members=100)], [records_of(counts, loss)])).numbers["cells"]
+        of_contexts, of_tests = context_rows(cell), signalling_rows(cell)
+        beside = [(0, 1), (2, 3), (0, 2), (1, 3)]  # contexts in which A1, A2, B1 and B2 are answered
+        told = [[of_contexts[n][2 if answer < 2 else 3] for n in two] for answer, two in enumerate(beside)]
+        assert told == [row[1:3] for row in of_tests]
+        means = [cell["protocols"][0]["mean_s"], cell["pooled"]["s"], cell["undecided"]["mean_s_as_they_fell"]]
+        assert len({str(estimate(mean)).split()[0] for mean in means}) == 1
 
 
 def test_a_gap_has_one_digit():
