@@ -391,4 +391,10 @@ def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):
     assert set(recorded["environment"]["executor"].values()) == {"native"}
     with pytest.raises(ncsim.ConfigError, match="was begun with native, and members differ"):
         run_ensemble(CONFIG, out=tmp_path / "run", executor="xla")
+    # A grid with one cell more is another run, whatever the executor: no cell of the folder was begun with xla.
+    for executor in ("native", "xla"):
+        with pytest.raises(ncsim.StoreError, match=r"holds another config's run \(steps"):
+            run_ensemble(
+                [CONFIG, dataclasses.replace(CONFIG, steps=CONFIG.steps + 1)], out=tmp_path / "run", executor=executor
+            )
     alike(run_ensemble(CONFIG, out=tmp_path / "run").records(), whole.records())

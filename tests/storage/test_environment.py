@@ -1,5 +1,6 @@
 """What a run was begun with is on record."""
 
+import dataclasses
 import errno
 import subprocess
 from pathlib import Path
@@ -28,6 +29,8 @@ def test_a_record_that_cannot_be_read_is_not_missing(tmp_path, monkeypatch):
     folder = ncsim.run_ensemble(config, out=tmp_path / "run", executor="xla").path
     assert recorded_executors(folder, [config]) == ["xla"]
     assert recorded_executors(tmp_path / "none", [config]) is None
+    # Of a cell that is none of the run's nothing is known: it was not begun with xla.
+    assert recorded_executors(folder, [config, dataclasses.replace(config, steps=4)]) is None
     read = LocalStorage.read
 
     def failing(self, name):
