@@ -182,9 +182,7 @@ def _tasks(table: Mapping[str, Any]) -> Tasks:
     for key in ("inputs", "alice", "bob"):
         _check_lists(key, table.get(key), 2)
     try:
-        half = (len(table["inputs"][0]) + 1) // 2  # as truth_tables has it
-        sides = {"alice_features": range(half), "bob_features": range(half, len(table["inputs"][0]))}
-        return TruthTables(**{**sides, **table})
+        return TruthTables(**table)
     except (ValueError, TypeError, IndexError) as error:
         raise ConfigError(f"--tasks: {one_line(error).removeprefix('tasks.')}") from None
 

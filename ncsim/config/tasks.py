@@ -119,8 +119,9 @@ class TruthTables(Tasks):
             and in S.
         alice: the right answers of Alice's tasks alpha_1 and alpha_2, two tuples of `rows` zeros and ones.
         bob: the right answers of Bob's tasks beta_1 and beta_2, likewise.
-        alice_features: the features that belong to Alice's side, for the `overlap` topology; numbers from 0.
-        bob_features: the features that belong to Bob's side, likewise.
+        alice_features: the features that belong to Alice's side, for the `overlap` topology; numbers from 0. The first half, if not
+            given.
+        bob_features: the features that belong to Bob's side, likewise; the second half, if not given.
         name: what reports call it.
 
     Raises:
@@ -145,20 +146,22 @@ class TruthTables(Tasks):
     inputs: tuple[tuple[int, ...], ...]
     alice: tuple[tuple[int, ...], tuple[int, ...]]
     bob: tuple[tuple[int, ...], tuple[int, ...]]
-    alice_features: tuple[int, ...]
-    bob_features: tuple[int, ...]
+    alice_features: tuple[int, ...] = None  # type: ignore[assignment]  # `__post_init__` has tuples
+    bob_features: tuple[int, ...] = None  # type: ignore[assignment]
     name: str = "custom"
 
     def __post_init__(self) -> None:
         # Lists and arrays are taken too; tuples are what keeps the table hashable and safe to compare.
         for what in ("inputs", "alice", "bob"):
             object.__setattr__(self, what, tuple(bits(f"tasks.{what}", row) for row in getattr(self, what)))
-        for what in ("alice_features", "bob_features"):
-            object.__setattr__(self, what, tuple(getattr(self, what)))
         if not isinstance(self.name, str):
             raise ValueError(f"tasks.name: {shown(self.name)}; allowed: a text")
         checked_rows(self.inputs)
         features = self.features
+        half = (features + 1) // 2
+        for what, side in (("alice_features", range(half)), ("bob_features", range(half, features))):
+            given = getattr(self, what)
+            object.__setattr__(self, what, tuple(side if given is None else given))
         for party in ("alice", "bob"):
             tables = getattr(self, party)
             if len(tables) != 2:
@@ -231,13 +234,12 @@ def truth_tables(
         if len(functions) != 2:
             raise ValueError(f"{party}: {counted(len(functions), 'function')}; allowed: 2")
     rows = tuple(itertools.product((0, 1), repeat=number))
-    half = (number + 1) // 2
     return TruthTables(
         inputs=rows,
         alice=tuple(tuple(function(*row) for row in rows) for function in alice),  # type: ignore[arg-type]
         bob=tuple(tuple(function(*row) for row in rows) for function in bob),  # type: ignore[arg-type]
-        alice_features=tuple(range(half)) if alice_features is None else tuple(alice_features),
-        bob_features=tuple(range(half, number)) if bob_features is None else tuple(bob_features),
+        alice_features=alice_features,  # type: ignore[arg-type]
+        bob_features=bob_features,  # type: ignore[arg-type]
         name=name,
     )
 

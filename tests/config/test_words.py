@@ -271,6 +271,16 @@ def test_features_are_whole_numbers(value):
     assert ncsim.TruthTables(**TABLES | {"bob_features": np.array([1])}).bob_features == (1,)
 
 
+def test_sides_of_features_need_not_be_given():
+    """README.md makes a table with inputs, alice and bob alone, as a settings file does."""
+    one = {"inputs": [[0, 1, 1], [1, 0, 1]], "alice": [[0, 1], [1, 1]], "bob": [[1, 1], [1, 0]]}
+    tables = ncsim.TruthTables(**one)
+    assert (tables.alice_features, tables.bob_features) == ((0, 1), (2,))  # the halves, as of truth_tables
+    assert ncsim.TruthTables(**one, bob_features=[0]).bob_features == (0,)
+    with pytest.raises(ValueError, match=r"tasks.inputs: .*; allowed: "):
+        ncsim.TruthTables(**one | {"inputs": []})
+
+
 def test_functions_of_truth_tables():
     first, second = (lambda x, y: x), (lambda x, y: y)
     for answer in (0.9, "1", None, 2, float("nan")):
