@@ -115,7 +115,7 @@ def detect(one: Float[np.ndarray, "M F"], other: Float[np.ndarray, "M F"], level
     tested = scores(testing)
     return Detection(
         auc=auc_estimate(tested, level),
-        bits_from_log_loss=bits_from_log_loss(tested, level),
+        bits_from_log_loss=bits_from_log_loss(tested, scores(training), level),
         bits_from_bins=bits_from_bins(tested, scores(training), level),
         trained=len(training),
         tested=len(testing),
@@ -172,16 +172,27 @@ def _auc_interval(value: float, variance: float, members: int, method: str, leve
     return Estimate(value, low, high, method, level)
 
 
-def bits_from_log_loss(scores: Float[np.ndarray, "M 2"], level: float = 0.95) -> Estimate:
+def bits_from_log_loss(
+    scores: Float[np.ndarray, "M 2"], limit_from: Float[np.ndarray, "N 2"], level: float = 0.95
+) -> Estimate:
     """Mutual information of trace and class in bits, from below: 1 (the entropy of two equally frequent classes) less the
     observer's mean log loss, base 2, on members that it was not trained on. The bound holds for the expectation; below 0
-    it says nothing. Scores are log odds. The interval is of the bound, by the error of a mean over members."""
+    it says nothing. Scores are log odds.
+
+    Scores further from 0 than any of other members, or than M members can bear out (ln(M + 1)), are taken for that far: an
+    observer that says so is as good a one, and none of its losses is then beyond all bounds. The interval is of the bound, by the
+    error of a mean over members, widened for a kind of member that none of these is: a certain observer that is wrong once in a
+    thousand loses most of its bits by traces that few members show.
+    """
     from scipy.special import stdtrit
 
+    limit = min(float(np.abs(limit_from).max()), math.log(len(scores) + 1))
+    scores = np.clip(scores, -limit, limit)
     losses = (np.logaddexp(0, scores[:, 0]) + np.logaddexp(0, -scores[:, 1])) / (2 * math.log(2))
     value = 1 - float(losses.mean())
     reach = float(stdtrit(len(losses) - 1, (1 + level) / 2)) * float(losses.std(ddof=1)) / math.sqrt(len(losses))
-    method = "1 - held-out log loss, Student's t over members"
+    reach = math.hypot(reach, limit / math.log(2) * unseen_share(len(losses), 1, level))  # how far losses may be apart
+    method = "1 - held-out log loss, Student's t over members, widened for unseen members"
     return Estimate(value, value - reach, min(value + reach, 1.0), method, level)  # no loss is below 0
 
 
@@ -190,8 +201,9 @@ def bits_from_bins(
 ) -> Estimate:
     """Mutual information in bits of the class and the score in BINS bins, cut at quantiles of other members' scores.
 
-    Plug-in, less its bias of (BINS - 1) / (2 traces ln 2) (Miller; fewer where a bin is empty); what remains of the bias is of
-    second order. The interval is a delete-a-group jackknife's over members.
+    Plug-in, less its bias of (BINS - 1) / (2 traces ln 2) (Miller; fewer where a bin is empty). That is the bias where each class may
+    fall into each bin. Classes that are told apart do not, and it takes too much of theirs: the upper limit is of what is left by the
+    bins into which each class fell. The interval is a delete-a-group jackknife's over members.
     """
     from scipy.special import stdtrit
 
@@ -210,7 +222,7 @@ def bits_from_bins(
     method = f"plug-in on {len(edges) + 1} bins, Miller's correction, delete-a-group jackknife"
     reach = math.hypot(reach, unseen_share(len(scores), 1, level))  # of a class, no trace tells more than 1 bit
     # The correction can leave a value below 0, which no information is; that of a class is at most 1 bit.
-    low, high = max(value - reach, min(value, 0.0)), min(max(value + reach, 0.0), 1.0)
+    low, high = max(value - reach, min(value, 0.0)), min(max(value + _overtaken(total) + reach, 0.0), 1.0)
     return Estimate(value, low, max(high, value), method, level)
 
 
@@ -222,6 +234,12 @@ def _information(counts: np.ndarray) -> float:
     bits = float(np.sum(joint[there] * np.log2(joint[there] / apart[there])))
     filled = int(np.sum(joint.sum(axis=0) > 0))
     return bits - (filled - 1) * (len(counts) - 1) / (2 * counts.sum() * math.log(2))
+
+
+def _overtaken(counts: np.ndarray) -> float:
+    """Bits that Miller's bias is above that of counts [classes, bins] where empty cells stay empty; 0 or above."""
+    filled, of_class = (counts.sum(axis=0) > 0).sum(), (counts > 0).sum(axis=1)
+    return float(((filled - of_class).sum()) / (2 * counts.sum() * math.log(2)))
 
 
 class Oscillation(NamedTuple):

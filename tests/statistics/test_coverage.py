@@ -29,6 +29,7 @@ from ncsim.statistics.pooled import POSSIBLE, pooled_estimates
 from ncsim.statistics.training_curves import trajectory_statistics
 from tests.support import reference_statistics as reference
 from tests.support.cases import sizes
+from tests.support.observers import EDGES, bits_of_normals
 from tests.support.populations import PROTOCOLS, ROWS, Population, law_of_tables, reported, trajectories_of
 
 SEED = 20261127
@@ -249,10 +250,15 @@ def observers_case(members, samples, generator):
                 )
                 found.take(
                     "bits_from_log_loss: none",
-                    bits_from_log_loss(np.zeros((members, 2)) + 1e-3 * scores),
+                    bits_from_log_loss(np.zeros((members, 2)) + 1e-3 * scores, EDGES),
                     0.0,
                     (-math.inf, 1),
                 )
+            else:
+                bits = bits_of_normals(apart, math.log(members + 1))
+                odds = apart * scores - apart**2 / 2
+                found.take(f"bits_from_log_loss: {apart}", bits_from_log_loss(odds, EDGES), bits[0], (-math.inf, 1))
+                found.take(f"bits_from_bins: {apart}", bits_from_bins(scores, EDGES), bits[1], (-math.inf, 1))
     return found
 
 
