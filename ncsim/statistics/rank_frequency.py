@@ -271,7 +271,8 @@ def held_out_likelihoods(words: Iterable[Hashable], splits: int = SPLITS, seed: 
     return HeldOut(*np.array(scores).T)
 
 
-# Logarithms of each law's weights at ranks 0, 1, ... from parameters that may be any numbers.
+# Logarithms of each law's weights at ranks 0, 1, ... up to a constant, from parameters that may be any numbers. A constant that is left
+# in has none of the digits that differ between ranks where it is large, and a fit would seek what rounding alone gives.
 
 
 def _levels(ranks: np.ndarray, raw: float) -> np.ndarray:
@@ -283,13 +284,13 @@ def _boltzmann(ranks: np.ndarray, at: Sequence[float]) -> np.ndarray:
 
 
 def _bose(ranks: np.ndarray, at: Sequence[float]) -> np.ndarray:
-    # -ln(exp(x) - 1) = -x - ln(1 - exp(-x)), which neither overflows nor loses what is small.
-    x = _levels(ranks, at[0]) * math.exp(-at[1]) + math.exp(at[2])
-    return np.asarray(-x - np.log(-np.expm1(-x)))
+    # -ln(exp(x) - 1) = -x - ln(1 - exp(-x)), which neither overflows nor loses what is small; x is E / B + ln A.
+    energy = _levels(ranks, at[0]) * math.exp(-at[1])
+    return np.asarray(-energy - np.log(-np.expm1(-(energy + math.exp(at[2])))))
 
 
 def _zipf(ranks: np.ndarray, at: Sequence[float]) -> np.ndarray:
-    return -math.exp(at[0]) * np.log(ranks + math.exp(at[1]))
+    return -math.exp(at[0]) * np.log1p(ranks / math.exp(at[1]))
 
 
 LAWS = {"bose_einstein": _bose, "maxwell_boltzmann": _boltzmann, "zipf_mandelbrot": _zipf}
