@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import hypergeom
 
 from ncsim.text.config import TextConfig
-from ncsim.text.report import write
+from ncsim.text.report import figures, write
 from ncsim.text.report.figures import look, plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
-from ncsim.text.report.summary import mean_slope, slope_window, summarise_text
+from ncsim.text.report.summary import TextSummary, mean_slope, slope_window, summarise_text
 from ncsim.text.report.write import DATA_COLUMNS, UNUSUAL, context_rows, data_rows, printed_text, sentences
 from ncsim.text.results import open_text_run
 
@@ -124,6 +124,73 @@ def test_each_figure_says_of_which_pairs_its_s_is(tmp_path, plot):
     run = open_text_run(STORED)
     plot(run, summarise_text(run), tmp_path / "figure")
     assert ">S on training pairs</text>" in (tmp_path / "figure.svg").read_text()
+
+
+def drawn_of(run, monkeypatch, tmp_path, plot, counts, **fields):
+    """The axes of a plot of a run with other counts, [ranks, seeds, i, j, a, b], at every epoch and split."""
+    run.config = dataclasses.replace(run.config, **fields)
+    shape = (*counts.shape[:2], len(run.epochs), 2, 2, 2, 2, 2)
+    counts = np.broadcast_to(counts[:, :, None, None], shape)
+    monkeypatch.setattr(run, "counts_and_missing", lambda: (counts, 0))
+    kept = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_: kept.extend(figure.axes))
+    plot(run, summarise_text(run), tmp_path / "figure")
+    return kept
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 10])
+def test_what_accuracies_alone_give_stands_beside_its_own_seed(tmp_path, monkeypatch, seeds):
+    """S is 2 (1 - 2 n / 64) with n of 64 unequal in all contexts. With three seeds a cross was nearer to the next seed's dot."""
+    tables = [with_wrong(64, 2 + n, 2, 1) for n in range(seeds)]
+    axes = drawn_of(
+        open_text_run(STORED), monkeypatch, tmp_path, plot_s_by_rank, np.array([tables]), ranks=(4,), seeds=seeds
+    )
+    marks = {kind: [line.get_xdata()[0] for line in axes[0].lines if line.get_marker() == kind] for kind in "ox"}
+    apart = np.abs(np.subtract.outer(marks["x"], marks["o"]))
+    assert apart.shape == (seeds, seeds)
+    assert (apart.argmin(axis=1) == np.arange(seeds)).all()
+    assert (np.diff(marks["o"]) > 0).all()
+    assert apart.diagonal().min() > 0.01, "and not behind it"
+
+
+def test_a_rank_of_which_a_seed_diverged_keeps_its_place_beside_the_others(tmp_path, monkeypatch):
+    tables = np.array([[with_wrong(64, 6, 6, 1)] * 2] * 2)
+    tables[1, 0, 0, 1] = 0
+    run = open_text_run(STORED)
+    _, right = drawn_of(run, monkeypatch, tmp_path, plot_s_by_epoch, tables, ranks=(4, 8), seeds=2)
+    assert [patch.get_height() == 0 for patch in right.patches] == [True, False], "S does not rise, and has no mean"
+    low, high = right.get_xlim()
+    assert (low, high) == (-0.6, 1.6)
+    assert "as far as all of them have S" in write.FIGURES["figure4"]
+
+
+def test_an_epoch_that_alone_has_s_is_drawn(tmp_path, monkeypatch):
+    """As where adapters diverge after epoch 0: a line of one point shows nothing."""
+    run = open_text_run(STORED)
+    counts = run.counts.copy()
+    counts[:, :, 1:] = 0
+    monkeypatch.setattr(run, "counts_and_missing", lambda: (counts, 0))
+    kept = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_: kept.extend(figure.axes))
+    plot_s_by_epoch(run, summarise_text(run), tmp_path / "figure")
+    marked = [line for line in kept[0].lines if line.get_marker() == "o"]
+    assert [np.isfinite(line.get_ydata()).sum() for line in marked] == [1]
+
+
+def test_no_table_without_rows_is_printed_or_on_the_page(told):
+    """Of a run of which all adapters diverged."""
+    numbers = told(np.zeros((2, 2, 2, 2), int))
+    run = open_text_run(STORED)
+    page = write._page(run, TextSummary(numbers, None), dict.fromkeys(write.FIGURES, ""))
+    for place in ("all", "contexts"):
+        assert f'"{place}"' not in page, "no section"
+        assert f"#{place}" not in page, "and nothing that leads to it"
+    assert '<section id="data-sets">' in page
+    assert "<script>" not in page, "it sorts and searches rows"
+    printed = printed_text(numbers)
+    assert "pairs, after" not in printed
+    assert "accuracy A" not in printed
+    assert "r=2 seed 0, test pairs: A1B1, A1B2, A2B1, A2B2 diverged" in printed
 
 
 def test_whole_updates_are_called_full_in_figures(told, tmp_path, monkeypatch):

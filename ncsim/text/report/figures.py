@@ -48,16 +48,17 @@ def plot_s_by_rank(run: TextRun, summary: TextSummary, stem: Path) -> str:
     with new_figure(max(4.6, 0.8 * len(place) + 1.8), 4.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         draw_bounds(upper)
-        spread = 0.5 / max(run.config.seeds, 1)
+        spread = 0.5 / run.config.seeds
+        beside = min(0.06, spread / 5)  # so that a cross is nearer to its own dot than to that of another seed
         for number, cell in enumerate(cells):
             x = place[cell["rank"]] + spread * (cell["seed"] - (run.config.seeds - 1) / 2)
             delta, label = cell["contextuality"], (lambda text, first=number == 0: text if first else None)
             s = cell["s_interval"]
             reach = [[s["value"] - s["low"]], [s["high"] - s["value"]]]
             upper.errorbar(
-                x - 0.06, s["value"], yerr=reach, color=BLUE, marker="o", capsize=2, label=label("S (95 %, items)")
+                x - beside, s["value"], yerr=reach, color=BLUE, marker="o", capsize=2, label=label("S (95 %, items)")
             )
-            upper.plot(x + 0.06, cell["s_factorised"], "x", color=VERMILLION, label=label("from accuracies alone"))
+            upper.plot(x + beside, cell["s_factorised"], "x", color=VERMILLION, label=label("from accuracies alone"))
             reach = [[delta["value"] - delta["low"]], [delta["high"] - delta["value"]]]
             lower.errorbar(x, delta["value"], yerr=reach, color=BLACK, marker="s", capsize=2, markersize=4)
             rows.append(
@@ -89,6 +90,8 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> str:
             color, style, mark = look(n, len(ranks))
             mean = along[n].mean(axis=0)
             label = f"r = {rank}" if rank else "full"
+            if np.isfinite(mean).sum() == 1:  # no line: what follows diverged, or is not there yet
+                left.plot(epochs, mean, mark or "o", color=color, markersize=4)
             left.plot(
                 epochs, mean, style, color=color, marker=mark, markevery=0.1, markersize=4, linewidth=1.4, label=label
             )
@@ -107,6 +110,7 @@ def plot_s_by_epoch(run: TextRun, summary: TextSummary, stem: Path) -> str:
         for seed in range(run.config.seeds):
             right.plot(place, slopes[:, seed], "o", color=BLACK, markersize=3)
         right.set_xticks(place, [_named(rank) for rank in ranks], rotation=90 if len(ranks) > len(_LINES) else 0)
+        right.set_xlim(-0.6, len(ranks) - 0.4)  # of a rank without a mean, too
         right.set_xlabel("LoRA rank r")
         right.set_ylabel(f"mean slope of S per epoch,\nepochs 0 to {slope_window(epochs)}")
         handles, names = left.get_legend_handles_labels()

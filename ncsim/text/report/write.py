@@ -37,7 +37,7 @@ DATA_COLUMNS = [
 UNUSUAL = 0.0027
 FIGURES = {
     "figure3": "S on training pairs by rank, with what accuracies alone give, and Delta with its 95 % interval",
-    "figure4": "S along training, mean over seeds with a band from the lowest to the highest, and its mean slope, a dot a seed, by rank",
+    "figure4": "S along training, mean over seeds with a band from the lowest to the highest, as far as all of them have S, and its mean slope, a dot a seed, by rank",
     "figure5": "S and test accuracy, by rank",
 }
 
@@ -72,6 +72,8 @@ def printed_text(numbers: Mapping[str, Any]) -> str:
         lines += [to_be_trained(numbers["adapters_missing"], "adapter"), ""]
     lines += [*table(DATA_COLUMNS, data_rows(numbers)), *data_notes(numbers)]
     for split in ("test", "train"):
+        if not _cells(numbers, split):  # the sentences say why
+            continue
         lines += ["", f"{split.capitalize()} pairs, after {counted(numbers['epochs'], 'epoch')}:"]
         lines += table(CONTEXT_COLUMNS, context_rows(numbers, split))
         lines += ["", *table(TABLE_COLUMNS, table_rows(numbers, split))]
