@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.shared.command import local_file, run_experiment, write_json
-from ncsim.errors import ConfigError
 from ncsim.text.model.bert import BERT_BASE_MULTILINGUAL_CASED, BERT_BASE_UNCASED, BertConfig, parameters
 from ncsim.text.model.lora import check_rank, trainable_parameters
 
@@ -71,7 +70,7 @@ def counted(suite: str, rank: int) -> Counts:
         ConfigError: a rank outside 1..768.
     """
     config = BACKBONES[suite]
-    check_rank(rank, config)
+    check_rank(rank, config, "--ranks")
     trainable = trainable_parameters(config, rank)
     total = parameters(config) + trainable
     return Counts(suite, rank, total, trainable, round(100 * trainable / total, 3))
@@ -105,10 +104,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     file = local_file("--json", parsed.json) if parsed.json else None
     paper = {(row.suite, row.rank): row for row in printed()}
-    try:
-        rows = [counted(suite, rank) for suite in BACKBONES for rank in parsed.ranks]
-    except ConfigError as error:
-        raise ConfigError(str(error).replace("--rank:", "--ranks:")) from None
+    rows = [counted(suite, rank) for suite in BACKBONES for rank in parsed.ranks]
 
     print(f"{'':18} {'total':>12} {'trainable':>11} {'ratio %':>8}   printed in the paper")
     for row in rows:

@@ -9,6 +9,7 @@ from ncsim.cluster.shards import Shard
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
 from ncsim.terminal import ProgressListener, say, telling
+from ncsim.text.config import field_specs
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
 from ncsim.text.model.checkpoint import backbone_fingerprint, backbone_folder, listed, load_backbone, tensors_left_out
 from ncsim.text.model.lora import check_pooling, check_rank
@@ -38,7 +39,8 @@ def opened(order: TextOrder, progress: ProgressListener | None = None) -> Opened
     bert, parameters = load_backbone(folder_of_model)
     if config.adaptation != "full":
         for rank in config.ranks:
-            check_rank(rank, bert)
+            check_rank(rank, bert, "--ranks")
+    check_length(config.length, bert)
     check_pooling(config.pooling, bert)
     with telling(None if progress is None else "preparing the items"):
         prepared = prepare_suite(
@@ -60,6 +62,19 @@ def _described(model: Path) -> dict[str, Any]:
         described["left_out"] = left_out
         say(f"--model: {len(left_out)} tensors that are not of its encoder are left out: {listed(left_out)}")
     return described
+
+
+def check_length(length: int, bert: BertConfig) -> None:
+    """Refuse items that are longer than the model has positions.
+
+    Raises:
+        ConfigError: naming the option and what both it and the model allow.
+    """
+    if length > bert.max_positions:
+        least = field_specs()["length"]["low"]
+        raise ConfigError(
+            f"--length: {length}; allowed: {least} to {bert.max_positions}, the positions that the model has"
+        )
 
 
 def check_segments(prepared: PreparedSuite, bert: BertConfig) -> None:

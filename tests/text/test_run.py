@@ -606,10 +606,10 @@ def test_the_command_prints_a_table_and_report_reads_it(files, whole, capsys):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"--ranks": "33"}, "--rank"),
+        ({"--ranks": "33"}, "--ranks: 33; allowed: whole numbers from 1 to the backbone's width, 32"),
         ({"--ranks": "0"}, "--ranks: 0; allowed: different whole numbers from 1"),
         ({"--ranks": "two"}, "--ranks: two; allowed"),
-        ({"--length": "4000"}, "4000"),
+        ({"--length": "4000"}, "--length: 4000; allowed: 8 to 32, the positions that the model has"),
         ({"--model": "./nowhere"}, "no folder is there"),
         ({"--suite": "all"}, "suite=all: allowed: multilingual, mixed"),
         # Before the model is read, which may be a download.

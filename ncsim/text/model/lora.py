@@ -237,13 +237,18 @@ def check_pooling(pooling: str, config: BertConfig) -> None:
         raise ConfigError("--pooling: 'pooler', but the checkpoint has no pooler; allowed: cls")
 
 
-def check_rank(rank: int, config: BertConfig) -> None:
+def check_rank(rank: int, config: BertConfig, option: str = "--rank") -> None:
     """A rank above the width would be no low rank: refused.
+
+    Args:
+        rank: of an adapter.
+        config: the backbone's sizes.
+        option: what the rank was asked for by.
 
     Raises:
         ConfigError: naming the option, the rank and the width.
     """
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= config.hidden_size:
         raise ConfigError(
-            f"--rank: {rank!r}; allowed: whole numbers from 1 to the backbone's width, {config.hidden_size}"
+            f"{option}: {rank!r}; allowed: whole numbers from 1 to the backbone's width, {config.hidden_size}"
         )
