@@ -36,8 +36,14 @@ from tests.support.quick import compiled_quickly  # noqa: E402
 # XLA reads its flags once. Both cores have tests to run, so a program is compiled in one part, by one thread, here and in processes
 # that tests start: bits are the same, and it is a sixth less work.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
+# XLA has two ways to write the code of a loop, which give the same bits (tests/executors/test_own_programs.py). The newer one, through
+# MLIR, takes twice as long, even for a single addition; jax 0.11 and later may have no other. Processes that tests start have it, as
+# users do: what they store is compared with what is stored here.
+OLDER_LOOPS = " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
+os.environ["XLA_FLAGS"] += OLDER_LOOPS
 prepare_jax(devices=4)
 jax.devices()  # started now: the first run of a test would ask for as many as there are cores
+os.environ["XLA_FLAGS"] = os.environ["XLA_FLAGS"].replace(OLDER_LOOPS, "")
 jax.config.update("jax_debug_key_reuse", True)
 
 

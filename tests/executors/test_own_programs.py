@@ -1,12 +1,22 @@
 """Compiled programs on disk: kept and found again, made anew where they are torn, and nothing of a user's own is kept by us."""
 
+import functools
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+import ncsim
+from ncsim.config.tasks import context_targets
 from ncsim.executors.own_programs import drop_torn, own_programs
+from ncsim.training.initialization import initial_vector
+from ncsim.training.observation import record
+from ncsim.training.step import train
+from tests.conftest import OLDER_LOOPS
+from tests.support.cases import first_fast
 
 
 @pytest.fixture
@@ -68,3 +78,30 @@ def test_nothing_is_kept_outside_nor_against_a_users_wish(kept, tmp_path):
     compiled(17)
     assert kept()[0] == []
     assert list((tmp_path / "mine").glob("*-cache"))
+
+
+FIELDS = [
+    {"loss": "squared_error", "topology": "dense"},
+    {"loss": "cross_entropy", "initialization": "normal", "optimizer": "adamw"},
+    {"optimizer": "lamb", "initialization": "he", "intervention": "pcgrad"},
+]
+
+
+@pytest.mark.skipif(not OLDER_LOOPS, reason="this jax writes loops in one way alone")
+@pytest.mark.parametrize("fields", first_fast(FIELDS))
+def test_programs_of_tests_have_the_bits_of_programs_of_users(fields):
+    """Tests have XLA write loops as it did before (tests/conftest.py): 64 networks begin, are trained and recorded in both ways."""
+    config = ncsim.EnsembleConfig(hidden=3, **fields)
+    targets = jnp.asarray(context_targets(config.tasks)[1])[..., None]
+
+    def life(seed):
+        keys = jax.random.split(jax.random.key(seed), 64)
+        start = jax.vmap(functools.partial(initial_vector, config=config), out_axes=-1)(keys)
+        trained = train(config, start, targets, jnp.float32(0.05), jnp.asarray([10, 100]))
+        return start, trained, record(config, trained[-1], targets)
+
+    flags = ({"xla_cpu_use_fusion_emitters": newer} for newer in (True, False))
+    newer, older = (jax.jit(life, compiler_options=each)(7) for each in flags)
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), newer, older))
+    assert np.isfinite(newer[1]).all()
+    assert "fusion_emitters" not in os.environ["XLA_FLAGS"]  # what tests start compiles as users do
