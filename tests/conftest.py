@@ -1,5 +1,7 @@
 """All tests run on four CPU devices; shapes and types of what works on arrays are checked as it is called."""
 
+import contextlib
+import importlib
 import os
 import tempfile
 from pathlib import Path
@@ -64,6 +66,16 @@ whole/test_stored_runs.py ensemble/test_run.py benchmarks/test_first_minutes.py 
 WITH_PDF = (
     "experiments", "report/test_report.py", "cli/test_command.py", "ensemble/test_networks.py", "text/test_entanglement_runs.py"
 )  # fmt: skip
+
+
+def pytest_collection(session):
+    """In a fresh clone all that tests import is to be made into byte code, asserts too, which takes a worker fifteen seconds. Workers
+    import at the same time, so that both would do all of it: every second one goes first through the files from their end."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if int(worker[2:]) % 2 and [Path(each) for each in session.config.args] in ([TESTS], [Path("tests")]):
+        for path in sorted(TESTS.rglob("test_*.py"), reverse=True):
+            with contextlib.suppress(Exception, pytest.skip.Exception):  # collecting says what is wrong
+                importlib.import_module(".".join(path.relative_to(TESTS.parent).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items):
