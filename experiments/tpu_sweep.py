@@ -34,6 +34,7 @@ from collections.abc import Sequence
 from experiments.shared.command import add_place, run_experiment
 from ncsim.cli.options import add_config_options, add_worker_options, configs_of, device_count, kept_place, place_of
 from ncsim.ensemble.run import run_ensemble
+from ncsim.formatting import counted
 from ncsim.report.write import printed, write_report
 from ncsim.terminal import Progress
 
@@ -68,11 +69,15 @@ def _run(parsed: argparse.Namespace) -> None:
         configs, kept_place(parsed.out), devices=devices, progress=Progress(), executor=parsed.executor,
         shard=place_of(parsed, devices), pool=parsed.cluster,
     )  # fmt: skip
-    if not run.missing():
+    missing = run.missing()
+    if not missing:
         print(printed(write_report(run)))
         print(f"\nStored in {run.location}: parts/, summary.json, report.html, figures/")
     else:
         print(f"This share is stored in {run.location}. When all are: ncsim report {run.location}")
+        print(
+            f"{counted(missing, 'member is', 'members are')} still to be trained. What shares have left, a run without shares trains."
+        )
 
 
 if __name__ == "__main__":

@@ -98,12 +98,12 @@ def _run(parsed: argparse.Namespace) -> None:
         until=parsed.until,
         listeners=listeners,
     )
-    if shard is None or not run.missing():
+    if shard is None or not (missing := run.missing()):
         report_run(run, parsed.quiet)
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        output(share_stored(shard, run.location))
+        output(share_stored(shard, run.location, missing))
 
 
 def _checked_words(parsed: argparse.Namespace) -> tuple[float | None, int]:

@@ -18,6 +18,7 @@ from ncsim.config.fields import count, option_name, shown_word
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError, StoreError
+from ncsim.formatting import counted
 from ncsim.terminal import PROGRAM, say
 
 if TYPE_CHECKING:
@@ -232,9 +233,14 @@ def kept_place(location: str) -> str:
     return location
 
 
-def share_stored(shard: Shard, location: str | None) -> str:
-    """What is said at the end of a share where others are missing."""
-    return f"Share {shard.number} of {shard.of} is stored in {location}. When all are: {PROGRAM} report {location}"
+def share_stored(shard: Shard, location: str | None, missing: int, noun: str = "member") -> str:
+    """What is said at the end of a share where others are missing. Nobody may have what is: a share that died, or one of a run that
+    another version began, which may have shared it out otherwise."""
+    return (
+        f"Share {shard.number} of {shard.of} is stored in {location}. When all are: {PROGRAM} report {location}\n"
+        f"{counted(missing, f'{noun} is', f'{noun}s are')} still to be trained. What shares have left at their end, the same command "
+        "without --shard trains."
+    )
 
 
 def add_audit_options(parser: argparse.ArgumentParser) -> None:

@@ -96,10 +96,10 @@ def _run(parsed: argparse.Namespace) -> None:
         shard=None if shard is None else (shard.number, shard.of),
         pool=parsed.cluster,
     )
-    if shard is None or not run.missing():
+    if shard is None or not (missing := run.missing()):
         report_scenario(run, parsed.quiet, parsed.json)
     elif not parsed.quiet:
-        output(share_stored(shard, run.location))
+        output(share_stored(shard, run.location, missing))
 
 
 def _tasks(parsed: argparse.Namespace, own: Tasks) -> ScenarioTasks:

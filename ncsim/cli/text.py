@@ -113,10 +113,10 @@ def run_command(parsed: argparse.Namespace) -> None:
         config, folder, source_dir=parsed.source_dir, cache_dir=parsed.cache_dir, devices=devices, at_once=at_once,
         progress=progress, shard=shard, pool=parsed.cluster,
     )  # fmt: skip
-    if shard is None or not run.missing():
+    if shard is None or not (missing := run.missing()):
         report_text(run, parsed.quiet)
     elif not parsed.quiet:
-        output(share_stored(shard, run.location))
+        output(share_stored(shard, run.location, missing, "adapter"))
 
 
 def text_progress() -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ncsim
+from ncsim.cli.command import main
 from ncsim.cluster.shards import Shard
 from ncsim.ensemble.kinds import say_differences
 from ncsim.ensemble.work import missing_parts
@@ -37,6 +38,30 @@ def _parts_of_64(monkeypatch):
 def test_shards_that_are_none(word):
     with pytest.raises(ncsim.ConfigError, match=r"--shard: .*; allowed: I/N with I from 1 to N, as 3/16"):
         Shard.parse(word)
+
+
+def test_a_share_says_what_is_missing_and_who_trains_it(tmp_path, capsys):
+    """A share that died, or one that another version has shared out otherwise, leaves parts to nobody."""
+    options = [
+        "ensemble",
+        "--hidden",
+        "2",
+        "--members",
+        "320",
+        "--steps",
+        "10",
+        "--devices",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    for number, left in ((1, 256), (4, 128)):  # parts of 64: one of five, and then two
+        main([*options, "--shard", f"{number}/4"])
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith(f"{left} members are still to be trained. ")
+        assert last.endswith("the same command without --shard trains.")
+    main(options)
+    assert "still to be trained" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("things", "of"), [(0, 3), (1, 16), (11, 3), (12, 12), (7, 10)])

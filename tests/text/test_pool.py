@@ -129,6 +129,8 @@ def test_shards_store_what_one_process_does_and_the_last_reports(files, whole, t
         main(["text", *options_of(files, out), "--shard", f"{number}/3"])
         said = capsys.readouterr().out
         assert said.startswith(f"Share {number} of 3 is stored in {out}. When all are:") == (number != 3)
+        left = said.splitlines()[1].split(" still to be trained.")[0] if number != 3 else ""
+        assert left == (f"{open_text_run(out).missing()} adapters are" if number != 3 else "")
     assert "Contextual once" in said
     assert contents(out) == contents(whole.path)
     with pytest.raises(ConfigError, match=r"--shard: \(0, 3\); allowed"):
