@@ -10,21 +10,24 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Any, NamedTuple
 
 from ncsim import signals
 from ncsim.errors import ConfigError, DeviceError, StoreError, one_line
 from ncsim.executors.own_programs import own_programs
+from ncsim.formatting import counted, duration
 from ncsim.machine import absolute
 from ncsim.storage.environment import differences
-from ncsim.terminal import ProgressListener
+from ncsim.terminal import ProgressListener, say
 
 #: Tasks handed out and not done: more than any cluster works on at once, and few enough for a driver's memory.
 IN_FLIGHT = 4_096
 #: How often a part is handed out again whose task was lost.
 RETRIES = 3
+#: How long no task may end until it is said, if none has taken a fourth of it; and said again after twice that, and so on.
+QUIET_SECONDS = 120.0
 RESUMES = "what is stored is whole, and the same command resumes"
 _ERRORS = (ConfigError, StoreError, DeviceError)
 #: Of the threads of a worker, one trains at a time.
@@ -108,7 +111,7 @@ def results(
     Raises:
         ConfigError, StoreError, DeviceError: a task's own error; or a task was lost too often, or the pool takes no more.
     """
-    left, lost = iter(tasks), Counter[str]()
+    left, lost, longest = iter(tasks), Counter[str](), 0.0
     flying: dict[Future[tuple[str, Any]], Task] = {}
     # No SimpleQueue: before Python 3.13 its get() waits for ever where a signal comes as its time runs out.
     done: queue.Queue[Future[tuple[str, Any]]] = queue.Queue()
@@ -128,7 +131,9 @@ def results(
                     submit(task)
                 if not flying:
                     return
-                future = _waited(done, progress)
+                begun = time.monotonic()
+                future = _waited(done, flying, progress, longest)
+                longest = max(longest, time.monotonic() - begun)
                 task = flying.pop(future)
                 problem = CancelledError("cancelled") if future.cancelled() else future.exception()
                 if problem is None:
@@ -144,16 +149,30 @@ def results(
             future.cancel()
 
 
-def _waited(done: queue.Queue[Future[Any]], progress: ProgressListener | None) -> Future[Any]:
-    """The next future that is done. Signals are answered meanwhile, and a listener told now and then."""
-    told = time.monotonic()
+def _waited(
+    done: queue.Queue[Future[Any]],
+    flying: Mapping[Future[Any], Task],
+    progress: ProgressListener | None,
+    longest: float,
+) -> Future[Any]:
+    """The next future that is done. Signals are answered meanwhile, and a listener told now and then. A worker that hangs, or a cluster
+    without a free processor, is waited for without end, so that is said; `longest` is how long none had ended before."""
+    begun = told = time.monotonic()
+    quiet = max(QUIET_SECONDS, 4 * longest)
     while True:
         signals.check()
         with contextlib.suppress(queue.Empty):
             return done.get(timeout=signals.LOOK_SECONDS)
-        if progress is not None and time.monotonic() - told >= signals.TELL_SECONDS:
-            told = time.monotonic()
+        now = time.monotonic()
+        if progress is not None and now - told >= signals.TELL_SECONDS:
+            told = now
             progress.advance(0, 0)
+        if now - begun >= quiet:
+            say(
+                f"no task has ended for {duration(now - begun)}; waiting for {counted(len(flying), 'task')}, the oldest: "
+                f"{next(iter(flying.values())).words}. Where workers hang or none is free, Ctrl-C: {RESUMES}"
+            )
+            quiet *= 2
 
 
 def _value(task: Task, kind: str, value: Any) -> Any:

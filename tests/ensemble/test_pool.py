@@ -237,6 +237,28 @@ def test_a_signal_is_answered_where_handlers_are_slow(tmp_path):
     assert future.cancelled()
 
 
+def test_where_no_task_ends_that_is_said(monkeypatch, capsys):
+    """A worker that hangs was waited for without a word; and where tasks have taken long already, longer is waited with it."""
+    monkeypatch.setattr(tasks, "QUIET_SECONDS", 0.3)
+    after = iter([1.0, 0.0, 1.0])
+
+    class Slow(Executor):
+        def submit(self, fn, /, *arguments):
+            future = Future()
+            threading.Timer(next(after), future.set_result, [("", arguments[0])]).start()
+            return future
+
+    monkeypatch.setattr(tasks, "IN_FLIGHT", 1)
+    work = [tasks.Task(f"members {number}", None, (number,)) for number in range(3)]
+    assert [value for _, value in tasks.results(Slow(), work)] == [0, 1, 2]
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition("; ")[2].partition(".")[0] for line in said] == [
+        "waiting for 1 task, the oldest: members 0"
+    ] * 2
+    assert said[0].startswith("ncsim: no task has ended for 0.")
+    assert said[0].endswith("Ctrl-C: what is stored is whole, and the same command resumes")
+
+
 def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)
