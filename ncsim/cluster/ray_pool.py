@@ -14,6 +14,7 @@ from typing import Any
 from ncsim import signals
 from ncsim.errors import ConfigError, DeviceError, one_line
 from ncsim.machine import cores
+from ncsim.terminal import telling
 
 ADDRESSES = "ray, auto or ray://HOST:PORT"
 #: Nothing of a run passes through Ray's object store, so it is as small as Ray allows: 75 MiB and a little.
@@ -125,16 +126,21 @@ def _start(ray: Any, address: str) -> None:
     """Connect to a Ray, or start one."""
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     own = {"num_cpus": cores(), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+    there = os.environ.get("RAY_ADDRESS", "") if address == "auto" else ""
+    where = f"{address} (RAY_ADDRESS={there})" if there else address
     try:
         if address == "ray":
             ray.init(address="local", **own, **quiet)
         else:
-            ray.init(address=address, **quiet)
+            with telling(
+                f"--cluster: {where}; looking for the Ray cluster"
+            ):  # Ray looks for two minutes, without a word
+                ray.init(address=address, **quiet)
     except Exception as error:
         if address == "ray":
             raise DeviceError(f"--cluster: ray; no Ray could be started here ({one_line(error)})") from None
         raise ConfigError(
-            f"--cluster: {address}; no Ray cluster can be reached there ({one_line(error)}); allowed: {ADDRESSES}"
+            f"--cluster: {where}; no Ray cluster can be reached there ({one_line(error)}); allowed: {ADDRESSES}"
         ) from None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import ncsim
+from ncsim import terminal
 from ncsim.cli.command import main
 from ncsim.cluster import ray_pool
 from ncsim.errors import StoreError
@@ -208,3 +209,25 @@ def test_a_text_run_whose_worker_is_killed_has_the_same_bytes(local, tmp_path):
     assert run.missing() == 0
     assert text.contents(run.path) == text.contents(whole.path)
     assert verify_text(run.path).right
+
+
+def test_looking_for_a_cluster_is_not_silent(monkeypatch, capsys):
+    """Ray looks for two minutes where nobody answers at RAY_ADDRESS."""
+
+    class Looking:
+        @staticmethod
+        def init(**_):
+            time.sleep(0.7)
+            raise ConnectionError("nobody is there")
+
+    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_WORDS", 0.4)
+    monkeypatch.setenv("RAY_ADDRESS", "10.255.255.1:6379")
+    with pytest.raises(
+        ncsim.ConfigError, match=r"^--cluster: auto \(RAY_ADDRESS=10.255.255.1:6379\); no Ray cluster can be reached"
+    ):
+        ray_pool._start(Looking, "auto")
+    assert capsys.readouterr().err.startswith(
+        "ncsim: --cluster: auto (RAY_ADDRESS=10.255.255.1:6379); looking for the Ray cluster, for 0:0"
+    )
+    with pytest.raises(ncsim.ConfigError, match=r"^--cluster: ray://somewhere:1; no Ray cluster can be reached"):
+        ray_pool._start(Looking, "ray://somewhere:1")
