@@ -232,7 +232,7 @@ def scenario_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _label(cell: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in cell["cell"].items())
+    return cell_label(cell["cell"]) if cell["cell"] else ""
 
 
 def _on_divergence(cell: dict[str, Any]) -> list[str]:

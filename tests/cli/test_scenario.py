@@ -278,6 +278,9 @@ def test_the_picture_of_many_cells_has_a_key_for_each(cells, tmp_path, monkeypat
     containers = figure.axes[0].containers
     assert len(containers) == min(cells, 30)
     assert len({(each[0].get_color(), each[0].get_marker()) for each in containers}) == len(containers)
+    if cells > 1:  # called as in the report of an ensemble
+        assert figure.legends[0].texts[1].get_text() == "learning_rate=0.002"
+        assert "learning_rate=0.002: 3 members of " in "\n".join(scenario_lines(summary))
     if cells == 1:
         assert figure.legends == []
         return
