@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, parse_optimizer_options
 from ncsim.errors import ConfigError, one_line
+from ncsim.terminal import say
 from ncsim.training.network import Architecture
 
 #: Optimisers whose programs for one device and for several XLA rounds otherwise, unless divisors are hidden from it.
@@ -33,6 +34,7 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
     alike = {
         (c.optimizer, c.optimizer_options, Architecture.of(c), c.precision, _without_gradient(c)): c for c in configs
     }
+    told: dict[str, None] = {}
     for config in alike.values():
         options = parse_optimizer_options(config.optimizer_options)
         for name, value in options.items():
@@ -55,6 +57,13 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
                 f"--optimizer-options: {words}; a step from 0 with a gradient of 0 is not 0 then (0 / 0 where eps is 0), and {still} "
                 "such parameters; allowed: options that leave them"
             )
+        if options and _no_number_at_rest(config):
+            told[f"{config.optimizer} with {config.optimizer_options}"] = None
+    for words in told:
+        say(
+            f"--optimizer-options: {words}; a step is 0 / 0 where a gradient is 0, as of a unit that no input switches on, and such a network "
+            "counts as diverged"
+        )
 
 
 def _without_gradient(config: EnsembleConfig) -> str | None:
@@ -75,6 +84,15 @@ def _moves_at_rest(config: EnsembleConfig) -> bool:
         optimizer = make_optimizer(config, config.learning_rate)
         updates, _ = optimizer.update(nothing, optimizer.init(nothing), nothing)
         return bool((np.asarray(updates) != 0).any())
+
+
+def _no_number_at_rest(config: EnsembleConfig) -> bool:
+    """Whether a parameter whose gradient is 0 beside others becomes no number: then a network diverges once a unit of it is dead."""
+    with jax.enable_x64(config.precision == "float64"):
+        gradient = jnp.zeros((Architecture.of(config).size, 1), config.precision).at[0].set(1)
+        optimizer, vector = make_optimizer(config, config.learning_rate), jnp.ones_like(gradient)
+        updates, _ = optimizer.update(gradient, optimizer.init(vector), vector)
+        return not bool(np.isfinite(np.asarray(updates)).all())
 
 
 def _known_options(optimizer: str, wanted: str = "") -> Mapping[str, inspect.Parameter]:

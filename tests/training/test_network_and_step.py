@@ -237,6 +237,19 @@ def test_what_has_no_gradient_is_left_where_it_is(fields):
     validate_optimizers([ncsim.EnsembleConfig(optimizer="sgd", optimizer_options="momentum=0.9", **fields)])
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "lamb"])
+def test_what_makes_dead_units_no_numbers_is_said_once(optimizer, capsys):
+    """Networks diverged by it, and nothing said why."""
+    grid = {"hidden": [2, 3], "learning_rate": [0.01, 0.1], "optimizer": optimizer}
+    validate_optimizers(ncsim.config_grid(**grid, optimizer_options="eps=0"))
+    assert capsys.readouterr().err == (
+        f"ncsim: --optimizer-options: {optimizer} with eps=0; a step is 0 / 0 where a gradient is 0, as of a unit that no input switches "
+        "on, and such a network counts as diverged\n"
+    )
+    validate_optimizers(ncsim.config_grid(**grid, optimizer_options="eps=1e-4"))
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("weights", [[0.0, 1.0], [1.0, 0.0]])
 def test_of_a_grid_each_cell_is_looked_at_for_what_has_no_gradient(weights):
     """Of cells that differ in their weights alone the last was looked at: before one of 1, that of 0 trained and every network diverged."""
