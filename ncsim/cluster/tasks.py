@@ -48,6 +48,30 @@ def whole_location(location: str | os.PathLike[str]) -> str:
     return text if "://" in text else absolute(text)
 
 
+def place_for_tasks(pool: Executor, location: str | os.PathLike[str]) -> str:
+    """As `whole_location`, of a place that tasks of this pool see.
+
+    Raises:
+        ConfigError: it is this process's memory, and they run in others.
+    """
+    text = whole_location(location)
+    if text.startswith("memory://") and tuple(first_task(pool, process)) != _process():
+        raise ConfigError(
+            f"out: {text}; it is in the memory of this process, and the tasks of the pool run in others; allowed: a folder that all of "
+            "them see, or s3://, gs://, az://"
+        )
+    return text
+
+
+def process() -> tuple[str, Any]:
+    """In which process a task runs, as `answer` gives it."""
+    return answer(_process)
+
+
+def _process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
+
+
 def answer(action: Callable[[], Any]) -> tuple[str, Any]:
     """The result of an action in this worker, beside ""; or its error as words, beside the name of its class."""
     try:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple, TypeVar
 
-from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, results, whole_location
+from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, place_for_tasks, results
 from ncsim.config.ensemble import swept_fields
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
@@ -115,7 +115,7 @@ def store_by(pool: Executor, job: Job, kind: type[Folder]) -> Folder:
         ConfigError, StoreError, DeviceError: as `ncsim.run_ensemble`, in the words of a task where one could not train.
     """
     assert job.out is not None
-    there = dataclasses.replace(job, progress=None, out=whole_location(job.out), held=())
+    there = dataclasses.replace(job, progress=None, out=place_for_tasks(pool, job.out), held=())
     first = functools.cache(lambda: first_task(pool, begin, there))
     if job.recorded_executors() is None:
         first()  # what cannot be trained there is refused before a folder is made
@@ -139,7 +139,7 @@ def store_by(pool: Executor, job: Job, kind: type[Folder]) -> Folder:
 
 def look_by(pool: Executor, job: Job) -> Run:
     """Have all members of a job trained by a pool, one cell per task, and keep them in memory. Raises as `store_by`."""
-    out = None if job.out is None else whole_location(job.out)
+    out = None if job.out is None else place_for_tasks(pool, job.out)
     cells = [dataclasses.replace(job, configs=[config], progress=None, out=out) for config in job.configs]
     tasks = [Task(f"a look at cell {number}", look, (cell,)) for number, cell in enumerate(cells)]
     found = {task.words: records for task, records in results(pool, tasks, job.progress)}

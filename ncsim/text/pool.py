@@ -11,7 +11,7 @@ import os
 from concurrent.futures import Executor
 from typing import Any
 
-from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, whole_location
+from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, place_for_tasks
 from ncsim.ensemble.kinds import for_record, with_processor
 from ncsim.storage.config_file import CONFIG
 from ncsim.storage.files import open_storage
@@ -73,7 +73,7 @@ def train_by(pool: Executor, order: TextOrder, progress: ProgressListener | None
     Raises:
         ConfigError, StoreError, DeviceError: as `ncsim.text.run_text`, in the words of a task where one could not train.
     """
-    order = order._replace(location=whole_location(order.location))
+    order = order._replace(location=place_for_tasks(pool, order.location))
     found = first_task(pool, begin, order)
     folder = TextFolder.create(order.location, order.config, found["sources"], lambda: found["planned"])
     with folder.unless_complete(), folder.exclusive():

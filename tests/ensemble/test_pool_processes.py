@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import jax
 import pytest
 
 import ncsim
 from ncsim.errors import DeviceError
+from ncsim.storage.files import open_storage
 from ncsim.storage.verify import verify
 from tests.ensemble.test_pool import GRID, RECORDING, Here, Listener, _small_parts, alone, files  # noqa: F401 - fixtures
 from tests.support.dask import NEEDS_DASK, losing_a_worker
@@ -50,6 +51,19 @@ def test_processes_store_what_one_does_and_a_killed_one_costs_its_parts(alone, t
     assert verify(tmp_path).right
     assert sum(told[1] for told in listener.told if told[0] == "start") < 600
     ncsim.run_ensemble(GRID, out=tmp_path, pool=Here(lost=9))  # complete: no task is handed out
+
+
+def test_other_processes_do_not_see_this_ones_memory(alone, tmp_path):  # noqa: F811
+    """A task said that no run is stored there, when the run had begun."""
+    place = f"memory://{tmp_path.name}/run"
+    words = rf"^out: {place}; it is in the memory of this process, and the tasks of the pool run in others; allowed: a folder"
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool, pytest.raises(ncsim.ConfigError, match=words):
+        ncsim.run_ensemble(GRID, out=place, executor="xla", pool=pool)
+    assert open_storage(place).names("") == []
+    with ThreadPoolExecutor(1) as pool:
+        ncsim.run_ensemble(GRID, out=place, executor="xla", recording=RECORDING, pool=pool)
+    assert {name: open_storage(place).read(name) for name in alone} == alone
 
 
 @NEEDS_DASK
