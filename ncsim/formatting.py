@@ -102,6 +102,8 @@ def decimals_of(word: str) -> int:
     return len(digits.strip().partition(".")[2].replace("_", "")) - int(shift)
 
 
+#: How a value of no letters is shown, as optimizer options of which there are none.
+EMPTY = '""'
 #: A probability that is not above this is nothing but rounding.
 NOTHING = 1e-9
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from ncsim import signals
 from ncsim.config.tasks import context_names
+from ncsim.formatting import EMPTY
 from ncsim.statistics.protocols import TSIRELSON, ProtocolLaw
 from ncsim.storage.files import Storage
 
@@ -128,7 +129,7 @@ def cell_columns(axis_label: str) -> list[str]:
 
 def cell_values(label: str) -> list[str]:
     """What a cell has in these columns: in a figure its values stand below one another."""
-    return label.split("\n")
+    return ["" if value == EMPTY else value for value in label.split("\n")]
 
 
 def plain(text: str) -> str:

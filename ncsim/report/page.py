@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import ncsim
-from ncsim.formatting import counted, json_text, significant, to_be_trained
+from ncsim.formatting import EMPTY, counted, json_text, significant, to_be_trained
 from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.figures import MOST_PLACES, dots_label, inline_panels
 from ncsim.report.provenance import provenance
@@ -275,7 +275,7 @@ def _data(run: Run | Study, summary: Summary) -> dict[str, Any]:
     cells = summary.numbers["cells"][:MOST_ROWS]
     axes = [(name, _in_order([cell["cell"][name] for cell in cells])) for name in run.swept]
     return {
-        "axes": [{"name": name, "values": [str(value) for value in values]} for name, values in axes],
+        "axes": [{"name": name, "values": [str(value) or EMPTY for value in values]} for name, values in axes],
         "protocols": [protocol.label for protocol in STANDARD_PROTOCOLS],
         "metrics": ["mean S", "P(S > 2)", "P(Delta > 0)", "Delta, pooled", *(f"solved, context {n}" for n in CONTEXT_NAMES)],
         "of_protocol": 3,  # so many metrics, the first ones, depend on the protocol

@@ -11,6 +11,7 @@ from ncsim.config.ensemble import EnsembleConfig, field_specs, swept_fields
 from ncsim.config.fields import option_name
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import PAPER_TASKS
+from ncsim.formatting import EMPTY
 from ncsim.storage.environment import recorded_environments, recorded_executors
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -42,7 +43,7 @@ def provenance(location: str) -> dict[str, Any]:
 
 def _values(configs: Sequence[EnsembleConfig], name: str) -> str:
     values = dict.fromkeys(getattr(config, name) for config in configs)
-    return ", ".join(value.name if name == "tasks" else _word(value) for value in values) or '""'
+    return ", ".join(value.name if name == "tasks" else _word(value) or EMPTY for value in values)
 
 
 def _word(value: Any) -> str:

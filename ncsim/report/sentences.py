@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.formatting import (
+    EMPTY,
     NOTHING,
     counted,
     no_less,
@@ -25,7 +26,7 @@ from ncsim.statistics.verdicts import NO_MEMBER, NOT_SHOWN, verdict_on_members
 
 def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
     if bare:
-        return "\n".join(str(value).replace("\n", " ") for value in cell.values()) or "all"
+        return "\n".join(str(value).replace("\n", " ") or EMPTY for value in cell.values()) or "all"
     return ", ".join(f"{name}={value}" for name, value in cell.items()) or "the ensemble"
 
 

@@ -16,7 +16,16 @@ from ncsim.errors import StoreError
 from ncsim.formatting import json_text, no_less
 from ncsim.report import figures
 from ncsim.report.page import report_page
-from ncsim.report.sentences import cell_verdict, estimate, run_verdict, sentences, sentences_on_tests, signalling_rows
+from ncsim.report.provenance import provenance
+from ncsim.report.sentences import (
+    cell_label,
+    cell_verdict,
+    estimate,
+    run_verdict,
+    sentences,
+    sentences_on_tests,
+    signalling_rows,
+)
 from ncsim.report.summary import summarise
 from ncsim.report.write import printed, write_report
 from ncsim.results import Run
@@ -245,6 +254,20 @@ def test_report_files(tmp_path):
     assert len(drawn) == 50
     first = chsh_statistics(made_up(300, seed=2).joint[:50]).s
     assert [float(row.split(",")[-1]) for row in drawn] == pytest.approx(list(first))
+
+
+def test_a_cell_without_options_is_not_called_all(tmp_path):
+    """Of a grid over optimizer options, "" among them: it had the label of a run of one cell, and in the CSV, too."""
+    cells = ncsim.config_grid(optimizer="sgd", optimizer_options=["", "momentum=0.9"], members=2)
+    labels = [cell_label({"optimizer_options": config.optimizer_options}, bare=True) for config in cells]
+    assert labels == ['""', "momentum=0.9"]
+    assert [figures.cell_values(label) for label in labels] == [[""], ["momentum=0.9"]]
+    assert cell_label({"optimizer": "sgd", "optimizer_options": ""}, bare=True) == 'sgd\n""'
+    assert cell_label({}, bare=True) == "all"
+    RunFolder.create(tmp_path, cells)
+    settings = dict(provenance(str(tmp_path))["settings"])
+    assert settings["optimizer_options"] == '"", momentum=0.9'
+    assert settings["optimizer"] == "sgd"
 
 
 def test_words_follow_the_numbers(tmp_path):
