@@ -8,7 +8,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
-from ncsim.ensemble.audit import GROUP, audit
+from ncsim.ensemble.audit import GROUP, audit, unequal_columns
 from ncsim.storage import parts
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.storage.parts import MEMBERS, to_bytes
@@ -62,6 +62,17 @@ def test_a_changed_member_is_named(folder, capsys):
     found = [audit(folder, 0.1, seed).right for seed in range(12)]
     assert found == [audit(folder, 0.1, seed).right for seed in range(12)]
     assert 0 < sum(found) < 12
+
+
+def test_numbers_are_compared_by_their_bits_and_a_nan_is_any_other():
+    """As IEEE 754 has them: -0 is another number than 0, the last bit counts, and a NaN may have any of its many bits."""
+    nans = np.array([0x7FC00000, 0xFFC00001], np.uint32).view(np.float32)
+    stored = {"loss": np.array([[0.0, 1.0], [nans[0], np.inf]], np.float32), "solved": np.array([3, 4]), "gone": None}
+    assert unequal_columns(stored, {"loss": np.where(np.isnan(stored["loss"]), nans[1], stored["loss"])}) == []
+    other = {"loss": np.array([[-0.0, 1.0], [nans[0], np.inf]], np.float32), "solved": np.array([3, 5])}
+    assert unequal_columns(stored, other) == [(0, "loss"), (1, "solved")]
+    other["loss"] = np.array([[0.0, np.nextafter(np.float32(1), 2)], [nans[0], nans[1]]], np.float32)
+    assert unequal_columns(stored, other) == [(0, "loss"), (1, "loss"), (1, "solved")]
 
 
 def test_another_kind_of_machine_is_said(folder):

@@ -88,6 +88,19 @@ def test_what_a_circuit_has_not_is_refused_in_one_line(change, word):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({}, "two cells of the grid are the same config"), ({"members": 5}, "--members: differs between")],
+)
+def test_what_is_no_grid_is_refused_before_a_cell_is_trained(change, words, monkeypatch):
+    def train(*_):
+        raise AssertionError("a cell is trained")
+
+    monkeypatch.setattr("ncsim.ensemble.circuits._trained", train)
+    with pytest.raises(ConfigError, match=words):
+        run_circuits([CONFIG, dataclasses.replace(CONFIG, **change)])
+
+
 def test_another_encoding_is_refused():
     with pytest.raises(ConfigError, match="encoding: phase; allowed: angle, amplitude"):
         run_circuits(CONFIG, "phase")

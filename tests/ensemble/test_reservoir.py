@@ -8,7 +8,8 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.reservoir import described, lines
-from ncsim.ensemble.reservoir_jobs import chains_key
+from ncsim.ensemble.reservoir_jobs import betas, chains_key
+from ncsim.training.reservoir import Settings
 from tests.support.tasks import FOUR_ROWS
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -104,6 +105,13 @@ def test_chains_depend_on_their_id_alone(found):
     np.testing.assert_array_equal(some.width[0], found.width[1, :, :10])
     np.testing.assert_array_equal(some.counts[0], found.counts[1, :10])
     np.testing.assert_array_equal(some.parts, found.parts)
+
+
+def test_temperatures_go_from_that_of_the_ensemble_to_none():
+    """In squares: beta times 1, 9/16, 1/4, 1/16 and 0; one alone is the ensemble's."""
+    settings = Settings(slots=2, records=1, burn=0, every=1, scale=1.0, beta=16.0, temperatures=5)
+    assert betas(settings).tolist() == [16, 9, 4, 1, 0]
+    assert betas(settings._replace(temperatures=1)).tolist() == [16]
 
 
 @pytest.mark.slow

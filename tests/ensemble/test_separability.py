@@ -145,7 +145,7 @@ def test_bad_input_is_one_line(change, given, said):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("ridge", [0, 1e-12, float("nan"), "some", pytest.param(10**400, id="huge")])
+@pytest.mark.parametrize("ridge", [0, 1e-12, float("nan"), "some", True, pytest.param(10**400, id="huge")])
 def test_a_ridge_of_nothing_is_refused(found, ridge):
     with pytest.raises(ncsim.ConfigError, match=r"^ridge: .*; allowed: a number above 1e-10 and below 1e\+06$"):
         found.curvature_information(ridge)

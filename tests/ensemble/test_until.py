@@ -315,6 +315,19 @@ def test_a_look_that_is_not_precise_yet_is_not_said_to_be():
     )
 
 
+@pytest.mark.parametrize(
+    ("reach", "words"),
+    [
+        ((0.05, math.inf), "no number yet"),  # of one of two cells
+        ((math.inf, math.inf), "no number yet"),
+        ((1e9, 0.05), "more than any run has are needed"),  # 8 (1e9 / 0.06)^2 members, which is above 2^62
+    ],
+)
+def test_a_look_says_what_it_does_not_know(reach, words):
+    stages = types.SimpleNamespace(until=Until.parse(MEAN), looks=[stopping.Look(8, reach)])
+    assert f"after 8 members; {words}" in _Stages._words(stages)
+
+
 @pytest.mark.parametrize("words", [MEAN.replace("0.06", "0.3"), "mean S, learning_rate=0.05 +- 0.3"])
 def test_cells_asked_for_in_another_order_keep_their_intervals(tmp_path, words):
     """Without the rule, and with it: what was seen of a cell is said of it and of no other."""
