@@ -6,11 +6,10 @@ import argparse
 import math
 import re
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 from ncsim.config import fields
-from ncsim.errors import ConfigError, DataError
+from ncsim.errors import ConfigError, DataError, reason
 from ncsim.formatting import counted, json_text, table
 from ncsim.terminal import output
 
@@ -79,12 +78,15 @@ def _word(text: str) -> re.Pattern[str]:
 
 def _text(file: str) -> str:
     try:
-        content = Path(file).read_bytes()
+        with open(file, "rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise DataError(f"{file}: {len(content):,} bytes; allowed: {MAX_BYTES:,}")
+            raise DataError(f"{file}: more than {MAX_BYTES:,} bytes; allowed: that many")
         return content.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({reason(error)})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: cannot be read (not UTF-8)") from None
 
 
 def _described(words: list[str], exponent: float, splits: int, seed: int, name: str) -> dict[str, Any]:

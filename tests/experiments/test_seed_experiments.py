@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from experiments.text_demo import tiny_model
 from ncsim.cli.words import words_of
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.ensemble.separability import ForeignShare
+from ncsim.errors import DataError
 from ncsim.statistics.intervals import Estimate
 from ncsim.tables import describe, read_table
 
@@ -188,6 +190,23 @@ def test_words_are_the_same_in_quotation_marks_and_in_any_form_of_unicode(tmp_pa
     text.write_text("'Don't go,' he said. \u2018Don\u2019t go\u2019: \u00e9lan, e\u0301lan 4 x_y", encoding="utf-8")
     once = ["don't", "go"]
     assert words_of(str(text)) == [*once, "he", "said", *once, "\u00e9lan", "\u00e9lan", "x", "y"]
+
+
+def test_of_a_file_that_is_too_large_no_more_is_read_than_is_allowed(tmp_path, monkeypatch):
+    """It was read whole before its size was looked at."""
+    monkeypatch.setattr("ncsim.cli.words.MAX_BYTES", 1_000)
+    text = tmp_path / "text.txt"
+    text.write_bytes(b"a" * 1_000)
+    assert words_of(str(text)) == ["a" * 1_000]
+    with open(text, "wb") as handle:
+        handle.truncate(10**8)  # takes no space
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"text.txt: more than 1,000 bytes; allowed: that many$"):
+            words_of(str(text))
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("apostrophe", ["\u2019", "\u02bc", "\uff07"])
