@@ -83,15 +83,17 @@ class Verification(Found):
         """The result in words, a line for each thing that is wrong."""
         lines = self.wrong()
         if self.unsealed:
-            lines.append(f"{_parts(self.unsealed)} without a checksum, of an old version: as far as can be seen, whole")
+            lines.append(
+                f"{counted(self.unsealed, 'part')} without a checksum, of an old version: as far as can be seen, whole"
+            )
         if self.leftovers:
             files = counted(self.leftovers, "file was", "files were")
             lines.append(
                 f"{files} begun by a worker that was killed; nothing reads {'it' if self.leftovers == 1 else 'them'}"
             )
         if self.folder is not None:
-            recorded = f" and {_parts(self.recorded)} of trajectories" if self.recorded else ""
-            lines.append(self.ended(f"{_parts(self.parts)} with {counted(self.members, 'member')}{recorded}"))
+            recorded = f" and {counted(self.recorded, 'part')} of trajectories" if self.recorded else ""
+            lines.append(self.ended(f"{counted(self.parts, 'part')} with {counted(self.members, 'member')}{recorded}"))
         return lines
 
 
@@ -256,13 +258,9 @@ def _whole_parts(folder: PartFolder[Any], config: EnsembleConfig, findings: list
     return used, unsealed
 
 
-def _parts(count: int) -> str:
-    return f"{count} part" if count == 1 else f"{count:,} parts"
-
-
 def _free_name(storage: Storage, name: str) -> str:
     free, number = name, 1
-    while storage.exists(free):
+    while storage.exists(free) or _is_folder(storage, free):
         number += 1
         free = f"{name}.{number}"
     return free

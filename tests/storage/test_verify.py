@@ -211,6 +211,22 @@ def test_files_that_are_not_of_this_run_are_named_and_moved_aside(tmp_path):
     assert (tmp_path / "run" / "rejected" / "parts" / "notes.txt.2").read_text() == "again"
 
 
+def test_a_file_is_moved_aside_where_a_folder_of_its_name_was(tmp_path):
+    """As config.json is a second time: the folder of the first time has the name among what was moved."""
+    stored(tmp_path / "run")
+    config, trained, said = tmp_path / "run" / "config.json", [], []
+    whole = config.read_bytes()
+    config.unlink()
+    config.mkdir()
+    (config / "inner").write_text("mine")
+    assert repair(tmp_path / "run", trained_again(tmp_path / "run", trained), said.append).right
+    config.write_bytes(whole[:-20])
+    assert repair(tmp_path / "run", trained_again(tmp_path / "run", trained), said.append).right
+    assert config.read_bytes() == whole
+    assert (tmp_path / "run" / "rejected" / "config.json" / "inner").read_text() == "mine"
+    assert (tmp_path / "run" / "rejected" / "config.json.2").read_bytes() == whole[:-20]
+
+
 def test_a_copy_of_an_earlier_config_is_named_and_written_anew(tmp_path):
     """As where a worker was killed between the two: both are whole, and config.json, which is written first, is the run."""
     stored(tmp_path)
