@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ncsim.config.fields import count
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, reason
 from ncsim.terminal import output, telling
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run_command(parsed: argparse.Namespace) -> None:
     try:
         paths = draw_member(run.configs[cell], drawn, title, stem)
     except OSError as error:
-        raise ConfigError(f"--out: {stem}; cannot be written ({error.strerror})") from None
+        raise ConfigError(f"--out: {stem}; cannot be written ({reason(error)})") from None
     output("\n".join([*legend_lines(), *map(str, paths)]))
 
 

@@ -32,7 +32,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.scenarios import two_by_two
 from ncsim.ensemble.run import Job, forget_programs, run_ensemble
 from ncsim.ensemble.trainer import RECORDED_POINTS
-from ncsim.errors import ConfigError, NoRunError, StoreError
+from ncsim.errors import ConfigError, NoRunError, StoreError, reason
 from ncsim.executors.devices import device_description, devices_to_use
 from ncsim.machine import absolute
 from ncsim.planning.calibration import ProgramCost, ReportCost, calibrate, little, stored_bytes
@@ -268,7 +268,7 @@ def _scratch(beside: Path) -> Iterator[Path]:
         try:
             made = stack.enter_context(signals.scratch(".ncsim-plan-", beside))
         except OSError as error:
-            raise StoreError(f"{beside}: cannot be written to ({error.strerror})") from None
+            raise StoreError(f"{beside}: cannot be written to ({reason(error)})") from None
         yield made
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.errors import DataError
+from ncsim.errors import DataError, reason
 from ncsim.formatting import counted as number_of
 from ncsim.formatting import decimals_of
 from ncsim.statistics.rationals import EXACT
@@ -133,8 +133,10 @@ def _rows(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with open(file, encoding="utf-8-sig", newline="") as handle:
             text = handle.read(MAX_BYTES + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({reason(error)})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: cannot be read (not UTF-8)") from None
     if len(text) > MAX_BYTES:
         raise DataError(f"{file}: more than {MAX_BYTES} characters; allowed: a table of joint outcomes")
     rows = []

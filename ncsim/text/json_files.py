@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, reason
 
 
 def json_object(file: Path, missing: str | None = None) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def json_object(file: Path, missing: str | None = None) -> dict[str, Any]:
             return {}
         raise ConfigError(missing) from None
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
+        raise ConfigError(f"{file}: cannot be read ({reason(error)})") from None
     except ValueError as error:
         raise ConfigError(f"{file}: is no JSON ({error})") from None
     if not isinstance(content, dict):

@@ -223,6 +223,20 @@ def test_show_draws_a_member(run, capsys):
     assert np.array_equal(np.asarray(drawn, np.float32), logits)
 
 
+def test_show_says_why_a_figure_cannot_be_written(run, capsys, monkeypatch):
+    """Pillow's errors of a full disk have words and no number of the system's: "None" was said of them."""
+
+    def full(*_):
+        raise OSError("encoder error -2 when writing image file")
+
+    monkeypatch.setattr("ncsim.report.network_figure.draw_member", full)
+    monkeypatch.setattr("ncsim.cli.show._drawn", lambda *_: None)
+    with pytest.raises(SystemExit):
+        main(["show", str(run.path), "77", "--out", "drawn"])
+    line = "ncsim: error: --out: drawn; cannot be written (encoder error -2 when writing image file)\n"
+    assert capsys.readouterr().err == line
+
+
 @pytest.mark.slow
 def test_show_draws_a_member_that_diverged(run, capsys):
     main(["show", str(run.path), "6", "--cell", "1", "--out", "other"])

@@ -16,12 +16,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from ncsim.errors import ConfigError, DataError, missing_extra
+from ncsim.errors import ConfigError, DataError, missing_extra, one_line, reason
 from ncsim.machine import user_caches
 from ncsim.terminal import say
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES, DataSet
 from ncsim.text.data.rows import Labelled, Question, Row, read_own, read_rows
-from ncsim.text.data.sources import SourceFile, digest, errors_only, find, members, one_line, read
+from ncsim.text.data.sources import SourceFile, digest, errors_only, find, members, read
 from ncsim.text.data.suites import Task
 
 try:
@@ -307,7 +307,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written to ({error.strerror})") from None
+        raise DataError(f"{folder}: cannot be written to ({reason(error)})") from None
     with open(folder / ".lock", "w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

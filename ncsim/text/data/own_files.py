@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncsim.errors import DataError
+from ncsim.errors import DataError, one_line
 from ncsim.text.data.json_rows import json_array, json_lines
-from ncsim.text.data.sources import MAX_FILE, SourceFile, one_line
+from ncsim.text.data.sources import MAX_FILE, SourceFile
 
 #: Labels that need no explanation, and what they are.
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1}

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ncsim.errors import DataError
+from ncsim.errors import DataError, one_line, reason
 
 #: Bytes that one file may have once unpacked; the largest of the five data sets' has 25 MB.
 MAX_FILE = 512 * 2**20
@@ -88,7 +88,7 @@ def read(path: Path) -> SourceFile:
             raise DataError(f"{path}: has {path.stat().st_size} bytes; allowed: at most {MAX_FILE}")
         return SourceFile(str(path), path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from None
 
 
 def members(path: Path, subfolder: str, names: Sequence[str], shown: str = "") -> dict[str, SourceFile]:
@@ -128,12 +128,6 @@ def errors_only(*loggers: str) -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
-
-
-def one_line(error: BaseException) -> str:
-    """What a library says of an error, on one line of bounded length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _from_zip(path: Path, shown: str, wanted: dict[str, str]) -> dict[str, bytes]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncsim.errors import ConfigError, DataError
+from ncsim.errors import ConfigError, DataError, one_line, reason
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES
 from ncsim.text.data.own_files import Columns, label_word
-from ncsim.text.data.sources import one_line
 
 #: The four tasks of a suite, in the order in which a report has them.
 PARTS = ("A1", "A2", "B1", "B2")
@@ -166,7 +165,7 @@ def open_suite(name: str | os.PathLike[str]) -> Suite:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
         described = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be read ({reason(error)})") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not {path.suffix[1:].upper()} ({one_line(error)})") from None
     if not isinstance(described, Mapping) or not set(described) <= {"name", "alice", "bob"}:

@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ncsim.errors import ConfigError
-from ncsim.text.data.sources import one_line
+from ncsim.errors import ConfigError, one_line
 from ncsim.text.json_files import json_object
 
 WHOLE, SETTINGS, ADDED = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int8, Int32
 
-from ncsim.errors import ConfigError, DataError
+from ncsim.errors import ConfigError, DataError, reason
 from ncsim.storage.files import write_atomically
 from ncsim.text.data.tokenizer_files import open_tokenizer
 from ncsim.text.hub import TOKENIZER_FILES, backbone_folder
@@ -168,4 +168,4 @@ def _write(path: Path, tokens: Tokens) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from None
+        raise DataError(f"{path}: cannot be written ({reason(error)})") from None
