@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncsim import signals
 from ncsim.config.ensemble import EXECUTORS, EnsembleConfig, allowed_values, field_specs, grid_of
-from ncsim.config.fields import count, option_name, shown_word
+from ncsim.config.fields import count, option_name, shown_word, spelled
 from ncsim.config.fields import parsed as parsed_word
 from ncsim.config.recording import MOST_POINTS, MOST_STEPS, SPACINGS, Recording
 from ncsim.errors import ConfigError, StoreError
@@ -32,7 +32,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         if "help" not in spec:
             continue  # given in Python only
         default = getattr(defaults, name)
-        shown = str(default).lower() if isinstance(default, bool) else default if default != "" else "none"
+        shown = spelled(default) or "none"
         bounds = allowed_values(name) if "choices" in spec or spec["type"] is not str else None
         text = f"{spec['help']} ({bounds}; default: {shown})" if bounds else f"{spec['help']} (default: {shown})"
         parser.add_argument(

@@ -41,7 +41,7 @@ def add_text_command(commands: Any) -> argparse.ArgumentParser:
             shown = " ".join(map(str, default))
         else:
             words, many = fields.allowed_values(spec), "?" if spec["type"] is bool else None
-            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            shown = fields.spelled(default)
         bounds = "" if spec["type"] is str and "choices" not in spec else f"{words}; "
         parser.add_argument(
             option_name(name),

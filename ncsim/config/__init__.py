@@ -1,7 +1,7 @@
 """What a run is.
 
 `ensemble` has the frozen config of a run, its checks and grids; `tasks` the truth tables; `recording` the steps at which members are
-recorded; `fields` the bounds, help and checks of one field. NumPy alone is needed here.
+recorded; `fields` the bounds, help and checks of one field; `given` takes one config or several. NumPy alone is needed here.
 
 Decisions
 ---------

@@ -177,6 +177,11 @@ def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1)
     raise ConfigError(f"{option}: {shown_word(word)}; allowed: a whole number from {smallest} to {largest}")
 
 
+def spelled(value: Any) -> str:
+    """A value as the command line takes it: true and false in small letters."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def shown(value: Any) -> str:
     """A value in an error of one line: bounded, and without line breaks."""
     text = re.sub(r"\s*\n\s*", " ", repr(value))  # of an array

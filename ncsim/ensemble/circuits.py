@@ -10,8 +10,8 @@ import numpy as np
 
 from ncsim.config.ensemble import ELEMENTWISE_OPTIMIZERS, EnsembleConfig, field_specs, program_of, swept_fields
 from ncsim.config.fields import option_name
+from ncsim.config.given import all_configs
 from ncsim.config.scenarios import two_by_two
-from ncsim.ensemble.given import all_configs
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import checked_device_count, devices_to_use, failing_in_one_line
 from ncsim.executors.own_programs import own_programs

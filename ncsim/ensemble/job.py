@@ -24,9 +24,9 @@ from ncsim.config.ensemble import (
     swept_fields,
 )
 from ncsim.config.fields import shown
+from ncsim.config.given import all_configs
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import Tasks
-from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Work
 from ncsim.errors import ConfigError

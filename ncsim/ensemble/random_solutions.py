@@ -13,9 +13,9 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import list_of, option_name, shown, whole_number
+from ncsim.config.given import one_config
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_targets
-from ncsim.ensemble.given import one_config
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
 from ncsim.executors.random_networks import Drawer

@@ -10,9 +10,9 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
 from ncsim.config.fields import checked, integer, list_of, number, option_name
+from ncsim.config.given import one_config
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import CONTEXTS, context_targets
-from ncsim.ensemble.given import one_config
 from ncsim.ensemble.reservoir_jobs import Job, run_jobs
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import checked_device_count, devices_to_use, failing_in_one_line

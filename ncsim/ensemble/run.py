@@ -13,9 +13,9 @@ from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import shown
+from ncsim.config.given import all_configs
 from ncsim.config.recording import Recording
 from ncsim.config.scenarios import two_by_two
-from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.listening import listening

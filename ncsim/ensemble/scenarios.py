@@ -10,9 +10,9 @@ from concurrent.futures import Executor
 from ncsim.cluster.ray_pool import ray_pool
 from ncsim.cluster.shards import Shard
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.given import all_configs
 from ncsim.config.scenarios import ScenarioTasks
 from ncsim.config.tasks import Tasks
-from ncsim.ensemble.given import all_configs
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.pool import store_by

@@ -12,9 +12,9 @@ import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
 from ncsim.config.fields import list_of, shown, whole_number
+from ncsim.config.given import one_config
 from ncsim.config.scenarios import two_by_two
 from ncsim.config.tasks import context_names
-from ncsim.ensemble.given import one_config
 from ncsim.ensemble.trainer import trainer
 from ncsim.errors import ConfigError
 from ncsim.executors.devices import checked_device_count, prepare_jax

@@ -20,7 +20,7 @@ import numpy as np
 
 from ncsim import signals
 from ncsim.config.tasks import context_names
-from ncsim.formatting import EMPTY
+from ncsim.formatting import EMPTY, counted
 from ncsim.statistics.protocols import TSIRELSON, ProtocolLaw
 from ncsim.storage.files import Storage
 
@@ -222,7 +222,7 @@ def dots_label(runs: Sequence[Sequence[np.ndarray]]) -> str:
     """
     counts = {len(dots) for each in runs for dots in each}
     most = max(counts)
-    return f"{'up to ' if len(counts) > 1 else ''}{most} run{'s' if most != 1 else ''}"
+    return f"{'up to ' if len(counts) > 1 else ''}{counted(most, 'run')}"
 
 
 def _draw_panel(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs, swept_fields
-from ncsim.config.fields import option_name
+from ncsim.config.fields import option_name, spelled
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import PAPER_TASKS
 from ncsim.formatting import EMPTY
@@ -43,12 +43,7 @@ def provenance(location: str) -> dict[str, Any]:
 
 def _values(configs: Sequence[EnsembleConfig], name: str) -> str:
     values = dict.fromkeys(getattr(config, name) for config in configs)
-    return ", ".join(value.name if name == "tasks" else _word(value) or EMPTY for value in values)
-
-
-def _word(value: Any) -> str:
-    """A value as the command line takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return ", ".join(value.name if name == "tasks" else spelled(value) or EMPTY for value in values)
 
 
 def environment_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -83,5 +78,5 @@ def repeat_command(
     for name in field_specs():
         values = grid.get(name, [getattr(configs[0], name)])
         if values != [getattr(default, name)] or name == "members":
-            words += [option_name(name), *map(_word, values)]
+            words += [option_name(name), *map(spelled, values)]
     return shlex.join([*words, *how, "--out", out])

@@ -102,13 +102,9 @@ def _on_contextuality(numbers: Mapping[str, Any], there: Sequence[int]) -> str:
         most = max(range(len(shares)), key=lambda n: shares[n].low)
         return (
             f"Contextual once direct influence is discounted: {shares[most]} of members have Delta > 0 at step "
-            f"{numbers['step'][there[most]]:,}, and some at {above} of {_steps(len(shares))}."
+            f"{numbers['step'][there[most]]:,}, and some at {above} of {counted(len(shares), 'step')}."
         )
-    return f"No member has Delta > 0 at any of {_steps(len(shares))} (at most {no_less(max(each.high for each in shares))} of them at each, 95 %)."
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count:,} steps"
+    return f"No member has Delta > 0 at any of {counted(len(shares), 'step')} (at most {no_less(max(each.high for each in shares))} of them at each, 95 %)."
 
 
 def training_rows(numbers: Mapping[str, Any], most: int = 11) -> list[list[str]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.config.fields import shown
+from ncsim.config.fields import shown, spelled
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
 from ncsim.statistics.cell import Cell
@@ -145,7 +144,7 @@ class Until:
             if name not in swept:
                 words = f"fields that are swept: {', '.join(swept)}" if swept else "no FIELD=VALUE, as nothing is swept"
                 raise ConfigError(f"{problem}; {name} is not swept; allowed: {words}")
-        values = [{name: _word(getattr(config, name)) for name, _ in self.cell} for config in configs]
+        values = [{name: spelled(getattr(config, name)) for name, _ in self.cell} for config in configs]
         found = [n for n, each in enumerate(values) if each == dict(self.cell)]
         if not found:
             there = "; ".join(f"{name}={', '.join(dict.fromkeys(v[name] for v in values))}" for name, _ in self.cell)
@@ -155,7 +154,3 @@ class Until:
     def estimate(self, cell: Cell) -> Estimate | None:
         """The number of a cell; None where no network is there."""
         return NUMBERS[self.number](cell) if cell.networks else None
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.config.fields import spelled
 from ncsim.errors import StoreError, reason, report_command
 from ncsim.storage.config_file import FLAT, FORMAT
 from ncsim.storage.files import Storage
@@ -190,5 +191,6 @@ def _overlap(one: range, other: range) -> bool:
 
 
 def _partition_value(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return urllib.parse.quote(text, safe="") or "none"  # an empty name would read as a null, which pandas cannot take
+    return (
+        urllib.parse.quote(spelled(value), safe="") or "none"
+    )  # an empty name would read as a null, which pandas cannot take

@@ -1,8 +1,8 @@
 """What the parts of a run add up to, each in a sealed file beside it, so that a report need not read members.
 
-    runs/figure2/summaries/hidden=3/members-0000000000-16384.parquet    of the part of that name
-    runs/figure2/summaries/hidden=3/cell.parquet                        of a cell of many members, with what hangs on losses
-    runs/figure2/summaries/trajectories/hidden=3/...                    the same two of what was recorded of these members along training
+    runs/figure2/summaries/hidden-3/members-0000000000-16384.parquet    of the part of that name
+    runs/figure2/summaries/hidden-3/cell.parquet                        of a cell of many members, with what hangs on losses
+    runs/figure2/summaries/trajectories/hidden-3/...                    the same two of what was recorded of these members along training
 
 They are made from parts and made again at any time: what is missing, torn, or of another file than the part that is there is
 made anew by the next report. Each is a Parquet file of one row, a list per histogram.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from ncsim.config.tasks import CONTEXTS
+from ncsim.config.tasks import CONTEXTS, context_names
 from ncsim.text.config import TARGET_MODULES, TextConfig
 
 SPLITS = ("train", "test")
@@ -96,7 +96,7 @@ def joint_counts_of(table: pa.Table, config: TextConfig, groups: Sequence[Sequen
     """Joint counts of evaluations, int64[ranks, seeds, epochs evaluated, splits, i, j, a, b]; zero where none are yet."""
     epochs = {epoch: n for n, epoch in enumerate(config.evaluated_epochs)}
     ranks = {rank: n for n, rank in enumerate(config.ranks)}
-    contexts = {f"{i + 1}{j + 1}": n for n, (i, j) in enumerate(CONTEXTS)}
+    contexts = {name: n for n, name in enumerate(context_names())}
     counts = np.zeros((len(ranks), config.seeds, len(epochs), len(SPLITS), len(CONTEXTS), 4), np.int64)
     columns = {name: table[name].to_pylist() for name in ("rank", "seed", "epoch", "split", "context")}
     for row, values in enumerate(zip(*columns.values(), strict=True)):
@@ -126,7 +126,7 @@ class AdapterId(NamedTuple):
     @property
     def context_name(self) -> str:
         """As 12 for Alice's first and Bob's second task."""
-        return "{}{}".format(*(task + 1 for task in CONTEXTS[self.context]))
+        return context_names()[self.context]
 
 
 class Evaluation(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ncsim.config.ensemble import EnsembleConfig
-from ncsim.config.fields import shown
+from ncsim.config.given import one_config
 from ncsim.errors import ConfigError
 from ncsim.training.initialization import initial_vector
 from ncsim.training.network import Architecture, Parameters, forward
@@ -42,7 +42,7 @@ class NCnet(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Float[Array | np.ndarray, "*batch F"]) -> Float[Array, "*batch heads"]:
-        architecture = Architecture.of(_config(self.config))
+        architecture = Architecture.of(one_config(self.config))
         inputs = jnp.asarray(inputs)
         if inputs.shape[-1:] != (architecture.features,):
             raise ConfigError(
@@ -78,7 +78,7 @@ class NCnet(nn.Module):
         Raises:
             ConfigError: a vector of another length, as of a config of another width.
         """
-        architecture = Architecture.of(_config(config))
+        architecture = Architecture.of(one_config(config))
         lengths = {architecture.size: None} | (
             {architecture.size + config.tasks.rows: None} if config.training_rows else {}
         )
@@ -89,9 +89,3 @@ class NCnet(nn.Module):
             )
         values = np.asarray(vector) if isinstance(vector, list | tuple) else vector
         return {"params": architecture.split(values)._asdict()}
-
-
-def _config(config: Any) -> EnsembleConfig:
-    if not isinstance(config, EnsembleConfig):
-        raise ConfigError(f"config: {shown(config)}; allowed: an ncsim.EnsembleConfig")
-    return config

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from ncsim.config.fields import option_name
+from ncsim.config.fields import option_name, spelled
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import counted, json_text, p_value_text, page_bytes, share_text, table, to_be_trained, told_apart
 from ncsim.report.figures import stored_figures
@@ -231,7 +231,7 @@ def _words(value: Any) -> str:
     """A value as the command line takes it."""
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return spelled(value)
 
 
 def repeat_text_command(config: TextConfig, out: str) -> str:
