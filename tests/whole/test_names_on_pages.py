@@ -1,5 +1,7 @@
 """What the pages name is there: names of ncsim, and files and folders of the repository."""
 
+import ast
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -44,6 +46,47 @@ def is_there(name):
     return True
 
 
+def parts_of_names(text):
+    """Classes and constants with something of theirs, as `MEMBERS.layout`."""
+    return {
+        pair for words in quoted(text) for pair in re.findall(r"(?<![\w./-])([A-Z]\w+)\.([a-z_]\w*)(?![\w.]*/)", words)
+    }
+
+
+@functools.cache
+def files_of_names():
+    """The files of ncsim that define a class or a constant, by its name."""
+    found = {}
+    for path in sorted((ROOT / "ncsim").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            names = (
+                [node.name] if isinstance(node, ast.ClassDef) else [getattr(target, "id", None) for target in targets]
+            )
+            for name in filter(None, names):
+                found.setdefault(name, []).append(path)
+    return found
+
+
+def has(name, part):
+    """Whether something of this name has such a part, or its objects do; True of what is none of ncsim's, as `FILE.csv`."""
+    files = files_of_names().get(name, [])
+    for path in files:
+        module = importlib.import_module(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        )
+        of_objects = re.search(rf"^\s+(self\.{part} =|{part}:)", path.read_text(), re.MULTILINE)
+        if of_objects or hasattr(getattr(module, name), part):
+            return True
+    return not files
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_parts_of_names_are_there(page):
+    missing = [f"{name}.{part}" for name, part in sorted(parts_of_names(page.read_text())) if not has(name, part)]
+    assert not missing, f"{page.name}: {missing}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_are_there(page):
     missing = [name for name in sorted(names(page.read_text())) if not is_there(name)]
@@ -57,6 +100,11 @@ def test_paths_are_there(page):
 
 
 def test_what_is_missing_is_found():
+    text = "See `Run.counts`, `Run.storage`, `Run.nothing`, `MEMBERS.layout`, `MEMBERS.flat`, `EnsembleConfig.hidden` and `FILE.csv`."
+    assert [pair for pair in sorted(parts_of_names(text)) if not has(*pair)] == [
+        ("MEMBERS", "flat"),
+        ("Run", "nothing"),
+    ]
     text = "See `ncsim.nothing`, `ncsim.Run.counts`, `ncsim.text.nothing`, `ncsim/nothing.py` and `ncsim/results.py`."
     assert [name for name in sorted(names(text)) if not is_there(name)] == ["ncsim.nothing", "ncsim.text.nothing"]
     assert [path for path in sorted(paths(text)) if not (ROOT / path).exists()] == ["ncsim/nothing.py"]
