@@ -36,7 +36,7 @@ class Study:
         storage: what writes to `out`; None without it.
 
     Raises:
-        StoreError: a run is not there, or two have members in common; `out` holds a run, or cannot be written to.
+        StoreError: a run is not there or is there twice, or two have members in common; `out` holds a run, or cannot be written to.
 
     Example:
         >>> study = Study(["grid-run", "recorded-run"])  # the folders of any runs
@@ -47,6 +47,7 @@ class Study:
     def __init__(self, paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> None:
         folders = [RunFolder.open(path) for path in paths]
         self.locations = [folder.location for folder in folders]
+        _check_different([folder.storage for folder in folders])
         self._folders = folders
         self._sources: dict[str, list[tuple[RunFolder, EnsembleConfig]]] = {}
         for folder in folders:
@@ -122,6 +123,16 @@ class Study:
                 "said of training is of the others"
             )
         return sum(without.values())
+
+
+def _check_different(storages: Sequence[Storage]) -> None:
+    """Raise StoreError where a folder is there twice, by whatever path."""
+    seen = set()
+    for storage in storages:
+        place = os.path.realpath(storage.root) if isinstance(storage, LocalStorage) else storage.location
+        if place in seen:
+            raise StoreError(f"{storage.location}: is there twice; allowed: each folder once")
+        seen.add(place)
 
 
 def _make(storage: Storage) -> None:

@@ -326,7 +326,10 @@ def test_members_that_two_folders_have_are_refused_by_name(tmp_path, capsys):
     stored(tmp_path / "a", config, records_of(60), [])
     stored(tmp_path / "b", config, records_of(60), [40])
     (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("a")
     for arguments, message in (
+        (["a", "b/../a"], r"a: is there twice; allowed: each folder once\n"),
+        (["b", "a", "link"], r"link: is there twice; allowed: each folder once\n"),
         (
             ["a", "b"],
             r"b/parts/members-0000000000-40.parquet: has members that .*a/parts/members-0000000000-60.parquet has",
