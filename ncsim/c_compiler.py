@@ -93,7 +93,7 @@ def loaded(text: str) -> ctypes.CDLL:
 
 
 def verdict(text: str, subject: str = "verdict") -> bool | None:
-    """What was found of this C file's code on this machine, such as whether it is worth its while; None where nobody has tried."""
+    """What was found of this C file's code on this machine, such as whether its losses are XLA's; None where nobody has tried."""
     path = _kept_at(text, subject)
     return path.read_text() == "faster" if _ours(path) else None
 
@@ -104,7 +104,7 @@ def _kept_at(text: str, subject: str) -> Path:
 
 
 def remember(text: str, faster: bool, subject: str = "verdict") -> bool:
-    """Keep a verdict beside the code, so that timings decide once and later runs are trained alike; gives the first."""
+    """Keep a verdict beside the code, so that what was tried decides once and later runs are trained alike; gives the first."""
     path = _kept_at(text, subject)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
         made = Path(scratch) / "verdict"

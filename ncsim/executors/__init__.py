@@ -25,16 +25,15 @@ rate and up to eight units; JAX has announced the end of that.
 
 A cell has one executor. Members that sit where an answer is undecided differ between two programs of one mathematics,
 so each cell's executor stands in config.json and a stored run keeps it. It is chosen cell by cell, because a member must not depend on the grid that its config stands in. `auto` tries
-XLA and the other executor that the device has; both must agree on losses after ten steps, and the faster takes the run.
+XLA and the other executor that the device has; both must agree on losses after ten steps. On CPUs the other takes the run then, elsewhere the faster.
 Where the other fails, XLA does it.
 
 Generated C on CPUs. XLA's code for a step is bound by loads and stores: every operation's result goes through memory.
 `executors/native/` makes C from the same step (`training.step.make_step`, scalarised), with temporaries in registers and an order
 that takes one row from its inputs to its share of every gradient; the system's compiler builds it in about half a second,
 once a shape of network, into the user's cache, and XLA calls it (`jax.ffi`) in place of its own loop. There is no second
-definition of the network. "auto" takes it where it builds, has XLA's losses after ten steps and is at least 1.2 times as
-fast in a short trial, by processor time, since others may use the machine meanwhile; the verdict is kept beside the code, so that a machine trains the same config by the same executor
-every time. Where it cannot be compiled, one line says why. Many members are drawn and recorded in C as well (`native/whole.py`), in one call per device, without any operation of
+definition of the network. "auto" takes it where it builds and has XLA's losses after ten steps; that is kept beside the code. It was 1.6 times as fast or more wherever
+it was measured, so that no clock decides: by one, two runs of the same command could go by two executors. Where it cannot be compiled, one line says why. Many members are drawn and recorded in C as well (`native/whole.py`), in one call per device, without any operation of
 XLA's around it, where a device that is through takes pieces of the others: they wait for one another, and what stores beside them takes one's core. That code has no sums regrouped: it has XLA's bits, which is tried once per machine, so that a stored run
 goes on to the same bytes. All NaN are recorded as one (`training/observation.py`), since whose NaN a sum has is the compiler's choice.
 What is recorded along training is C as well (`native/observed.py`), in that same call, or where XLA draws, called in its program after the

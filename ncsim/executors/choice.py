@@ -1,4 +1,4 @@
-"""Which executor trains a run: the one asked for, or the faster one, found by trying both on the devices at hand.
+"""Which executor trains a run: the one asked for, or the faster one. On CPUs that is known beforehand; elsewhere both are tried.
 
 A run has one executor. Two programs of equal mathematics round differently, and a network that sits where an answer is
 undecided then answers by the program it ran in: laws agree between executors, members do not.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -27,8 +27,8 @@ from ncsim.terminal import say
 
 #: Steps that a trial takes, long enough that starting a kernel is nothing; compiling comes before it.
 TRIAL_STEPS = 300
-#: Times as fast as XLA that generated C must be to be worth compiling.
-NATIVE_GAIN = 1.2
+#: What is remembered of a C file: that its losses are XLA's.
+AGREES = "agrees"
 #: The two must agree on final losses after so few steps, within the tolerance, for this share of the networks. Roundings
 #: have not grown then; a program that a compiler got wrong shows.
 AGREEMENT_STEPS, AGREEMENT_TOLERANCE, AGREEMENT_SHARE = 10, 1e-3, 0.99
@@ -67,7 +67,8 @@ def _kernels(executor: str) -> ModuleType:
 def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks: int) -> str:
     """ "xla", "cuda", "pallas" or "native", for all of these configs.
 
-    "auto" on CPUs is native where that is clearly faster for all of them, else XLA. On accelerators it is XLA where some
+    "auto" on CPUs is native where that trains all of them, else XLA: it was the faster of the two at each size and with each optimiser
+    that was measured (benchmarks/notes-native.md), so that no clock decides. On accelerators it is XLA where some
     config is nothing for the kernel, otherwise the faster of XLA and the kernel (cuda on a GPU, pallas on a TPU) over all
     cells of the grid together. What fails is named in one line on standard error.
 
@@ -88,7 +89,7 @@ def choose(requested: str, configs: Sequence[EnsembleConfig], mesh: Mesh, blocks
             say("no TPU here, so the pallas executor is interpreted: slower than xla, and meant for tests")
         return requested
     if platform == "cpu":
-        return "native" if all(_native_is_worth_it(config, mesh, blocks) for config in _alike(configs)) else "xla"
+        return "native" if all(_native_agrees(config, mesh, blocks) for config in _alike(configs)) else "xla"
     name = "cuda" if platform == "gpu" else "pallas"
     reasons = [reason for config in configs if (reason := _kernels(name).unsupported(config))]
     if reasons:
@@ -139,29 +140,23 @@ def _alike(configs: Sequence[EnsembleConfig]) -> list[EnsembleConfig]:
     return list({program_of(config): config for config in configs}.values())
 
 
-def _native_is_worth_it(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool:
-    """Whether C can be made and compiled for this config, has XLA's losses, and is clearly faster. Tried once a machine
-    and remembered: members differ between executors, and another run of the same config is to have the same ones."""
+def _native_agrees(config: EnsembleConfig, mesh: Mesh, blocks: int) -> bool:
+    """Whether C can be made and compiled for this config, and has XLA's losses. It is not timed: by a clock, another run of the same
+    command could go by the other executor, whose members differ. Tried once a machine and remembered."""
     reason = native.unsupported(config)
     if reason:
         if reason.startswith(native.NO_COMPILER):
             _say_not_taken("native", reason)
         return False
     try:
-        known = verdict(native.source(config))
+        text = native.source(config)
+        known = verdict(text, AGREES)
         if known is None:
-            # What is timed is the training, whoever draws and records.
+            # What is tried is the training, whoever draws and records.
             tried, by_xla = (program(name, program_of(config), mesh, blocks) for name in ("native", "xla"))
-            # Processor time, in turns: what others take of the machine meanwhile must not decide for good.
-            rounds = [
-                [seconds_a_network(config, each, mesh, time.process_time) for each in (tried, by_xla)] for _ in range(3)
-            ]
-            seconds = np.min(rounds, axis=0)
-            agrees = _agree(config, by_xla, tried, mesh)
-            if not agrees:
-                _say_not_taken("native", "its losses are not those of xla here")
-            worth = bool(seconds[0] * NATIVE_GAIN <= seconds[1]) and agrees
-            known = remember(native.source(config), worth)
+            known = remember(text, _agree(config, by_xla, tried, mesh), AGREES)
+        if not known:
+            _say_not_taken("native", "its losses are not those of xla here")
         return known
     except Exception as error:  # no compiler that works, no folder to build in: nothing that a run needs
         reason = _first_line(error).removeprefix("--executor: native; ").removesuffix("; allowed here: xla")
@@ -179,14 +174,13 @@ def seconds_a_network(
     config: EnsembleConfig,
     tried: xla.BlockProgram,
     mesh: Mesh,
-    clock: Callable[[], float] = time.perf_counter,
     steps: int = TRIAL_STEPS,
 ) -> float:
     """Seconds for one network's steps, from one block on every device of the mesh."""
     train_block(config, tried, mesh, 1)
-    begun = clock()
+    begun = time.perf_counter()
     train_block(config, tried, mesh, steps)
-    return (clock() - begun) / (tried.lanes * mesh.devices.size)
+    return (time.perf_counter() - begun) / (tried.lanes * mesh.devices.size)
 
 
 def train_block(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, steps: int, first_member: int = 0) -> Any:

@@ -6,5 +6,5 @@ import pytest
 @pytest.fixture(autouse=True, scope="module")
 def _by_xla():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ncsim.executors.choice._native_is_worth_it", lambda *_: False)
+        patch.setattr("ncsim.executors.choice._native_agrees", lambda *_: False)
         yield
