@@ -66,8 +66,8 @@ def run_ensemble(
         progress: told how the run goes on; `ncsim.terminal.Progress` prints it.
         executor: the program that trains: "xla", "native" (C code made from the training step and compiled here, for CPUs
             with a C compiler), "cuda" (a kernel made from the training step, for NVIDIA's GPUs), "pallas" (one kernel for
-            the whole training, for TPUs; on CPUs it is interpreted), or "auto", the fastest of them here. On CPUs that is native wherever it trains the config, by no clock. Members
-            differ between executors: a stored run keeps the one it began with.
+            the whole training, for TPUs; on CPUs it is interpreted), or "auto", the fastest of them here: on CPUs native, wherever it can train the
+            config. Members differ between executors: a stored run keeps the one it began with.
         shard: (number, shards), with number from 1 to shards; only with `out`. (3, 16) trains the third sixteenth of the parts
             of the run, and leaves the others to the other shards.
         recording: the steps of training at which all members are recorded, for `Run.trajectories`. Recording changes the
