@@ -191,7 +191,7 @@ def test_pools_that_are_refused(arguments, words):
 
 def test_a_signal_cancels_the_tasks(tmp_path):
     """Those that were handed out here, of an executor that has others."""
-    handed = []
+    handed, other = [], Future()
 
     class Never(Elsewhere):
         def part(self, work):
@@ -200,7 +200,9 @@ def test_a_signal_cancels_the_tasks(tmp_path):
                 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
             return handed[-1]
 
-    other = Future()
+        def shutdown(self, wait=True, *, cancel_futures=False):
+            other.cancel()
+
     with pytest.raises(signals.Stopped) as caught, signals.handled():
         ncsim.run_ensemble(GRID[0], out=tmp_path, executor="xla", pool=Never())
     assert caught.value.status == 130

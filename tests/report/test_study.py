@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shlex
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,7 +14,7 @@ import ncsim
 from ncsim.cli.command import main
 from ncsim.config.ensemble import from_dict, refusal, to_dict
 from ncsim.report import figures
-from ncsim.report.page import report_page
+from ncsim.report.page import _study_command, report_page
 from ncsim.report.summary import summarise
 from ncsim.report.write import write_report
 from ncsim.storage.run_folder import RunFolder
@@ -213,3 +214,12 @@ def test_legends_say_how_many_runs_are_drawn(tmp_path):
         assert [len(dots[0]) for dots in summary.dots] == {"lost": [0, 50], "whole": [50, 50], "one": [1]}[name]
         assert legends_of(tmp_path / name) == ({expected}, expected)
     assert figures.dots_label([[np.zeros(1)], [np.zeros(1)]]) == "1 run"
+
+
+def test_the_command_of_a_study_says_where_its_page_is_stored(tmp_path):
+    paths = [str(tmp_path / name) for name in ("first one", "second")]
+    for path, hidden in zip(paths, (2, 3), strict=True):
+        RunFolder.create(path, [ncsim.EnsembleConfig(hidden=hidden, members=4)])
+    asked = ["ncsim", "report", *paths]
+    assert shlex.split(_study_command(Study(paths))) == asked
+    assert shlex.split(_study_command(Study(paths, tmp_path / "study"))) == [*asked, "--out", str(tmp_path / "study")]

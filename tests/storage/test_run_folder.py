@@ -89,6 +89,8 @@ def test_another_configs_folder_is_refused_and_nothing_lost(tmp_path):
         RunFolder.create(tmp_path, [other])
     with pytest.raises(StoreError, match="holds a run already"):
         RunFolder.create(tmp_path, [CONFIG], resume=False)
+    with pytest.raises(StoreError, match="holds a run already"):  # though nothing of it is missing
+        ncsim.run_ensemble(CONFIG, tmp_path, resume=False)
     with pytest.raises(StoreError, match="would leave some out"):
         RunFolder.create(tmp_path, [dataclasses.replace(CONFIG, members=10)])
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
