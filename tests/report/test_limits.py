@@ -93,6 +93,10 @@ def test_an_interval_by_a_rule_reaches_as_far_as_is_said():
     for reach, shown in ((0.00371, "0.0038"), (0.05, "0.05"), (0.0204, "0.021"), (0.1, "0.1")):
         interval = {"cell": {}, "reach": reach, "value": 1.25, "level": 0.95}
         assert f" +- {shown}, 95% by" in until_sentence(told | {"intervals": [interval]})
+    # The value has the digits of how far it reaches, and three at least.
+    for reach, shown in ((0.5, "0.123 +- 0.5"), (0.00371, "0.1235 +- 0.0038"), (1.2e-7, "0.12345679 +- 1.2e-07")):
+        interval = {"cell": {}, "reach": reach, "value": 0.123456789, "level": 0.95}
+        assert f" It is {shown}, 95% by" in until_sentence(told | {"intervals": [interval]})
 
 
 def test_times_and_sizes_are_below_the_next_unit():

@@ -25,6 +25,7 @@ from ncsim.errors import ConfigError, StoreError
 from ncsim.hub.ensemble import export_run
 from ncsim.records.members import MemberRecords
 from ncsim.statistics.chsh import chsh_statistics
+from ncsim.storage.arrow_tables import signed
 from ncsim.storage.config_file import FORMAT, described
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -224,6 +225,23 @@ def test_differences_of_counts_of_a_table_do_not_wrap_around(run, cells):
     assert np.array_equal(
         part.joint[..., 1, 1] - part.joint[..., 0, 0], (part.counts @ [-1, 0, 0, 1]).reshape(-1, 2, 2, 2)
     )
+
+
+def test_whole_numbers_are_signed_and_wide_enough_for_what_they_were():
+    """The largest id is 2^32 - 1 and the largest count 2^16 - 1: neither fits the signed type of as many bits."""
+    counts = pa.FixedSizeListArray.from_arrays(pa.array([65_535, 0], pa.uint16()), 2)
+    given = {
+        "member": pa.array([2**32 - 1], pa.uint64()),
+        "epoch": pa.array([2**32 - 1], pa.uint32()),
+        "count": pa.array([65_535], pa.uint16()),
+        "product": pa.array([-32_768], pa.int16()),
+        "loss": pa.array([0.5], pa.float32()),
+        "counts": counts,
+    }
+    found = signed(pa.table(given))
+    kinds = [pa.int64(), pa.int64(), pa.int32(), pa.int32(), pa.float32(), pa.list_(pa.int32(), 2)]
+    assert found.schema.types == kinds
+    assert found.to_pylist() == pa.table(given).to_pylist()
 
 
 def test_the_table_of_a_text_run_is_signed():
