@@ -9,7 +9,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeVar
 
 from ncsim import signals
 from ncsim.cluster.shards import Shard
@@ -29,7 +29,7 @@ from ncsim.config.recording import Recording
 from ncsim.config.tasks import Tasks
 from ncsim.ensemble.trainer import trainer
 from ncsim.ensemble.work import Work
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import arithmetic_settings, checked_device_count, device_description, prepare_jax
 from ncsim.forks import check_not_forked
 from ncsim.machine import check_system
@@ -39,6 +39,8 @@ from ncsim.storage.run_folder import ConfiguredFolder, RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
 from ncsim.terminal import ProgressListener
+
+Folder = TypeVar("Folder", bound=ConfiguredFolder[Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,25 @@ class Job:
     def steps(self, work: Sequence[Work]) -> int:
         """Network-steps of these parts."""
         return sum(len(ids) * network_steps(self.configs[cell]) for cell, ids in work)
+
+    def complete_folder(self, kind: type[Folder]) -> Folder | None:
+        """The folder that is asked for, if it holds all of this run, and all that is to be recorded of it: it may be one that cannot
+        be written to."""
+        assert self.out is not None
+        try:
+            folder = kind.open(self.out)
+            trajectories = TrajectoryFolder(folder)
+            recording = trajectories.recording()
+            complete = (
+                self.resume
+                and list(folder.configs) == self.configs
+                and not any(folder.missing(config) for config in self.configs)
+                and self.recording in (None, recording)
+                and (recording is None or not any(trajectories.missing(config) for config in self.configs))
+            )
+        except (StoreError, OSError):
+            return None
+        return folder if complete else None
 
     # -- parts --------------------------------------------------------------------------------------------------
 

@@ -155,29 +155,10 @@ def _into_folder(job: Job, pool: Executor | None) -> Run:
         with own_programs():
             return Run(job.configs, _store(job))
     except StoreError:
-        folder = _complete(job)
+        folder = job.complete_folder(RunFolder)
         if folder is None:
             raise
         return Run(job.configs, folder)
-
-
-def _complete(job: Job) -> RunFolder | None:
-    """The folder that is asked for, if it holds all of this run, and all that is to be recorded of it."""
-    assert job.out is not None
-    try:
-        folder = RunFolder.open(job.out)
-        trajectories = TrajectoryFolder(folder)
-        recording = trajectories.recording()
-        complete = (
-            job.resume
-            and list(folder.configs) == job.configs
-            and not any(folder.missing(config) for config in job.configs)
-            and job.recording in (None, recording)
-            and (recording is None or not any(trajectories.missing(config) for config in job.configs))
-        )
-    except (StoreError, OSError):
-        return None
-    return folder if complete else None
 
 
 def _store(job: Job) -> RunFolder:

@@ -17,7 +17,7 @@ from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import kind_here, say_differences
 from ncsim.ensemble.pool import store_by
 from ncsim.ensemble.work import missing_parts, working_on
-from ncsim.errors import ConfigError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.executors.devices import checked_device_count
 from ncsim.executors.own_programs import own_programs
 from ncsim.records.members import joined
@@ -73,16 +73,14 @@ def run_scenario(
     devices = checked_device_count(devices)
     job = Job(configs, devices, progress, executor, None, out, resume, place)
     _check(job, pool)
-    if pool is not None:
-        with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executor_of_tasks:
-            return ScenarioRun(configs, store_by(executor_of_tasks, job, ScenarioFolder))
-    with own_programs():
-        if out is None:
+    if out is None:
+        with own_programs():
             executors = job.executors()
             everything = [(cell, each.member_ids) for cell, each in enumerate(configs)]
             records = [joined(list(batches)) for _, batches in job.trained(everything)]
             return ScenarioRun(configs, records, executors)
-        return ScenarioRun(configs, _stored(job))
+    with ray_pool(pool, devices) if isinstance(pool, str) else contextlib.nullcontext(pool) as executor_of_tasks:
+        return ScenarioRun(configs, _into_folder(job, executor_of_tasks))
 
 
 def _check(job: Job, pool: Executor | str | None) -> None:
@@ -95,6 +93,20 @@ def _check(job: Job, pool: Executor | str | None) -> None:
 def _check_tasks(tasks: Tasks) -> None:
     if not isinstance(tasks, ScenarioTasks):
         raise ConfigError(f"--tasks: {tasks.name}, two of two parties; allowed here: an ncsim.ScenarioTasks")
+
+
+def _into_folder(job: Job, pool: Executor | None) -> ScenarioFolder:
+    """Train what the folder lacks. A run that is complete is given also from a folder that cannot be written to."""
+    try:
+        if pool is not None:
+            return store_by(pool, job, ScenarioFolder)
+        with own_programs():
+            return _stored(job)
+    except StoreError:
+        folder = job.complete_folder(ScenarioFolder)
+        if folder is None:
+            raise
+        return folder
 
 
 def _stored(job: Job) -> ScenarioFolder:

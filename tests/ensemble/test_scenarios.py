@@ -1,6 +1,8 @@
 """Runs of scenarios: two settings are the runs of the paper's tasks, folders resume, and one network obeys every bound."""
 
 import dataclasses
+import errno
+import os
 import re
 from concurrent.futures import Executor, Future
 
@@ -10,10 +12,12 @@ import pytest
 import ncsim
 from ncsim import c_compiler
 from ncsim.ensemble.audit import audit
+from ncsim.errors import StoreError
 from ncsim.results import open_run
 from ncsim.scenarios import open_scenario
 from ncsim.statistics.scenario_values import cycle_of, cycle_statistics, questions, values
 from ncsim.storage import parts
+from ncsim.storage.scenario_folder import ScenarioFolder
 from ncsim.storage.verify import repair, verify
 from tests.support.cases import first_fast
 from tests.support.scenarios import THREE
@@ -94,9 +98,26 @@ def test_a_folder_goes_on_and_is_verified_repaired_and_audited(run, tmp_path, mo
     assert same(open_scenario(tmp_path / "run").records(), run.records())
 
 
-def test_an_audit_finds_what_is_not_as_it_was_trained(run, tmp_path, monkeypatch):
-    from ncsim.storage.scenario_folder import ScenarioFolder
+def test_a_complete_run_is_given_from_a_folder_that_is_only_read(run, tmp_path, monkeypatch):
+    """As of an ensemble. It was an error, of a run of which nothing was to be trained."""
+    place = tmp_path / "run"
+    folder = ScenarioFolder.create(place, [CONFIG], training=lambda: {"executor": {}, "device": "1 x cpu (cpu)"})
+    folder.write_part(CONFIG, run.records())
+    opened = os.open
 
+    def refusing(path, flags, *rest, **more):
+        if flags & (os.O_WRONLY | os.O_RDWR) and str(path).startswith(str(place)):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    assert same(ncsim.run_scenario(CONFIG, place).records(), run.records())
+    for other, resume in ((dataclasses.replace(CONFIG, members=201), True), (CONFIG, False)):
+        with pytest.raises(StoreError, match="cannot be written to .Read-only file system"):
+            ncsim.run_scenario(other, place, resume=resume)
+
+
+def test_an_audit_finds_what_is_not_as_it_was_trained(run, tmp_path, monkeypatch):
     folder = ScenarioFolder.create(tmp_path, [CONFIG], training=lambda: {"executor": {}, "device": "1 x cpu (cpu)"})
     records = run.records()
     counts = records.counts.copy()
