@@ -113,7 +113,7 @@ def test_a_complete_run_is_given_from_a_folder_that_is_only_read(run, tmp_path, 
     monkeypatch.setattr(os, "open", refusing)
     assert same(ncsim.run_scenario(CONFIG, place).records(), run.records())
     for other, resume in ((dataclasses.replace(CONFIG, members=201), True), (CONFIG, False)):
-        with pytest.raises(StoreError, match="cannot be written to .Read-only file system"):
+        with pytest.raises(StoreError, match=r"cannot be written to \(Read-only file system\)$"):
             ncsim.run_scenario(other, place, resume=resume)
 
 

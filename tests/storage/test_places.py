@@ -217,13 +217,14 @@ def test_who_waits_for_minutes_is_told_which_process_it_is(tmp_path, monkeypatch
         pass
     with describing(folder.storage):
         pass  # it is let go of
-    (folder.path / ".config.lock").write_bytes(b"\xff\n")
-    with (
-        lock.hold(folder.path, name=".config.lock"),
-        pytest.raises(StoreError, match=": another process has held"),
-        describing(folder.storage),
-    ):
-        pass
+    for content in (b"\xff\n", b"process \x1b[2J of here", b"of this run", b""):  # of no process of ours
+        (folder.path / ".config.lock").write_bytes(content)
+        with (
+            lock.hold(folder.path, name=".config.lock"),
+            pytest.raises(StoreError, match=": another process has held"),
+            describing(folder.storage),
+        ):
+            pass
 
 
 def test_who_waits_for_a_description_that_another_holds_says_so(tmp_path, monkeypatch):
