@@ -22,6 +22,7 @@ from ncsim.cli.command import main
 from ncsim.cli.options import add_config_options, configs_of
 from ncsim.cli.text import add_text_command, config_of
 from ncsim.formatting import page_bytes
+from ncsim.report import watch as watching
 from ncsim.report.claims import CLAIMS, PEAK, findings, settings
 from ncsim.report.page import LAW_UNIT, MARKS, report_page
 from ncsim.report.provenance import provenance, repeat_command
@@ -485,3 +486,31 @@ def test_a_page_that_is_no_longer_watched_does_not_say_so(tmp_path, monkeypatch,
             bool(re.search(r"Written last at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC by ncsim report --watch", text))
             == watched
         )
+
+
+def test_who_watches_rests_as_long_as_it_worked_and_longer_than_it_computed(monkeypatch):
+    """Five seconds at least, nine times the processor's seconds of the last page, and as long as that took by the clock."""
+    now, computed, rested = [100.0], [7.0], []
+    pages = [(2.0, 0.1, 5.0), (40.0, 1.0, 40.0), (3.0, 2.0, 18.0)]  # by the clock, by the processor, rest
+
+    def page(*_, **__):
+        by_clock, by_processor, _ = pages[len(rested)]
+        now[0] += by_clock
+        computed[0] += by_processor
+        return ""
+
+    def sleep(seconds):
+        rested.append(seconds)
+        now[0] += seconds
+        if len(rested) == len(pages):
+            raise KeyboardInterrupt
+
+    clock = types.SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: computed[0], sleep=sleep)
+    monkeypatch.setattr(watching, "time", clock)
+    monkeypatch.setattr(watching, "_looked_at", lambda _: len(rested))  # something new is there each time
+    monkeypatch.setattr(watching, "summarise", lambda _: types.SimpleNamespace(numbers={"members_missing": 1}))
+    monkeypatch.setattr(watching, "report_page", page)
+    monkeypatch.setattr(watching, "_write", lambda *_: None)
+    with pytest.raises(KeyboardInterrupt):
+        watching._until_complete(["run"], lambda: None, None, [])
+    assert rested == pytest.approx([rest for *_, rest in pages])
