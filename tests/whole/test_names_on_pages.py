@@ -99,6 +99,18 @@ def test_paths_are_there(page):
     assert not missing, f"{page.name}: {missing}"
 
 
+def test_the_tree_of_the_design_has_every_file_and_no_other():
+    tree = (ROOT / "DESIGN.md").read_text().partition("## The tree")[2].split("```")[1]
+    for package in (path.parent for path in sorted((ROOT / "ncsim").glob("*/__init__.py"))):
+        (listed,) = re.findall(rf"^  {package.name}/ .*\n((?: {{10,}}.*\n)+)", tree, re.MULTILINE)
+        names = set(re.findall(r"\w+(?:\.c)?", listed))
+        files = {path.name.removesuffix(".py") for end in ("*.py", "*.c") for path in package.rglob(end)}
+        folders = {path.name for path in package.rglob("*") if path.is_dir()}
+        assert names - folders == files - {"__init__", "__main__"}, package.name
+    top = set(re.findall(r"^  (\w+\.py) ", tree, re.MULTILINE))
+    assert top == {path.name for path in (ROOT / "ncsim").glob("*.py")} - {"__init__.py"}
+
+
 def test_what_is_missing_is_found():
     text = "See `Run.counts`, `Run.storage`, `Run.nothing`, `MEMBERS.layout`, `MEMBERS.flat`, `EnsembleConfig.hidden` and `FILE.csv`."
     assert [pair for pair in sorted(parts_of_names(text)) if not has(*pair)] == [
