@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import hypergeom
+from scipy.stats import fisher_exact, hypergeom
 
+from ncsim.statistics.contextuality_interval import contextuality_interval, s_interval
 from ncsim.text.config import TextConfig
 from ncsim.text.report import figures, write
 from ncsim.text.report.figures import look, plot_s_and_test_accuracy, plot_s_by_epoch, plot_s_by_rank
@@ -58,8 +60,84 @@ def test_wrong_answers_on_the_same_items_are_called_dependent(told):
     assert context_rows(numbers, "train")[0][-1] == f"{expected:.2g}"
 
 
+def in_fractions(table):
+    """What the report says of one table of counts, by its definitions."""
+    found, means, correlators = {}, {}, {}
+    for i, j in np.ndindex(2, 2):
+        (neither, bob), (alice, both) = table[i, j].tolist()
+        items = neither + bob + alice + both
+        right = Fraction(alice + both, items), Fraction(bob + both, items)
+        means[i, j] = one, other = 2 * right[0] - 1, 2 * right[1] - 1
+        correlators[i, j] = Fraction(neither + both - bob - alice, items)
+        found[f"A{i + 1}B{j + 1}"] = {
+            "items": items,
+            "accuracy_alice": right[0],
+            "accuracy_bob": right[1],
+            "correlator": correlators[i, j],
+            "product_of_accuracies": one * other,
+            "excess": correlators[i, j] - one * other,
+            "excess_error": math.sqrt((1 - one**2) * (1 - other**2) / items),
+            "excess_p": fisher_exact(table[i, j]).pvalue,
+        }
+    products = {place: one * other for place, (one, other) in means.items()}
+    signs = {(0, 0): 1, (0, 1): 1, (1, 0): 1, (1, 1): -1}
+    influence = sum(abs(means[i, 0][0] - means[i, 1][0]) + abs(means[0, i][1] - means[1, i][1]) for i in (0, 1))
+    total = sum(correlators.values())
+    odd = max(abs(total - 2 * c) for c in correlators.values())
+    whole = {
+        "s": sum(sign * correlators[place] for place, sign in signs.items()),
+        "s_factorised": sum(sign * products[place] for place, sign in signs.items()),
+        "influence": influence,
+    }
+    return found, whole, odd - 2 - influence
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_number_of_a_cell_is_that_of_its_counts(told, seed):
+    shares = np.random.default_rng(seed).dirichlet(np.ones(4), 4)
+    table = np.random.default_rng(seed).multinomial(97, shares).reshape(2, 2, 2, 2)
+    contexts, whole, delta = in_fractions(table)
+    for cell in told(table)["cells"]:
+        assert list(cell["contexts"]) == list(contexts)
+        for name, expected in contexts.items():
+            assert cell["contexts"][name] == pytest.approx({key: float(value) for key, value in expected.items()})
+        assert {key: cell[key] for key in whole} == pytest.approx({key: float(value) for key, value in whole.items()})
+        assert cell["contextuality"]["value"] == pytest.approx(float(delta))
+
+
+@pytest.mark.parametrize(("name", "interval"), [("s_interval", s_interval), ("contextuality", contextuality_interval)])
+def test_intervals_are_of_contexts_that_have_items_in_common(told, name, interval):
+    """Of the same items errors are not independent: limits are those that add them up, which are wider."""
+    table = with_wrong(256, 20, 30, 6)
+    (low, high), (near_low, near_high) = (
+        (found.low, found.high) for found in (interval(table, same_items=same) for same in (True, False))
+    )
+    for cell in told(table)["cells"]:
+        assert (cell[name]["low"], cell[name]["high"]) == (low, high)
+        assert cell[name]["low"] < near_low < near_high < cell[name]["high"]
+
+
+def test_the_mean_slope_of_a_rank_is_of_all_its_seeds(monkeypatch):
+    """S rises by the same with each epoch; where a seed has none at the end, the rank has no mean."""
+    run = open_text_run(STORED)
+    run.config = dataclasses.replace(run.config, ranks=(4,), seeds=2)
+    counts = np.broadcast_to(with_wrong(64, 6, 6, 1), (1, 2, len(run.epochs), 2, 2, 2, 2, 2)).copy()
+    counts[:, 1, -1] = with_wrong(64, 0, 0, 0)
+    monkeypatch.setattr(run, "counts_and_missing", lambda: (counts, 0))
+    (slope,) = summarise_text(run).numbers["mean_slope_of_s"]
+    rise = 2 - 2 * (1 - 2 * 10 / 64)
+    assert slope == {
+        "rank": 4,
+        "seeds": pytest.approx([0, rise / run.epochs[-1]]),
+        "mean": pytest.approx(rise / run.epochs[-1] / 2),
+    }
+    counts[0, 0, -1, :, 0, 1] = 0
+    (slope,) = summarise_text(run).numbers["mean_slope_of_s"]
+    assert (np.isnan(slope["seeds"][0]), slope["mean"]) == (True, None)
+
+
 @pytest.mark.parametrize(
-    ("epochs", "every", "last"), [(100, 7, 77), (80, 1, 80), (90, 40, 80), (12, 5, 12), (100, 90, 0)]
+    ("epochs", "every", "last"), [(100, 7, 77), (80, 1, 80), (90, 40, 80), (12, 5, 12), (50, 50, 50), (100, 90, 0)]
 )
 def test_the_window_of_a_slope_ends_where_something_was_evaluated(epochs, every, last):
     """S = epoch^2 / 1000 rises by the window's length / 1000 per epoch."""

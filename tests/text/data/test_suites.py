@@ -1,5 +1,6 @@
 """Suites: the right items on the right side, never one in both, paired as asked, and the same on every machine."""
 
+import itertools
 import json
 import os
 import re
@@ -97,6 +98,43 @@ def test_not_translated_in_one_language_is_no_item_in_any(place):
     assert len(items(place, alone)["A1"].train.ids) == 10  # of all twelve
 
 
+def test_not_translated_in_one_language_is_tested_on_in_none(place):
+    """With the official test files beside the others, of which one lacks a sentence, too."""
+    files = {
+        f"x-final/{language}/test_2k.tsv": text_sources.paws(language, text_sources.PAWS[:4])
+        for language in ("en", "fr", "ja", "ko")
+    }
+    text_sources.write_sources(place.folder / "with tests", files)
+    found = items(place, SUITES["multilingual"], source="with tests")
+    for one in found.values():
+        assert one.splits == {"train": "validation", "test": "test"}
+        assert set(one.test.ids) == {f"paws_x:test:{number}" for number in (4, 6, 7)}
+        assert set(one.train.ids) == {f"paws_x:validation:{n}" for n, *_ in text_sources.PAWS if n not in (5, 8, 9)}
+    assert "test: 1 rows left out (not in every language of the suite)" in found["A1"].notes
+    assert not any("held out" in note for note in found["A1"].notes)
+
+
+def test_what_is_held_out_is_told_and_is_at_least_one_id(place, tmp_path):
+    (tmp_path / "three.csv").write_text("text,label,id\na,0,x\nb,1,y\nc,0,z\n")
+    own = Task(dataset="file", train=str(tmp_path / "three.csv"))
+    sizes = set()
+    for seed in range(4):
+        found = items(place, Suite("three", (own, own), SUITES["mixed"].bob), seed=seed)["A1"]
+        sizes.add((len(found.train.ids), len(found.test.ids)))
+        assert f"no test items: 20% of {own.train} held out, by id" in found.notes
+    assert sizes == {(2, 1)}
+
+
+def test_a_questions_options_stand_in_their_order(place):
+    """Else the right one would be the first of each question, and cut between two items more ones than zeros be left."""
+    for form in ("balanced", "all-options"):
+        for name in ("A2", "B2"):
+            ids = items(place, SUITES["mixed"], form=form)[name].train.ids
+            places = [(one.rsplit(":", 1)[0], int(one.rsplit(":", 1)[1])) for one in ids]
+            for (question, place_of), (following, next_place) in itertools.pairwise(places):
+                assert question != following or place_of < next_place
+
+
 def test_tasks_hold_the_items_that_they_name(place):
     made = place("mixed", items=3)
     found = items(place, SUITES["mixed"])
@@ -148,6 +186,41 @@ def test_the_report_says_what_a_reader_needs(place):
     assert mrpc["truncated_fraction"] == {"train": 1.0, "test": 1.0}
     assert report["tasks"]["A1"]["truncated_fraction"]["test"] < 1
     assert "math_qa: no training file, so training items are of dev" in math["notes"]
+
+
+def test_as_many_items_as_there_are_need_no_note(place):
+    """All of them, and one alone."""
+    for number in (5, 1):
+        report = place("mixed", items=number, test_items=1).report()
+        assert report["items"] == {"train": number, "test": 1}
+        assert not report["notes"]
+
+
+def test_the_fingerprint_is_of_the_pairs_too(place):
+    """Tasks hold the same items, those that have ids in common being all of them."""
+    shuffled, aligned = (place("multilingual", pairing=pairing) for pairing in ("shuffled", "aligned"))
+    assert shuffled.ids == aligned.ids
+    assert shuffled.fingerprint != aligned.fingerprint
+
+
+@pytest.mark.parametrize(("known", "allowed"), [(0, False), (1, True)])
+def test_texts_whose_words_a_tokeniser_lacks_are_refused(place, tmp_path, known, allowed):
+    """Nine tokens in ten may be unknown, and not all of them."""
+    text = " ".join(["the"] * known + ["\u6620"] * 9)
+    (tmp_path / "own.csv").write_text("text,label\n" + f"{text},0\n{text},1\n" * 5)
+    own = Task(dataset="file", train=str(tmp_path / "own.csv"))
+    suite = Suite("foreign", SUITES["mixed"].alice, (own, own))
+    if allowed:
+        report = place(suite).report()
+        assert report["tasks"]["B2"]["unknown_fraction"] == {"train": 0.9, "test": 0.9}
+        return
+    with pytest.raises(ConfigError, match=r"does not know 100% of the tokens of B1 \(train\); allowed: at most 90%"):
+        place(suite)
+
+
+def test_tokens_are_kept_where_they_are_to_be(place, tmp_path):
+    place("multilingual", cache_dir=tmp_path / "here")
+    assert len(list((tmp_path / "here" / "tokens").iterdir())) == 8, "of four tasks, train and test"
 
 
 def test_the_same_again_and_not_for_another_seed_form_or_file(place):
