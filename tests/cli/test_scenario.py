@@ -241,6 +241,15 @@ def made_up_run(counts, cells=1):
     return ncsim.scenarios.ScenarioRun(configs, [records] * cells)
 
 
+def test_what_is_missing_is_told_first():
+    summary = summarise_scenario(made_up_run(np.full((3, 4, 4), 4, np.int32)))
+    whole = scenario_lines(summary)
+    assert whole[0].startswith("One cell: 3 members of ")
+    first, blank, *rest = scenario_lines(summary | {"members_missing": 5})
+    assert first == "Not complete: 5 members are still to be trained."
+    assert [blank, *rest] == ["", *whole]
+
+
 def test_what_diverged_is_told():
     """Tables without a row were printed, and of how many networks were left nothing was said."""
     counts = np.full((3, 4, 4), 4, np.int32)

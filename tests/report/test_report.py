@@ -507,6 +507,14 @@ def test_why_a_cell_has_no_report(tmp_path):
     assert "note" not in summarise(ncsim.open_run(folder.path)).numbers["cells"][0]
 
 
+def test_probabilities_that_are_not_exact_say_how_near_they_are(tmp_path):
+    cell = summarise(a_run(tmp_path, made_up(300, seed=2))).numbers["cells"][0]
+    assert "of exact" not in " ".join(sentences(cell))
+    best = cell["protocols"][-1]
+    best["law_error"] = 2.01e-7
+    assert sentences(cell)[-1] == f"Probabilities under {best['protocol']} are within 3e-07 of exact."
+
+
 def test_small_ranges_are_not_said_to_be_nothing(tmp_path):
     summary = summarise(a_run(tmp_path, made_up(300, seed=2)))
     cell = summary.numbers["cells"][0]

@@ -9,7 +9,7 @@ import pytest
 
 import ncsim
 from ncsim.errors import StoreError
-from ncsim.storage.environment import environment, recorded_executors
+from ncsim.storage.environment import all_differences, differences, environment, recorded_executors
 from ncsim.storage.files import LocalStorage
 from tests.support.tasks import FOUR_ROWS
 
@@ -41,3 +41,35 @@ def test_a_record_that_cannot_be_read_is_not_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalStorage, "read", failing)
     with pytest.raises(StoreError, match=r"run/config.json: cannot be read \(Stale file handle\)"):
         recorded_executors(folder, [config])
+
+
+HERE = {
+    "versions": {"ncsim": "1.0", "jax": "0.10.2", "jaxlib": "0.10.2", "optax": "0.2", "numpy": "2.4", "pyarrow": "25"},
+    "platform": "Linux x86_64",
+    "device": "2 x cpu (cpu)",
+    "settings": [],
+    "vectors": "8 numbers",
+}
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({}, []),
+        ({"device": "16 x cpu (cpu)"}, []),  # a member does not depend on their number
+        ({"versions": HERE["versions"] | {"numpy": "1.0", "pyarrow": "1"}}, []),  # shape no bits
+        ({"versions": HERE["versions"] | {"optax": "0.1"}}, ["optax 0.2 here, 0.1 there"]),
+        ({"versions": {"ncsim": "1.0", "jax": "0.10.2", "jaxlib": "0.10.2"}}, ["optax 0.2 here, None there"]),
+        ({"platform": "Darwin arm64"}, ["Linux x86_64 here, Darwin arm64 there"]),
+        ({"device": "1 x gpu (H200)"}, ["cpu (cpu) here, gpu (H200) there"]),
+        ({"device": None}, []),  # of which nothing is known
+        ({"settings": ["x=1", "y=2"]}, ["no such settings here, x=1 y=2 there"]),
+        ({"vectors": "16 numbers"}, ["8 numbers here, 16 numbers there"]),
+        ({"vectors": ""}, []),
+        ({"versions": None, "platform": "Darwin arm64"}, []),
+    ],
+)
+def test_what_may_change_a_member_is_told_and_nothing_else(other, words):
+    there = {name: value for name, value in (HERE | other).items() if value is not None}
+    assert differences(HERE, there) == words
+    assert all_differences(HERE, [there, HERE, there]) == words

@@ -157,3 +157,20 @@ def test_gaps_are_within_the_config():
     assert gaps(config, []) == [range(10, 20)]
     assert gaps(config, [Part("a", 0, 12), Part("b", 14, 2), Part("c", 18, 10)]) == [range(12, 14), range(16, 18)]
     assert gaps(config, [Part("a", 30, 5)]) == [range(10, 20)]
+
+
+def test_trajectories_of_another_recording_are_refused(tmp_path):
+    """With recording.json the part is named; without it nobody knows which of them is right."""
+    trajectories, observed = TrajectoryFolder(RunFolder.create(tmp_path, [CONFIG])), ("loss_alice", "margin")
+    trajectories.write_recorded(CONFIG, some_trajectories(0, 8), RECORDING)
+    trajectories.check(RECORDING, observed)
+    trajectories.check(RECORDING, observed)  # its own again
+    with pytest.raises(StoreError, match=r"trajectories: records loss_alice, margin, not margin$"):
+        trajectories.check(RECORDING, ("margin",))
+    trajectories.write_recorded(CONFIG, some_trajectories(12, 8), ncsim.Recording(points=3))
+    with pytest.raises(StoreError, match=r"members-0000000012-8.parquet: is of another recording; "):
+        trajectories.check(RECORDING, observed)
+    (tmp_path / "recording.json").unlink()
+    with pytest.raises(StoreError, match=r"trajectories: its parts are of several recordings: \{.*\} and \{.*\}$"):
+        trajectories.check(RECORDING, observed)
+    assert not (tmp_path / "recording.json").exists()

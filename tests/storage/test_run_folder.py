@@ -18,6 +18,7 @@ from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
 from ncsim.storage.files import discard_unfinished
+from ncsim.storage.parts import MEMBERS, losses_and_tables, to_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 
@@ -165,8 +166,67 @@ def test_counts_that_do_not_add_up_are_refused(tmp_path):
         ncsim.open_run(tmp_path).records()
 
 
+def test_ids_within_a_part_are_those_of_its_name(tmp_path):
+    folder = RunFolder.create(tmp_path, [CONFIG])
+    records = some_records(0, 20)
+    records.member[19] = 20  # its stamp and its name have the first one and how many there are
+    name = folder.write_part(CONFIG, records)
+    with pytest.raises(StoreError, match=f"{name}: has members that are not those of its name"):
+        ncsim.open_run(tmp_path).records()
+
+
+def test_a_swept_field_of_a_part_is_that_of_its_cell(tmp_path):
+    """Readers of Parquet take the column for it, and never ask config.json."""
+    cells = ncsim.config_grid(hidden=[2, 3], members=20, steps=5)
+    folder = RunFolder.create(tmp_path, cells)
+    names = [folder.write_part(config, some_records(0, 20)) for config in cells]
+    table = MEMBERS.layout().table(some_records(0, 20), cells[1], ["hidden"])
+    layout = dataclasses.replace(MEMBERS.layout(), to_table=lambda *_: table)
+    (tmp_path / names[0]).write_bytes(to_bytes(layout, MEMBERS.key, some_records(0, 20), cells[0], ["hidden"]))
+    with pytest.raises(StoreError, match=f"{names[0]}: has another hidden than its config"):
+        ncsim.open_run(tmp_path).records(0)
+    assert same(ncsim.open_run(tmp_path).records(1), some_records(0, 20))
+
+
+@pytest.mark.parametrize("form", [2, 3, 4])
+def test_what_laws_ask_of_a_part_is_read_alone(form):
+    """Of parts with lists, too, as old versions wrote them: codes of tables of 16 rows are numbers of three digits at base 17."""
+    records = some_records(0, 20)
+    content = to_bytes(MEMBERS.layout(form), MEMBERS.key, records, CONFIG, [])
+    found = losses_and_tables(bytes(content), CONFIG, [2, 0])
+    for place, context in enumerate((2, 0)):
+        tables = [(bob * 17 + alice) * 17 + both for _, bob, alice, both in records.counts[:, context].tolist()]
+        assert found.code[place].tolist() == tables
+        assert found.loss[place].tolist() == records.loss[:, context].tolist()
+        assert found.diverged[place].tolist() == records.diverged[:, context].tolist()
+    assert found.diverged.any()
+
+
+def test_in_what_another_run_differs_is_said(tmp_path):
+    cells = ncsim.config_grid(hidden=[2, 3], steps=[5, 6], members=20)
+    RunFolder.create(tmp_path / "grid", cells)
+    with pytest.raises(StoreError, match=r"holds another config's run \(its grid has other cells\)"):
+        RunFolder.create(tmp_path / "grid", cells[:3])
+    tables = [
+        ncsim.truth_tables([one] * 2, [one] * 2, features=2, name="own") for one in (lambda a, b: a, lambda a, b: b)
+    ]
+    here, there = (dataclasses.replace(CONFIG, tasks=each) for each in tables)
+    RunFolder.create(tmp_path / "own", [there])
+    with pytest.raises(StoreError, match="its tasks have other tables, under the same name own"):
+        RunFolder.create(tmp_path / "own", [here])
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": 9}', '{"format": 1, "cells": [{"hidden": 99}]}', '{"format": 1}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": 9}',
+        '{"format": 1, "cells": [{"hidden": 99}]}',
+        '{"format": 1}',
+        '{"format": 1, "cells": []}',
+    ],
 )
 def test_a_broken_config_file_is_named(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
