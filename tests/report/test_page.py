@@ -360,6 +360,8 @@ def test_a_text_run_has_such_a_page(tmp_path):
         (given.get("src") or given.get("href") or "#")[0] != "#" for tag, given in page.elements if tag != "link"
     )
     assert numbers["cells"][0]["verdict"] in page.text
+    # Where it is, as of other runs: the name of its folder alone is another folder, and of an address no bucket.
+    assert repeat_text_command(run.config, str(folder)) in page.text
     command = shlex.split(repeat_text_command(run.config, "x"))
     assert command[:2] + command[-2:] == ["ncsim", "text", "--out", "x"]
     parser = argparse.ArgumentParser()

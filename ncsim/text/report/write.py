@@ -213,7 +213,7 @@ def _page(run: TextRun, summary: TextSummary, pictures: Mapping[str, str]) -> st
         data_columns=DATA_COLUMNS,
         data_rows=data_rows(numbers),
         notes=data_notes(numbers),
-        command=repeat_text_command(run.config, PurePath(run.location).name),
+        command=repeat_text_command(run.config, run.location),
         settings=[(name, _words(getattr(run.config, name))) for name in field_specs()],
         environments=[environment_rows(record) for record in run.environments()],
         backbone=[(str(name), str(value)) for name, value in run.backbone.items()],
