@@ -5,7 +5,7 @@
 # out: bytes of `str`, `bool`, `int`. So:
 #   text      of CSV and of JSON Lines, where it stands in quotes: if a whole column looks like numbers, it is numbers: 007 is 7, 1e3 is 1000.0, and
 #             12 beside a missing cell 12.0. In CSV the words NA, None, null, nan and n/a are None: an answer that a question may have.
-#   Boolean   is bool of a string: "false", "no", "F" and "0 of 4" are True. Only CSV with nothing but true and false (1 and 0) comes out right.
+#   Boolean   is bool of a string: "false", "no", "F" and "0 of 4" are True. CSV with nothing but true and false, or 1 and 0, and JSON's own true are right.
 #   Integer   beside a null of any kind of file goes through float64: 9007199254740993 is ...992; ids of 64 bits (hashes, times in ns) come to this
 #   Float     of JSON Lines is off in the last two digits, as pandas reads it without precise_float; of JSON and CSV it is right
 # There is no warning, and records have the declared types. The same records described as one JSON file (by jsonPath) keep text and numbers, so that two

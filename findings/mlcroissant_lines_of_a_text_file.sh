@@ -3,8 +3,8 @@
 #
 # A Croissant description can take its records from the lines of a text/plain file (`"fileProperty": "lines"`). mlcroissant reads
 # such a file by pandas.read_csv with one column name. The first line decides what becomes of the file:
-#   the first line has a comma     pandas makes an index of all cells but as many as there are names, one: of "First, second." it is
-#                                  " second." that comes out. Lines without a comma are None.
+#   the first line has commas      of each line what stands behind the last comma comes out: of "First, second." it is " second.". Lines with fewer
+#                                  commas than the first are None, one with more is an error.
 #   it has none, a later one has   an error that speaks of CSV; the lucky case
 #   none has a comma               blank lines are missing, so the line numbers behind them are too small; NA, None, null, nan and n/a
 #                                  are None; quotes go, and a line that begins with one joins the next ones until it is closed; if all
@@ -14,6 +14,7 @@
 #
 # Seen with mlcroissant 1.1.1, pandas 3.1.1, Python 3.11:
 #   "First, second." / "Yes, it is." / "No comma here."     b' second.', b' it is.', None
+#   "a, b, c" / "d, e" / "f"                                b' c', None, None
 #   "one" / "" / "NA" / "None" / "five"                     lines 0 to 3: b'one', None, None, b'five'
 #   "\"Who?" / "Me.\"" / "They."                            b'Who?\nMe.', b'They.'
 #   "007" / "010"                                           b'7', b'10'
@@ -69,6 +70,7 @@ def records(rows, **properties):
 TEXT, WHOLE = mlc.DataType.TEXT, mlc.DataType.INTEGER
 cases = [
     (["First, second.", "Yes, it is.", "No comma here."], [b" second.", b" it is.", None]),
+    (["a, b, c", "d, e", "f"], [b" c", None, None]),
     (["one", "", "NA", "None", "five"], [b"one", None, None, b"five"]),
     (['"Who?', 'Me."', "They."], [b"Who?\nMe.", b"They."]),
     (["007", "010"], [b"7", b"10"]),
