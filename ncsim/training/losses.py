@@ -40,7 +40,7 @@ def head_losses(config: EnsembleConfig, logits: Array, targets: Array, rows_used
     values = LOSSES[config.loss].value(logits, with_lanes(targets, logits))
     if rows_used is None:
         return sum_rows(values) / len(values)
-    return sum_rows(values * rows_used[:, None]) / config.training_rows
+    return sum_rows(jnp.where(rows_used[:, None] > 0, values, 0)) / config.training_rows
 
 
 def mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: Array | None) -> Array:
@@ -48,11 +48,13 @@ def mean_loss(config: EnsembleConfig, logits: Array, targets: Array, rows_used: 
     values = LOSSES[config.loss].value(logits, with_lanes(targets, logits))
     heads = [values[:, head] for head in range(values.shape[1])]
     if (config.alice_weight, config.bob_weight) != (1.0, 1.0):
-        heads = [heads[0] * config.alice_weight, heads[1] * config.bob_weight]
+        weighted = zip(heads, (config.alice_weight, config.bob_weight), strict=True)
+        # What does not count is left out: 0 times a loss that is infinite would be NaN.
+        heads = [head * weight for head, weight in weighted if weight]
     total = functools.reduce(jnp.add, heads)
     if rows_used is None:
         return sum_rows(total) / len(values)
-    return sum_rows(total * rows_used) / config.training_rows
+    return sum_rows(jnp.where(rows_used > 0, total, 0)) / config.training_rows
 
 
 def sum_rows(values: Array) -> Array:

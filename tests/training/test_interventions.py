@@ -19,7 +19,7 @@ from ncsim.storage.config_file import CONFIG, CONFIG_COPY, FORMAT, described, de
 from ncsim.storage.run_folder import RunFolder
 from ncsim.training.gradients import gradient
 from ncsim.training.initialization import initial_vector, member_key, row_tuples, row_weights, start_vector, vector_size
-from ncsim.training.losses import LOSSES
+from ncsim.training.losses import LOSSES, head_losses, mean_loss
 from ncsim.training.network import Architecture, backward, forward
 from ncsim.training.observation import record
 from ncsim.training.step import train
@@ -191,6 +191,28 @@ def test_frozen_trunk_stays_also_under_weight_decay():
     np.testing.assert_array_equal(after.hidden_kernel, before.hidden_kernel)
     np.testing.assert_array_equal(after.hidden_bias, before.hidden_bias)
     assert np.all(after.head_kernel != before.head_kernel)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"training_rows": 5}, {"alice_weight": 0.0}, {"training_rows": 5, "alice_weight": 0.0}], ids=str
+)
+def test_what_does_not_count_makes_no_loss_nan(changes):
+    """The square of a logit above 1.8e19 is infinite in float32, and 0 times it is NaN: the network was the worst of all by its loss."""
+    config = ncsim.EnsembleConfig(loss="squared_error", **changes)
+    targets = jnp.asarray(context_targets(config.tasks)[CONTEXT], jnp.float32)
+    used = jnp.asarray(np.arange(16) < 5, jnp.float32) if config.training_rows else None
+    logits = np.full((16, 2), 3.0, np.float32)  # of rows and heads that are trained on
+    if config.training_rows:
+        logits[5:] = 1e30
+    if config.alice_weight == 0:
+        logits[:, 0] = -1e30
+    counted, answers = slice(0, config.training_rows or 16), 2 * np.asarray(targets) - 1
+    squares = (logits.astype(np.float64)[counted] - answers[counted]) ** 2
+    weights = [config.alice_weight, config.bob_weight]
+    expected = sum(weight * squares[:, head].mean() for head, weight in enumerate(weights) if weight)
+    assert float(mean_loss(config, logits, targets, used)) == pytest.approx(expected, rel=1e-6)
+    if config.training_rows:
+        np.testing.assert_allclose(head_losses(config, logits, targets, used)[1], squares[:, 1].mean(), rtol=1e-6)
 
 
 def test_losses_count_weights_and_rows():
