@@ -5,7 +5,9 @@ scalar code that runs once a step. The rest runs on vectors, a network a lane, w
 in an array that stays in the first-level cache. Such code is bound by loads and stores, not by arithmetic, so the order
 of operations is chosen to use values soon after they are made: a row of the truth table is taken from its inputs to its
 share of every gradient before the next one begins. Sums are regrouped for that, and quotients by uniform values become
-products; each changes a result by a rounding. NaN and infinities go through as IEEE has them.
+products; each changes a result by a rounding. NaN and infinities go through as IEEE has them, but a product in another order
+overflows elsewhere: where Adam's second average is infinite, XLA's step is 0, and here the learning rate times the first one may be
+infinite, too, and the network diverge. That takes learning rates of some 1e10.
 """
 
 from __future__ import annotations
