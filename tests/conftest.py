@@ -38,7 +38,7 @@ import pytest  # noqa: E402
 
 from ncsim import signals  # noqa: E402
 from ncsim.executors.devices import prepare_jax  # noqa: E402
-from tests.support.quick import compiled_quickly  # noqa: E402
+from tests.support.quick import compiled_as_by_users, compiled_quickly  # noqa: E402
 
 # XLA reads its flags once. Both cores have tests to run, so a program is compiled in one part, by one thread, here and in processes
 # that tests start: bits are the same, and it is a sixth less work.
@@ -126,6 +126,13 @@ def _not_ended_by_a_signal(monkeypatch):
 def quickly():
     """For files of small runs whose bytes are not compared with those of other processes."""
     with compiled_quickly():
+        yield
+
+
+@pytest.fixture
+def as_by_users():
+    """For tests that ask how XLA rounds: with the newer way to write loops, where the others have the older one."""
+    with compiled_as_by_users() if OLDER_LOOPS else contextlib.nullcontext():
         yield
 
 

@@ -65,6 +65,7 @@ APART = "lamb"
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in EVERY if name != APART]
 
 
+@pytest.mark.usefixtures("as_by_users")
 @pytest.mark.parametrize("optimizer", [APART, *OTHERS])
 def test_devices_change_no_bit_whatever_the_optimizer(optimizer):
     config = EnsembleConfig(tasks=FOUR_ROWS, hidden=2, members=300, steps=300, learning_rate=0.05, optimizer=optimizer)

@@ -1,9 +1,10 @@
-"""Programs of a test that are compiled sooner and run more slowly: to compile is most of what a small run costs."""
+"""Programs of a test that are compiled sooner and run more slowly: to compile is most of what a small run costs. And those of a test that
+are to be as users have them."""
 
 import functools
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import jax
@@ -13,19 +14,31 @@ from jax._src.core import trace_state_clean
 #: XLA's own compilation as it is, and LLVM's without its optimisations.
 QUICK: dict[str, str | bool] = {"xla_backend_optimization_level": 0}
 
+#: As users' programs are, where tests have others (tests/conftest.py).
+AS_USERS: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": True}
+
 #: Modules whose caches hold what was compiled.
 HOLD_PROGRAMS = ("ncsim.ensemble.", "ncsim.executors.", "ncsim.statistics.", "ncsim.text.", "ncsim.training.")
 
 
-@contextmanager
-def compiled_quickly() -> Iterator[None]:
+def compiled_quickly() -> AbstractContextManager[None]:
     """What calls `jax.jit` meanwhile is compiled so. Bits may differ from those of other processes, and so nothing of it is
     kept for what comes after."""
+    return _compiled_with(QUICK)
+
+
+def compiled_as_by_users() -> AbstractContextManager[None]:
+    """For what asks how XLA rounds."""
+    return _compiled_with(AS_USERS)
+
+
+@contextmanager
+def _compiled_with(chosen: dict[str, str | bool]) -> Iterator[None]:
     now = [True]
     _forget_programs()  # of other tests: their bits may differ
 
     def quick(jit: Any, function: Any, *, compiler_options: dict[str, str | bool] | None = None, **options: Any) -> Any:
-        quickly = jit(function, compiler_options=QUICK | (compiler_options or {}), **options)
+        quickly = jit(function, compiler_options=chosen | (compiler_options or {}), **options)
         return _Program(quickly, jit(function, compiler_options=compiler_options, **options), now)
 
     with pytest.MonkeyPatch.context() as patch:

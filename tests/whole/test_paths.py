@@ -23,6 +23,7 @@ from ncsim.text.model.checkpoint import load_backbone
 from tests.support.tasks import FOUR_ROWS
 from tests.support.text_model import FOLDER
 
+pytestmark = pytest.mark.usefixtures("quickly")
 CONFIG = ncsim.EnsembleConfig(members=6, steps=5, tasks=FOUR_ROWS)
 
 

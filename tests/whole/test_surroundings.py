@@ -24,9 +24,10 @@ from ncsim.statistics.loss_order import power
 from ncsim.storage import environment
 from ncsim.storage.verify import verify
 from ncsim.terminal import Progress
+from tests.support.tasks import FOUR_ROWS
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ncsim.EnsembleConfig(hidden=1, members=8, steps=5)
+CONFIG = ncsim.EnsembleConfig(hidden=1, members=8, steps=5, tasks=FOUR_ROWS)
 #: Of every setting of JAX that is pinned, another value; and of two that have no context.
 OTHERS = {
     "threefry_partitionable": False,
