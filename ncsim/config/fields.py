@@ -12,6 +12,7 @@ from dataclasses import field
 from typing import Any
 
 from ncsim.errors import ConfigError, one_line
+from ncsim.formatting import EMPTY
 
 #: Words that are numbers. Digits may stand in groups of three as 1_000; a comma is how lists are written elsewhere, so that
 #: "2,3" is none.
@@ -180,6 +181,20 @@ def count(option: str, word: str | None, largest: int = 4096, smallest: int = 1)
 def spelled(value: Any) -> str:
     """A value as the command line takes it: true and false in small letters."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def spelled_values(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values of fields for a reader: what has no letters is in quotes."""
+    return {name: spelled(value) or EMPTY for name, value in values.items()}
+
+
+def named_values(values: Mapping[str, Any]) -> str:
+    """Values beside the names of their fields, as `--until` takes those of a cell.
+
+    >>> named_values({"hidden": 3, "common_initialization": True, "optimizer_options": ""})
+    'hidden=3, common_initialization=true, optimizer_options=""'
+    """
+    return ", ".join(f"{name}={value}" for name, value in spelled_values(values).items())
 
 
 def shown(value: Any) -> str:

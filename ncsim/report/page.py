@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import ncsim
+from ncsim.config.fields import spelled, spelled_values
 from ncsim.formatting import EMPTY, counted, json_text, significant, to_be_trained
 from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.figures import MOST_PLACES, dots_label, inline_panels
@@ -260,7 +261,7 @@ def _methods(cell: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _rows(number: int, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The rows of a cell in the table of all, one per protocol."""
-    base = {"number": number, "values": list(cell["cell"].values()), "members": cell["members"]}
+    base = {"number": number, "values": list(spelled_values(cell["cell"]).values()), "members": cell["members"]}
     if "note" in cell:
         return [base | {"protocol": "", "numbers": [], "note": cell["note"]}]
     rows = [protocol_row(protocol) for protocol in cell["protocols"]]
@@ -275,7 +276,7 @@ def _data(run: Run | Study, summary: Summary) -> dict[str, Any]:
     cells = summary.numbers["cells"][:MOST_ROWS]
     axes = [(name, _in_order([cell["cell"][name] for cell in cells])) for name in run.swept]
     return {
-        "axes": [{"name": name, "values": [str(value) or EMPTY for value in values]} for name, values in axes],
+        "axes": [{"name": name, "values": [spelled(value) or EMPTY for value in values]} for name, values in axes],
         "protocols": [protocol.label for protocol in STANDARD_PROTOCOLS],
         "metrics": ["mean S", "P(S > 2)", "P(Delta > 0)", "Delta, pooled", *(f"solved, context {n}" for n in CONTEXT_NAMES)],
         "of_protocol": 3,  # so many metrics, the first ones, depend on the protocol

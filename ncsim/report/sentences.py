@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ncsim.config.fields import named_values, spelled_values
 from ncsim.formatting import (
-    EMPTY,
     NOTHING,
     counted,
     no_less,
@@ -26,8 +26,8 @@ from ncsim.statistics.verdicts import NO_MEMBER, NOT_SHOWN, verdict_on_members
 
 def cell_label(cell: Mapping[str, Any], bare: bool = False) -> str:
     if bare:
-        return "\n".join(str(value).replace("\n", " ") or EMPTY for value in cell.values()) or "all"
-    return ", ".join(f"{name}={value}" for name, value in cell.items()) or "the ensemble"
+        return "\n".join(value.replace("\n", " ") for value in spelled_values(cell).values()) or "all"
+    return named_values(cell) or "the ensemble"
 
 
 def cell_lines(cell: Mapping[str, Any]) -> list[str]:

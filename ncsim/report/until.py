@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
+from ncsim.config.fields import named_values
 from ncsim.formatting import counted, no_less
 from ncsim.statistics.intervals import Estimate
 from ncsim.statistics.stopping import METHOD, Look, next_stage
@@ -83,8 +84,7 @@ def until_sentence(told: Mapping[str, Any]) -> str:
         return f"{why} No network is there to compute it from."
     least = max(told["intervals"], key=lambda each: each["reach"])
     digits = max(3, 1 - math.floor(math.log10(least["reach"])))
-    where = ", ".join(f"{name}={value}" for name, value in least["cell"].items())
-    of = f" in the least precise cell, {where}" if len(told["intervals"]) > 1 else ""
+    of = f" in the least precise cell, {named_values(least['cell'])}" if len(told["intervals"]) > 1 else ""
     return (
         f"{why} It is {least['value']:.{digits}f} +- {no_less(least['reach'])}{of}, {least['level']:.0%} by {METHOD}."
     )

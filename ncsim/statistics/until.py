@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.config.fields import shown, spelled
+from ncsim.config.fields import shown, spelled_values
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
 from ncsim.statistics.cell import Cell
@@ -144,7 +144,7 @@ class Until:
             if name not in swept:
                 words = f"fields that are swept: {', '.join(swept)}" if swept else "no FIELD=VALUE, as nothing is swept"
                 raise ConfigError(f"{problem}; {name} is not swept; allowed: {words}")
-        values = [{name: spelled(getattr(config, name)) for name, _ in self.cell} for config in configs]
+        values = [spelled_values({name: getattr(config, name) for name, _ in self.cell}) for config in configs]
         found = [n for n, each in enumerate(values) if each == dict(self.cell)]
         if not found:
             there = "; ".join(f"{name}={', '.join(dict.fromkeys(v[name] for v in values))}" for name, _ in self.cell)

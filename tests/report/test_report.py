@@ -33,6 +33,7 @@ from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.intervals import clopper_pearson
 from ncsim.statistics.locality_tests import game_p_value
 from ncsim.statistics.signalling_tests import signalling_tests
+from ncsim.statistics.until import Until
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 from tests.statistics.test_protocols import made_up
@@ -264,10 +265,29 @@ def test_a_cell_without_options_is_not_called_all(tmp_path):
     assert [figures.cell_values(label) for label in labels] == [[""], ["momentum=0.9"]]
     assert cell_label({"optimizer": "sgd", "optimizer_options": ""}, bare=True) == 'sgd\n""'
     assert cell_label({}, bare=True) == "all"
+    words = [cell_label({"optimizer_options": config.optimizer_options, "hidden": 3}) for config in cells]
+    assert words == ['optimizer_options="", hidden=3', "optimizer_options=momentum=0.9, hidden=3"]
+    assert Until.parse('mean S, optimizer_options="" +- 0.1').cells(cells) == [0]
     RunFolder.create(tmp_path, cells)
     settings = dict(provenance(str(tmp_path))["settings"])
     assert settings["optimizer_options"] == '"", momentum=0.9'
     assert settings["optimizer"] == "sgd"
+
+
+def test_a_flag_is_spelled_as_the_command_line_takes_it(tmp_path):
+    """--until takes common_initialization=true, and nothing takes True."""
+    cells = ncsim.config_grid(common_initialization=[False, True], members=300)
+    values = [{"common_initialization": config.common_initialization} for config in cells]
+    assert [cell_label(value) for value in values] == ["common_initialization=false", "common_initialization=true"]
+    assert [cell_label(value, bare=True) for value in values] == ["false", "true"]
+    assert Until.parse("mean S, common_initialization=true +- 0.1").cells(cells) == [1]
+    folder = RunFolder.create(tmp_path, cells)
+    folder.write_part(cells[0], made_up(300, seed=2))
+    run = ncsim.open_run(tmp_path)
+    page = report_page(run, summarise(run))
+    assert '["false", "true"]' in page
+    assert "<td>false</td>" in page and "<td>true</td>" in page
+    assert "<td>True</td>" not in page
 
 
 def test_words_follow_the_numbers(tmp_path):
