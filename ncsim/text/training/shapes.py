@@ -24,8 +24,9 @@ SHORTEST_ROW = 64
 #: rows of 128 tokens took 0.85 of one row's time per token, and four as much as two. Elsewhere a guess.)
 PART_TOKENS = {"cpu": 20}
 PART_TOKENS_ELSEWHERE = 2048
-#: Ranks are padded to the run's largest, so that all groups have one program, up to this share of 2 D. Factors of query and value
-#: are then at most 3 % of a layer's products, 4 D r of 12 D^2 at r = D / 10, and those of all six dense layers 15 %.
+#: Ranks are padded to the run's largest, so that all groups have one program, up to this share of 2 D. Forward, factors of query and
+#: value are then at most a thirtieth of a layer's products, 4 D r of 12 D^2 at r = D / 10, and those of all six dense layers 15 %. To
+#: train is half as much again, 5 % and 23 %: factors have three products, forward and two gradients, and what is frozen has two.
 WIDTH_SHARE = 0.05
 
 
