@@ -71,12 +71,15 @@ class ObjectStorage:
                     return bytes(self._obstore.get(self._store, key, options={"range": {"suffix": size}}).bytes())
                 except FileNotFoundError:
                     raise
-                except Exception as error:
-                    self._counts_from_end = type(error).__name__ != "NotSupportedError"
+                except Exception:  # what is wrong the other way says, if it is not this range alone
+                    pass
             length = self._obstore.head(self._store, key)["size"]
             if not length:
                 return b""
-            return bytes(self._obstore.get_range(self._store, key, start=max(length - size, 0), end=length))
+            tail = bytes(self._obstore.get_range(self._store, key, start=max(length - size, 0), end=length))
+            # It has ranges, though not that one. A refusal as a server's error, which is asked for again, costs a second each.
+            self._counts_from_end = False
+            return tail
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         def put() -> None:

@@ -159,6 +159,10 @@ def test_the_end_of_a_file_is_one_request_where_a_store_counts_from_it(server, f
     assert [files.read_tail(name, 4) for name in ("long", "short", "empty")] == [b"6789", b"ab", b""]
     with pytest.raises(FileNotFoundError):
         files.read_tail("none", 4)
+    if not from_end:  # 501 is asked for again, with pauses between: once, and not of each of ten thousand parts
+        assert [(way, path.rpartition("/")[2]) for way, path in server.gets][-6:] == [
+            ("HEAD", "long"), ("GET", "long"), ("HEAD", "short"), ("GET", "short"), ("HEAD", "empty"), ("HEAD", "none")
+        ]  # fmt: skip
     if from_end:
         assert [path for _, path in server.gets] == [
             f"/bucket/run/{name}" for name in ("long", "short", "empty", "empty", "none")
