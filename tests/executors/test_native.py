@@ -403,3 +403,26 @@ def test_a_stored_run_keeps_its_executor(whole, tmp_path, monkeypatch):
                 [CONFIG, dataclasses.replace(CONFIG, steps=CONFIG.steps + 1)], out=tmp_path / "run", executor=executor
             )
     alike(run_ensemble(CONFIG, out=tmp_path / "run").records(), whole.records())
+
+
+@pytest.mark.slow
+def test_a_rate_that_throws_networks_about_decides_nothing_of_others(mesh, monkeypatch, tmp_path, capsys):
+    """What is remembered is of a C file, which has neither rates nor seeds: whoever came first decided for all that followed."""
+    if says_why_not():
+        return
+    wild = ncsim.EnsembleConfig(hidden=3, optimizer="sign_sgd", loss="cross_entropy", learning_rate=10.0)
+    calm = dataclasses.replace(wild, learning_rate=0.01)
+    assert native.source(wild) == native.source(calm)
+    tried, block = [], choice.train_block
+
+    def told(config, *arguments):
+        tried.append((config.learning_rate, config.root_seed))
+        return block(config, *arguments)
+
+    monkeypatch.setattr(choice, "train_block", told)
+    for folder, order in {"wild first": (wild, calm), "calm first": (calm, wild)}.items():
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))
+        assert [choice.choose("auto", [config], mesh, BLOCKS) for config in order] == ["native", "native"]
+    assert len(tried) == 4  # two programs in each folder
+    assert len(set(tried)) == 1
+    assert capsys.readouterr().err == ""
