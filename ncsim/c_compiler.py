@@ -104,14 +104,20 @@ def _kept_at(text: str, subject: str) -> Path:
 
 
 def remember(text: str, faster: bool, subject: str = "verdict") -> bool:
-    """Keep a verdict beside the code, so that what was tried decides once and later runs are trained alike; gives the first."""
+    """Keep a verdict beside the code, so that what was tried decides once and later runs are trained alike; gives the first. Where none
+    can be kept, as on a full disk, the next run tries again."""
     path = _kept_at(text, subject)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
         made = Path(scratch) / "verdict"
         made.write_text("faster" if faster else "slower")
         made.chmod(0o600)
-        with contextlib.suppress(FileExistsError):  # another process was first
+        try:
             os.link(made, path)
+        except FileExistsError:  # another process was first
+            pass
+        except OSError:  # of a file system that has no hard links: there the last of two at one moment stays
+            if not path.exists():
+                os.replace(made, path)
     kept = verdict(text, subject)
     return faster if kept is None else kept
 

@@ -1,6 +1,7 @@
 """The native executor: C made from the one definition of the step. Where there is no compiler, it says so in one line."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -426,3 +427,22 @@ def test_a_rate_that_throws_networks_about_decides_nothing_of_others(mesh, monke
     assert len(tried) == 4  # two programs in each folder
     assert len(set(tried)) == 1
     assert capsys.readouterr().err == ""
+
+
+def test_a_verdict_is_kept_without_hard_links_and_missed_where_it_cannot_be(monkeypatch, tmp_path):
+    """Some file systems have no links: there auto went by XLA, and many members by native ended with a traceback."""
+    if says_why_not():
+        return
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "link", refused)
+    text = "int nothing;\n"
+    assert c_compiler.remember(text, True)
+    assert c_compiler.remember(text, False)  # the first stays
+    assert c_compiler.verdict(text) is True
+    monkeypatch.setattr(os, "replace", refused)  # as on a disk that is full
+    assert not c_compiler.remember(text, False, "other")
+    assert c_compiler.verdict(text, "other") is None
