@@ -103,7 +103,7 @@ def _run(parsed: argparse.Namespace) -> None:
         if share is not None:
             audit_run(folder, share, seed, devices)
     elif not parsed.quiet:
-        output(share_stored(shard, run.location, missing))
+        output(share_stored(shard, run.location, missing, asked=parsed.shard is not None))
 
 
 def _checked_words(parsed: argparse.Namespace) -> tuple[float | None, int]:

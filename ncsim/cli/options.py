@@ -233,13 +233,14 @@ def kept_place(location: str) -> str:
     return location
 
 
-def share_stored(shard: Shard, location: str | None, missing: int, noun: str = "member") -> str:
+def share_stored(shard: Shard, location: str | None, missing: int, noun: str = "member", asked: bool = True) -> str:
     """What is said at the end of a share where others are missing. Nobody may have what is: a share that died, or one of a run that
-    another version began, which may have shared it out otherwise."""
+    another version began, which may have shared it out otherwise. `asked`: whether by --shard, and not by what started the process."""
+    alone = "without --shard" if asked else "as a single process"
     return (
         f"Share {shard.number} of {shard.of} is stored in {location}. When all are: {PROGRAM} report {location}\n"
         f"{counted(missing, f'{noun} is', f'{noun}s are')} still to be trained. What shares have left at their end, the same command "
-        "without --shard trains."
+        f"{alone} trains."
     )
 
 

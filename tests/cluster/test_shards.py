@@ -11,6 +11,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.cluster import distributed
 from ncsim.cluster.shards import Shard
 from ncsim.ensemble.kinds import say_differences
 from ncsim.ensemble.work import missing_parts
@@ -62,6 +63,17 @@ def test_a_share_says_what_is_missing_and_who_trains_it(tmp_path, capsys):
         assert last.endswith("the same command without --shard trains.")
     main(options)
     assert "still to be trained" not in capsys.readouterr().out
+
+
+def test_a_share_of_what_a_launcher_started_has_no_option_to_leave_out(tmp_path, capsys, monkeypatch):
+    """There the same command without --shard is the same command, which would be a share again."""
+    monkeypatch.setattr(distributed, "launched_by", lambda: "SLURM")
+    monkeypatch.setattr(distributed, "join", lambda: Shard(1, 4))
+    main(f"ensemble --hidden 2 --members 320 --steps 10 --devices 1 --out {tmp_path / 'run'}".split())
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == (
+        "256 members are still to be trained. What shares have left at their end, the same command as a single process trains."
+    )
 
 
 @pytest.mark.parametrize(("things", "of"), [(0, 3), (1, 16), (11, 3), (12, 12), (7, 10)])
