@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+import queue
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import types
 import weakref
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
@@ -240,25 +242,34 @@ def test_a_signal_is_answered_where_handlers_are_slow(tmp_path):
 
 
 def test_where_no_task_ends_that_is_said(monkeypatch, capsys):
-    """A worker that hangs was waited for without a word; and where tasks have taken long already, longer is waited with it."""
-    monkeypatch.setattr(tasks, "QUIET_SECONDS", 0.3)
-    after = iter([1.0, 0.0, 1.0])
+    """A worker that hangs was waited for without a word; and where tasks have taken long already, longer is waited with it. The clock
+    is one that waits alone move on: by the machine's, which others use, a line too many was said now and then."""
+    now, due = 0.0, []
+
+    class Waited(queue.Queue):
+        def get(self, block=True, timeout=None):
+            nonlocal now
+            now += timeout
+            if due and now >= due[0][0]:
+                due.pop(0)[1].set_result(("", None))
+            return super().get(block=False)
 
     class Slow(Executor):
-        def submit(self, fn, /, *arguments):
-            future = Future()
-            threading.Timer(next(after), future.set_result, [("", arguments[0])]).start()
-            return future
+        def submit(self, fn, /, seconds):
+            due.append((now + seconds, Future()))
+            return due[-1][1]
 
+    monkeypatch.setattr(tasks, "queue", types.SimpleNamespace(Queue=Waited, Empty=queue.Empty))
+    monkeypatch.setattr(tasks, "time", types.SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(tasks, "IN_FLIGHT", 1)
-    work = [tasks.Task(f"members {number}", None, (number,)) for number in range(3)]
-    assert [value for _, value in tasks.results(Slow(), work)] == [0, 1, 2]
-    said = capsys.readouterr().err.splitlines()
-    assert [line.partition("; ")[2].partition(".")[0] for line in said] == [
-        "waiting for 1 task, the oldest: members 0"
-    ] * 2
-    assert said[0].startswith("ncsim: no task has ended for 0.")
-    assert said[0].endswith("Ctrl-C: what is stored is whole, and the same command resumes")
+    lasting = {"members 0": 400.0, "members 1": 0.0, "members 2": 1_500.0, "members 3": 6_500.0}
+    work = [tasks.Task(words, None, (seconds,)) for words, seconds in lasting.items()]
+    assert [task.words for task, _ in tasks.results(Slow(), work)] == list(lasting)
+    end = ". Where workers hang or none is free, Ctrl-C: what is stored is whole, and the same command resumes"
+    assert capsys.readouterr().err.splitlines() == [
+        f"ncsim: no task has ended for {long}; waiting for 1 task, the oldest: members {number}{end}"
+        for long, number in [("2:00 min", 0), ("4:00 min", 0), ("1:40:00", 3)]
+    ]
 
 
 def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
