@@ -149,6 +149,16 @@ def from_flat_table(table: pa.Table, config: EnsembleConfig) -> MemberRecords:
     return records
 
 
+def check_filled(table: pa.Table) -> None:
+    """Raise StoreError where a cell is empty that has a value in every part: comparisons leave it out, and as a number it is NaN or 0.
+    Statistics alone may be, of a member that diverged."""
+    for name in table.column_names:
+        for chunk in () if name in MEMBER_STATISTICS else table[name].chunks:
+            values = chunk.flatten() if pa.types.is_fixed_size_list(chunk.type) else chunk
+            if chunk.null_count or values.null_count:
+                raise StoreError(f"has no {name} in some row")
+
+
 def check_axes(table: pa.Table, config: EnsembleConfig) -> None:
     """Raise StoreError where a column of a swept field has another value than the config."""
     for name in set(table.column_names) & set(field_specs()):

@@ -28,6 +28,7 @@ from ncsim.statistics.member_statistics import MEMBER_STATISTICS
 from ncsim.statistics.outcomes import LossesAndTables
 from ncsim.storage.arrow_tables import (
     WITHOUT_PAGES_CHECKSUMS,
+    check_filled,
     dictionary_options,
     flat_names,
     flat_options,
@@ -182,7 +183,9 @@ def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: Ensemble
         raise StoreError("is torn (its checksum is gone)")
     try:
         reader = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        return kind.from_table(reader.read(use_threads=False), stamp, config), whole is True
+        table = reader.read(use_threads=False)
+        check_filled(table)
+        return kind.from_table(table, stamp, config), whole is True
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,7 +19,7 @@ from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
 from ncsim.storage.files import discard_unfinished
-from ncsim.storage.parts import MEMBERS, losses_and_tables, to_bytes
+from ncsim.storage.parts import MEMBERS, from_bytes, losses_and_tables, to_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 
@@ -186,6 +187,25 @@ def test_a_swept_field_of_a_part_is_that_of_its_cell(tmp_path):
     with pytest.raises(StoreError, match=f"{names[0]}: has another hidden than its config"):
         ncsim.open_run(tmp_path).records(0)
     assert same(ncsim.open_run(tmp_path).records(1), some_records(0, 20))
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [(4, "hidden"), (4, "loss_12"), (4, "diverged_22"), (4, "counts_11_00"), (2, "loss")]
+)
+def test_no_cell_of_a_part_is_empty(tmp_path, form, name):
+    """A comparison leaves such a cell out, and NumPy reads it as NaN or 0: the part passed, with a loss that nobody had."""
+    cells = ncsim.config_grid(hidden=[2, 3], members=20, steps=5)
+    part = RunFolder.create(tmp_path, cells).write_part(cells[0], some_records(0, 20))
+
+    def emptied(*given):
+        table = MEMBERS.layout(form).to_table(*given)
+        place, rows = table.column_names.index(name), np.arange(20)
+        return table.set_column(place, name, pc.if_else(rows == 7, None, table[name]))
+
+    layout = dataclasses.replace(MEMBERS.layout(form), to_table=emptied, required=False)
+    content = bytes(to_bytes(layout, MEMBERS.key, some_records(0, 20), cells[0], ["hidden"]))
+    with pytest.raises(StoreError, match=f"^has no {name} in some row$"):
+        from_bytes(MEMBERS, content, part, cells[0])
 
 
 @pytest.mark.parametrize("form", [2, 3, 4])
