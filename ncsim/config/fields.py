@@ -9,6 +9,7 @@ import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import field
+from fractions import Fraction
 from typing import Any
 
 from ncsim.errors import ConfigError, one_line
@@ -201,3 +202,17 @@ def shown(value: Any) -> str:
     """A value in an error of one line: bounded, and without line breaks."""
     text = re.sub(r"\s*\n\s*", " ", repr(value))  # of an array
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def checked_audit(share: Any, seed: Any) -> None:
+    """Raise a ConfigError where these are no share and seed of an audit."""
+    is_number = isinstance(share, numbers.Real) and not isinstance(share, bool)
+    if not is_number or not 0 < share <= 1:
+        raise ConfigError(f"--audit: {shown(share)}; allowed: a share of the members, above 0 to 1, as 0.01")
+    if (number := whole_number(seed)) is None or number < 0:
+        raise ConfigError(f"--audit-seed: {shown(seed)}; allowed: a whole number from 0")
+
+
+def part_of(share: Any, things: int) -> int:
+    """How many of so many things a share is, rounded up. A share is what is written: 0.07 of 100 are 7, where floats have a hair more."""
+    return math.ceil(Fraction(str(share)) * things)

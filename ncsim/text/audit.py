@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 
 import numpy as np
 
 from ncsim import signals
-from ncsim.config.fields import option_name
+from ncsim.config.fields import checked_audit, option_name, part_of
 from ncsim.errors import StoreError
 from ncsim.executors.own_programs import own_programs
 from ncsim.formatting import counted
@@ -71,12 +70,13 @@ def audit_text(
 
     Raises:
         StoreError: no text run is there, a part is torn, or model or data are others than the run's.
-        ConfigError: model or data cannot be read.
+        ConfigError: a share or seed out of range, or model or data cannot be read.
     """
+    checked_audit(share, seed)
     folder = TextFolder.open(path)
     missing = folder.incomplete()
     complete = [number for number, group in enumerate(folder.groups) if group and number not in missing]
-    count = math.ceil(share * len(complete))
+    count = part_of(share, len(complete))
     chosen = sorted(map(int, np.random.default_rng(seed).permutation(complete)[:count]))
     if not chosen:
         raise StoreError(f"{folder.location}: no group of adapters is complete yet; run the same command again")

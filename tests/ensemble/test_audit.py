@@ -8,7 +8,8 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
-from ncsim.ensemble.audit import GROUP, audit, unequal_columns
+from ncsim.config.fields import part_of
+from ncsim.ensemble.audit import GROUP, Audit, audit, unequal_columns
 from ncsim.storage import parts
 from ncsim.storage.checksums import UNSEALED, sealed
 from ncsim.storage.parts import MEMBERS, to_bytes
@@ -84,6 +85,26 @@ def test_another_kind_of_machine_is_said(folder):
     found = audit(folder, 0.1, seed=0)
     assert found.right
     assert found.lines()[-1].startswith("This machine is not of the kind that the run was begun with (jaxlib ")
+
+
+def test_laws_agree_where_nothing_but_rounding_is_other():
+    """A step of rprop of another optax may come at another time (docs/how-to.md): its law is another one, too."""
+
+    def said(*elsewhere):
+        return Audit(1, 128, 256, [], list(elsewhere)).lines()[-1].rpartition("): ")[2]
+
+    assert said("jaxlib 2 here, 1 there", "gpu (H200) here, cpu there") == "laws agree, and members need not."
+    assert said("jaxlib 2 here, 1 there", "optax 2 here, 1 there") == "members need not be the same."
+    assert said("ncsim 2 here, 1 there") == "members need not be the same."
+
+
+@pytest.mark.parametrize("things", [1, 7, 25, 100, 300, 10_000])
+def test_a_share_is_what_is_written(things):
+    """Of 100 groups 0.07 were 8, since as floats 0.07 * 100 is above 7. Hundredths by whole numbers."""
+    for hundredths in range(1, 101):
+        assert part_of(hundredths / 100, things) == -(-hundredths * things // 100)
+    assert part_of(np.float32(0.07), 100) == 7
+    assert part_of(1e-300, things) == part_of(5e-324, things) == 1
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from ncsim.cli.command import main
-from ncsim.errors import StoreError
+from ncsim.errors import ConfigError, StoreError
 from ncsim.storage.files import LocalStorage
 from ncsim.text import audit, job
 from ncsim.text.run_folder import ADAPTER_FILES, TextFolder
@@ -196,6 +196,16 @@ def test_an_audit_finds_what_no_checksum_can(copy, capsys, monkeypatch):
     monkeypatch.setattr(job, "backbone_fingerprint", lambda model: "0123456789abcdef")
     assert ended("report", "--audit", "1", copy) == 2
     assert "holds another run (backbone is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("share", "seed", "said"),
+    [(0, 1, "--audit: 0;"), (float("nan"), 1, "--audit: nan;"), (2, 1, "--audit: 2;"), (1, -1, "--audit-seed: -1;")],
+)
+def test_no_share_is_an_error_before_the_folder_is_looked_at(share, seed, said):
+    """It was "no group is complete yet" of 0, a traceback of nan, and everything of 2."""
+    with pytest.raises(ConfigError, match=f"^{said} allowed: "):
+        audit.audit_text("nothing-here", share, seed)
 
 
 def test_a_file_that_differs_is_one():
