@@ -8,8 +8,8 @@ import pytest
 import ncsim
 from ncsim.cli.command import main
 from ncsim.cli.reservoir import described, lines
-from ncsim.ensemble.reservoir_jobs import betas, chains_key
-from ncsim.training.reservoir import Settings
+from ncsim.ensemble.reservoir_jobs import LANES, Job, betas, chains_key, run_jobs
+from ncsim.training.reservoir import Settings, Tally
 from tests.support.tasks import FOUR_ROWS
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -105,6 +105,35 @@ def test_chains_depend_on_their_id_alone(found):
     np.testing.assert_array_equal(some.width[0], found.width[1, :, :10])
     np.testing.assert_array_equal(some.counts[0], found.counts[1, :10])
     np.testing.assert_array_equal(some.parts, found.parts)
+
+
+def test_groups_of_chains_are_cut_into_calls_and_put_together(monkeypatch):
+    """Each chain once, in its order, with its own id, width and key; what fills the last call of a group up is dropped."""
+    calls = []
+
+    def run(units, settings, root, ids, width, answers, log_z, beta, exchange, centres):
+        calls.append(len(ids))
+        numbers = np.stack([ids, width, np.full(len(ids), root[1]), np.full(len(ids), answers)])
+        return Tally(*[numbers] * 4, *[np.stack([log_z] * 2)] * 2, np.zeros((0, len(ids))))
+
+    monkeypatch.setattr("ncsim.training.reservoir.run_chains", run)
+    monkeypatch.setitem(LANES, "cpu", 4)
+    jobs = [
+        Job(context, exchange, np.arange(first, first + count, dtype=np.uint32), np.arange(count) % 3, 0.25 * context)
+        for context, exchange, first, count in ((0, True, 0, 9), (1, True, 0, 4), (3, False, 7, 1), (2, False, 5, 6))
+    ]
+    settings = Settings(slots=2, records=1, burn=0, every=1, scale=1.0, beta=16.0, temperatures=1)
+    for devices in (1, 3):
+        calls.clear()
+        found = run_jobs(None, settings, 11, np.arange(4) * 10, jobs, devices, np.zeros(1))
+        assert calls == [4] * (3 + 1 + 1 + 2)
+        groups = (0, 2, 7, 5)  # twice the context, and one more where widths stay
+        for job, group, tally in zip(jobs, groups, found, strict=True):
+            count = len(job.ids)
+            expected = [job.ids, job.start, [group] * count, [10 * job.context] * count]
+            assert np.asarray(tally.cells).tolist() == np.array(expected).tolist()
+            assert tally.inserted.tolist() == [[0.25 * job.context] * count] * 2
+            assert tally.stones.shape == (0, count)
 
 
 def test_temperatures_go_from_that_of_the_ensemble_to_none():

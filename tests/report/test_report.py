@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import json
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
 import ncsim
@@ -469,6 +471,33 @@ def test_a_part_that_is_stored_while_files_are_verified_is_no_stranger(tmp_path,
 
     monkeypatch.setattr(RunFolder, "part_names", stored_meanwhile)
     assert verify(tmp_path).findings == []
+
+
+class _Law:
+    """A law of S on a lattice."""
+
+    def __init__(self, probabilities, step):
+        self.probabilities = np.array(probabilities)
+        self.values = step * (np.arange(len(probabilities)) - len(probabilities) // 2)
+        self.mean = float(self.probabilities @ self.values)
+
+
+def test_a_map_has_each_law_in_its_column_and_its_mean_there():
+    """Two lattices, of tasks with other numbers of rows, one after the other: a picture for each, with nothing where the other has its own."""
+    laws = [_Law([0.1, 0.2, 0.7], 1.0) if n % 2 else _Law([0.0, 0.2, 0.3, 0.4, 0.1], 0.5) for n in range(14)]
+    axis = Figure().add_subplot()
+    figures._draw_panel(axis, [SimpleNamespace(law=law) for law in laws], [], None, "")
+    coarse, fine = sorted(axis.images, key=lambda image: image.get_array().shape)
+    assert coarse.get_extent() == [-0.5, 13.5, -1.5, 1.5]
+    assert fine.get_extent() == [-0.5, 13.5, -1.25, 1.25]
+    for image, first, shades in ((coarse, 1, [1 / 7, 2 / 7, 1]), (fine, 0, [0, 0.5, 0.75, 1, 0.25])):
+        drawn = np.asarray(image.get_array())
+        np.testing.assert_allclose(drawn[:, first::2], np.repeat(np.transpose([shades]), 7, axis=1))
+        assert not drawn[:, 1 - first :: 2].any()
+        assert image.origin == "lower"
+    (means,) = (line for line in axis.lines if line.get_label() == "its mean")
+    assert list(means.get_xdata()) == list(range(14))
+    np.testing.assert_allclose(means.get_ydata(), [0.6 if n % 2 else 0.2 for n in range(14)])
 
 
 @pytest.mark.slow

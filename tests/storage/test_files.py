@@ -22,6 +22,7 @@ from ncsim.storage.files import (
     unfinished_files,
     write_atomically,
 )
+from ncsim.storage.object_storage import store_of
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, same, some_records, stored
@@ -307,6 +308,23 @@ def test_an_address_that_the_environment_says_too_little_of(monkeypatch):
         assert open_storage(address).location == address
 
 
+def test_an_endpoint_without_encryption_is_for_buckets_of_s3_alone(monkeypatch):
+    """A server beside this one has no certificate; nothing else is spoken to in the clear."""
+    given = {}
+    monkeypatch.setattr("obstore.store.from_url", lambda bucket, **options: given.update({bucket: options}))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")  # nobody is asked for another
+    for number, endpoint in enumerate(("http://127.0.0.1:9000", "https://127.0.0.1:9000", "")):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for kind in ("s3", "gs", "az"):
+            store_of(f"{kind}://bucket{number}")
+    assert {bucket: options.get("client_options") for bucket, options in given.items()} == {
+        "s3://bucket0": {"allow_http": True},
+        "s3://bucket1": {"allow_http": False},
+        "s3://bucket2": {"allow_http": False},
+        **{f"{kind}://bucket{number}": None for kind in ("gs", "az") for number in range(3)},
+    }
+
+
 def test_file_addresses_are_paths(tmp_path):
     files = open_storage(f"file://{tmp_path}/run")
     assert isinstance(files, LocalStorage)
@@ -330,6 +348,38 @@ def test_an_object_that_is_not_read_back_as_put_is_an_error(monkeypatch):
     wrong = 99
     with pytest.raises(OSError, match="not what is read back"):
         files.write("part", b"content")
+
+
+def test_what_failed_is_done_again_twice_and_a_full_disk_never(monkeypatch):
+    """0.2 and 0.4 seconds later; then, or at an error that stays, the error is the action's own."""
+    waited, made = [], []
+    monkeypatch.setattr(attempts.time, "sleep", waited.append)
+
+    def action(*errors):
+        left = list(errors)
+
+        def once():
+            made.append(len(left))
+            if left:
+                raise OSError(left.pop(0), "failed")
+            return "done"
+
+        return once
+
+    assert attempts.persistently(action()) == "done"
+    assert (made, waited) == ([0], [])
+    assert attempts.persistently(action(errno.EIO, errno.ESTALE)) == "done"
+    assert waited == pytest.approx([0.2, 0.4])
+    for errors, tries in (
+        ((errno.EIO, errno.ETIMEDOUT, errno.EAGAIN, errno.EIO), 3),
+        ((errno.ENOSPC,), 1),
+        ((errno.EINTR, errno.EACCES), 2),
+    ):
+        made.clear()
+        with pytest.raises(OSError, match="failed") as caught:
+            attempts.persistently(action(*errors))
+        assert caught.value.errno == errors[tries - 1]
+        assert len(made) == tries
 
 
 def test_no_link_where_a_file_system_has_none(monkeypatch, tmp_path):

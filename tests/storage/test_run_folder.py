@@ -1,6 +1,7 @@
 """The run folder: whole parts only, and nothing torn, foreign or of another config."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -338,6 +339,8 @@ def test_identity_is_of_what_shapes_a_member():
     assert fingerprint(CONFIG) != fingerprint(dataclasses.replace(CONFIG, root_seed=1))
     grid = ncsim.config_grid(hidden=[2, 3])
     assert run_digits(grid) == run_digits(grid[::-1]) != run_digits(grid[:1])
+    both = "".join(sorted(map(fingerprint, grid))).encode()
+    assert run_digits(grid) == f"{int(hashlib.sha256(both).hexdigest(), 16) >> 224:08x}"  # the first 32 of 256 bits
 
 
 def test_runs_in_memory_and_incomplete_grids(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from ncsim.text.config import TextConfig
 from ncsim.text.model.sizes import BertConfig
-from ncsim.text.training.shapes import best_microbatch, by_layer, setting_of
+from ncsim.text.training.shapes import best_microbatch, by_layer, frozen, setting_of
 from ncsim.text.training.trainer import _resized
 
 BERT = BertConfig(hidden_size=384, layers=6, intermediate_size=1536)
@@ -42,6 +42,12 @@ def test_layers_are_apart_where_there_is_no_loop_over_them(remat, apart):
         return
     assert [layer["norm"].tolist() for layer in found["layers"]] == stack["layers"]["norm"].tolist()
     assert all(np.shares_memory(layer["norm"], stack["layers"]["norm"]) for layer in found["layers"])
+    # A large model is in memory once, unless its numbers are to be others.
+    single = {**stack, "layers": {"norm": stack["layers"]["norm"].astype(np.float32)}}
+    for precision, shared in (("float32", True), ("bfloat16", False)):
+        own = frozen(single, TextConfig(remat=remat, precision=precision), bert)["layers"][1]["norm"]
+        assert str(own.dtype) == precision
+        assert np.shares_memory(own, single["layers"]["norm"]) is shared
 
 
 def test_a_stored_state_fits_another_width():
