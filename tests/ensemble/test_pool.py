@@ -272,6 +272,25 @@ def test_where_no_task_ends_that_is_said(monkeypatch, capsys):
     ]
 
 
+def test_of_the_threads_of_a_worker_one_is_at_work_and_an_error_lets_the_next_begin():
+    """Settings of JAX that training changes are of the process."""
+    within, most = [], []
+
+    def action(number):
+        within.append(number)
+        most.append(len(within))
+        time.sleep(0.01)
+        within.remove(number)
+        if number % 3 == 0:
+            raise ncsim.ConfigError(f"--{number}: no")
+        return number
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda number: tasks.answer(lambda: action(number)), range(8)))
+    assert most == [1] * 8
+    assert found == [("ConfigError", f"--{n}: no") if n % 3 == 0 else ("", n) for n in range(8)]
+
+
 def test_threads_of_a_worker_train_one_after_another(alone, tmp_path):
     with ThreadPoolExecutor(3) as pool:
         ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=pool)

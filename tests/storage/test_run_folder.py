@@ -19,6 +19,8 @@ from ncsim.ensemble.work import working_on
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
+from ncsim.storage.config_change import change_description
+from ncsim.storage.config_file import described, description
 from ncsim.storage.files import discard_unfinished
 from ncsim.storage.parts import MEMBERS, from_bytes, losses_and_tables, to_bytes
 from ncsim.storage.run_folder import RunFolder
@@ -341,6 +343,37 @@ def test_identity_is_of_what_shapes_a_member():
     assert run_digits(grid) == run_digits(grid[::-1]) != run_digits(grid[:1])
     both = "".join(sorted(map(fingerprint, grid))).encode()
     assert run_digits(grid) == f"{int(hashlib.sha256(both).hexdigest(), 16) >> 224:08x}"  # the first 32 of 256 bits
+
+
+@pytest.mark.parametrize("place", ["run", "memory://changes/run"])
+def test_a_change_is_made_from_what_is_there_and_the_copy_follows(tmp_path, monkeypatch, place):
+    """Of two who change config.json at once, in a store that nothing holds, neither loses the other's change."""
+    storage = RunFolder.create(place if "://" in place else tmp_path / place, [CONFIG]).storage
+    monkeypatch.setattr("ncsim.storage.config_change.SECONDS_BETWEEN", 0.0)
+
+    def noting(word):
+        return lambda stored: described(stored | {"words": [*stored.get("words", ()), word]})
+
+    def words():
+        found = description(storage.read("config.json"))["words"]
+        assert storage.read("config-copy.json") == storage.read("config.json")
+        return found
+
+    change_description(storage, noting("one"))
+    assert words() == ["one"]
+    exchange = type(storage).exchange
+
+    def another_is_first(self, name, held, content):
+        monkeypatch.setattr(type(storage), "exchange", exchange)
+        self.write(name, noting("other")(description(held)))
+        return exchange(self, name, held, content)
+
+    monkeypatch.setattr(type(storage), "exchange", another_is_first)
+    change_description(storage, noting("two"))
+    assert words() == ["one", "other", "two"]
+    storage.write("config-copy.json", b"an earlier one")
+    change_description(storage, lambda stored: None)
+    assert words() == ["one", "other", "two"]
 
 
 def test_runs_in_memory_and_incomplete_grids(tmp_path):
