@@ -38,15 +38,12 @@ import pytest  # noqa: E402
 
 from ncsim import signals  # noqa: E402
 from ncsim.executors.devices import prepare_jax  # noqa: E402
-from tests.support.quick import compiled_as_by_users, compiled_quickly  # noqa: E402
+from tests.support.quick import OLDER_LOOPS, compiled_as_by_users, compiled_quickly  # noqa: E402
 
 # XLA reads its flags once. Both cores have tests to run, so a program is compiled in one part, by one thread, here and in processes
 # that tests start: bits are the same, and it is a sixth less work.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
-# XLA has two ways to write the code of a loop, which give the same bits (tests/executors/test_own_programs.py). The newer one, through
-# MLIR, takes twice as long, even for a single addition; jax 0.11 and later may have no other. Processes that tests start have it, as
-# users do: what they store is compared with what is stored here.
-OLDER_LOOPS = " --xla_cpu_use_fusion_emitters=false" if jax.__version_info__ < (0, 11) else ""
+# Processes that tests start have no such flag, as users have none: what they store is compared with what is stored here.
 os.environ["XLA_FLAGS"] += OLDER_LOOPS
 prepare_jax(devices=4)
 jax.devices()  # started now: the first run of a test would ask for as many as there are cores
@@ -131,8 +128,8 @@ def quickly():
 
 @pytest.fixture
 def as_by_users():
-    """For tests that ask how XLA rounds: with the newer way to write loops, where the others have the older one."""
-    with compiled_as_by_users() if OLDER_LOOPS else contextlib.nullcontext():
+    """For tests that ask how XLA rounds."""
+    with compiled_as_by_users():
         yield
 
 

@@ -197,6 +197,7 @@ def test_a_command_starts_a_ray_and_ctrl_c_stops_it(tmp_path):
 
 @needs_ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_by_users")
 def test_a_text_run_whose_worker_is_killed_has_the_same_bytes(local, tmp_path):
     """One task per group of adapters; killed as soon as one of them is stored."""
     (tmp_path / "files").mkdir()

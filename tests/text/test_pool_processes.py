@@ -6,8 +6,15 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from tests.support.dask import NEEDS_DASK, losing_a_worker
+from tests.support.quick import compiled_as_by_users
 from tests.text.test_pool import _fresh, by  # noqa: F401 - a fixture
 from tests.text.test_run import contents, files, whole  # noqa: F401 - fixtures
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_in_other_processes():
+    with compiled_as_by_users():
+        yield
 
 
 @pytest.mark.thorough
