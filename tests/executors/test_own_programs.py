@@ -25,6 +25,7 @@ def kept(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     session = jax.config.jax_compilation_cache_dir  # the tests' own, which would be kept in as a user's is
     jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()  # which has the session's where another test has compiled before
     events = []
     jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
 
