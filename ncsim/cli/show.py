@@ -51,14 +51,15 @@ def run_command(parsed: argparse.Namespace) -> None:
     from pathlib import Path
 
     from ncsim.report.network_figure import draw_member, legend_lines
+    from ncsim.report.sentences import cell_label
 
     assert member is not None
     with telling("training the member again"):
         drawn = _drawn(run, member, cell)
     of_cell = f"cell-{cell}-" if run.swept else ""
     stem = Path(parsed.out) if parsed.out else Path(run.path or "") / "figures" / f"{of_cell}member-{member}"
-    values = ", ".join(f"{name} {getattr(run.configs[cell], name)}" for name in run.swept)
-    title = f"member {member}" + (f" of the cell with {values}" if values else "")
+    values = cell_label({name: getattr(run.configs[cell], name) for name in run.swept})
+    title = f"member {member}" + (f" of the cell with {values}" if run.swept else "")
     try:
         paths = draw_member(run.configs[cell], drawn, title, stem)
     except OSError as error:

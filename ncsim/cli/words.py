@@ -124,6 +124,11 @@ def _above_one(log_a: float) -> str:
     return f"{1 + above:.5f}" if above >= 0.001 else f"1 + {above:.3e}"
 
 
+def _constant(value: float) -> str:
+    """A constant with five digits that say something, however small it is: C is one over the most frequent word's count."""
+    return f"{value:.3f}" if value >= 1 else f"{value:#.5g}"
+
+
 def _lines(found: dict[str, Any]) -> list[str]:
     fit = found["moments"]
     rows = [
@@ -134,8 +139,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     text = [
         f"{counted(found['words'], 'word')} of {counted(found['kinds'], 'kind')}; energy (rank - 1)^{found['exponent']:g}, in all {fit['energy']:,.2f}",
         "",
-        f"  Bose-Einstein        1 / (A exp(E / B) - 1), A = {_above_one(fit['log_a'])}, B = {fit['b']:.3f}",
-        f"  Maxwell-Boltzmann    exp(-E / D) / C, C = {fit['c']:.5f}, D = {fit['d']:.3f}",
+        f"  Bose-Einstein        1 / (A exp(E / B) - 1), A = {_above_one(fit['log_a'])}, B = {_constant(fit['b'])}",
+        f"  Maxwell-Boltzmann    exp(-E / D) / C, C = {_constant(fit['c'])}, D = {_constant(fit['d'])}",
         "",
         *table(["rank", "count", "Bose-Einstein", "Maxwell-Boltzmann"], rows),
         "",

@@ -1,6 +1,7 @@
 """Weights and answers of chosen members: trained again, they are those that were counted, in every order and layout."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ncsim.report.network_figure import DrawnMember, draw_member
 from ncsim.storage.run_folder import RunFolder
 from tests.ensemble.test_audit import change
 from tests.support.cases import first_fast
+from tests.support.tasks import FOUR_ROWS
 
 pytestmark = pytest.mark.usefixtures("quickly")
 
@@ -235,6 +237,28 @@ def test_show_says_why_a_figure_cannot_be_written(run, capsys, monkeypatch):
         main(["show", str(run.path), "77", "--out", "drawn"])
     line = "ncsim: error: --out: drawn; cannot be written (encoder error -2 when writing image file)\n"
     assert capsys.readouterr().err == line
+
+
+def test_a_member_of_a_grid_is_of_a_cell_that_is_named(tmp_path, capsys, monkeypatch):
+    """An optimizer's options have a comma, or are none: the title ended with a blank."""
+    config = ncsim.EnsembleConfig(hidden=1, members=2, steps=1, tasks=FOUR_ROWS)
+    ncsim.run_ensemble(
+        [dataclasses.replace(config, optimizer_options=options) for options in ("", "b1=0.5,b2=0.9")],
+        tmp_path,
+        executor="xla",
+    )
+    titles = []
+    monkeypatch.setattr(
+        "ncsim.report.network_figure.draw_member",
+        lambda config, drawn, title, stem: titles.append((title, stem.name)) or [],
+    )
+    monkeypatch.setattr("ncsim.cli.show._drawn", lambda *_: None)
+    for cell in "01":
+        main(["show", str(tmp_path), "1", "--cell", cell])
+    assert titles == [
+        ("member 1 of the cell with optimizer_options=", "cell-0-member-1"),
+        ("member 1 of the cell with optimizer_options=b1=0.5,b2=0.9", "cell-1-member-1"),
+    ]
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import obstore
 import pytest
+from obstore.exceptions import PreconditionError
 
 import ncsim
 from ncsim.cli.command import main
@@ -348,6 +349,22 @@ def test_an_object_that_is_not_read_back_as_put_is_an_error(monkeypatch):
     wrong = 99
     with pytest.raises(OSError, match="not what is read back"):
         files.write("part", b"content")
+
+
+@pytest.mark.parametrize(("there", "ours"), [(b"2", True), (b"3", False)])
+def test_a_put_whose_answer_was_lost_is_known_by_what_is_there(monkeypatch, there, ours):
+    """It is tried again below us, and then fails on the condition that it has itself changed; or another was first."""
+    files = open_storage("memory://bucket/lost")
+    files.write("config.json", b"1")
+    real = obstore.put
+
+    def put(store, key, content, mode=None, **options):
+        real(store, key, there)
+        raise PreconditionError("the condition does not hold")
+
+    monkeypatch.setattr(obstore, "put", put)
+    assert files.exchange("config.json", b"1", b"2") is ours
+    assert files.read("config.json") == there
 
 
 def test_what_failed_is_done_again_twice_and_a_full_disk_never(monkeypatch):

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 import ncsim
 from ncsim.cli import main
+from ncsim.cli.words import _constant
 from ncsim.errors import DataError
 from ncsim.statistics.contextuality import contextuality_measures
 from ncsim.statistics.locality_tests import STRATEGIES
@@ -487,6 +490,18 @@ def test_the_commands(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["exponent"] == 0.8
     assert set(found["held_out"]) == {"bose_einstein", "maxwell_boltzmann", "zipf_mandelbrot"}
+
+
+def test_constants_of_a_long_text_have_digits(tmp_path, capsys):
+    """Counts that fall by 100 a rank are exp(-E / D) / C with C = 1 / 90,000 and D = 1 / ln 100. C was printed as 0.00001, which is
+    100,000 words."""
+    (tmp_path / "long.txt").write_text("a " * 90_000 + "b " * 900 + "c " * 9)
+    main(["words", str(tmp_path / "long.txt"), "--splits", "2"])
+    c, d = re.search(r"exp\(-E / D\) / C, C = (\S+), D = (\S+)\n", capsys.readouterr().out).groups()
+    assert float(c) == pytest.approx(1 / 90_000, rel=1e-4)
+    assert float(d) == pytest.approx(1 / math.log(100), rel=1e-4)
+    numbers = {0.344518: "0.34452", 17.42: "17.420", 57509.5344: "57509.534", 2e-7: "2.0000e-07"}
+    assert {number: _constant(number) for number in numbers} == numbers
 
 
 @pytest.mark.parametrize(
