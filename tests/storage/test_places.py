@@ -5,10 +5,12 @@ import dataclasses
 import errno
 import fcntl
 import json
+import math
 import os
 import platform
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -245,3 +247,33 @@ def test_who_waits_for_a_description_that_another_holds_says_so(tmp_path, monkey
         bigger.note_environment(record)
     assert said == [f"{folder.path}: waiting for another process, which holds .config.lock; was it stopped?"]
     assert json.loads(folder.storage.read("config.json"))["later"][0]["environment"] == record
+
+
+def test_who_holds_a_folder_for_a_moment_is_waited_for_said_once_and_named(tmp_path, monkeypatch, capsys):
+    """Ten seconds without a word, then one; after five minutes an error that says who. Waiting ends with the holder."""
+    now, until = [0.0], [math.inf]
+    held = contextlib.ExitStack()
+
+    def sleep(seconds):
+        now[0] += seconds
+        if now[0] >= until[0]:
+            held.close()
+
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    said = f"ncsim: {tmp_path}: waiting for another process, which holds .lock; was it stopped?\n"
+    for seconds, words in ((9.9, ""), (10.1, said), (299.9, said)):
+        until[0] = now[0] + seconds
+        held.enter_context(lock.hold(tmp_path, waiting=True))
+        with lock.hold(tmp_path, waiting=True):
+            assert now[0] == pytest.approx(until[0], abs=0.03)
+        assert capsys.readouterr().err == words
+    until[0] = math.inf
+    (tmp_path / ".lock").write_text("process 4194304 of a machine with a long name, which held it before")
+    held.enter_context(lock.hold(tmp_path, waiting=True))
+    begun = now[0]
+    with held, pytest.raises(StoreError) as caught, lock.hold(tmp_path, waiting=True):
+        pass
+    assert now[0] - begun == pytest.approx(300, abs=0.03)
+    who = f"process {os.getpid()} of {platform.node()}"
+    assert str(caught.value) == f"{tmp_path}: {who} has held .lock for 5:00 min; let it go on, or end it"
+    assert capsys.readouterr().err == said
