@@ -431,3 +431,12 @@ def test_cells_of_paws_x_are_unquoted_and_marks_that_are_text_stay():
     for text in bare:
         file = SourceFile("en/train.tsv", f"id\tsentence1\tsentence2\tlabel\n1\t{text}\tThe end\t1\n".encode())
         assert [row.first for row in READERS["paws_x"](file)] == [text]
+
+
+def test_a_row_of_paws_x_without_one_of_its_sentences_is_left_out():
+    """Without the second it would be a single text with the label of a pair."""
+    rows = ("1\tOne\tTwo\t1", "2\t\tTwo\t0", "3\tOne\t \t1", "4\tNS\tTwo\t0", "5\tOne\t\t0", "6\tNS one\tTwo\t0")
+    file = SourceFile("fr/dev_2k.tsv", "\n".join(["id\tsentence1\tsentence2\tlabel", *rows, ""]).encode())
+    kept, left_out = read_rows("paws_x", file)
+    assert kept == [("1", "One", "Two", 1), ("6", "NS one", "Two", 0)]
+    assert left_out == {"not translated": 4}
