@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ncsim.errors import ConfigError, DataError
+from ncsim.text.data import own_files
 from ncsim.text.data.loading import own_rows
 from ncsim.text.data.own_files import Columns, own_table
 from ncsim.text.data.rows import read_own, read_rows
@@ -342,3 +343,23 @@ def test_what_is_no_items_is_not_kept(form):
     assert [row.first for row in found.rows] == [f"text {n}" for n in range(2000)]
     assert found.notes == ["columns that are not read: notes"]
     assert peak < 1.5 * len(file.content)
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused_and_not_cut(monkeypatch):
+    """Cut, it would be a shorter file that reads as well."""
+    content = b"text,label\n" + b"a,1\n" * 10
+    monkeypatch.setattr(own_files, "MAX_FILE", len(content))
+    file = SourceFile("own.csv.gz", gzip.compress(content))
+    assert len(list(own_table(file, ("text", "label")).rows)) == 10
+    monkeypatch.setattr(own_files, "MAX_FILE", len(content) - 1)
+    with pytest.raises(DataError, match=r"^own\.csv\.gz: unpacks to more than 50 bytes; allowed: at most that$"):
+        own_table(file, ("text", "label"))
+
+
+def test_a_head_with_as_many_commas_as_tabs_is_of_a_table_with_tabs():
+    """Names and texts have commas, and nobody writes a tab into them."""
+    found = own_table(
+        SourceFile("own.tsv", b"text\tlabel\tsource, year, page\nOne, two, three\t1\tx\n"), ("text", "label")
+    )
+    assert found.names == ["text", "label", "source, year, page"]
+    assert [row["text"] for _, row in found.rows] == ["One, two, three"]
