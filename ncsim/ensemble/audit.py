@@ -23,7 +23,7 @@ from ncsim.ensemble.scenarios import run_scenario
 from ncsim.errors import StoreError
 from ncsim.formatting import counted
 from ncsim.records.trajectories import concatenated
-from ncsim.storage.environment import recorded_executors
+from ncsim.storage.environment import recorded_executors, trained_as_recorded
 from ncsim.storage.files import open_storage
 from ncsim.storage.parts import Part
 from ncsim.storage.run_folder import ConfiguredFolder
@@ -151,9 +151,10 @@ def _trained_again(
     recording: Recording | None,
 ) -> Any:
     """A run of some members, of the kind that a folder holds."""
-    if folder.of_scenarios:
-        return run_scenario(config, devices=devices, executor=executor)
-    return run_ensemble(config, devices=devices, executor=executor, recording=recording)
+    with trained_as_recorded(folder.location):
+        if folder.of_scenarios:
+            return run_scenario(config, devices=devices, executor=executor)
+        return run_ensemble(config, devices=devices, executor=executor, recording=recording)
 
 
 def _groups(folder: ConfiguredFolder[Any]) -> Iterator[tuple[int, Part, range]]:

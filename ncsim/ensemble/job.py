@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeVar
 
@@ -34,7 +34,7 @@ from ncsim.executors.devices import arithmetic_settings, checked_device_count, d
 from ncsim.forks import check_not_forked
 from ncsim.machine import check_system
 from ncsim.records.members import MemberRecords, joined
-from ncsim.storage.environment import recorded_executors
+from ncsim.storage.environment import recorded_executors, trained_as_recorded
 from ncsim.storage.run_folder import ConfiguredFolder, RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.writer import Background
@@ -193,13 +193,18 @@ class Job:
                         results: Any = feeder.train(pieces, progress, name)
                     else:
                         results = feeder.train_recorded(pieces, progress, name, self.recording)
-                    with contextlib.closing(results):
+                    with contextlib.closing(self._told(results)) as results:
                         for part, (known, rest) in zip(together, beside, strict=True):
                             yield part, itertools.chain(known, _of(rest, results))
                         next(results, None)  # there are none; it ends
         finally:
             if progress is not None:
                 progress.close()
+
+    def _told(self, results: Iterator[Any]) -> Generator[Any, None, None]:
+        """The results; a folder's run is told by what it was begun."""
+        with trained_as_recorded(self.out):
+            yield from results
 
     def _together(self, work: Sequence[Work], executors: Sequence[str]) -> list[list[Work]]:
         """The parts in runs that follow one another on the devices: of one program, so that nothing is compiled between them."""

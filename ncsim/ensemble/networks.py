@@ -21,6 +21,7 @@ from ncsim.forks import check_not_forked
 from ncsim.records.joint_counts import joint_counts
 from ncsim.records.members import MemberRecords
 from ncsim.results import Run, open_run
+from ncsim.storage.environment import trained_as_recorded
 
 
 class MemberParameters(NamedTuple):
@@ -183,7 +184,7 @@ def trained_again(
     stored = run.members(members, cell)
     check_not_forked()
     config = run.configs[cell]
-    with own_programs():
+    with own_programs(), trained_as_recorded(run.location):
         feeder = trainer(checked_device_count(devices))
         records, networks = feeder.train_kept(config, stored.member, executor_of(run, cell, feeder))
     # Losses and margins, too: networks that solve everything have the same counts, whatever their weights are.

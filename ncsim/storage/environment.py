@@ -8,13 +8,13 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ncsim
 from ncsim.config.ensemble import EnsembleConfig, fingerprint
-from ncsim.errors import StoreError, reason
+from ncsim.errors import ConfigError, StoreError, reason
 from ncsim.storage.config_file import CONFIG, description
 from ncsim.storage.files import open_storage
 from ncsim.terminal import say
@@ -122,3 +122,19 @@ def recorded_executors(path: str | os.PathLike[str], configs: Sequence[EnsembleC
     if not isinstance(by_cell, dict) or not set(cells) <= set(by_cell):
         return None  # another run's executors are none of this one, which is refused for its config
     return [str(by_cell[cell]) for cell in cells]
+
+
+@contextlib.contextmanager
+def trained_as_recorded(location: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Where the executor that the run in a folder was begun with cannot train here, its error says so: another executor, which it allows
+    to a new run, is refused to this one. Without a folder errors are as they are."""
+    try:
+        yield
+    except ConfigError as error:
+        words, here, another = str(error).rpartition("; allowed here: ")
+        if location is None or not here or not words.startswith("--executor"):
+            raise
+        raise ConfigError(
+            f"{words}; {location} was begun with it, and members differ between executors; allowed: a machine where it trains, or a new "
+            f"folder with {another}"
+        ) from None

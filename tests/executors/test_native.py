@@ -19,6 +19,7 @@ import ncsim
 from ncsim import c_compiler
 from ncsim.config import ensemble as configs
 from ncsim.config.tasks import context_targets
+from ncsim.ensemble.audit import audit
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, xla
@@ -446,3 +447,28 @@ def test_a_verdict_is_kept_without_hard_links_and_missed_where_it_cannot_be(monk
     monkeypatch.setattr(os, "replace", refused)  # as on a disk that is full
     assert not c_compiler.remember(text, False, "other")
     assert c_compiler.verdict(text, "other") is None
+
+
+def test_a_stored_run_whose_executor_cannot_train_here_is_not_sent_to_another(monkeypatch, tmp_path):
+    """It was begun by auto where there is a compiler, and goes on where there is none: xla was said to be allowed, and is refused."""
+    if says_why_not():
+        return
+    config, place = ncsim.EnsembleConfig(hidden=1, members=64, steps=3), str(tmp_path / "run")
+    run = run_ensemble(config, out=place, executor="native", devices=1)
+    choice.forget_programs()
+    monkeypatch.setattr(c_compiler, "COMPILERS", ("no-such-compiler",))
+    calls = [
+        lambda: run_ensemble(dataclasses.replace(config, members=128), out=place, devices=1),
+        lambda: audit(place, 0.5, 0, devices=1),
+        lambda: ncsim.parameters(run, [3], devices=1),
+    ]
+    for call in calls:
+        with pytest.raises(ncsim.ConfigError) as caught:
+            call()
+        assert str(caught.value) == (
+            "--executor: native cannot train without a C compiler; looked for no-such-compiler; "
+            f"{place} was begun with it, and members differ between executors; allowed: a machine where it trains, or a new folder with xla"
+        )
+    with pytest.raises(ncsim.ConfigError, match=r"looked for no-such-compiler; allowed here: xla$"):
+        run_ensemble(dataclasses.replace(config, steps=4), out=tmp_path / "new", executor="native", devices=1)
+    choice.forget_programs()
