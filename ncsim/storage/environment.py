@@ -115,13 +115,13 @@ def recorded_environments(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def recorded_executors(path: str | os.PathLike[str], configs: Sequence[EnsembleConfig]) -> list[str] | None:
-    """The executor that each cell of the run in a folder was begun with, one per config; None where there is no record, or where the
-    run has not all of these cells. Raises as `recorded_environments`."""
+    """The executor that each cell of the run in a folder was begun with, one per config; None where there is no record, or where it is of
+    other cells. A record that names no cell is of a run by XLA. Raises as `recorded_environments`."""
     by_cell = (recorded_environment(path) or {}).get("executor")
     cells = list(map(fingerprint, configs))
-    if not isinstance(by_cell, dict) or not set(cells) <= set(by_cell):
+    if not isinstance(by_cell, dict) or (by_cell and not set(cells) <= set(by_cell)):
         return None  # another run's executors are none of this one, which is refused for its config
-    return [str(by_cell[cell]) for cell in cells]
+    return [str(by_cell.get(cell, "xla")) for cell in cells]
 
 
 @contextlib.contextmanager
