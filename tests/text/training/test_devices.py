@@ -1,9 +1,13 @@
 """What is said of a device."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from ncsim.text.training import devices
 from ncsim.text.training.devices import slow_precision
 
 
@@ -38,3 +42,17 @@ def test_bfloat16_that_is_slower_is_said(precision, platform, flags, jaxlib, sai
     monkeypatch.setattr("importlib.metadata.version", lambda name: {"jaxlib": jaxlib}[name])
     words = slow_precision(precision, platform)
     assert words is None if said is None else words.startswith(f"--precision bfloat16: {said}")
+
+
+def test_what_is_free_is_a_processors_share_or_what_an_accelerator_has_left(monkeypatch):
+    """Devices of a processor have its memory in common; one that does not say has no limit."""
+    monkeypatch.setattr(devices, "available_memory", lambda: 12e9)
+
+    def free(platform, count, said=None):
+        each = [SimpleNamespace(platform=platform, memory_stats=lambda: said) for _ in range(count)]
+        return devices.free_memory(SimpleNamespace(devices=np.array(each)))
+
+    assert free("cpu", 1) == 12e9
+    assert free("cpu", 3) == 4e9
+    assert free("gpu", 2, {"bytes_limit": 140 * 10**9, "bytes_in_use": 15 * 10**9}) == 125e9
+    assert free("gpu", 2, {"bytes_in_use": 5}) == free("tpu", 1) == math.inf
