@@ -9,7 +9,7 @@ import pytest
 
 import ncsim
 from ncsim.errors import StoreError
-from ncsim.storage.environment import all_differences, differences, environment, recorded_executors
+from ncsim.storage.environment import all_differences, differences, environment, recorded_executors, say_differences
 from ncsim.storage.files import LocalStorage
 from tests.support.tasks import FOUR_ROWS
 
@@ -73,3 +73,19 @@ def test_what_may_change_a_member_is_told_and_nothing_else(other, words):
     there = {name: value for name, value in (HERE | other).items() if value is not None}
     assert differences(HERE, there) == words
     assert all_differences(HERE, [there, HERE, there]) == words
+
+
+def test_what_is_said_is_of_who_began_and_what_is_put_on_record_of_who_trained_last(capsys):
+    """A run of one kind that another went on with is of the first kind again for what follows, and that is to be known."""
+    one, other = ({"versions": {"jax": "1"}, "platform": platform} for platform in ("Linux x86_64", "Linux aarch64"))
+    said = "ncsim: this process is not of the kind that began the run (Linux aarch64 here, Linux x86_64 there): members may differ\n"
+    for here, found, recorded, words in (
+        (one, [], False, ""),
+        (one, [one], False, ""),
+        (other, [one], True, said),
+        (other, [one, other], False, said),
+        (one, [one, other], True, ""),
+        (one, [one, other, one], False, ""),
+    ):
+        assert say_differences(here, found, "members") is recorded
+        assert capsys.readouterr().err == words

@@ -14,7 +14,7 @@ from ncsim.errors import StoreError
 from ncsim.report.watch import watch
 from ncsim.storage import attempts
 from ncsim.storage import files as storage
-from ncsim.storage.checksums import UNSEALED, is_whole, sealed
+from ncsim.storage.checksums import UNSEALED, is_whole, sealed, sealed_json
 from ncsim.storage.files import (
     LocalStorage,
     discard_unfinished,
@@ -25,6 +25,7 @@ from ncsim.storage.files import (
 )
 from ncsim.storage.object_storage import store_of
 from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.until_file import read_until, torn_until, write_until
 from ncsim.storage.verify import repair, verify
 from tests.storage.test_run_folder import CONFIG, same, some_records, stored
 
@@ -513,3 +514,14 @@ def test_what_is_being_written_lies_in_no_folder_of_parts(tmp_path, monkeypatch,
     (tmp_path / name).with_name(".old-1.tmp").write_bytes(b"left by a version that wrote beside")
     discard_unfinished(files)
     assert files.names("") == [name]
+
+
+def test_what_was_to_be_reached_is_read_in_its_own_format_alone(tmp_path):
+    """Of another version's file the rule begins anew, as of one that is torn."""
+    files = LocalStorage(tmp_path)
+    assert (read_until(files), torn_until(files)) == (None, [])
+    said = {"until": "mean S +- 0.01", "looks": [1, 2]}
+    write_until(files, said)
+    assert (read_until(files), torn_until(files)) == (said, [])
+    files.write("until.json", sealed_json({"format": 2} | said))
+    assert (read_until(files), torn_until(files)) == (None, ["until.json"])
