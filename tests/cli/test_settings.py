@@ -349,3 +349,14 @@ def test_completion_that_is_not_there_is_one_line(capsys, monkeypatch):
             main(["--print-completion", *words])
         assert end.value.code == 2
         assert capsys.readouterr().err.startswith(f"ncsim: error: {line}")
+
+
+@pytest.mark.parametrize(
+    ("given", "of_file", "on"),
+    [([], "false", False), ([], "true", True), (["--quiet"], "false", True), (["--quiet"], "true", True)],
+)
+def test_a_switch_that_is_given_is_on_whatever_the_file_says(tmp_path, capsys, given, of_file, on):
+    file = tmp_path / "study.toml"
+    file.write_text(f"quiet = {of_file}\n")
+    main(["ensemble", "--config", str(file), *given, "--print-config"])
+    assert ("quiet = true" in capsys.readouterr().out.splitlines()) is on
