@@ -193,7 +193,8 @@ def test_a_swept_field_of_a_part_is_that_of_its_cell(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "name"), [(4, "hidden"), (4, "loss_12"), (4, "diverged_22"), (4, "counts_11_00"), (2, "loss")]
+    ("form", "name"),
+    [(4, "hidden"), (4, "loss_12"), (4, "diverged_22"), (4, "counts_11_00"), (2, "loss"), (2, "margin")],
 )
 def test_no_cell_of_a_part_is_empty(tmp_path, form, name):
     """A comparison leaves such a cell out, and NumPy reads it as NaN or 0: the part passed, with a loss that nobody had."""
@@ -203,6 +204,9 @@ def test_no_cell_of_a_part_is_empty(tmp_path, form, name):
     def emptied(*given):
         table = MEMBERS.layout(form).to_table(*given)
         place, rows = table.column_names.index(name), np.arange(20)
+        if name == "margin":  # one of the four of a row
+            flat = pa.array(np.arange(80, dtype=np.float32), mask=np.arange(80) == 7)
+            return table.set_column(place, name, pa.FixedSizeListArray.from_arrays(flat, 4))
         return table.set_column(place, name, pc.if_else(rows == 7, None, table[name]))
 
     layout = dataclasses.replace(MEMBERS.layout(form), to_table=emptied, required=False)

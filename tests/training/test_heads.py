@@ -11,13 +11,14 @@ import ncsim
 from ncsim.config.tasks import context_targets, encoded_inputs
 from ncsim.training.flax_module import NCnet
 from ncsim.training.gradients import gradient
-from ncsim.training.initialization import initial_vector
+from ncsim.training.initialization import initial_vector, vector_size
 from ncsim.training.network import Architecture
-from ncsim.training.observation import record_scenario
+from ncsim.training.observation import record_of_logits, record_scenario
 from ncsim.training.step import train
 from tests.support import reference
 from tests.support.cases import first_fast
 from tests.support.scenarios import THREE
+from tests.support.tasks import FOUR_ROWS
 from tests.support.training_losses import loss_value
 
 pytestmark = pytest.mark.usefixtures("quickly")
@@ -100,3 +101,16 @@ def test_the_module_has_a_logit_per_party():
     vector = start(config)
     logits = jax.eval_shape(NCnet(config).apply, NCnet.variables(config, vector), np.zeros((4, 2, 3), np.float32))
     assert logits.shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize(("tolerance", "undecided", "product"), [(0.25, (2, 1), -1), (0.0, (0, 0), -4)])
+def test_an_answer_at_the_tolerance_is_decided(tolerance, undecided, product):
+    """Undecided is what is below it, so that nothing is where it is 0; a logit of 0 answers 0."""
+    config = ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS, undecided_tolerance=tolerance)
+    logits = jnp.array([[0.25, -0.25], [0.24, 3.0], [0.0, 1.0], [-1.0, -0.2]], jnp.float32)
+    # Right answers by hand, of Alice 0, 1, 0, 0 and of Bob 0, 0, 0, 1: she is wrong, right, right, right; he right, wrong, wrong, wrong.
+    targets = jnp.array([[0, 0], [1, 0], [0, 0], [0, 1]], jnp.float32)
+    found = record_of_logits(config, jnp.zeros(vector_size(config)), logits, targets)
+    assert (int(found.undecided_alice), int(found.undecided_bob)) == undecided
+    assert found.counts.tolist() == [0, 1, 3, 0]
+    assert int(found.decided_product) == product  # of the first row, or of all four
