@@ -186,3 +186,12 @@ def test_gradient_against_parameter_shift_and_differences(encoding):
     np.testing.assert_allclose(found[: circuit.angles], by_shift[: circuit.angles], atol=1e-12)
     losses = [(np.logaddexp(0, values) - targets * values).sum(axis=(0, 1)) / 16 for values in (above, below)]
     np.testing.assert_allclose(found, (losses[0] - losses[1]) / 2e-5, atol=1e-8)
+
+
+def test_a_row_is_encoded_as_its_basis_state_or_as_five_signs():
+    """Row 1011: |1011> is number 11; and of amplitudes a feature that is 1 is +1."""
+    tasks = PAPER_TASKS
+    row = list(map(list, tasks.inputs)).index([1, 0, 1, 1])
+    assert np.flatnonzero(encoded_states(Circuit("angle", 4), tasks)[:, row]).tolist() == [11]
+    amplitudes = encoded_states(Circuit("amplitude", 4), tasks)[:, row]
+    np.testing.assert_allclose(amplitudes, np.array([1, 1, -1, 1, 1, *[0] * 11]) / np.sqrt(5), rtol=1e-15)

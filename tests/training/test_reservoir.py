@@ -24,6 +24,7 @@ from ncsim.training.reservoir import (
     open_interval,
     recomputed,
     run_chains,
+    swapped,
 )
 from tests.support.tasks import FOUR_ROWS
 
@@ -226,3 +227,24 @@ def test_a_chains_outputs_are_those_of_a_network(encoding):
         else:
             assert (chain.outputs[..., 0, lane] == 0).all()
             assert float(chain.loss[0, lane]) == pytest.approx(2 * math.log(2))
+
+
+def test_neighbours_change_places_with_the_probability_of_parallel_tempering():
+    """min(1, exp((beta - beta') (L - L'))): always where the colder one has the larger loss, else at betas 4 and 1 and losses 0.1 and 0.2 in
+    exp(-0.3) of lanes; all that a chain is goes along."""
+    lanes = 40_000
+    for losses, share in (((0.2, 0.1), 1.0), ((0.1, 0.2), np.exp(-0.3))):
+        loss = jnp.broadcast_to(jnp.array(losses)[:, None], (2, lanes))
+        chain = Chain((jnp.stack([loss, -loss]),), jnp.round(10 * loss).astype(jnp.int32), loss[None], loss)
+        key = jnp.stack([jnp.arange(lanes, dtype=jnp.uint32), jnp.full(lanes, 7, jnp.uint32)])
+        found = swapped(chain, key, jnp.uint32(1), jnp.array([[4.0], [1.0]]), jnp.array(0))
+        changed = np.asarray(found.loss[0] != loss[0])
+        assert abs(changed.mean() - share) <= 5 * np.sqrt(share * (1 - share) / lanes)
+        for own, one in (
+            (found.loss, loss),
+            (found.units[0][0], loss),
+            (-found.units[0][1], loss),
+            (found.outputs[0], loss),
+        ):
+            np.testing.assert_array_equal(own, np.where(changed, one[::-1], one))
+        np.testing.assert_array_equal(found.width, np.round(10 * np.asarray(found.loss)))

@@ -8,6 +8,8 @@ import pytest
 
 from ncsim.text.config import TextConfig
 from ncsim.text.model.sizes import BertConfig
+from ncsim.text.records import AdapterId
+from ncsim.text.training.regrouping import regrouped
 from ncsim.text.training.shapes import best_microbatch, by_layer, frozen, joined, setting_of
 from ncsim.text.training.trainer import _resized
 
@@ -96,3 +98,17 @@ def test_a_stored_state_fits_another_width():
     assert (wide[..., :4] == 1).all()
     assert not wide[..., 4:].any()
     np.testing.assert_array_equal(_resized(wide, narrow.shape), narrow)
+
+
+def test_groups_are_formed_anew_and_what_has_begun_is_divided():
+    """Of four groups one is complete, two have begun, of which one is as large as groups may be, and one waits."""
+    many = [AdapterId(2, seed, context) for seed in range(4) for context in range(4)]
+    groups = [tuple(many[:3]), tuple(many[3:8]), tuple(many[8:10]), tuple(many[10:13])]
+    state = {"complete": [True, False, False, False], "begun": [False, True, True, False]}
+    found = regrouped(groups, **state, size=2)
+    assert found.staying == [groups[0], (), groups[2], ()]
+    assert found.new == [tuple(many[a:b]) for a, b in ((3, 5), (5, 7), (7, 8), (10, 12), (12, 13))]
+    assert found.moved == {4: (1, range(0, 2)), 5: (1, range(2, 4)), 6: (1, range(4, 5))}
+    assert regrouped(groups, **state, size=5) is None
+    nothing = [False] * 3
+    assert regrouped([(), groups[2], groups[3][:1]], nothing, nothing, 2) is None
