@@ -39,6 +39,7 @@ from scipy.stats import rankdata, t
 from experiments.shared.command import add_place, at_least, local_folder, run_experiment, write_json
 from experiments.shared.figures import points, reach
 from ncsim.cli.options import device_count
+from ncsim.config import fields
 from ncsim.config.ensemble import config_grid
 from ncsim.config.tasks import context_names
 from ncsim.ensemble.run import run_ensemble
@@ -106,12 +107,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    sizes = {}
+    sizes: dict[str, int] = {}
     for name in ("members", "steps"):
-        word = getattr(parsed, name)
-        if not word.isdecimal() or not 1 <= int(word) <= 10**9:
-            raise ConfigError(f"--{name}: {word}; allowed: a whole number from 1 to 1000000000")
-        sizes[name] = int(word)
+        number = fields.count(f"--{name}", getattr(parsed, name), 10**9)
+        assert number is not None  # it has a default
+        sizes[name] = number
     at_least("--members", sizes["members"], 2, ", or there is no interval")
     folder, devices = local_folder("--out", parsed.out), device_count(parsed.devices)
     grids = {

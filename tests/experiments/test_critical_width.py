@@ -105,8 +105,16 @@ def test_main_job(capsys, tmp_path, monkeypatch):
     assert "training" not in again.err
 
 
-@pytest.mark.parametrize("arguments", [["--members", "1"], ["--members", "x"], ["--steps", "0"], ["--devices", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--members", "1"], ["--members", "x"], ["--members", "9" * 5_000], ["--steps", "0"], ["--devices", "0"],
+        ["--members", "1_000", "--devices", "0"],
+    ],
+)  # fmt: skip
 def test_bad_values_are_one_line(arguments, capsys):
     with pytest.raises(SystemExit):
         critical_width.main(arguments)
-    assert capsys.readouterr().err.count("\n") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{arguments[-2]}: " in error, "and 1_000 members are a whole number"
