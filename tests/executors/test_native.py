@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -472,3 +473,29 @@ def test_a_stored_run_whose_executor_cannot_train_here_is_not_sent_to_another(mo
     with pytest.raises(ncsim.ConfigError, match=r"looked for no-such-compiler; allowed here: xla$"):
         run_ensemble(dataclasses.replace(config, steps=4), out=tmp_path / "new", executor="native", devices=1)
     choice.forget_programs()
+
+
+@pytest.mark.parametrize(
+    ("other", "agree"),
+    [
+        (1.0009, True),
+        (1.005, False),
+        (np.nan, False),
+        (np.inf, False),
+        ((1.0, 99), True),
+        ((1.5, 2), False),
+        ((1.5, 1), True),
+    ],
+)
+def test_two_programs_agree_where_their_losses_do_or_both_diverge(monkeypatch, other, agree):
+    """Within a thousandth, of 99 in 100 networks; one that diverges in one program alone is no agreement."""
+    ours = np.ones((100, 1), np.float32)
+    theirs = ours.copy()
+    value, count = other if isinstance(other, tuple) else (other, 100)
+    theirs[:count] = value
+    monkeypatch.setattr(choice, "train_block", lambda config, tried, *_: tried)  # each has its losses itself
+    for both in (False, True):
+        if both:  # beside networks that diverge in both, by whatever numbers
+            ours, theirs = np.vstack([ours, [[np.nan], [np.inf]]]), np.vstack([theirs, [[-np.inf], [np.nan]]])
+        one, two = (SimpleNamespace(loss=loss, lanes=len(loss)) for loss in (ours, theirs))
+        assert choice._agree(CONFIG, one, two, None) is agree
