@@ -54,7 +54,8 @@ jax.config.update("jax_debug_key_reuse", True)
 TESTS = Path(__file__).resolve().parent
 #: Files that take longest, fast and slow tests together, which begin first: one that began last would leave a worker without work.
 LONGEST = """
-text/test_run.py ensemble/test_networks.py whole/test_faults.py ensemble/test_reservoir.py experiments/test_text_experiments.py
+text/test_run.py training/test_reservoir.py executors/test_native_observed.py ensemble/test_until.py ensemble/test_networks.py
+whole/test_faults.py ensemble/test_reservoir.py experiments/test_text_experiments.py
 whole/test_surroundings.py cluster/test_distributed.py experiments/test_mechanism_experiments.py executors/test_pallas.py
 training/test_network_and_step.py whole/test_readme.py whole/test_examples.py ensemble/test_separability.py
 experiments/test_figure2_comparison.py experiments/test_reservoir_experiments.py ensemble/test_pool_processes.py benchmarks/test_text.py
