@@ -256,7 +256,7 @@ def test_a_member_of_a_grid_is_of_a_cell_that_is_named(tmp_path, capsys, monkeyp
     for cell in "01":
         main(["show", str(tmp_path), "1", "--cell", cell])
     assert titles == [
-        ("member 1 of the cell with optimizer_options=", "cell-0-member-1"),
+        ('member 1 of the cell with optimizer_options=""', "cell-0-member-1"),
         ("member 1 of the cell with optimizer_options=b1=0.5,b2=0.9", "cell-1-member-1"),
     ]
 

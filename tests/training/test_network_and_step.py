@@ -237,7 +237,7 @@ def test_what_has_no_gradient_is_left_where_it_is(fields):
     validate_optimizers([ncsim.EnsembleConfig(optimizer="sgd", optimizer_options="momentum=0.9", **fields)])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lamb"])
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("lamb", marks=pytest.mark.slow)])
 def test_what_makes_dead_units_no_numbers_is_said_once(optimizer, capsys):
     """Networks diverged by it, and nothing said why."""
     grid = {"hidden": [2, 3], "learning_rate": [0.01, 0.1], "optimizer": optimizer}
