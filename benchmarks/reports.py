@@ -33,10 +33,7 @@ COLUMNS = ["run", "members", "build", "wall", "processors", "memory", "processor
 #: What is timed, in a process of its own.
 _REPORT = """
 import sys
-try:
-    from ncsim.cli.command import main
-except ModuleNotFoundError:  # a build of before there was ncsim/cli/
-    from ncsim.cli import main
+from ncsim.cli import main
 main(["report", sys.argv[1]])
 """
 _TRAINING = """
