@@ -92,10 +92,14 @@ def loaded(text: str) -> ctypes.CDLL:
         raise ConfigError(f"{FAILURE} ({one_line(error)}); allowed here: xla") from None
 
 
+#: A verdict's word in its file: of timings once, and still read by what earlier versions kept.
+_YES, _NO = "faster", "slower"
+
+
 def verdict(text: str, subject: str = "verdict") -> bool | None:
     """What was found of this C file's code on this machine, such as whether its losses are XLA's; None where nobody has tried."""
     path = _kept_at(text, subject)
-    return path.read_text() == "faster" if _ours(path) else None
+    return path.read_text() == _YES if _ours(path) else None
 
 
 def _kept_at(text: str, subject: str) -> Path:
@@ -103,13 +107,13 @@ def _kept_at(text: str, subject: str) -> Path:
     return library.with_name(f"{library.stem}.{subject}")
 
 
-def remember(text: str, faster: bool, subject: str = "verdict") -> bool:
+def remember(text: str, found: bool, subject: str = "verdict") -> bool:
     """Keep a verdict beside the code, so that what was tried decides once and later runs are trained alike; gives the first. Where none
     can be kept, as on a full disk, the next run tries again."""
     path = _kept_at(text, subject)
     with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent, prefix="build-") as scratch:
         made = Path(scratch) / "verdict"
-        made.write_text("faster" if faster else "slower")
+        made.write_text(_YES if found else _NO)
         made.chmod(0o600)
         try:
             os.link(made, path)
@@ -119,7 +123,7 @@ def remember(text: str, faster: bool, subject: str = "verdict") -> bool:
             if not path.exists():
                 os.replace(made, path)
     kept = verdict(text, subject)
-    return faster if kept is None else kept
+    return found if kept is None else kept
 
 
 def cache_folder() -> Path:
