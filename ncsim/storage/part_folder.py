@@ -10,9 +10,9 @@ import contextlib
 import functools
 import itertools
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
 from ncsim.config.fields import spelled
@@ -20,6 +20,9 @@ from ncsim.errors import StoreError, reason, report_command
 from ncsim.storage.config_file import FLAT, FORMAT
 from ncsim.storage.files import Storage
 from ncsim.storage.parts import Kept, Part, PartKind, Stamp, from_bytes, gaps, ids_of, part_name, stamp_of, to_bytes
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 #: As much of a part's end as holds its footer, if not thousands of steps stand there.
 FOOTER_BYTES = 1 << 16
@@ -78,7 +81,7 @@ class PartFolder(Generic[Kept]):
         """As `parts`, each with what it says of itself."""
         found = []
         names = [name for name in self.part_names(config) if ids is None or _overlap(ids_of(name), ids)]
-        for name, footer in zip(names, _side_by_side(self._footer, names, self.storage.at_once), strict=True):
+        for name, footer in zip(names, ahead(self._footer, names, self.storage.at_once), strict=True):
             with self.naming(name):
                 stamp = stamp_of(self.kind, footer(), name, config)
                 found.append((Part(name, stamp["first"], stamp["count"]), stamp))
@@ -167,22 +170,23 @@ class PartFolder(Generic[Kept]):
             raise StoreError(f"cannot be read ({reason(error)})", place) from None
 
 
-def _side_by_side(read: Callable[[str], bytes], names: Sequence[str], most: int) -> Iterator[Callable[[], bytes]]:
-    """What gives each content or raises, in the order of the names, so many of which are read ahead."""
-    if most == 1 or len(names) < 2:
-        yield from (functools.partial(read, name) for name in names)
+def ahead(action: Callable[[_In], _Out], items: Iterable[_In], most: int) -> Iterator[Callable[[], _Out]]:
+    """What gives or raises what an action makes of each item, in their order; so many of them at once, so that memory does not grow with
+    their number."""
+    if most == 1:
+        yield from (functools.partial(action, item) for item in items)
         return
-    with ThreadPoolExecutor(min(most, len(names))) as threads:
-        ahead = collections.deque[Future[bytes]]()
+    with ThreadPoolExecutor(most) as threads:
+        waiting = collections.deque[Future[_Out]]()
         try:
-            for name in names:
-                ahead.append(threads.submit(read, name))
-                if len(ahead) > most:
-                    yield ahead.popleft().result
-            while ahead:
-                yield ahead.popleft().result
+            for item in items:
+                waiting.append(threads.submit(action, item))
+                if len(waiting) > most:
+                    yield waiting.popleft().result
+            while waiting:
+                yield waiting.popleft().result
         finally:
-            for each in ahead:
+            for each in waiting:
                 each.cancel()
 
 

@@ -14,9 +14,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
@@ -32,7 +30,7 @@ from ncsim.statistics.tally import Tally
 from ncsim.storage.buffers import array_of, bytes_of, numbers_of
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, seal
 from ncsim.storage.files import Storage
-from ncsim.storage.part_folder import PartFolder
+from ncsim.storage.part_folder import PartFolder, ahead
 from ncsim.storage.parts import MEMBERS, footer_digest, losses_and_tables
 
 FOLDER = "summaries"
@@ -196,15 +194,8 @@ def _losses_and_tables(place: _Source, contexts: Sequence[int], seen: set[str] |
 
 
 def in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """What an action makes of items, in their order; a few of them at once, so that memory does not grow with their number."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[_Out]] = deque()
-        for item in items:
-            waiting.append(pool.submit(action, item))
-            if len(waiting) > THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    """What an action makes of items, in their order; a few of them at once."""
+    return (made() for made in ahead(action, items, THREADS))
 
 
 # --------------------------------------------------------------------------------------------------------- their files
