@@ -5,7 +5,7 @@ Networks that diverged take no part: laws are given that training ended with fin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.machine import cores
 from ncsim.records.columns import by_context
 from ncsim.records.members import MemberRecords
 from ncsim.statistics import compiled
 from ncsim.statistics.loss_order import EXACT, best_of_laws, first_of, ordered_bits, packed
 from ncsim.statistics.tally import GROUPS, Tables, Tally, table_codes
 
-#: NumPy lets others compute beside it; more threads than contexts would have nothing to do.
-THREADS = 4
+#: NumPy lets others compute beside it. More threads than contexts would have nothing to do, and more than processors only memory of their own.
+THREADS = min(4, cores())
 
 
 class TableKinds(NamedTuple):
@@ -71,6 +72,26 @@ class LossesAndTables(NamedTuple):
         """Those of a batch of records."""
         columns = by_context(records)
         return cls(table_codes(columns, rows), columns.diverged, np.ascontiguousarray(records.loss.T))
+
+    @classmethod
+    def empty(cls, contexts: int, members: int) -> LossesAndTables:
+        """Room for so many."""
+        shape = contexts, members
+        return cls(np.empty(shape, np.int32), np.empty(shape, bool), np.empty(shape, np.float32))
+
+    @classmethod
+    def joined(cls, batches: Sequence[LossesAndTables]) -> LossesAndTables:
+        """Those of batches of members, one after another."""
+        return cls(*(np.concatenate(each, axis=1) for each in zip(cls.empty(4, 0), *batches, strict=True)))
+
+    def between(self, start: int, stop: int) -> LossesAndTables:
+        """Those of some members, in the same memory."""
+        return LossesAndTables(*(each[:, start:stop] for each in self))
+
+    def put(self, others: LossesAndTables) -> None:
+        """Overwrite them by those of as many others."""
+        for own, other in zip(self, others, strict=True):
+            own[:] = other
 
     def packed(self, row: int, span: tuple[int, int], places: np.ndarray, before: int) -> np.ndarray:
         """The networks of a row, which is a context's, whose `ordered_bits` are in a span, as `packed` has them; `before`
@@ -164,8 +185,7 @@ class Outcomes(Ensemble):
 
     def _take(self, tally: Tally, common_initialization: bool, kept: list[LossesAndTables]) -> None:
         Ensemble.__init__(self, tally, common_initialization)
-        none = LossesAndTables(np.zeros((4, 0), np.int32), np.zeros((4, 0), bool), np.zeros((4, 0), np.float32))
-        code, diverged, loss = (np.concatenate(each, axis=1) for each in zip(none, *kept, strict=True))
+        code, diverged, loss = kept[0] if len(kept) == 1 else LossesAndTables.joined(kept)
         self.whole = ~diverged.any(axis=0)
         with ThreadPoolExecutor(THREADS) as pool:
             self.contexts = list(pool.map(self._context, range(4), code, diverged, loss))

@@ -190,8 +190,16 @@ def from_bytes(kind: PartKind[Kept], content: bytes, name: str, config: Ensemble
         raise StoreError(f"is torn ({one_line(error)})") from None
 
 
-def losses_and_tables(content: bytes, config: EnsembleConfig, contexts: Sequence[int]) -> LossesAndTables:
+def losses_and_tables(
+    content: bytes, config: EnsembleConfig, contexts: Sequence[int], found: LossesAndTables | None = None
+) -> LossesAndTables:
     """Of a part of members, which is whole, what laws of protocols ask for of some contexts: at most a third of its columns.
+
+    Args:
+        content: the whole file.
+        config: that it is of.
+        contexts: their numbers.
+        found: where to put it, if there is a place of its size.
 
     Raises:
         StoreError: it does not have them.
@@ -201,17 +209,20 @@ def losses_and_tables(content: bytes, config: EnsembleConfig, contexts: Sequence
         lists = "counts" in reader.schema_arrow.names
         diverged, loss = (_by_column(reader, name, lists, contexts) for name in ("diverged", "loss"))
         counts = _by_column(reader, "counts", lists, [4 * context + cell for context in contexts for cell in (1, 2, 3)])
+        found = LossesAndTables.empty(len(contexts), len(loss[0])) if found is None else found
+        for columns, places in ((diverged, found.diverged), (loss, found.loss)):
+            for own, column in zip(places, columns, strict=True):
+                own[:] = column
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(f"is torn ({one_line(error)})") from None
     base = np.int32(config.tasks.rows + 1)
-    code = np.empty((len(contexts), len(loss[0])), np.int32)
-    for place, own in enumerate(code):
+    for place, own in enumerate(found.code):
         bob, alice, both = counts[3 * place : 3 * place + 3]
         np.multiply(bob, base, out=own, dtype=np.int32)
         own += alice
         own *= base
         own += both
-    return LossesAndTables(code, np.stack(diverged), np.stack(loss))
+    return found
 
 
 def _by_column(reader: pq.ParquetFile, name: str, lists: bool, wanted: Sequence[int]) -> list[np.ndarray]:

@@ -148,11 +148,13 @@ def _places(sources: Sequence[tuple[PartFolder[MemberRecords], EnsembleConfig]])
 
 
 def _made(config: EnsembleConfig, places: Sequence[_Source]) -> Cell:
-    few = sum(each.members for each in places) <= MOST_IN_ORDER
-    tally, ordered = Tally(config.tasks.rows), []
+    size = sum(each.members for each in places)
+    tally, few = Tally(config.tasks.rows), size <= MOST_IN_ORDER
+    held = LossesAndTables.empty(4, size if few else 0)
+    starts = itertools.accumulate((each.members for each in places), initial=0)
 
-    def look(place: _Source) -> tuple[Tally, LossesAndTables | None]:
-        read: list[MemberRecords] = []
+    def look(given: tuple[_Source, int]) -> Tally:
+        (place, start), read = given, list[MemberRecords]()
 
         def make() -> Tally:
             read.append(place.folder.read_part(place.config, place.name))
@@ -164,15 +166,18 @@ def _made(config: EnsembleConfig, places: Sequence[_Source]) -> Cell:
             return own
 
         own = kept_or_made(place.folder.storage, summary_name(place.name), place.footer, Tally, make)
-        if not few:
-            return own, None
-        return own, LossesAndTables.of(read[0], config.tasks.rows) if read else _losses_and_tables(place, range(4))
+        if few:
+            there = held.between(start, start + place.members)
+            if read:
+                there.put(LossesAndTables.of(read[0], config.tasks.rows))
+            else:
+                _losses_and_tables(place, range(4), found=there)
+        return own
 
-    for own, losses in in_turn(look, places):
+    for own in in_turn(look, zip(places, starts, strict=False)):
         tally.merge(own)
-        ordered.append(losses)
     if few:
-        return Cell.of_ordered(tally, config.common_initialization, [each for each in ordered if each is not None])
+        return Cell.of_ordered(tally, config.common_initialization, [held])
     seen: set[str] = set()  # parts that were found to be whole, and need not be looked at again for another context
 
     def read(contexts: Sequence[int]) -> Iterator[LossesAndTables]:
@@ -181,7 +186,9 @@ def _made(config: EnsembleConfig, places: Sequence[_Source]) -> Cell:
     return Cell.of_many(tally, config.common_initialization, read)
 
 
-def _losses_and_tables(place: _Source, contexts: Sequence[int], seen: set[str] | None = None) -> LossesAndTables:
+def _losses_and_tables(
+    place: _Source, contexts: Sequence[int], seen: set[str] | None = None, found: LossesAndTables | None = None
+) -> LossesAndTables:
     with place.folder.naming(place.name):
         content = place.folder.storage.read(place.name)
         # The footer's digest tells the file, with its checksum, from any other of that name.
@@ -190,7 +197,7 @@ def _losses_and_tables(place: _Source, contexts: Sequence[int], seen: set[str] |
                 raise StoreError(TORN)
             if seen is not None:
                 seen.add(place.footer)
-        return losses_and_tables(content, place.config, contexts)
+        return losses_and_tables(content, place.config, contexts, found)
 
 
 def in_turn(action: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
