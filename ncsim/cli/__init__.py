@@ -33,13 +33,21 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import os
 import sys
 from collections.abc import Sequence
+
+#: What libraries are told before they are imported, where a report is all that the process does: OpenBLAS's threads keep a processor busy
+#: while they wait for a product, and Arrow's own memory is new for each part of a run, which the system has to clear.
+_FOR_REPORTS = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `ncsim` command. Ctrl-C is answered from here on, while what the command needs is loaded."""
     atexit.register(gc.freeze)  # what is frozen is not looked at again
+    if (sys.argv[1:] if arguments is None else list(arguments))[:1] == ["report"]:
+        for name, value in _FOR_REPORTS.items():
+            os.environ.setdefault(name, value)
     try:
         from ncsim.cli import command
 

@@ -38,7 +38,7 @@ def run_command(parsed: argparse.Namespace) -> None:
 
     if run_kind(parsed.folder) != "text":
         raise ConfigError(f"{parsed.folder}: holds no text run; allowed: a run of ncsim text")
-    from ncsim.report.figures import stored_figures
+    from ncsim.report.pictures import stored_figures
     from ncsim.text.profiles import adapter_profiles, recorded_profiles
     from ncsim.text.report.entanglement import plot_profiles, printed_profiles, summary_rows
     from ncsim.text.results import open_text_run

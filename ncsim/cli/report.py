@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import gc
+import importlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,8 +16,11 @@ from ncsim.cli.text import report_text, source_folder, text_progress
 from ncsim.config.ensemble import refusal
 from ncsim.errors import ConfigError, report_command
 from ncsim.formatting import counted
+from ncsim.machine import cores
 from ncsim.terminal import output, say, telling
 
+#: Members from which on figures are drawn by processes of their own.
+MANY = 2**16
 #: New objects after which Python looks for cycles while a report is made.
 NEW_OBJECTS = 50_000
 
@@ -188,28 +192,33 @@ def audit_run(folder: str, share: float, seed: int, devices: int | None) -> None
     _say_found(audit(folder, share, seed, devices, Progress()))
 
 
-def _load_figures() -> None:
+def _load(*modules: str) -> None:
     with contextlib.suppress(Exception):  # whoever needs it is told
-        import ncsim.report.write  # noqa: F401
+        for module in modules:
+            importlib.import_module(module)
 
 
 def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
+    from ncsim.report.pictures import Drawer, Pictures
     from ncsim.report.summary import summarise
     from ncsim.study import Study
 
     gc.set_threshold(NEW_OBJECTS, *gc.get_threshold()[1:])
-    # Members are read and put in order outside of Python: what draws figures, half a second of imports, is loaded beside that.
+    # Members are read and put in order outside of Python: what is needed afterwards is loaded beside that, figures for a third of a second.
+    many = run.storage is not None and cores() > 1 and sum(config.members for config in run.configs) >= MANY
+    later = ("ncsim.report.write", "jinja2")
     # No daemon: a process must not end in the middle of an import.
-    threading.Thread(target=_load_figures).start()
+    threading.Thread(target=_load, args=later if many else ("ncsim.report.figures", *later)).start()
     held = "" if isinstance(run, Study) else "parts/, "
     where = f"\n\nStored in {run.location}: {held}summary.json, report.html, figures/" if run.location else ""
     name = f"{len(run.locations)} runs" if isinstance(run, Study) else run.location
-    with telling(None if quiet else f"reporting {name}"):
+    with Drawer() if many else contextlib.nullcontext() as drawer, telling(None if quiet else f"reporting {name}"):
         summary = summarise(run)
         from ncsim.report.write import printed, store_report
 
         if run.storage is not None:
-            where = kept_report(lambda: store_report(run, summary), where, quiet)
+            draw = Pictures.draw if drawer is None else drawer.draw
+            where = kept_report(lambda: store_report(run, summary, draw=draw), where, quiet)
     if not quiet:
         output(printed(summary) + where)

@@ -18,11 +18,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ncsim import signals
 from ncsim.config.tasks import context_names
-from ncsim.formatting import EMPTY, counted
-from ncsim.statistics.protocols import TSIRELSON, ProtocolLaw
-from ncsim.storage.files import Storage
+from ncsim.formatting import EMPTY
+from ncsim.report.pictures import MOST_PLACES, PlottedLaw, dots_label
+from ncsim.statistics.protocols import TSIRELSON
 
 # Only files are drawn. A backend that the user has asked for, as Jupyter's, may not be installed here, and even to import
 # matplotlib would fail; where it is, it is the user's for figures of their own.
@@ -68,20 +67,8 @@ _FILES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("svg", {"metadata": {"Date": None}}),
     ("pdf", {"metadata": {"CreationDate": None}}),
 )
-#: Cells that have a place of their own on an axis; of more, a panel is a map, as wide as one of so many.
-MOST_PLACES = 12
 #: Margins of our figures in inches: left, right, above, and below without labels. Fixed ones need no second drawing.
 _LEFT, _RIGHT, _ABOVE, _BELOW, _LINE = 0.6, 0.1, 0.3, 0.85, 0.16
-
-
-@contextmanager
-def stored_figures(storage: Storage) -> Iterator[Path]:
-    """A folder to draw in. What is there at the end is stored in figures/, so that a figure is there whole or not at all, also
-    in an object store. Raises OSError."""
-    with signals.scratch("ncsim-") as drawn:
-        yield drawn
-        for path in sorted(drawn.iterdir()):
-            storage.write(f"figures/{path.name}", path.read_bytes())
 
 
 def save_figure(figure: Figure, stem: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Path]:
@@ -153,7 +140,7 @@ def _fit(labels: Sequence[str], inches: float) -> bool:
 
 
 @contextmanager
-def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str) -> Iterator[tuple[Any, Any]]:
+def _panels(laws: Sequence[Sequence[PlottedLaw]], labels: Sequence[str], axis_label: str) -> Iterator[tuple[Any, Any]]:
     """A figure with a panel per protocol, each with the cells as its horizontal axis: beside one another, or below where there
     are many cells. The legend is of the first one."""
     few, labels = len(labels) <= MOST_PLACES, list(map(plain, labels))
@@ -182,7 +169,7 @@ def _panels(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_l
 
 
 def plot_runs_and_laws(
-    laws: Sequence[Sequence[ProtocolLaw]],
+    laws: Sequence[Sequence[PlottedLaw]],
     runs: Sequence[Sequence[np.ndarray]],
     labels: Sequence[str],
     axis_label: str,
@@ -214,19 +201,8 @@ def plot_runs_and_laws(
     return save_figure(figure, stem, ["protocol", *cell_columns(axis_label), "kind", "run_or_probability", "s"], rows)
 
 
-def dots_label(runs: Sequence[Sequence[np.ndarray]]) -> str:
-    """How many runs are drawn as dots in each place of any panel. A single shot has fewer where fewer members are whole.
-
-    Args:
-        runs: [protocol][ensemble] or the other way round, S of the runs.
-    """
-    counts = {len(dots) for each in runs for dots in each}
-    most = max(counts)
-    return f"{'up to ' if len(counts) > 1 else ''}{counted(most, 'run')}"
-
-
 def _draw_panel(
-    axis: Any, laws: Sequence[ProtocolLaw], runs: Sequence[np.ndarray], generator: np.random.Generator, label: str
+    axis: Any, laws: Sequence[PlottedLaw], runs: Sequence[np.ndarray], generator: np.random.Generator, label: str
 ) -> None:
     """One protocol: dots, of which the legend says `label`, and laws, or shades where there are many ensembles; and the bounds."""
     draw_bounds(axis)
@@ -241,7 +217,7 @@ def _draw_panel(
     _draw_laws(axis, laws)
 
 
-def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
+def _draw_laws(axis: Any, laws: Sequence[PlottedLaw]) -> None:
     """Laws as bars to the right of their places, the widest 0.45 wide, with their means as short lines."""
     bars = []
     for place, law in enumerate(laws):
@@ -259,7 +235,7 @@ def _draw_laws(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
     axis.hlines(means, places, places + 0.47, color=BLACK, linewidth=1.4, zorder=4, label="its mean")
 
 
-def _draw_map(axis: Any, laws: Sequence[ProtocolLaw]) -> None:
+def _draw_map(axis: Any, laws: Sequence[PlottedLaw]) -> None:
     """Laws as columns of shades, each relative to its most probable S, with their means as short lines."""
     # Tasks of other numbers of rows have other lattices: a picture for each, which lets the columns of others through.
     shades: dict[tuple[float, ...], np.ndarray] = {}
@@ -294,7 +270,7 @@ def draw_bounds(axis: Any) -> None:
     axis.axhline(TSIRELSON, color=BLUE, linestyle="-.", linewidth=1.2, zorder=1, label="Tsirelson's bound 2.828")
 
 
-def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
+def _limits(laws: Sequence[Sequence[PlottedLaw]], runs: Sequence[Sequence[np.ndarray]]) -> tuple[float, float]:
     """Where all dots are, and all of a law but its last thousandth at either end."""
     low = min(
         min(law.law.quantile(0.001) for panel in laws for law in panel), min(r.min(initial=2) for p in runs for r in p)
@@ -306,7 +282,7 @@ def _limits(laws: Sequence[Sequence[ProtocolLaw]], runs: Sequence[Sequence[np.nd
 
 
 def inline_panels(
-    laws: Sequence[Sequence[ProtocolLaw]],
+    laws: Sequence[Sequence[PlottedLaw]],
     runs: Sequence[Sequence[np.ndarray]],
     labels: Sequence[str],
     axis_label: str,
@@ -352,7 +328,7 @@ def inline_svg(figure: Figure, prefix: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", text.replace("<svg ", '<svg aria-hidden="true" ', 1))
 
 
-def plot_means(laws: Sequence[Sequence[ProtocolLaw]], labels: Sequence[str], axis_label: str, stem: Path) -> list[Path]:
+def plot_means(laws: Sequence[Sequence[PlottedLaw]], labels: Sequence[str], axis_label: str, stem: Path) -> list[Path]:
     """Figure 2 (b): mean correlators and mean S per ensemble, with 95 % intervals, a panel a protocol."""
     rows: list[list[Any]] = []
     many = len(labels) > MOST_PLACES

@@ -19,7 +19,7 @@ import ncsim
 from ncsim.config.fields import spelled, spelled_values
 from ncsim.formatting import EMPTY, counted, json_text, significant, to_be_trained
 from ncsim.report.claims import criteria, findings, settings
-from ncsim.report.figures import MOST_PLACES, dots_label, inline_panels
+from ncsim.report.pictures import MOST_PLACES, Pictures, PlottedLaw, dots_label
 from ncsim.report.provenance import provenance
 from ncsim.report.sentences import (
     PROTOCOL_COLUMNS,
@@ -36,7 +36,6 @@ from ncsim.report.sentences import (
 )
 from ncsim.report.summary import CONTEXT_NAMES, Summary, axis_label
 from ncsim.report.training import COLUMNS, training_lines, training_rows
-from ncsim.report.training_figure import inline_training
 from ncsim.report.until import not_ended, until_sentence
 from ncsim.results import Run
 from ncsim.statistics.intervals import Estimate
@@ -78,18 +77,20 @@ def versions() -> list[tuple[str, str]]:
     return [("ncsim", ncsim.__version__), *libraries, ("python", platform.python_version())]
 
 
-def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
+def report_page(run: Run | Study, summary: Summary, watching: int = 0, panels: Sequence[str] | None = None) -> str:
     """The report of a stored run as a page.
 
     Args:
         run: a run with a folder, or a study.
         summary: of it.
         watching: seconds after which a browser is to look again; 0 for never.
+        panels: what `pictures_of` them are, where that is drawn already.
 
     Raises:
         StoreError: the run's folder is gone.
     """
     numbers, there = summary.numbers, [n for n, laws in enumerate(summary.laws) if laws]
+    panels = pictures_of(run, summary).panels() if panels is None else panels
     return render(
         "report.html.j2",
         title=(run.location or "study").rstrip("/").rpartition("/")[2],
@@ -102,7 +103,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0) -> str:
         verdict=run_verdict(numbers),
         until=until_sentence(numbers["until"]) if "until" in numbers else None,
         goes_on=not_ended(numbers["until_goes_on"]) if "until_goes_on" in numbers else None,
-        panels=list(zip([p.label for p in STANDARD_PROTOCOLS], _panels(run, summary, there), strict=False)),
+        panels=list(zip([p.label for p in STANDARD_PROTOCOLS], panels, strict=False)),
         shades=len(there) > MOST_PLACES,
         wider=len(there) > 5,
         dots=dots_label([summary.dots[n] for n in there]) if there else None,
@@ -148,14 +149,13 @@ def _provenances(run: Run | Study) -> list[dict[str, Any]]:
     return found
 
 
-def _panels(run: Run | Study, summary: Summary, there: Sequence[int]) -> list[str]:
-    if not there:
-        return []
+def pictures_of(run: Run | Study, summary: Summary, names: tuple[str, str] = ("laws", "means")) -> Pictures:
+    """What is drawn of a run's laws; `names` are of the files of the runs with their laws, and of the means."""
+    there = [n for n, laws in enumerate(summary.laws) if laws]
+    laws = [[PlottedLaw.of(summary.laws[n][p]) for n in there] for p in range(len(STANDARD_PROTOCOLS))]
+    dots = [[summary.dots[n][p] for n in there] for p in range(len(STANDARD_PROTOCOLS))]
     labels = [cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in there]
-    protocols = range(len(STANDARD_PROTOCOLS))
-    laws = [[summary.laws[n][p] for n in there] for p in protocols]
-    dots = [[summary.dots[n][p] for n in there] for p in protocols]
-    return inline_panels(laws, dots, labels, axis_label(run.swept), there)
+    return Pictures(laws, dots, labels, axis_label(run.swept), there, names)
 
 
 def _cells_of_training(cells: Sequence[Mapping[str, Any]]) -> str:
@@ -170,6 +170,10 @@ def _cells_of_training(cells: Sequence[Mapping[str, Any]]) -> str:
 def _training(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the first cells that were recorded along training: a picture, words and some rows each."""
     recorded = [cell for cell in cells if "training" in cell][:MOST_PLACES]
+    if not recorded:
+        return []
+    from ncsim.report.training_figure import inline_training
+
     pictures = inline_training([cell["training"] for cell in recorded])
     return [
         {

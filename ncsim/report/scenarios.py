@@ -17,7 +17,6 @@ from ncsim.records.scenarios import ScenarioRecords
 from ncsim.report.figures import (
     BLUE,
     GREEN,
-    MOST_PLACES,
     ORANGE,
     PURPLE,
     SKY,
@@ -27,9 +26,9 @@ from ncsim.report.figures import (
     new_figure,
     plain,
     save_figure,
-    stored_figures,
     widest,
 )
+from ncsim.report.pictures import MOST_PLACES, stored_figures
 from ncsim.report.sentences import cell_label
 from ncsim.report.summary import axis_label
 from ncsim.scenarios import ScenarioRun

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from ncsim.statistics.pooled import GroupedMeans, pooled_estimates, pooled_s
 from ncsim.statistics.protocols import STANDARD_PROTOCOLS, TSIRELSON, ProtocolLaw
 from ncsim.statistics.signalling_tests import member_signalling_tests, signalling_tests
 from ncsim.statistics.tally import Tally
+from ncsim.statistics.training_curves import TrajectoryStatistics
 from ncsim.statistics.until import Until
 from ncsim.study import Study, cell_values
 
@@ -58,11 +60,9 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     until = rules[0] if isinstance(run, Run) else None
     if until is not None and until.get("members") != run.configs[0].members:
         until = None  # has not ended, or was extended afterwards
-    for number in range(len(run.configs)):
-        cell = run._cell(number)
+    for number, (cell, along) in enumerate(_read(run)):
         cell_laws = [] if cell.networks == 0 else [ProtocolLaw(p, cell) for p in STANDARD_PROTOCOLS]
         cells.append({"cell": cell_values(run, number)} | _summarise_cell(cell, cell_laws))
-        along = run._along_training(number)
         if along is not None:
             cells[-1]["training"] = training_numbers(*along)
         laws.append(cell_laws)
@@ -88,6 +88,22 @@ def summarise(run: Run | Study, dots: int = 50) -> Summary:
     elif until is not None:
         numbers["until"] = ended(until, run.configs, cells, estimates)
     return Summary(numbers, laws, drawn)
+
+
+def _read(run: Run | Study) -> Iterator[tuple[Cell, tuple[TrajectoryStatistics, int] | None]]:
+    """Each cell, with what was recorded of it along training. The next one is read meanwhile, mostly outside of Python, so that statistics
+    and figures compute beside it."""
+
+    def look(number: int) -> tuple[Cell, tuple[TrajectoryStatistics, int] | None]:
+        return run._cell(number), run._along_training(number)
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(look, 0)
+        for number in range(1, 1 + len(run.configs)):
+            found = following.result()
+            if number < len(run.configs):
+                following = thread.submit(look, number)
+            yield found
 
 
 def axis_label(swept: Sequence[str]) -> str:

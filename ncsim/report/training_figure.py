@@ -11,7 +11,6 @@ import numpy as np
 
 from ncsim.report.figures import (
     BLACK,
-    MOST_PLACES,
     SKY,
     VERMILLION,
     cell_columns,
@@ -22,6 +21,7 @@ from ncsim.report.figures import (
     plain,
     save_figure,
 )
+from ncsim.report.pictures import MOST_PLACES
 from ncsim.report.training import OF_MEMBERS
 
 #: Cells beside one another.

@@ -6,18 +6,17 @@ members that have it, is above 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import counted, json_text, page_bytes, to_be_trained
-from ncsim.report.figures import plot_means, plot_runs_and_laws, stored_figures
-from ncsim.report.page import report_page
+from ncsim.report.page import pictures_of, report_page
+from ncsim.report.pictures import Pictures, stored_figures
 from ncsim.report.sentences import cell_label, cell_lines
 from ncsim.report.summary import Summary, axis_label, summarise
-from ncsim.report.training_figure import plot_training
 from ncsim.report.until import not_ended, until_sentence
 from ncsim.results import Run
-from ncsim.statistics.protocols import STANDARD_PROTOCOLS
 from ncsim.study import Study
 
 
@@ -34,34 +33,34 @@ def write_report(run: Run | Study, figure_names: tuple[str, str] = ("laws", "mea
     return summary
 
 
-def store_report(run: Run | Study, summary: Summary, figure_names: tuple[str, str] = ("laws", "means")) -> None:
-    """Write a summary as `write_report` does. Raises as it does."""
+def store_report(
+    run: Run | Study,
+    summary: Summary,
+    figure_names: tuple[str, str] = ("laws", "means"),
+    draw: Callable[[Pictures, Path], list[str]] = Pictures.draw,
+) -> None:
+    """Write a summary as `write_report` does; `draw` may be a `Drawer`'s. Raises as it does."""
     if run.storage is None:
         raise StoreError("the run is in memory only; allowed: a run with a folder, run_ensemble(..., out=PATH)")
     try:
         run.storage.write("summary.json", json_text(summary.numbers).encode())
         with stored_figures(run.storage) as drawn:
-            _draw(run, summary, drawn, figure_names)
-        run.storage.write("report.html", page_bytes(report_page(run, summary)))
+            panels = draw(pictures_of(run, summary, figure_names), drawn)
+            _draw_training(run, summary, drawn)
+        run.storage.write("report.html", page_bytes(report_page(run, summary, panels=panels)))
     except OSError as error:
         raise StoreError(f"{run.location}: the report cannot be written ({reason(error)})") from None
 
 
-def _draw(run: Run | Study, summary: Summary, folder: Path, names: tuple[str, str]) -> None:
+def _draw_training(run: Run | Study, summary: Summary, folder: Path) -> None:
     recorded = [cell for cell in summary.numbers["cells"] if "training" in cell]
-    if recorded:
-        titles, values = ([cell_label(cell["cell"], bare=bare) for cell in recorded] for bare in (False, True))
-        numbers = [cell["training"] for cell in recorded]
-        plot_training(numbers, titles, values, axis_label(run.swept), folder / "training")
-    with_laws = [n for n, laws in enumerate(summary.laws) if laws]
-    if not with_laws:
+    if not recorded:
         return
-    labels = [cell_label(summary.numbers["cells"][n]["cell"], bare=True) for n in with_laws]
-    label = axis_label(run.swept)
-    laws = [[summary.laws[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
-    dots = [[summary.dots[n][p] for n in with_laws] for p in range(len(STANDARD_PROTOCOLS))]
-    plot_runs_and_laws(laws, dots, labels, label, folder / names[0])
-    plot_means(laws, labels, label, folder / names[1])
+    from ncsim.report.training_figure import plot_training
+
+    titles, values = ([cell_label(cell["cell"], bare=bare) for cell in recorded] for bare in (False, True))
+    numbers = [cell["training"] for cell in recorded]
+    plot_training(numbers, titles, values, axis_label(run.swept), folder / "training")
 
 
 def printed(summary: Summary) -> str:

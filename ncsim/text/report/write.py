@@ -10,8 +10,8 @@ from typing import Any
 from ncsim.config.fields import option_name, spelled
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import counted, json_text, p_value_text, page_bytes, share_text, table, to_be_trained, told_apart
-from ncsim.report.figures import stored_figures
 from ncsim.report.page import render
+from ncsim.report.pictures import stored_figures
 from ncsim.report.provenance import environment_rows
 from ncsim.report.sentences import estimate
 from ncsim.text.config import TextConfig, field_specs
