@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -66,17 +67,34 @@ def built(text: str) -> Path:
         name = f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
         folder = cache_folder()
         library = folder / name
-        if _ours(library):
+        if _ours(library) and _whole(library):
             return library
         with signals.scratch("build-", folder) as scratch:
             (scratch / "step.c").write_text(text)
             made = scratch / name
             _compile([*command, *include, str(scratch / "step.c"), "-o", str(made), "-lm"])
+            if SEALED:
+                made.write_bytes(made.read_bytes() + _seal(made.read_bytes()))
             made.chmod(0o700)
             os.replace(made, library)  # another process may have put the same there: either is right
     except OSError as error:
         raise ConfigError(f"{FAILURE} ({reason(error)}); allowed here: xla") from None
     return library
+
+
+#: Whether a library ends with a checksum of what stands before it, which Linux's loader does not read.
+SEALED = sys.platform == "linux"
+
+
+def _seal(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _whole(library: Path) -> bool:
+    """Whether a library is what was built. Of one that a crash of the machine has cut short, the loader says that it is none, or it
+    ends the process without a word."""
+    data = library.read_bytes() if SEALED else b""
+    return not SEALED or data[-32:] == _seal(data[:-32])
 
 
 def loaded(text: str) -> ctypes.CDLL:
@@ -99,7 +117,8 @@ _YES, _NO = "faster", "slower"
 def verdict(text: str, subject: str = "verdict") -> bool | None:
     """What was found of this C file's code on this machine, such as whether its losses are XLA's; None where nobody has tried."""
     path = _kept_at(text, subject)
-    return path.read_text() == _YES if _ours(path) else None
+    # A word that a crash of the machine has cut short is none.
+    return {_YES: True, _NO: False}.get(path.read_text(errors="replace")) if _ours(path) else None
 
 
 def _kept_at(text: str, subject: str) -> Path:
@@ -117,10 +136,9 @@ def remember(text: str, found: bool, subject: str = "verdict") -> bool:
         made.chmod(0o600)
         try:
             os.link(made, path)
-        except FileExistsError:  # another process was first
-            pass
-        except OSError:  # of a file system that has no hard links: there the last of two at one moment stays
-            if not path.exists():
+        except OSError:
+            # Another process was first. Or the file system has no hard links: there the last of two at one moment stays.
+            if verdict(text, subject) is None:
                 os.replace(made, path)
     kept = verdict(text, subject)
     return found if kept is None else kept

@@ -280,6 +280,11 @@ def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
     library.chmod(0o777)  # anyone may have written to it: built again
     assert c_compiler.built(text) == library
     assert library.stat().st_mtime_ns != stamp
+    whole = library.read_bytes()
+    for torn in (b"", whole[: len(whole) // 4], whole[:-1], whole[:4096] + bytes(4096) + whole[8192:]):
+        library.write_bytes(torn)  # what a crash of the machine leaves; to load it could end the process by SIGBUS
+        assert c_compiler.built(text) == library
+        assert library.read_bytes() == whole
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     elsewhere = c_compiler.built(text)
@@ -440,8 +445,14 @@ def test_a_verdict_is_kept_without_hard_links_and_missed_where_it_cannot_be(monk
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(os, "link", refused)
     text = "int nothing;\n"
+    for torn in (b"", b"fast", b"\xff" * 6):  # by a crash of the machine: it was "no", and stayed so
+        c_compiler._kept_at(text, "torn").write_bytes(torn)
+        assert c_compiler.verdict(text, "torn") is None
+        assert c_compiler.remember(text, True, "torn")
+        assert c_compiler.verdict(text, "torn") is True
+        assert c_compiler.remember(text, False, "torn")  # another was first
+    monkeypatch.setattr(os, "link", refused)
     assert c_compiler.remember(text, True)
     assert c_compiler.remember(text, False)  # the first stays
     assert c_compiler.verdict(text) is True
