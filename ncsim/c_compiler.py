@@ -18,6 +18,7 @@ from pathlib import Path
 from ncsim import signals
 from ncsim.errors import ConfigError, one_line, reason
 from ncsim.machine import processor_features, processor_lines, user_caches
+from ncsim.terminal import say
 
 COMPILERS = ("cc", "gcc", "clang")
 #: Identifies the kinds of processor that there is code for, as the compiler's macros and Linux's /proc/cpuinfo name them.
@@ -156,9 +157,17 @@ def cache_folder() -> Path:
             pass
         if _ours(folder):
             return folder
+        _say_not_kept(folder)
     except OSError:
         pass
     return Path(_temporary_folder())
+
+
+@functools.lru_cache(maxsize=8)
+def _say_not_kept(folder: Path) -> None:
+    say(
+        f"{folder}: others may write to it, so that what is compiled is not kept; allowed: the user's own folder, after chmod go-w"
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -208,6 +208,29 @@ def test_a_path_for_workers_is_the_folder_that_it_was(tmp_path, monkeypatch):
     assert Path("there/run").is_dir()
 
 
+def test_what_is_compiled_is_kept_whatever_the_umask(tmp_path, monkeypatch, capsys):
+    """Where a group's users may write to new folders, the first text run made one that nothing compiled was kept in ever after."""
+    loading = pytest.importorskip("ncsim.text.data.loading", exc_type=ImportError)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = os.umask(0o002)
+    try:
+        with loading._exclusive(loading.text_cache() / "prepared"):
+            assert c_compiler.cache_folder() == tmp_path / "ncsim"
+        if c_compiler.compiler():
+            assert c_compiler.remember("int nothing;\n", True)
+            assert c_compiler.verdict("int nothing;\n") is True
+    finally:
+        os.umask(before)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "ncsim").chmod(0o775)
+    for _ in range(2):  # it is said once
+        assert c_compiler.cache_folder() != tmp_path / "ncsim"
+    assert capsys.readouterr().err == (
+        f"ncsim: {tmp_path}/ncsim: others may write to it, so that what is compiled is not kept; allowed: the user's own folder, after chmod "
+        "go-w\n"
+    )
+
+
 def test_a_user_without_a_home(tmp_path, monkeypatch):
     """Nothing is kept in a folder called ~, nor in one beside whatever folder a run is begun in."""
     text_cache = pytest.importorskip("ncsim.text.data.loading", exc_type=ImportError).text_cache

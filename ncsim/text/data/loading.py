@@ -101,7 +101,11 @@ def text_cache() -> Path:
         raise ConfigError(
             "--cache-dir: not given, and this user has no home; allowed: a folder, or XDG_CACHE_HOME set to one"
         )
-    return base / "ncsim" / "text"
+    folder = base / "ncsim"
+    with contextlib.suppress(OSError):  # whoever writes there says so
+        # The user's alone, whatever the umask: it has generated code, too, which is kept in no folder that others may write to.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder / "text"
 
 
 class TextBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
