@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import os
 import re
@@ -264,6 +265,24 @@ def test_code_for_avx2_compiles_and_agrees(monkeypatch):
     narrow = native.training.__wrapped__(native.shape(config))
     ours, theirs = (run(config, vector, targets, jnp.float32(0.01), jnp.int32(10)) for run in (narrow, train.train))
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TEN_STEPS)
+
+
+def test_many_steps_are_taken_in_turns(monkeypatch):
+    """What is the same for all networks is made for some steps at a time, of every block anew: with the same bits."""
+    if says_why_not():
+        return
+    config = native.shape(ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS))
+    vector = jnp.asarray(np.random.default_rng(0).normal(0, 0.5, (Architecture.of(config).size, 80)), jnp.float32)
+    given = (config, vector, jnp.asarray(context_targets(config.tasks)[0], jnp.float32), jnp.float32(0.01))
+    text = native.source(config)
+    at_once = native.training.__wrapped__(config)
+    monkeypatch.setattr(native, "source", lambda _: text.replace("MOST_ROWS 65536", "MOST_ROWS 4"))
+    in_turns = native.training.__wrapped__(config)
+    programs = [jax.jit(functools.partial(run, *given)) for run in (at_once, in_turns)]
+    for steps in ([0, 3, 3, 11], [4, 9, 9, 9], [8] * 4):
+        found = [np.asarray(run(jnp.asarray(steps, jnp.int32))) for run in programs]
+        assert np.array_equal(*found), steps
+    assert np.max(np.abs(found[0] - vector)) > 1e-2
 
 
 def test_the_cache_is_the_users_own(monkeypatch, tmp_path):
