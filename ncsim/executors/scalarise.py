@@ -35,11 +35,13 @@ def out_of_reach(config: EnsembleConfig, program: str, max_hidden: int, max_rows
         return f"precision {config.precision}; {program} has float32"
     if config.optimizer not in ELEMENTWISE_OPTIMIZERS:
         return f"optimizer {config.optimizer}, which takes norms over a layer; {program} has elementwise ones"
-    hidden, rows = Architecture.of(config).hidden, config.tasks.rows
+    units, rows = Architecture.of(config).hidden, config.tasks.rows
+    # Of separate trunks the option says how many units each has.
+    asked = f"hidden {config.hidden}" + (f" in each of two trunks, {units} units" if units != config.hidden else "")
     if max_rows is None:
-        return f"hidden {hidden}; {program} has 1 to {max_hidden}" if hidden > max_hidden else None
-    if hidden > max_hidden or rows > max_rows:
-        return f"hidden {hidden} with {rows} rows; {program} has 1 to {max_hidden} and at most {max_rows}"
+        return f"{asked}; {program} has 1 to {max_hidden} units" if units > max_hidden else None
+    if units > max_hidden or rows > max_rows:
+        return f"{asked} with {rows} rows; {program} has 1 to {max_hidden} units and at most {max_rows} rows"
     return None
 
 

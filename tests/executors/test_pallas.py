@@ -198,7 +198,11 @@ def test_lowers_for_a_tpu(optimizer):
 def test_what_a_kernel_cannot_train_is_one_line(tmp_path, capsys):
     for change, words in [
         ({"precision": "float64"}, "precision float64"),
-        ({"hidden": 9}, "hidden 9"),
+        ({"hidden": 9}, "hidden 9; the kernel has 1 to 8 units"),
+        (
+            {"hidden": 5, "intervention": "separate_trunks"},
+            "hidden 5 in each of two trunks, 10 units; the kernel has 1 to 8 units",
+        ),
         ({"optimizer": LAYERWISE_OPTIMIZERS[0]}, f"optimizer {LAYERWISE_OPTIMIZERS[0]}"),
     ]:
         config = dataclasses.replace(ENSEMBLE, **change)
