@@ -243,8 +243,10 @@ def test_there_are_teams_for_every_elementwise_optimizer(optimizer):
 )
 def test_every_unit_has_one_thread(change, threads, widths):
     """And every place of the state is loaded and stored by one of a team's, those of the network by the first."""
-    made = cuda.kernels(shape(ncsim.EnsembleConfig(tasks=FOUR_ROWS, **change)))[0]
+    config = ncsim.EnsembleConfig(tasks=FOUR_ROWS, **change)
+    made = cuda.kernels(shape(config))[0]
     team = made.team
+    assert cuda.lanes_of(config) * threads == 262_144  # docs/scaling.md
     assert team.threads == threads
     assert [kind.width for kind in team.local.kinds] == widths
     reached = []
@@ -355,6 +357,39 @@ def test_the_loop_of_a_gpu_is_that_of_the_host(change, tmp_path):
     assert stored.sum() == slots - (len(made.flow.scalars) if made.team else 0)
     np.testing.assert_allclose(out[stored], expected[stored], rtol=1e-5, atol=1e-6)
     assert np.abs(out[stored] - state[stored]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("hidden", "team"), [(1, 1), (9, 4)])
+def test_a_launch_has_threads_for_every_network(hidden, team, monkeypatch):
+    """What XLA is told to launch, read from the trace: how many blocks of how many threads, of which text, with which arguments."""
+    monkeypatch.setattr(nvrtc, "ptx", lambda text: text)
+    config, networks = shape(ncsim.EnsembleConfig(hidden=hidden, tasks=FOUR_ROWS)), 256
+    made = cuda.kernels(config)
+    assert made[0].step != made[1].step
+    slots = len(made[1].lanes) if team == 1 else made[1].team.wide.slots
+    like = [
+        jax.ShapeDtypeStruct((slots, networks), jnp.float32),
+        jax.ShapeDtypeStruct((cuda.CHUNK, source.row_size(made[1])), jnp.float32),
+        jax.ShapeDtypeStruct((2,), jnp.uint32),
+    ]
+    for threads, more in [(cuda.THREADS, 0), (64, 1)]:
+        cuda.ptx.cache_clear()
+        traced = jax.make_jaxpr(lambda *given, t=threads, m=more: cuda.launched(config, 1, *given, t, m))(*like).jaxpr
+        (call,) = traced.eqns
+        assert call.invars == traced.invars
+        assert call.outvars[0].aval.shape == like[0].shape
+        told = dict(call.params["attributes"])
+        assert cuda.CALL in call.params.values()
+        assert told["grid_x"] * told["block_x"] == networks * team
+        assert told["block_x"] == threads
+        assert {told[name] for name in ("grid_y", "grid_z", "block_y", "block_z")} == {1}
+        assert told["name"] == source.NAME
+        text = told["kernel_data"]
+        assert made[1].step in text
+        assert f"networks = {networks}ull;" in text
+        together = int(re.search(rf"__launch_bounds__\({threads}, (\d+)\)\n{source.NAME}\(", text)[1])
+        assert 2 <= together - more <= 12 * cuda.THREADS // threads
+    cuda.ptx.cache_clear()
 
 
 @needs_compiler

@@ -73,8 +73,12 @@ def test_every_rearrangement_and_reduction():
         left, right = jnp.split(a, [1], axis=1)
         parts = jnp.stack([left[:, 0], right[:, 1]], axis=1) * jnp.arange(2.0)
         reduced = a.sum(0) * a.prod(0) + a.max(0) - a.min(0)
-        flags = jnp.where((a > 0).all(0) | (a < 0).any(0), jnp.sign(b), jnp.float32(7))
-        return moved, parts, jax.lax.optimization_barrier(reduced), flags, jax.nn.relu(b), jnp.expand_dims(b, 1)
+        flags = jnp.where((a > 0).all(0), jnp.sign(b), jnp.where((a < 0.5).any(0), jnp.float32(7), jnp.float32(8)))
+        first, second = jnp.unstack(a)
+        numbered = jax.lax.broadcasted_iota(jnp.float32, (2, 3), 0) + a
+        deep = (a[:, :, None] * jnp.arange(1.0, 3.0)).sum(1)  # two axes stay, in their order
+        rest = first / second, numbered, deep, jax.nn.relu(b), jnp.expand_dims(b, 1)
+        return moved, parts, jax.lax.optimization_barrier(reduced), flags, *rest
 
     rng = np.random.default_rng(0)
     a, b = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in [(2, 3, 5), (3, 5)])
@@ -210,6 +214,7 @@ def test_what_a_kernel_cannot_train_is_one_line(tmp_path, capsys):
             run_ensemble(config, out=tmp_path / "run", executor="pallas")
     assert not (tmp_path / "run").exists()
     assert capsys.readouterr().err == ""
+    assert pallas.unsupported(dataclasses.replace(ENSEMBLE, hidden=8)) is None
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: pallas cannot train on a GPU; allowed here: xla$"):
         pallas.block_program(ENSEMBLE, Elsewhere("gpu", 1), BLOCKS)
     with pytest.raises(ncsim.ConfigError, match=r"^--executor: gpu; allowed: auto, xla, pallas, native, cuda$"):
