@@ -22,6 +22,7 @@ from ncsim.config.tasks import context_targets
 from ncsim.ensemble.run import run_ensemble
 from ncsim.ensemble.trainer import BLOCKS
 from ncsim.executors import choice, pallas, xla
+from ncsim.executors.lane_program import LaneProgram
 from ncsim.executors.native import program as native
 from ncsim.executors.scalarise import ScalariseError, as_elements, element_array, scalarise
 from ncsim.training import optimizers
@@ -227,6 +228,60 @@ def test_operation_that_no_kernel_has_is_one_line(monkeypatch):
 
     monkeypatch.setattr(native, "make_step", sorting)
     assert "'sort'" in pallas.unsupported(dataclasses.replace(ENSEMBLE, alice_weight=0.5))  # a shape of its own
+
+
+def test_a_lane_program_is_its_step(monkeypatch):
+    """Signs in short and in long sums, conditions, powers, and who keeps what, of a step that no optimiser has."""
+
+    def made_up(config, targets, rate):
+        def begin(v):
+            return v, (jnp.zeros(()), 2 * v[0], rate, jnp.int32(0))
+
+        def step(carry):
+            v, (grown, twice, kept, count) = carry  # twice stays as it was, by network
+            power = jnp.float32(0.9) ** (count + 1)
+            few = -(v[0] + v[2]) - v[1]
+            many = -(v[0] * v[1]) - v[2] - v[3] * power + v[4] - v[5] * v[6] - targets[1, 0] * v[1] - twice
+            on = v > 0
+            chosen = jnp.where((on[0] & on[1]) | (on[2] ^ ~on[3]), few, many / power)
+            grown = jnp.where(count == 1, chosen, grown - rate * chosen)
+            v = jnp.concatenate([v[1:], chosen[None]]) - kept * jnp.minimum(grown, on[5].astype(jnp.float32))
+            return v, (grown, twice, kept * power, count + 1)
+
+        return begin, step
+
+    monkeypatch.setattr(native, "make_step", made_up)
+    config = ncsim.EnsembleConfig(hidden=1, tasks=FOUR_ROWS)
+    program = LaneProgram(native.scalar_step(config))
+    assert program.lanes == [*range(7), 7, 8]
+    targets, rate = jnp.asarray(context_targets(FOUR_ROWS)[1], jnp.float32), jnp.float32(0.1)
+    given = [*targets.reshape(-1), rate]
+    vector = jnp.asarray(np.random.default_rng(3).normal(size=(7, 64)), jnp.float32)
+
+    @jax.jit
+    def by_lanes(vector):
+        lanes, fixed, scalars = program.begin(vector, given)
+        for _ in range(3):
+            row = program.row(scalars, given)
+            lanes = program.step(lanes, fixed.__getitem__, row.__getitem__)
+            scalars = program.advance(scalars, given)
+        return jnp.stack(lanes)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=1, out_axes=1)
+    def by_network(vector):
+        begin, step = made_up(config, targets, rate)
+        v, (grown, twice, _, _) = step(step(step(begin(vector))))
+        return jnp.concatenate([v, grown[None], twice[None]])
+
+    np.testing.assert_allclose(by_lanes(vector), by_network(vector), rtol=2e-5, atol=2e-5)
+
+    def marked(config, targets, rate):
+        return lambda v: (v, v[0] > 0), lambda carry: (carry[0] - rate, carry[0][0] > 0)
+
+    monkeypatch.setattr(native, "make_step", marked)
+    with pytest.raises(ScalariseError, match="state by network that is no float32"):
+        LaneProgram(native.scalar_step(config))
 
 
 @pytest.mark.slow
