@@ -106,6 +106,10 @@ def test_a_step_is_what_was_traced(name):
     program = native.scalar_step(native.shape(config))
     targets = np.asarray(context_targets(config.tasks)[2], np.float32)
     vector = np.random.default_rng(6).normal(size=(program.size, 200)).astype(np.float32).astype(float)
+    if config.intervention != "pcgrad":  # whose projections may leave nothing but a rounding to move by
+        # Biases of 0: of the row that is all 0 such units are exactly at 0, where a ReLU sends nothing back.
+        trunk = config.tasks.features * config.hidden
+        vector[trunk : trunk + config.hidden, ::4] = 0
     if config.training_rows:
         vector[-config.tasks.rows :] = vector[-config.tasks.rows :] > 0  # which rows a network trains on
     as_traced = flow(AsTraced(), program, targets.reshape(-1).tolist())
