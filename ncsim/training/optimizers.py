@@ -20,6 +20,8 @@ from ncsim.training.network import Architecture
 
 #: Optimisers whose programs for one device and for several XLA rounds otherwise, unless divisors are hidden from it.
 DIVIDED_AS_WRITTEN = ("lamb", "radam")
+#: Gradients of the first steps, for which options are tried. RAdam's sixth is the first that it divides; rprop wants two of one sign.
+_TRIED = (1.0, 0.5, -0.25, -0.7, 0.6, 1.0, -0.3, 0.8)
 #: What calls another program, which is written out, and where it has it.
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr"}
 
@@ -28,8 +30,8 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
     """Refuse an optimiser's options before anything is made or trained.
 
     Raises:
-        ConfigError: an option that does not exist, is of another type, fails, changes nothing beside the others, or moves what has
-            no gradient where a config has such parameters.
+        ConfigError: an option that does not exist, is of another type, fails, changes nothing beside the others, trains no network
+            at all, or moves what has no gradient where a config has such parameters.
     """
     alike = {
         (c.optimizer, c.optimizer_options, Architecture.of(c), c.precision, _without_gradient(c)): c for c in configs
@@ -51,6 +53,9 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
                 raise ConfigError(
                     f"--optimizer-options: {words}; {name} changes nothing there; allowed: without {name}"
                 )
+        if options and (problem := _trains_nothing(config)) is not None:
+            words = f"{config.optimizer} with {config.optimizer_options}"
+            raise ConfigError(f"--optimizer-options: {words}; {problem}; allowed: options that train")
         if options and (still := _without_gradient(config)) is not None and _moves_at_rest(config):
             words = f"{config.optimizer} with {config.optimizer_options}"
             raise ConfigError(
@@ -64,6 +69,20 @@ def validate_optimizers(configs: Sequence[EnsembleConfig]) -> None:
             f"--optimizer-options: {words}; a step is 0 / 0 where a gradient is 0, as of a unit that no input switches on, and such a network "
             "counts as diverged"
         )
+
+
+def _trains_nothing(config: EnsembleConfig) -> str | None:
+    """What options make of any network, in words, as Adam's b1=1 (0 / 0 in each step); None where they train some."""
+    with jax.enable_x64(config.precision == "float64"):
+        usual = jnp.linspace(0.5, 1.0, Architecture.of(config).size, dtype=config.precision)[:, None]
+        optimizer, vector = make_optimizer(config, 1.0), jnp.ones_like(usual)
+        state, moved = optimizer.init(vector), False
+        for number, factor in enumerate(_TRIED, 1):
+            updates, state = optimizer.update(usual * factor, state, vector)
+            if not np.isfinite(np.asarray(updates)).all():
+                return f"step {number} of usual gradients is no number, and every network would diverge"
+            moved = moved or bool((np.asarray(updates) != 0).any())
+    return None if moved else "no step moves anything"
 
 
 def _without_gradient(config: EnsembleConfig) -> str | None:
@@ -138,7 +157,7 @@ def make_optimizer(config: EnsembleConfig, learning_rate: Any) -> optax.Gradient
         _known_options(config.optimizer, name)
     try:
         optimizer = getattr(optax, config.optimizer)(learning_rate, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:  # radam divides by 1 - b2 at once
         words = f"{config.optimizer_options!r}; {config.optimizer}: {one_line(error)}"
         raise ConfigError(f"--optimizer-options: {words}") from None
     if config.optimizer in DIVIDED_AS_WRITTEN:

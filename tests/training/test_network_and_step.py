@@ -250,6 +250,41 @@ def test_what_makes_dead_units_no_numbers_is_said_once(optimizer, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "options", "problem"),
+    [
+        ("adam", "b1=1", "step 1 of usual gradients is no number"),
+        ("amsgrad", "b1=-1", "step 2 of usual gradients is no number"),
+        ("radam", "threshold=1", "step 3 of usual gradients is no number"),
+        ("radam", "eps_root=-1", "step 6 of usual gradients is no number"),
+        ("radam", "b2=1", "float division by zero"),
+        ("signum", "beta=1", "no step moves anything"),
+        ("adadelta", "eps=0", "no step moves anything"),
+        ("lars", "trust_coefficient=0", "no step moves anything"),
+    ],
+)
+def test_options_that_train_no_network_are_refused(optimizer, options, problem):
+    """Every network diverged, stayed where it began, or was a traceback; of Adam's b1=1 it was said that dead units do that."""
+    with pytest.raises(ncsim.ConfigError, match=rf"^--optimizer-options: .*{optimizer}.*{problem}.*$"):
+        validate_optimizers([ncsim.EnsembleConfig(optimizer=optimizer, optimizer_options=options)])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ("adam", "b1=0,b2=0"),
+        ("adabelief", "b1=0.5,eps_root=0"),
+        ("optimistic_gradient_descent", "alpha=0"),
+        ("rprop", "eta_plus=1"),
+        ("rmsprop", "decay=0,centered=true"),
+        ("sgd", "momentum=1"),
+        ("adafactor", "min_dim_size_to_factor=1,weight_decay_rate=0.01"),
+    ],
+)
+def test_options_at_the_edge_that_train_are_taken(optimizer, options):
+    validate_optimizers([ncsim.EnsembleConfig(optimizer=optimizer, optimizer_options=options)])
+
+
 @pytest.mark.parametrize("weights", [[0.0, 1.0], [1.0, 0.0]])
 def test_of_a_grid_each_cell_is_looked_at_for_what_has_no_gradient(weights):
     """Of cells that differ in their weights alone the last was looked at: before one of 1, that of 0 trained and every network diverged."""
