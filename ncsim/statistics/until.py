@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.config.ensemble import EnsembleConfig, field_specs, swept_fields
 from ncsim.config.fields import shown, spelled_values
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError
@@ -64,7 +64,9 @@ def _plain(name: str) -> str:
 NUMBERS = _numbers()
 _BY_PLAIN = {_plain(name): name for name in NUMBERS}
 _PRECISION = re.compile(r"(.+?)(?:\+-|\+/-|±)\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*")
-_CELL = re.compile(r",\s*(\w+)\s*=\s*([^,=]+?)\s*(?=,|$)")
+# A value is a word, or options of an optimizer: pairs with commas between, up to what is a field again.
+_OPTION = rf"(?!(?:{'|'.join(field_specs())})\b)\w+\s*=\s*[^,=\s]+"
+_CELL = re.compile(rf",\s*(\w+)\s*=\s*({_OPTION}(?:\s*,\s*{_OPTION})*|[^,=]+?)\s*(?=,|$)")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import pytest
 
 import ncsim
 from ncsim.cli.command import main
+from ncsim.config.fields import named_values
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.until import _Stages
 from ncsim.report.summary import summarise
@@ -411,6 +412,20 @@ def test_a_folder_that_has_more_is_looked_at_whole(ended, tmp_path):
     run = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=MEAN)
     assert run.until["looks"][0]["members"] == 300
     assert run.configs[0].members >= 300
+
+
+def test_a_cell_is_named_by_options_of_its_optimizer():
+    """As a report names it: it was no such number, and no run could be until that cell is precise."""
+    options = ["", "b1=0.5", "b1=0.5,b2=0.9", "b1=0.5, b2=0.9, eps=1e-7"]
+    cells = ncsim.config_grid(optimizer="adam", optimizer_options=options, hidden=[2, 3])
+    for config in cells:
+        named = named_values({"optimizer_options": config.optimizer_options, "hidden": config.hidden})
+        turned = named_values({"hidden": config.hidden, "optimizer_options": config.optimizer_options})
+        for cell in (named, turned, f"{named}, best of 20 by loss", f"best of 20 by loss, {turned}"):
+            until = Until.parse(f"mean S, {cell} +- 0.1")
+            assert [cells[number] for number in until.cells(cells)] == [config]
+            assert Until.parse(str(until)) == until
+            assert until.number == ("mean S, best of 20 by loss" if "best" in cell else "mean S")
 
 
 def test_names_are_read_with_any_spaces():

@@ -270,6 +270,7 @@ def test_a_cell_without_options_is_not_called_all(tmp_path):
     words = [cell_label({"optimizer_options": config.optimizer_options, "hidden": 3}) for config in cells]
     assert words == ['optimizer_options="", hidden=3', "optimizer_options=momentum=0.9, hidden=3"]
     assert Until.parse('mean S, optimizer_options="" +- 0.1').cells(cells) == [0]
+    assert Until.parse("mean S, optimizer_options=momentum=0.9 +- 0.1").cells(cells) == [1]
     RunFolder.create(tmp_path, cells)
     settings = dict(provenance(str(tmp_path))["settings"])
     assert settings["optimizer_options"] == '"", momentum=0.9'
