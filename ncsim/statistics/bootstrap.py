@@ -17,6 +17,7 @@ from ncsim.records.joint_counts import array_of
 from ncsim.statistics import arguments
 from ncsim.statistics.arguments import check_flag, checked_level, resamples_and_seed
 from ncsim.statistics.intervals import Estimate, clopper_pearson, unseen_share
+from ncsim.statistics.quantum_bounds import in_units
 
 RESAMPLES = 4_000
 
@@ -32,8 +33,10 @@ FEWEST_MEMBERS = 100
 #: The smallest mean, on a scale from 0 to 1, that Hoeffding's interval looks at.
 SMALLEST = 1e-300
 
-#: Means that differ by less differ by rounding: steps of a lattice over members and rows are larger.
+#: Means of values of about 1 that differ by less differ by rounding: steps of a lattice over members and rows are larger.
 TIED = 1e-12
+#: Values that differ by less, beside the largest one, are one value that was rounded in several ways.
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
 
 #: float64 numbers of one block of resampled histograms, or of weights by items.
 BLOCK = 2**22
@@ -86,12 +89,13 @@ def bootstrap_mean(
         return Estimate(math.nan, *support, "no members", level)
     if _near_constant(count):
         return _near_constant_interval(bins, count, level, support)
+    bins, unit = in_units(bins)  # whose cubes a float can hold
     mean = float(count @ bins / total)
     resampled = _resampled_means(bins, count, resamples, np.random.default_rng(seed))
     deviation = bins - mean
     acceleration = float(count @ deviation**3) / (6 * float(count @ deviation**2) ** 1.5)
     low, high = _bca_limits(resampled, mean, acceleration, total - 1, level)
-    low, high = min(low, mean), max(high, mean)
+    mean, low, high = unit * mean, unit * min(low, mean), unit * max(high, mean)
     if total >= FEWEST_MEMBERS:
         return Estimate(mean, low, high, "BCa bootstrap", level)
     unseen = unseen_share(total, 1, level)
@@ -282,7 +286,14 @@ def _histogram(values: Any, members: Any, support: tuple[float, float]) -> tuple
     count = np.zeros(len(bins), np.int64)
     np.add.at(count, which, weights.astype(np.int64))
     kept = count > 0
-    return bins[kept], count[kept]
+    return _without_rounding(bins[kept], count[kept])
+
+
+def _without_rounding(bins: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Neighbours that differ by rounding as the lowest of them: as several values, equal members would look like a sample that differs."""
+    apart = np.diff(bins) > ROUNDING * np.abs(bins).max(initial=0.0)
+    first = np.flatnonzero(np.concatenate([np.ones(min(len(bins), 1), bool), apart]))
+    return (bins, count) if len(first) == len(bins) else (bins[first], np.add.reduceat(count, first))
 
 
 def _near_constant(count: np.ndarray) -> bool:

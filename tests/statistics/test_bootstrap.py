@@ -51,6 +51,32 @@ def test_mean_is_held_in_many_samples(name, members, samples):
     check_mean_coverage(name, members, samples, seed=12)
 
 
+def test_equal_values_that_were_rounded_in_several_ways_are_equal():
+    """As 0.3 and 0.1 + 0.2: resampling found no spread, and the interval of 100 of them was a point."""
+    one, other = 0.3, 0.1 + 0.2
+    assert one != other
+    same = bootstrap_mean([one] * 100)
+    assert same.low < 0.18
+    assert same.high > 0.4
+    assert bootstrap_mean([one, other], members=[50, 50]) == same
+    assert bootstrap_mean([-one, -other], members=[50, 50]) == bootstrap_mean([-other] * 100)
+    assert bootstrap_mean([1e-17, 0.0, 1.0], members=[30, 40, 30]) == bootstrap_mean([0.0, 1.0], members=[70, 30])
+    # What is small beside nothing is no rounding.
+    small = bootstrap_mean([1e-17, 0.0], members=[50, 50])
+    assert 0.3e-17 < small.low < 0.5e-17 < small.high < 0.7e-17
+
+
+@pytest.mark.parametrize("exponent", [-1020, -500, -45, 45, 500, 1020])
+@pytest.mark.parametrize("members", [50, 300])
+def test_an_interval_has_the_unit_of_its_values(exponent, members):
+    """Squares and cubes of deviations were 0 or no float, which ended in a traceback, and of tiny values all means were tied."""
+    values = np.random.default_rng(5).exponential(size=members).clip(0, 8)
+    unit = 2.0**exponent
+    plain, scaled = bootstrap_mean(values, support=(0, 8)), bootstrap_mean(values * unit, support=(0, 8 * unit))
+    assert scaled.method == plain.method
+    np.testing.assert_allclose(np.array(scaled[:3]) / unit, plain[:3], rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("members", [1, 3, 10, 50])
 def test_hoeffding_s_interval_holds_the_mean_of_few_members(name, members):
