@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ncsim.statistics.arguments import numbers, whole
 from ncsim.statistics.bootstrap import bootstrap_mean
 from ncsim.statistics.intervals import Estimate
 
@@ -34,12 +35,17 @@ def schmidt_entropy(matrices: Any) -> np.ndarray:
     Returns:
         float64[...], 0 to ln min(A, B); NaN for a matrix of zeros, and for one that is not finite.
 
+    Raises:
+        ValueError: no matrices, or entries that are no real numbers.
+
     Example:
         >>> import numpy as np
         >>> schmidt_entropy([[[1, 1], [1, -1]], [[2, 1], [4, 2]]]).round(3).tolist()  # ln 2, and a product
         [0.693, 0.0]
     """
-    matrices = np.asarray(matrices, np.float64)
+    matrices = numbers("matrices", matrices)
+    if matrices.ndim < 2 or 0 in matrices.shape[-2:]:
+        raise ValueError(f"matrices: shape {matrices.shape}; allowed: [..., A, B], a row and a column or more")
     largest = np.max(np.abs(matrices), axis=(-2, -1), keepdims=True)
     bad = ~np.isfinite(largest) | (largest == 0)
     squares = _squares(np.where(bad, 1.0, matrices / np.where(bad, 1, largest)))
@@ -135,7 +141,7 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
         neighbours: k, 1 or more and fewer than N.
 
     Raises:
-        ValueError: samples of other numbers, too few, or not finite.
+        ValueError: samples of other numbers, too few, or not finite real numbers; neighbours that are no whole number.
 
     Example:
         >>> import numpy as np
@@ -148,9 +154,9 @@ def sample_information(first: Any, second: Any, neighbours: int = NEIGHBOURS) ->
     from scipy.spatial import cKDTree
     from scipy.special import digamma
 
-    sides = [np.asarray(each, np.float64) for each in (first, second)]
+    sides = [numbers(name, each) for name, each in (("first", first), ("second", second))]
     sides = [each[:, None] if each.ndim == 1 else each for each in sides]
-    number = len(sides[0])
+    neighbours, number = whole("neighbours", neighbours, 1), sides[0].shape[0] if sides[0].ndim else 0
     if any(each.ndim != 2 or len(each) != number or not np.isfinite(each).all() for each in sides):
         raise ValueError("first, second: allowed: finite numbers, [N] or [N, variables], as many samples of both")
     if not 1 <= neighbours < number:

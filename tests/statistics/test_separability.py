@@ -230,6 +230,21 @@ def test_ties_are_counted_as_in_their_paper_and_alone():
     assert sample_information(*raw, neighbours=3) == pytest.approx(total / 40, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("matrices", "said"),
+    [
+        (np.array([[1, 1], [1j, -1j]]), "matrices: .*; allowed: real numbers"),  # ln 2, of which 0 was said
+        ([["1", "0"], ["0", "1"]], "matrices: .*; allowed: real numbers"),
+        ([1.0, 2.0], r"matrices: shape \(2,\); allowed"),
+        (np.zeros((3, 0, 2)), r"matrices: shape \(3, 0, 2\); allowed"),
+    ],
+)
+def test_matrices_that_are_none(matrices, said):
+    with pytest.raises(ValueError, match=said):
+        schmidt_entropy(matrices)
+    assert schmidt_entropy(np.ones((0, 2, 2))).shape == (0,)
+
+
 def normal_scores(values):
     """Ranks, the mean of those that tie, as quantiles."""
     from scipy.special import ndtri
@@ -246,6 +261,11 @@ def normal_scores(values):
         (np.zeros((2, 2, 2)), np.zeros(2), 1, "first, second"),
         (np.zeros(5), np.zeros(5), 5, "neighbours: 5; allowed: 1 to 4"),
         (np.zeros(5), np.zeros(5), 0, "neighbours: 0"),
+        (np.arange(5), np.arange(5), 2.5, "neighbours: 2.5; allowed: a whole number, 1 or above"),
+        (np.arange(5), np.arange(5), True, "neighbours: True; allowed: a whole number"),
+        (np.arange(5) * 1j, np.arange(5), 2, "first: .*; allowed: real numbers"),
+        (np.arange(5), ["a"] * 5, 2, "second: .*; allowed: real numbers"),
+        (5, 5, 1, "first, second"),
     ],
 )
 def test_samples_that_are_none(first, second, neighbours, said):
