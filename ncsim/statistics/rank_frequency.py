@@ -136,7 +136,7 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
         See `MomentFit`.
 
     Raises:
-        ValueError: an exponent of 0 or below; fewer than two kinds of words; an energy that no constants reach, since the mean must lie
+        ValueError: an exponent of 0 or below, or so large that energies are no floats; fewer than two kinds of words; an energy that no constants reach, since the mean must lie
             between that of the first rank and that of equal counts.
 
     Example:
@@ -148,8 +148,13 @@ def moment_fit(counts: Int[np.ndarray, " rank"], exponent: float = 1.0, energy: 
     exponent = one_number("exponent", exponent, "above 0")
     if not (math.isfinite(exponent) and exponent > 0):
         raise ValueError(f"exponent: {exponent:g}; allowed: above 0")
-    levels = np.arange(len(counts), dtype=float) ** exponent
     words = int(counts.sum())
+    if exponent * math.log(max(len(counts) - 1, 1)) + math.log(max(words, 1)) > 709:  # of the largest float
+        kinds = counted(len(counts), "kind")
+        raise ValueError(
+            f"exponent: {exponent:g}; allowed: above 0, and for {kinds} one with energies that a float can hold"
+        )
+    levels = np.arange(len(counts), dtype=float) ** exponent
     energy = float(counts @ levels) if energy is None else one_number("energy", energy)
     most = words * float(levels.mean()) if len(counts) > 1 else 0.0
     # Nearer than that it is that of equal counts but for rounding, and any large B does.

@@ -198,6 +198,11 @@ def test_order_is_nothing():
 def test_refusals():
     with pytest.raises(ValueError, match="there are none"):
         ncsim.rank_counts([])
+    with pytest.raises(
+        ValueError, match=r"^exponent: 110; allowed: above 0, and for 900 kinds one with energies that a float"
+    ):
+        ncsim.moment_fit([3, 2, 1] * 300, 110)
+    assert_moments_come_out([3, 2, 1] * 300, 100.0)
     with pytest.raises(ValueError, match=r"^exponent: 0; allowed"):
         ncsim.moment_fit(np.array([3, 2, 1]), 0)
     nearly = np.nextafter(6.0, 0)
