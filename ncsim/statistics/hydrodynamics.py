@@ -63,7 +63,7 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
 
     Args:
         grid: evenly spaced q that holds nearly all of the density.
-        log_density: ln p at times t - 2 h, t - h, t, t + h and t + 2 h, up to a constant.
+        log_density: ln p at times t - 2 h, t - h, t, t + h and t + 2 h, up to a constant; minus infinity where there is none.
         step: h, above 0.
 
     Returns:
@@ -71,7 +71,7 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
 
     Raises:
         ValueError: other shapes, a grid that is not even, a step that is not finite and above 0, or logarithms that are no real numbers
-            below infinity.
+            below infinity, or minus infinity at all points of a time.
 
     Example:
         >>> grid = np.linspace(-6, 6, 601)
@@ -84,16 +84,34 @@ def fluid(grid: Float[np.ndarray, " G"], log_density: Float[np.ndarray, "5 G"], 
     if grid.ndim != 1 or logs.shape != (5, len(grid)) or len(grid) < 9:
         raise ValueError(f"log_density: shape {logs.shape}; allowed: [5, G], G being that of the grid, 9 or more")
     width = _spacing(grid)
-    density = np.exp(logs - logs.max(axis=1, keepdims=True))
+    density = np.exp(logs - _largest(logs))
     density /= density.sum(axis=1, keepdims=True) * width
     # The current at t - h, t and t + h, by continuity: dJ/dq = -dp/dt.
     change = (density[2:] - density[:-2]) / (2 * step)
     current = -(np.cumsum(change, axis=1) - change / 2) * width
     velocity = current / np.maximum(density[1:-1], 1e-150)  # whose square a float can divide by
     acceleration = (velocity[2] - velocity[0]) / (2 * step) + velocity[1] * np.gradient(velocity[1], width)
-    slope = np.gradient(logs[2], width)
+    slope = _slope(logs[2], width)
     potential = np.gradient(slope, width) / 2 + slope**2 / 4  # sqrt(p)'' / sqrt(p)
     return Fluid(grid, density[2], velocity[1], acceleration, np.gradient(potential, width))
+
+
+def _largest(logs: np.ndarray) -> np.ndarray:
+    """Of logarithms [..., G] the largest, [..., 1]. Raises ValueError where there is none."""
+    largest = logs.max(axis=-1, keepdims=True, initial=-np.inf)
+    if not np.isfinite(largest).all():
+        raise ValueError("log_density: minus infinity everywhere; allowed: a density above 0 somewhere on the grid")
+    return np.asarray(largest)
+
+
+def _slope(logs: np.ndarray, width: float) -> np.ndarray:
+    """d ln p / dq, [G]. Next to points without density it is from the other side alone; 0 between two of them, and on them."""
+    with np.errstate(invalid="ignore"):  # infinity less itself
+        slope, steps = np.gradient(logs, width), np.diff(logs) / width
+    steps = np.where(np.isfinite(steps), steps, np.nan)
+    before, after = np.append(np.nan, steps), np.append(steps, np.nan)
+    one_sided = np.where(np.isfinite(before), before, np.where(np.isfinite(after), after, 0.0))
+    return np.where(np.isfinite(slope), slope, np.where(np.isfinite(logs), one_sided, 0.0))
 
 
 def _spacing(grid: np.ndarray) -> float:
@@ -212,7 +230,8 @@ def fitted_log_density(
     weight = np.exp(start - start.max())
     change = np.linalg.inv(np.linalg.cholesky((basis * weight) @ basis.T / weight.sum() + 1e-12 * np.eye(degree)))
     basis, moments = change @ basis, change @ moments
-    return _newton(basis, moments, start, width)
+    # From degree 2 on the start is of the family. Of degree 1 it would stay in what is found.
+    return _newton(basis, moments, start if degree > 1 else np.zeros_like(start), width)
 
 
 def _powers(values: np.ndarray, degree: int) -> np.ndarray:
@@ -241,7 +260,10 @@ def _newton(basis: np.ndarray, moments: np.ndarray, start: np.ndarray, width: fl
             logs = start + parameters @ basis
             return np.asarray(logs - logs.max() - np.log(np.exp(logs - logs.max()).sum() * width))
         hessian = (basis * share) @ basis.T - np.outer(means, means)
-        move = np.linalg.solve(hessian + 1e-14 * np.eye(len(basis)), -gradient)
+        try:
+            move = np.linalg.solve(hessian + 1e-14 * np.eye(len(basis)), -gradient)
+        except np.linalg.LinAlgError:
+            break
         # Near the end what a step gains is less than the rounding of its value, and would be halved for ever.
         size, rounding = 1.0, 1e-13 * max(1.0, abs(value), float(np.abs(parameters) @ np.abs(moments)))
         most = value + rounding
@@ -286,7 +308,7 @@ def entropy_balance(
 
     Args:
         grid: evenly spaced, of one trainable number.
-        log_density: ln p up to a constant.
+        log_density: ln p up to a constant; minus infinity where there is none.
         laplacian: F'' on the grid.
         diffusion: D.
         speed: gamma, the learning rate per unit of time.
@@ -296,7 +318,7 @@ def entropy_balance(
         that has become stationary this is an identity and no finding.
 
     Raises:
-        ValueError: arrays of other lengths than the grid's, a grid that is not even, or what are no real numbers.
+        ValueError: arrays of other lengths than the grid's, a grid that is not even, no density at all, or what are no real numbers.
 
     Example:
         >>> grid = np.linspace(-8, 8, 801)
@@ -313,9 +335,9 @@ def entropy_balance(
     if grid.ndim != 1 or not logs.shape == curved.shape == grid.shape:
         raise ValueError(f"laplacian: shape {curved.shape}; allowed: that of the grid, {grid.shape}, as of log_density")
     width = _spacing(grid)
-    density = np.exp(logs - logs.max())
+    density = np.exp(logs - _largest(logs))
     density /= density.sum()
-    slope = np.gradient(logs, width)
+    slope = _slope(logs, width)
     production = float(diffusion * density @ slope**2)
     destruction = float(-speed * density @ curved)
     return EntropyBalance(production, destruction, production + destruction)
@@ -333,7 +355,7 @@ def circulation(drift: Any, loops: Float[np.ndarray, "loops P R"]) -> Float[np.n
         1994 demand of Madelung's fluid.
 
     Raises:
-        ValueError: loops that have not three axes.
+        ValueError: loops that have not three axes, or vectors of another shape than the points.
 
     Example:
         >>> import numpy as np
@@ -349,5 +371,8 @@ def circulation(drift: Any, loops: Float[np.ndarray, "loops P R"]) -> Float[np.n
         raise ValueError(f"loops: shape {loops.shape}; allowed: [loops, points, parameters]")
     edges = np.roll(loops, -1, axis=1) - loops
     middle = loops + edges / 2
-    vectors = np.asarray(drift(middle.reshape(-1, loops.shape[-1]))).reshape(middle.shape)
-    return np.asarray(np.sum(vectors * edges, axis=(1, 2)))
+    points = middle.reshape(-1, loops.shape[-1])
+    vectors = numbers("drift", drift(points))
+    if vectors.shape != points.shape:  # of which a turned one has as many numbers, in another order
+        raise ValueError(f"drift: gives shape {vectors.shape}; allowed: {points.shape}, that of the points")
+    return np.asarray(np.sum(vectors.reshape(middle.shape) * edges, axis=(1, 2)))

@@ -33,7 +33,7 @@ def action_hbar_squared(diffusion: float, speed: float, multiplier: float) -> fl
     for name, value in (("speed", speed), ("multiplier", multiplier)):
         if finite(name, value) == 0:
             raise ValueError(f"{name}: {value}; allowed: another number than 0")
-    return 4 * diffusion / (speed * multiplier) - 1 / multiplier**2
+    return (4 * diffusion * multiplier / speed - 1) / multiplier / multiplier  # whose square may be no float
 
 
 def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, friction: float = 1.0) -> float:
@@ -45,12 +45,12 @@ def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, fricti
 
     Args:
         time: 0 or above.
-        variance: of positions at the start.
-        heat: T / m, of velocities.
-        friction: above 0; right to rounding however small, 2 T / m times the variance in the end.
+        variance: of positions at the start, 0 or above.
+        heat: T / m, of velocities, 0 or above.
+        friction: finite and above 0; right to rounding however small, 2 T / m times the variance in the end.
 
     Raises:
-        ValueError: a time below 0, or a friction that is not above 0.
+        ValueError: a time, a variance or a heat below 0, or a friction that is not finite and above 0.
 
     Example:
         >>> [round(momentum_kappa(time), 2) for time in (0.01, 1.0, 10.0)]
@@ -58,9 +58,10 @@ def momentum_kappa(time: float, variance: float = 1.0, heat: float = 1.0, fricti
     """
     if not one_number("time", time) >= 0:
         raise ValueError(f"time: {time}; allowed: 0 or above")
-    finite("variance", variance), finite("heat", heat)
-    if not one_number("friction", friction) > 0:
-        raise ValueError(f"friction: {friction}; allowed: a number above 0")
+    for name, value in (("variance", variance), ("heat", heat)):
+        if finite(name, value) < 0:
+            raise ValueError(f"{name}: {value}; allowed: 0 or above")
+    finite("friction", friction, above=0)
     # s^2 = variance + 2 heat (x - 1 + e^-x) / friction^2, x = friction times time. In 2 s^3 s'' the terms that cancel leave this.
     decay = math.exp(-friction * time)
     return 2 * heat * (variance * decay - 2 * heat * _spared(time, friction))

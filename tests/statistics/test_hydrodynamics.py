@@ -287,6 +287,45 @@ def test_the_action_is_madelungs():
     )  # gamma / lambda below and above 4 D
 
 
+def test_an_action_of_small_numbers_has_its_sign():
+    """The square of lambda, or its product with gamma, may be no float: it was a division by zero."""
+    assert action_hbar_squared(1.0, 1e-200, 1e-200) == math.inf
+    assert action_hbar_squared(1.0, 1.0, 1e-170) == -math.inf
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, -2.9), (-6.0, 5.0)])
+def test_of_degree_one_the_logarithm_is_a_line(low, high):
+    """The normal law that the search began with stayed in it: of 0 to 1 the slope was from -30 to 43, and is 0.17."""
+    grid = np.linspace(-6, 6, 1201)
+    samples = np.random.default_rng(3).uniform(low, high, 500)
+    found = ncsim.fitted_log_density(samples, grid, degree=1)
+    slope = np.diff(found) / 0.01
+    np.testing.assert_allclose(slope, slope[0], rtol=1e-6, atol=1e-9)
+    share = np.exp(found) * 0.01
+    assert share.sum() == pytest.approx(1)
+    assert share @ grid == pytest.approx(samples.mean(), abs=1e-8)
+
+
+def test_a_density_may_be_zero():
+    """Walls, and bins of a histogram that nobody is in: all rates were NaN."""
+    curved = np.ones_like(GRID)
+    with np.errstate(divide="ignore"):
+        smooth = 4 * np.log(np.clip(1 - GRID**2 / 9, 0, None))  # 16 <(w' / w)^2>, w = 1 - q^2 / 9: 4 / 3
+    found = ncsim.entropy_balance(GRID, smooth, curved, diffusion=0.2, speed=0.5)
+    assert found.production == pytest.approx(0.2 * 4 / 3, rel=1e-3)
+    walls = np.where(abs(GRID) < 5, -0.5 * GRID**2, -math.inf)
+    whole = ncsim.entropy_balance(GRID, -0.5 * GRID**2, curved, diffusion=0.2, speed=0.5)
+    assert ncsim.entropy_balance(GRID, walls, curved, diffusion=0.2, speed=0.5) == pytest.approx(whole, rel=1e-4)
+    holes = np.where(np.arange(len(GRID)) % 7 == 3, -math.inf, -0.5 * GRID**2)
+    with_holes = ncsim.entropy_balance(GRID, holes, curved, diffusion=0.2, speed=0.5)
+    assert with_holes == pytest.approx(whole, rel=1e-2)
+    alone = np.where(abs(GRID) < 1e-9, 0.0, -math.inf)
+    assert ncsim.entropy_balance(GRID, alone, curved, diffusion=0.2, speed=0.5).production == 0
+    cut = [np.where(abs(GRID) < 5, gauss(mean, 1 + 0.4 * (1 + AROUND * 0.01)), -math.inf) for mean in (0.0, 0.5)]
+    fluids = [ncsim.fluid(GRID, logs, 0.01) for logs in cut]
+    assert all(np.isfinite(each.quantum_force).all() for each in fluids)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -309,9 +348,25 @@ def test_the_action_is_madelungs():
             lambda: ncsim.fitted_log_density(np.append(np.arange(-3.0, 3, 0.1), math.nan), GRID, 2),
             "samples: all the same, or not all finite",
         ),
+        (
+            lambda: ncsim.fitted_log_density(np.append(np.zeros(99), 1.0), np.linspace(-3, 3, 601), 4),
+            "samples: no exponential polynomial of degree 4",
+        ),
         (lambda: momentum_kappa(-1.0), "time: -1.0; allowed: 0 or above"),
-        (lambda: momentum_kappa(1.0, friction=0.0), "friction: 0.0; allowed: a number above 0"),
+        (lambda: momentum_kappa(1.0, friction=0.0), "friction: 0.0; allowed: a finite number above 0"),
         (lambda: momentum_kappa(1.0, friction=math.nan), "friction: nan"),
+        (lambda: momentum_kappa(0.0, friction=math.inf), "friction: inf"),
+        (lambda: momentum_kappa(1.0, variance=-1.0), "variance: -1.0; allowed: 0 or above"),
+        (lambda: momentum_kappa(1.0, heat=-1.0), "heat: -1.0; allowed: 0 or above"),
+        (lambda: ncsim.fluid(GRID, np.full((5, 1201), -math.inf), 0.1), "log_density: minus infinity everywhere"),
+        (
+            lambda: ncsim.entropy_balance(GRID, np.full(1201, -math.inf), np.ones(1201), 0.1, 0.1),
+            "log_density: minus infinity everywhere",
+        ),
+        (
+            lambda: ncsim.circulation(lambda q: q.T, np.ones((2, 5, 2))),
+            r"drift: gives shape \(2, 10\); allowed: \(10, 2\)",
+        ),
         (lambda: action_hbar_squared(0.2, 0.0, 1.0), "speed: 0.0; allowed: another number than 0"),
         (lambda: action_hbar_squared(0.2, 0.5, 0), "multiplier: 0; allowed"),
     ],
