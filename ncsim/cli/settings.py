@@ -219,7 +219,10 @@ def _option(name: str, value: Any, default: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float if number else str) or value == "":
         allowed = "a number" if number else "a text" if value != "" else "a text that is not empty"
         raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: {allowed}")
-    return str(value)
+    try:
+        return str(value)
+    except ValueError:  # a hexadecimal number may be as long as it likes
+        raise ConfigError(f"{option_name(name)}: {shown(value)}; allowed: a number of fewer digits") from None
 
 
 @contextlib.contextmanager

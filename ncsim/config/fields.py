@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import field
 from fractions import Fraction
@@ -200,7 +201,10 @@ def named_values(values: Mapping[str, Any]) -> str:
 
 def shown(value: Any) -> str:
     """A value in an error of one line: bounded, and without line breaks."""
-    text = re.sub(r"\s*\n\s*", " ", repr(value))  # of an array
+    try:
+        text = re.sub(r"\s*\n\s*", " ", repr(value))  # of an array
+    except ValueError:  # Python writes no whole number as long as this, alone or in a list
+        return f"a number of more than {sys.get_int_max_str_digits()} digits"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

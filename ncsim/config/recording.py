@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ncsim.config.fields import whole_number
+from ncsim.config.fields import shown, shown_word, whole_number
 from ncsim.errors import ConfigError
 
 SPACINGS = ("linear", "logarithmic", "every")
@@ -47,13 +47,14 @@ class Recording:
     every: int = 0
 
     def __post_init__(self) -> None:
-        if self.spacing not in SPACINGS:
-            raise ConfigError(f"--record-spacing: {self.spacing}; allowed: {', '.join(SPACINGS)}")
+        if not isinstance(self.spacing, str) or self.spacing not in SPACINGS:
+            word = shown_word(self.spacing) if isinstance(self.spacing, str) else shown(self.spacing)
+            raise ConfigError(f"--record-spacing: {word}; allowed: {', '.join(SPACINGS)}")
         points, every = whole_number(self.points), whole_number(self.every)
         if points is None or not 2 <= points <= MOST_POINTS:
-            raise ConfigError(f"--record-points: {self.points!r}; allowed: a whole number from 2 to {MOST_POINTS}")
+            raise ConfigError(f"--record-points: {shown(self.points)}; allowed: a whole number from 2 to {MOST_POINTS}")
         if every is None or not (self.spacing == "every") <= every <= MOST_STEPS:
-            raise ConfigError(f"--record-every: {self.every!r}; allowed: a whole number, 1 or above")
+            raise ConfigError(f"--record-every: {shown(self.every)}; allowed: a whole number, 1 or above")
         if self.spacing != "every" and every:
             raise ConfigError(f"--record-every: {every} with --record-spacing {self.spacing}; allowed: with every")
         if self.spacing == "every" and points != Recording.points:
@@ -65,14 +66,18 @@ class Recording:
         """The steps that are recorded.
 
         Args:
-            total: optimiser steps of the training, 1 or more.
+            total: optimiser steps of the training, 1 to 1,000,000,000.
 
         Returns:
             Numbers of optimiser steps taken, int32[R], ascending from 0 to `total`.
 
         Raises:
-            ConfigError: more than MOST_POINTS of them.
+            ConfigError: `total` is out of range, or these are more than MOST_POINTS.
         """
+        steps = whole_number(total)  # a NumPy number would wrap around below
+        if steps is None or not 1 <= steps <= MOST_STEPS:
+            raise ConfigError(f"--steps: {shown(total)}; allowed: a whole number from 1 to {MOST_STEPS}")
+        total = steps
         if self.spacing == "every":
             if 1 - (-total // self.every) > MOST_POINTS:  # 0, each that is passed, and the last
                 raise ConfigError(
@@ -82,7 +87,7 @@ class Recording:
         elif self.spacing == "linear":
             inner = np.round(np.linspace(0, total, self.points))
         else:
-            inner = np.round(np.geomspace(1, max(total, 1), self.points - 1))
+            inner = np.round(np.geomspace(1, total, self.points - 1))
         return np.unique(np.concatenate([[0], inner, [total]])).astype(np.int32)
 
     def options(self) -> str:

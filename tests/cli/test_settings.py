@@ -181,6 +181,14 @@ BAD = {
     "hidden = 2\nhidden = 3": "--config: study.toml; is no TOML (Cannot overwrite a value",
     "first-member = 2\nfirst_member = 3": "study.toml: first_member: 3; the key is there twice, with - and with _",
     "steps = " + "9" * 5000: "--config: study.toml; is no TOML (Exceeds the limit",
+    # A hexadecimal number of any length is TOML, and Python does not write it in digits.
+    "steps = 0x"
+    + "f" * 5000: "study.toml: steps: a number of more than 4300 digits; allowed: a whole number from 1 to",
+    "hidden = [2, 0x" + "f" * 5000 + "]": "study.toml: hidden: a number of more than 4300 digits; allowed: a whole",
+    "devices = 0x" + "f" * 5000: "study.toml: devices: a number of more than 4300 digits; allowed: a number of fewer",
+    "quiet = 0x" + "f" * 5000: "study.toml: quiet: a number of more than 4300 digits; allowed: true or false",
+    "hiden = 0x"
+    + "f" * 5000: "study.toml: hiden: a number of more than 4300 digits; no such key; did you mean hidden?",
     "\ud800": "--config: study.toml; is no TOML ('utf-8' codec",
     "{}": "--config: study.toml; does not describe a run ('cells')",
     '{"kind": "text", "config": {}}': "--config: study.toml; is of a text run; allowed: one of ncsim ensemble or ncsim scenario",

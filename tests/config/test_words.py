@@ -17,6 +17,8 @@ WHOLE = [name for name, spec in field_specs().items() if spec["type"] is int]
 REAL = [name for name, spec in field_specs().items() if spec["type"] is float]
 TEXT_WHOLE = ["ranks", *(name for name, spec in text_field_specs().items() if spec["type"] is int)]
 TEXT_REAL = [name for name, spec in text_field_specs().items() if spec["type"] is float]
+#: More digits than Python writes.
+HUGE = 10**5_000
 #: Digits of other scripts are numbers to Python.
 ARABIC, WIDE, ABOVE = "\u0663", "\uff13", "\u00b2"
 NO_WHOLE_NUMBERS = ["", " ", "2 3", ARABIC, WIDE, ABOVE]
@@ -253,6 +255,18 @@ TABLES = {
 }
 
 
+@pytest.mark.parametrize("make", [
+    lambda: ncsim.EnsembleConfig(hidden=HUGE), lambda: ncsim.EnsembleConfig(learning_rate=fractions.Fraction(HUGE, 3)),
+    lambda: ncsim.config_grid(root_seed=[0, HUGE]), lambda: ncsim.config_grid(root_seed=[HUGE, HUGE]),
+    lambda: ncsim.chained_tasks(HUGE), lambda: TextConfig(ranks=(HUGE,)),
+    lambda: ncsim.run_ensemble(ncsim.EnsembleConfig(members=1, steps=1), devices=HUGE),
+])  # fmt: skip
+def test_numbers_of_more_digits_than_python_writes_are_one_line(make):
+    """They were Python's error about its own limit."""
+    with pytest.raises(ncsim.ConfigError, match=r": a number of more than 4300 digits; allowed: "):
+        make()
+
+
 @pytest.mark.parametrize("what", ["inputs", "alice", "bob"])
 def test_truth_tables_take_zeros_and_ones_alone(what):
     for value in (0.9, 0.1, -1, 2, "1", "0", b"1", None, float("nan"), 1j, np.array([1, 0]), 1e-9):
@@ -320,11 +334,32 @@ def test_sizes_are_checked_before_the_work(features):
 @pytest.mark.parametrize(
     "values",
     [{"points": 2.0}, {"points": True}, {"points": "5"}, {"points": 1}, {"spacing": "every", "every": 1.5}, {"every": True},
-     {"spacing": "every", "every": 2, "points": 7}, {"spacing": "every"}, {"every": 3}, {"spacing": 5}],
+     {"spacing": "every", "every": 2, "points": 7}, {"spacing": "every"}, {"every": 3}, {"spacing": 5},
+     {"points": HUGE}, {"spacing": "every", "every": HUGE}, {"points": np.ones((2, 1))}, {"every": np.ones((2, 1))},
+     {"spacing": np.array(["linear", "every"])}, {"spacing": "linear\nevery"}],
+    ids=lambda values: "-".join(values),
 )  # fmt: skip
 def test_recordings(values):
-    with pytest.raises(ncsim.ConfigError, match="--record-"):
+    with pytest.raises(ncsim.ConfigError, match="--record-") as caught:
         ncsim.Recording(**values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "total", [0, -5, 2.0, True, "9", None, 10**9 + 1, 2**31, HUGE], ids=lambda total: str(type(total).__name__)
+)
+def test_a_recording_is_of_steps_that_a_run_can_have(total):
+    """Of ten thousand million steps it gave negative numbers."""
+    for recording in (ncsim.Recording(points=5), ncsim.Recording(spacing="every", every=10**9)):
+        with pytest.raises(ncsim.ConfigError, match=r"^--steps: .*; allowed: a whole number from 1 to 1000000000$"):
+            recording.steps(total)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int16])
+def test_a_recording_takes_steps_of_numpy(kind):
+    """Of unsigned ones each third of 200 steps was more than ten thousand."""
+    for recording in (ncsim.Recording(points=5), ncsim.Recording(spacing="every", every=kind(3))):
+        assert recording.steps(kind(120)).tolist() == recording.steps(120).tolist()
 
 
 @pytest.mark.parametrize(

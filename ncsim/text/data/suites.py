@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncsim.config.fields import shown
 from ncsim.errors import ConfigError, DataError, one_line, reason
 from ncsim.text.data.datasets import DATA_SETS, PAWS_X_LANGUAGES
 from ncsim.text.data.own_files import Columns, label_word
@@ -173,7 +174,7 @@ def open_suite(name: str | os.PathLike[str]) -> Suite:
         raise ConfigError(f"suite={path}: has {keys or 'nothing'}; allowed: name, alice, bob")
     name = described.get("name", path.stem)
     if not isinstance(name, str):
-        raise ConfigError(f"suite={path}: name is {name!r}; allowed: a text")
+        raise ConfigError(f"suite={path}: name is {shown(name)}; allowed: a text")
     parties = [_tasks(described.get(party), party, path) for party in ("alice", "bob")]
     return Suite(name, *parties)
 
@@ -184,21 +185,28 @@ def _tasks(described: Any, party: str, path: Path) -> tuple[Task, ...]:
     return tuple(_task(one, party, path) for one in described)
 
 
+def _is_label(value: Any) -> bool:
+    try:
+        return isinstance(value, str | int | float) and label_word(value) != ""
+    except ValueError:  # more digits than Python writes
+        return False
+
+
 def _task(described: Any, party: str, path: Path) -> Task:
     fields = tuple(Task.__dataclass_fields__)
     if not isinstance(described, Mapping) or not set(described) <= set(fields) or "dataset" not in described:
-        keys = ", ".join(map(str, described)) if isinstance(described, Mapping) else repr(described)[:40]
+        keys = ", ".join(map(str, described)) if isinstance(described, Mapping) else shown(described)
         raise ConfigError(f"suite={path}: a task of {party} has {keys or 'nothing'}; allowed: {', '.join(fields)}")
     given = dict(described)
     if "right" in given:
         many = given["right"] if isinstance(given["right"], list) else [given["right"]]
-        if not many or not all(isinstance(one, str | int | float) and label_word(one) for one in many):
+        if not many or not all(map(_is_label, many)):
             raise ConfigError(
-                f"suite={path}: right of a task of {party} is {given['right']!r}; allowed: a label or a list"
+                f"suite={path}: right of a task of {party} is {shown(given['right'])}; allowed: a label or a list"
             )
         given["right"] = tuple(one if isinstance(one, str) else label_word(one) for one in many)
     for field, value in given.items():
         if field != "right" and not isinstance(value, str):
-            raise ConfigError(f"suite={path}: {field} of a task of {party} is {value!r}; allowed: a text")
+            raise ConfigError(f"suite={path}: {field} of a task of {party} is {shown(value)}; allowed: a text")
     files = {key: str(path.parent / given[key]) for key in ("train", "test") if given.get(key)}
     return Task(**{**given, **files})

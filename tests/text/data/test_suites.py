@@ -379,6 +379,18 @@ SUITE_FILES = [
     ('alice = [{ dataset = "paws_x" }]', "toml", r"language=none: allowed for paws_x: de, en"),
     ('alice = [{ dataset = "sst2", language = "en" }]', "toml", r"language=en: sst2 has none"),
     ('alice = [{ dataset = "file" }]', "toml", r"dataset=file: needs train"),
+    (f"name = 0x{'f' * 5000}", "toml", r"name is a number of more than 4300 digits; allowed: a text"),
+    (f"alice = [0x{'f' * 5000}]", "toml", r"a task of alice has a number of more than 4300 digits; allowed: dataset"),
+    (
+        f'alice = [{{ dataset = "file", right = 0x{"f" * 5000} }}]',
+        "toml",
+        r"right of a task of alice is a number of more",
+    ),
+    (
+        f'alice = [{{ dataset = "file", train = 0x{"f" * 5000} }}]',
+        "toml",
+        r"train of a task of alice is a number of more",
+    ),
 ]
 
 
