@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ncsim.config.fields import shown
 from ncsim.formatting import json_text
 from ncsim.storage.checksums import is_whole, sealed_json
 
@@ -27,8 +28,10 @@ def description(content: bytes) -> dict[str, Any]:
     if whole is False:
         raise ValueError("its checksum is not that of its content")
     stored = json.loads(content.decode())
-    if not isinstance(stored, dict) or stored.get("format") not in range(1, FORMAT + 1):
-        raise ValueError(f"its format is not {FORMAT}")
+    if not isinstance(stored, dict) or "format" not in stored:
+        raise ValueError("it has no format")
+    if stored["format"] not in range(1, FORMAT + 1):  # of a newer version
+        raise ValueError(f"its format is {shown(stored['format'])}; allowed in this version of ncsim: 1 to {FORMAT}")
     if whole is None and stored["format"] != 1:
         raise ValueError("its checksum is gone")
     return stored

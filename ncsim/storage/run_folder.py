@@ -299,9 +299,13 @@ def of_scenario(stored: dict[str, Any]) -> bool:
 
 
 def _from_copy(storage: Storage, name: str) -> str:
-    """What puts config.json right where its copy is there; "" where that is not there, or is what is wrong."""
+    """What puts config.json right where its copy is there; "" where that is not there, is what is wrong, or says the same, as both of
+    a run that a newer version began do."""
     with contextlib.suppress(OSError):
         if name == CONFIG and storage.exists(CONFIG_COPY):
+            with contextlib.suppress(OSError):
+                if storage.read(CONFIG) == storage.read(CONFIG_COPY):
+                    return ""
             return f"`{report_command('--repair', storage.location)}` puts its copy there"
     return ""
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from ncsim.ensemble.work import working_on
 from ncsim.errors import StoreError
 from ncsim.records.members import MemberRecords, concatenated
 from ncsim.results import Run
+from ncsim.storage.checksums import sealed_json
 from ncsim.storage.config_change import change_description
-from ncsim.storage.config_file import described, description
+from ncsim.storage.config_file import FORMAT, described, description
 from ncsim.storage.files import discard_unfinished
 from ncsim.storage.parts import MEMBERS, from_bytes, losses_and_tables, to_bytes
 from ncsim.storage.run_folder import RunFolder
@@ -260,6 +262,21 @@ def test_a_broken_config_file_is_named(tmp_path, content):
     with pytest.raises(StoreError, match=r"config\.json: does not describe a run") as caught:
         ncsim.open_run(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_a_newer_version_is_called_so(tmp_path):
+    """Its format "is not 4" was said of a run that any of 1 to 4 might have, and that its copy would help, which says the same."""
+    newer = sealed_json(json.loads((stored(tmp_path).path / "config.json").read_text()) | {"format": FORMAT + 1})
+    for name in ("config-copy.json", "config.json"):
+        (tmp_path / name).write_bytes(newer)
+    words = f"its format is {FORMAT + 1}; allowed in this version of ncsim: 1 to {FORMAT}"
+    line = f"^{re.escape(f'{tmp_path}/config.json: does not describe a run ({words})')}$"
+    for refused in (RunFolder.open, lambda path: RunFolder.create(path, [CONFIG])):
+        with pytest.raises(StoreError, match=line):
+            refused(tmp_path)
+    (tmp_path / "config-copy.json").write_bytes(newer + b" ")
+    with pytest.raises(StoreError, match=r"puts its copy there$"):
+        RunFolder.open(tmp_path)
 
 
 def test_a_text_run_is_called_so(tmp_path):
