@@ -13,6 +13,7 @@ from ncsim.cli.options import (
     check_executor_word,
     configs_of,
     device_count,
+    kept_place,
     recording_of,
     until_of,
 )
@@ -56,6 +57,8 @@ def _forecast(parsed: argparse.Namespace) -> None:
     devices, recording = device_count(parsed.devices), recording_of(parsed)
     until = until_of(parsed, configs)
     check_executor_word(parsed.executor)
+    if parsed.out is not None:
+        kept_place(parsed.out)
     if parsed.print_config:
         output(settings_text(parsed, configs))
         return

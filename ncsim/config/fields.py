@@ -185,6 +185,12 @@ def spelled(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def spelled_one_or_all(value: Any) -> str:
+    """A value, or several in a list or tuple, for a reader: what has no letters is in quotes."""
+    values = value if isinstance(value, list | tuple) else [value]
+    return ", ".join(spelled(each) or EMPTY for each in values)
+
+
 def spelled_values(values: Mapping[str, Any]) -> dict[str, str]:
     """Values of fields for a reader: what has no letters is in quotes."""
     return {name: spelled(value) or EMPTY for name, value in values.items()}

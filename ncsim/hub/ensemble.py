@@ -11,6 +11,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs
+from ncsim.config.fields import spelled_one_or_all
 from ncsim.config.tasks import PAPER_TASKS
 from ncsim.errors import StoreError
 from ncsim.formatting import counted, json_text
@@ -147,7 +148,7 @@ def _described(column: str) -> str:
 def _body(run: Run) -> list[str]:
     first: EnsembleConfig = run.configs[0]
     axes = {name: list(dict.fromkeys(getattr(config, name) for config in run.configs)) for name in field_specs()}
-    rows = [f"| {name} | {', '.join(map(str, values))} |" for name, values in axes.items() if name != "tasks"]
+    rows = [f"| {name} | {spelled_one_or_all(values)} |" for name, values in axes.items() if name != "tasks"]
     tasks = "those of the paper" if first.tasks == PAPER_TASKS else f"`{json_text(first.tasks.__dict__, None)}`"
     paragraphs = [
         "A *context* is one task of Alice with one of Bob: 11, 12, 21 and 22. An outcome is +1 where a head is right on a row.",

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig
+from ncsim.config.fields import spelled_values
 from ncsim.formatting import duration, no_less, size, table
 from ncsim.machine import memory
 
@@ -110,7 +111,8 @@ class Forecast:
         return lines
 
     def _labels(self, cell: CellForecast) -> list[str]:
-        values = [str(getattr(cell.config, name)) for name in self.swept] or ["the ensemble"]
+        swept = {name: getattr(cell.config, name) for name in self.swept}
+        values = list(spelled_values(swept).values()) or ["the ensemble"]
         return [("" if cell.calibrated else "~") + values[0], *values[1:]]
 
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, field_specs, swept_fields
-from ncsim.config.fields import option_name, spelled
+from ncsim.config.fields import option_name, spelled, spelled_one_or_all
 from ncsim.config.recording import Recording
 from ncsim.config.tasks import PAPER_TASKS
-from ncsim.formatting import EMPTY
 from ncsim.storage.environment import recorded_environments, recorded_executors
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.trajectory_folder import TrajectoryFolder
@@ -43,7 +42,7 @@ def provenance(location: str) -> dict[str, Any]:
 
 def _values(configs: Sequence[EnsembleConfig], name: str) -> str:
     values = dict.fromkeys(getattr(config, name) for config in configs)
-    return ", ".join(value.name if name == "tasks" else spelled(value) or EMPTY for value in values)
+    return spelled_one_or_all([value.name if name == "tasks" else value for value in values])
 
 
 def environment_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:

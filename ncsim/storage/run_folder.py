@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ncsim.config.ensemble import EnsembleConfig, fingerprint, from_dict, to_dict
+from ncsim.config.fields import spelled_one_or_all
 from ncsim.config.scenarios import ScenarioTasks
 from ncsim.errors import NoRunError, StoreError, one_line, reason, report_command
 from ncsim.records.members import MemberRecords
@@ -319,6 +320,6 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
         if here != there:
             if name == "tasks" and [each.name for each in here] == [each.name for each in there]:
                 return f"its tasks have other tables, under the same name {here[0].name}"
-            shown = (", ".join(map(str, values)) if name != "tasks" else values[0].name for values in (there, here))
+            shown = (values[0].name if name == "tasks" else spelled_one_or_all(values) for values in (there, here))
             return "{} is {} there, {} here".format(name, *shown)
     return "its grid has other cells"

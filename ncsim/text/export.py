@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ncsim.config.fields import shown
+from ncsim.config.fields import shown, spelled_one_or_all
 from ncsim.config.tasks import context_names
 from ncsim.errors import ConfigError, StoreError
 from ncsim.formatting import counted, json_text
@@ -180,9 +180,7 @@ def _described(column: str) -> str:
 def _body(run: TextRun, base: str, adapters: int) -> list[str]:
     """Paragraphs of the data set's card; no path of the machine that trained."""
     config = {name: value for name, value in vars(run.config).items() if name not in ("model", "suite")}
-    rows = [
-        f"| {name} | {', '.join(map(str, v)) if isinstance(v, tuple | list) else v} |" for name, v in config.items()
-    ]
+    rows = [f"| {name} | {spelled_one_or_all(value)} |" for name, value in config.items()]
     tasks = [
         f"| {name} | {task['dataset']} | {task['items']['train']:,} | {task['items']['test']:,} |"
         for name, task in run.data["tasks"].items()

@@ -130,7 +130,9 @@ def test_an_option_is_the_same_in_the_help_of_each_command(capsys, monkeypatch):
     assert of("words", "--splits").endswith("(2 to 1000; default: 20)")
 
 
-@pytest.mark.parametrize("command", [["ensemble", *SMALL], ["scenario"], ["text", "--model", "model"]])
+@pytest.mark.parametrize(
+    "command", [["ensemble", *SMALL], ["plan", *SMALL], ["scenario"], ["text", "--model", "model"]]
+)
 def test_a_command_stores_nothing_in_its_own_memory(capsys, command):
     """It would train, say where the run is stored, and end with it."""
     expected = (

@@ -74,6 +74,8 @@ def test_the_card_names_all_that_a_run_was_trained_with(tmp_path):
     assert "Trained with ncsim " in card.read_text()
     RunFolder.create(tmp_path / "run", more).note_environment(here)
     text = (export_run(ncsim.open_run(tmp_path / "run"), str(tmp_path / "after")).path / "README.md").read_text()
+    assert "\n| common_initialization | false |\n" in text  # as the command line takes it
+    assert '\n| optimizer_options | "" |\n' in text
     assert "Trained with" not in text
     assert "\n\nBegun with ncsim " in text
     assert "\n\nGone on with ncsim 9.9, jax 7.7, on Linux riscv, 3 x cpu (cpu).\n" in text

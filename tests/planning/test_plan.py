@@ -106,6 +106,15 @@ def test_it_is_told_in_words_and_as_data(tiny):
     assert numbers["total_seconds"] == pytest.approx(tiny.total_seconds)
 
 
+def test_a_cell_is_called_as_the_command_line_takes_it(tiny):
+    """It was True, and nothing where there are no options."""
+    grid = config_grid(common_initialization=[True, False], optimizer_options=["", "b1=0.5"])
+    cells = tuple(dataclasses.replace(cell, config=config) for cell, config in zip(tiny.cells, grid, strict=True))
+    told = dataclasses.replace(tiny, cells=cells, swept=("common_initialization", "optimizer_options"))
+    lines = [line.split()[:2] for line in told.lines()[2:6]]
+    assert lines == [["true", '""'], ["true", "b1=0.5"], ["false", '""'], ["false", "b1=0.5"]]
+
+
 def test_of_an_object_store_no_free_disk_is_told(monkeypatch, tmp_path):
     """It was that of the temporary folder, where the run would not be stored: "the run would stop when it is full"."""
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda place: types.SimpleNamespace(free=10))

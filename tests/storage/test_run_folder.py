@@ -236,6 +236,13 @@ def test_in_what_another_run_differs_is_said(tmp_path):
     RunFolder.create(tmp_path / "grid", cells)
     with pytest.raises(StoreError, match=r"holds another config's run \(its grid has other cells\)"):
         RunFolder.create(tmp_path / "grid", cells[:3])
+    RunFolder.create(tmp_path / "one", [CONFIG])
+    for other, words in (
+        ({"common_initialization": True}, "common_initialization is false there, true here"),
+        ({"optimizer_options": "b1=0.5"}, 'optimizer_options is "" there, b1=0.5 here'),
+    ):
+        with pytest.raises(StoreError, match=rf"holds another config's run \({words}\)"):
+            RunFolder.create(tmp_path / "one", [dataclasses.replace(CONFIG, **other)])
     tables = [
         ncsim.truth_tables([one] * 2, [one] * 2, features=2, name="own") for one in (lambda a, b: a, lambda a, b: b)
     ]
