@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -40,6 +41,10 @@ LONGEST_ERROR = 1_500
 PLACES = ("FOLDER", "FILE", "RUN", "STEM", "STUDY")
 
 
+#: What argparse says of `--quiet=1`.
+_SWITCH = re.compile(r"argument (.+): ignored explicit argument (.+)", re.DOTALL)
+
+
 class _Once(argparse._StoreAction):
     """An option that is given once: argparse would take the last one and say nothing."""
 
@@ -68,6 +73,8 @@ class Parser(argparse.ArgumentParser):
             self.register("type", kind, lambda word, kind=kind: fields.parsed("", kind, word, ""))
 
     def error(self, message: str) -> NoReturn:
+        if switch := _SWITCH.fullmatch(message):  # argparse says that what it refuses is ignored
+            message = f"{switch[1]}: {switch[2]}; allowed: no value"
         fail(message)
 
 

@@ -146,7 +146,9 @@ def configs_of(parsed: argparse.Namespace) -> list[EnsembleConfig]:
         if words is None and name in getattr(parsed, "of_file", {}):
             fields[name] = parsed.of_file[name]  # of the file that --config names
         elif words is not None:
-            fields[name] = [parsed_word(name, spec["type"], word, allowed_values(name)) for word in words or ["true"]]
+            fields[name] = [
+                parsed_word(name, spec["type"], word, allowed_values(name), several=True) for word in words or ["true"]
+            ]
     for name in ("members", "first_member"):
         if len(fields.get(name, ())) > 1:
             raise ConfigError(

@@ -57,8 +57,9 @@ def run_command(parsed: argparse.Namespace) -> None:
         words = getattr(parsed, name)
         if words is not None:
             kind, may = spec.metadata["type"], allowed(spec.metadata)
-            one = [parsed_word(name, kind, word, may) for word in ([words] if isinstance(words, str) else words)]
-            asked[name] = one if name == "chemical_potential" else one[0]
+            several = not isinstance(words, str)
+            one = [parsed_word(name, kind, word, may, several) for word in (words if several else [words])]
+            asked[name] = one if several else one[0]
     fields = {}
     for name in USED:
         if getattr(parsed, name, None) is not None:

@@ -93,7 +93,7 @@ def config_of(parsed: argparse.Namespace) -> TextConfig:
 
 def _value(name: str, spec: Any, word: str) -> Any:
     if name == "ranks":
-        return fields.parsed(name, int, word, SEVERAL[name])
+        return fields.parsed(name, int, word, SEVERAL[name], several=True)
     if spec["type"] is tuple:
         return word
     return fields.parsed(name, spec["type"], word, fields.allowed_values(spec))

@@ -133,16 +133,18 @@ def list_of(values: Any, otherwise: list[Any]) -> list[Any]:
     return list(values) if several and getattr(values, "ndim", None) != 0 else otherwise
 
 
-def parsed(name: str, kind: type, word: str, allowed: str) -> Any:
+def parsed(name: str, kind: type, word: str, allowed: str, several: bool = False) -> Any:
     """One word of the command line as a field's type; what it does not fit is left for the config to refuse.
 
     Raises:
-        ConfigError: the word is none of that type, with what is `allowed`.
+        ConfigError: the word is none of that type, with what is `allowed`, and how `several` are given where they may be.
     """
     try:
         return _read(kind, word)
     except (KeyError, ValueError):
-        raise ConfigError(f"{option_name(name)}: {shown_word(word)}; allowed: {allowed}{of_commas(word)}") from None
+        raise ConfigError(
+            f"{option_name(name)}: {shown_word(word)}; allowed: {allowed}{of_commas(word) if several else ''}"
+        ) from None
 
 
 def _read(kind: type, word: str) -> Any:
@@ -160,7 +162,7 @@ def shown_word(word: str) -> str:
 
 
 def of_commas(word: str) -> str:
-    """What to say besides of a word with commas."""
+    """What to say besides of a word with commas, of an option that takes several."""
     return "; several have spaces between them, not commas" if "," in word else ""
 
 

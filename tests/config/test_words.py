@@ -149,6 +149,33 @@ def test_a_list_with_commas_is_told_how_to_be_one(capsys):
         assert "; several have spaces between them, not commas" in said
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("report", "A", "--audit", "0,05"),
+        ("words", "A", "--exponent", "0,5"),
+        ("text", "--learning-rate", "0,001"),
+        ("reservoir", "--inverse-temperature", "1,5"),
+        ("separability", "--ridge", "0,1"),
+    ],
+)
+def test_a_comma_in_an_option_of_one_value_is_no_list(capsys, words):
+    """It said "several have spaces between them" of options that take one."""
+    said = refused(capsys, *words)
+    assert said.startswith(f"ncsim: error: {words[-2]}: {words[-1]}; allowed: ")
+    assert "several" not in said
+
+
+def test_a_list_of_an_option_that_takes_several_has_spaces(capsys):
+    for words in (("text", "--ranks", "1,2"), ("reservoir", "--chemical-potential", "1,2")):
+        assert "; several have spaces between them, not commas" in refused(capsys, *words)
+
+
+def test_a_switch_takes_no_value(capsys):
+    """It said that the value was ignored."""
+    assert refused(capsys, "ensemble", "--quiet=1") == "ncsim: error: --quiet: '1'; allowed: no value\n"
+
+
 def test_an_option_given_twice_is_not_the_last_one(capsys):
     assert "--hidden: given twice; allowed: once" in refused(capsys, "ensemble", "--hidden", "2", "--hidden", "3")
     assert "--executor: given twice; allowed: once\n" in refused(
