@@ -65,6 +65,14 @@ def test_columns_say_what_they_hold_where_a_network_diverged():
         assert _described(f"{name}_11") != f"{name.replace('_', ' ')}, in context 11"
 
 
+def test_the_card_spells_settings_as_the_command_line_takes_them(exported):
+    """It said False, and nothing of options that are none."""
+    _, tables, folder = exported
+    of_text = ["| remat | false |"]
+    rows = of_text if tables == ["evaluations"] else ['| optimizer_options | "" |', "| common_initialization | false |"]
+    assert set(rows) <= set((folder / "README.md").read_text().splitlines())
+
+
 def test_the_card_names_all_that_a_run_was_trained_with(tmp_path):
     """It said of a run that another version had gone on with that the first one had trained it."""
     run = ncsim.open_run(shutil.copytree(FIXTURES / "grid", tmp_path / "run"))

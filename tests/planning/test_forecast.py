@@ -65,6 +65,13 @@ def test_columns_stand_below_their_names(swept, values):
     assert (lines[2][at:].split()[0], lines[3][:at].split(), lines[3][at:].split()[0]) == ("5,000", ["total"], "5,000")
 
 
+def test_values_are_spelled_as_the_command_line_takes_them():
+    """They were True, and nothing of options that are none."""
+    grid = ncsim.config_grid(common_initialization=[True], optimizer_options=["", "b1=0.8"])
+    lines = made(*map(cell, grid), swept=("common_initialization", "optimizer_options")).lines()
+    assert [line.split()[:2] for line in lines[2:4]] == [["true", '""'], ["true", "b1=0.8"]]
+
+
 def test_the_lines_below_it_tell_what_the_command_takes():
     told = made(*TWO).lines()
     assert "On 4 x cpu (cpu); calibrated in 7 s." in told
