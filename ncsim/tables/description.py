@@ -183,7 +183,8 @@ def _chsh_lines(joint: JointTable, found: dict[str, Any]) -> list[str]:
         f"  direct influence     {told_apart(found['influence'], 4, 0)}",
         f"  Delta                {told_apart(found['contextuality'], 4, 0)}{limits('contextuality_interval', 0)}  "
         "(largest sum - 2 - influence)",
-        f"  kind                 {kinds}; its four correlators {correlators}",
+        # Samples of a table that does not signal do, by chance: the tests below say whether that is all.
+        f"  {'kind, as counted' if joint.counted else 'kind':<16}     {kinds}; its four correlators {correlators}",
     ]
     if "signalling_tests" in found:
         tests = [p_value_of(t["answer"], t["p_holm"]) for t in found["signalling_tests"]]

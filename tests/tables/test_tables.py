@@ -350,6 +350,14 @@ def test_the_kind_of_a_noisy_pr_box(tmp_path, correlator, bias, kind):
     assert f"  kind                 {kind}" in lines(table, describe(table))
 
 
+def test_the_kind_of_counts_is_of_what_was_counted(tmp_path):
+    """One item more on one side: counts signal, as nearly all samples do, and no test finds that accuracies differ."""
+    table = made(tmp_path, HEAD + "A0,B0,21,9,10,20\nA0,B1,20,10,10,20\nA1,B0,20,10,10,20\nA1,B1,10,20,20,10\n")
+    found = describe(table)
+    assert min(test["p_holm"] for test in found["signalling_tests"]) == 1
+    assert "  kind, as counted     it signals; its four correlators some quantum state has" in lines(table, found)
+
+
 def test_settings_are_chosen_and_ordered():
     """Another order moves the minus: S is one of the eight sums, and Delta stays."""
     table = read_table(PEOPLE)
