@@ -15,7 +15,8 @@ from concurrent.futures import Executor
 from typing import Any, NamedTuple, TypeVar
 
 from ncsim.cluster.tasks import Task, answer, check_kind, first_task, hand_out, place_for_tasks, results
-from ncsim.config.ensemble import swept_fields
+from ncsim.config.ensemble import EnsembleConfig, swept_fields
+from ncsim.config.fields import named_values
 from ncsim.config.recording import Recording
 from ncsim.ensemble.job import Job
 from ncsim.ensemble.kinds import for_record, kind_here, say_differences, with_processor
@@ -54,23 +55,27 @@ def begin(job: Job) -> tuple[str, Any]:
     return answer(look)
 
 
-def train(order: Order, work: Sequence[Work], again: bool) -> tuple[str, Any]:
+#: A part as a task is told of it: its cell, which the folder may have at another place of its grid than the driver, and its members.
+OfCell = tuple[EnsembleConfig, range]
+
+
+def train(order: Order, work: Sequence[OfCell], again: bool) -> tuple[str, Any]:
     """Train parts and store them, unless they are there: those of members, or those of trajectories of members that are
     trained again. An error is given as by `answer`, since not every engine brings exceptions home."""
     return answer(functools.partial(_train, order, work, again))
 
 
-def _train(order: Order, work: Sequence[Work], again: bool) -> None:
+def _train(order: Order, work: Sequence[OfCell], again: bool) -> None:
     _prepare(order.devices)
     check_kind(_kind(order.devices), order.kind)
     folder = order.folder.open(order.location)
-    job = Job(list(folder.configs), order.devices, None, order.executor, order.recording, order.location)
     parts: Any = TrajectoryFolder(folder) if again else folder
-    store: Any = job.record if again else job.store
-    for cell, ids in work:
-        if not folder.storage.exists(parts.part(folder.configs[cell], ids.start, len(ids))):
+    for config, ids in work:
+        if not folder.storage.exists(parts.part(config, ids.start, len(ids))):
+            job = Job([config], order.devices, None, order.executor, order.recording, order.location)
+            store: Any = job.record if again else job.store
             with Background() as writing:
-                store(folder, [(cell, ids)], writing)
+                store(folder, [(0, ids)], writing)
 
 
 def look(job: Job) -> tuple[str, Any]:
@@ -150,15 +155,24 @@ def _hand_out(pool: Executor, job: Job, order: Order, missing: Sequence[Work], a
     """Have parts trained, several per task where the pool wants it."""
     together = getattr(pool, "parts_a_task", 1)
     tasks = (
-        Task(_words(job, work), train, (order, work, again), sum(len(ids) for _, ids in work), job.steps(work))
+        Task(
+            _words(job, work),
+            train,
+            (order, _of_cells(job, work), again),
+            sum(len(ids) for _, ids in work),
+            job.steps(work),
+        )
         for work in (missing[at : at + together] for at in range(0, len(missing), together))
     )
     hand_out(pool, tasks, sum(len(ids) for _, ids in missing), job.steps(missing), job.progress)
 
 
+def _of_cells(job: Job, work: Sequence[Work]) -> list[OfCell]:
+    return [(job.configs[cell], ids) for cell, ids in work]
+
+
 def _words(job: Job, work: Sequence[Work]) -> str:
     """Parts in words: the first of them and, of a grid, its cell."""
     cell, ids = work[0]
-    swept = swept_fields(job.configs)
-    where = "".join(f", {name}={getattr(job.configs[cell], name)}" for name in swept)
-    return f"members {ids.start:,} to {ids.stop - 1:,}{where}"
+    where = named_values({name: getattr(job.configs[cell], name) for name in swept_fields(job.configs)})
+    return ", ".join(filter(None, [f"members {ids.start:,} to {ids.stop - 1:,}", where]))

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_what_is_lost_is_handed_out_again(alone, tmp_path):
 def test_what_is_lost_too_often_is_one_line_that_names_the_part(tmp_path):
     class Losing(Here):
         def submit(self, fn, /, *arguments):
-            self.lost = 99 if fn is pools.train and arguments[1][0] == (1, range(64, 128)) else 0
+            self.lost = 99 if fn is pools.train and arguments[1][0] == (GRID[1], range(64, 128)) else 0
             return super().submit(fn, *arguments)
 
     with pytest.raises(DeviceError) as caught:
@@ -126,6 +127,19 @@ def test_members_that_were_stored_without_trajectories_are_recorded(alone, tmp_p
         StoreError, match=r"has --record-points 4 .* and --record-points 50 .* is asked for; allowed: its own"
     ):
         ncsim.run_ensemble(more, out=tmp_path, pool=Here(), recording=ncsim.Recording())
+
+
+def test_a_grid_in_another_order_than_the_folder_has_it(alone, tmp_path):
+    """A task opens the folder, whose cells are in the order in which the run was begun."""
+    ncsim.run_ensemble(GRID, out=tmp_path, executor="xla", recording=RECORDING, pool=Here())
+    for kind in ("parts", "trajectories"):
+        shutil.rmtree(tmp_path / kind / "hidden-3")
+    run = ncsim.run_ensemble(GRID[::-1], out=tmp_path, pool=Here())
+    assert [config.hidden for config in run.configs] == [3, 2]
+    assert files(tmp_path) == alone
+    shutil.rmtree(tmp_path / "trajectories" / "hidden-3")
+    ncsim.run_ensemble(GRID[::-1], out=tmp_path, recording=RECORDING, pool=Here())
+    assert files(tmp_path) == alone
 
 
 def test_an_error_of_a_task_is_one_line_that_names_the_part(tmp_path, monkeypatch):
