@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ncsim import signals
+from ncsim.config.ensemble import EnsembleConfig, fingerprint
 from ncsim.ensemble.job import Job
 from ncsim.errors import StoreError, one_line
 from ncsim.results import Run, open_run
@@ -31,7 +32,7 @@ def listening(listeners: Sequence[RunListener], job: Job, train: Callable[[Job],
     if not listeners:
         return train(job)
     out = None if job.out is None else os.fspath(job.out)
-    told, status = Listening(listeners, out, job.progress), "failed"
+    told, status = Listening(listeners, job.configs, out, job.progress), "failed"
     told.tell("began", tuple(job.configs), out)
     try:
         run = train(dataclasses.replace(job, progress=told))
@@ -48,8 +49,16 @@ def listening(listeners: Sequence[RunListener], job: Job, train: Callable[[Job],
 class Listening:
     """Listens to the progress of a training, and tells listeners of a run in turn what its folder holds by then."""
 
-    def __init__(self, listeners: Sequence[RunListener], out: str | None, progress: ProgressListener | None) -> None:
+    def __init__(
+        self,
+        listeners: Sequence[RunListener],
+        configs: Sequence[EnsembleConfig],
+        out: str | None,
+        progress: ProgressListener | None,
+    ) -> None:
         self._listeners, self._out, self._progress = list(listeners), out, progress
+        # A folder has its cells in the order in which its run was begun, which need not be that of this call.
+        self._numbers = {fingerprint(config): number for number, config in enumerate(configs)}
         self._parts: list[str] | None = None
         self._members: dict[int, int] = {}
         self._next = time.monotonic() + FEWEST_SECONDS
@@ -97,7 +106,7 @@ class Listening:
             self._tell_cell(run, cell)
 
     def _tell_cell(self, run: Run, cell: int) -> None:
-        found = run._cell(cell)
-        if found.size and found.size != self._members.get(cell):
-            self._members[cell] = found.size
-            self.tell("progressed", cell, found.size, numbers_of(found))
+        found, number = run._cell(cell), self._numbers[fingerprint(run.configs[cell])]
+        if found.size and found.size != self._members.get(number):
+            self._members[number] = found.size
+            self.tell("progressed", number, found.size, numbers_of(found))

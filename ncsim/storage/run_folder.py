@@ -317,7 +317,7 @@ def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleC
         if name in ("members", "first_member"):
             continue
         here, there = (list(dict.fromkeys(getattr(c, name) for c in configs)) for configs in (ours, theirs))
-        if here != there:
+        if set(here) != set(there):  # in whatever order grids have them
             if name == "tasks" and [each.name for each in here] == [each.name for each in there]:
                 return f"its tasks have other tables, under the same name {here[0].name}"
             shown = (values[0].name if name == "tasks" else spelled_one_or_all(values) for values in (there, here))

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
-from ncsim.config.fields import shown
+from ncsim.config.fields import named_values, shown
 from ncsim.errors import ConfigError, missing_extra
 from ncsim.statistics.intervals import Estimate
 from ncsim.tracking.listeners import RunListener
@@ -42,7 +42,7 @@ class Tracker(RunListener):
         folder = (location or "in memory").rstrip("/").rpartition("/")[2]
         swept = swept_fields(list(configs))
         for config in configs:
-            cell = ", ".join(f"{name}={getattr(config, name)}" for name in swept)
+            cell = named_values({name: getattr(config, name) for name in swept})
             values = dataclasses.asdict(config) | {"tasks": config.tasks.name, "location": str(location)}
             with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
                 self._runs.append(self.begin(f"{folder} {cell}".strip(), values))

@@ -103,6 +103,18 @@ def test_another_configs_folder_is_refused_and_nothing_lost(tmp_path):
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
+def test_the_difference_that_is_told_is_one_of_values_and_not_of_their_order(tmp_path):
+    RunFolder.create(tmp_path, ncsim.config_grid(hidden=[2, 3], members=20))
+    for other, words in (
+        ({"learning_rate": 0.5}, "learning_rate is 0.01 there, 0.5 here"),
+        ({"common_initialization": True}, "common_initialization is false there, true here"),
+        ({"optimizer_options": "b1=0.5"}, 'optimizer_options is "" there, b1=0.5 here'),
+    ):
+        with pytest.raises(StoreError) as caught:
+            RunFolder.create(tmp_path, ncsim.config_grid(hidden=[3, 2], members=20, **other))
+        assert f"holds another config's run ({words})" in str(caught.value)
+
+
 def test_a_run_can_be_extended(tmp_path):
     stored(tmp_path)
     longer = dataclasses.replace(CONFIG, members=30)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -73,6 +74,33 @@ def test_the_numbers_are_those_of_what_is_stored(tmp_path, pool):
         for protocol in reported["protocols"]:
             assert numbers[f"mean S, {protocol['protocol']}"]._asdict() == protocol["mean_s"]
             assert numbers[f"P(S > 2), {protocol['protocol']}"]._asdict() == protocol["s_above_2"]
+
+
+@pytest.mark.parametrize("pool", [None, Here()], ids=["this process", "pool"])
+def test_cells_have_the_numbers_that_the_call_gives_them(tmp_path, pool):
+    """A folder has them in the order in which its run was begun."""
+    ncsim.run_ensemble(GRID, out=tmp_path, executor="xla")
+    shutil.rmtree(tmp_path / "parts" / "learning_rate-0.05")
+    noting = Noting()
+    run = ncsim.run_ensemble(GRID[::-1], out=tmp_path, listeners=[noting], pool=pool)
+    assert [config.learning_rate for config in run.configs] == [0.05, 0.01]
+    told = [each[1:] for each in noting.told if each[0] == "progressed"]
+    for cell, found in enumerate(summarise(run).numbers["cells"]):
+        (last,) = (numbers for number, members, numbers in told if (number, members) == (cell, 400))
+        assert last["solved, context 22"]._asdict() == found["contexts"]["22"]["solved"]
+
+
+def test_a_tracked_cell_is_called_as_in_a_report():
+    class Names(trackers.Tracker):
+        def begin(self, name, values):
+            names.append(name)
+
+    names = []
+    grid = ncsim.config_grid(optimizer_options=["", "b1=0.5"], common_initialization=[True])
+    Names("widths", None).began(grid, "runs/a")
+    assert names == ['a optimizer_options=""', "a optimizer_options=b1=0.5"]
+    Names("widths", None).began(ncsim.config_grid(common_initialization=[False, True]), None)
+    assert names[2:] == ["in memory common_initialization=false", "in memory common_initialization=true"]
 
 
 def test_looks_are_rare(tmp_path, monkeypatch):
