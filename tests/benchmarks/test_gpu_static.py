@@ -132,6 +132,36 @@ def test_results_are_of_this_kernel():
         assert now(hidden)["instructions"] == pytest.approx(ours["instructions"], rel=0.02)
 
 
+def test_pages_have_the_numbers_that_are_stored():
+    """docs/scaling.md had 3.5e10 network-steps per second where the table and the model have 3.4e10."""
+    stored = json.loads(RESULTS.read_text())["rows"]
+    page, table = ((ROOT / name).read_text() for name in ("docs/scaling.md", "benchmarks/README.md"))
+    for hidden in gpu_static.WIDTHS:
+        ours, theirs = (
+            next(
+                r
+                for r in stored
+                if (r["executor"], r["hidden"], r["architecture"]) == (name, hidden, "sm_90") and "rows" not in r
+            )
+            for name in ("cuda", "xla")
+        )
+        rates = [
+            f"{each['modelled_network_steps_a_second']:.1e}".replace("e+0", "e").replace("e+", "e")
+            for each in (ours, theirs)
+        ]
+        numbers = [hidden, *(ours[name] for name in ("threads_a_network", "registers", "spilled_bytes", "warps"))]
+        cells = [
+            *numbers,
+            f"{ours['instructions']:,}",
+            rates[0],
+            f"{ours['modelled_share_of_ceiling']:.0%}".replace("%", " %"),
+            rates[1],
+        ]
+        assert f"| {' | '.join(map(str, cells))} |\n" in table
+        if hidden == 3:
+            assert f"not measured: {rates[0]} network-steps per second" in page
+
+
 def test_bytes_of_kernels_are_of_operands_and_results():
     listing = """HloModule jit_step
 %inner (p: f32[4,8]) -> f32[4,8] {
