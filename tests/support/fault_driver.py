@@ -142,12 +142,12 @@ def said() -> str:
     return _errors().read_text()
 
 
-def every_write(folder: Path, stride: int) -> dict:
+def every_write(folder: Path, stride: int, shards=(None, (1, 1))) -> dict:
     """Each fault at each of every `stride` calls that write, then the same command again: the parts of a run without faults, no more."""
     chance = random.Random(7)
     tried = dict.fromkeys(FAULTS, 0)
     statuses: dict[str, int] = {}
-    for shard in (None, (1, 1)):
+    for shard in shards:
         whole = folder / f"whole-{shard}"
         count = folder / "count"
         assert finished(forked(whole, shard=shard, count=count)) == 0, said()
@@ -255,7 +255,8 @@ def main() -> None:
     arrange(MemberRecords(**saved), seconds=0.05 if mode == "terminated" else 0.0)
     folder.mkdir(exist_ok=True)
     modes = {
-        "every-write": lambda place: every_write(place, 1),
+        "every-write": lambda place: every_write(place, 1, [None]),
+        "every-write-of-a-shard": lambda place: every_write(place, 1, [(1, 1)]),
         "some-writes": lambda place: every_write(place, 11),
         "some-random-kills": lambda place: random_kills(place, 40),
         "random-kills": lambda place: random_kills(place, 200),

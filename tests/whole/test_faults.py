@@ -51,7 +51,9 @@ def driven(mode, folder, records, timeout=300, wrap=()):
     ("mode", "tried"),
     [
         pytest.param("some-writes", 5, marks=pytest.mark.slow),
+        # Two processes: 71 calls by five faults are a thousand runs each, which wait for a disk that others may use.
         pytest.param("every-write", 60, marks=pytest.mark.thorough),
+        pytest.param("every-write-of-a-shard", 60, marks=pytest.mark.thorough),
     ],
 )
 def test_a_fault_at_calls_that_write(tmp_path, records, mode, tried):
