@@ -13,7 +13,7 @@ from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.arguments import check_flag, checked_level
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.contextuality import context_probabilities
-from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.intervals import Estimate, beta_quantile
 
 #: An upper limit of none that is nearer to 1 than this is as good as no limit.
 ALL_BUT = 0.15
@@ -149,12 +149,12 @@ def _binomial_reaches(counts: np.ndarray, tail: float) -> np.ndarray:
     than the root of the count, since there is nothing beyond: one event of a mean of 0.6 is no surprise, but one in each of two
     contexts, their reaches combined as roots of squares, would be taken for one.
     """
-    from scipy.special import betaincinv, ndtri
+    from scipy.special import ndtri
 
     items = counts.sum(axis=(2, 3), keepdims=True)
     with np.errstate(invalid="ignore"):
-        low = np.where(counts > 0, betaincinv(counts, items - counts + 1, tail), 0.0)
-        high = np.where(counts < items, betaincinv(counts + 1, items - counts, 1 - tail), 1.0)
+        low = np.where(counts > 0, beta_quantile(counts, items - counts + 1, tail), 0.0)
+        high = np.where(counts < items, beta_quantile(counts + 1, items - counts, 1 - tail), 1.0)
     share = counts / items
     normal = -ndtri(tail) * np.sqrt(share * (1 - share) / items)
     return np.maximum(np.stack([share - low, high - share]), normal)

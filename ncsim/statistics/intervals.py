@@ -42,6 +42,18 @@ class Estimate(NamedTuple):
         return f"{significant(self.value)} [{significant(self.low)}, {significant(self.high)}]"
 
 
+def beta_quantile(a: Any, b: Any, probability: float) -> np.ndarray:
+    """Quantiles of beta laws; `a` and `b` may be arrays.
+
+    SciPy's are wrong where one parameter is exactly 1000 and the other above 1e8 (findings/scipy_beta_ppf_of_a_thousand.sh). The next
+    float has the same quantile, to a share of 1e-12.
+    """
+    from scipy.special import betaincinv
+
+    first, second = (np.where(np.equal(x, 1000), np.nextafter(1000, 1001), x) for x in (a, b))
+    return np.asarray(betaincinv(first, second, probability))
+
+
 def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Estimate:
     """Exact interval of a fraction, conservative. Fractional counts are taken (effective sample sizes); 0 trials: [0, 1].
 
@@ -60,8 +72,6 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
         >>> print(clopper_pearson(0, 100))
         0.000 [0.000, 0.036]
     """
-    from scipy.special import betaincinv
-
     for name, value in (("successes", successes), ("trials", trials)):
         if (several := numbers(name, value)).ndim:
             raise ValueError(f"{name}: {several.size} numbers; allowed: one, so call it for each")
@@ -73,10 +83,10 @@ def clopper_pearson(successes: float, trials: float, level: float = 0.95) -> Est
     if trials == 0:
         return Estimate(math.nan, 0.0, 1.0, "Clopper-Pearson", level)
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
+    low = 0.0 if successes == 0 else float(beta_quantile(successes, trials - successes + 1, tail))
     if low <= sys.float_info.min:  # which SciPy gives of counts like 1e-7, where the limit is no float
         low = 0.0
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - tail))
+    high = 1.0 if successes == trials else float(beta_quantile(successes + 1, trials - successes, 1 - tail))
     return Estimate(successes / trials, low, high, "Clopper-Pearson", level)
 
 

@@ -93,3 +93,15 @@ def test_limits_of_delta_hold_it(items):
         worst = max(worst, *missed)
     assert worst < 0.025, worst
     assert (high - low).min() < 10 or 1 in items  # one item says nothing
+
+
+def test_a_thousand_unequal_outcomes_among_very_many():
+    """Limits grow with the count; SciPy's quantile of a beta law is another one where a parameter is 1000."""
+    found = []
+    for unequal in (997, 998, 999, 1000, 1001, 1002):
+        table = np.zeros((2, 2, 2, 2))
+        table[..., 0, 0] = 10**12
+        table[0, 0, 0] = 10**12 - unequal, unequal
+        found.append(s_interval(table)[1:3])
+    steps = np.diff(found, axis=0)
+    assert np.all(np.abs(steps / steps[0] - 1) < 0.05), steps

@@ -208,6 +208,21 @@ def test_a_lower_limit_is_no_smallest_float(successes):
     assert found.low == (0.0 if logarithm < -708 else pytest.approx(math.exp(logarithm), rel=0.05))
 
 
+def poisson_at_least(count, mean):
+    return 1 - math.fsum(math.exp(n * math.log(mean) - mean - math.lgamma(n + 1)) for n in range(count))
+
+
+@pytest.mark.parametrize("successes", [998, 999, 1000, 1001])
+@pytest.mark.parametrize("trials", [300_000_000, 1_000_000_000, 1_000_000_000_000])
+def test_limits_of_a_thousand_among_very_many(successes, trials):
+    """SciPy's quantile of a beta law is another one where a parameter is 1000: [0.0000019, ...] of a thousand among 1e9."""
+    found = clopper_pearson(successes, trials)
+    assert poisson_at_least(successes, found.low * trials) == pytest.approx(0.025, rel=1e-4)
+    assert poisson_at_least(successes + 1, found.high * trials) == pytest.approx(0.975, rel=1e-4)
+    mirrored = clopper_pearson(trials - successes, trials)
+    assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((found.low, found.high), rel=1e-6)
+
+
 def test_clopper_pearson_reference():
     assert clopper_pearson(50, 50).low == pytest.approx(0.929, abs=5e-4)
     assert clopper_pearson(50, 50).high == 1
