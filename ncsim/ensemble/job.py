@@ -139,7 +139,7 @@ class Job:
             recording = trajectories.recording()
             complete = (
                 self.resume
-                and list(folder.configs) == self.configs
+                and set(folder.configs) == set(self.configs)  # in whatever order the run was begun with
                 and not any(folder.missing(config) for config in self.configs)
                 and self.recording in (None, recording)
                 and (recording is None or not any(trajectories.missing(config) for config in self.configs))

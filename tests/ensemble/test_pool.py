@@ -142,6 +142,20 @@ def test_a_grid_in_another_order_than_the_folder_has_it(alone, tmp_path):
     assert files(tmp_path) == alone
 
 
+@pytest.mark.parametrize("pool", [None, Here()], ids=["this process", "pool"])
+def test_a_complete_run_is_given_in_whatever_order_its_grid_is(tmp_path, pool):
+    """While another process holds the folder, too. In another order than it was begun with, that was an error."""
+    begun = ncsim.run_ensemble(GRID, out=tmp_path, executor="xla")
+    with RunFolder.open(tmp_path).exclusive():
+        for grid in (GRID, GRID[::-1]):
+            run = ncsim.run_ensemble(grid, out=tmp_path, pool=pool)
+            assert list(run.configs) == grid
+            for cell, config in enumerate(grid):
+                assert (run.records(cell).counts == begun.records(GRID.index(config)).counts).all()
+        with pytest.raises(StoreError, match="another process is writing to it"):
+            ncsim.run_ensemble([dataclasses.replace(each, members=301) for each in GRID], out=tmp_path, pool=pool)
+
+
 def test_an_error_of_a_task_is_one_line_that_names_the_part(tmp_path, monkeypatch):
     def full(folder, config, records):
         raise StoreError("place/part: cannot be written (No space left on device)")
