@@ -93,14 +93,14 @@ class ConfiguredFolder(PartFolder[Kept]):
             return cls(storage, configs, stored["format"])
         except (FileNotFoundError, NotADirectoryError):
             raise NoRunError(
-                f"no run is stored there (no {name})", storage.location, _from_copy(storage, name)
+                f"no run is stored there (no {name})", storage.location, from_copy(storage, name)
             ) from None
         except OSError as error:
-            remedy = _from_copy(storage, name) if isinstance(error, IsADirectoryError) else ""
+            remedy = from_copy(storage, name) if isinstance(error, IsADirectoryError) else ""
             raise StoreError(f"cannot be read ({reason(error)})", f"{storage.location}/{name}", remedy) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problem = f"does not describe a run ({one_line(error)})"
-            raise StoreError(problem, f"{storage.location}/{name}", _from_copy(storage, name)) from None
+            raise StoreError(problem, f"{storage.location}/{name}", from_copy(storage, name)) from None
 
     @classmethod
     def _check_kind(cls, config: EnsembleConfig, storage: Storage) -> None:
@@ -137,11 +137,8 @@ class ConfiguredFolder(PartFolder[Kept]):
                 if not resume:
                     raise StoreError(f"{folder.location}: holds a run already; allowed with resume off: a new folder")
                 folder._take_up(cls.within(folder.storage))
-            elif (remedy := _from_copy(folder.storage, CONFIG)) and not folder.storage.exists(CONFIG):
-                # Asked again: a worker that begins the run just now writes the copy second.
-                raise StoreError(f"has a run's {CONFIG_COPY} but no {CONFIG}", folder.location, remedy)
-            elif any(name.endswith(".parquet") for name in folder.storage.names("parts")):
-                raise StoreError(f"{folder.location}: has parts but no {CONFIG}, so what they are of cannot be known")
+            else:
+                check_no_run(folder.storage)
             folder._write_config(training)
         except OSError as error:
             raise StoreError(f"{folder.location}: cannot be written to ({reason(error)})") from None
@@ -299,7 +296,7 @@ def of_scenario(stored: dict[str, Any]) -> bool:
         return False
 
 
-def _from_copy(storage: Storage, name: str) -> str:
+def from_copy(storage: Storage, name: str) -> str:
     """What puts config.json right where its copy is there; "" where that is not there, is what is wrong, or says the same, as both of
     a run that a newer version began do."""
     with contextlib.suppress(OSError):
@@ -309,6 +306,16 @@ def _from_copy(storage: Storage, name: str) -> str:
                     return ""
             return f"`{report_command('--repair', storage.location)}` puts its copy there"
     return ""
+
+
+def check_no_run(storage: Storage) -> None:
+    """Raise StoreError where a folder without config.json has of a run what a new one would take for its own, or write over. Raises
+    OSError."""
+    if (remedy := from_copy(storage, CONFIG)) and not storage.exists(CONFIG):
+        # Asked again: a worker that begins the run just now writes the copy second.
+        raise StoreError(f"has a run's {CONFIG_COPY} but no {CONFIG}", storage.location, remedy)
+    if any(name.endswith(".parquet") for name in storage.names("parts")) and not storage.exists(CONFIG):
+        raise StoreError(f"has parts but no {CONFIG}, so what they are of cannot be known", storage.location)
 
 
 def _first_difference(ours: Sequence[EnsembleConfig], theirs: Sequence[EnsembleConfig]) -> str:

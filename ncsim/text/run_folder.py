@@ -35,6 +35,7 @@ from ncsim.storage.config_file import CONFIG, CONFIG_COPY, description
 from ncsim.storage.environment import differences, say_differences
 from ncsim.storage.files import LocalStorage, Storage, discard_unfinished, open_storage, reading
 from ncsim.storage.lock import hold
+from ncsim.storage.run_folder import check_no_run, from_copy
 from ncsim.storage.verify import Finding
 from ncsim.text.checkpoint_file import Checkpoint, safetensors_metadata
 from ncsim.text.config import MEANS, TextConfig, from_dict, to_dict
@@ -82,11 +83,13 @@ class TextFolder:
                 raise ValueError("it is not that of a text run of this version")
             return cls(storage, stored)
         except (FileNotFoundError, NotADirectoryError):
-            raise NoRunError(f"no run is stored there (no {name})", storage.location) from None
+            problem = f"no run is stored there (no {name})"
+            raise NoRunError(problem, storage.location, from_copy(storage, name)) from None
         except OSError as error:
             raise StoreError(f"cannot be read ({reason(error)})", place) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"does not describe a text run ({one_line(error)})", place) from None
+            problem = f"does not describe a text run ({one_line(error)})"
+            raise StoreError(problem, place, from_copy(storage, name)) from None
 
     @classmethod
     def create(
@@ -110,11 +113,9 @@ class TextFolder:
         storage = open_storage(path)
         try:
             if not storage.exists(CONFIG):
+                check_no_run(storage)
                 planned = plan()
                 storage.prepare()
-                if storage.names("parts"):
-                    problem = f"has parts but no {CONFIG}, so what they are of cannot be known"
-                    raise StoreError(problem, storage.location)
                 stored = {"kind": "text", "format": FORMAT, "config": to_dict(config), **sources, **planned}
                 content = sealed_json(stored)
                 if storage.create(CONFIG, content):  # else another shard began the run just now
@@ -278,10 +279,8 @@ class TextFolder:
             return None
         try:
             self._check_seal(content)
-            reader = pa.BufferReader(content)
-            table = pq.read_table(
-                reader, schema=schema_of(self.config), partitioning=None, page_checksum_verification=True
-            )
+            reader, wanted = pa.BufferReader(content), schema_of(self.config)
+            table = pq.read_table(reader, schema=wanted, partitioning=None, page_checksum_verification=True)
             stamp = json.loads((pq.read_metadata(pa.BufferReader(content)).metadata or {})[_KEY])
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise StoreError(f"is torn ({one_line(error)})", place, remedy) from None

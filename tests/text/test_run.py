@@ -263,6 +263,31 @@ def test_the_copy_of_the_description_is_put_right_when_a_run_is_taken_up(files, 
     assert verify_text(run).right
 
 
+@pytest.mark.parametrize("left", ["parts", "checkpoints", "nothing else"])
+def test_a_run_whose_description_is_lost_is_not_begun_anew(files, whole, tmp_path, left):
+    """Its copy was written over where no part was there yet, with groups that its checkpoints are not of; and no line named it."""
+    run = shutil.copytree(whole.path, tmp_path / "run")
+    stored = (run / "config.json").read_bytes()
+    (run / "config.json").unlink()
+    if left != "parts":
+        shutil.rmtree(run / "parts")
+    if left == "checkpoints":
+        (run / "checkpoints").mkdir(exist_ok=True)
+        (run / "checkpoints" / "group-000.safetensors").write_bytes(b"of hours")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert run / "config-copy.json" in before
+    remedy = r"; `ncsim report --repair .*run` puts its copy there$"
+    with pytest.raises(StoreError, match=r"run: has a run's config-copy.json but no config.json" + remedy):
+        trained(files, run)
+    with pytest.raises(StoreError, match=r"run: no run is stored there \(no config.json\)" + remedy):
+        open_text_run(run)
+    (run / "config.json").write_bytes(stored[:-9])
+    with pytest.raises(StoreError, match=r"config.json: does not describe a text run .*" + remedy):
+        open_text_run(run)
+    (run / "config.json").unlink()
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_complete_runs_train_nothing_and_others_are_refused(files, whole, tmp_path):
     listener = Listener()
     trained(files, whole.path, listener)
