@@ -200,7 +200,7 @@ def _load(*modules: str) -> None:
 
 def report_run(run: Any, quiet: bool) -> None:
     """Write the report of an ensemble's run and print it."""
-    from ncsim.report.pictures import Drawer, Pictures
+    from ncsim.report.drawing import Drawer, draw
     from ncsim.report.summary import summarise
     from ncsim.study import Study
 
@@ -218,7 +218,7 @@ def report_run(run: Any, quiet: bool) -> None:
         from ncsim.report.write import printed, store_report
 
         if run.storage is not None:
-            draw = Pictures.draw if drawer is None else drawer.draw
-            where = kept_report(lambda: store_report(run, summary, draw=draw), where, quiet)
+            by = draw if drawer is None else drawer.draw
+            where = kept_report(lambda: store_report(run, summary, draw=by), where, quiet)
     if not quiet:
         output(printed(summary) + where)

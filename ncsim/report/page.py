@@ -18,6 +18,7 @@ import numpy as np
 import ncsim
 from ncsim.config.fields import spelled, spelled_values
 from ncsim.formatting import EMPTY, counted, json_text, significant, to_be_trained
+from ncsim.report import drawing
 from ncsim.report.claims import criteria, findings, settings
 from ncsim.report.pictures import MOST_PLACES, Pictures, PlottedLaw, dots_label
 from ncsim.report.provenance import provenance
@@ -90,7 +91,7 @@ def report_page(run: Run | Study, summary: Summary, watching: int = 0, panels: S
         StoreError: the run's folder is gone.
     """
     numbers, there = summary.numbers, [n for n, laws in enumerate(summary.laws) if laws]
-    panels = pictures_of(run, summary).panels() if panels is None else panels
+    panels = drawing.panels(pictures_of(run, summary)) if panels is None else panels
     return render(
         "report.html.j2",
         title=(run.location or "study").rstrip("/").rpartition("/")[2],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ncsim.errors import StoreError, reason
 from ncsim.formatting import counted, json_text, page_bytes, to_be_trained
+from ncsim.report.drawing import draw
 from ncsim.report.page import pictures_of, report_page
 from ncsim.report.pictures import Pictures, stored_figures
 from ncsim.report.sentences import cell_label, cell_lines
@@ -37,7 +38,7 @@ def store_report(
     run: Run | Study,
     summary: Summary,
     figure_names: tuple[str, str] = ("laws", "means"),
-    draw: Callable[[Pictures, Path], list[str]] = Pictures.draw,
+    draw: Callable[[Pictures, Path], list[str]] = draw,
 ) -> None:
     """Write a summary as `write_report` does; `draw` may be a `Drawer`'s. Raises as it does."""
     if run.storage is None:

@@ -30,8 +30,9 @@ from ncsim.statistics.tally import Tally
 from ncsim.storage.buffers import array_of, bytes_of, numbers_of
 from ncsim.storage.checksums import TORN, UNSEALED, is_whole, seal
 from ncsim.storage.files import Storage
+from ncsim.storage.losses import losses_and_tables
 from ncsim.storage.part_folder import PartFolder, ahead
-from ncsim.storage.parts import MEMBERS, footer_digest, losses_and_tables
+from ncsim.storage.parts import MEMBERS, footer_digest
 
 FOLDER = "summaries"
 FORMAT = 1

@@ -24,7 +24,8 @@ from ncsim.storage.checksums import sealed_json
 from ncsim.storage.config_change import change_description
 from ncsim.storage.config_file import FORMAT, described, description
 from ncsim.storage.files import discard_unfinished
-from ncsim.storage.parts import MEMBERS, from_bytes, losses_and_tables, to_bytes
+from ncsim.storage.losses import losses_and_tables
+from ncsim.storage.parts import MEMBERS, from_bytes, to_bytes
 from ncsim.storage.run_folder import RunFolder
 from ncsim.storage.verify import verify
 

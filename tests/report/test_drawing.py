@@ -10,9 +10,9 @@ import pytest
 import ncsim
 from ncsim.cli import report
 from ncsim.errors import StoreError
-from ncsim.report import pictures
+from ncsim.report import drawing
+from ncsim.report.drawing import Drawer
 from ncsim.report.page import pictures_of
-from ncsim.report.pictures import Drawer
 from ncsim.report.summary import summarise
 from ncsim.report.write import store_report
 from tests.report.test_report import a_run
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def drawn(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    return pictures_of(run, summarise(run)).draw(folder), files(folder)
+    return drawing.draw(pictures_of(run, summarise(run)), folder), files(folder)
 
 
 def files(folder):
@@ -36,7 +36,7 @@ def files(folder):
 
 
 def test_another_process_draws_the_same(run, drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures.Pictures, "draw", lambda *_: pytest.fail("drawn here"))
+    monkeypatch.setattr(drawing, "draw", lambda *_: pytest.fail("drawn here"))
     with Drawer() as drawer:
         found = drawer.draw(pictures_of(run, summarise(run)), tmp_path)
     assert found == drawn[0]
@@ -49,8 +49,8 @@ def test_another_process_draws_the_same(run, drawn, tmp_path, monkeypatch):
 @pytest.mark.parametrize("executable", [sys.executable, "/gone", None])
 def test_what_another_process_fails_to_draw_is_drawn_here(program, executable, run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", executable)
-    monkeypatch.setattr(pictures, "_PROGRAM", program)
-    monkeypatch.setattr(pictures.Pictures, "draw", lambda asked, folder: [*asked.names, str(folder)])
+    monkeypatch.setattr(drawing, "_PROGRAM", program)
+    monkeypatch.setattr(drawing, "draw", lambda asked, folder: [*asked.names, str(folder)])
     with Drawer() as drawer:
         assert drawer.draw(pictures_of(run, summarise(run)), tmp_path) == ["laws", "means", str(tmp_path)]
 
@@ -72,7 +72,7 @@ def test_no_process_is_left(monkeypatch):
 def test_what_a_forked_process_does_and_what_it_fails_at(tmp_path):
     program = """
     import os, sys
-    from ncsim.report.pictures import _beside
+    from ncsim.report.drawing import _beside
 
     def write(name, fails):
         if fails and os.getpid() != parent:
@@ -98,6 +98,6 @@ def test_the_report_of_many_members_is_that_of_few(run, monkeypatch, capsys):
     few = capsys.readouterr().out, files(run.path / "figures"), (run.path / "summary.json").read_bytes()
     monkeypatch.setattr(report, "MANY", 300)
     monkeypatch.setattr(report, "cores", lambda: 2)
-    monkeypatch.setattr(pictures.Pictures, "draw", lambda *_: pytest.fail("drawn here"))
+    monkeypatch.setattr(drawing, "draw", lambda *_: pytest.fail("drawn here"))
     report.report_run(ncsim.open_run(run.path), quiet=False)
     assert few == (capsys.readouterr().out, files(run.path / "figures"), (run.path / "summary.json").read_bytes())
