@@ -27,7 +27,8 @@ PROCESSORS = {"avx512": ("avx512f", "avx512dq", "avx512vl", "avx512bw"), "avx2":
 FLAGS = "-O2 -std=gnu11 -march=native -fPIC -shared -ffp-contract=fast -fno-math-errno -fno-trapping-math".split()
 #: GCC's scheduler before registers are given out, which keeps their number in mind. Other compilers do it unasked.
 GCC_FLAGS = ("-fschedule-insns", "-fsched-pressure")
-COMPILE_SECONDS = 60.0
+#: So long that no machine which is only busy gets there: auto would go by XLA then, whose members differ.
+COMPILE_SECONDS = 600.0
 #: What generated code includes from jaxlib, and what a library that was built with another version of it may not fit.
 FFI_HEADER = "xla/ffi/api/c_api.h"
 FAILURE = "--executor: native; its code does not compile here"
@@ -224,6 +225,8 @@ def processor_key() -> str:
 def _compile(command: list[str]) -> None:
     try:
         done = _told(command)
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{FAILURE} (the compiler took over {COMPILE_SECONDS:g} s); allowed here: xla") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"{FAILURE} ({type(error).__name__}); allowed here: xla") from None
     if done.returncode:

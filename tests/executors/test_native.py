@@ -251,6 +251,12 @@ def test_a_compiler_is_asked_in_english_and_may_say_any_bytes(monkeypatch, tmp_p
     assert c_compiler._version(str(script)) == "cc in C\n\ufffd\n"
     with pytest.raises(ncsim.ConfigError, match=r"does not compile here \(step.c:1: error: \ufffd in C\); allowed"):
         c_compiler.built("int x;")
+    script.write_text("#!/bin/sh\nexec sleep 20\n")
+    monkeypatch.setattr(c_compiler, "COMPILE_SECONDS", 0.2)
+    with pytest.raises(
+        ncsim.ConfigError, match=r"does not compile here \(the compiler took over 0.2 s\); allowed here: xla$"
+    ):
+        c_compiler.built("int x;")
 
 
 def test_code_for_avx2_compiles_and_agrees(monkeypatch):
