@@ -203,10 +203,10 @@ def train_block(config: EnsembleConfig, tried: xla.BlockProgram, mesh: Mesh, ste
 def _agree(config: EnsembleConfig, one: xla.BlockProgram, other: xla.BlockProgram, mesh: Mesh) -> bool:
     members = min(one.lanes, other.lanes)  # the first device's block has the members from 0 on
     a, b = (train_block(config, each, mesh, AGREEMENT_STEPS).loss[:members] for each in (one, other))
+    finite, alike = np.isfinite(a), np.isfinite(a) == np.isfinite(b)
     with np.errstate(invalid="ignore"):
-        close = np.abs(a - b) <= AGREEMENT_TOLERANCE * (1 + np.abs(a))
-    both_diverged = ~np.isfinite(a) & ~np.isfinite(b)
-    return bool(np.mean(close | both_diverged) >= AGREEMENT_SHARE)
+        close = np.abs(a - b) <= AGREEMENT_TOLERANCE * (1 + np.abs(a))  # true of any number where a is infinite
+    return bool(np.mean(alike & (close | ~finite)) >= AGREEMENT_SHARE)
 
 
 def forget_programs() -> None:

@@ -518,3 +518,66 @@ def test_auto_on_a_gpu_takes_cuda_or_says_why_not(monkeypatch, capsys):
     monkeypatch.setattr(nvrtc, "library", lambda: None)
     assert auto() == "xla"
     assert capsys.readouterr().err == "ncsim: cuda is not taken: without NVRTC, which jax[cuda13] brings; using xla\n"
+
+
+def test_a_kernel_is_run_before_it_is_taken_and_all_cells_are_timed(monkeypatch, capsys):
+    """With stand-ins: what fails when it is loaded, a grid of which one cell is slow, a config that no kernel has."""
+    made, other = {name: object() for name in ("xla", "cuda")}, dataclasses.replace(CONFIG, hidden=3)
+    monkeypatch.setattr(choice, "program", lambda name, *_, **__: made[name])
+    monkeypatch.setattr(choice, "_agree", lambda *_: True)
+    monkeypatch.setattr(nvrtc, "library", object)
+    # By cuda the first cell takes a tenth of xla's time, and the second ten times that.
+    by_cuda = {CONFIG: 0.1, other: 10.0}
+    monkeypatch.setattr(
+        choice, "seconds_a_network", lambda config, tried, _: 1.0 if tried is made["xla"] else by_cuda[config]
+    )
+    assert choice.choose("auto", [CONFIG], GPU, BLOCKS) == "cuda"
+    assert choice.choose("auto", [CONFIG, other], GPU, BLOCKS) == "xla"
+    assert choice.choose("auto", [CONFIG, dataclasses.replace(CONFIG, precision="float64")], GPU, BLOCKS) == "xla"
+    assert capsys.readouterr().err == ""
+
+    def not_loaded(config, tried, *_):
+        raise RuntimeError(f"ptxas: fatal, {tried is made['cuda']}")
+
+    monkeypatch.setattr(choice, "train_block", not_loaded)
+    with pytest.raises(ncsim.ConfigError, match=r"^--executor: cuda; its kernel fails here \(ptxas: fatal, True\)$"):
+        choice.choose("cuda", [CONFIG], GPU, BLOCKS)
+
+
+def test_losses_agree_where_both_are_near_or_both_diverged(monkeypatch):
+    """Of 99 in 100 networks, and of those alone that both programs have. An infinite loss was near to every other."""
+    losses = {
+        name: types.SimpleNamespace(lanes=lanes, loss=np.ones((lanes, 4))) for name, lanes in [("a", 100), ("b", 50)]
+    }
+    monkeypatch.setattr(choice, "train_block", lambda _, tried, *__: tried)
+
+    def agree(bad, good):
+        losses["b"].loss[:], losses["a"].loss[:] = 1, 1
+        losses["b"].loss[:2], losses["a"].loss[:2] = bad, good  # 4 in 100
+        losses["a"].loss[50:] = 7  # of other members
+        return choice._agree(CONFIG, losses["a"], losses["b"], GPU), choice._agree(
+            CONFIG, losses["b"], losses["a"], GPU
+        )
+
+    assert agree(1.0015, 1.0) == (True, True)
+    assert agree(1.003, 1.0) == (False, False)
+    assert agree(np.nan, np.inf) == (True, True)
+    assert agree(np.nan, 1.0) == (False, False)
+    assert agree(np.inf, 1.0) == (False, False)
+
+
+def test_a_block_has_consecutive_members_from_the_first_that_is_asked_for():
+    """On two devices, with a buffer of three blocks each."""
+    mesh = types.SimpleNamespace(devices=np.zeros(2))
+
+    class Result(tuple):
+        def __new__(cls, *leaves):
+            return super().__new__(cls, leaves)
+
+    def run(root, ids, used, rate, steps):
+        assert (list(used), rate, steps) == ([1, 1], CONFIG.learning_rate, 7)
+        return Result(ids[:, :, None] * np.ones(4, int), None)
+
+    (found,) = choice.train_block(CONFIG, xla.BlockProgram(run, 5, 3), mesh, 7, first_member=40)
+    assert found.shape == (10, 4)
+    assert list(found[:, 0]) == list(range(40, 50))
