@@ -95,6 +95,7 @@ def s_interval(table: Any, level: float = 0.95, same_items: bool = False) -> Est
     """
     level = checked_level(level)
     counts = np.asarray(validated_counts(table), np.float64)
+    context_probabilities(counts)  # for its checks of shape and items
     unequal, items = counts[..., 0, 1] + counts[..., 1, 0], counts.sum(axis=(2, 3))
     cells = np.stack([unequal, items - unequal], axis=-1)[..., None]
     below, above = 2 * _binomial_reaches(cells, (1 - level) / 2)[:, :, :, 0, 0]

@@ -64,7 +64,7 @@ def decision_range(outcomes: np.ndarray, undecided: np.ndarray, tasks: TruthTabl
     if tasks is not None:
         check_kind("tasks", tasks, TruthTables, "None, or tasks as of ncsim.truth_tables")
     rows = outcomes.shape[-1] if outcomes.ndim == 5 else 0
-    if undecided.shape != outcomes.shape or outcomes.shape[1:4] != (2, 2, 2):
+    if undecided.shape != outcomes.shape or outcomes.ndim != 5 or outcomes.shape[1:4] != (2, 2, 2):
         raise ValueError(f"outcomes: {outcomes.shape}, undecided: {undecided.shape}; allowed: [M, 2, 2, 2, rows] both")
     diverged = (outcomes == 0).all(axis=(3, 4))[..., None, None]
     wrong = np.argwhere(~(diverged | (np.abs(outcomes) == 1)))

@@ -94,6 +94,8 @@ def grand_potential(losses: Any, log_z: float, beta: float) -> Any:
         -1.3863
     """
     check_real("losses", losses)
+    if getattr(getattr(losses, "dtype", None), "kind", "O") == "O":  # lists, and Python's own numbers
+        losses = numbers("losses", losses)
     xp = losses.__array_namespace__() if hasattr(losses, "__array_namespace__") else np
     # Whole numbers become floating-point ones, and float32 stays float32: ln n! is no whole number.
     losses = xp.asarray(losses) * 1.0

@@ -29,7 +29,7 @@ from ncsim.records.joint_counts import validated_counts
 from ncsim.statistics.arguments import AN_INEQUALITY, check_flag, check_kind
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality
 from ncsim.statistics.quantum_bounds import in_units
-from ncsim.statistics.rationals import EXACT
+from ncsim.statistics.rationals import check_total
 
 #: Totals less probable than this are not what fair settings give.
 UNFAIR = 1e-6
@@ -71,9 +71,7 @@ def game_p_value(counts: Any, random_settings: bool = False) -> Float[np.ndarray
 
     check_flag("random_settings", random_settings)
     table = validated_counts(counts)
-    most = float(table.sum(axis=(-4, -3, -2, -1), dtype=np.float64).max(initial=0))
-    if most >= EXACT:
-        raise ValueError(f"counts: {most:.6g} items; allowed: fewer than 2^53 in all four contexts")
+    check_total(table)
     table = table.astype(np.int64)
     items = table.sum(axis=(-2, -1))
     unequal = (items != items[..., :1, :1]).any(axis=(-2, -1))

@@ -20,9 +20,17 @@ EXACT = 2**53
 def whole_numbers(values: Any) -> np.ndarray:
     """Whole numbers as int64 where all are below `EXACT`, else as Python's integers: a sum or product wraps around in int64."""
     array = np.asarray(values)
-    if array.dtype == object or np.max(np.abs(array), initial=0) < EXACT:
+    if array.dtype == object or float(np.max(np.abs(array), initial=0)) < EXACT:  # which is infinite as a float16
         return array if array.dtype == object else array.astype(np.int64)
     return np.asarray(np.frompyfunc(int, 1, 1)(array), object)
+
+
+def check_total(counts: np.ndarray) -> None:
+    """Refuse tables [..., 2, 2, 2, 2] of 2^53 items or more, whose sums float64 rounds and int64 may wrap around. Raises ValueError."""
+    with np.errstate(over="ignore"):
+        most = float(counts.sum(axis=(-4, -3, -2, -1), dtype=np.float64).max(initial=0))
+    if most >= EXACT:
+        raise ValueError(f"counts: {most:.6g} items; allowed: fewer than 2^53 in all four contexts")
 
 
 #: Binary digits that cells are made smaller by where a sum of them might be no float.

@@ -24,6 +24,7 @@ from ncsim.statistics.arguments import numbers
 from ncsim.statistics.bootstrap import bootstrap_mean, hoeffding_mean
 from ncsim.statistics.contextuality import CONNECTIONS
 from ncsim.statistics.intervals import Estimate
+from ncsim.statistics.rationals import check_total
 
 #: With at most so many members whose two accuracies differ, all flips of signs are counted instead of Student's t.
 MOST_FOR_EXACT = 200
@@ -199,7 +200,7 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
         Four tests, each with its p-value, Holm's adjustment and the two accuracies (Fisher 1935; Holm 1979).
 
     Raises:
-        ValueError: counts that are none, another shape, or a context without items.
+        ValueError: counts that are none, another shape, 2^53 items or more, or a context without items.
 
     Example:
         >>> import numpy as np
@@ -210,9 +211,7 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
     """
     from scipy.special import ndtr
 
-    table = validated_counts(counts).astype(np.int64)
-    if table.ndim != 4:
-        raise ValueError(f"counts: shape {table.shape}; allowed: one table, (2, 2, 2, 2)")
+    table = _one_table(counts)
     found = []
     for answer, contexts in CONNECTIONS:
         right, items = [], []
@@ -230,6 +229,15 @@ def signalling_tests(counts: Any) -> tuple[SignallingTest, ...]:
             z = (first - second) / math.sqrt(pooled * (1 - pooled) * (1 / items[0] + 1 / items[1]))
             found.append((answer, (first, second), z, float(2 * ndtr(-abs(z))), "two proportions"))
     return _with_holm(found)
+
+
+def _one_table(counts: Any) -> np.ndarray:
+    """Joint counts [2, 2, 2, 2] as int64. Raises ValueError."""
+    table = validated_counts(counts)
+    if table.ndim != 4:
+        raise ValueError(f"counts: shape {table.shape}; allowed: one table, (2, 2, 2, 2)")
+    check_total(table)
+    return np.asarray(table, np.int64)
 
 
 def _fisher_p_value(table: Any) -> float:
@@ -307,7 +315,7 @@ def dependence_p_values(counts: Any) -> Float[np.ndarray, "2 2"]:
         A p-value per context (Fisher 1935); 1 without items. It takes a second at 10^11 items, and ten times that at 10^13.
 
     Raises:
-        ValueError: counts that are none, or another shape.
+        ValueError: counts that are none, another shape, or 2^53 items or more.
 
     Example:
         >>> import numpy as np
@@ -315,9 +323,7 @@ def dependence_p_values(counts: Any) -> Float[np.ndarray, "2 2"]:
         >>> bool((dependence_p_values(table) < 1e-8).all())
         True
     """
-    table = validated_counts(counts)
-    if table.ndim != 4:
-        raise ValueError(f"counts: shape {table.shape}; allowed: one table, (2, 2, 2, 2)")
+    table = _one_table(counts)
     return np.array([[_fisher_p_value(table[i, j]) for j in (0, 1)] for i in (0, 1)])
 
 

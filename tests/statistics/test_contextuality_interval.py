@@ -105,3 +105,14 @@ def test_a_thousand_unequal_outcomes_among_very_many():
         found.append(s_interval(table)[1:3])
     steps = np.diff(found, axis=0)
     assert np.all(np.abs(steps / steps[0] - 1) < 0.05), steps
+
+
+@pytest.mark.parametrize("interval", [s_interval, contextuality_interval])
+def test_an_interval_is_of_one_table(interval):
+    """S of an empty context was NaN with warnings, and of several tables there was a traceback."""
+    table = np.full((2, 2, 2, 2), 4)
+    with pytest.raises(ValueError, match=r"^counts: shape \(3, 2, 2, 2, 2\); allowed"):
+        interval(np.stack([table] * 3))
+    table[0, 1] = 0
+    with pytest.raises(ValueError, match="no items"):
+        interval(table)

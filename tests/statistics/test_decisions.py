@@ -78,5 +78,7 @@ def test_what_cannot_be_decided():
         assert np.isnan([low[1], high[1]]).all()
     with pytest.raises(ValueError, match="allowed: \\[M, 2, 2, 2, rows\\] both"):
         ncsim.decision_range(right, undecided[:1])
+    with pytest.raises(ValueError, match="allowed: \\[M, 2, 2, 2, rows\\] both"):
+        ncsim.decision_range(np.ones((5, 2, 2, 2)), np.zeros((5, 2, 2, 2), bool))  # rows have no axis
     with pytest.raises(ValueError, match="tasks: 4 rows; allowed: 16"):
         ncsim.decision_range(right, undecided, SMALL)

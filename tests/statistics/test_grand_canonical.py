@@ -1,6 +1,7 @@
 """Laws of a number of units against closed forms and enumeration, and when two routes to its mean give no number."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_whole_numbers_are_the_numbers_that_they_are():
     """1 + 1 + 1/2 without a loss: ln n! is no whole number, whatever the losses are kept as."""
     import jax.numpy as jnp
 
-    for losses in ([0, 0, 0], np.zeros(3, np.int8), np.zeros(3, bool)):
+    for losses in ([0, 0, 0], np.zeros(3, np.int8), np.zeros(3, bool), np.zeros(3, object), [Fraction(0)] * 3):
         assert ncsim.grand_potential(losses, 0.0, 1.0) == pytest.approx(-math.log(2.5), rel=1e-14)
     assert float(ncsim.grand_potential(jnp.zeros(3, int), 0.0, 1.0)) == pytest.approx(-math.log(2.5), rel=1e-6)
     assert ncsim.grand_potential(np.float32([0, 0, 0]), 0.0, 1.0).dtype == np.float32
@@ -195,7 +196,8 @@ def test_what_is_infinite_is_no_network():
 
 
 @pytest.mark.parametrize(
-    ("losses", "beta", "said"), [(1.0, 2.0, "losses: one number"), ([0.0], 0.0, "beta: 0.0; allowed")]
+    ("losses", "beta", "said"),
+    [(1.0, 2.0, "losses: one number"), (Fraction(1, 3), 2.0, "losses: one number"), ([0.0], 0.0, "beta: 0.0; allowed")],
 )
 def test_a_grand_potential_of_nothing_is_refused(losses, beta, said):
     with pytest.raises(ValueError, match=said):

@@ -15,7 +15,7 @@ from scipy.stats import binom, fisher_exact
 from ncsim.statistics.chsh import chsh_statistics
 from ncsim.statistics.inequalities import LinearInequality, chsh_inequality, correlator_inequality, mermin_inequality
 from ncsim.statistics.locality_tests import _betting_ratio, game_p_value, hoeffding_p_value, prediction_based_ratio
-from ncsim.statistics.signalling_tests import holm, paired_signalling_tests, signalling_tests
+from ncsim.statistics.signalling_tests import dependence_p_values, holm, paired_signalling_tests, signalling_tests
 from tests.support import reference_statistics as reference
 from tests.support.cases import sizes
 
@@ -72,6 +72,9 @@ def test_game_form_says_how_many_items_it_takes(items):
     counts[..., 0, 0] = items
     with pytest.raises(ValueError, match=r"^counts: .* items; allowed: fewer than 2\^53 in all four contexts$"):
         game_p_value(counts)
+    for test in (signalling_tests, dependence_p_values):  # of 2^62 a context had "no items", 1e19 wrapped around
+        with pytest.raises(ValueError, match=r"^counts: .* items; allowed: fewer than 2\^53 in all four contexts$"):
+            test(counts)
     counts[..., 0, 0] = 2**50
     assert 0 <= game_p_value(counts) <= 1
 

@@ -11,7 +11,7 @@ from ncsim.records.members import MemberRecords
 from ncsim.statistics.chsh import SIGNS
 from ncsim.statistics.inequalities import chained_inequality, chsh_inequality, correlator_inequality
 from ncsim.statistics.protocols import LatticeLaw
-from ncsim.statistics.rationals import nearest, sum_of_fractions
+from ncsim.statistics.rationals import nearest, sum_of_fractions, whole_numbers
 from ncsim.statistics.trajectory_tally import LATTICES
 
 
@@ -219,3 +219,10 @@ def test_undecided_conventions_decide_by_whole_numbers(rows):
     share = np.mean(products @ [1, 1, 1, -1] > 2 * rows)
     assert found.above_two.value == found.above_two_decided.value == share
     assert found.range_above_two == (share, share)
+
+
+def test_counts_of_half_precision_are_counts():
+    """2^53 is infinite there: counts were compared with that, and a warning said so."""
+    with np.errstate(all="raise"):
+        found = whole_numbers(np.float16([3, 65504]))
+    assert found.tolist() == [3, 65504]
