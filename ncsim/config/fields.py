@@ -198,15 +198,6 @@ def spelled_values(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: spelled(value) or EMPTY for name, value in values.items()}
 
 
-def spelled_list(values: Iterable[Any]) -> str:
-    """Several values of one field for a reader, likewise.
-
-    >>> spelled_list(["", "b1=0.5"]), spelled_list([False, True])
-    ('"", b1=0.5', 'false, true')
-    """
-    return ", ".join(spelled(value) or EMPTY for value in values)
-
-
 def named_values(values: Mapping[str, Any]) -> str:
     """Values beside the names of their fields, as `--until` takes those of a cell.
 
