@@ -5,8 +5,8 @@
 # 1001 they are right. Where a parameter is 1000, and no other number tried up to 20,000, they are off by any factor: the lower limit of 1000 among
 # 1e9 is 1.9e-6, above the frequency itself, and among 1e11 or more it is 1.49e-8, the root of the machine epsilon, whatever was asked for. There is
 # no warning. `beta.cdf` is right there, and says 1 of what should be the quantile of 0.025. `f.ppf` of 2000 degrees, `betainccinv` and the
-# Clopper-Pearson interval of statsmodels (`proportion_confint`, method "beta") are the same numbers. Whoever counts until a thousand events are
-# there meets it. The remedy: the next float. `np.nextafter(1000, 1001)` has the same quantile to a share of 1e-12, and gets it. Or put the answer
+# Clopper-Pearson interval of statsmodels (`proportion_confint`, method "beta") are the same numbers. A count that stops at a thousand events
+# meets it. The remedy: the next float. `np.nextafter(1000, 1001)` has the same quantile to a share of 1e-12, and gets it. Or put the answer
 # into `beta.cdf`.
 #
 # Seen with scipy 1.17.1, numpy 2.4.6, times n (the right numbers by a sum over the Poisson law, which is that of rare events):
