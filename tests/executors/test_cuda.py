@@ -581,3 +581,18 @@ def test_a_block_has_consecutive_members_from_the_first_that_is_asked_for():
     (found,) = choice.train_block(CONFIG, xla.BlockProgram(run, 5, 3), mesh, 7, first_member=40)
     assert found.shape == (10, 4)
     assert list(found[:, 0]) == list(range(40, 50))
+
+
+def test_seconds_are_of_a_network(monkeypatch):
+    """Blocks of executors differ in width. What comes before the second call is not timed."""
+    now, calls = [0.0], []
+
+    def train_block(config, tried, mesh, steps):
+        calls.append(steps)
+        now[0] += 100.0 if len(calls) == 1 else 6.0
+
+    monkeypatch.setattr(choice, "train_block", train_block)
+    monkeypatch.setattr(choice.time, "perf_counter", lambda: now[0])
+    mesh = types.SimpleNamespace(devices=np.zeros(2))
+    assert choice.seconds_a_network(CONFIG, types.SimpleNamespace(lanes=3), mesh, steps=40) == 1.0
+    assert calls == [1, 40]
