@@ -4,9 +4,10 @@
 
 Each run folder is copied and reported in processes of their own: by the other build (a checkout, run by the same Python), and by this
 one three times: without `summaries/`, as a folder of an earlier version; with what parts add up to, and without what is kept of
-cells; and once more. Seconds of the wall and of processors, and the peak of memory. Medians of --repeats. Processor seconds are the ones
-to compare where others use the machine. With --training it is statistics along training of recorded runs that are timed, with mu_gradS of two
-windows, in place of reports. The result goes to benchmarks/results/reports.json.
+cells; and once more. Seconds of the wall and of processors, and peaks of memory: of the report's process and of the largest that it
+starts, added up. Medians of --repeats. Processor seconds are the ones to compare where others use the machine. With --training it is
+statistics along training of recorded runs that are timed, with mu_gradS of two windows, in place of reports. The result goes to
+benchmarks/results/reports.json.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ for cell, config in enumerate(run.configs):
 """
 _SAID = """
 import resource
-used = resource.getrusage(resource.RUSAGE_SELF)
-peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # not by ncsim, since a build may have no function for it
-print(used.ru_utime + used.ru_stime, peak, file=open(sys.argv[2], "w"))
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+peak = sum(each.ru_maxrss for each in used) * (1 if sys.platform == "darwin" else 1024)  # not by ncsim: a build may have no function for it
+print(sum(each.ru_utime + each.ru_stime for each in used), peak, file=open(sys.argv[2], "w"))
 """
 
 
