@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+from ncsim import signals
 from ncsim.report.pictures import Pictures
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -54,8 +55,13 @@ class Drawer:
         # A signal to both is for this process to answer. The other one takes it as its end as soon as it can.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         try:
+            # -P, since the working folder may have a file of the name of a module. A session of its own is one number for the
+            # process and what it forks; and a terminal does not stop it where it warns, as it may what is not in front.
             self._process = subprocess.Popen(
-                [sys.executable or "", "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+                [sys.executable or "", "-P", "-c", _PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
             )
             assert self._process.stdin is not None
             self._process.stdin.write(pickle.dumps(sys.path))
@@ -69,14 +75,28 @@ class Drawer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
         if self._process is not None:
             with contextlib.suppress(OSError), self._process:
-                self._process.kill()
+                pass
+
+    def _end(self) -> None:
+        """End the process and what it has forked; both are gone when the pipe has an end."""
+        process = self._process
+        if process is None or process.returncode is not None:  # its number may be another's by now
+            return
+        with contextlib.suppress(OSError, ValueError):
+            assert process.stdout is not None
+            os.killpg(process.pid, signal.SIGKILL)
+            while os.read(process.stdout.fileno(), 2**16):
+                pass
 
     def draw(self, pictures: Pictures, folder: Path) -> list[str]:
         """As the function `draw`; where the process fails, that is called here, and raises what it raises."""
         if self._process is not None:
-            with contextlib.suppress(OSError, ValueError, pickle.UnpicklingError, EOFError):
+            # It is ended before the folder is taken away, also by a signal: whoever saves a figure makes its folder. And any error
+            # may come of an answer after what a user's `sitecustomize` has printed.
+            with signals.cleaned_up(self._end), contextlib.suppress(Exception):
                 answer, _ = self._process.communicate(pickle.dumps((pictures, folder)))
                 if self._process.returncode == 0:
                     found: list[str] = pickle.loads(answer)

@@ -1,18 +1,23 @@
 """Figures are the same, whoever draws them."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import pytest
 
 import ncsim
+from ncsim import signals
 from ncsim.cli import report
 from ncsim.errors import StoreError
 from ncsim.report import drawing
 from ncsim.report.drawing import Drawer
 from ncsim.report.page import pictures_of
+from ncsim.report.pictures import Pictures
 from ncsim.report.summary import summarise
 from ncsim.report.write import store_report
 from tests.report.test_report import a_run
@@ -45,7 +50,10 @@ def test_another_process_draws_the_same(run, drawn, tmp_path, monkeypatch):
     assert drawer._process.returncode == 0
 
 
-@pytest.mark.parametrize("program", ["raise SystemExit(3)", "print('no panels')", "import os; os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize(
+    "program",
+    ["raise SystemExit(3)", "print('no panels')", "print('covered\\nx')", "import os; os.kill(os.getpid(), 9)"],
+)
 @pytest.mark.parametrize("executable", [sys.executable, "/gone", None])
 def test_what_another_process_fails_to_draw_is_drawn_here(program, executable, run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", executable)
@@ -66,6 +74,47 @@ def test_no_process_is_left(monkeypatch):
     with Drawer() as drawer:
         assert drawer._process.poll() is None
     assert drawer._process.poll() is not None
+
+
+def test_nothing_is_drawn_any_more_where_it_is_interrupted(run, monkeypatch):
+    program = """
+    import os, pickle, sys, time
+    sys.path[:] = pickle.load(sys.stdin.buffer)
+    folder = pickle.load(sys.stdin.buffer)[1]
+    os.fork()
+    while time.process_time() < 20:
+        os.makedirs(folder, exist_ok=True)
+        open(folder / str(os.getpid()), "w").close()
+        time.sleep(0.001)
+    """
+    monkeypatch.setattr(drawing, "_PROGRAM", textwrap.dedent(program))
+
+    folders = []
+
+    def interrupt(folder):
+        while len(os.listdir(folder)) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def draw():
+        with signals.handled(), Drawer() as drawer, signals.scratch("ncsim-tests-") as folder:
+            folders.append(folder)
+            threading.Thread(target=interrupt, args=(folder,)).start()
+            drawer.draw(pictures_of(run, summarise(run)), folder)
+
+    with pytest.raises(signals.Stopped):
+        draw()
+    time.sleep(0.2)
+    assert not folders[0].exists()
+
+
+def test_a_file_of_the_working_folder_is_no_module(tmp_path, monkeypatch):
+    (tmp_path / "pickle.py").write_text("open('imported', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with Drawer() as drawer:
+        assert drawer.draw(Pictures([], [], [], "", [], ("laws", "means")), tmp_path) == []
+    assert drawer._process.returncode == 0
+    assert not (tmp_path / "imported").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
