@@ -23,6 +23,8 @@ from ncsim.report.write import store_report
 from tests.report.test_report import a_run
 from tests.statistics.test_protocols import made_up
 
+NOTHING = Pictures([], [], [], "", [], ("laws", "means"))
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -112,9 +114,20 @@ def test_a_file_of_the_working_folder_is_no_module(tmp_path, monkeypatch):
     (tmp_path / "pickle.py").write_text("open('imported', 'w').close()")
     monkeypatch.chdir(tmp_path)
     with Drawer() as drawer:
-        assert drawer.draw(Pictures([], [], [], "", [], ("laws", "means")), tmp_path) == []
+        assert drawer.draw(NOTHING, tmp_path) == []
     assert drawer._process.returncode == 0
     assert not (tmp_path / "imported").exists()
+
+
+def test_no_folder_of_matplotlib_is_left(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "file"))  # as a home that cannot be written to
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    with Drawer() as drawer:
+        assert drawer.draw(NOTHING, tmp_path) == []
+    assert drawer._process.returncode == 0
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
