@@ -19,8 +19,13 @@ from ncsim.text.json_files import json_object
 WHOLE, SETTINGS, ADDED = "tokenizer.json", "tokenizer_config.json", "added_tokens.json"
 #: Files of a vocabulary, by the one that numbers the words.
 VOCABULARIES = {"vocab.txt": (), "vocab.json": ("merges.txt",)}
-#: Settings of a BERT's normaliser, by their names in tokenizer.json and in tokenizer_config.json.
-_NORMALIZER = {"lowercase": "do_lower_case", "strip_accents": "strip_accents", "handle_chinese_chars": "tokenize_chinese_chars"}  # fmt: skip
+#: Settings of a BERT's normaliser and of a byte-level splitting, by their names in tokenizer.json and in tokenizer_config.json.
+_STEPS = {
+    "lowercase": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "handle_chinese_chars": "tokenize_chinese_chars",
+    "add_prefix_space": "add_prefix_space",
+}
 _ALLOWED = "allowed: a folder with tokenizer.json, vocab.txt, or vocab.json and merges.txt"
 
 
@@ -109,7 +114,7 @@ def _wordpiece(
     _check_case(words, name, settings)
     return BertWordPieceTokenizer(
         words, unk_token=special["unk_token"], sep_token=special["sep_token"], cls_token=special["cls_token"],
-        pad_token=special["pad_token"],
+        pad_token=special["pad_token"], mask_token=_content(settings.get("mask_token")) or "[MASK]",
         handle_chinese_chars=settings.get("tokenize_chinese_chars", True), strip_accents=settings.get("strip_accents"),
         lowercase=settings.get("do_lower_case", True),
     )._tokenizer  # fmt: skip
@@ -125,7 +130,9 @@ def _byte_level(
     files = str(folder / "vocab.json"), str(folder / "merges.txt")
     made = ByteLevelBPETokenizer.from_file(*files, add_prefix_space=space)
     made._tokenizer.model.unk_token = special["unk_token"]
-    made.add_special_tokens(list(special.values()))
+    # A text may have the mask's name in it, which is one token then, as in the pipeline of BERT.
+    named = {**special, "mask_token": _content(settings.get("mask_token")) or "<mask>"}
+    made.add_special_tokens([_added(settings.get(key), token) for key, token in named.items() if token in words])
     end, begin = ((special[key], words[special[key]]) for key in ("sep_token", "cls_token"))
     made._tokenizer.post_processor = processors.RobertaProcessing(end, begin, add_prefix_space=space)
     return made._tokenizer
@@ -147,6 +154,15 @@ def _content(token: Any) -> str | None:
     """A special token as settings name it: a text, or a table with its content."""
     found = token.get("content") if isinstance(token, dict) else token
     return found if isinstance(found, str) else None
+
+
+def _added(described: Any, content: str) -> Any:
+    """A special token with what settings say of the spaces beside it."""
+    import tokenizers
+
+    known = ("single_word", "lstrip", "rstrip", "normalized")
+    told = described if isinstance(described, dict) else {}
+    return tokenizers.AddedToken(content, special=True, **{key: told[key] for key in known if key in told})
 
 
 def _words(file: Path, name: str | Path) -> dict[str, int]:
@@ -171,15 +187,15 @@ def _check_case(words: Mapping[str, int], name: str | Path, settings: Mapping[st
 
 
 def _differs(inner: Any, ours: str, said: Any) -> bool:
-    """Whether a BERT's normaliser does otherwise than tokenizer_config.json says."""
-    found = getattr(inner.normalizer, ours, said)
+    """Whether a pipeline does otherwise than tokenizer_config.json says; what has no such setting does not."""
+    found = getattr(inner.normalizer, ours, getattr(inner.pre_tokenizer, ours, said))
     return said is not None and found is not None and bool(found) != bool(said)
 
 
 def _contradictions(inner: Any, settings: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"the tokeniser follows {WHOLE}; {SETTINGS} says otherwise of {theirs} ({settings[theirs]})"
-        for ours, theirs in _NORMALIZER.items()
+        for ours, theirs in _STEPS.items()
         if theirs in settings and _differs(inner, ours, settings[theirs])
     )
 

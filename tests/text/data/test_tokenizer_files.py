@@ -100,6 +100,12 @@ def test_what_settings_say_otherwise_is_told(tmp_path):
     assert "do_lower_case" in note
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
     assert opened(tmp_path).notes == ()
+    byte_level().save(str(tmp_path / "tokenizer.json"))
+    for said, notes in ((True, 0), (False, 1)):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": said, "do_lower_case": True}))
+        found = opened(tmp_path, 300).notes
+        assert len(found) == notes
+        assert all("add_prefix_space (False)" in note for note in found)
 
 
 def write_words(folder, settings, words=WORDS):
@@ -127,6 +133,29 @@ def test_words_and_merges_are_read_as_robertas_own_class_reads_them(tmp_path, sp
     both = opened(tmp_path, 300).encode(["the film"], ["is a"], None)
     assert both.ids[0, : both.mask[0].sum()].tolist() == peer("the film", "is a")["input_ids"]
     assert not both.types.any()
+
+
+@pytest.mark.parametrize("described", [None, "<hole>", {"__type": "AddedToken", "content": "<mask>", "lstrip": True}])
+def test_the_masks_name_in_a_text_is_one_token_as_robertas_own_class_has_it(tmp_path, described):
+    from transformers import RobertaTokenizer
+
+    byte_level().model.save(str(tmp_path))
+    content = described if isinstance(described, str) else "<mask>"
+    vocabulary = json.loads((tmp_path / "vocab.json").read_text())
+    vocabulary[content] = len(vocabulary)
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    if described is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"mask_token": described}))
+    peer = RobertaTokenizer.from_pretrained(str(tmp_path))
+    texts = [f"the {content} film", content, "the < mask > film", f"a{content}the"]
+    found = ids_of(opened(tmp_path, 300), texts)
+    assert found == peer(texts)["input_ids"]
+    assert [row.count(vocabulary[content]) for row in found] == [1, 1, 0, 1]
+
+
+def test_a_mask_of_another_name_is_one_token_of_a_vocabulary(tmp_path):
+    write_words(tmp_path, {"do_lower_case": True, "mask_token": "<hole>"}, [*WORDS, "<hole>"])
+    assert ids_of(opened(tmp_path), ["film <hole>"]) == [[2, 7, len(WORDS), 3]]
 
 
 @pytest.mark.parametrize(
