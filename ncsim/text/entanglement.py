@@ -48,7 +48,9 @@ class Profile(NamedTuple):
 
     @property
     def centre(self) -> np.ndarray:
-        """S at the cut between inputs and outputs, the only one that no order of neurons changes, [...]."""
+        """S at the cut between inputs and outputs, the only one that no order of neurons changes, [...]; 0 where either has one neuron."""
+        if 1 in (self.inputs, self.outputs):  # no cut of the chain is there
+            return np.where(np.isnan(self.entropy).any(axis=-1), np.nan, 0.0)
         return self.entropy[..., int(np.flatnonzero(self.dimension == self.inputs)[0])]
 
     @property
@@ -59,7 +61,7 @@ class Profile(NamedTuple):
     @property
     def valley_depth(self) -> np.ndarray:
         """How far the centre is below the highest cut, in nats, [...]."""
-        return self.entropy.max(axis=-1) - self.centre
+        return self.entropy.max(axis=-1, initial=0.0) - self.centre
 
     @property
     def largest(self) -> np.ndarray:

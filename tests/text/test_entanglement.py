@@ -67,6 +67,16 @@ def test_factors_and_the_update_itself_agree_with_the_definition(inputs, outputs
     assert profile.dimension.tolist() == cuts(inputs, outputs).tolist()
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 8), (8, 1), (1, 1)])
+def test_one_neuron_on_a_side_is_a_product(inputs, outputs):
+    profile = entanglement_profile(gaussian(0, 3, inputs, outputs))
+    assert profile.centre.tolist() == [0, 0, 0]
+    assert profile.effective_rank.tolist() == [1, 1, 1]
+    np.testing.assert_allclose(profile.valley_depth, profile.entropy.max(axis=-1, initial=0))
+    if profile.dimension.size:
+        assert np.isnan(entanglement_profile(np.zeros((inputs, outputs))).centre)
+
+
 def test_many_updates_at_once_are_each_as_alone():
     a, b = gaussian(0, 2, 3, 12, 2), gaussian(1, 2, 3, 2, 8)
     b[1, 2] = 0
