@@ -141,7 +141,7 @@ class _Stages:
         """The run with so many members in the folder. What is known is on record before any of them is trained."""
         assert self.storage is not None
         told = self._told(members)
-        known = read_until(self.storage) or {}
+        known = read_until(self.storage, self.job.configs) or {}
         if "stopped" in known:  # an earlier version did not name the cells, and how many members it asked for
             known = {"fingerprints": self.stored, "asked": known["members"]} | known
         if known != told:  # a folder that is complete may be one that cannot be written to

@@ -24,7 +24,8 @@ def read_until(storage: Storage, configs: Sequence[EnsembleConfig] | None = None
 
     Args:
         storage: the run folder.
-        configs: of its run. A file that names cells of another run, which was killed before it had a config.json, says nothing of this one.
+        configs: of its run, by whose order cells are told. A file that names cells of another run, which was killed before it had a
+            config.json, says nothing of this one.
 
     Raises:
         StoreError: it cannot be read now, which gives up no look.
@@ -38,8 +39,23 @@ def read_until(storage: Storage, configs: Sequence[EnsembleConfig] | None = None
     with contextlib.suppress(ValueError):
         stored = json.loads(content) if is_whole(content) else None
         if isinstance(stored, dict) and stored.get("format") == FORMAT and _is_of(stored, configs):
-            return {name: value for name, value in stored.items() if name not in ("format", "checksum")}
+            found = {name: value for name, value in stored.items() if name not in ("format", "checksum")}
+            return found if configs is None or "fingerprints" not in found else _in_order_of(configs, found)
     return None
+
+
+def _in_order_of(configs: Sequence[EnsembleConfig], found: dict[str, Any]) -> dict[str, Any]:
+    """What is said of each cell, by the numbers and in the order that it has in these configs: whoever wrote it may have had its grid in
+    another order than a run has now."""
+    numbers = {fingerprint(config): number for number, config in enumerate(configs)}
+    cells = [numbers[each] for each in found["fingerprints"]]
+
+    def ordered(values: Sequence[Any]) -> list[Any]:
+        return [value for _, value in sorted(zip(cells, values, strict=True), key=lambda pair: pair[0])]
+
+    looks = [look | {"reach": ordered(look["reach"])} for look in found["looks"]]
+    told = {name: ordered(found[name]) for name in ("fingerprints", "reach") if name in found}
+    return found | told | {"looks": looks} | ({"cells": sorted(cells)} if "cells" in found else {})
 
 
 def _is_of(stored: dict[str, Any], configs: Sequence[EnsembleConfig] | None) -> bool:

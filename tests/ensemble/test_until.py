@@ -348,6 +348,30 @@ def test_cells_asked_for_in_another_order_keep_their_intervals(tmp_path, words):
     assert (again.configs[0].members, intervals(again)) == (members, told)
 
 
+@pytest.mark.parametrize("words", [MEAN.replace("0.06", "0.3"), "mean S, learning_rate=0.05 +- 0.3"])
+def test_cells_on_record_are_numbered_as_in_the_run_that_is_read(tmp_path, monkeypatch, words):
+    """They were numbered as in the call that ended last; and a complete run was written to where its grid came in another order."""
+    run = ncsim.run_ensemble(GRID, out=tmp_path / "run", executor="xla", until=words)
+
+    def seen(run):
+        cells, until = [config.learning_rate for config in run.configs], run.until
+        told = [until["reach"], *(look["reach"] for look in until["looks"])]
+        return [{cells[cell]: reach for cell, reach in zip(until["cells"], each, strict=True)} for each in told]
+
+    assert len(set(seen(run)[0].values())) == len(run.until["cells"])
+    with monkeypatch.context() as patch:
+        patch.setattr("ncsim.ensemble.until.write_until", None)
+        turned = ncsim.run_ensemble(GRID[::-1], out=tmp_path / "run", until=words)
+    assert seen(turned) == seen(run)
+    begun_turned = ncsim.run_ensemble(GRID[::-1], out=tmp_path / "turned", executor="xla", until=words)
+    assert seen(begun_turned) == seen(run)
+    members = run.configs[0].members
+    for cells in (grid(members + 64), grid(members + 128)[::-1]):
+        longer = ncsim.run_ensemble(cells, out=tmp_path / "turned", executor="xla")
+        assert (longer.configs[0], seen(longer)) == (cells[0], seen(run))
+        assert seen(ncsim.open_run(tmp_path / "turned")) == seen(run)
+
+
 def without(record, *names):
     """until.json as an earlier version wrote it, which knew nothing of these."""
     stored = json.loads(record.read_text())
