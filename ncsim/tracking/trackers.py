@@ -13,7 +13,7 @@ import importlib
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ncsim.config.ensemble import EnsembleConfig, swept_fields
@@ -41,10 +41,11 @@ class Tracker(RunListener):
         """Begin a tracked run per cell, named by the folder and what tells the cell apart."""
         folder = (location or "in memory").rstrip("/").rpartition("/")[2]
         swept = swept_fields(list(configs))
-        for config in configs:
-            cell = named_values({name: getattr(config, name) for name in swept})
-            values = dataclasses.asdict(config) | {"tasks": config.tasks.name, "location": str(location)}
-            with contextlib.redirect_stdout(sys.stderr):  # standard output is the report's
+        self._runs = []
+        with self._telling():
+            for config in configs:
+                cell = named_values({name: getattr(config, name) for name in swept})
+                values = dataclasses.asdict(config) | {"tasks": config.tasks.name, "location": str(location)}
                 self._runs.append(self.begin(f"{folder} {cell}".strip(), values))
 
     def progressed(self, cell: int, members: int, numbers: Mapping[str, Estimate]) -> None:
@@ -53,14 +54,27 @@ class Tracker(RunListener):
         for name, (value, low, high, *_) in numbers.items():
             plain = metric_name(name)
             values |= {plain: value, f"{plain}_low": low, f"{plain}_high": high}
-        with contextlib.redirect_stdout(sys.stderr):
+        with self._telling():
             self.log(self._runs[cell], members, values)
 
     def ended(self, status: str) -> None:
-        """End all tracked runs."""
-        with contextlib.redirect_stdout(sys.stderr):
-            for run in self._runs:
-                self.end(run, status)
+        """End all tracked runs, those behind one that fails too."""
+        with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as all_of_them:
+            for run in reversed(self._runs):
+                all_of_them.callback(self.end, run, status)
+        self._runs = []
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Standard output is the report's. Who fails is told no more, not even that the run has ended: its tracked runs would be running
+        for ever, and so they end here."""
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        except Exception:
+            with contextlib.suppress(Exception):
+                self.ended("failed")
+            raise
 
     def begin(self, name: str, values: dict[str, Any]) -> Any:
         """A new run of the tracker."""
@@ -102,7 +116,12 @@ class MLflow(Tracker):
         experiment = self._client.get_experiment_by_name(self._project)
         number = experiment.experiment_id if experiment else self._client.create_experiment(self._project)
         run = self._client.create_run(number, run_name=name).info.run_id
-        self._client.log_batch(run, params=[self._package.entities.Param(key, str(v)) for key, v in values.items()])
+        try:
+            self._client.log_batch(run, params=[self._package.entities.Param(key, str(v)) for key, v in values.items()])
+        except Exception:
+            with contextlib.suppress(Exception):
+                self.end(run, "failed")
+            raise
         return run
 
     def log(self, run: Any, step: int, values: dict[str, float]) -> None:

@@ -103,6 +103,60 @@ def test_a_tracked_cell_is_called_as_in_a_report():
     assert names[2:] == ["in memory common_initialization=false", "in memory common_initialization=true"]
 
 
+class Keeping(trackers.Tracker):
+    """Keeps what is told of each tracked run; the call of this number fails."""
+
+    def __init__(self, fails=None):
+        super().__init__("widths", None)
+        self.kept, self.calls, self.fails = [], 0, fails
+
+    def begin(self, name, values):
+        self._call()
+        self.kept.append([])
+        return self.kept[-1]
+
+    def log(self, run, step, values):
+        self._call()
+        run.append(values["mean_S/single_shot"])
+
+    def end(self, run, status):
+        run.append(status)
+        self._call()
+
+    def _call(self):
+        self.calls += 1
+        if self.calls == self.fails:
+            raise ConnectionError("the server is gone")
+
+
+@pytest.mark.parametrize(
+    ("fails", "ends"),
+    [(2, ["failed"]), (3, ["failed"] * 2), (4, ["failed"] * 2), (5, ["finished"] * 2), (6, ["finished"] * 2)],
+    ids=["begins the second cell", "first numbers", "other numbers", "ends the second cell", "ends the first cell"],
+)
+def test_no_tracked_run_is_left_running(fails, ends, capsys):
+    """Who fails is told no more, and so MLflow showed its runs as running for ever."""
+    tracker = Keeping(fails)
+    grid = [dataclasses.replace(config, members=64) for config in GRID]
+    ncsim.run_ensemble(grid, executor="xla", listeners=[tracker])
+    assert [run[-1] for run in tracker.kept] == ends
+    assert [run.count(ends[0]) for run in tracker.kept] == [1] * len(ends)
+    said = "ncsim: Keeping: the server is gone; it is told no more of this run, which goes on\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_tracker_may_be_told_of_several_runs():
+    """The numbers of the second were logged to the tracked runs of the first."""
+    tracker = Keeping()
+    grid = [dataclasses.replace(config, members=64) for config in GRID]
+    for cells in (grid, grid[::-1]):
+        ncsim.run_ensemble(cells, executor="xla", listeners=[tracker])
+    one, other, *turned = tracker.kept
+    assert turned == [other, one]
+    assert one[1:] == other[1:] == ["finished"]
+    assert one != other
+
+
 def test_looks_are_rare(tmp_path, monkeypatch):
     monkeypatch.setattr(listening, "FEWEST_SECONDS", 1e6)
     noting = Noting()
