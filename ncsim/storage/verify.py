@@ -119,7 +119,7 @@ def verify(path: str | os.PathLike[str]) -> Verification:
         findings += [Finding(name, "is not a part of this run") for name in strange]
         findings += [Finding(name, TORN) for name in torn_summaries(storage) + torn_until(storage)]
         findings += [Finding(name, "is a folder") for name in (RECORDING, UNTIL) if _is_folder(storage, name)]
-        missing, unsealed = [], 0
+        missing, unsealed, sealed_along = [], 0, 0
         whole: dict[str, list[Part]] = {"parts": [], FOLDER: []}
         kinds = (folder, trajectories) if _records(storage, trajectories, findings) else (folder,)
         for config in folder.configs:
@@ -127,7 +127,11 @@ def verify(path: str | os.PathLike[str]) -> Verification:
                 used, without = _whole_parts(parts, config, findings)
                 whole[parts.kind.folder] += used
                 unsealed += without
+                sealed_along += len(used) - without if parts is trajectories else 0
                 missing += [Gap(parts.cell_name(config), gap) for gap in gaps(config, used)]
+        # It is written before all parts that it is of. An old version, whose parts had no checksums, wrote none.
+        if sealed_along > 0 and not storage.exists(RECORDING) and not _is_folder(storage, RECORDING):
+            findings.append(Finding(RECORDING, "is missing"))
     except OSError as error:
         raise StoreError(f"{storage.location}: cannot be read ({reason(error)})") from None
     members, recorded = sum(part.members for part in whole["parts"]), len(whole[FOLDER])

@@ -363,6 +363,20 @@ def test_what_is_damaged_is_named_and_recorded_again(tmp_path, small_parts):
     }
 
 
+def test_a_lost_description_is_named_and_put_back(tmp_path, small_parts):
+    """While parts say what it held: the folder was called whole, and a run that then lost its parts recorded no more."""
+    run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
+    before = (tmp_path / "recording.json").read_bytes()
+    (tmp_path / "recording.json").unlink()
+    found = verify(tmp_path)
+    assert (found.findings, found.missing) == ([("recording.json", "is missing")], [])
+    said, trained = [], []
+    assert repair(tmp_path, trained.append, said.append).right
+    assert said == ["recording.json: put back from the parts of trajectories"]
+    assert (tmp_path / "recording.json").read_bytes() == before
+    assert not trained
+
+
 def test_what_no_part_describes_is_not_said_to_be_trained(tmp_path, small_parts):
     run_ensemble(CONFIG, out=tmp_path, recording=RECORDING, executor="xla")
     (tmp_path / "recording.json").write_text("torn")
