@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ncsim.cluster.shards import Shard
 from ncsim.errors import ConfigError
 from ncsim.executors.own_programs import own_programs
+from ncsim.formatting import counted
 from ncsim.terminal import ProgressListener, say, telling
 from ncsim.text.config import field_specs
 from ncsim.text.data.prepare import PreparedSuite, prepare_suite
@@ -60,7 +61,7 @@ def _described(model: Path) -> dict[str, Any]:
     described: dict[str, Any] = {"fingerprint": backbone_fingerprint(model)}
     if left_out := tensors_left_out(model):
         described["left_out"] = left_out
-        say(f"--model: {len(left_out)} tensors that are not of its encoder are left out: {listed(left_out)}")
+        say(f"--model: left out {counted(len(left_out), 'tensor')} outside its encoder: {listed(left_out)}")
     return described
 
 

@@ -56,7 +56,7 @@ def test_a_distilbert_with_other_targets(files, capsys):
         run_text(TextConfig(**options), *places)
     assert not (files / "run").exists()
     assert run_text(TextConfig(**options, pooling="cls"), *places).missing() == 0
-    assert "1 tensors that are not of its encoder are left out: classifier.weight" in capsys.readouterr().err
+    assert "--model: left out 1 tensor outside its encoder: classifier.weight" in capsys.readouterr().err
     stored = json.loads((files / "run" / "config.json").read_text())
     assert stored["backbone"]["left_out"] == ["classifier.weight"]
     adapter = files / "run" / "adapters" / "rank=2" / "seed=0" / "context=11"

@@ -29,6 +29,7 @@ from ncsim.text.json_files import json_object
 from ncsim.text.model.adaptations import as_lora
 from ncsim.text.model.adapter_settings import AdapterSettings
 from ncsim.text.model.adapter_tensors import read_factors
+from ncsim.text.model.checkpoint import FLOATS, as_float32
 from ncsim.text.model.dense_files import KIND, read_updates
 from ncsim.text.model.lora import check_rank, pad_adapter
 from ncsim.text.model.names import LAYER_DENSE, OTHER_DENSE, module_name
@@ -199,7 +200,7 @@ def load_adapter(folder: str | os.PathLike[str], config: BertConfig) -> StoredAd
         check_rank(settings.rank, config)
     except ConfigError as error:
         raise ConfigError(f"{folder / CONFIG_FILE}: r: {error}") from None
-    found = read_factors(folder / WEIGHTS_FILE, _read(folder / WEIGHTS_FILE), settings, config)
+    found = read_factors(folder / WEIGHTS_FILE, _read(folder / WEIGHTS_FILE, "lora_"), settings, config)
     adapter: dict[str, Any] = {"lora": found.lora}
     left_out = [*found.left_out, *found.others]
     if (folder / HEADS_FILE).exists():
@@ -284,13 +285,19 @@ def _heads(file: Path, config: BertConfig) -> dict[str, Any]:
     }
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
-    """All tensors of a file as float32."""
+def _read(file: Path, needed: str = "") -> dict[str, np.ndarray]:
+    """All tensors of a file as float32. One without `needed` in its name may hold anything, as the counter of a head does, and is empty
+    where that is no float."""
+
+    def array(opened: Any, name: str) -> np.ndarray:
+        there = needed in name or opened.get_slice(name).get_dtype() in FLOATS
+        return as_float32(file, opened, name) if there else np.zeros(0, np.float32)
+
     try:
-        tensors = safetensors.numpy.load_file(file)
+        with safetensors.safe_open(file, framework="np") as opened:
+            return {name: array(opened, name) for name in list(opened.keys())}
     except FileNotFoundError:
         more = "" if not list(file.parent.glob("*.bin")) else "; a .bin file is pickle and is not read"
         raise ConfigError(f"{file.parent}: holds no {file.name}{more}") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise ConfigError(f"{file}: does not read as safetensors ({error})") from None
-    return {name: tensor.astype(np.float32) for name, tensor in tensors.items()}

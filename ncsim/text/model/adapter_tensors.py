@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ncsim.errors import ConfigError
+from ncsim.formatting import counted
 from ncsim.text.model.adapter_settings import AdapterSettings
 from ncsim.text.model.lora import check_rank
 from ncsim.text.model.names import dense_layers, module_name, todays_name
@@ -168,7 +169,7 @@ def _check_agreement(file: Path, modules: Mapping[str, _Module], settings: Adapt
                 f"{modules[extra[0]].name} has factors, which adapter_config.json does not say ({settings.targets()})"
             )
         else:
-            words = f"{len(missing)} tensors missing, the first {missing[0]}, of what adapter_config.json says ({settings.targets()})"
+            words = f"{counted(len(missing), 'tensor')} missing, the first {missing[0]}, of what adapter_config.json says ({settings.targets()})"
         wrong = wrong or f"{file}: {words}; allowed: both alike, on a backbone of {config.layers} layers"
     else:
         raise ConfigError(wrong)

@@ -30,7 +30,7 @@ CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "mod
 #: As Google's own checkpoints have it.
 OLD_CONFIG_FILE = "bert_config.json"
 #: Types of numbers that become float32 without more than rounding.
-_FLOATS = ("F64", "F32", "F16", "BF16")
+FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class _Tensors:
@@ -65,10 +65,20 @@ class _Tensors:
 
     def array(self, name: str) -> np.ndarray:
         """The tensor as float32."""
-        kind = self._files[name].get_slice(name).get_dtype()
-        if kind not in _FLOATS:
-            raise ConfigError(f"{self.path}: {name} holds {kind}; allowed: {', '.join(_FLOATS)}")
-        return np.asarray(self._files[name].get_tensor(name), np.float32)
+        return as_float32(self.path, self._files[name], name)
+
+
+def as_float32(where: Path, opened: Any, name: str) -> np.ndarray:
+    """A tensor of an open safetensors file as float32; what float32 does not hold is infinite.
+
+    Raises:
+        ConfigError: it holds whole numbers, as quantised weights do, or floats of another type.
+    """
+    kind = opened.get_slice(name).get_dtype()
+    if kind not in FLOATS:
+        raise ConfigError(f"{where}: {name} holds {kind}; allowed: {', '.join(FLOATS)}")
+    with np.errstate(over="ignore"):
+        return np.asarray(opened.get_tensor(name), np.float32)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -189,7 +199,7 @@ def _tree(
             place = place.setdefault(branch, {})
         array = tensors.array(names[name])
         if not np.isfinite(array).all():
-            raise ConfigError(f"{tensors.path}: {names[name]} holds numbers that are not finite")
+            raise ConfigError(f"{tensors.path}: {names[name]} holds numbers that are not finite in float32")
         array = array.T if leaf == "kernel" else array
         if layer is None:
             place[leaf] = np.ascontiguousarray(array)

@@ -118,7 +118,7 @@ def test_torn_adapters_are_refused(saved, tmp_path):
     factors = load_file(file)
     name = "base_model.model.encoder.layer.1.attention.self.value.lora_B.weight"
     save_file({key: tensor for key, tensor in factors.items() if key != name}, file)
-    assert "1 tensors missing, the first encoder.layer.1.attention.self.value.lora_B" in refused(
+    assert "1 tensor missing, the first encoder.layer.1.attention.self.value.lora_B" in refused(
         load_adapter, saved, TINY
     )
     save_file(factors | {name.replace("layer.1", "layer.2"): factors[name]}, file)
@@ -136,6 +136,24 @@ def test_torn_adapters_are_refused(saved, tmp_path):
     assert "holds no adapter_model.safetensors; a .bin file is pickle and is not read" in refused(
         load_adapter, saved, TINY
     )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool", "float8_e4m3fn"])
+def test_factors_and_heads_are_floats(saved, dtype):
+    """int8 was read as the whole numbers that it stands for only with a scale; float8 ended in a traceback."""
+    import ml_dtypes  # comes with jax
+
+    kind = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    for name, key in (
+        ("adapter_model", "base_model.model.encoder.layer.1.attention.self.value.lora_B.weight"),
+        ("heads", "1.weight"),
+    ):
+        file = saved / f"{name}.safetensors"
+        whole = load_file(file)
+        save_file(whole | {key: whole[key].astype(kind)}, file)
+        assert f"{file}: {key} holds" in refused(load_adapter, saved, TINY)
+        save_file(whole, file)
+    load_adapter(saved, TINY)
 
 
 @pytest.mark.slow

@@ -72,6 +72,8 @@ def matrix(*shape):
         ({"classifier.dense.weight": matrix(32, 32), "classifier.out_proj.weight": matrix(3, 32)}, None, 2),
         ({"pre_classifier.weight": matrix(32, 32), "classifier.weight": matrix(3, 32)}, None, 2),
         ({"qa_outputs.weight": matrix(2, 32)}, None, 1),
+        ({"classifier.norm.num_batches_tracked": np.ones((), np.int64), "classifier.weight": matrix(3, 32)}, None, 2),
+        ({"classifier.weight": np.ones((3, 32), np.int8)}, None, 1),
         ({"classifier.lora_A.weight": matrix(2, 32), "classifier.lora_B.weight": matrix(3, 2)}, None, 2),
     ],
 )
