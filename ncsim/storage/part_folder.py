@@ -165,6 +165,8 @@ class PartFolder(Generic[Kept]):
         try:
             yield
         except StoreError as error:
+            if error.place:  # it is named already, as what cannot be read now, which no repair puts right
+                raise
             raise StoreError(error.problem, place, remedy) from None
         except OSError as error:
             raise StoreError(f"cannot be read ({reason(error)})", place) from None

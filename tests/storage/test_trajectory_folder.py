@@ -1,6 +1,7 @@
 """What is recorded along training is what shorter trainings end with, changes no member, and is stored like members."""
 
 import dataclasses
+import errno
 import hashlib
 import json
 
@@ -24,6 +25,8 @@ from ncsim.records.trajectories import concatenated
 from ncsim.statistics.training_curves import QUANTILES, trajectory_statistics
 from ncsim.storage import parts
 from ncsim.storage.files import LocalStorage
+from ncsim.storage.run_folder import RunFolder
+from ncsim.storage.trajectory_folder import TrajectoryFolder
 from ncsim.storage.verify import repair, verify
 from ncsim.storage.writer import Background
 from ncsim.training.gradients import diagnostics
@@ -375,6 +378,19 @@ def test_a_lost_description_is_named_and_put_back(tmp_path, small_parts):
     assert said == ["recording.json: put back from the parts of trajectories"]
     assert (tmp_path / "recording.json").read_bytes() == before
     assert not trained
+
+
+def test_what_cannot_be_read_is_not_to_be_moved_aside(tmp_path, monkeypatch):
+    """Of a list of trajectories that could not be had just now the line said that `--repair` trains them again."""
+    folder = RunFolder.create(tmp_path, [CONFIG])
+
+    def names(folder):
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    monkeypatch.setattr(folder.storage, "names", names)
+    with pytest.raises(ncsim.StoreError) as failed:
+        TrajectoryFolder(folder).discard([(0, range(10))])
+    assert str(failed.value) == f"{tmp_path}/trajectories: cannot be read (Connection timed out)"
 
 
 def test_what_no_part_describes_is_not_said_to_be_trained(tmp_path, small_parts):
