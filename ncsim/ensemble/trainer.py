@@ -112,10 +112,8 @@ class Trainer:
 
     def train_kept(self, config: EnsembleConfig, members: np.ndarray, executor: str) -> tuple[MemberRecords, Network]:
         """The records of members with any ids, and their trained networks: arrays [M, context, ...]."""
-        from ncsim.executors import choice
-
         with failing_in_one_line(unless=lambda error: False):
-            program = choice.program(executor, config, self._mesh, FEWEST_BLOCKS, self._lanes.get(executor), kept=True)
+            program = self._program(executor, config, FEWEST_BLOCKS, kept=True)
             records, networks = self._block_by_block(program, config, members, config.steps)
         return MemberRecords(members.astype(np.uint64), **records._asdict()), networks
 
@@ -205,14 +203,12 @@ class Trainer:
         """The calls for these pieces, each of which is on the devices when it is given."""
         import jax
 
-        from ncsim.executors import choice
-
         for config, ids in pieces:
             steps: Any = config.steps if recording is None else recording.steps(config.steps)
             points = None if recording is None else len(steps)
             most = self._blocks if points is None else min(max(RECORDED_POINTS // points, FEWEST_BLOCKS), self._blocks)
             with telling("compiling the training" if progress is not None else None):
-                program = choice.program(executor, config, self._mesh, most, self._lanes.get(executor), points)
+                program = self._program(executor, config, most, points)
             cost = (executor, _same_cost(config), points)
             first = ids.start
             while first < ids.stop:
@@ -224,11 +220,22 @@ class Trainer:
                 yield _Call(config, batch, used, result, cost, time.perf_counter())
                 first = batch.stop
 
-    def _make_smaller(self, config: EnsembleConfig, executor: str) -> None:
-        """Fewer blocks in a buffer, then narrower ones."""
+    def _program(
+        self, executor: str, config: EnsembleConfig, blocks: int, points: int | None = None, kept: bool = False
+    ) -> Any:
+        """As `choice.program`, in blocks that the devices have memory for. What was too wide for one cell says nothing of another whose own
+        blocks are narrower, as those of wide networks are: half of 262,144 would be eight times their 16,384."""
         from ncsim.executors import choice
 
-        lanes = choice.program(executor, config, self._mesh, FEWEST_BLOCKS, self._lanes.get(executor)).lanes
+        program = choice.program(executor, config, self._mesh, blocks, points=points, kept=kept)
+        lanes = self._lanes.get(executor, program.lanes)
+        if program.lanes <= lanes:
+            return program
+        return choice.program(executor, config, self._mesh, blocks, lanes, points, kept)
+
+    def _make_smaller(self, config: EnsembleConfig, executor: str) -> None:
+        """Fewer blocks in a buffer, then narrower ones."""
+        lanes = self._program(executor, config, FEWEST_BLOCKS).lanes
         if self._blocks == BLOCKS and not self._lanes:
             say("a device has no memory left: training in smaller blocks, which changes no member")
         if self._blocks > FEWEST_BLOCKS:

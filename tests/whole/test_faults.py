@@ -1,11 +1,13 @@
 """Whatever fails, and whenever: what was stored is whole, one line says what happened, and the same command goes on."""
 
+import dataclasses
 import json
 import os
 import random
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -191,8 +193,8 @@ class OutOfMemory:
         self.most, self.refused = most, 0
         self.real = choice.program
 
-    def __call__(self, executor, config, mesh, blocks, lanes=None, points=None):
-        program = self.real(executor, config, mesh, blocks, lanes, points)
+    def __call__(self, executor, config, mesh, blocks, lanes=None, points=None, kept=False):
+        program = self.real(executor, config, mesh, blocks, lanes, points, kept)
 
         def run(*arguments):
             if program.blocks * program.lanes > self.most:
@@ -230,6 +232,22 @@ def test_out_of_memory_trains_in_smaller_blocks_and_says_so_once(monkeypatch, ca
     assert capsys.readouterr().err == said
     ncsim.run_ensemble(SMALL, executor="xla")
     assert capsys.readouterr().err == ""
+
+
+def test_half_of_a_narrow_cells_blocks_is_not_too_wide_for_a_wide_cell(monkeypatch, another_trainer):
+    """On NVIDIA's GPUs wide networks have narrower blocks. After a halving for narrow ones theirs became wider than they are by themselves."""
+
+    def program(executor, config, mesh, blocks, lanes=None, points=None, kept=False):
+        return types.SimpleNamespace(lanes=lanes or {2: 262_144, 32: 16_384}[config.hidden])
+
+    monkeypatch.setattr(choice, "program", program)
+    feeder, wide = ensemble.trainer(1), dataclasses.replace(SMALL, hidden=32)
+    while feeder._program("cuda", SMALL, 2).lanes == 262_144:
+        feeder._make_smaller(SMALL, "cuda")
+    assert feeder._program("cuda", SMALL, 2).lanes == 131_072
+    assert feeder._program("cuda", wide, 2).lanes == 16_384
+    feeder._make_smaller(wide, "cuda")
+    assert [feeder._program("cuda", config, 2).lanes for config in (SMALL, wide)] == [8_192, 8_192]
 
 
 @pytest.mark.slow
