@@ -22,6 +22,8 @@ from ncsim import signals
 from ncsim.report.pictures import Pictures
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+#: Without threads of OpenBLAS it can be forked, also after `ncsim ensemble`, which leaves them to training.
+_ALONE = {"OPENBLAS_NUM_THREADS": "1"}
 #: The path comes from the process that starts it, so that both import the same ncsim.
 _PROGRAM = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from ncsim.report.drawing import serve; serve()"
@@ -62,6 +64,7 @@ class Drawer:
                 [sys.executable or "", "-P", "-c", _PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env=os.environ | _ALONE,
                 start_new_session=True,
             )
             assert self._process.stdin is not None

@@ -131,6 +131,16 @@ def test_no_folder_of_matplotlib_is_left(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_what_draws_has_one_thread_whatever_others_have(tmp_path, monkeypatch):
+    told = "import ncsim.report.figures; from ncsim.report.drawing import _threads; drawing = lambda *_, **__: [_threads()]"
+    patched = "import ncsim.report.drawing as module; module.draw = drawing; module.serve()"
+    monkeypatch.setattr(drawing, "_PROGRAM", drawing._PROGRAM.replace("serve()", f"{told}; {patched}"))
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")  # as where it is not set, on two processors
+    with Drawer() as drawer:
+        assert drawer.draw(NOTHING, tmp_path) == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 def test_what_a_forked_process_does_and_what_it_fails_at(tmp_path):
     program = """
     import os, sys
