@@ -24,9 +24,10 @@ from ncsim.report.pictures import Pictures
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 #: Without threads of OpenBLAS it can be forked, also after `ncsim ensemble`, which leaves them to training.
 _ALONE = {"OPENBLAS_NUM_THREADS": "1"}
-#: The path comes from the process that starts it, so that both import the same ncsim.
+#: The path comes from the process that starts it, so that both import the same ncsim. That may end before it gives one.
 _PROGRAM = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from ncsim.report.drawing import serve; serve()"
+    "import pickle, sys; sys.stdin.buffer.peek() or sys.exit(1); "
+    "sys.path[:] = pickle.load(sys.stdin.buffer); from ncsim.report.drawing import serve; serve()"
 )
 
 

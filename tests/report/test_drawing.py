@@ -1,6 +1,7 @@
 """Figures are the same, whoever draws them."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -70,6 +71,12 @@ def test_what_cannot_be_drawn_is_an_error_here(run, tmp_path, capfd):
     with Drawer() as drawer, pytest.raises(StoreError, match="the report cannot be written"):
         store_report(run, summarise(run), draw=lambda asked, _: drawer.draw(asked, tmp_path / "file" / "figures"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_where_nothing_is_asked_for_nothing_is_said():
+    for given in (b"", pickle.dumps(sys.path)):
+        found = subprocess.run([sys.executable, "-c", drawing._PROGRAM], input=given, capture_output=True)
+        assert (found.returncode, found.stdout, found.stderr) == (1, b"", b"")
 
 
 def test_no_process_is_left(monkeypatch):
