@@ -154,6 +154,7 @@ model = PeftModel.from_pretrained(AutoModel.from_pretrained("{base}"), "FOLDER")
 ```
 
 The heads are in `heads.safetensors`. They read the encoder's output as `--pooling {run.config.pooling}` of ncsim says.
+Where PEFT warns of missing adapter keys, this model has its encoder inside, as DPR's have, and nothing is adapted: load the adapter over that encoder.
 """
 
 

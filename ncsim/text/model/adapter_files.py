@@ -4,7 +4,8 @@
     adapter_config.json         rank, alpha, dropout, target modules, as peft.LoraConfig writes them
     heads.safetensors           <head>.weight [classes, D] and <head>.bias [classes], as torch.nn.Linear has them
 
-`peft.PeftModel.from_pretrained` reads such a folder over `transformers.AutoModel`; it has no place for heads. What PEFT
+`peft.PeftModel.from_pretrained` reads such a folder over the encoder, which `transformers.AutoModel` gives (of DPR it gives a wrapper);
+it has no place for heads. What PEFT
 itself wrote is read by `adapter_settings.py` and `adapter_tensors.py`. An adapter of `--adaptation mps` is stored as the LoRA that it is; one
 of `full`, at rank 0, has no factors: see `dense_files.py`.
 """

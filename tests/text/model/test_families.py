@@ -234,3 +234,23 @@ def test_adapters_of_every_kind_are_pefts_live(name, tmp_path):
     again = peft.PeftModel.from_pretrained(base, tmp_path / "again").eval()
     theirs = recorded_live(again.base_model.model, config.pad_id or 0, segments)
     np.testing.assert_allclose(theirs["hidden"], recorded["hidden"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+def test_our_adapters_load_over_the_encoder_inside_a_wrapper(tmp_path):
+    """As docs/text.md says of DPR; over the wrapper itself PEFT finds no place for them."""
+    peft = pytest.importorskip("peft", reason="peft is not installed: only its recorded adapters were read")
+    model = made("DPRContextEncoder", tmp_path / "model")
+    config, backbone = load_backbone(tmp_path / "model")
+    random = np.random.default_rng(2)
+    pair = {"a": random.normal(size=(2, 24, 3)), "b": random.normal(size=(2, 3, 24))}
+    heads = {"kernel": np.zeros((1, 24, 2)), "bias": np.zeros((1, 2))}
+    adapter = {"lora": {"layers": {"attention": {"query": pair, "value": pair}}}, "heads": heads}
+    save_adapter(tmp_path / "adapter", adapter, rank=3, alpha=6.0, model_type=config.model_type)
+    plain = recorded_live(model.ctx_encoder.bert_model, segments=True)["hidden"]
+    adapted = peft.PeftModel.from_pretrained(model.ctx_encoder.bert_model, tmp_path / "adapter").eval()
+    recorded = recorded_live(adapted.base_model.model, segments=True)
+    stored = load_adapter(tmp_path / "adapter", config)
+    compare(config, {"params": backbone, "lora": stored.adapter["lora"]}, recorded, stored.scale)
+    assert np.abs(recorded["hidden"] - plain).max() > 0.01
