@@ -58,13 +58,18 @@ class ObjectStorage:
         self.remove(probe)
 
     def read(self, name: str) -> bytes:
-        with _as_os_error():
-            return bytes(self._obstore.get(self._store, self._root + name).bytes())
+        def get() -> bytes:
+            with _as_os_error():
+                return bytes(self._obstore.get(self._store, self._root + name).bytes())
+
+        return persistently(get)
 
     def read_tail(self, name: str, size: int) -> bytes:
         """In one request, where the store knows ranges that are counted from the end: Azure's does not, and none of them has one of an
         empty file."""
-        key = self._root + name
+        return persistently(lambda: self._tail(self._root + name, size))
+
+    def _tail(self, key: str, size: int) -> bytes:
         with _as_os_error():
             if self._counts_from_end:
                 try:
@@ -140,18 +145,27 @@ class ObjectStorage:
         return True
 
     def names(self, folder: str) -> list[str]:
-        with _as_os_error():
-            found = [each["path"] for batch in self._obstore.list(self._store, self._root + folder) for each in batch]
-        return sorted(key.removeprefix(self._root) for key in found)
+        def listed() -> list[str]:
+            with _as_os_error():
+                pages = self._obstore.list(self._store, self._root + folder)
+                return sorted(each["path"].removeprefix(self._root) for page in pages for each in page)
+
+        return persistently(listed)
 
     def own_names(self) -> list[str]:
-        with _as_os_error():
-            found = self._obstore.list_with_delimiter(self._store, self._root.rstrip("/") or None)["objects"]
-        return sorted(each["path"].removeprefix(self._root) for each in found)
+        def listed() -> list[str]:
+            with _as_os_error():
+                found = self._obstore.list_with_delimiter(self._store, self._root.rstrip("/") or None)["objects"]
+            return sorted(each["path"].removeprefix(self._root) for each in found)
+
+        return persistently(listed)
 
     def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), _as_os_error():
-            self._obstore.delete(self._store, self._root + name)
+        def delete() -> None:
+            with contextlib.suppress(FileNotFoundError), _as_os_error():
+                self._obstore.delete(self._store, self._root + name)
+
+        persistently(delete)
 
     def move(self, name: str, to: str) -> None:
         self.write(to, self.read(name))
@@ -179,7 +193,9 @@ def _as_os_error() -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ == "AlreadyExistsError":
             raise FileExistsError(errno.EEXIST, said(error)) from None
-        raise OSError(errno.EREMOTEIO, said(error)) from None
+        # obstore asks again by itself where there is no answer, and not where a list or the like ends in the middle.
+        broken = "request or response body error" in str(error)
+        raise OSError(errno.ECONNRESET if broken else errno.EREMOTEIO, said(error)) from None
 
 
 def said(error: Exception) -> str:

@@ -12,6 +12,9 @@ from ncsim.storage.files import open_storage
 from ncsim.storage.run_folder import RunFolder
 from tests.storage.test_run_folder import some_records
 
+#: A key in the list of a bucket.
+LISTED = "<Contents><Key>{key}</Key><LastModified>2026-11-30T06:00:00.000Z</LastModified><Size>1</Size></Contents>"
+
 
 class Keys(BaseHTTPRequestHandler):
     """What an S3 store does of reading and writing a key; `server.answer` is to a put on a condition."""
@@ -45,10 +48,18 @@ class Keys(BaseHTTPRequestHandler):
                 self._send(206, held[begin:end], f"bytes {begin}-{end - 1}/{len(held)}")
         elif held is not None:
             self._send(200, held)
+        elif "list-type" in self.path:
+            keys = "".join(LISTED.format(key=key.removeprefix("/bucket/")) for key in self.server.held)
+            self._send(200, f"<ListBucketResult>{keys}<IsTruncated>false</IsTruncated></ListBucketResult>".encode())
         else:
             self._send(404, b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
 
     do_HEAD = do_GET
+
+    def do_POST(self):
+        self.server.held.clear()
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._send(200, b"<DeleteResult><Deleted><Key>run/parts/one</Key></Deleted></DeleteResult>")
 
     def do_PUT(self):
         content = self.rfile.read(int(self.headers["Content-Length"]))
@@ -71,7 +82,11 @@ class Keys(BaseHTTPRequestHandler):
         if self.server.tags or self.command == "PUT":
             self.send_header("ETag", f'"{hashlib.md5(held).hexdigest()}"')
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command != "HEAD" and content and self.server.breaks:
+            self.server.breaks -= 1
+            self.wfile.write(content[: len(content) // 2])
+            self.close_connection = True
+        elif self.command != "HEAD":
             self.wfile.write(content)
 
 
@@ -80,6 +95,7 @@ def server(monkeypatch):
     running = ThreadingHTTPServer(("127.0.0.1", 0), Keys)
     running.held, running.puts, running.answer, running.tags = {}, [], None, True
     running.gets, running.from_end, running.seconds = [], True, 0.0
+    running.breaks = 0
     running.counting, running.now, running.most = threading.Lock(), 0, 0
     threading.Thread(target=running.serve_forever, daemon=True).start()
     for name, value in {
@@ -167,6 +183,33 @@ def test_the_end_of_a_file_is_one_request_where_a_store_counts_from_it(server, f
         assert [path for _, path in server.gets] == [
             f"/bucket/run/{name}" for name in ("long", "short", "empty", "empty", "none")
         ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        (lambda files: files.names("parts"), ["parts/one"]),
+        (lambda files: files.own_names(), ["parts/one"]),  # this server's list has all keys
+        (lambda files: files.read("parts/one"), b"0123456789"),
+        (lambda files: files.read_tail("parts/one", 4), b"6789"),
+        (lambda files: files.remove("parts/one"), None),
+    ],
+    ids=["names", "own names", "read", "tail", "remove"],
+)
+def test_an_answer_that_ends_in_the_middle_is_asked_for_again(server, asked, given):
+    """obstore asks again for a file, and not for a list or to remove: one connection that broke ended a run."""
+    files = open_storage("s3://bucket/run")
+    server.held["/bucket/run/parts/one"] = b"0123456789"
+    server.breaks = 1
+    assert asked(files) == given
+    assert server.breaks == 0
+
+
+def test_answers_that_always_end_in_the_middle_are_an_error(server):
+    files = open_storage("s3://bucket/run")
+    server.breaks = 100
+    with pytest.raises(OSError, match="response body"):
+        files.names("parts")
 
 
 def test_azure_counts_from_the_beginning_alone(monkeypatch):
