@@ -55,7 +55,13 @@ def test_another_process_draws_the_same(run, drawn, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "program",
-    ["raise SystemExit(3)", "print('no panels')", "print('covered\\nx')", "import os; os.kill(os.getpid(), 9)"],
+    [
+        "raise SystemExit(3)",
+        "print('no panels')",
+        "print('covered\\nx')",
+        "import os; os.kill(os.getpid(), 9)",
+        "import pickle, sys; sys.stdout.buffer.write(pickle.dumps(['panel'])); sys.exit(3)",
+    ],
 )
 @pytest.mark.parametrize("executable", [sys.executable, "/gone", None])
 def test_what_another_process_fails_to_draw_is_drawn_here(program, executable, run, tmp_path, monkeypatch):
