@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -26,8 +26,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM)
 _ALONE = {"OPENBLAS_NUM_THREADS": "1"}
 #: The path comes from the process that starts it, so that both import the same ncsim. That may end before it gives one.
 _PROGRAM = (
-    "import pickle, sys; sys.stdin.buffer.peek() or sys.exit(1); "
-    "sys.path[:] = pickle.load(sys.stdin.buffer); from ncsim.report.drawing import serve; serve()"
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline() or sys.exit(1)); "
+    "from ncsim.report.drawing import serve; serve()"
 )
 
 
@@ -69,7 +69,7 @@ class Drawer:
                 start_new_session=True,
             )
             assert self._process.stdin is not None
-            self._process.stdin.write(pickle.dumps(sys.path))
+            self._process.stdin.write(json.dumps(sys.path).encode() + b"\n")
             self._process.stdin.flush()
         except OSError:  # as of a system without room for another process
             pass
@@ -102,9 +102,9 @@ class Drawer:
             # It is ended before the folder is taken away, also by a signal: whoever saves a figure makes its folder. And any error
             # may come of an answer after what a user's `sitecustomize` has printed.
             with signals.cleaned_up(self._end), contextlib.suppress(Exception):
-                answer, _ = self._process.communicate(pickle.dumps((pictures, folder)))
+                answer, _ = self._process.communicate(json.dumps([pictures.plain(), str(folder)]).encode())
                 if self._process.returncode == 0:
-                    found: list[str] = pickle.loads(answer)
+                    found: list[str] = json.loads(answer)
                     return found
         return draw(pictures, folder)
 
@@ -120,8 +120,8 @@ def serve() -> None:
 
         import ncsim.report.figures  # noqa: F401
 
-        pictures, folder = pickle.load(sys.stdin.buffer)
-        sys.stdout.buffer.write(pickle.dumps(draw(pictures, folder, forking=True)))
+        pictures, folder = json.load(sys.stdin.buffer)
+        sys.stdout.write(json.dumps(draw(Pictures.from_plain(pictures), Path(folder), forking=True)))
         sys.stdout.flush()
     except Exception:
         os._exit(1)

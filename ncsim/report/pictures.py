@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -76,3 +76,35 @@ class Pictures(NamedTuple):
     axis_label: str
     numbers: list[int]
     names: tuple[str, str]
+
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it, with each digit of its numbers."""
+        laws = [
+            [
+                {"protocol": [law.protocol.kind, law.protocol.tries], "rows": law.law.rows, "mean": law.mean}
+                | {"probabilities": law.law.probabilities.tolist(), "correlators": law.correlators}
+                for law in each
+            ]
+            for each in self.laws
+        ]
+        dots = [[np.asarray(cell).tolist() for cell in each] for each in self.dots]
+        return self._asdict() | {"laws": laws, "dots": dots}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """The inverse of `plain`."""
+        from ncsim.statistics.intervals import Estimate
+        from ncsim.statistics.lattice_law import LatticeLaw
+        from ncsim.statistics.protocols import Protocol
+
+        def law(given: Mapping[str, Any]) -> PlottedLaw:
+            return PlottedLaw(
+                Protocol(*given["protocol"]),
+                LatticeLaw(given["rows"], np.array(given["probabilities"])),
+                Estimate(*given["mean"]),
+                [Estimate(*each) for each in given["correlators"]],
+            )
+
+        laws = [[law(each) for each in protocol] for protocol in plain["laws"]]
+        dots = [[np.array(each, float) for each in protocol] for protocol in plain["dots"]]
+        return cls(laws, dots, *(plain[name] for name in cls._fields[2:]))

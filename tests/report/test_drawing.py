@@ -1,7 +1,7 @@
 """Figures are the same, whoever draws them."""
 
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -60,7 +60,7 @@ def test_another_process_draws_the_same(run, drawn, tmp_path, monkeypatch):
         "print('no panels')",
         "print('covered\\nx')",
         "import os; os.kill(os.getpid(), 9)",
-        "import pickle, sys; sys.stdout.buffer.write(pickle.dumps(['panel'])); sys.exit(3)",
+        "import sys; print('[\"panel\"]'); sys.exit(3)",
     ],
 )
 @pytest.mark.parametrize("executable", [sys.executable, "/gone", None])
@@ -80,7 +80,7 @@ def test_what_cannot_be_drawn_is_an_error_here(run, tmp_path, capfd):
 
 
 def test_where_nothing_is_asked_for_nothing_is_said():
-    for given in (b"", pickle.dumps(sys.path)):
+    for given in (b"", json.dumps(sys.path).encode() + b"\n"):
         found = subprocess.run([sys.executable, "-c", drawing._PROGRAM], input=given, capture_output=True)
         assert (found.returncode, found.stdout, found.stderr) == (1, b"", b"")
 
@@ -93,13 +93,13 @@ def test_no_process_is_left(monkeypatch):
 
 def test_nothing_is_drawn_any_more_where_it_is_interrupted(run, monkeypatch):
     program = """
-    import os, pickle, sys, time
-    sys.path[:] = pickle.load(sys.stdin.buffer)
-    folder = pickle.load(sys.stdin.buffer)[1]
+    import json, os, sys, time
+    sys.path[:] = json.loads(sys.stdin.readline())
+    folder = json.load(sys.stdin)[1]
     os.fork()
     while time.process_time() < 20:
         os.makedirs(folder, exist_ok=True)
-        open(folder / str(os.getpid()), "w").close()
+        open(os.path.join(folder, str(os.getpid())), "w").close()
         time.sleep(0.001)
     """
     monkeypatch.setattr(drawing, "_PROGRAM", textwrap.dedent(program))
@@ -124,7 +124,7 @@ def test_nothing_is_drawn_any_more_where_it_is_interrupted(run, monkeypatch):
 
 
 def test_a_file_of_the_working_folder_is_no_module(tmp_path, monkeypatch):
-    (tmp_path / "pickle.py").write_text("open('imported', 'w').close()")
+    (tmp_path / "json.py").write_text("open('imported', 'w').close()")
     monkeypatch.chdir(tmp_path)
     with Drawer() as drawer:
         assert drawer.draw(NOTHING, tmp_path) == []

@@ -28,6 +28,7 @@ def stored(path, trajectories, cuts=(70,)):
     run = RunFolder.create(path, [CONFIG])
     folder = TrajectoryFolder(run)
     run.write_part(CONFIG, some_records(0, 150))
+    folder.check(ncsim.Recording(points=5), tuple(trajectories.values))
     for start, stop in zip([0, *cuts], [*cuts, len(trajectories.member)], strict=True):
         folder.write_recorded(CONFIG, trajectories.take(slice(start, stop)), ncsim.Recording(points=5))
     return ncsim.open_run(path)
