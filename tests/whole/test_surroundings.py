@@ -233,10 +233,10 @@ def test_numbers_too_small_for_a_float_are_none_where_numpy_is_to_raise(name):
 #: The command, but that a report has no figures: they write to no stream, and take most of the time of so small a run.
 UNDRAWN = """
 import sys
-import ncsim.report.write
+import ncsim.report.drawing, ncsim.report.write
 from ncsim.cli import main
-ncsim.report.write._draw = lambda *_: None
-ncsim.report.write.report_page = lambda *_: ""
+ncsim.report.drawing.draw = lambda *_: []
+ncsim.report.write.report_page = lambda *_, **__: ""
 main(sys.argv[1:])
 """
 
