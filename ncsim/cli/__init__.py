@@ -37,8 +37,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-#: What libraries are told before they are imported, where a report is all that the process does: OpenBLAS's threads keep a processor busy
-#: while they wait for a product, and Arrow's own memory is new for each part of a run, which the system has to clear.
+#: What libraries are told before they are imported by `ncsim report`: OpenBLAS's threads keep a processor busy while they wait for a
+#: product, and Arrow's own memory is new for each part of a run, which the system has to clear. What --repair and --audit train needs neither.
 _FOR_REPORTS = {"OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
