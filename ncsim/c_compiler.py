@@ -76,7 +76,8 @@ def built(text: str) -> Path:
             made = scratch / name
             _compile([*command, *include, str(scratch / "step.c"), "-o", str(made), "-lm"])
             if SEALED:
-                made.write_bytes(made.read_bytes() + _seal(made.read_bytes()))
+                data = made.read_bytes()
+                made.write_bytes(data + _seal(data))
             made.chmod(0o700)
             os.replace(made, library)  # another process may have put the same there: either is right
     except OSError as error:

@@ -24,7 +24,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+#: Signals that ask a process to end.
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 #: How long the main thread may take to end by itself where nothing is being stored.
 PATIENCE_SECONDS = 0.4
 #: How often a wait looks for signals, and how often it tells that it still waits.
@@ -68,7 +69,7 @@ def handled(end: Callable[[int], object] | None = None) -> Iterator[None]:
         yield
         return
     at_stake, _cleaning = "", False
-    before = {number: signal.signal(number, _handle) for number in _STOPPING}
+    before = {number: signal.signal(number, _handle) for number in STOPPING}
     told, tells = socket.socketpair()
     tells.setblocking(False)
     fd_before = signal.set_wakeup_fd(tells.fileno(), warn_on_full_buffer=False)
@@ -240,7 +241,7 @@ def _signal(told: socket.socket, seconds: float | None) -> int | None:
     with contextlib.suppress(TimeoutError):
         while True:
             number = (told.recv(1) or b"\0")[0]
-            if number in (0, *_STOPPING):
+            if number in (0, *STOPPING):
                 return number
     return None
 

@@ -21,7 +21,6 @@ from typing import Self
 from ncsim import signals
 from ncsim.report.pictures import Pictures
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 #: Without threads of OpenBLAS it can be forked, also after `ncsim ensemble`, which leaves them to training.
 _ALONE = {"OPENBLAS_NUM_THREADS": "1"}
 #: The path comes from the process that starts it, so that both import the same ncsim. That may end before it gives one.
@@ -57,7 +56,7 @@ class Drawer:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         # A signal to both is for this process to answer. The other one takes it as its end as soon as it can.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPPING)
         try:
             # -P, since the working folder may have a file of the name of a module. A session of its own is one number for the
             # process and what it forks; and a terminal does not stop it where it warns, as it may what is not in front.
@@ -111,9 +110,9 @@ class Drawer:
 
 def serve() -> None:
     """What a `Drawer`'s process does. What fails is told by who does it again."""
-    for number in _ENDING:
+    for number in signals.STOPPING:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOPPING)
     try:
         import matplotlib.backends.backend_pdf
         import matplotlib.backends.backend_svg  # noqa: F401
